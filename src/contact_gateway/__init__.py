@@ -1,0 +1,1 @@
+"""The GraphQL gateway that adds contact creation to HiEnergy."""

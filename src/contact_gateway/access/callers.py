@@ -1,0 +1,61 @@
+"""The caller of one request: authenticated at most once, whatever the request holds."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from contact_gateway.access.principals import KeyRefusal, Principal
+from contact_gateway.access.rate_limits import Budget, Window
+
+Authenticate = Callable[[str], Awaitable[Principal | KeyRefusal]]
+
+
+class Caller:
+    """Who sent a request, and what they may still do in this hour.
+
+    Nothing is looked up before it is asked for, so a request that needs no key costs no look-up.
+    """
+
+    def __init__(self, credential: str | None, authenticate: Authenticate, budget: Budget) -> None:
+        self._credential: Final = credential
+        self._authenticate: Final = authenticate
+        self._budget: Final = budget
+        self._lock: Final = asyncio.Lock()
+        self._principal: Principal | KeyRefusal | None = None
+        self._reads: Window | None = None
+        self._reads_counted = False
+
+    @property
+    def presents_credential(self) -> bool:
+        """Tell whether there is a credential at all, good or bad."""
+        return self._credential is not None
+
+    async def principal(self) -> Principal | KeyRefusal:
+        """Return the owner of the presented key, or why there is none."""
+        async with self._lock:
+            if self._principal is None:
+                self._principal = (
+                    KeyRefusal.MISSING
+                    if self._credential is None
+                    else await self._authenticate(self._credential)
+                )
+            return self._principal
+
+    async def spend(self, principal: Principal) -> Window | None:
+        """Count one operation against the key's budget."""
+        return await self._budget.spend(principal)
+
+    async def spend_on_reads(self, principal: Principal) -> Window | None:
+        """Count all the reads of this request as one operation."""
+        async with self._lock:
+            if not self._reads_counted:
+                self._reads = await self._budget.spend(principal)
+                self._reads_counted = True
+            return self._reads
+
+    async def window(self) -> Window | None:
+        """Return what is left of the budget, or None without a valid key or without a limit."""
+        if not self.presents_credential:
+            return None
+        principal = await self.principal()
+        return None if isinstance(principal, KeyRefusal) else await self._budget.window(principal)

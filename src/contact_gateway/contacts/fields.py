@@ -1,0 +1,141 @@
+"""What an input field may hold: the types that contacts and queries are described with.
+
+Each type is validated by Pydantic and is described by it as JSON Schema, so a field's limits are
+said once.
+"""
+
+import re
+from typing import Annotated, Final
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import (
+    AfterValidator,
+    AnyHttpUrl,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+
+from contact_gateway.contacts.problems import ProblemCode, refusal
+
+MAX_ID: Final = 2**63 - 1
+MAX_EMAIL_LENGTH: Final = 254
+MAX_URL_LENGTH: Final = 2048
+MAX_TEXT_LENGTH: Final = 255
+
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_HTTP_URL: Final = re.compile(r"https?://[^\s/?#\\][^\s\\]*", re.IGNORECASE)
+_DIGITS: Final = re.compile("[0-9]+")
+_ANY_HTTP_URL: Final[TypeAdapter[AnyHttpUrl]] = TypeAdapter(AnyHttpUrl)
+
+
+def _refuse_unprintable(value: object) -> object:
+    if isinstance(value, str) and _UNPRINTABLE.search(value):
+        raise refusal(
+            ProblemCode.INVALID_CHARACTERS,
+            "Control characters, NUL and lone surrogates are not allowed.",
+        )
+    return value
+
+
+def _empty_as_null(value: str | None) -> str | None:
+    return value or None
+
+
+def _digits_as_number(value: object) -> object:
+    if not (isinstance(value, str) and _DIGITS.fullmatch(value)):
+        return value
+    significant = value.lstrip("0")
+    too_long_for_any_id = len(significant) > len(str(MAX_ID))
+    return MAX_ID + 1 if too_long_for_any_id else int(significant or "0")
+
+
+def normalize_email(value: str) -> str:
+    """Return the address as the e-mail library normalises it; no DNS look-up is made.
+
+    Raises:
+        PydanticCustomError: the text is not an address, or is longer than an address may be.
+    """
+    try:
+        address = validate_email(value, check_deliverability=False).normalized
+    except EmailNotValidError as error:
+        raise refusal(ProblemCode.INVALID_EMAIL, str(error)) from None
+    if len(address) > MAX_EMAIL_LENGTH:
+        raise refusal(ProblemCode.TOO_LONG, f"At most {MAX_EMAIL_LENGTH} characters are allowed.")
+    return address
+
+
+def email_key(email: str) -> str:
+    """Return what two spellings of one normalised address have in common, whatever their case.
+
+    The domain needs no folding: normalising has done it, by the rules of IDNA.
+    """
+    local_part, _, domain = email.rpartition("@")
+    return f"{local_part.casefold()}@{domain}"
+
+
+def _http_url(value: str | None) -> str | None:
+    if not value:
+        return None
+    try:
+        if not _HTTP_URL.fullmatch(value):
+            raise ValueError(value)
+        _ANY_HTTP_URL.validate_python(value)
+    except (ValueError, ValidationError):
+        raise refusal(
+            ProblemCode.INVALID_URL, "An absolute http or https URL with a host is expected."
+        ) from None
+    return value
+
+
+_Trimmed = StringConstraints(strict=True, strip_whitespace=True)
+
+Id = Annotated[
+    int,
+    Field(strict=True, ge=1, le=MAX_ID),
+    BeforeValidator(_digits_as_number),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": MAX_ID},
+                {"type": "string", "pattern": "^[0-9]{1,19}$"},
+            ]
+        }
+    ),
+]
+"""A 64-bit id, as a number or, where numbers lose digits, as a string of digits."""
+
+Email = Annotated[
+    str,
+    StringConstraints(strict=True, max_length=MAX_EMAIL_LENGTH),
+    BeforeValidator(_refuse_unprintable),
+    AfterValidator(normalize_email),
+    Field(json_schema_extra={"format": "email"}),
+]
+"""A deliverable-looking address, normalised."""
+
+Text = Annotated[
+    Annotated[str, _Trimmed, StringConstraints(max_length=MAX_TEXT_LENGTH)] | None,
+    BeforeValidator(_refuse_unprintable),
+    AfterValidator(_empty_as_null),
+]
+"""One line of text: trimmed, empty is null."""
+
+RequiredText = Annotated[
+    str,
+    _Trimmed,
+    StringConstraints(min_length=1, max_length=MAX_TEXT_LENGTH),
+    BeforeValidator(_refuse_unprintable),
+]
+"""One line of text that must not be empty once it is trimmed."""
+
+HttpUrl = Annotated[
+    Annotated[str, _Trimmed, StringConstraints(max_length=MAX_URL_LENGTH)] | None,
+    BeforeValidator(_refuse_unprintable),
+    AfterValidator(_http_url),
+    Field(json_schema_extra={"format": "uri"}),
+]
+"""An absolute http or https URL with a host, kept as it was written; empty is null."""

@@ -1,0 +1,92 @@
+"""What can be wrong with an input, and how it is told: by field path, code and sentence."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+
+class ProblemCode(StrEnum):
+    """Why a value was refused, for programs."""
+
+    REQUIRED = "REQUIRED"
+    INVALID_TYPE = "INVALID_TYPE"
+    INVALID_CHARACTERS = "INVALID_CHARACTERS"
+    INVALID_EMAIL = "INVALID_EMAIL"
+    INVALID_URL = "INVALID_URL"
+    INVALID_IDEMPOTENCY_KEY = "INVALID_IDEMPOTENCY_KEY"
+    INVALID_ARGUMENTS = "INVALID_ARGUMENTS"
+    TOO_LONG = "TOO_LONG"
+    OUT_OF_RANGE = "OUT_OF_RANGE"
+
+
+PROBLEM_MEANINGS: Final[Mapping[ProblemCode, str]] = {
+    ProblemCode.REQUIRED: "The field is missing, null or empty, and must not be.",
+    ProblemCode.INVALID_TYPE: "The value is of another type than the field's.",
+    ProblemCode.INVALID_CHARACTERS: "The text holds control characters, NUL or lone surrogates.",
+    ProblemCode.INVALID_EMAIL: "The text is not an e-mail address.",
+    ProblemCode.INVALID_URL: "The text is not an absolute http or https URL with a host.",
+    ProblemCode.INVALID_IDEMPOTENCY_KEY: "The key is not 1 to 255 visible ASCII characters.",
+    ProblemCode.INVALID_ARGUMENTS: "The arguments do not go together.",
+    ProblemCode.TOO_LONG: "The text is longer than the field's limit.",
+    ProblemCode.OUT_OF_RANGE: "The number is outside the field's range.",
+}
+_OUR_CODES: Final[frozenset[str]] = frozenset(ProblemCode)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with an input.
+
+    `path` names the field in the domain's words; a face spells it as its caller did.
+    """
+
+    path: tuple[str, ...]
+    code: ProblemCode
+    message: str
+
+
+def refusal(code: ProblemCode, message: str) -> PydanticCustomError:
+    """Return the exception with which a field's validator refuses a value."""
+    return PydanticCustomError(code, "{message}", {"message": message})
+
+
+def problems_of(error: ValidationError, *within: str) -> tuple[Problem, ...]:
+    """Translate a validation error into problems, one a field, under the path `within`."""
+    return tuple(
+        _problem(details, within)
+        for details in error.errors(include_url=False, include_context=True)
+    )
+
+
+def _problem(details: ErrorDetails, within: tuple[str, ...]) -> Problem:
+    path = (*within, *(str(part) for part in details["loc"]))
+    kind = details["type"]
+    limits = details.get("ctx", {})
+    if kind in _OUR_CODES:
+        return Problem(path, ProblemCode(kind), details["msg"])
+    if kind == "missing" or details["input"] is None:
+        return Problem(path, ProblemCode.REQUIRED, "A value is required.")
+    match kind:
+        case "string_too_long":
+            longest = limits["max_length"]
+            return Problem(path, ProblemCode.TOO_LONG, f"At most {longest} characters are allowed.")
+        case "string_too_short":
+            return Problem(path, ProblemCode.REQUIRED, "A value is required.")
+        case "greater_than_equal":
+            least = limits["ge"]
+            return Problem(path, ProblemCode.OUT_OF_RANGE, f"The smallest allowed value is {least}.")
+        case "less_than_equal":
+            most = limits["le"]
+            return Problem(path, ProblemCode.OUT_OF_RANGE, f"The largest allowed value is {most}.")
+        case "dataclass_type":
+            return Problem(path, ProblemCode.INVALID_TYPE, "An object is expected.")
+        case "int_type":
+            return Problem(path, ProblemCode.INVALID_TYPE, "A whole number is expected.")
+        case "string_type":
+            return Problem(path, ProblemCode.INVALID_TYPE, "A string is expected.")
+        case _:
+            raise NotImplementedError(f"no sentence for validation error {kind!r}") from None

@@ -1,0 +1,177 @@
+"""The reads: who may read, and how raw values become a filter and a page.
+
+Any valid key may read. All the reads of one request count as one operation.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from contact_gateway.access.callers import Caller
+from contact_gateway.access.principals import KeyRefusal, Principal
+from contact_gateway.contacts.advertiser import Advertiser
+from contact_gateway.contacts.contact import Contact
+from contact_gateway.contacts.fields import Id, Text
+from contact_gateway.contacts.outcomes import InvalidInput, RateLimited, ReadRefusal, Unauthorized
+from contact_gateway.contacts.problems import Problem, ProblemCode, problems_of
+from contact_gateway.contacts.source import (
+    AdvertiserFilter,
+    ContactFilter,
+    Page,
+    PageRequest,
+    Source,
+)
+
+MAX_PAGE: Final = 2**31 - 1
+MAX_PAGE_SIZE: Final = 100
+DEFAULT_PAGE_SIZE: Final = 25
+
+T = TypeVar("T")
+
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Paged:
+    page: Annotated[Id, Field(le=MAX_PAGE)] = 1
+    per_page: Annotated[Id, Field(le=MAX_PAGE_SIZE)] = DEFAULT_PAGE_SIZE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ContactsWanted(_Paged):
+    q: Text = None
+    email: Text = None
+    advertiser_id: Id | None = None
+    advertiser_name: Text = None
+    domain: Text = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AdvertisersWanted(_Paged):
+    q: Text = None
+    domain: Text = None
+
+
+_CONTACTS: Final = TypeAdapter(_ContactsWanted)
+_ADVERTISERS: Final = TypeAdapter(_AdvertisersWanted)
+_ID: Final = TypeAdapter(Id)
+
+
+async def permission(caller: Caller) -> Principal | Unauthorized | RateLimited:
+    """Decide whether the caller may read, once for all the reads of a request."""
+    principal = await caller.principal()
+    if isinstance(principal, KeyRefusal):
+        return Unauthorized(principal)
+    window = await caller.spend_on_reads(principal)
+    if window is not None and window.exceeded:
+        return RateLimited(window.seconds_left())
+    return principal
+
+
+async def contact(
+    caller: Caller, contact_id: str, source: Source
+) -> Contact | None | Unauthorized | RateLimited:
+    """Return one contact; None where no contact has that id."""
+    principal = await permission(caller)
+    if not isinstance(principal, Principal):
+        return principal
+    wanted = _id(contact_id)
+    return None if wanted is None else await source.contact(wanted)
+
+
+async def contacts(
+    caller: Caller, raw: Mapping[str, object], source: Source
+) -> Page[Contact] | ReadRefusal:
+    """Return a page of contacts, newest first.
+
+    Args:
+        caller: who asks.
+        raw: values by the names `q`, `email`, `advertiser_id`, `advertiser_name`, `domain`,
+            `page` and `per_page`, from the wire; None and empty texts count as not given.
+        source: where contacts are kept.
+    """
+    principal = await permission(caller)
+    if not isinstance(principal, Principal):
+        return principal
+    wanted = _read(_CONTACTS, raw)
+    if isinstance(wanted, InvalidInput):
+        return wanted
+    return await source.contacts(
+        ContactFilter(
+            q=wanted.q,
+            email=wanted.email,
+            advertiser_id=wanted.advertiser_id,
+            advertiser_name=wanted.advertiser_name,
+            domain=wanted.domain,
+        ),
+        PageRequest(wanted.page, wanted.per_page),
+    )
+
+
+async def contacts_of_advertiser(
+    caller: Caller, advertiser_id: str, raw: Mapping[str, object], source: Source
+) -> Page[Contact] | None | ReadRefusal:
+    """Return a page of a brand's contacts; None where no advertiser has that id."""
+    found = await advertiser(caller, advertiser_id, source)
+    if not isinstance(found, Advertiser):
+        return found
+    return await contacts(caller, {**raw, "advertiser_id": found.id}, source)
+
+
+async def advertisers(
+    caller: Caller, raw: Mapping[str, object], source: Source
+) -> Page[Advertiser] | ReadRefusal:
+    """Return a page of advertisers, newest first; `raw` holds `q`, `domain`, `page`, `per_page`."""
+    principal = await permission(caller)
+    if not isinstance(principal, Principal):
+        return principal
+    wanted = _read(_ADVERTISERS, raw)
+    if isinstance(wanted, InvalidInput):
+        return wanted
+    return await source.advertisers(
+        AdvertiserFilter(q=wanted.q, domain=wanted.domain),
+        PageRequest(wanted.page, wanted.per_page),
+    )
+
+
+async def advertiser(
+    caller: Caller, advertiser_id: str, source: Source
+) -> Advertiser | None | Unauthorized | RateLimited:
+    """Return one advertiser; None where no advertiser has that id."""
+    principal = await permission(caller)
+    if not isinstance(principal, Principal):
+        return principal
+    wanted = _id(advertiser_id)
+    return None if wanted is None else (await source.advertisers_by_id((wanted,))).get(wanted)
+
+
+async def advertiser_by_id_or_slug(
+    caller: Caller, advertiser_id: str | None, slug: str | None, source: Source
+) -> Advertiser | None | ReadRefusal:
+    """Return the advertiser with an id or, instead, a slug; None where there is none."""
+    principal = await permission(caller)
+    if not isinstance(principal, Principal):
+        return principal
+    if advertiser_id is not None and slug is None:
+        return await advertiser(caller, advertiser_id, source)
+    if slug is not None and advertiser_id is None:
+        return await source.advertiser_by_slug(slug)
+    return InvalidInput(
+        (Problem(("id",), ProblemCode.INVALID_ARGUMENTS, "Give either an id or a slug."),)
+    )
+
+
+def _id(text: str) -> int | None:
+    try:
+        return _ID.validate_python(text)
+    except ValidationError:
+        return None
+
+
+def _read(shape: TypeAdapter[T], raw: Mapping[str, object]) -> T | InvalidInput:
+    given = {name: value for name, value in raw.items() if value not in (None, "")}
+    try:
+        return shape.validate_python(given)
+    except ValidationError as error:
+        return InvalidInput(problems_of(error))

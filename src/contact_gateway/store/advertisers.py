@@ -1,0 +1,131 @@
+"""Advertisers in SQL."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from sqlalchemy import Row, Select, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
+from contact_gateway.contacts.source import AdvertiserFilter, Page, PageRequest
+from contact_gateway.store.paging import fetch_page
+from contact_gateway.store.search import contains_folded, folded
+from contact_gateway.store.tables import advertisers, contacts
+
+COLUMNS: Final = tuple(column for column in advertisers.c if column.name != "search_text")
+
+
+async def by_id(connection: AsyncConnection, ids: Collection[int]) -> Mapping[int, Advertiser]:
+    """Return those of the advertisers that there are."""
+    rows = await connection.execute(_select().where(advertisers.c.id.in_(ids)))
+    return {row.id: _advertiser(row) for row in rows}
+
+
+async def by_slug(connection: AsyncConnection, slug: str) -> Advertiser | None:
+    """Return the advertiser with a slug; a brand's HiEnergy record before its others."""
+    is_hienergy = advertisers.c.network_name == HIENERGY_NETWORK
+    rows = await connection.execute(
+        _select()
+        .where(advertisers.c.slug == slug)
+        .order_by(is_hienergy.desc(), advertisers.c.id)
+        .limit(1)
+    )
+    row = rows.first()
+    return None if row is None else _advertiser(row)
+
+
+async def equivalents(
+    connection: AsyncConnection, hienergy_ids: Collection[int]
+) -> Mapping[int, Sequence[Advertiser]]:
+    """Return the network records of each of the brands."""
+    rows = await connection.execute(
+        _select()
+        .where(
+            advertisers.c.hienergy_id.in_(hienergy_ids),
+            advertisers.c.id != advertisers.c.hienergy_id,
+        )
+        .order_by(advertisers.c.id)
+    )
+    found: dict[int, list[Advertiser]] = {hienergy_id: [] for hienergy_id in hienergy_ids}
+    for row in rows:
+        found[row.hienergy_id].append(_advertiser(row))
+    return found
+
+
+async def page(
+    connection: AsyncConnection, wanted: AdvertiserFilter, request: PageRequest
+) -> Page[Advertiser]:
+    """Return a page of advertisers, newest first."""
+    query = _select().order_by(advertisers.c.id.desc())
+    if wanted.q is not None:
+        query = query.where(contains_folded(advertisers.c.search_text, wanted.q))
+    if wanted.domain is not None:
+        query = query.where(advertisers.c.domain == wanted.domain.lower())
+    return await fetch_page(connection, query, request, _advertiser)
+
+
+async def upsert(connection: AsyncConnection, records: Iterable[Advertiser]) -> None:
+    """Insert the advertisers, or replace those that there are."""
+    rows = [_row(advertiser) for advertiser in records]
+    if not rows:
+        return
+    statement = insert(advertisers)
+    replaced = {
+        column.name: statement.excluded[column.name]
+        for column in advertisers.c
+        if not column.primary_key
+    }
+    await connection.execute(
+        statement.on_conflict_do_update(index_elements=[advertisers.c.id], set_=replaced), rows
+    )
+
+
+async def ids(connection: AsyncConnection) -> frozenset[int]:
+    """Return the ids of all advertisers."""
+    return frozenset(await connection.scalars(select(advertisers.c.id)))
+
+
+async def hienergy_ids(connection: AsyncConnection) -> frozenset[int]:
+    """Return the ids of all HiEnergy records."""
+    return frozenset(
+        await connection.scalars(
+            select(advertisers.c.id).where(advertisers.c.network_name == HIENERGY_NETWORK)
+        )
+    )
+
+
+async def ids_that_must_stay_hienergy(connection: AsyncConnection) -> Mapping[int, frozenset[int]]:
+    """Return the HiEnergy records in use: each with the ids of the network records that name it.
+
+    A record that owns contacts is among them, if need be with no network record.
+    """
+    owners = await connection.scalars(select(contacts.c.advertiser_id).distinct())
+    named: dict[int, set[int]] = {owner: set() for owner in owners}
+    rows = await connection.execute(
+        select(advertisers.c.hienergy_id, advertisers.c.id).where(
+            advertisers.c.hienergy_id != advertisers.c.id
+        )
+    )
+    for hienergy_id, network_id in rows:
+        named.setdefault(hienergy_id, set()).add(network_id)
+    return {hienergy_id: frozenset(members) for hienergy_id, members in named.items()}
+
+
+def _select() -> Select[Any]:  # the columns' types are not kept by SQLAlchemy's Table
+    return select(*COLUMNS)
+
+
+def _advertiser(row: Row[Any]) -> Advertiser:
+    return Advertiser(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+
+
+def _row(advertiser: Advertiser) -> dict[str, object]:
+    searched = (
+        advertiser.name,
+        advertiser.display_name,
+        advertiser.slug,
+        advertiser.domain,
+    )
+    return asdict(advertiser) | {"search_text": folded(searched)}

@@ -1,0 +1,145 @@
+"""Connections to the database: one that writes, some that only read.
+
+SQLite before 3.51.3 can, very rarely, corrupt a file when a checkpoint races another connection's
+commit (https://sqlite.org/wal.html#walresetbug). So in a process one connection writes and
+checkpoints, and readers do neither.
+"""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import URL, Connection, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+
+from contact_gateway.contacts.source import SourceUnavailable
+
+BUSY_TIMEOUT_SECONDS: Final = 5
+_READERS: Final = 4
+_WAL_RESET_BUG_MENDED: Final = (3, 51, 3)
+
+
+class UnsupportedDatabaseError(ValueError):
+    """The database URL names something that this version cannot keep its data in."""
+
+
+def sqlite_url(text: str) -> URL:
+    """Read a database URL.
+
+    Raises:
+        UnsupportedDatabaseError: it is not the URL of an SQLite file.
+    """
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise UnsupportedDatabaseError("it is not a database URL") from None
+    if url.get_backend_name() == "postgresql":
+        raise UnsupportedDatabaseError(
+            "PostgreSQL is not supported yet; use sqlite+aiosqlite:///FILE"
+        )
+    if url.drivername not in {"sqlite", "sqlite+aiosqlite"}:
+        raise UnsupportedDatabaseError("only sqlite+aiosqlite:///FILE is supported")
+    if url.database in {None, "", ":memory:"}:
+        raise UnsupportedDatabaseError("it must name a file, for example sqlite+aiosqlite:///gw.db")
+    return url.set(drivername="sqlite+aiosqlite")
+
+
+def has_wal_reset_bug() -> bool:
+    """Tell whether several processes had better not share one file with this SQLite."""
+    return sqlite3.sqlite_version_info < _WAL_RESET_BUG_MENDED
+
+
+class Database:
+    """The two pools of one database file. Opening is lazy: nothing is touched before it is used."""
+
+    def __init__(self, url: URL) -> None:
+        self.url: Final = url
+        self._writer: Final = _engine(url, size=1, pragmas=_WRITER_PRAGMAS)
+        self._readers: Final = _engine(url, size=_READERS, pragmas=_READER_PRAGMAS)
+        event.listen(self._writer.sync_engine, "begin", _begin_immediate)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """Lend a connection that only reads.
+
+        Raises:
+            SourceUnavailable: the database does not answer.
+        """
+        with _faults_as_unavailable():
+            async with self._readers.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """Lend the connection that writes, in a transaction that commits at the end.
+
+        The write lock is taken at the start: a transaction that turned from reading to writing
+        half-way could find the database locked, whatever its time-out.
+
+        Raises:
+            SourceUnavailable: the database does not answer.
+        """
+        with _faults_as_unavailable():
+            async with self._writer.begin() as connection:
+                yield connection
+
+    def exists(self) -> bool:
+        """Tell whether the database file is there."""
+        return Path(str(self.url.database)).exists()
+
+    async def close(self) -> None:
+        """Close all connections; the writer's last, as the last to go tidies up the log."""
+        await self._readers.dispose()
+        await self._writer.dispose()
+
+
+class _faults_as_unavailable:  # noqa: N801 - reads as what it does
+    """Tells a database that cannot answer now from a mistake in a statement."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (OperationalError, InterfaceError, PoolTimeoutError)):
+            raise SourceUnavailable from error
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise SourceUnavailable from error
+
+
+_SHARED_PRAGMAS: Final = ("foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}")
+_WRITER_PRAGMAS: Final = (*_SHARED_PRAGMAS, "journal_mode=WAL", "synchronous=FULL")
+_READER_PRAGMAS: Final = (*_SHARED_PRAGMAS, "query_only=ON", "wal_autocheckpoint=0")
+
+
+def _engine(url: URL, *, size: int, pragmas: tuple[str, ...]) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=BUSY_TIMEOUT_SECONDS,
+    )
+    event.listen(engine.sync_engine, "connect", _prepare(pragmas))
+    return engine
+
+
+def _prepare(pragmas: tuple[str, ...]) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
+    def prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        # SQLAlchemy alone begins transactions, not the driver.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return prepare
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

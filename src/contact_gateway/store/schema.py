@@ -1,0 +1,89 @@
+"""The database's schema version: what it is, what it should be, and how it gets there."""
+
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.store.engine import Database
+
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+
+class SchemaNotCurrentError(RuntimeError):
+    """The database was made by another version and has to be migrated first."""
+
+
+def newest_revision() -> str:
+    """Return the revision that this version of the code works with."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    if revision is None:
+        raise RuntimeError("there are no migrations")
+    return revision
+
+
+async def revision(database: Database) -> str | None:
+    """Return the revision of the database; None where it is empty.
+
+    Raises:
+        SourceUnavailable: the database does not answer.
+    """
+    async with database.reading() as connection:
+        return await connection.run_sync(_revision)
+
+
+async def migrate(database: Database) -> None:
+    """Bring the database to the newest revision, or leave it as it was.
+
+    Raises:
+        SourceUnavailable: the database does not answer.
+    """
+    async with database.writing() as connection:
+        await connection.run_sync(_upgrade)
+
+
+async def prepare(database: Database) -> None:
+    """Make the tables of a database that does not exist yet; otherwise see that it is current.
+
+    Migrating a database that is in use is left to the operator.
+
+    Raises:
+        SchemaNotCurrentError: the database is of another version.
+        SourceUnavailable: the database does not answer.
+    """
+    is_new = not database.exists() or await revision(database) is None
+    if is_new:
+        await migrate(database)
+    found, wanted = await revision(database), newest_revision()
+    if found != wanted:
+        raise SchemaNotCurrentError(
+            f"the database is at revision {found}, and this version needs {wanted}"
+        )
+
+
+async def is_ready(database: Database) -> bool:
+    """Tell whether the database answers and is current."""
+    try:
+        return await revision(database) == newest_revision()
+    except SourceUnavailable:
+        return False
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _upgrade(connection: Connection) -> None:
+    command.upgrade(_config(connection), "head")

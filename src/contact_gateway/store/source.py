@@ -1,0 +1,80 @@
+"""The SQL store as a source of truth."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from contact_gateway.access import api_keys
+from contact_gateway.access.principals import KeyRefusal, Principal
+from contact_gateway.contacts.advertiser import Advertiser
+from contact_gateway.contacts.contact import Contact
+from contact_gateway.contacts.source import (
+    AdvertiserFilter,
+    ContactFilter,
+    Creation,
+    CreationOutcome,
+    Page,
+    PageRequest,
+)
+from contact_gateway.store import advertisers as advertiser_rows
+from contact_gateway.store import api_keys as key_rows
+from contact_gateway.store import contacts as contact_rows
+from contact_gateway.store.engine import Database
+from contact_gateway.store.writer import ContactWriter
+
+
+class SqlSource:
+    """Implements `contacts.source.Source`: each method is one statement or one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database: Final = database
+        self._writer: Final = ContactWriter(database)
+
+    async def close(self) -> None:
+        """Finish what was accepted. The database stays open."""
+        await self._writer.close()
+
+    async def authenticate(self, credential: str) -> Principal | KeyRefusal:
+        """Return whom a key speaks for; a malformed one costs no look-up."""
+        presented = api_keys.parse(credential)
+        if presented is None:
+            return KeyRefusal.MALFORMED
+        async with self._database.reading() as connection:
+            record = await key_rows.by_lookup(connection, presented.lookup)
+        return api_keys.verify(presented, record, datetime.now(UTC))
+
+    async def create_contact(self, creation: Creation) -> CreationOutcome:
+        """Carry out one creation, in a transaction with those that wait beside it."""
+        return await self._writer.create(creation)
+
+    async def contact(self, contact_id: int) -> Contact | None:
+        """Return one contact."""
+        async with self._database.reading() as connection:
+            return await contact_rows.by_id(connection, contact_id)
+
+    async def contacts(self, wanted: ContactFilter, page: PageRequest) -> Page[Contact]:
+        """Return a page of contacts."""
+        async with self._database.reading() as connection:
+            return await contact_rows.page(connection, wanted, page)
+
+    async def advertisers(self, wanted: AdvertiserFilter, page: PageRequest) -> Page[Advertiser]:
+        """Return a page of advertisers."""
+        async with self._database.reading() as connection:
+            return await advertiser_rows.page(connection, wanted, page)
+
+    async def advertisers_by_id(self, ids: Collection[int]) -> Mapping[int, Advertiser]:
+        """Return those of the advertisers that there are."""
+        async with self._database.reading() as connection:
+            return await advertiser_rows.by_id(connection, ids)
+
+    async def advertiser_by_slug(self, slug: str) -> Advertiser | None:
+        """Return the advertiser with a slug."""
+        async with self._database.reading() as connection:
+            return await advertiser_rows.by_slug(connection, slug)
+
+    async def equivalents(
+        self, hienergy_ids: Collection[int]
+    ) -> Mapping[int, Sequence[Advertiser]]:
+        """Return the network records of each of the brands."""
+        async with self._database.reading() as connection:
+            return await advertiser_rows.equivalents(connection, hienergy_ids)

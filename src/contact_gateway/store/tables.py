@@ -1,0 +1,118 @@
+"""The tables, once: the migrations make what stands here, and a test compares the two."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    false,
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time in UTC, to the millisecond, also where the database knows no time zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give the database the time in UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Read the database's time as UTC."""
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+# SQLite gives a growing id only to a column declared INTEGER, which is 64 bits wide there.
+Id: Final = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+advertisers: Final = Table(
+    "advertisers",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("display_name", Text),
+    Column("slug", Text, index=True),
+    Column("domain", Text),
+    Column("network_name", Text, nullable=False),
+    Column("publisher_name", Text),
+    Column("status", Text),
+    # A HiEnergy record's own id, so that resolving any record is one look-up.
+    Column("hienergy_id", Id, ForeignKey("advertisers.id"), index=True),
+    # What `q` searches, folded: databases fold no more than ASCII, or differ in how they do it.
+    Column("search_text", Text, nullable=False),
+)
+
+api_keys: Final = Table(
+    "api_keys",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("lookup", String(12), nullable=False, unique=True),
+    Column("secret_hash", LargeBinary(32), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("label", Text, nullable=False),
+    Column("is_demo", Boolean, nullable=False, server_default=false()),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+    sqlite_autoincrement=True,
+)
+
+contacts: Final = Table(
+    "contacts",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("advertiser_id", Id, ForeignKey("advertisers.id"), nullable=False),
+    Column("email", Text, nullable=False),
+    Column("email_key", Text, nullable=False, index=True),
+    Column("name", Text),
+    Column("given_name", Text),
+    Column("family_name", Text),
+    Column("phone", Text),
+    Column("job_title", Text),
+    Column("source", Text),
+    Column("status", Text),
+    Column("linkedin_profile_url", Text),
+    Column("search_text", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    UniqueConstraint("advertiser_id", "email_key"),
+    # An id is never given twice, also after its contact is gone.
+    sqlite_autoincrement=True,
+)
+
+idempotency_records: Final = Table(
+    "idempotency_records",
+    metadata,
+    Column("api_key_id", Id, ForeignKey("api_keys.id"), primary_key=True),
+    Column("idempotency_key", String(255), primary_key=True),
+    Column("fingerprint", LargeBinary(32), nullable=False),
+    Column("contact_id", Id, ForeignKey("contacts.id", ondelete="CASCADE"), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index(None, "created_at"),
+    Index(None, "contact_id"),
+)

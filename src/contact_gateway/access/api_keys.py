@@ -80,7 +80,9 @@ def parse(text: str) -> PresentedKey | None:
     return PresentedKey(lookup=match["lookup"], secret_hash=_hash(match["secret"]))
 
 
-def verify(presented: PresentedKey, record: KeyRecord | None, now: datetime) -> Principal | KeyRefusal:
+def verify(
+    presented: PresentedKey, record: KeyRecord | None, now: datetime
+) -> Principal | KeyRefusal:
     """Decide whom a presented key speaks for, in the same time whether or not it is known."""
     expected = _NO_HASH if record is None else record.secret_hash
     proven = hmac.compare_digest(presented.secret_hash, expected)

@@ -42,9 +42,9 @@ class ContactDetails:
         ),
     ] = None
     given_name: Annotated[Text, Field(description="The given name.", examples=["Maya"])] = None
-    family_name: Annotated[
-        Text, Field(description="The family name.", examples=["Lindqvist"])
-    ] = None
+    family_name: Annotated[Text, Field(description="The family name.", examples=["Lindqvist"])] = (
+        None
+    )
     phone: Annotated[
         Text, Field(description="A telephone number, as written.", examples=["+46 8 123 45 67"])
     ] = None

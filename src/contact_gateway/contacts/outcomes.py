@@ -124,7 +124,7 @@ class IdempotencyKeyReused:
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """Rule 6: the advertiser does not resolve to a HiEnergy advertiser. Of reads: no such record."""
+    """Rule 6: no HiEnergy advertiser for the submitted one. Of reads: no such record."""
 
     code: ClassVar = ErrorCode.NOT_FOUND
     meaning: ClassVar = "The advertiser is unknown, or has no HiEnergy record."
@@ -152,3 +152,16 @@ Refusal: TypeAlias = (
 )
 CreateContactOutcome: TypeAlias = Created | Previewed | Refusal
 ReadRefusal: TypeAlias = Unauthorized | RateLimited | InvalidInput
+
+
+def outcome_name(outcome: CreateContactOutcome) -> str:
+    """Name an outcome for logs and figures: a refusal's code, or what was done."""
+    match outcome:
+        case Created(replayed=True):
+            return "REPLAYED"
+        case Created():
+            return "CREATED"
+        case Previewed():
+            return "PREVIEWED"
+        case refusal:
+            return refusal.code

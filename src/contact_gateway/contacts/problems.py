@@ -78,7 +78,9 @@ def _problem(details: ErrorDetails, within: tuple[str, ...]) -> Problem:
             return Problem(path, ProblemCode.REQUIRED, "A value is required.")
         case "greater_than_equal":
             least = limits["ge"]
-            return Problem(path, ProblemCode.OUT_OF_RANGE, f"The smallest allowed value is {least}.")
+            return Problem(
+                path, ProblemCode.OUT_OF_RANGE, f"The smallest allowed value is {least}."
+            )
         case "less_than_equal":
             most = limits["le"]
             return Problem(path, ProblemCode.OUT_OF_RANGE, f"The largest allowed value is {most}.")

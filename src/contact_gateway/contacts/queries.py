@@ -31,7 +31,6 @@ DEFAULT_PAGE_SIZE: Final = 25
 T = TypeVar("T")
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Paged:
     page: Annotated[Id, Field(le=MAX_PAGE)] = 1
@@ -71,7 +70,7 @@ async def permission(caller: Caller) -> Principal | Unauthorized | RateLimited:
 
 async def contact(
     caller: Caller, contact_id: str, source: Source
-) -> Contact | None | Unauthorized | RateLimited:
+) -> Contact | Unauthorized | RateLimited | None:
     """Return one contact; None where no contact has that id."""
     principal = await permission(caller)
     if not isinstance(principal, Principal):
@@ -111,7 +110,7 @@ async def contacts(
 
 async def contacts_of_advertiser(
     caller: Caller, advertiser_id: str, raw: Mapping[str, object], source: Source
-) -> Page[Contact] | None | ReadRefusal:
+) -> Page[Contact] | ReadRefusal | None:
     """Return a page of a brand's contacts; None where no advertiser has that id."""
     found = await advertiser(caller, advertiser_id, source)
     if not isinstance(found, Advertiser):
@@ -137,7 +136,7 @@ async def advertisers(
 
 async def advertiser(
     caller: Caller, advertiser_id: str, source: Source
-) -> Advertiser | None | Unauthorized | RateLimited:
+) -> Advertiser | Unauthorized | RateLimited | None:
     """Return one advertiser; None where no advertiser has that id."""
     principal = await permission(caller)
     if not isinstance(principal, Principal):
@@ -148,7 +147,7 @@ async def advertiser(
 
 async def advertiser_by_id_or_slug(
     caller: Caller, advertiser_id: str | None, slug: str | None, source: Source
-) -> Advertiser | None | ReadRefusal:
+) -> Advertiser | ReadRefusal | None:
     """Return the advertiser with an id or, instead, a slug; None where there is none."""
     principal = await permission(caller)
     if not isinstance(principal, Principal):

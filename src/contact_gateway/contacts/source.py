@@ -112,6 +112,8 @@ class Source(Protocol):
         """Return the advertiser with a slug; a brand's HiEnergy record before its others."""
         ...
 
-    async def equivalents(self, hienergy_ids: Collection[int]) -> Mapping[int, Sequence[Advertiser]]:
+    async def equivalents(
+        self, hienergy_ids: Collection[int]
+    ) -> Mapping[int, Sequence[Advertiser]]:
         """Return the network records of each of the brands, by id of their HiEnergy record."""
         ...

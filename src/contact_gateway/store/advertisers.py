@@ -9,6 +9,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
+from contact_gateway.contacts.catalogue import Known
 from contact_gateway.contacts.source import AdvertiserFilter, Page, PageRequest
 from contact_gateway.store.paging import fetch_page
 from contact_gateway.store.search import contains_folded, folded
@@ -87,30 +88,25 @@ async def ids(connection: AsyncConnection) -> frozenset[int]:
     return frozenset(await connection.scalars(select(advertisers.c.id)))
 
 
-async def hienergy_ids(connection: AsyncConnection) -> frozenset[int]:
-    """Return the ids of all HiEnergy records."""
-    return frozenset(
-        await connection.scalars(
-            select(advertisers.c.id).where(advertisers.c.network_name == HIENERGY_NETWORK)
-        )
+async def known(connection: AsyncConnection) -> Known:
+    """Return what a catalogue's rows have to agree with."""
+    hienergy_ids = await connection.scalars(
+        select(advertisers.c.id).where(advertisers.c.network_name == HIENERGY_NETWORK)
     )
-
-
-async def ids_that_must_stay_hienergy(connection: AsyncConnection) -> Mapping[int, frozenset[int]]:
-    """Return the HiEnergy records in use: each with the ids of the network records that name it.
-
-    A record that owns contacts is among them, if need be with no network record.
-    """
     owners = await connection.scalars(select(contacts.c.advertiser_id).distinct())
-    named: dict[int, set[int]] = {owner: set() for owner in owners}
+    named_by: dict[int, set[int]] = {}
     rows = await connection.execute(
         select(advertisers.c.hienergy_id, advertisers.c.id).where(
             advertisers.c.hienergy_id != advertisers.c.id
         )
     )
     for hienergy_id, network_id in rows:
-        named.setdefault(hienergy_id, set()).add(network_id)
-    return {hienergy_id: frozenset(members) for hienergy_id, members in named.items()}
+        named_by.setdefault(hienergy_id, set()).add(network_id)
+    return Known(
+        hienergy_ids=frozenset(hienergy_ids),
+        owners=frozenset(owners),
+        named_by={owner: frozenset(members) for owner, members in named_by.items()},
+    )
 
 
 def _select() -> Select[Any]:  # the columns' types are not kept by SQLAlchemy's Table
@@ -118,7 +114,7 @@ def _select() -> Select[Any]:  # the columns' types are not kept by SQLAlchemy's
 
 
 def _advertiser(row: Row[Any]) -> Advertiser:
-    return Advertiser(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+    return Advertiser(**row._mapping)
 
 
 def _row(advertiser: Advertiser) -> dict[str, object]:

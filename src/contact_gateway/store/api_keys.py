@@ -72,9 +72,7 @@ async def revoke(connection: AsyncConnection, key_id: int) -> Revocation | None:
     if earlier.revoked_at is not None:
         return Revocation(earlier.revoked_at, now=False)
     now = datetime.now(UTC)
-    await connection.execute(
-        update(api_keys).where(api_keys.c.id == key_id).values(revoked_at=now)
-    )
+    await connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(revoked_at=now))
     return Revocation(now, now=True)
 
 
@@ -95,4 +93,4 @@ async def has_real_keys(connection: AsyncConnection) -> bool:
 
 
 def _record(row: Row[Any]) -> KeyRecord:
-    return KeyRecord(**{**row._mapping, "role": Role(row.role)})  # noqa: SLF001 - public in SQLAlchemy
+    return KeyRecord(**{**row._mapping, "role": Role(row.role)})

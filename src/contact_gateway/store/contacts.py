@@ -130,9 +130,7 @@ async def _earlier(
         .join(advertisers, advertisers.c.id == contacts.c.advertiser_id)
         .where(tuple_(record.api_key_id, record.idempotency_key).in_(keys))
     )
-    return {
-        (row.api_key_id, row.idempotency_key): (row.fingerprint, _contact(row)) for row in rows
-    }
+    return {(row.api_key_id, row.idempotency_key): (row.fingerprint, _contact(row)) for row in rows}
 
 
 async def _hienergy(
@@ -219,5 +217,5 @@ def _contact(row: Row[Any]) -> Contact:
         advertiser_name=row.advertiser_name,
         created_at=row.created_at,
         updated_at=row.updated_at,
-        **{name: row._mapping[name] for name in DETAIL_NAMES},  # noqa: SLF001 - public in SQLAlchemy
+        **{name: row._mapping[name] for name in DETAIL_NAMES},
     )

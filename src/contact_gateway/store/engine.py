@@ -6,14 +6,14 @@ checkpoints, and readers do neither.
 """
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
 from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
@@ -99,17 +99,13 @@ class Database:
         await self._writer.dispose()
 
 
-class _faults_as_unavailable:  # noqa: N801 - reads as what it does
-    """Tells a database that cannot answer now from a mistake in a statement."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (OperationalError, InterfaceError, PoolTimeoutError)):
-            raise SourceUnavailable from error
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
-            raise SourceUnavailable from error
+@contextmanager
+def _faults_as_unavailable() -> Iterator[None]:
+    """Tell a database that cannot answer now from a mistake in a statement."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+        raise SourceUnavailable from error
 
 
 _SHARED_PRAGMAS: Final = ("foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}")

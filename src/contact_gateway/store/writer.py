@@ -85,7 +85,7 @@ class ContactWriter:
     async def _carry_out_alone(self, waiting: _Waiting) -> None:
         try:
             await self._carry_out([waiting])
-        except Exception as error:  # noqa: BLE001 - told to the caller
+        except Exception as error:  # noqa: BLE001 - it is the caller's to see
             _fail(waiting, error)
 
     async def _forget_old_keys(self) -> None:

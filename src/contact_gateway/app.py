@@ -1,0 +1,146 @@
+"""The wiring: the one module that knows every other."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from contact_gateway.access.rate_limits import hourly_budget
+from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.faces.graphql.endpoint import GraphQLEndpoint
+from contact_gateway.faces.graphql.explorer_page import explorer_assets
+from contact_gateway.faces.graphql.schema import build_schema
+from contact_gateway.faces.http import (
+    Exchange,
+    Exchanges,
+    Faults,
+    TransportCode,
+    TransportError,
+    error_response,
+    exchange_of,
+    service_unavailable,
+)
+from contact_gateway.faces.rest.documents import Document
+from contact_gateway.faces.rest.routes import Resource, RestFace
+from contact_gateway.observability import configure_logging
+from contact_gateway.settings import Settings, load_settings
+from contact_gateway.store import schema
+from contact_gateway.store.engine import Database, sqlite_url
+from contact_gateway.store.source import SqlSource
+
+_ALLOWED_HEADERS = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "X-Api-Key",
+    "X-Request-Id",
+)
+_EXPOSED_HEADERS = (
+    "Idempotent-Replayed",
+    "Location",
+    "Retry-After",
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+    "X-Request-Id",
+)
+
+
+def create_app(settings: Settings) -> Starlette:
+    """Return the gateway as an ASGI application. Nothing is opened before it starts.
+
+    Its start raises `SchemaNotCurrentError` where the database is of another version.
+    """
+    database = Database(sqlite_url(settings.database_url))
+    source = SqlSource(database)
+    budget = hourly_budget(settings.rate_limit_per_hour)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await schema.prepare(database)
+        try:
+            yield
+        finally:
+            await source.close()
+            await database.close()
+
+    rest = RestFace(source, max_body_bytes=settings.max_body_bytes)
+    graphql = GraphQLEndpoint(
+        build_schema(introspection=settings.introspection),
+        source,
+        max_body_bytes=settings.max_body_bytes,
+        explorer=settings.graphiql,
+    )
+    app = Starlette(
+        routes=[
+            Route("/graphql", graphql),
+            *([explorer_assets()] if settings.graphiql else []),
+            *rest.routes(),
+            Route("/healthz", Resource(get=healthz)),
+            Route("/readyz", Resource(get=_readyz(database))),
+        ],
+        middleware=[
+            Middleware(Exchanges, authenticate=source.authenticate, budget=budget),
+            *_cors(settings),
+            Middleware(Faults),
+        ],
+        exception_handlers={HTTPException: _unknown_route},
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def app_from_environment() -> Starlette:
+    """Return the gateway with the settings of the environment, for a worker process."""
+    settings = load_settings()
+    configure_logging(settings.log_format)
+    return create_app(settings)
+
+
+async def healthz(_request: Request, _exchange: Exchange) -> Document:
+    """Tell that the process lives."""
+    return Document(200, {"status": "ok"})
+
+
+def _readyz(database: Database) -> Callable[[Request, Exchange], Awaitable[Document]]:
+    async def readyz(_request: Request, _exchange: Exchange) -> Document:
+        """Tell that the store answers and is current."""
+        if not await schema.is_ready(database):
+            raise service_unavailable(SourceUnavailable())
+        return Document(200, {"status": "ready"})
+
+    return readyz
+
+
+def _cors(settings: Settings) -> list[Middleware]:
+    if not settings.cors_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=_ALLOWED_HEADERS,
+            expose_headers=_EXPOSED_HEADERS,
+        )
+    ]
+
+
+async def _unknown_route(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    not_allowed = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+    told = TransportError(
+        TransportCode.METHOD_NOT_ALLOWED if not_allowed else TransportCode.NOT_FOUND,
+        "The method is not allowed here." if not_allowed else "There is nothing at this address.",
+        {"Allow": "GET, HEAD"} if not_allowed else {},
+    )
+    return error_response(told, exchange_of(request.scope))

@@ -1,0 +1,179 @@
+"""A catalogue of advertisers from a file: what its rows must be for all of it to be taken.
+
+Pure functions: what the store already has is an argument.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Final
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
+from contact_gateway.contacts.fields import Id, RequiredText, Text
+from contact_gateway.contacts.problems import problems_of
+
+COLUMNS: Final = (
+    "id",
+    "name",
+    "display_name",
+    "slug",
+    "domain",
+    "network_name",
+    "publisher_name",
+    "status",
+    "hienergy_id",
+)
+_REQUIRED_COLUMNS: Final = ("id", "name", "network_name")
+
+
+class CatalogueError(ValueError):
+    """A file is refused, all of it. The message names the line and the reason."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(f"line {line}: {reason}")
+        self.line = line
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the store has: its HiEnergy records, and who depends on them.
+
+    `owners` are the records that own contacts; `named_by` maps a HiEnergy record to the network
+    records that name it.
+    """
+
+    hienergy_ids: frozenset[int] = frozenset()
+    owners: frozenset[int] = frozenset()
+    named_by: Mapping[int, frozenset[int]] = field(default_factory=dict)
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    id: Id
+    name: RequiredText
+    display_name: Text = None
+    slug: Text = None
+    domain: Text = None
+    network_name: RequiredText
+    publisher_name: Text = None
+    status: Text = None
+    hienergy_id: Id | None = None
+
+
+_ROW: Final = TypeAdapter(_Row)
+
+
+def read_csv(file: IO[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
+    """Read rows with a header line; each comes with its line number.
+
+    Raises:
+        CatalogueError: the header or a row is not of the right columns.
+    """
+    reader = csv.DictReader(file, strict=True)
+    try:
+        header = reader.fieldnames or ()
+        _check_header(header)
+        for row in reader:
+            if None in row or None in row.values():
+                raise CatalogueError(reader.line_num, f"{len(header)} columns are expected")
+            yield reader.line_num, {name: value or None for name, value in row.items()}
+    except csv.Error as error:
+        raise CatalogueError(reader.line_num, str(error)) from None
+
+
+def read_jsonl(file: IO[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
+    """Read one JSON object a line; each comes with its line number.
+
+    Raises:
+        CatalogueError: a line is not a JSON object.
+    """
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            raise CatalogueError(number, "not valid JSON") from None
+        if not isinstance(row, dict):
+            raise CatalogueError(number, "a JSON object is expected")
+        yield number, row
+
+
+def advertisers(rows: Iterable[tuple[int, Mapping[str, object]]], known: Known) -> list[Advertiser]:
+    """Return the advertisers of a catalogue, HiEnergy records first.
+
+    Raises:
+        CatalogueError: a row is not an advertiser, names no HiEnergy record as its own, or would
+            take from others the HiEnergy record that they need.
+    """
+    read: dict[int, Advertiser] = {}
+    lines: dict[int, int] = {}
+    for line, row in rows:
+        advertiser = _advertiser(line, row)
+        if advertiser.id in read:
+            first = lines[advertiser.id]
+            raise CatalogueError(line, f"id {advertiser.id} stands on line {first} already")
+        read[advertiser.id] = advertiser
+        lines[advertiser.id] = line
+    hienergy = {record.id for record in read.values() if record.is_hienergy}
+    for advertiser in read.values():
+        owner = advertiser.hienergy_id
+        line = lines[advertiser.id]
+        is_there = owner in hienergy or (owner in known.hienergy_ids and owner not in read)
+        if owner is not None and not is_there:
+            raise CatalogueError(line, f"hienergy_id {owner} is not a {HIENERGY_NETWORK} record")
+        if not advertiser.is_hienergy:
+            _check_replaceable(line, advertiser, read, known)
+    return sorted(read.values(), key=lambda advertiser: not advertiser.is_hienergy)
+
+
+def _check_header(header: Iterable[str]) -> None:
+    names = tuple(header)
+    for name in names:
+        if name not in COLUMNS:
+            raise CatalogueError(1, f"{name!r} is not a column; they are {','.join(COLUMNS)}")
+        if names.count(name) > 1:
+            raise CatalogueError(1, f"column {name!r} stands twice")
+    for name in _REQUIRED_COLUMNS:
+        if name not in names:
+            raise CatalogueError(1, f"column {name!r} is missing")
+
+
+def _advertiser(line: int, row: Mapping[str, object]) -> Advertiser:
+    try:
+        record = _ROW.validate_python(row)
+    except ValidationError as error:
+        problem = problems_of(error)[0]
+        raise CatalogueError(line, f"{'.'.join(problem.path)}: {problem.message}") from None
+    is_hienergy = record.network_name == HIENERGY_NETWORK
+    if is_hienergy and record.hienergy_id not in {None, record.id}:
+        raise CatalogueError(line, "a HiEnergy record's hienergy_id is empty or its own id")
+    return Advertiser(
+        id=record.id,
+        name=record.name,
+        display_name=record.display_name,
+        slug=record.slug,
+        domain=None if record.domain is None else record.domain.lower(),
+        network_name=record.network_name,
+        publisher_name=record.publisher_name,
+        status=record.status,
+        hienergy_id=record.id if is_hienergy else record.hienergy_id,
+    )
+
+
+def _check_replaceable(
+    line: int, advertiser: Advertiser, read: Mapping[int, Advertiser], known: Known
+) -> None:
+    """Refuse to make a network record of a HiEnergy record that others depend on."""
+    still_named = any(
+        dependant not in read or read[dependant].hienergy_id == advertiser.id
+        for dependant in known.named_by.get(advertiser.id, ())
+    )
+    if still_named or advertiser.id in known.owners:
+        raise CatalogueError(
+            line, f"advertiser {advertiser.id} is a HiEnergy record in use and must stay one"
+        )

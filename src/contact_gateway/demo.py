@@ -1,0 +1,49 @@
+"""The demo: a small made-up catalogue, and two keys that work until the next start."""
+
+from dataclasses import dataclass
+from importlib.resources import files
+
+from contact_gateway.access.api_keys import mint
+from contact_gateway.access.principals import Role
+from contact_gateway.contacts.catalogue import Known, advertisers, read_csv
+from contact_gateway.store import advertisers as advertiser_rows
+from contact_gateway.store import api_keys as key_rows
+from contact_gateway.store.engine import Database
+
+
+class NotADemoDatabaseError(RuntimeError):
+    """The database holds something that no demo put there."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class DemoKeys:
+    """The keys of this start, to be shown once."""
+
+    admin: str
+    member: str
+
+
+async def prepare_demo(database: Database) -> DemoKeys:
+    """Fill an empty database with the catalogue, revoke earlier demo keys and make new ones.
+
+    Raises:
+        NotADemoDatabaseError: the database holds other advertisers, or keys of people.
+        SourceUnavailable: the database does not answer.
+    """
+    with (files("contact_gateway") / "demo.csv").open(encoding="utf-8") as file:
+        catalogue = advertisers(read_csv(file), Known())
+    async with database.writing() as connection:
+        others = await advertiser_rows.ids(connection) - {record.id for record in catalogue}
+        if others or await key_rows.has_real_keys(connection):
+            raise NotADemoDatabaseError(
+                "the database holds other advertisers or keys than the demo's"
+            )
+        await advertiser_rows.upsert(connection, catalogue)
+        await key_rows.revoke_demo_keys(connection)
+        keys = {}
+        for role in Role:
+            keys[role] = mint()
+            await key_rows.add(
+                connection, keys[role], role=role, label=f"demo {role}", is_demo=True
+            )
+    return DemoKeys(admin=keys[Role.ADMIN].text, member=keys[Role.MEMBER].text)

@@ -1,0 +1,264 @@
+"""GraphQL over HTTP: a request becomes a document and its variables, a result becomes an answer.
+
+Source: the GraphQL-over-HTTP specification; its statuses stand in `statuses`.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from graphql import (
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+)
+from graphql import parse as parse_document
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types import ExecutionResult
+from strawberry.types.graphql import OperationType
+
+from contact_gateway.contacts.source import Source
+from contact_gateway.faces.graphql.explorer_page import explorer_page, wants_explorer
+from contact_gateway.faces.graphql.loaders import Loaders
+from contact_gateway.faces.graphql.schema import GatewaySchema
+from contact_gateway.faces.graphql.statuses import JSON, Result, negotiate, status_of
+from contact_gateway.faces.graphql.types import Context
+from contact_gateway.faces.http import (
+    Exchange,
+    JsonResponse,
+    TransportCode,
+    TransportError,
+    exchange_of,
+    failure_of,
+    parse_json,
+    read_json,
+)
+
+_QUERIES: Final = frozenset({OperationType.QUERY})
+_QUERIES_AND_MUTATIONS: Final = frozenset({OperationType.QUERY, OperationType.MUTATION})
+_CREATION: Final = "createContact"
+
+# Mistakes of callers are told to them, and faults are logged by `failure_of`; neither twice.
+logging.getLogger("strawberry.execution").disabled = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """The parameters of a GraphQL request (GraphQL over HTTP, section 5)."""
+
+    query: str
+    variables: dict[str, object] | None
+    operation_name: str | None
+
+
+class GraphQLEndpoint:
+    """The ASGI application at `/graphql`."""
+
+    def __init__(
+        self, schema: GatewaySchema, source: Source, *, max_body_bytes: int, explorer: bool
+    ) -> None:
+        self._schema: Final = schema
+        self._source: Final = source
+        self._max_body_bytes: Final = max_body_bytes
+        self._explorer: Final = explorer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        exchange = exchange_of(scope)
+        request = Request(scope, receive)
+        if self._explorer and wants_explorer(request):
+            response = explorer_page()
+            exchange.operation, exchange.outcome = "explorer", "OK"
+        else:
+            response = await self._answer(request, exchange)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request, exchange: Exchange) -> Response:
+        exchange.operation = "graphql"
+        media_type = negotiate(request.headers.get("accept", ""))
+        try:
+            if media_type is None:
+                raise TransportError(
+                    TransportCode.NOT_ACCEPTABLE,
+                    "The answer is application/graphql-response+json or application/json.",
+                )
+            asked = await self._read(request)
+            allowed = _QUERIES if request.method == "GET" else _QUERIES_AND_MUTATIONS
+            context = Context(
+                exchange,
+                self._source,
+                Loaders(self._source),
+                _idempotency_key(request, asked),
+            )
+            result = await self._schema.execute(
+                asked.query,
+                variable_values=asked.variables,
+                operation_name=asked.operation_name,
+                context_value=context,
+                allowed_operation_types=allowed,
+            )
+        except CannotGetOperationTypeError as error:
+            return _refused(_bad_request(error.as_http_error_reason()), exchange, media_type)
+        except InvalidOperationTypeError:
+            not_here = TransportError(
+                TransportCode.METHOD_NOT_ALLOWED,
+                "Send mutations by POST. Subscriptions are not offered.",
+                {"Allow": "POST"},
+            )
+            return _refused(not_here, exchange, media_type)
+        except TransportError as error:
+            return _refused(error, exchange, media_type)
+        return _render(result, exchange, media_type)
+
+    async def _read(self, request: Request) -> _Request:
+        if request.method == "POST":
+            parameters = await read_json(request, self._max_body_bytes)
+        elif request.method == "GET":
+            parameters = _query_parameters(request)
+        else:
+            raise TransportError(
+                TransportCode.METHOD_NOT_ALLOWED,
+                "Send GraphQL by POST, or queries by GET.",
+                {"Allow": "GET, POST"},
+            )
+        return _request(parameters)
+
+
+def _query_parameters(request: Request) -> dict[str, object]:
+    parameters: dict[str, object] = dict(request.query_params)
+    for name in ("variables", "extensions"):
+        text = request.query_params.get(name)
+        if text is not None:
+            parameters[name] = parse_json(text) if text else None
+    return parameters
+
+
+def _request(parameters: object) -> _Request:
+    if isinstance(parameters, list):
+        raise _bad_request("Batches are not offered: send one operation a request.")
+    if not isinstance(parameters, dict):
+        raise _bad_request("The body must be a JSON object with `query`.")
+    query = parameters.get("query")
+    variables = parameters.get("variables")
+    operation_name = parameters.get("operationName")
+    extensions = parameters.get("extensions")
+    if not isinstance(query, str) or not query.strip():
+        raise _bad_request("`query` must be a GraphQL document.")
+    if variables is not None and not isinstance(variables, dict):
+        raise _bad_request("`variables` must be an object.")
+    if operation_name is not None and not isinstance(operation_name, str):
+        raise _bad_request("`operationName` must be a string.")
+    if extensions is not None and not isinstance(extensions, dict):
+        raise _bad_request("`extensions` must be an object.")
+    return _Request(query, variables, operation_name or None)
+
+
+def _idempotency_key(request: Request, asked: _Request) -> str | None:
+    """Return the header, where the document has exactly one `createContact` to stand in for."""
+    header = request.headers.get("idempotency-key")
+    if header is None:
+        return None
+    try:
+        document = parse_document(asked.query)
+    except (GraphQLError, RecursionError):
+        return None
+    fragments = {
+        node.name.value: node
+        for node in document.definitions
+        if isinstance(node, FragmentDefinitionNode)
+    }
+    creations = sum(
+        _creations(node.selection_set, fragments, frozenset())
+        for node in document.definitions
+        if isinstance(node, OperationDefinitionNode)
+    )
+    return header if creations == 1 else None
+
+
+def _creations(
+    selections: SelectionSetNode,
+    fragments: Mapping[str, FragmentDefinitionNode],
+    within: frozenset[str],
+) -> int:
+    """Count the `createContact` fields at the root of an operation, through its fragments."""
+    count = 0
+    for node in selections.selections:
+        match node:
+            case FieldNode():
+                count += node.name.value == _CREATION
+            case InlineFragmentNode():
+                count += _creations(node.selection_set, fragments, within)
+            case FragmentSpreadNode():
+                name = node.name.value
+                if name in fragments and name not in within:
+                    inner = fragments[name].selection_set
+                    count += _creations(inner, fragments, within | {name})
+            case _:
+                raise TypeError(node.kind)
+    return count
+
+
+def _render(result: ExecutionResult, exchange: Exchange, media_type: str | None) -> Response:
+    media_type = media_type or JSON
+    errors = [_Told(error) for error in result.errors or ()]
+    # Section 7.1.1 of the GraphQL specification: an error of a field has a path, one of the
+    # request has none, and then there is no data.
+    refused = [error for error in errors if not error.has_path]
+    kind = Result.REQUEST_ERROR if refused else Result.EXECUTED
+    body: dict[str, object] = {} if refused else {"data": result.data}
+    headers: dict[str, str] = {}
+    if errors:
+        body = {"errors": [error.formatted for error in errors], **body}
+        exchange.outcome = str(errors[0].code)
+        for error in errors:
+            headers |= error.headers
+    elif exchange.outcome is None:
+        exchange.outcome = "OK"
+    return JsonResponse(
+        body,
+        status_of(kind, media_type),
+        headers,
+        media_type=f"{media_type}; charset=utf-8",
+    )
+
+
+class _Told:
+    """A GraphQL error as its caller is told of it: a fault shows nothing of the inside."""
+
+    def __init__(self, error: GraphQLError) -> None:
+        original = error.original_error
+        self.has_path: Final = error.path is not None
+        self.headers: Final[dict[str, str]] = {}
+        formatted = dict(error.formatted)
+        extensions: dict[str, object] = dict(error.extensions or {})
+        if original is not None and not isinstance(original, GraphQLError):
+            failure = failure_of(original)
+            formatted["message"] = failure.message
+            extensions = {"code": failure.code}
+            self.headers.update(failure.headers)
+        if "retryAfterSeconds" in extensions:
+            self.headers["Retry-After"] = str(extensions["retryAfterSeconds"])
+        self.code: Final = extensions.setdefault("code", TransportCode.BAD_REQUEST)
+        self.formatted: Final = formatted | {"extensions": extensions}
+
+
+def _refused(error: TransportError, exchange: Exchange, media_type: str | None) -> Response:
+    exchange.outcome = error.code
+    return JsonResponse(
+        {"errors": [{"message": error.message, "extensions": {"code": error.code}}]},
+        error.status,
+        dict(error.headers),
+        media_type=f"{media_type or JSON}; charset=utf-8",
+    )
+
+
+def _bad_request(message: str) -> TransportError:
+    return TransportError(TransportCode.BAD_REQUEST, message)

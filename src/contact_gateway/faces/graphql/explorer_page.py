@@ -1,0 +1,32 @@
+"""GraphiQL for browsers: one page and its assets, all from this package, under a strict policy."""
+
+from importlib.resources import files
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+
+_FOLDER: Final = files("contact_gateway.faces.graphql") / "explorer"
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def wants_explorer(request: Request) -> bool:
+    """Tell whether a browser asks for a page, and no client for an answer."""
+    return request.method in {"GET", "HEAD"} and "text/html" in request.headers.get("accept", "")
+
+
+def explorer_page() -> Response:
+    """Return the page."""
+    page = (_FOLDER / "page.html").read_bytes()
+    headers = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"}
+    return Response(page, headers=headers, media_type="text/html")
+
+
+def explorer_assets() -> Mount:
+    """Return the route of the page's scripts and styles."""
+    return Mount("/graphql/explorer", StaticFiles(directory=str(_FOLDER)))

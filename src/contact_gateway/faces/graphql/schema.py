@@ -1,0 +1,261 @@
+"""The GraphQL schema: each field reads its arguments, calls the domain and renders the answer."""
+
+from typing import Annotated
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.extensions import DisableIntrospection, SchemaExtension
+from strawberry.schema.config import StrawberryConfig
+from strawberry.types import ExecutionContext
+
+from contact_gateway.access.principals import Principal
+from contact_gateway.contacts import queries, resolver
+from contact_gateway.contacts.outcomes import (
+    InvalidInput,
+    RateLimited,
+    ReadRefusal,
+    Unauthorized,
+    outcome_name,
+)
+from contact_gateway.contacts.queries import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from contact_gateway.faces.graphql.types import (
+    DATE_TIME,
+    Advertiser,
+    AdvertiserConnection,
+    Contact,
+    ContactConnection,
+    CreateContactInput,
+    CreateContactResult,
+    DateTime,
+    PageInfo,
+    ResolveInfo,
+    Viewer,
+    argument_path,
+    create_contact_result,
+)
+
+_PageNumber = Annotated[
+    int | None, strawberry.argument(description="Which page; the first is 1, the default.")
+]
+_PageSize = Annotated[
+    int | None,
+    strawberry.argument(
+        description=(
+            f"How many records a page has, {DEFAULT_PAGE_SIZE} unless said, "
+            f"{MAX_PAGE_SIZE} at most."
+        )
+    ),
+]
+_Domain = Annotated[str | None, strawberry.argument(description="The advertiser's whole domain.")]
+
+
+class ReadRefusedError(GraphQLError):
+    """A read that is not answered, with what the caller is told of why."""
+
+    def __init__(self, refusal: ReadRefusal) -> None:
+        details: dict[str, object] = {}
+        match refusal:
+            case RateLimited(seconds):
+                details = {"retryAfterSeconds": seconds}
+            case InvalidInput(problems):
+                details = {
+                    "problems": [
+                        {
+                            "path": argument_path(problem),
+                            "code": problem.code,
+                            "message": problem.message,
+                        }
+                        for problem in problems
+                    ]
+                }
+            case Unauthorized():
+                pass
+        super().__init__(refusal.message, extensions={"code": refusal.code, **details})
+
+
+@strawberry.type(description="What any valid key may read. All reads of a request count as one.")
+class Query:
+    """The reads."""
+
+    @strawberry.field(description="The API key in use.")
+    async def viewer(self, info: ResolveInfo) -> Viewer | None:
+        """Tell who calls."""
+        principal = await queries.permission(info.context.exchange.caller)
+        if not isinstance(principal, Principal):
+            raise ReadRefusedError(principal)
+        return Viewer.of(principal)
+
+    @strawberry.field(description="One contact; null where there is none with the id.")
+    async def contact(
+        self,
+        info: ResolveInfo,
+        id: Annotated[strawberry.ID, strawberry.argument(description="The contact's id.")],
+    ) -> Contact | None:
+        """Read a contact."""
+        found = await queries.contact(info.context.exchange.caller, id, info.context.source)
+        if isinstance(found, (Unauthorized, RateLimited)):
+            raise ReadRefusedError(found)
+        return None if found is None else Contact.of(found)
+
+    @strawberry.field(description="Contacts, newest first. All filters that are given must hold.")
+    async def contacts(
+        self,
+        info: ResolveInfo,
+        advertiser_id: Annotated[
+            strawberry.ID | None,
+            strawberry.argument(
+                description="The id of any of a brand's records; the contacts are its HiEnergy's."
+            ),
+        ] = None,
+        email: Annotated[
+            str | None, strawberry.argument(description="A whole e-mail address, in any case.")
+        ] = None,
+        q: Annotated[
+            str | None,
+            strawberry.argument(
+                description="Text of the address, the names, the title, the phone."
+            ),
+        ] = None,
+        page: _PageNumber = None,
+        per_page: _PageSize = None,
+    ) -> ContactConnection | None:
+        """Read a page of contacts."""
+        raw = {
+            "advertiser_id": advertiser_id,
+            "email": email,
+            "q": q,
+            "page": page,
+            "per_page": per_page,
+        }
+        found = await queries.contacts(info.context.exchange.caller, raw, info.context.source)
+        if isinstance(found, (Unauthorized, RateLimited, InvalidInput)):
+            raise ReadRefusedError(found)
+        return ContactConnection(
+            nodes=[Contact.of(contact) for contact in found.items], page_info=PageInfo.of(found)
+        )
+
+    @strawberry.field(
+        description="Advertisers, newest first. All filters that are given must hold."
+    )
+    async def advertisers(
+        self,
+        info: ResolveInfo,
+        q: Annotated[
+            str | None, strawberry.argument(description="Text of the names, the slug, the domain.")
+        ] = None,
+        domain: _Domain = None,
+        page: _PageNumber = None,
+        per_page: _PageSize = None,
+    ) -> AdvertiserConnection | None:
+        """Read a page of advertisers."""
+        raw = {"q": q, "domain": domain, "page": page, "per_page": per_page}
+        found = await queries.advertisers(info.context.exchange.caller, raw, info.context.source)
+        if isinstance(found, (Unauthorized, RateLimited, InvalidInput)):
+            raise ReadRefusedError(found)
+        return AdvertiserConnection(
+            nodes=[Advertiser.of(record) for record in found.items],
+            page_info=PageInfo.of(found),
+        )
+
+    @strawberry.field(
+        description="One advertiser, by id or by slug; null where there is none. Give one of both."
+    )
+    async def advertiser(
+        self,
+        info: ResolveInfo,
+        id: Annotated[
+            strawberry.ID | None, strawberry.argument(description="The record's id.")
+        ] = None,
+        slug: Annotated[
+            str | None,
+            strawberry.argument(description="The record's slug; a HiEnergy record comes first."),
+        ] = None,
+    ) -> Advertiser | None:
+        """Read an advertiser."""
+        found = await queries.advertiser_by_id_or_slug(
+            info.context.exchange.caller, id, slug, info.context.source
+        )
+        if isinstance(found, (Unauthorized, RateLimited, InvalidInput)):
+            raise ReadRefusedError(found)
+        return None if found is None else Advertiser.of(found)
+
+
+@strawberry.type(description="What an admin's key may change. Each field counts as one operation.")
+class Mutation:
+    """The operations."""
+
+    @strawberry.mutation(
+        description=(
+            "Create a contact on the HiEnergy record of the submitted advertiser. Admins only. "
+            "Every business outcome is data: select the union's members that you handle, and "
+            "`... on ApiError` for the rest."
+        )
+    )
+    async def create_contact(
+        self,
+        info: ResolveInfo,
+        input: Annotated[
+            CreateContactInput, strawberry.argument(description="The contact to create.")
+        ],
+        idempotency_key: Annotated[
+            str | None,
+            strawberry.argument(
+                description=(
+                    "1 to 255 visible ASCII characters that make the submission safe to repeat: "
+                    "for 24 hours at least, the same key with the same input returns the contact "
+                    "that the first call created. The header `Idempotency-Key` stands in for it "
+                    "where the document has exactly one `createContact`."
+                )
+            ),
+        ] = None,
+        dry_run: Annotated[
+            bool,
+            strawberry.argument(
+                description="Apply every rule and create nothing: the answer is a preview."
+            ),
+        ] = False,
+    ) -> CreateContactResult:
+        """Submit a contact."""
+        context = info.context
+        submission = resolver.Submission(
+            contact=input.raw(),
+            idempotency_key=(
+                context.idempotency_key if idempotency_key is None else idempotency_key
+            ),
+            dry_run=dry_run,
+        )
+
+        async def read() -> resolver.Submission:
+            return submission
+
+        outcome = await resolver.create_contact(context.exchange.caller, read, context.source)
+        context.exchange.operation = "create_contact"
+        context.exchange.outcome = outcome_name(outcome)
+        return create_contact_result(outcome, context.exchange.request_id)
+
+
+class GatewaySchema(strawberry.Schema):
+    """Strawberry's schema; what went wrong is told and logged by the endpoint alone."""
+
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
+    ) -> None:
+        """Log nothing here."""
+
+
+def build_schema(*, introspection: bool = True) -> GatewaySchema:
+    """Return the schema; without introspection it does not tell its fields, nor suggest any."""
+    extensions: list[type[SchemaExtension]] = [] if introspection else [DisableIntrospection]
+    return GatewaySchema(
+        query=Query,
+        mutation=Mutation,
+        extensions=extensions,
+        config=StrawberryConfig(
+            scalar_map={DateTime: DATE_TIME}, disable_field_suggestions=not introspection
+        ),
+    )
+
+
+def schema_sdl() -> str:
+    """Return the schema in GraphQL's schema definition language, as `schema.graphql` holds it."""
+    return build_schema().as_str().rstrip() + "\n"

@@ -1,0 +1,148 @@
+"""The wire shapes of the REST face: upstream's resources and the envelope of each refusal."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeVar, assert_never
+
+from contact_gateway.contacts.advertiser import Advertiser
+from contact_gateway.contacts.contact import DETAIL_NAMES, Contact, ContactPreview
+from contact_gateway.contacts.outcomes import (
+    Conflict,
+    CreateContactOutcome,
+    Created,
+    ErrorCode,
+    Forbidden,
+    IdempotencyKeyReused,
+    InvalidInput,
+    NotFound,
+    Previewed,
+    RateLimited,
+    Refusal,
+    Unauthorized,
+)
+from contact_gateway.contacts.problems import Problem
+from contact_gateway.contacts.source import Page
+from contact_gateway.faces.http import envelope, timestamp
+
+T = TypeVar("T")
+
+STATUSES: Final[Mapping[ErrorCode, int]] = {
+    ErrorCode.UNAUTHORIZED: 401,
+    ErrorCode.FORBIDDEN: 403,
+    ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.INVALID_INPUT: 422,
+    ErrorCode.IDEMPOTENCY_KEY_REUSED: 422,
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.CONFLICT: 409,
+}
+_HEADER_OF_IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A REST answer before it is written: status, JSON body, headers."""
+
+    status: int
+    body: Mapping[str, object]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def outcome_document(
+    outcome: CreateContactOutcome, request_id: str, ignored_fields: tuple[str, ...]
+) -> Document:
+    """Render an outcome of `createContact`."""
+    meta: dict[str, object] = {"ignored_fields": ignored_fields} if ignored_fields else {}
+    match outcome:
+        case Created(contact, replayed):
+            headers = {"Location": f"/api/v1/contacts/{contact.id}"}
+            if replayed:
+                headers["Idempotent-Replayed"] = "true"
+            return Document(201, {"data": contact_resource(contact), "meta": meta}, headers)
+        case Previewed(preview):
+            meta = {"dry_run": True, **meta}
+            return Document(200, {"data": contact_resource(preview), "meta": meta})
+        case refusal:
+            return refusal_document(refusal, request_id)
+
+
+def refusal_document(refusal: Refusal, request_id: str) -> Document:
+    """Render a refusal as the envelope, with what the typed GraphQL error carries as details."""
+    details: dict[str, object]
+    headers: dict[str, str] = {}
+    match refusal:
+        case Unauthorized():
+            details, headers = {}, {"WWW-Authenticate": 'Bearer realm="contact-gateway"'}
+        case RateLimited(seconds):
+            details, headers = {"retry_after_seconds": seconds}, {"Retry-After": str(seconds)}
+        case InvalidInput(problems):
+            details = {"problems": [_problem(problem) for problem in problems]}
+        case Conflict(existing):
+            details = {"existing": contact_resource(existing)}
+        case Forbidden() | IdempotencyKeyReused() | NotFound():
+            details = {}
+        case _:
+            assert_never(refusal)
+    body = envelope(refusal.code, refusal.message, request_id, details)
+    return Document(STATUSES[refusal.code], body, headers)
+
+
+def contact_resource(contact: Contact | ContactPreview) -> dict[str, object]:
+    """Return upstream's resource of a contact; a preview has null for what it has not got yet."""
+    an_id = created_at = updated_at = None
+    if isinstance(contact, Contact):
+        an_id = str(contact.id)
+        created_at = timestamp(contact.created_at)
+        updated_at = timestamp(contact.updated_at)
+    return {
+        "id": an_id,
+        "type": "contact",
+        "attributes": {
+            "advertiser_id": contact.advertiser_id,
+            "advertiser_name": contact.advertiser_name,
+            **{name: getattr(contact, name) for name in DETAIL_NAMES if name != "advertiser_id"},
+            "created_at": created_at,
+            "updated_at": updated_at,
+        },
+    }
+
+
+def advertiser_resource(advertiser: Advertiser) -> dict[str, object]:
+    """Return upstream's resource of an advertiser."""
+    return {
+        "id": str(advertiser.id),
+        "type": "advertiser",
+        "attributes": {
+            "name": advertiser.name,
+            "display_name": advertiser.display_name,
+            "slug": advertiser.slug,
+            "domain": advertiser.domain,
+            "network_name": advertiser.network_name,
+            "publisher_name": advertiser.publisher_name,
+            "status": advertiser.status,
+            "hienergy_id": advertiser.hienergy_id,
+        },
+    }
+
+
+def page_document(page: Page[T], resource: Callable[[T], dict[str, object]]) -> Document:
+    """Render a page of a list."""
+    current = page.request.number
+    return Document(
+        200,
+        {
+            "data": [resource(item) for item in page.items],
+            "meta": {
+                "current_page": current,
+                "next_page": current + 1 if page.has_more else None,
+                "per_page": page.request.size,
+                "has_more": page.has_more,
+            },
+        },
+    )
+
+
+def _problem(problem: Problem) -> dict[str, object]:
+    path = ".".join(problem.path)
+    if problem.path == ("idempotency_key",):
+        path = _HEADER_OF_IDEMPOTENCY_KEY
+    return {"path": path, "code": problem.code, "message": problem.message}

@@ -1,0 +1,189 @@
+"""The REST face: each route reads its request, calls the domain and renders the answer."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from contact_gateway.contacts import queries
+from contact_gateway.contacts.contact import unknown_fields
+from contact_gateway.contacts.outcomes import (
+    NotFound,
+    RateLimited,
+    ReadRefusal,
+    Unauthorized,
+    outcome_name,
+)
+from contact_gateway.contacts.resolver import Submission, create_contact
+from contact_gateway.contacts.source import Page, Source
+from contact_gateway.faces.http import (
+    Exchange,
+    JsonResponse,
+    TransportCode,
+    TransportError,
+    error_response,
+    exchange_of,
+    read_json,
+)
+from contact_gateway.faces.rest.documents import (
+    Document,
+    advertiser_resource,
+    contact_resource,
+    outcome_document,
+    page_document,
+    refusal_document,
+)
+from contact_gateway.faces.rest.openapi import openapi_document
+
+T = TypeVar("T")
+_Handler = Callable[[Request, Exchange], Awaitable[Document]]
+
+
+class Resource:
+    """What stands at one path: a handler for each method, and 405 with `Allow` for the others."""
+
+    def __init__(self, **handlers: _Handler) -> None:
+        self._handlers: Final = {method.upper(): handler for method, handler in handlers.items()}
+        if "GET" in self._handlers:
+            self._handlers["HEAD"] = self._handlers["GET"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        exchange = exchange_of(scope)
+        response = await self._answer(Request(scope, receive), exchange)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request, exchange: Exchange) -> Response:
+        handler = self._handlers.get(request.method)
+        if handler is None:
+            error = TransportError(
+                TransportCode.METHOD_NOT_ALLOWED,
+                "The method is not allowed here.",
+                {"Allow": ", ".join(sorted(self._handlers))},
+            )
+            return error_response(error, exchange)
+        exchange.operation = handler.__name__
+        exchange.outcome = "OK"
+        document = await handler(request, exchange)
+        return JsonResponse(document.body, document.status, dict(document.headers))
+
+
+class RestFace:
+    """The operations over one source of truth."""
+
+    def __init__(self, source: Source, *, max_body_bytes: int) -> None:
+        self._source: Final = source
+        self._max_body_bytes: Final = max_body_bytes
+
+    def routes(self) -> list[Route]:
+        """Return the routes of the face, from the root of the server."""
+        creation = Resource(post=self.create_contact)
+        return [
+            Route("/api/v1/contacts", Resource(get=self.contacts, post=self.create_contact)),
+            Route("/api/v1/contacts/add", creation),
+            Route("/api/v1/contacts/{id}", Resource(get=self.contact)),
+            Route("/api/v1/advertisers", Resource(get=self.advertisers)),
+            Route("/api/v1/advertisers/{id}", Resource(get=self.advertiser)),
+            Route("/api/v1/advertisers/{id}/contacts", Resource(get=self.advertiser_contacts)),
+            Route("/api/v1/schema", Resource(get=self.schema)),
+        ]
+
+    async def create_contact(self, request: Request, exchange: Exchange) -> Document:
+        """Create a contact (`POST /contacts`)."""
+        ignored: tuple[str, ...] = ()
+
+        async def read() -> Submission:
+            nonlocal ignored
+            body = await read_json(request, self._max_body_bytes)
+            members = body if isinstance(body, dict) else {}
+            contact = members.get("contact")
+            ignored = (
+                *(name for name in members if name != "contact"),
+                *(f"contact.{name}" for name in unknown_fields(contact)),
+            )
+            return Submission(
+                contact=contact,
+                idempotency_key=request.headers.get("idempotency-key"),
+                dry_run=request.query_params.get("dry_run", "false"),
+            )
+
+        outcome = await create_contact(exchange.caller, read, self._source)
+        exchange.outcome = outcome_name(outcome)
+        return outcome_document(outcome, exchange.request_id, ignored)
+
+    async def contact(self, request: Request, exchange: Exchange) -> Document:
+        """Read one contact."""
+        contact_id = request.path_params["id"]
+        found = await queries.contact(exchange.caller, contact_id, self._source)
+        return _record(found, contact_resource, "contact", exchange)
+
+    async def contacts(self, request: Request, exchange: Exchange) -> Document:
+        """Read a page of contacts."""
+        raw = _query(request)
+        return _page(
+            await queries.contacts(exchange.caller, raw, self._source), contact_resource, exchange
+        )
+
+    async def advertisers(self, request: Request, exchange: Exchange) -> Document:
+        """Read a page of advertisers."""
+        raw = _query(request)
+        return _page(
+            await queries.advertisers(exchange.caller, raw, self._source),
+            advertiser_resource,
+            exchange,
+        )
+
+    async def advertiser(self, request: Request, exchange: Exchange) -> Document:
+        """Read one advertiser."""
+        advertiser_id = request.path_params["id"]
+        found = await queries.advertiser(exchange.caller, advertiser_id, self._source)
+        return _record(found, advertiser_resource, "advertiser", exchange)
+
+    async def advertiser_contacts(self, request: Request, exchange: Exchange) -> Document:
+        """Read a page of a brand's contacts."""
+        found = await queries.contacts_of_advertiser(
+            exchange.caller, request.path_params["id"], _query(request), self._source
+        )
+        if found is None:
+            return _refusal(NotFound("There is no such advertiser."), exchange)
+        return _page(found, contact_resource, exchange)
+
+    async def schema(self, _request: Request, _exchange: Exchange) -> Document:
+        """Read the OpenAPI document of this face."""
+        return Document(200, openapi_document())
+
+
+def _query(request: Request) -> Mapping[str, object]:
+    given: dict[str, object] = dict(request.query_params)
+    if "limit" in given:
+        given.setdefault("per_page", given["limit"])
+    return given
+
+
+def _record(
+    found: T | Unauthorized | RateLimited | None,
+    resource: Callable[[T], dict[str, object]],
+    noun: str,
+    exchange: Exchange,
+) -> Document:
+    if isinstance(found, (Unauthorized, RateLimited)):
+        return _refusal(found, exchange)
+    if found is None:
+        return _refusal(NotFound(f"There is no such {noun}."), exchange)
+    return Document(200, {"data": resource(found)})
+
+
+def _page(
+    found: Page[T] | ReadRefusal, resource: Callable[[T], dict[str, object]], exchange: Exchange
+) -> Document:
+    if isinstance(found, Page):
+        return page_document(found, resource)
+    return _refusal(found, exchange)
+
+
+def _refusal(refusal: ReadRefusal | NotFound, exchange: Exchange) -> Document:
+    exchange.outcome = refusal.code
+    return refusal_document(refusal, exchange.request_id)

@@ -1,0 +1,108 @@
+"""The settings: where they come from, what they may be, and what is said of a wrong one."""
+
+import os
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Annotated, Final
+
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from contact_gateway.store.engine import UnsupportedDatabaseError, sqlite_url
+
+PREFIX: Final = "CONTACT_GATEWAY_"
+_ENV_FILE: Final = ".env"
+
+
+class LogFormat(StrEnum):
+    """How a log line is written: as JSON for machines, or in columns for people."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or cannot be read. The message names it and says what is wrong."""
+
+
+class Settings(BaseSettings):
+    """What an operator can set, in the environment or in a `.env` file, by `CONTACT_GATEWAY_…`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=_ENV_FILE, extra="ignore", frozen=True
+    )
+
+    database_url: str = Field(
+        "sqlite+aiosqlite:///contact-gateway.sqlite3",
+        description="Where contacts are kept: sqlite+aiosqlite:///FILE",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins of browser pages that may call the gateway, comma-separated"
+    )
+    rate_limit_per_hour: int = Field(
+        10_000, ge=0, description="Operations an API key may do in an hour; 0 means no limit"
+    )
+    max_body_bytes: int = Field(
+        65_536, ge=1, description="The largest request body that is read, in bytes"
+    )
+    graphiql: bool = Field(default=True, description="Whether browsers get GraphiQL at /graphql")
+    introspection: bool = Field(
+        default=True, description="Whether GraphQL clients may read the schema"
+    )
+    log_format: LogFormat = Field(LogFormat.CONSOLE, description="`console` or `json`")
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not origin.startswith(("http://", "https://")):
+                raise ValueError(f"{origin!r} is not an origin such as https://app.example.com")
+        return origins
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, text: str) -> str:
+        try:
+            sqlite_url(text)
+        except UnsupportedDatabaseError as error:
+            raise ValueError(str(error)) from None
+        return text
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment and the `.env` file of the working directory.
+
+    Raises:
+        SettingsError: one is unknown or cannot be read.
+    """
+    _refuse_unknown((*os.environ, *dotenv_values(_ENV_FILE)))
+    try:
+        return Settings()
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        raise SettingsError(
+            "\n".join(
+                f"{PREFIX}{str(detail['loc'][0]).upper()}: "
+                + detail["msg"].removeprefix("Value error, ")
+                for detail in details
+            )
+        ) from None
+
+
+def _refuse_unknown(names: Iterable[str]) -> None:
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(
+        name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known
+    )
+    if unknown:
+        raise SettingsError(
+            f"{unknown[0]} is not a setting. The settings are {', '.join(sorted(known))}."
+        )

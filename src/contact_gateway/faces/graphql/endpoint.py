@@ -29,7 +29,12 @@ from contact_gateway.contacts.source import Source
 from contact_gateway.faces.graphql.explorer_page import explorer_page, wants_explorer
 from contact_gateway.faces.graphql.loaders import Loaders
 from contact_gateway.faces.graphql.schema import GatewaySchema
-from contact_gateway.faces.graphql.statuses import JSON, Result, negotiate, status_of
+from contact_gateway.faces.graphql.statuses import (
+    JSON_BY_DEFAULT,
+    Representation,
+    Result,
+    negotiate,
+)
 from contact_gateway.faces.graphql.types import Context
 from contact_gateway.faces.http import (
     Exchange,
@@ -83,9 +88,10 @@ class GraphQLEndpoint:
 
     async def _answer(self, request: Request, exchange: Exchange) -> Response:
         exchange.operation = "graphql"
-        media_type = negotiate(request.headers.get("accept", ""))
+        accepted = negotiate(request.headers.get("accept", ""))
+        written = accepted or JSON_BY_DEFAULT
         try:
-            if media_type is None:
+            if accepted is None:
                 raise TransportError(
                     TransportCode.NOT_ACCEPTABLE,
                     "The answer is application/graphql-response+json or application/json.",
@@ -106,17 +112,17 @@ class GraphQLEndpoint:
                 allowed_operation_types=allowed,
             )
         except CannotGetOperationTypeError as error:
-            return _refused(_bad_request(error.as_http_error_reason()), exchange, media_type)
+            return _refused(_bad_request(error.as_http_error_reason()), exchange, written)
         except InvalidOperationTypeError:
             not_here = TransportError(
                 TransportCode.METHOD_NOT_ALLOWED,
                 "Send mutations by POST. Subscriptions are not offered.",
                 {"Allow": "POST"},
             )
-            return _refused(not_here, exchange, media_type)
+            return _refused(not_here, exchange, written)
         except TransportError as error:
-            return _refused(error, exchange, media_type)
-        return _render(result, exchange, media_type)
+            return _refused(error, exchange, written)
+        return _render(result, exchange, written)
 
     async def _read(self, request: Request) -> _Request:
         if request.method == "POST":
@@ -206,8 +212,7 @@ def _creations(
     return count
 
 
-def _render(result: ExecutionResult, exchange: Exchange, media_type: str | None) -> Response:
-    media_type = media_type or JSON
+def _render(result: ExecutionResult, exchange: Exchange, written: Representation) -> Response:
     errors = [_Told(error) for error in result.errors or ()]
     # Section 7.1.1 of the GraphQL specification: an error of a field has a path, one of the
     # request has none, and then there is no data.
@@ -224,9 +229,9 @@ def _render(result: ExecutionResult, exchange: Exchange, media_type: str | None)
         exchange.outcome = "OK"
     return JsonResponse(
         body,
-        status_of(kind, media_type),
+        written.statuses[kind],
         headers,
-        media_type=f"{media_type}; charset=utf-8",
+        media_type=f"{written.media_type}; charset=utf-8",
     )
 
 
@@ -250,13 +255,13 @@ class _Told:
         self.formatted: Final = formatted | {"extensions": extensions}
 
 
-def _refused(error: TransportError, exchange: Exchange, media_type: str | None) -> Response:
+def _refused(error: TransportError, exchange: Exchange, written: Representation) -> Response:
     exchange.outcome = error.code
     return JsonResponse(
         {"errors": [{"message": error.message, "extensions": {"code": error.code}}]},
         error.status,
         dict(error.headers),
-        media_type=f"{media_type or JSON}; charset=utf-8",
+        media_type=f"{written.media_type}; charset=utf-8",
     )
 
 

@@ -1,68 +1,66 @@
-"""The HTTP statuses and media types of GraphQL answers, in one table.
+"""The media types and HTTP statuses of GraphQL answers, in one table.
 
-Source: the GraphQL-over-HTTP specification, working draft of 2025 (section 6.4, Response), which
+Source: the GraphQL-over-HTTP specification, working draft of 2025 (sections 5.2 and 6.4), which
 the public audit `graphql-http` 1.x checks: 400 for a document that does not parse, validate or
 coerce. The draft of 2026 moves validation and coercion to 422, and data beside errors to 294.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
-
-GRAPHQL_RESPONSE: Final = "application/graphql-response+json"
-JSON: Final = "application/json"
 
 
 class Result(Enum):
     """What became of a well-formed GraphQL request."""
 
-    REQUEST_ERROR = auto()  # the document did not parse, validate or coerce: nothing was executed
-    EXECUTED = auto()  # it was executed, with field errors or without
+    REQUEST_ERROR = auto()
+    """The document did not parse, validate or coerce: nothing was executed."""
+
+    EXECUTED = auto()
+    """The document was executed, with field errors or without."""
 
 
-_STATUSES: Final[Mapping[tuple[Result, str], int]] = {
-    (Result.REQUEST_ERROR, GRAPHQL_RESPONSE): 400,
-    # Section 6.4.1 recommends 200 here; the audit takes 400 as well, and old clients, which send
-    # `Accept: application/json` for want of knowing better, notice it.
-    (Result.REQUEST_ERROR, JSON): 400,
-    (Result.EXECUTED, GRAPHQL_RESPONSE): 200,
-    (Result.EXECUTED, JSON): 200,
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """How an answer is written: its media type, and the status of each kind of result."""
+
+    media_type: str
+    statuses: Mapping[Result, int]
+
+
+GRAPHQL_RESPONSE: Final = Representation(
+    "application/graphql-response+json", {Result.REQUEST_ERROR: 400, Result.EXECUTED: 200}
+)
+# A client that asks for application/json by name may take any other status than 200 for a failure
+# of the transport, and never show the errors (section 6.4.1).
+JSON: Final = Representation("application/json", {Result.REQUEST_ERROR: 200, Result.EXECUTED: 200})
+# A client that takes anything, such as curl, gets JSON, and is told by the status.
+JSON_BY_DEFAULT: Final = Representation(
+    "application/json", {Result.REQUEST_ERROR: 400, Result.EXECUTED: 200}
+)
+
+_BY_NAME: Final[Mapping[str, Representation]] = {
+    representation.media_type: representation for representation in (GRAPHQL_RESPONSE, JSON)
 }
+_RANGES: Final = frozenset({"application/*", "*/*"})
 
 
-def status_of(result: Result, media_type: str) -> int:
-    """Return the status of an answer."""
-    return _STATUSES[result, media_type]
+def negotiate(accept: str) -> Representation | None:
+    """Choose how to answer by the `Accept` header; None where nothing will do.
 
-
-def negotiate(accept: str) -> str | None:
-    """Choose the media type of an answer by the `Accept` header; None where none will do.
-
-    An absent header gets `application/json`, as the specification has it for clients older than
-    2025. Of ranges of equal quality the more specific, then the newer media type wins.
+    The highest quality wins; of equal ones a media type wins over a range, then the first does.
     """
     if not accept.strip():
-        return JSON
-    best: tuple[float, int, int] | None = None
-    chosen: str | None = None
+        return JSON_BY_DEFAULT
+    ranked: list[tuple[float, bool, int, Representation]] = []
     for position, member in enumerate(accept.split(",")):
         media_range, *parameters = (part.strip().lower() for part in member.split(";"))
-        media_type = _RANGES.get(media_range)
         quality = _quality(parameters)
-        if media_type is None or quality <= 0:
-            continue
-        rank = (quality, media_range in {GRAPHQL_RESPONSE, JSON}, -position)
-        if best is None or rank > best:
-            best, chosen = rank, media_type
-    return chosen
-
-
-_RANGES: Final[Mapping[str, str]] = {
-    GRAPHQL_RESPONSE: GRAPHQL_RESPONSE,
-    JSON: JSON,
-    "application/*": JSON,
-    "*/*": JSON,
-}
+        named = _BY_NAME.get(media_range)
+        if quality > 0 and (named is not None or media_range in _RANGES):
+            ranked.append((quality, named is not None, -position, named or JSON_BY_DEFAULT))
+    return max(ranked, key=lambda rank: rank[:3])[3] if ranked else None
 
 
 def _quality(parameters: list[str]) -> float:

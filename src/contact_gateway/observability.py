@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from typing import Final
+from typing import Final, TextIO
 
 import structlog
 from structlog.typing import Processor
@@ -16,19 +16,20 @@ _SHARED: Final[tuple[Processor, ...]] = (
 )
 
 
-def configure_logging(log_format: LogFormat) -> None:
-    """Send all log lines, also those of libraries, to standard error in one format."""
+def configure_logging(log_format: LogFormat, stream: TextIO | None = None) -> None:
+    """Send all log lines, also those of libraries, to standard error or a stream, in one format."""
+    stream = stream or sys.stderr
     as_json = log_format is LogFormat.JSON
     renderer: Processor = (
         structlog.processors.JSONRenderer()
         if as_json
         else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
     )
     # Tracebacks without the values of local variables: those may be what a caller sent.
     tracebacks: list[Processor] = [structlog.processors.format_exc_info] if as_json else []
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,
@@ -41,12 +42,9 @@ def configure_logging(log_format: LogFormat) -> None:
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.INFO)
-    for chatty in ("uvicorn", "uvicorn.error", "uvicorn.access", "alembic"):
-        logging.getLogger(chatty).handlers = []
-        logging.getLogger(chatty).propagate = True
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # Of libraries only what is amiss: what they say in passing may hold what a caller sent.
+    root.setLevel(logging.WARNING)
+    logging.getLogger("contact_gateway").setLevel(logging.INFO)
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

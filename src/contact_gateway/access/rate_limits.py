@@ -22,7 +22,7 @@ class Window:
 
     limit: int
     remaining: int
-    resets_at: int
+    resets_at: float
     exceeded: bool = False
 
     def seconds_left(self) -> int:
@@ -73,7 +73,7 @@ class HourlyBudget:
         return Window(
             limit=self._limit.amount,
             remaining=max(0, stats.remaining),
-            resets_at=math.ceil(stats.reset_time),
+            resets_at=stats.reset_time,
             exceeded=exceeded,
         )
 

@@ -1,6 +1,7 @@
 """What the faces share of HTTP: request ids, credentials, bodies, JSON and the error envelope."""
 
 import json
+import math
 import re
 import time
 import uuid
@@ -327,7 +328,7 @@ async def _add_headers(headers: MutableHeaders, exchange: Exchange) -> None:
     if window is not None:
         headers["X-RateLimit-Limit"] = str(window.limit)
         headers["X-RateLimit-Remaining"] = str(window.remaining)
-        headers["X-RateLimit-Reset"] = str(window.resets_at)
+        headers["X-RateLimit-Reset"] = str(math.ceil(window.resets_at))
 
 
 async def _window(caller: Caller) -> Window | None:

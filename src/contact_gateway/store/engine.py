@@ -120,6 +120,8 @@ def _engine(url: URL, *, size: int, pragmas: tuple[str, ...]) -> AsyncEngine:
         pool_size=size,
         max_overflow=0,
         pool_timeout=BUSY_TIMEOUT_SECONDS,
+        # An exception's text, which may be logged, leaves out what callers sent.
+        hide_parameters=True,
     )
     event.listen(engine.sync_engine, "connect", _prepare(pragmas))
     return engine

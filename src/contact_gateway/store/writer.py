@@ -70,9 +70,11 @@ class ContactWriter:
                 # Nobody's fault, and one by one each would wait for the same time-out.
                 for waiting in batch:
                     _fail(waiting, error)
-            except Exception:  # noqa: BLE001 - every caller of the batch must be answered
-                for waiting in batch:
-                    await self._carry_out_alone(waiting)
+            except Exception as error:  # noqa: BLE001 - every caller of the batch must be answered
+                if len(batch) == 1:
+                    _fail(batch[0], error)
+                else:
+                    await self._carry_out_one_by_one(batch)
             await self._forget_old_keys()
 
     async def _carry_out(self, batch: Sequence[_Waiting]) -> None:
@@ -82,11 +84,12 @@ class ContactWriter:
             if not waiting.answer.done():
                 waiting.answer.set_result(outcome)
 
-    async def _carry_out_alone(self, waiting: _Waiting) -> None:
-        try:
-            await self._carry_out([waiting])
-        except Exception as error:  # noqa: BLE001 - it is the caller's to see
-            _fail(waiting, error)
+    async def _carry_out_one_by_one(self, batch: Sequence[_Waiting]) -> None:
+        for waiting in batch:
+            try:
+                await self._carry_out([waiting])
+            except Exception as error:  # noqa: BLE001 - it is this caller's to see
+                _fail(waiting, error)
 
     async def _forget_old_keys(self) -> None:
         if time.monotonic() - self._forgot_at < _HOUR:

@@ -1,0 +1,286 @@
+"""The GraphQL face: its reads, its header for idempotency, its statuses and its budget."""
+
+from pathlib import Path
+
+import pytest
+
+from running_gateway import BIG_ID, Gateway, credentials, running_gateway
+from submitting import CREATE_CONTACT, FACES
+
+pytestmark = pytest.mark.anyio
+
+MAYA = {"advertiser_id": 2001, "email": "maya@example.com"}
+MAYA_INPUT = {"advertiserId": 2001, "email": "maya@example.com"}
+TWO = """mutation ($a: CreateContactInput!, $b: CreateContactInput!) {
+  a: createContact(input: $a) { __typename }
+  ...Second
+}
+fragment Second on Mutation { b: createContact(input: $b) { __typename } }
+"""
+
+
+async def test_viewer_is_the_key_in_use(gateway: Gateway) -> None:
+    response = await gateway.graphql("{ viewer { label role } }", gateway.member)
+
+    assert response.json() == {"data": {"viewer": {"label": "member", "role": "MEMBER"}}}
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "viewer { label }",
+        "contact(id: 1) { id }",
+        "contacts { nodes { id } }",
+        "advertisers { nodes { id } }",
+        "advertiser(id: 1001) { id }",
+    ],
+)
+@pytest.mark.parametrize("key", [None, "nonsense"])
+async def test_a_read_without_a_valid_key_is_null_with_a_code(
+    gateway: Gateway, field: str, key: str | None
+) -> None:
+    response = await gateway.graphql(f"{{ {field} }}", key)
+
+    body = response.json()
+    assert response.status_code == 200
+    assert list(body["data"].values()) == [None]
+    assert [error["extensions"]["code"] for error in body["errors"]] == ["UNAUTHORIZED"]
+
+
+async def test_what_was_created_can_be_read_with_its_advertisers(gateway: Gateway) -> None:
+    created = await FACES["GraphQL"].submit(gateway, MAYA, gateway.admin)
+    assert created.contact is not None
+    response = await gateway.graphql(
+        """query ($id: ID!) {
+          contact(id: $id) {
+            email advertiser { id hienergy { id } equivalents { id networkName } }
+          }
+          contacts(advertiserId: 2002, email: "MAYA@example.com", q: "maya") {
+            nodes { id } pageInfo { currentPage nextPage perPage hasMore }
+          }
+        }""",
+        gateway.member,
+        {"id": created.contact["id"]},
+    )
+
+    assert response.json()["data"] == {
+        "contact": {
+            "email": "maya@example.com",
+            "advertiser": {
+                "id": "1001",
+                "hienergy": {"id": "1001"},
+                "equivalents": [
+                    {"id": "2001", "networkName": "CJ"},
+                    {"id": "2002", "networkName": "Awin"},
+                ],
+            },
+        },
+        "contacts": {
+            "nodes": [{"id": created.contact["id"]}],
+            "pageInfo": {"currentPage": 1, "nextPage": None, "perPage": 25, "hasMore": False},
+        },
+    }
+
+
+async def test_an_advertiser_is_found_by_id_or_slug(gateway: Gateway) -> None:
+    response = await gateway.graphql(
+        f"""{{
+          network: advertiser(id: 2001) {{ hienergy {{ id }} equivalents {{ id }} }}
+          big: advertiser(id: "{BIG_ID}") {{ id equivalents {{ id }} }}
+          alone: advertiser(id: 3001) {{ hienergy {{ id }} equivalents {{ id }} }}
+          named: advertiser(slug: "northwind") {{ id }}
+          unknown: advertiser(slug: "nope") {{ id }}
+          noId: contact(id: "abc") {{ id }}
+        }}""",
+        gateway.member,
+    )
+
+    assert response.json() == {
+        "data": {
+            "network": {"hienergy": {"id": "1001"}, "equivalents": [{"id": "2002"}]},
+            "big": {"id": str(BIG_ID), "equivalents": [{"id": "2006"}]},
+            "alone": {"hienergy": None, "equivalents": []},
+            "named": {"id": "1001"},
+            "unknown": None,
+            "noId": None,
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "path"),
+    [
+        ("contacts(page: 0) { nodes { id } }", "page"),
+        ("contacts(perPage: 101) { nodes { id } }", "perPage"),
+        ('contacts(advertiserId: "x") { nodes { id } }', "advertiserId"),
+        ("advertisers(page: -1) { nodes { id } }", "page"),
+        ("advertiser { id }", "id"),
+        ('advertiser(id: 1, slug: "x") { id }', "id"),
+    ],
+)
+async def test_unusable_arguments_of_a_read_are_invalid_input(
+    gateway: Gateway, field: str, path: str
+) -> None:
+    body = (await gateway.graphql(f"{{ {field} }}", gateway.member)).json()
+
+    extensions = body["errors"][0]["extensions"]
+    assert extensions["code"] == "INVALID_INPUT"
+    assert [problem["path"] for problem in extensions["problems"]] == [path]
+
+
+async def test_problems_are_spelled_as_the_caller_did(gateway: Gateway) -> None:
+    bad = {"advertiserId": "x", "email": "x", "linkedinProfileUrl": "x"}
+    variables = {"input": bad, "idempotencyKey": ""}
+    body = (await gateway.graphql(CREATE_CONTACT, gateway.admin, variables)).json()
+
+    problems = body["data"]["createContact"]["problems"]
+    assert [problem["path"] for problem in problems] == [
+        "input.advertiserId",
+        "input.email",
+        "input.linkedinProfileUrl",
+        "idempotencyKey",
+    ]
+
+
+async def test_the_header_stands_in_for_the_argument_of_one_creation(gateway: Gateway) -> None:
+    headers = {"Idempotency-Key": "k"}
+    variables = {"input": MAYA_INPUT}
+    first = await gateway.graphql(CREATE_CONTACT, gateway.admin, variables, **headers)
+    again = await gateway.graphql(CREATE_CONTACT, gateway.admin, variables, **headers)
+    argument = await gateway.graphql(
+        CREATE_CONTACT, gateway.admin, variables | {"idempotencyKey": "other"}, **headers
+    )
+
+    assert first.json()["data"]["createContact"]["__typename"] == "Contact"
+    assert again.json() == first.json()
+    assert argument.json()["data"]["createContact"]["__typename"] == "ConflictError"
+
+
+async def test_the_header_does_not_stand_in_for_two_creations(gateway: Gateway) -> None:
+    other = {"advertiserId": 1002, "email": "maya@example.com"}
+    response = await gateway.graphql(
+        TWO, gateway.admin, {"a": MAYA_INPUT, "b": other}, **{"Idempotency-Key": "k"}
+    )
+
+    assert response.json() == {
+        "data": {"a": {"__typename": "Contact"}, "b": {"__typename": "Contact"}}
+    }
+
+
+async def test_each_creation_of_a_document_is_an_operation(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, rate_limit_per_hour=1) as gateway:
+        response = await gateway.graphql(TWO, gateway.admin, {"a": MAYA_INPUT, "b": MAYA_INPUT})
+
+    assert response.json()["data"] == {
+        "a": {"__typename": "Contact"},
+        "b": {"__typename": "RateLimitedError"},
+    }
+
+
+async def test_a_document_of_reads_is_one_operation(tmp_path: Path) -> None:
+    document = "{ a: viewer { label } b: viewer { label } contacts { nodes { id } } }"
+    async with running_gateway(tmp_path, rate_limit_per_hour=1) as gateway:
+        allowed = await gateway.graphql(document, gateway.member)
+        refused = await gateway.graphql(document, gateway.member)
+
+    assert "errors" not in allowed.json()
+    assert allowed.headers["X-RateLimit-Remaining"] == "0"
+    assert {error["extensions"]["code"] for error in refused.json()["errors"]} == {"RATE_LIMITED"}
+    assert int(refused.headers["Retry-After"]) > 0
+
+
+async def test_reading_the_schema_needs_no_key_and_costs_nothing(gateway: Gateway) -> None:
+    without = await gateway.graphql("{ __schema { mutationType { name } } }")
+    with_key = await gateway.graphql("{ __typename }", gateway.member)
+
+    assert without.json() == {"data": {"__schema": {"mutationType": {"name": "Mutation"}}}}
+    assert with_key.headers["X-RateLimit-Remaining"] == "10000"
+
+
+async def test_introspection_can_be_switched_off(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, introspection=False) as gateway:
+        schema = await gateway.graphql("{ __schema { mutationType { name } } }")
+        misspelt = await gateway.graphql("{ viewr { label } }")
+
+    assert schema.status_code == 400
+    assert "viewer" not in misspelt.text
+
+
+@pytest.mark.parametrize(
+    ("accept", "status", "media_type"),
+    [
+        ("application/graphql-response+json", 400, "application/graphql-response+json"),
+        ("application/json", 200, "application/json"),
+        ("*/*", 400, "application/json"),
+        ("", 400, "application/json"),
+        (
+            "application/json;q=0.5, application/graphql-response+json",
+            400,
+            "application/graphql-response+json",
+        ),
+        ("application/json, application/graphql-response+json;q=0.9", 200, "application/json"),
+        ("text/html, */*;q=0.1", 400, "application/json"),
+    ],
+)
+async def test_the_media_type_decides_the_status_of_a_bad_document(
+    gateway: Gateway, accept: str, status: int, media_type: str
+) -> None:
+    response = await gateway.graphql("{ nope }", None, Accept=accept)
+
+    assert response.status_code == status
+    assert response.headers["Content-Type"] == f"{media_type}; charset=utf-8"
+
+
+async def test_queries_may_come_by_get(gateway: Gateway) -> None:
+    response = await gateway.client.get(
+        "/graphql",
+        params={"query": "query ($n: Int) { contacts(page: $n) { nodes { id } } }"}
+        | {"variables": '{"n": 1}'},
+        headers=credentials(gateway.member),
+    )
+
+    assert response.json() == {"data": {"contacts": {"nodes": []}}}
+
+
+async def test_browsers_get_the_explorer_under_a_strict_policy(gateway: Gateway) -> None:
+    page = await gateway.client.get("/graphql", headers={"Accept": "text/html"})
+    script = await gateway.client.get("/graphql/explorer/explorer.js")
+    nothing = await gateway.client.get("/graphql/explorer/nope.js")
+
+    assert page.headers["Content-Type"].startswith("text/html")
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert script.status_code == 200
+    assert nothing.json()["error"]["code"] == "NOT_FOUND"
+
+
+async def test_the_explorer_can_be_switched_off(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, graphiql=False) as gateway:
+        page = await gateway.client.get("/graphql", headers={"Accept": "text/html"})
+        script = await gateway.client.get("/graphql/explorer/explorer.js")
+
+    assert page.status_code == 406
+    assert script.status_code == 404
+
+
+async def test_browser_pages_of_other_origins_are_let_in_only_by_the_setting(
+    tmp_path: Path, gateway: Gateway
+) -> None:
+    origin = "https://app.example.com"
+    preflight = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type, x-api-key, idempotency-key",
+    }
+    folder = tmp_path / "cors"
+    folder.mkdir()
+    async with running_gateway(folder, cors_origins=origin) as open_gateway:
+        allowed = await open_gateway.client.options("/graphql", headers=preflight)
+        answered = await open_gateway.client.post("/graphql", headers={"Origin": origin})
+    refused = await gateway.client.options("/graphql", headers=preflight)
+
+    assert allowed.status_code == 200
+    assert allowed.headers["Access-Control-Allow-Origin"] == origin
+    assert answered.headers["Access-Control-Allow-Origin"] == origin
+    assert "Access-Control-Allow-Origin" not in refused.headers

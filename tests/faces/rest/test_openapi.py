@@ -1,0 +1,80 @@
+"""The OpenAPI document is valid, complete, and true of what is served."""
+
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+from contact_gateway.contacts.outcomes import ErrorCode
+from contact_gateway.faces.http import TRANSPORT_STATUSES, TransportCode
+from contact_gateway.faces.rest.documents import STATUSES
+from contact_gateway.faces.rest.openapi import openapi_document
+from running_gateway import Gateway, credentials
+
+pytestmark = pytest.mark.anyio
+
+NOT_OF_THE_OPERATION = {
+    TransportCode.NOT_FOUND,
+    TransportCode.METHOD_NOT_ALLOWED,
+    TransportCode.NOT_ACCEPTABLE,
+}
+
+
+def _check(instance: object, schema: str) -> None:
+    registry = Registry[Any]().with_resource(
+        "urn:openapi", Resource.from_contents(openapi_document(), DRAFT202012)
+    )
+    Draft202012Validator(
+        {"$ref": f"urn:openapi#/components/schemas/{schema}"}, registry=registry
+    ).validate(instance)
+
+
+def test_the_document_is_valid_openapi() -> None:
+    validate(openapi_document())
+
+
+async def test_the_document_is_served_to_everybody(gateway: Gateway) -> None:
+    assert (await gateway.rest("/schema")).json() == openapi_document()
+
+
+@pytest.mark.parametrize("path", ["/contacts", "/contacts/add"])
+def test_every_outcome_of_the_operation_is_documented(path: str) -> None:
+    paths: Any = openapi_document()["paths"]
+    responses = paths[path]["post"]["responses"]
+    documented = {
+        (int(status), code)
+        for status, response in responses.items()
+        for code in (*ErrorCode, *TransportCode)
+        if f"`{code}`" in response["description"]
+    }
+
+    assert documented == {(STATUSES[code], str(code)) for code in ErrorCode} | {
+        (status, str(code))
+        for code, status in TRANSPORT_STATUSES.items()
+        if code not in NOT_OF_THE_OPERATION
+    }
+    assert {"200", "201"} <= responses.keys()
+    assert paths["/contacts"]["post"]["operationId"] == "createContact"
+
+
+async def test_answers_are_as_documented(gateway: Gateway) -> None:
+    async def post(body: object, query: str = "") -> object:
+        response = await gateway.client.post(
+            f"/api/v1/contacts{query}", json=body, headers=credentials(gateway.admin)
+        )
+        document: object = response.json()
+        return document
+
+    maya = {"contact": {"advertiser_id": 2001, "email": "maya@example.com"}}
+    _check(maya, "CreateContactSubmission")
+    _check(await post(maya, "?dry_run=true"), "ContactPreviewDocument")
+    _check(await post(maya | {"x": 1}), "ContactDocument")
+    _check(await post(maya), "Error")
+    _check(await post({}), "Error")
+    _check((await gateway.rest("/contacts", gateway.member)).json(), "ContactPage")
+    _check((await gateway.rest("/advertisers", gateway.member)).json(), "AdvertiserPage")
+    _check((await gateway.rest("/advertisers/3001", gateway.member)).json(), "AdvertiserDocument")
+    _check((await gateway.rest("/contacts")).json(), "Error")

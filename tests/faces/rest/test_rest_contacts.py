@@ -1,0 +1,194 @@
+"""The REST face: upstream's shapes, headers and reads."""
+
+import pytest
+
+from running_gateway import BIG_ID, Gateway, credentials
+
+pytestmark = pytest.mark.anyio
+
+
+async def _create(gateway: Gateway, email: str, advertiser_id: int = 1001, **more: str) -> int:
+    response = await gateway.client.post(
+        "/api/v1/contacts",
+        json={"contact": {"advertiser_id": advertiser_id, "email": email, **more}},
+        headers=credentials(gateway.admin),
+    )
+    assert response.status_code == 201
+    return int(response.json()["data"]["id"])
+
+
+async def test_a_created_contact_is_upstreams_resource_at_its_location(gateway: Gateway) -> None:
+    response = await gateway.client.post(
+        "/api/v1/contacts",
+        json={
+            "contact": {
+                "advertiser_id": "2006",
+                "email": "Maya@EXAMPLE.com",
+                "given_name": " Maya ",
+                "family_name": "Lindqvist",
+                "job_title": "",
+                "linkedin_profile_url": "https://www.linkedin.com/in/maya",
+            }
+        },
+        headers=credentials(gateway.admin),
+    )
+
+    assert response.status_code == 201
+    created = response.json()
+    attributes = dict(created["data"]["attributes"])
+    assert created["data"]["type"] == "contact"
+    assert created["meta"] == {}
+    assert attributes.pop("created_at") == attributes.pop("updated_at")
+    assert attributes == {
+        "advertiser_id": BIG_ID,
+        "advertiser_name": "Meridian",
+        "email": "Maya@example.com",
+        "name": "Maya Lindqvist",
+        "given_name": "Maya",
+        "family_name": "Lindqvist",
+        "phone": None,
+        "job_title": None,
+        "source": None,
+        "status": None,
+        "linkedin_profile_url": "https://www.linkedin.com/in/maya",
+    }
+    location = response.headers["Location"]
+    assert location == f"/api/v1/contacts/{created['data']['id']}"
+    read = await gateway.client.get(location, headers=credentials(gateway.member))
+    assert read.json()["data"] == created["data"]
+
+
+async def test_the_alias_creates_too(gateway: Gateway) -> None:
+    response = await gateway.client.post(
+        "/api/v1/contacts/add",
+        json={"contact": {"advertiser_id": 1001, "email": "maya@example.com"}},
+        headers={"Authorization": f"bearer {gateway.admin}"},
+    )
+
+    assert response.status_code == 201
+
+
+async def test_unknown_fields_are_ignored_and_named(gateway: Gateway) -> None:
+    response = await gateway.client.post(
+        "/api/v1/contacts",
+        content=b'{"x": 1, "contact": {"advertiser_id": 1001, "email": "m@example.com",'
+        b' "nickname": "M", "\\ud800": 1}}',
+        headers={"Content-Type": "application/json", **credentials(gateway.admin)},
+    )
+
+    assert response.status_code == 201
+    assert response.json()["meta"]["ignored_fields"] == ["x", "contact.nickname", "contact.?"]
+
+
+async def test_a_dry_run_has_no_id_and_says_so(gateway: Gateway) -> None:
+    response = await gateway.client.post(
+        "/api/v1/contacts?dry_run=true",
+        json={"contact": {"advertiser_id": 2001, "email": "maya@example.com"}},
+        headers=credentials(gateway.admin),
+    )
+
+    assert response.status_code == 200
+    body = response.json()
+    assert body["meta"] == {"dry_run": True}
+    assert body["data"]["id"] is None
+    assert body["data"]["attributes"]["created_at"] is None
+    assert body["data"]["attributes"]["advertiser_id"] == 1001
+    assert await gateway.contact_rows() == 0
+
+
+async def test_a_replay_is_marked(gateway: Gateway) -> None:
+    request = {"contact": {"advertiser_id": 1001, "email": "maya@example.com"}}
+    headers = credentials(gateway.admin) | {"Idempotency-Key": "k"}
+    first = await gateway.client.post("/api/v1/contacts", json=request, headers=headers)
+    again = await gateway.client.post("/api/v1/contacts", json=request, headers=headers)
+
+    assert "Idempotent-Replayed" not in first.headers
+    assert again.status_code == 201
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert again.headers["Location"] == first.headers["Location"]
+    assert again.json() == first.json()
+
+
+async def test_contacts_are_paged_newest_first(gateway: Gateway) -> None:
+    ids = [await _create(gateway, f"c{number}@example.com") for number in range(3)]
+
+    first = (await gateway.rest("/contacts", gateway.member, limit=2)).json()
+    second = (await gateway.rest("/contacts", gateway.member, per_page=2, page=2)).json()
+
+    assert [int(item["id"]) for item in first["data"]] == [ids[2], ids[1]]
+    assert first["meta"] == {"current_page": 1, "next_page": 2, "per_page": 2, "has_more": True}
+    assert [int(item["id"]) for item in second["data"]] == [ids[0]]
+    assert second["meta"] == {
+        "current_page": 2,
+        "next_page": None,
+        "per_page": 2,
+        "has_more": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({"q": "MÜLLER"}, {"anna@example.com"}),
+        ({"q": "%"}, set()),
+        ({"email": "ANNA@example.com"}, {"anna@example.com"}),
+        ({"email": "anna"}, set()),
+        ({"advertiser_id": 2001}, {"anna@example.com"}),
+        ({"advertiser_id": 3001}, set()),
+        ({"advertiser_name": "outfit"}, {"anna@example.com"}),
+        ({"domain": "northwind.example"}, {"anna@example.com"}),
+        ({"q": "example.com", "advertiser_id": 1002}, {"ben@example.com"}),
+        ({"unknown": "x"}, {"anna@example.com", "ben@example.com"}),
+    ],
+    ids=lambda value: ", ".join(
+        sorted(map(str, value.items() if isinstance(value, dict) else value))
+    ),
+)
+async def test_contacts_are_filtered(
+    gateway: Gateway, query: dict[str, str | int], expected: set[str]
+) -> None:
+    await _create(gateway, "anna@example.com", family_name="Müller")
+    await _create(gateway, "ben@example.com", 1002)
+
+    found = (await gateway.rest("/contacts", gateway.member, **query)).json()["data"]
+
+    assert {item["attributes"]["email"] for item in found} == expected
+
+
+@pytest.mark.parametrize("record", [1001, 2001, 2002])
+async def test_a_brands_contacts_are_those_of_its_hienergy_record(
+    gateway: Gateway, record: int
+) -> None:
+    contact_id = await _create(gateway, "anna@example.com", 2002)
+
+    found = (await gateway.rest(f"/advertisers/{record}/contacts", gateway.member)).json()
+
+    assert [item["id"] for item in found["data"]] == [str(contact_id)]
+
+
+async def test_advertisers_are_listed_and_read(gateway: Gateway) -> None:
+    found = (await gateway.rest("/advertisers", gateway.member, q="NORTHWIND")).json()["data"]
+    one = (await gateway.rest("/advertisers/2001", gateway.member)).json()["data"]
+
+    assert [item["id"] for item in found] == ["2002", "2001", "1001"]
+    assert one["attributes"]["network_name"] == "CJ"
+    assert one["attributes"]["hienergy_id"] == 1001
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/contacts", "/contacts/1", "/advertisers", "/advertisers/1001", "/advertisers/1001/contacts"],
+)
+async def test_a_read_needs_a_key_and_counts_as_one_operation(gateway: Gateway, path: str) -> None:
+    refused = await gateway.rest(path, None)
+    expired = await gateway.rest(path, gateway.expired)
+    allowed = await gateway.rest(path, gateway.member)
+
+    assert (refused.status_code, expired.status_code) == (401, 401)
+    assert allowed.headers["X-RateLimit-Remaining"] == "9999"
+
+
+async def test_head_answers_as_get_does(gateway: Gateway) -> None:
+    response = await gateway.client.head("/api/v1/contacts", headers=credentials(gateway.member))
+
+    assert response.status_code == 200

@@ -1,0 +1,211 @@
+"""Every REST error has one body, whatever went wrong; GraphQL's errors each have a code."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from running_gateway import Gateway
+
+pytestmark = pytest.mark.anyio
+
+JSON = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """A request that is refused, and how."""
+
+    name: str
+    status: int
+    code: str
+    method: str = "POST"
+    path: str = "/api/v1/contacts"
+    headers: Mapping[str, str] = field(default_factory=lambda: JSON)
+    content: bytes = b"{}"
+    answer_headers: Mapping[str, str] = field(default_factory=dict)
+
+
+TRANSPORT = (
+    Wrong("malformed JSON", 400, "BAD_REQUEST", content=b"{"),
+    Wrong("NaN", 400, "BAD_REQUEST", content=b'{"contact": NaN}'),
+    Wrong("a name twice", 400, "BAD_REQUEST", content=b'{"contact": 1, "contact": 2}'),
+    Wrong("not UTF-8", 400, "BAD_REQUEST", content=b'{"contact": "\xff"}'),
+    Wrong("deep nesting", 400, "BAD_REQUEST", content=b"[" * 60_000),
+    Wrong("a huge number", 400, "BAD_REQUEST", content=b'{"contact": ' + b"9" * 5_000 + b"}"),
+    Wrong("an empty body", 400, "BAD_REQUEST", content=b""),
+    Wrong("a large body", 413, "PAYLOAD_TOO_LARGE", content=b" " * 65_537),
+    Wrong("a form", 415, "UNSUPPORTED_MEDIA_TYPE", headers={"Content-Type": "text/plain"}),
+    Wrong("no content type", 415, "UNSUPPORTED_MEDIA_TYPE", headers={}),
+    Wrong(
+        "another charset",
+        415,
+        "UNSUPPORTED_MEDIA_TYPE",
+        headers={"Content-Type": "application/json; charset=utf-16"},
+    ),
+    Wrong(
+        "a compressed body",
+        415,
+        "UNSUPPORTED_MEDIA_TYPE",
+        headers=JSON | {"Content-Encoding": "gzip"},
+    ),
+)
+REST_ONLY = (
+    Wrong("an unknown route", 404, "NOT_FOUND", path="/api/v1/nope"),
+    Wrong("the root", 404, "NOT_FOUND", method="GET", path="/"),
+    Wrong("a trailing slash", 404, "NOT_FOUND", path="/api/v1/contacts/"),
+    Wrong(
+        "a method that the route has not",
+        405,
+        "METHOD_NOT_ALLOWED",
+        method="DELETE",
+        answer_headers={"Allow": "GET, HEAD, POST"},
+    ),
+    Wrong(
+        "a body for a read",
+        405,
+        "METHOD_NOT_ALLOWED",
+        path="/api/v1/contacts/1",
+        answer_headers={"Allow": "GET, HEAD"},
+    ),
+    Wrong("an unknown contact", 404, "NOT_FOUND", method="GET", path="/api/v1/contacts/99"),
+    Wrong("no id", 404, "NOT_FOUND", method="GET", path="/api/v1/contacts/abc"),
+    Wrong("an unknown advertiser", 404, "NOT_FOUND", method="GET", path="/api/v1/advertisers/9"),
+    Wrong(
+        "an unknown advertiser's contacts",
+        404,
+        "NOT_FOUND",
+        method="GET",
+        path="/api/v1/advertisers/9/contacts",
+    ),
+    Wrong("page 0", 422, "INVALID_INPUT", method="GET", path="/api/v1/contacts?page=0"),
+    Wrong("a large page", 422, "INVALID_INPUT", method="GET", path="/api/v1/contacts?limit=101"),
+    Wrong("a wild dry_run", 422, "INVALID_INPUT", path="/api/v1/contacts?dry_run=maybe"),
+    Wrong("the published sample's body", 422, "INVALID_INPUT"),
+    Wrong("a list for a body", 422, "INVALID_INPUT", content=b"[]"),
+    Wrong("a string for a contact", 422, "INVALID_INPUT", content=b'{"contact": "x"}'),
+)
+GRAPHQL_ONLY = (
+    Wrong("a batch", 400, "BAD_REQUEST", content=b"[]"),
+    Wrong("no document", 400, "BAD_REQUEST"),
+    Wrong("a document that does not parse", 400, "BAD_REQUEST", content=b'{"query": "{"}'),
+    Wrong("an unknown field", 400, "BAD_REQUEST", content=b'{"query": "{ nope }"}'),
+    Wrong(
+        "no such operation",
+        400,
+        "BAD_REQUEST",
+        content=b'{"query": "query A { viewer { label } }", "operationName": "B"}',
+    ),
+    Wrong(
+        "a variable that does not coerce",
+        400,
+        "BAD_REQUEST",
+        content=b'{"query": "query ($p: Int) { contacts(page: $p) { nodes { id } } }",'
+        b' "variables": {"p": "x"}}',
+    ),
+    Wrong(
+        "variables of a wrong type", 400, "BAD_REQUEST", content=b'{"query": "x", "variables": 1}'
+    ),
+    Wrong(
+        "another method",
+        405,
+        "METHOD_NOT_ALLOWED",
+        method="PUT",
+        answer_headers={"Allow": "GET, POST"},
+    ),
+    Wrong(
+        "a mutation by GET",
+        405,
+        "METHOD_NOT_ALLOWED",
+        method="GET",
+        path="?query=mutation{createContact(input:{advertiserId:1,email:%22a%22}){__typename}}",
+        answer_headers={"Allow": "POST"},
+    ),
+    Wrong("no document by GET", 400, "BAD_REQUEST", method="GET"),
+    Wrong("bad variables by GET", 400, "BAD_REQUEST", method="GET", path="?query={a}&variables={"),
+    Wrong("no acceptable answer", 406, "NOT_ACCEPTABLE", headers=JSON | {"Accept": "image/png"}),
+    Wrong(
+        "deep nesting of a document",
+        400,
+        "BAD_REQUEST",
+        content=b'{"query": "' + b"{a" * 9_000 + b'"}',
+    ),
+)
+
+
+@pytest.mark.parametrize("wrong", [*TRANSPORT, *REST_ONLY], ids=lambda wrong: wrong.name)
+async def test_every_rest_error_is_the_envelope(gateway: Gateway, wrong: Wrong) -> None:
+    response = await _send(gateway, wrong, wrong.path)
+
+    assert response.status_code == wrong.status
+    error = response.json()["error"]
+    assert error.keys() == {"code", "message", "timestamp", "request_id", "details"}
+    assert error["code"] == wrong.code
+    assert error["message"].endswith(".")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", error["timestamp"])
+    assert error["request_id"] == response.headers["X-Request-Id"]
+    assert (
+        response.headers.items()
+        >= {name.lower(): value for name, value in wrong.answer_headers.items()}.items()
+    )
+    assert response.headers["X-RateLimit-Limit"] == "10000"
+
+
+@pytest.mark.parametrize("wrong", [*TRANSPORT, *GRAPHQL_ONLY], ids=lambda wrong: wrong.name)
+async def test_every_graphql_error_has_a_code(gateway: Gateway, wrong: Wrong) -> None:
+    path = "/graphql" + (wrong.path if wrong.path.startswith("?") else "")
+    response = await _send(gateway, wrong, path)
+
+    assert response.status_code == wrong.status
+    body = response.json()
+    assert "data" not in body
+    assert {error["extensions"]["code"] for error in body["errors"]} == {wrong.code}
+    assert "X-Request-Id" in response.headers
+    assert (
+        response.headers.items()
+        >= {name.lower(): value for name, value in wrong.answer_headers.items()}.items()
+    )
+
+
+async def _send(gateway: Gateway, wrong: Wrong, path: str) -> httpx.Response:
+    response: httpx.Response = await gateway.client.request(
+        wrong.method,
+        path,
+        headers={**wrong.headers, "X-Api-Key": gateway.admin},
+        content=None if wrong.method == "GET" else wrong.content,
+    )
+    return response
+
+
+@pytest.mark.parametrize("wrong", TRANSPORT, ids=lambda wrong: wrong.name)
+async def test_a_caller_without_a_key_learns_nothing_of_the_body(
+    gateway: Gateway, wrong: Wrong
+) -> None:
+    response = await gateway.client.post(
+        wrong.path, headers=dict(wrong.headers), content=wrong.content
+    )
+
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"].startswith("Bearer")
+    assert response.json()["error"]["code"] == "UNAUTHORIZED"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("caller-1.A_b~c", True),
+        ("", False),
+        ("two words", False),
+        ("x" * 129, False),
+        ("a\tb", False),
+    ],
+)
+async def test_a_well_formed_request_id_is_kept(
+    gateway: Gateway, given: str, *, kept: bool
+) -> None:
+    response = await gateway.client.get("/healthz", headers={"X-Request-Id": given})
+
+    assert (response.headers["X-Request-Id"] == given) is kept
+    assert re.fullmatch(r"[A-Za-z0-9._~-]{1,128}", response.headers["X-Request-Id"])

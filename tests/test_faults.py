@@ -1,0 +1,117 @@
+"""What a caller sees of a fault, and what the log keeps: one line, no inside, no input."""
+
+import io
+import json
+import logging
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from contact_gateway.observability import configure_logging
+from contact_gateway.settings import LogFormat
+from contact_gateway.store import contacts, engine
+from running_gateway import Gateway, credentials, running_gateway
+from submitting import CREATE_CONTACT, Json
+
+pytestmark = pytest.mark.anyio
+
+MAYA = {"advertiser_id": 1001, "email": "maya@example.com"}
+MAYA_INPUT = {"advertiserId": 1001, "email": "maya@example.com"}
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    before = root.handlers, root.level
+    lines = io.StringIO()
+    configure_logging(LogFormat.JSON, lines)
+    yield lines
+    root.handlers, root.level = before
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def _broken_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("the inside of the gateway")
+
+    monkeypatch.setattr(contacts, "create", broken)
+
+
+@pytest.mark.usefixtures("_broken_store")
+async def test_a_fault_in_rest_is_a_500_that_shows_nothing(
+    gateway: Gateway, log: io.StringIO
+) -> None:
+    response = await gateway.client.post(
+        "/api/v1/contacts", json={"contact": MAYA}, headers=credentials(gateway.admin)
+    )
+
+    assert response.status_code == 500
+    assert response.json()["error"]["code"] == "INTERNAL_ERROR"
+    assert "inside" not in response.text
+    _check_the_log(log.getvalue(), response.headers["X-Request-Id"])
+
+
+@pytest.mark.usefixtures("_broken_store")
+async def test_a_fault_in_graphql_is_masked(gateway: Gateway, log: io.StringIO) -> None:
+    response = await gateway.graphql(CREATE_CONTACT, gateway.admin, {"input": MAYA_INPUT})
+
+    body = response.json()
+    assert body["data"] is None
+    assert body["errors"][0]["extensions"] == {"code": "INTERNAL_ERROR"}
+    assert body["errors"][0]["path"] == ["createContact"]
+    assert "inside" not in response.text
+    _check_the_log(log.getvalue(), response.headers["X-Request-Id"])
+
+
+def _check_the_log(text: str, request_id: str) -> None:
+    lines: list[Json] = [json.loads(line) for line in text.splitlines()]
+    faults = [line for line in lines if line["event"] == "fault"]
+    assert len(faults) == 1
+    assert "RuntimeError: the inside of the gateway" in faults[0]["exception"]
+    assert {line["request_id"] for line in lines} == {request_id}
+    assert "maya@" not in text
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    pragmas = tuple(
+        "busy_timeout=50" if pragma.startswith("busy_timeout") else pragma
+        for pragma in engine._WRITER_PRAGMAS  # noqa: SLF001 - the wait is too long for a test
+    )
+    monkeypatch.setattr(engine, "_WRITER_PRAGMAS", pragmas)
+
+
+@pytest.mark.usefixtures("_impatient")
+async def test_a_locked_store_is_unavailable_on_both_faces_and_recovers(
+    tmp_path: Path,
+) -> None:
+    async with running_gateway(tmp_path) as gateway:
+        await _check_a_locked_store(gateway, tmp_path)
+
+
+async def _check_a_locked_store(gateway: Gateway, tmp_path: Path) -> None:
+    holder = sqlite3.connect(tmp_path / "gateway.sqlite3", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        rest = await gateway.client.post(
+            "/api/v1/contacts", json={"contact": MAYA}, headers=credentials(gateway.admin)
+        )
+        graphql = await gateway.graphql(CREATE_CONTACT, gateway.admin, {"input": MAYA_INPUT})
+    finally:
+        holder.execute("ROLLBACK")
+        holder.close()
+
+    assert rest.status_code == 503
+    assert rest.json()["error"]["code"] == "SERVICE_UNAVAILABLE"
+    assert rest.headers["Retry-After"] == "1"
+    assert graphql.json()["errors"][0]["extensions"]["code"] == "SERVICE_UNAVAILABLE"
+    assert graphql.headers["Retry-After"] == "1"
+
+    recovered = await gateway.client.post(
+        "/api/v1/contacts", json={"contact": MAYA}, headers=credentials(gateway.admin)
+    )
+    assert recovered.status_code == 201

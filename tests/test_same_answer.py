@@ -1,0 +1,266 @@
+"""The contract's table: one submission, both faces, the same outcome and the same rows."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from running_gateway import BIG_ID, Gateway, running_gateway
+from submitting import FACES, Answer, Face, Json
+
+pytestmark = pytest.mark.anyio
+
+MAYA = {"advertiser_id": 1001, "email": "maya@example.com"}
+EXISTING = {"advertiser_id": 1001, "email": "existing@example.com"}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A row of the table: who submits what, and what must come of it."""
+
+    name: str
+    outcome: str
+    rest_status: int
+    key: str | None = "admin"
+    contact: Mapping[str, Json] = field(default_factory=lambda: MAYA)
+    idempotency_key: str | None = None
+    dry_run: bool = False
+    problems: frozenset[tuple[str, str]] = frozenset()
+    on_record: int | None = None
+
+
+INVALID = {"advertiser_id": "x", "email": "no address", "linkedin_profile_url": "javascript:x"}
+INVALID_PROBLEMS = frozenset(
+    {
+        ("contact.advertiser_id", "INVALID_TYPE"),
+        ("contact.email", "INVALID_EMAIL"),
+        ("contact.linkedin_profile_url", "INVALID_URL"),
+    }
+)
+UNRESOLVED = {"advertiser_id": 3001, "email": "existing@example.com"}
+
+TABLE = (
+    Case("no key", "UNAUTHORIZED", 401, key=None),
+    Case("no key, and all else wrong too", "UNAUTHORIZED", 401, key=None, contact=INVALID),
+    Case("a key with a typo", "UNAUTHORIZED", 401, key="malformed"),
+    Case("an unknown key", "UNAUTHORIZED", 401, key="unknown"),
+    Case("an expired key", "UNAUTHORIZED", 401, key="expired"),
+    Case("a revoked key", "UNAUTHORIZED", 401, key="revoked"),
+    Case("a member's key", "FORBIDDEN", 403, key="member"),
+    Case("a member's key, and all else wrong too", "FORBIDDEN", 403, key="member", contact=INVALID),
+    Case("every problem at once", "INVALID_INPUT", 422, contact=INVALID, problems=INVALID_PROBLEMS),
+    Case(
+        "an invalid idempotency key beside an invalid contact",
+        "INVALID_INPUT",
+        422,
+        contact=INVALID,
+        idempotency_key="two words",
+        problems=INVALID_PROBLEMS | {("Idempotency-Key", "INVALID_IDEMPOTENCY_KEY")},
+    ),
+    Case(
+        "invalid input under a used idempotency key",
+        "INVALID_INPUT",
+        422,
+        contact=INVALID,
+        idempotency_key="used",
+        problems=INVALID_PROBLEMS,
+    ),
+    Case(
+        "a used idempotency key with another input, for no advertiser",
+        "IDEMPOTENCY_KEY_REUSED",
+        422,
+        contact=UNRESOLVED,
+        idempotency_key="used",
+    ),
+    Case("an unknown advertiser", "NOT_FOUND", 404, contact=MAYA | {"advertiser_id": 999}),
+    Case("a network record without a HiEnergy one", "NOT_FOUND", 404, contact=UNRESOLVED),
+    Case("a taken address", "CONFLICT", 409, contact=EXISTING),
+    Case(
+        "a taken address in another case, by a network record",
+        "CONFLICT",
+        409,
+        contact={"advertiser_id": 2001, "email": "EXISTING@Example.COM"},
+    ),
+    Case("a taken address, tried dry", "CONFLICT", 409, contact=EXISTING, dry_run=True),
+    Case("a replay", "CONTACT", 201, contact=EXISTING, idempotency_key="used", on_record=1001),
+    Case("a HiEnergy advertiser", "CONTACT", 201, on_record=1001),
+    Case(
+        "a network advertiser: the contact lies on its HiEnergy record",
+        "CONTACT",
+        201,
+        contact=MAYA | {"advertiser_id": "2002"},
+        on_record=1001,
+    ),
+    Case(
+        "ids above 2^53 survive",
+        "CONTACT",
+        201,
+        contact=MAYA | {"advertiser_id": 2006},
+        on_record=BIG_ID,
+    ),
+    Case(
+        "an address taken on another record only",
+        "CONTACT",
+        201,
+        contact=EXISTING | {"advertiser_id": 1002},
+        on_record=1002,
+    ),
+    Case("a dry run", "PREVIEW", 200, dry_run=True, on_record=1001),
+    Case("a dry run for no advertiser", "NOT_FOUND", 404, contact=UNRESOLVED, dry_run=True),
+    Case("a dry run by a member", "FORBIDDEN", 403, key="member", dry_run=True),
+)
+
+
+async def _submit(face: Face, gateway: Gateway, case: Case) -> Answer:
+    keys = {"malformed": gateway.admin[:-1] + ("a" if gateway.admin[-1] != "a" else "b")}
+    key = None if case.key is None else keys.get(case.key) or str(getattr(gateway, case.key))
+    return await face.submit(
+        gateway,
+        case.contact,
+        key,
+        idempotency_key=case.idempotency_key,
+        dry_run=case.dry_run,
+    )
+
+
+async def _with_an_existing_contact(gateway: Gateway) -> None:
+    answer = await FACES["REST"].submit(gateway, EXISTING, gateway.admin, idempotency_key="used")
+    assert answer.outcome == "CONTACT"
+
+
+@pytest.mark.parametrize("case", TABLE, ids=lambda case: case.name)
+async def test_both_faces_give_the_outcome_of_the_table(tmp_path: Path, case: Case) -> None:
+    answers, rows = [], []
+    for name, face in FACES.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        async with running_gateway(folder) as gateway:
+            await _with_an_existing_contact(gateway)
+            answer = await _submit(face, gateway, case)
+            rows.append(await gateway.contact_rows())
+        answers.append(answer)
+        assert answer.outcome == case.outcome
+        assert answer.problems == case.problems
+        assert answer.status == (case.rest_status if name == "REST" else 200)
+        if answer.request_id is not None:
+            assert answer.request_id == answer.headers["X-Request-Id"]
+        if case.on_record is not None:
+            assert answer.contact is not None
+            assert answer.contact["advertiser_id"] == str(case.on_record)
+
+    rest, graphql = (_without_times(answer) for answer in answers)
+    assert rest == graphql
+    creates = case.outcome == "CONTACT" and case.idempotency_key is None
+    assert rows == [2, 2] if creates else [1, 1]
+
+
+def _without_times(answer: Answer) -> Answer:
+    if answer.contact is None:
+        return answer
+    timeless = {name: value for name, value in answer.contact.items() if not name.endswith("_at")}
+    return Answer(
+        outcome=answer.outcome,
+        contact=timeless,
+        problems=answer.problems,
+        retry_after_seconds=answer.retry_after_seconds,
+        message=answer.message,
+    )
+
+
+@pytest.fixture(params=list(FACES.values()), ids=list(FACES))
+def face(request: pytest.FixtureRequest) -> Face:
+    chosen: Face = request.param
+    return chosen
+
+
+@pytest.fixture(params=list(FACES.values()), ids=[f"then {name}" for name in FACES])
+def other_face(request: pytest.FixtureRequest) -> Face:
+    chosen: Face = request.param
+    return chosen
+
+
+async def test_a_replay_returns_the_same_contact_through_any_face(
+    gateway: Gateway, face: Face, other_face: Face
+) -> None:
+    submitted = MAYA | {"given_name": "Maya", "family_name": "Lindqvist"}
+    first = await face.submit(gateway, submitted, gateway.admin, idempotency_key="k")
+    again = dict(reversed(submitted.items())) | {"advertiser_id": "1001", "phone": "  "}
+    second = await other_face.submit(gateway, again, gateway.admin, idempotency_key="k")
+
+    assert first.outcome == "CONTACT"
+    assert second == first
+    assert await gateway.contact_rows() == 1
+
+
+async def test_idempotency_keys_belong_to_their_api_key(gateway: Gateway, face: Face) -> None:
+    await face.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
+    other = await face.submit(gateway, EXISTING, gateway.other_admin, idempotency_key="k")
+
+    assert other.outcome == "CONTACT"
+    assert await gateway.contact_rows() == 2
+
+
+async def test_a_refused_submission_may_be_repeated_with_its_idempotency_key(
+    gateway: Gateway, face: Face, other_face: Face
+) -> None:
+    refused = await face.submit(gateway, UNRESOLVED, gateway.admin, idempotency_key="k")
+    corrected = await other_face.submit(gateway, EXISTING, gateway.admin, idempotency_key="k")
+
+    assert (refused.outcome, corrected.outcome) == ("NOT_FOUND", "CONTACT")
+
+
+async def test_a_dry_run_uses_up_no_idempotency_key(gateway: Gateway, face: Face) -> None:
+    await face.submit(gateway, MAYA, gateway.admin, idempotency_key="k", dry_run=True)
+    created = await face.submit(gateway, EXISTING, gateway.admin, idempotency_key="k")
+
+    assert created.outcome == "CONTACT"
+
+
+async def test_concurrent_callers_with_one_idempotency_key_all_get_one_contact(
+    gateway: Gateway,
+) -> None:
+    answers = await asyncio.gather(
+        *(
+            face.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
+            for face in FACES.values()
+            for _ in range(10)
+        )
+    )
+
+    assert {answer.outcome for answer in answers} == {"CONTACT"}
+    assert all(answer.contact == answers[0].contact for answer in answers)
+    assert await gateway.contact_rows() == 1
+
+
+async def test_concurrent_callers_with_one_address_make_one_contact(gateway: Gateway) -> None:
+    answers = await asyncio.gather(
+        *(face.submit(gateway, MAYA, gateway.admin) for face in FACES.values() for _ in range(10))
+    )
+
+    assert Counter(answer.outcome for answer in answers) == {"CONTACT": 1, "CONFLICT": 19}
+    assert await gateway.contact_rows() == 1
+
+
+async def test_a_spent_budget_comes_after_the_role_and_before_the_input(
+    tmp_path: Path, face: Face
+) -> None:
+    async with running_gateway(tmp_path, rate_limit_per_hour=1) as gateway:
+        first = await face.submit(gateway, MAYA, gateway.admin)
+        assert first.outcome == "CONTACT"
+        assert first.headers["X-RateLimit-Limit"] == "1"
+        assert first.headers["X-RateLimit-Remaining"] == "0"
+
+        refused = await face.submit(gateway, INVALID, gateway.admin)
+        assert refused.outcome == "RATE_LIMITED"
+        assert refused.retry_after_seconds is not None
+        assert 0 < refused.retry_after_seconds <= 3600
+        if refused.status != 200:
+            assert refused.status == 429
+            assert refused.headers["Retry-After"] == str(refused.retry_after_seconds)
+
+        for _ in range(3):
+            member = await face.submit(gateway, INVALID, gateway.member)
+            assert member.outcome == "FORBIDDEN"

@@ -1,0 +1,72 @@
+"""The README keeps its word: its commands are there, and its tables are true of the code."""
+
+import re
+import shlex
+from pathlib import Path
+
+import httpx
+import pytest
+from gateway_process import gateway_process
+
+from contact_gateway.contacts.outcomes import ErrorCode
+from contact_gateway.faces.rest.documents import STATUSES
+from contact_gateway.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_first_two_shell_blocks_run_and_test_the_gateway() -> None:
+    blocks = re.findall(
+        r"^```(?:sh|bash|shell|console)\n(.*?)^```", README, re.MULTILINE | re.DOTALL
+    )
+
+    assert [block.strip() for block in blocks[:2]] == ["scripts/serve", "scripts/test"]
+    for block in blocks[:2]:
+        assert (ROOT / block.strip()).stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_the_table_of_outcomes_is_that_of_the_code(code: ErrorCode) -> None:
+    type_name = "".join(word.capitalize() for word in code.split("_")) + "Error"
+
+    assert re.search(rf"\| `{type_name}`.*\| {STATUSES[code]} `{code}` \|", README)
+
+
+def test_the_settings_are_those_of_the_code() -> None:
+    told = set(re.findall(rf"^\| `({PREFIX}[A-Z_]+)`", README, re.MULTILINE))
+
+    assert told == {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+
+
+def test_every_link_leads_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_curl_calls_create_contacts(tmp_path: Path) -> None:
+    calls = re.findall(r"^    curl .*(?:\n(?: {4}.*)?)*", README, re.MULTILINE)
+    with gateway_process(tmp_path, "--demo") as gateway:
+        answers = [
+            _call(call, gateway.address, gateway.admin_key) for call in calls for _ in range(2)
+        ]
+
+    first_graphql, second_graphql, first_rest, second_rest = answers
+    assert first_graphql.json()["data"]["createContact"]["__typename"] == "Contact"
+    assert second_graphql.json()["data"]["createContact"]["__typename"] == "ConflictError"
+    assert first_rest.status_code == 201
+    assert second_rest.headers["Idempotent-Replayed"] == "true"
+    assert second_rest.json() == first_rest.json()
+
+
+def _call(command: str, address: str, key: str) -> httpx.Response:
+    """Make a curl call of the README, as far as its options go."""
+    words = shlex.split(command.replace("\\\n", " "))
+    url = next(word for word in words if word.startswith("http://"))
+    headers = [words[at + 1] for at, word in enumerate(words) if word == "-H"]
+    return httpx.post(
+        url.replace("http://127.0.0.1:8000", address),
+        headers=dict(header.replace("$API_KEY", key).split(": ", maxsplit=1) for header in headers),
+        content=words[words.index("-d") + 1],
+        trust_env=False,
+    )

@@ -1,13 +1,15 @@
 """Every REST error has one body, whatever went wrong; GraphQL's errors each have a code."""
 
+import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 import httpx
 import pytest
 
-from running_gateway import Gateway
+from contact_gateway.faces import http
+from running_gateway import Gateway, credentials
 
 pytestmark = pytest.mark.anyio
 
@@ -209,3 +211,21 @@ async def test_a_well_formed_request_id_is_kept(
 
     assert (response.headers["X-Request-Id"] == given) is kept
     assert re.fullmatch(r"[A-Za-z0-9._~-]{1,128}", response.headers["X-Request-Id"])
+
+
+@pytest.mark.parametrize("path", ["/api/v1/contacts", "/graphql"])
+async def test_a_body_that_does_not_come_is_given_up(
+    gateway: Gateway, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "BODY_TIMEOUT_SECONDS", 0.05)
+
+    async def half_a_body() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    response = await gateway.client.post(
+        path, headers=JSON | credentials(gateway.admin), content=half_a_body()
+    )
+
+    assert response.status_code == 408
+    assert "REQUEST_TIMEOUT" in response.text

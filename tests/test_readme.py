@@ -6,11 +6,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from gateway_process import gateway_process
 
 from contact_gateway.contacts.outcomes import ErrorCode
 from contact_gateway.faces.rest.documents import STATUSES
 from contact_gateway.settings import PREFIX, Settings
+from gateway_process import gateway_process
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

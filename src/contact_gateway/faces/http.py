@@ -1,5 +1,6 @@
 """What the faces share of HTTP: request ids, credentials, bodies, JSON and the error envelope."""
 
+import asyncio
 import json
 import math
 import re
@@ -20,6 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from contact_gateway.access.callers import Authenticate, Caller
 from contact_gateway.access.rate_limits import Budget, Window
 from contact_gateway.contacts.source import SourceUnavailable
+
+BODY_TIMEOUT_SECONDS: Final = 30.0
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _BEARER: Final = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
@@ -294,10 +297,18 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
     if declared.isdecimal() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise _too_large(max_bytes)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise _too_large(max_bytes)
+    except TimeoutError:
+        raise TransportError(
+            TransportCode.REQUEST_TIMEOUT,
+            f"The body did not arrive within {BODY_TIMEOUT_SECONDS:.0f} seconds.",
+            {"Connection": "close"},
+        ) from None
     return bytes(body)
 
 

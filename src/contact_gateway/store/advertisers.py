@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import ColumnElement, Row, Select, or_, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,7 +15,7 @@ from contact_gateway.store.paging import fetch_page
 from contact_gateway.store.search import contains_folded, folded
 from contact_gateway.store.tables import advertisers, contacts
 
-COLUMNS: Final = tuple(column for column in advertisers.c if column.name != "search_text")
+COLUMNS: Final = tuple(column for column in advertisers.c if column.name != "folded_names")
 
 
 async def by_id(connection: AsyncConnection, ids: Collection[int]) -> Mapping[int, Advertiser]:
@@ -61,10 +61,24 @@ async def page(
     """Return a page of advertisers, newest first."""
     query = _select().order_by(advertisers.c.id.desc())
     if wanted.q is not None:
-        query = query.where(contains_folded(advertisers.c.search_text, wanted.q))
+        query = query.where(has_text(wanted.q))
     if wanted.domain is not None:
         query = query.where(advertisers.c.domain == wanted.domain.lower())
     return await fetch_page(connection, query, request, _advertiser)
+
+
+def has_name(text: str) -> ColumnElement[bool]:
+    """Return the condition that a text stands in an advertiser's names."""
+    return contains_folded(advertisers.c.folded_names, text)
+
+
+def has_text(text: str) -> ColumnElement[bool]:
+    """Return the condition that a text stands in an advertiser's names, slug or domain."""
+    return or_(
+        has_name(text),
+        advertisers.c.slug.icontains(text, autoescape=True),
+        advertisers.c.domain.icontains(text, autoescape=True),
+    )
 
 
 async def upsert(connection: AsyncConnection, records: Iterable[Advertiser]) -> None:
@@ -118,10 +132,5 @@ def _advertiser(row: Row[Any]) -> Advertiser:
 
 
 def _row(advertiser: Advertiser) -> dict[str, object]:
-    searched = (
-        advertiser.name,
-        advertiser.display_name,
-        advertiser.slug,
-        advertiser.domain,
-    )
-    return asdict(advertiser) | {"search_text": folded(searched)}
+    names = folded((advertiser.name, advertiser.display_name))
+    return asdict(advertiser) | {"folded_names": names}

@@ -52,14 +52,14 @@ async def page(
     """Return a page of contacts, newest first."""
     query = _select().order_by(contacts.c.id.desc())
     if wanted.q is not None:
-        query = query.where(contains_folded(contacts.c.search_text, wanted.q))
+        query = query.where(contains_folded(contacts.c.folded_text, wanted.q))
     if wanted.email is not None:
         query = query.where(contacts.c.email_key == email_key(wanted.email))
     if wanted.advertiser_id is not None:
         owner = select(advertisers.c.hienergy_id).where(advertisers.c.id == wanted.advertiser_id)
         query = query.where(contacts.c.advertiser_id == owner.scalar_subquery())
     if wanted.advertiser_name is not None:
-        query = query.where(contains_folded(advertisers.c.search_text, wanted.advertiser_name))
+        query = query.where(advertiser_rows.has_name(wanted.advertiser_name))
     if wanted.domain is not None:
         query = query.where(advertisers.c.domain == wanted.domain.lower())
     return await fetch_page(connection, query, request, _contact)
@@ -183,7 +183,7 @@ async def _insert(connection: AsyncConnection, decision: policy.Insert) -> Conta
         .values(
             **details,
             email_key=email_key(submitted.email),
-            search_text=folded(getattr(submitted, name) for name in _SEARCHED),
+            folded_text=folded(getattr(submitted, name) for name in _SEARCHED),
         )
         .returning(contacts.c.id)
     )

@@ -63,8 +63,8 @@ advertisers: Final = Table(
     Column("status", Text),
     # A HiEnergy record's own id, so that resolving any record is one look-up.
     Column("hienergy_id", Id, ForeignKey("advertisers.id"), index=True),
-    # What `q` searches, folded: databases fold no more than ASCII, or differ in how they do it.
-    Column("search_text", Text, nullable=False),
+    # The names for searching: databases fold no more than ASCII, or differ in how they do it.
+    Column("folded_names", Text, nullable=False),
 )
 
 api_keys: Final = Table(
@@ -97,7 +97,8 @@ contacts: Final = Table(
     Column("source", Text),
     Column("status", Text),
     Column("linkedin_profile_url", Text),
-    Column("search_text", Text, nullable=False),
+    # What `q` searches, likewise.
+    Column("folded_text", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     UniqueConstraint("advertiser_id", "email_key"),

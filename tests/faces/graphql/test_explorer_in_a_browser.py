@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gateway_process import gateway_process
 from playwright.sync_api import (
     Browser,
     ConsoleMessage,
@@ -16,6 +15,8 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
+
+from gateway_process import gateway_process
 
 # Where the README's picture goes when it is to be taken anew.
 SCREENSHOT = os.environ.get("EXPLORER_SCREENSHOT")

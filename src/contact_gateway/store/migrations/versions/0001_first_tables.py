@@ -22,7 +22,7 @@ def upgrade() -> None:
         sa.Column("publisher_name", sa.Text()),
         sa.Column("status", sa.Text()),
         sa.Column("hienergy_id", Id),
-        sa.Column("search_text", sa.Text(), nullable=False),
+        sa.Column("folded_names", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_advertisers"),
         sa.ForeignKeyConstraint(
             ["hienergy_id"], ["advertisers.id"], name="fk_advertisers_hienergy_id"
@@ -59,7 +59,7 @@ def upgrade() -> None:
         sa.Column("source", sa.Text()),
         sa.Column("status", sa.Text()),
         sa.Column("linkedin_profile_url", sa.Text()),
-        sa.Column("search_text", sa.Text(), nullable=False),
+        sa.Column("folded_text", sa.Text(), nullable=False),
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.Column("updated_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_contacts"),

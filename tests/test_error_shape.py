@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from contact_gateway.faces import http
+from contact_gateway.faces import bodies
 from running_gateway import Gateway, credentials
 
 pytestmark = pytest.mark.anyio
@@ -217,7 +217,7 @@ async def test_a_well_formed_request_id_is_kept(
 async def test_a_body_that_does_not_come_is_given_up(
     gateway: Gateway, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "BODY_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(bodies, "BODY_TIMEOUT_SECONDS", 0.05)
 
     async def half_a_body() -> AsyncIterator[bytes]:
         yield b"{"

@@ -14,19 +14,11 @@ from starlette.routing import Route
 
 from contact_gateway.access.rate_limits import hourly_budget
 from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.faces.exchanges import Exchange, Exchanges, Faults, error_response, exchange_of
 from contact_gateway.faces.graphql.endpoint import GraphQLEndpoint
 from contact_gateway.faces.graphql.explorer_page import explorer_assets
 from contact_gateway.faces.graphql.schema import build_schema
-from contact_gateway.faces.http import (
-    Exchange,
-    Exchanges,
-    Faults,
-    TransportCode,
-    TransportError,
-    error_response,
-    exchange_of,
-    service_unavailable,
-)
+from contact_gateway.faces.http import TransportCode, TransportError, service_unavailable
 from contact_gateway.faces.rest.documents import Document
 from contact_gateway.faces.rest.routes import Resource, RestFace
 from contact_gateway.observability import configure_logging

@@ -26,6 +26,8 @@ from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
 from contact_gateway.contacts.source import Source
+from contact_gateway.faces.bodies import parse_json, read_json
+from contact_gateway.faces.exchanges import Exchange, exchange_of, failure_of
 from contact_gateway.faces.graphql.explorer_page import explorer_page, wants_explorer
 from contact_gateway.faces.graphql.loaders import Loaders
 from contact_gateway.faces.graphql.schema import GatewaySchema
@@ -36,16 +38,7 @@ from contact_gateway.faces.graphql.statuses import (
     negotiate,
 )
 from contact_gateway.faces.graphql.types import Context
-from contact_gateway.faces.http import (
-    Exchange,
-    JsonResponse,
-    TransportCode,
-    TransportError,
-    exchange_of,
-    failure_of,
-    parse_json,
-    read_json,
-)
+from contact_gateway.faces.http import JsonResponse, TransportCode, TransportError
 
 _QUERIES: Final = frozenset({OperationType.QUERY})
 _QUERIES_AND_MUTATIONS: Final = frozenset({OperationType.QUERY, OperationType.MUTATION})

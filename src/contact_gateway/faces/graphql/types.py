@@ -13,8 +13,9 @@ from contact_gateway.contacts import contact as contacts
 from contact_gateway.contacts import outcomes
 from contact_gateway.contacts.problems import PROBLEM_MEANINGS, Problem, ProblemCode
 from contact_gateway.contacts.source import Page, Source
+from contact_gateway.faces.exchanges import Exchange
 from contact_gateway.faces.graphql.loaders import Loaders
-from contact_gateway.faces.http import Exchange, timestamp
+from contact_gateway.faces.http import timestamp
 
 T = TypeVar("T")
 

@@ -19,15 +19,9 @@ from contact_gateway.contacts.outcomes import (
 )
 from contact_gateway.contacts.resolver import Submission, create_contact
 from contact_gateway.contacts.source import Page, Source
-from contact_gateway.faces.http import (
-    Exchange,
-    JsonResponse,
-    TransportCode,
-    TransportError,
-    error_response,
-    exchange_of,
-    read_json,
-)
+from contact_gateway.faces.bodies import read_json
+from contact_gateway.faces.exchanges import Exchange, error_response, exchange_of
+from contact_gateway.faces.http import JsonResponse, TransportCode, TransportError
 from contact_gateway.faces.rest.documents import (
     Document,
     advertiser_resource,

@@ -1,0 +1,97 @@
+"""Request bodies: read within bounds of size and time, and parsed strictly."""
+
+import asyncio
+import json
+import re
+from typing import Final, NoReturn
+
+from starlette.requests import Request
+
+from contact_gateway.faces.http import TransportCode, TransportError
+
+BODY_TIMEOUT_SECONDS: Final = 30.0
+
+
+async def read_json(request: Request, max_bytes: int) -> object:
+    """Read a request's JSON body.
+
+    Raises:
+        TransportError: the body is not JSON, not declared as JSON, or too large.
+    """
+    _require_json_media_type(request.headers.get("content-type"))
+    body = await _read_body(request, max_bytes)
+    return parse_json(body)
+
+
+def _require_json_media_type(content_type: str | None) -> None:
+    """Refuse a body that is not declared as JSON in UTF-8.
+
+    Raises:
+        TransportError: `UNSUPPORTED_MEDIA_TYPE`.
+    """
+    media_type, _, parameters = (content_type or "").partition(";")
+    charset = re.search(r'charset\s*=\s*"?([^\s";]+)', parameters, re.IGNORECASE)
+    in_utf8 = charset is None or charset[1].lower() in {"utf-8", "utf8", "us-ascii"}
+    if media_type.strip().lower() != "application/json" or not in_utf8:
+        raise TransportError(
+            TransportCode.UNSUPPORTED_MEDIA_TYPE,
+            "Send the body as application/json in UTF-8.",
+            {"Accept": "application/json"},
+        )
+
+
+def parse_json(text: bytes | str) -> object:
+    """Parse JSON strictly: no NaN, no infinities, no name twice in an object.
+
+    Raises:
+        TransportError: `BAD_REQUEST`.
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8")
+        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_object)
+    except (ValueError, RecursionError):
+        raise TransportError(
+            TransportCode.BAD_REQUEST, "The body is not valid JSON in UTF-8."
+        ) from None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    read = dict(pairs)
+    if len(read) != len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return read
+
+
+async def _read_body(request: Request, max_bytes: int) -> bytes:
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise TransportError(
+            TransportCode.UNSUPPORTED_MEDIA_TYPE, "Send the body without content encoding."
+        )
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise _too_large(max_bytes)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise _too_large(max_bytes)
+    except TimeoutError:
+        raise TransportError(
+            TransportCode.REQUEST_TIMEOUT,
+            f"The body did not arrive within {BODY_TIMEOUT_SECONDS:.0f} seconds.",
+            {"Connection": "close"},
+        ) from None
+    return bytes(body)
+
+
+def _too_large(max_bytes: int) -> TransportError:
+    return TransportError(
+        TransportCode.PAYLOAD_TOO_LARGE, f"The body is larger than {max_bytes} bytes."
+    )

@@ -1,0 +1,177 @@
+"""One request and its answer: who asks, what every answer carries, what a fault becomes."""
+
+import math
+import re
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from contact_gateway.access.callers import Authenticate, Caller
+from contact_gateway.access.rate_limits import Budget, Window
+from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.faces.http import (
+    JsonResponse,
+    TransportError,
+    envelope,
+    internal_error,
+    service_unavailable,
+)
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_BEARER: Final = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
+_EXCHANGE: Final = "contact_gateway.exchange"
+
+_log = structlog.get_logger("contact_gateway.requests")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and its answer: who asks, and what the log line will say of it."""
+
+    request_id: str
+    caller: Caller
+    operation: str | None = None
+    outcome: str | None = None
+
+
+def exchange_of(scope: Scope) -> Exchange:
+    """Return the exchange that a request belongs to."""
+    exchange = scope[_EXCHANGE]
+    if not isinstance(exchange, Exchange):
+        raise TypeError("the Exchanges middleware is missing")
+    return exchange
+
+
+class Exchanges:
+    """The outermost middleware: it gives each request its id, its caller and its log line.
+
+    It also puts the headers that every answer has.
+    """
+
+    def __init__(self, app: ASGIApp, *, authenticate: Authenticate, budget: Budget) -> None:
+        self._app: Final = app
+        self._authenticate: Final = authenticate
+        self._budget: Final = budget
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        caller = Caller(_credential(headers), self._authenticate, self._budget)
+        exchange = Exchange(_request_id(headers), caller)
+        scope[_EXCHANGE] = exchange
+        started = time.perf_counter()
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                await _add_headers(MutableHeaders(scope=message), exchange)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+            try:
+                await self._app(scope, receive, send_with_headers)
+            finally:
+                _log.info(
+                    "request",
+                    method=scope["method"],
+                    operation=exchange.operation,
+                    outcome=exchange.outcome,
+                    status=status,
+                    duration_ms=round((time.perf_counter() - started) * 1000, 2),
+                )
+
+
+class Faults:
+    """The innermost middleware: what a route raises becomes an answer, once and for all."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app: Final = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = exchange_of(scope)
+        began = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting_send)
+        except ClientDisconnect:
+            exchange.outcome = "DISCONNECTED"
+        except Exception as error:
+            failure = failure_of(error)
+            if began:
+                # The connection has to break: the answer cannot be taken back.
+                raise
+            await error_response(failure, exchange)(scope, receive, send)
+
+
+def failure_of(error: BaseException) -> TransportError:
+    """Return what a caller is told of an exception. A fault is logged here, once."""
+    if isinstance(error, TransportError):
+        return error
+    if isinstance(error, SourceUnavailable):
+        _log.warning("source unavailable", cause=type(error.__cause__).__name__)
+        return service_unavailable(error)
+    _log.error("fault", exc_info=error)
+    return internal_error()
+
+
+def error_response(error: TransportError, exchange: Exchange) -> Response:
+    """Render a transport error as the envelope."""
+    exchange.outcome = error.code
+    return JsonResponse(
+        envelope(error.code, error.message, exchange.request_id),
+        status_code=error.status,
+        headers=dict(error.headers),
+    )
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _credential(headers: Headers) -> str | None:
+    key = headers.get("x-api-key")
+    if key is not None and key.strip():
+        return key.strip()
+    bearer = _BEARER.fullmatch(headers.get("authorization", ""))
+    return None if bearer is None else bearer[1]
+
+
+async def _add_headers(headers: MutableHeaders, exchange: Exchange) -> None:
+    headers["X-Request-Id"] = exchange.request_id
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("Cache-Control", "no-cache" if "ETag" in headers else "no-store")
+    window = await _window(exchange.caller)
+    if window is not None:
+        headers["X-RateLimit-Limit"] = str(window.limit)
+        headers["X-RateLimit-Remaining"] = str(window.remaining)
+        headers["X-RateLimit-Reset"] = str(math.ceil(window.resets_at))
+
+
+async def _window(caller: Caller) -> Window | None:
+    try:
+        return await caller.window()
+    except SourceUnavailable:
+        # The answer stands without these headers.
+        return None

@@ -15,6 +15,7 @@ import rich.progress
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from contact_gateway import serving
 from contact_gateway.access.api_keys import KeyRecord, mint
@@ -67,10 +68,9 @@ def serve(
     ] = False,
 ) -> None:
     """Serve both faces until SIGTERM or Ctrl-C."""
-    with _told():
+    with _told(), serving.listen(host, port) as listener:
         settings = load_settings()
         configure_logging(settings.log_format)
-        listener = serving.listen(host, port)
         keys = _run(settings, _prepare_demo if demo else _prepare)
 
         def announce() -> None:
@@ -155,7 +155,7 @@ def list_keys() -> None:
             table.add_row(
                 str(key.id),
                 key.role,
-                key.label,
+                Text(key.label),
                 _day(key.created_at),
                 _day(key.expires_at),
                 _day(key.revoked_at),
@@ -211,7 +211,7 @@ def import_advertisers(
         try:
             count = _run(load_settings(), upsert)
         except CatalogueError as error:
-            _stop(f"{file}: {error}. Nothing is imported.")
+            _stop(f"{file}: {str(error).rstrip('.')}. Nothing is imported.")
         except UnicodeDecodeError:
             _stop(f"{file}: the file is not in UTF-8. Nothing is imported.")
         typer.echo(f"{count} advertisers are imported.", err=True)
@@ -262,13 +262,14 @@ def _told() -> Iterator[None]:
     except SettingsError as error:
         _stop(str(error))
     except store_schema.SchemaNotCurrentError as error:
-        _stop(f"CONTACT_GATEWAY_DATABASE_URL: {error}. Run `contact-gateway migrate`.")
+        _stop(f"CONTACT_GATEWAY_DATABASE_URL: {error}")
     except NotADemoDatabaseError as error:
         _stop(f"--demo: {error}. Set CONTACT_GATEWAY_DATABASE_URL to another file.")
     except serving.AddressError as error:
         _stop(f"--host, --port: {error}.")
     except SourceUnavailable as error:
-        _stop(f"CONTACT_GATEWAY_DATABASE_URL: the database does not answer: {error.__cause__}")
+        reason = getattr(error.__cause__, "orig", error.__cause__)
+        _stop(f"CONTACT_GATEWAY_DATABASE_URL: the database does not answer: {reason}")
 
 
 def _stop(sentence: str) -> NoReturn:

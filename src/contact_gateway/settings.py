@@ -1,6 +1,7 @@
 """The settings: where they come from, what they may be, and what is said of a wrong one."""
 
 import os
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Final
@@ -13,6 +14,7 @@ from contact_gateway.store.engine import UnsupportedDatabaseError, sqlite_url
 
 PREFIX: Final = "CONTACT_GATEWAY_"
 _ENV_FILE: Final = ".env"
+_ORIGIN: Final = re.compile(r"https?://[^/?#@\s]+")
 
 
 class LogFormat(StrEnum):
@@ -63,7 +65,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
-            if origin != "*" and not origin.startswith(("http://", "https://")):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is not an origin such as https://app.example.com")
         return origins
 
@@ -83,9 +85,11 @@ def load_settings() -> Settings:
     Raises:
         SettingsError: one is unknown or cannot be read.
     """
-    _refuse_unknown((*os.environ, *dotenv_values(_ENV_FILE)))
     try:
+        _refuse_unknown((*os.environ, *dotenv_values(_ENV_FILE)))
         return Settings()
+    except UnicodeDecodeError:
+        raise SettingsError(f"{_ENV_FILE}: the file is not in UTF-8") from None
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
         raise SettingsError(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Final
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import TypeAdapter, ValidationError
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.fields import Id, RequiredText, Text
@@ -50,7 +50,6 @@ class Known:
     named_by: Mapping[int, frozenset[int]] = field(default_factory=dict)
 
 
-@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
     id: Id
@@ -82,7 +81,7 @@ def read_csv(file: IO[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
                 raise CatalogueError(reader.line_num, f"{len(header)} columns are expected")
             yield reader.line_num, {name: value or None for name, value in row.items()}
     except csv.Error as error:
-        raise CatalogueError(reader.line_num, str(error)) from None
+        raise CatalogueError(reader.reader.line_num, str(error)) from None
 
 
 def read_jsonl(file: IO[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
@@ -134,8 +133,7 @@ def advertisers(rows: Iterable[tuple[int, Mapping[str, object]]], known: Known) 
 def _check_header(header: Iterable[str]) -> None:
     names = tuple(header)
     for name in names:
-        if name not in COLUMNS:
-            raise CatalogueError(1, f"{name!r} is not a column; they are {','.join(COLUMNS)}")
+        _check_column(1, name)
         if names.count(name) > 1:
             raise CatalogueError(1, f"column {name!r} stands twice")
     for name in _REQUIRED_COLUMNS:
@@ -143,7 +141,14 @@ def _check_header(header: Iterable[str]) -> None:
             raise CatalogueError(1, f"column {name!r} is missing")
 
 
+def _check_column(line: int, name: str) -> None:
+    if name not in COLUMNS:
+        raise CatalogueError(line, f"{name!r} is not a column; they are {','.join(COLUMNS)}")
+
+
 def _advertiser(line: int, row: Mapping[str, object]) -> Advertiser:
+    for name in row:
+        _check_column(line, name)
     try:
         record = _ROW.validate_python(row)
     except ValidationError as error:

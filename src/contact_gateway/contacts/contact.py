@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter, ValidationError
 
 from contact_gateway.contacts.advertiser import Advertiser
-from contact_gateway.contacts.fields import Email, HttpUrl, Id, Text
+from contact_gateway.contacts.fields import MAX_TEXT_LENGTH, Email, HttpUrl, Id, Text
 from contact_gateway.contacts.problems import Problem, ProblemCode, problems_of
 
 _WITHIN: Final = "contact"
@@ -143,10 +143,18 @@ def new_contact(raw: object) -> NewContact | tuple[Problem, ...]:
         )
     except ValidationError as error:
         return problems_of(error, _WITHIN)
-    if submitted.name is None:
-        names = (submitted.given_name, submitted.family_name)
-        return replace(submitted, name=" ".join(filter(None, names)) or None)
-    return submitted
+    return submitted if submitted.name else _with_joined_name(submitted)
+
+
+def _with_joined_name(submitted: NewContact) -> NewContact | tuple[Problem, ...]:
+    joined = " ".join(filter(None, (submitted.given_name, submitted.family_name)))
+    if len(joined) > MAX_TEXT_LENGTH:
+        message = (
+            f"The given and the family name, joined, have more than {MAX_TEXT_LENGTH} "
+            "characters: give a `name`."
+        )
+        return (Problem((_WITHIN, "name"), ProblemCode.TOO_LONG, message),)
+    return replace(submitted, name=joined or None)
 
 
 def unknown_fields(raw: object) -> tuple[str, ...]:

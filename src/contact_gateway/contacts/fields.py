@@ -69,12 +69,12 @@ def normalize_email(value: str) -> str:
 
 
 def email_key(email: str) -> str:
-    """Return what two spellings of one normalised address have in common, whatever their case.
+    """Return what two spellings of one address have in common, whatever their case.
 
-    The domain needs no folding: normalising has done it, by the rules of IDNA.
+    A normalised domain is in lower case by the rules of IDNA, which are not those of folding.
     """
     local_part, _, domain = email.rpartition("@")
-    return f"{local_part.casefold()}@{domain}"
+    return f"{local_part.casefold()}@{domain.lower()}"
 
 
 def _http_url(value: str | None) -> str | None:

@@ -7,8 +7,7 @@ checkpoints, and readers do neither.
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from contextlib import asynccontextmanager, closing, contextmanager
 from typing import Final
 
 from sqlalchemy import URL, Connection, event, make_url
@@ -89,9 +88,19 @@ class Database:
             async with self._writer.begin() as connection:
                 yield connection
 
-    def exists(self) -> bool:
-        """Tell whether the database file is there."""
-        return Path(str(self.url.database)).exists()
+    def check(self) -> None:
+        """See that the file can be opened, or made, and is a database; keep its log beside it.
+
+        Raises:
+            SourceUnavailable: it is not; the cause says why.
+        """
+        try:
+            with closing(
+                sqlite3.connect(str(self.url.database), timeout=BUSY_TIMEOUT_SECONDS)
+            ) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.Error as error:
+            raise SourceUnavailable from error
 
     async def close(self) -> None:
         """Close all connections; the writer's last, as the last to go tidies up the log."""

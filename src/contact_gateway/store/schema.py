@@ -16,7 +16,7 @@ _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 
 class SchemaNotCurrentError(RuntimeError):
-    """The database was made by another version and has to be migrated first."""
+    """The database was made by another version. The message says what to do."""
 
 
 def newest_revision() -> str:
@@ -41,14 +41,17 @@ async def migrate(database: Database) -> None:
     """Bring the database to the newest revision, or leave it as it was.
 
     Raises:
+        SchemaNotCurrentError: the database was made by a newer version.
         SourceUnavailable: the database does not answer.
     """
+    database.check()
+    _refuse_unknown(await revision(database))
     async with database.writing() as connection:
         await connection.run_sync(_upgrade)
 
 
 async def prepare(database: Database) -> None:
-    """Make the tables of a database that does not exist yet; otherwise see that it is current.
+    """Make the tables of an empty database; see that any other is current.
 
     Migrating a database that is in use is left to the operator.
 
@@ -56,13 +59,15 @@ async def prepare(database: Database) -> None:
         SchemaNotCurrentError: the database is of another version.
         SourceUnavailable: the database does not answer.
     """
-    is_new = not database.exists() or await revision(database) is None
-    if is_new:
-        await migrate(database)
+    database.check()
     found, wanted = await revision(database), newest_revision()
-    if found != wanted:
+    if found is None:
+        await migrate(database)
+    elif found != wanted:
+        _refuse_unknown(found)
         raise SchemaNotCurrentError(
-            f"the database is at revision {found}, and this version needs {wanted}"
+            f"the database is at revision {found}, and this version needs {wanted}. "
+            "Run `contact-gateway migrate`."
         )
 
 
@@ -72,6 +77,15 @@ async def is_ready(database: Database) -> bool:
         return await revision(database) == newest_revision()
     except SourceUnavailable:
         return False
+
+
+def _refuse_unknown(found: str | None) -> None:
+    scripts = ScriptDirectory.from_config(_config())
+    if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
+        raise SchemaNotCurrentError(
+            f"the database is at revision {found}, which this version does not know: "
+            "it was made by a newer one"
+        )
 
 
 def _config(connection: Connection | None = None) -> Config:

@@ -98,8 +98,8 @@ class ContactWriter:
         try:
             async with self._database.writing() as connection:
                 await contacts.forget_old_idempotency_keys(connection)
-        except SourceUnavailable:
-            _log.warning("old idempotency keys not deleted; trying again in an hour")
+        except Exception as error:  # noqa: BLE001 - no caller's business: they wait for the next batch
+            _log.warning("old idempotency keys not deleted; trying again later", cause=repr(error))
 
 
 def _fail(waiting: _Waiting, error: Exception) -> None:

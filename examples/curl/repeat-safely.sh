@@ -1,0 +1,17 @@
+#!/bin/sh
+# Sends one submission twice, as after an answer that got lost. The idempotency key makes one
+# contact of it: both lines printed show the same id, the second with `Idempotent-Replayed: true`.
+set -eu
+
+submit() {
+  curl -sS --fail-with-body "$CONTACT_GATEWAY/api/v1/contacts" \
+    -H "X-Api-Key: $API_KEY" \
+    -H 'Content-Type: application/json' \
+    -H 'Idempotency-Key: example-repeat-safely' \
+    --data '{"contact": {"advertiser_id": 1003, "email": "ines.moreau@example.com"}}' \
+    --output /dev/null \
+    --write-out '%{http_code} %header{location} %header{idempotent-replayed}\n'
+}
+
+submit
+submit

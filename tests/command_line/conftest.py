@@ -1,0 +1,39 @@
+"""The command line in this process, in a folder of its own and without settings from outside."""
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from typer.testing import CliRunner, Result
+
+from contact_gateway.cli import main
+from gateway_process import Command
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Enter an empty working directory and forget the gateway's settings."""
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.upper().startswith("CONTACT_GATEWAY_"):
+            monkeypatch.delenv(name)
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder: Path) -> Iterator[Command]:
+    """Run `contact-gateway` with arguments. A traceback fails the test."""
+    assert Path.cwd() == folder
+    root = logging.getLogger()
+    handlers, level, log_settings = list(root.handlers), root.level, structlog.get_config()
+
+    def run_command(*arguments: str) -> Result:
+        return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+    yield run_command
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**log_settings)

@@ -1,0 +1,129 @@
+"""`contact-gateway keys`: made and shown once, listed without secrets, revoked for good."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gateway_process import Command
+
+KEY = re.compile(r"cgw_[0-9A-Za-z]{50}")
+
+
+@pytest.mark.parametrize("role", ["admin", "member"])
+def test_create_prints_the_key_alone_on_standard_output(run: Command, role: str) -> None:
+    result = run("keys", "create", "--role", role, "--label", "the importer")
+
+    assert result.exit_code == 0
+    assert KEY.fullmatch(result.stdout.removesuffix("\n"))
+    assert f"Key 1 ({role}, the importer)" in result.stderr
+    assert not KEY.search(result.stderr)
+
+
+def test_every_key_is_another(run: Command) -> None:
+    keys = {run("keys", "create", "--role", "admin", "--label", "x").stdout for _ in range(3)}
+
+    assert len(keys) == 3
+
+
+def test_list_shows_every_key_and_no_part_of_a_secret(run: Command) -> None:
+    keys = [
+        run("keys", "create", "--role", role, "--label", f"of {role}").stdout.strip()
+        for role in ("admin", "member")
+    ]
+
+    result = run("keys", "list")
+
+    assert result.exit_code == 0
+    rows = [line.split() for line in result.stdout.splitlines()[1:]]
+    assert [row[:4] for row in rows] == [
+        ["1", "admin", "of", "admin"],
+        ["2", "member", "of", "member"],
+    ]
+    for key in keys:
+        pieces = {key[start : start + 8] for start in range(len("cgw_"), len(key) - 7)}
+        assert not [piece for piece in pieces if piece in result.stdout]
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "Café Zürich",
+        pytest.param("[team] importer", id="in brackets"),
+        pytest.param("[/]", id="a closing tag"),
+        pytest.param(":smile:", id="an emoji's name"),
+    ],
+)
+def test_list_shows_a_label_as_it_was_given(run: Command, label: str) -> None:
+    run("keys", "create", "--role", "admin", "--label", label)
+
+    assert label in run("keys", "list").stdout
+
+
+def test_a_key_expires_after_the_days_that_were_said(run: Command) -> None:
+    before = datetime.now(UTC)
+    run("keys", "create", "--role", "admin", "--label", "x", "--expires-in-days", "30")
+    after = datetime.now(UTC)
+
+    listed = run("keys", "list").stdout
+
+    assert any(
+        (moment + timedelta(days=30)).strftime("%Y-%m-%d %H:%M") in listed
+        for moment in (before, after)
+    )
+
+
+def test_revoke_shows_in_the_list_and_spares_other_keys(run: Command) -> None:
+    for label in ("one", "two"):
+        run("keys", "create", "--role", "admin", "--label", label)
+
+    result = run("keys", "revoke", "1")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "Key 1 is revoked.\n"
+    one, two = run("keys", "list").stdout.splitlines()[1:]
+    assert not one.rstrip().endswith("-")
+    assert two.rstrip().endswith("-")
+
+
+def test_revoking_twice_says_so_and_keeps_the_first_moment(run: Command) -> None:
+    run("keys", "create", "--role", "admin", "--label", "x")
+    run("keys", "revoke", "1")
+    listed = run("keys", "list").stdout
+
+    result = run("keys", "revoke", "1")
+
+    assert result.exit_code == 0
+    assert "Key 1 was revoked before" in result.stderr
+    assert run("keys", "list").stdout == listed
+
+
+def test_revoking_an_unknown_key_fails_with_a_sentence(run: Command) -> None:
+    result = run("keys", "revoke", "41")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "there is no key 41" in result.stderr
+    assert "contact-gateway keys list" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        pytest.param(("create", "--role", "owner", "--label", "x"), "--role", id="unknown role"),
+        pytest.param(("create", "--label", "x"), "--role", id="no role"),
+        pytest.param(("create", "--role", "admin"), "--label", id="no label"),
+        pytest.param(
+            ("create", "--role", "admin", "--label", "x", "--expires-in-days", "0"),
+            "--expires-in-days",
+            id="no days",
+        ),
+        pytest.param(("revoke", "one"), "ID", id="not an id"),
+    ],
+)
+def test_a_wrong_argument_is_named_and_exits_with_2(
+    run: Command, arguments: tuple[str, ...], named: str
+) -> None:
+    result = run("keys", *arguments)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert named in result.stderr

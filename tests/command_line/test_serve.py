@@ -1,0 +1,384 @@
+"""`contact-gateway serve`, as a process: what it says, serves, logs, refuses, and how it ends."""
+
+import json
+import signal
+import socket
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+import httpx
+import pytest
+
+from gateway_process import Command, GatewayProcess, gateway_process, refused_start
+
+DEMO_ADVERTISERS = {
+    *("1001", "1002", "1003", "9007199254740993", "3001"),
+    *("2001", "2002", "2003", "2004", "2005", "2006"),
+}
+CREATE_CONTACT = """
+mutation CreateContact($input: CreateContactInput!) {
+  createContact(input: $input) { __typename ... on Contact { advertiserId email } }
+}
+"""
+
+
+def create_by_rest(client: httpx.Client, email: str) -> httpx.Response:
+    return client.post(
+        "/api/v1/contacts", json={"contact": {"advertiser_id": 2001, "email": email}}
+    )
+
+
+def create_by_graphql(client: httpx.Client, email: str) -> httpx.Response:
+    variables = {"input": {"advertiserId": 2001, "email": email}}
+    return client.post("/graphql", json={"query": CREATE_CONTACT, "variables": variables})
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    with gateway_process(tmp_path_factory.mktemp("demo"), "--demo") as process:
+        yield process
+
+
+class TestDemo:
+    def test_it_announces_an_address_on_the_loopback_interface(self, demo: GatewayProcess) -> None:
+        with demo.client() as client:
+            assert client.base_url.host == "127.0.0.1"
+            assert client.get("/healthz").status_code == 200
+            assert client.get("/readyz").status_code == 200
+
+    @pytest.mark.parametrize("role", ["admin", "member"])
+    def test_it_prints_a_key_of_each_role_that_works(self, demo: GatewayProcess, role: str) -> None:
+        key = {"admin": demo.admin_key, "member": demo.member_key}[role]
+
+        with demo.client(key) as client:
+            answer = client.post("/graphql", json={"query": "{ viewer { role } }"})
+
+        assert answer.json() == {"data": {"viewer": {"role": role.upper()}}}
+
+    def test_it_serves_the_catalogue(self, demo: GatewayProcess) -> None:
+        with demo.client(demo.member_key) as client:
+            page = client.get("/api/v1/advertisers").json()
+
+        assert {record["id"] for record in page["data"]} == DEMO_ADVERTISERS
+
+    def test_a_contact_is_created_by_rest(self, demo: GatewayProcess) -> None:
+        with demo.client(demo.admin_key) as client:
+            answer = create_by_rest(client, "rest@example.com")
+            found = client.get(answer.headers["Location"])
+
+        assert answer.status_code == 201
+        assert answer.json()["data"]["attributes"]["advertiser_id"] == 1001
+        assert found.json()["data"] == answer.json()["data"]
+
+    def test_a_contact_is_created_by_graphql(self, demo: GatewayProcess) -> None:
+        with demo.client(demo.admin_key) as client:
+            answer = create_by_graphql(client, "graphql@example.com")
+
+        assert answer.status_code == 200
+        assert answer.json() == {
+            "data": {
+                "createContact": {
+                    "__typename": "Contact",
+                    "advertiserId": "1001",
+                    "email": "graphql@example.com",
+                }
+            }
+        }
+
+    def test_the_next_start_keeps_contacts_and_revokes_earlier_keys(self, tmp_path: Path) -> None:
+        with gateway_process(tmp_path, "--demo") as first:
+            with first.client(first.admin_key) as client:
+                created = create_by_rest(client, "maya@example.com")
+            assert first.stop() == 0
+        with gateway_process(tmp_path, "--demo") as second:
+            with second.client() as client:
+                refused = [
+                    client.get("/api/v1/contacts", headers={"X-Api-Key": key})
+                    for key in (first.admin_key, first.member_key)
+                ]
+            with second.client(second.member_key) as client:
+                kept = client.get("/api/v1/contacts").json()["data"]
+
+        assert [answer.status_code for answer in refused] == [401, 401]
+        assert ["revoked" in answer.text for answer in refused] == [True, True]
+        assert kept == [created.json()["data"]]
+
+    @pytest.mark.parametrize("holding", ["a key", "a revoked key", "other advertisers"])
+    def test_it_is_refused_on_a_database_that_holds_anything_else(
+        self, run: Command, folder: Path, holding: str
+    ) -> None:
+        if holding == "other advertisers":
+            (folder / "x.csv").write_text("id,name,network_name\n1,Tern,HiEnergy\n", "utf-8")
+            run("advertisers", "import", "x.csv")
+        else:
+            run("keys", "create", "--role", "member", "--label", "of a person")
+        if holding == "a revoked key":
+            run("keys", "revoke", "1")
+        keys_before = run("keys", "list").stdout
+
+        result = refused_start(folder, "--demo")
+
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr.startswith("Error: --demo: ")
+        assert "CONTACT_GATEWAY_DATABASE_URL" in result.stderr
+        assert run("keys", "list").stdout == keys_before
+
+
+class TestStop:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+    def test_a_request_under_way_is_answered_new_ones_are_not_taken_and_the_exit_status_is_0(
+        self, tmp_path: Path, number: signal.Signals
+    ) -> None:
+        body = b'{"contact": {"advertiser_id": 2001, "email": "late@example.com"}}'
+        with gateway_process(tmp_path, "--demo") as process:
+            url = httpx.URL(process.address)
+            assert url.port is not None
+            address = (url.host, url.port)
+            with socket.create_connection(address, timeout=20) as connection:
+                connection.sendall(
+                    b"POST /api/v1/contacts HTTP/1.1\r\nHost: gateway\r\n"
+                    b"X-Api-Key: " + process.admin_key.encode() + b"\r\n"
+                    b"Content-Type: application/json\r\nExpect: 100-continue\r\n"
+                    b"Content-Length: " + str(len(body)).encode() + b"\r\n\r\n" + body[:20]
+                )
+                # This interim answer says that the request is being served.
+                assert connection.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+                process.send(number)
+                until_refused(address)
+                connection.sendall(body[20:])
+                answer = until_closed(connection)
+
+            assert process.exit_status() == 0
+            assert process.log().count("Traceback") == 0
+
+        head, _, content = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 201 ")
+        assert json.loads(content)["data"]["attributes"]["email"] == "late@example.com"
+
+    def test_several_workers_serve_and_stop_with_exit_status_0(self, tmp_path: Path) -> None:
+        with gateway_process(tmp_path, "--demo", "--workers", "2") as process:
+            with process.client(process.admin_key) as client:
+                created = create_by_rest(client, "maya@example.com")
+
+            assert created.status_code == 201
+            assert process.stop() == 0
+            assert process.log().count("Traceback") == 0
+
+
+def until_refused(address: tuple[str, int]) -> None:
+    """Return when nothing listens at the address any more."""
+    deadline = monotonic() + 20
+    while monotonic() < deadline:
+        try:
+            socket.create_connection(address, timeout=20).close()
+        except OSError:
+            return
+    raise AssertionError("the address is still listened on")
+
+
+def until_closed(connection: socket.socket) -> bytes:
+    received = b""
+    while piece := connection.recv(65536):
+        received += piece
+    return received
+
+
+class TestRefusedStart:
+    def test_an_address_in_use_is_told_with_the_options_that_choose_it(self, run: Command) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+
+            result = run("serve", "--port", str(port))
+
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert f"--host, --port: cannot listen on 127.0.0.1:{port}" in result.stderr
+
+    @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+    def test_an_address_of_another_machine_is_told_likewise(self, run: Command, host: str) -> None:
+        result = run("serve", "--host", host, "--port", "0")
+
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert f"--host, --port: cannot listen on {host}:0" in result.stderr
+
+    @pytest.mark.parametrize(
+        "option",
+        [("--port", "65536"), ("--port", "http"), ("--workers", "0")],
+        ids=" ".join,
+    )
+    def test_a_wrong_option_exits_with_2(self, run: Command, option: tuple[str, str]) -> None:
+        result = run("serve", *option)
+
+        assert result.exit_code == 2
+        assert option[0] in result.stderr
+
+    def test_a_database_of_another_revision_is_told_with_the_setting_and_the_remedy(
+        self, run: Command, folder: Path
+    ) -> None:
+        run("migrate")
+        put_at_revision(folder / "contact-gateway.sqlite3", "9999")
+
+        result = refused_start(folder)
+
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr.startswith("Error: CONTACT_GATEWAY_DATABASE_URL: ")
+        assert "revision 9999" in result.stderr
+        assert "a newer one" in result.stderr
+
+    def test_a_revision_that_this_version_does_not_know_cannot_be_migrated(
+        self, run: Command, folder: Path
+    ) -> None:
+        run("migrate")
+        put_at_revision(folder / "contact-gateway.sqlite3", "9999")
+
+        result = run("migrate")
+
+        assert result.exit_code == 1
+        assert "CONTACT_GATEWAY_DATABASE_URL" in result.stderr
+
+
+def put_at_revision(file: Path, revision: str) -> None:
+    connection = sqlite3.connect(file)
+    connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    connection.commit()
+    connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What a process wrote to standard error while it was asked all kinds of things."""
+
+    text: str
+    keys: tuple[str, str]
+    answers: dict[str, httpx.Response]
+
+    def line_of(self, name: str) -> dict[str, object]:
+        """Return the log line of a request."""
+        request_id = self.answers[name].headers["X-Request-Id"]
+        lines = [json.loads(line) for line in self.text.splitlines()]
+        (found,) = (
+            line
+            for line in lines
+            if line["event"] == "request" and line["request_id"] == request_id
+        )
+        assert isinstance(found, dict)
+        return found
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> Logged:
+    folder = tmp_path_factory.mktemp("logged")
+    (folder / ".env").write_text("CONTACT_GATEWAY_LOG_FORMAT=json\n", "utf-8")
+    json_type = {"Content-Type": "application/json"}
+    with gateway_process(folder, "--demo") as process:
+        with process.client(process.admin_key) as client, process.client() as stranger:
+            answers = {
+                "created": create_by_rest(client, "maya@example.com"),
+                "conflict": create_by_rest(client, "maya@example.com"),
+                "created by GraphQL": create_by_graphql(client, "noor@example.com"),
+                "filtered": client.get("/api/v1/contacts", params={"email": "maya@example.com"}),
+                "unknown path": client.get("/api/v1/people/maya@example.com"),
+                "key in the path": client.get(f"/api/v1/contacts/{process.admin_key}"),
+                "key in the query": stranger.get(
+                    "/api/v1/contacts", params={"api_key": process.admin_key}
+                ),
+                "invalid": create_by_rest(client, "maya@@example.com"),
+                "not JSON": client.post(
+                    "/api/v1/contacts", content=b'{"email": maya@example.com}', headers=json_type
+                ),
+                "not GraphQL": client.post(
+                    "/graphql", json={"query": "{ contacts(email: maya@example.com) }"}
+                ),
+                "no such field": client.post(
+                    "/graphql", json={"query": '{ people(email: "maya@example.com") { id } }'}
+                ),
+                "wrong variables": client.post(
+                    "/graphql",
+                    json={"query": CREATE_CONTACT, "variables": {"input": "maya@example.com"}},
+                ),
+                "GraphQL by GET": client.get(
+                    "/graphql",
+                    params={"query": '{ contacts(email: "maya@example.com") { nodes { id } } }'},
+                ),
+                "other headers": stranger.get(
+                    "/api/v1/contacts",
+                    headers={
+                        "X-Request-Id": "maya@example.com",
+                        "Idempotency-Key": "maya@example.com",
+                        "User-Agent": "maya@example.com",
+                        "Authorization": f"Basic {process.admin_key}",
+                    },
+                ),
+                "known id": stranger.get("/healthz", headers={"X-Request-Id": "asked-by-a-test"}),
+            }
+            # From here on the database refuses contacts, in a way that no rule foresees.
+            break_contacts(folder / "contact-gateway.sqlite3")
+            answers["fault"] = create_by_rest(client, "omar@example.com")
+            answers["fault by GraphQL"] = create_by_graphql(client, "omar@example.com")
+        assert process.stop() == 0
+        return Logged(process.log(), (process.admin_key, process.member_key), answers)
+
+
+def break_contacts(file: Path) -> None:
+    connection = sqlite3.connect(file)
+    connection.execute(
+        "CREATE TRIGGER broken BEFORE INSERT ON contacts BEGIN SELECT RAISE(ABORT, 'broken'); END"
+    )
+    connection.commit()
+    connection.close()
+
+
+class TestLog:
+    def test_every_line_is_one_json_object(self, logged: Logged) -> None:
+        assert all(isinstance(json.loads(line), dict) for line in logged.text.splitlines())
+
+    @pytest.mark.parametrize(
+        ("name", "operation", "outcome", "status"),
+        [
+            ("created", "create_contact", "CREATED", 201),
+            ("conflict", "create_contact", "CONFLICT", 409),
+            ("created by GraphQL", "create_contact", "CREATED", 200),
+            ("filtered", "contacts", "OK", 200),
+            ("unknown path", None, "NOT_FOUND", 404),
+            ("key in the path", "contact", "NOT_FOUND", 404),
+            ("key in the query", "contacts", "UNAUTHORIZED", 401),
+            ("invalid", "create_contact", "INVALID_INPUT", 422),
+            ("not JSON", "create_contact", "BAD_REQUEST", 400),
+            ("not GraphQL", "graphql", "BAD_REQUEST", 400),
+            ("no such field", "graphql", "BAD_REQUEST", 400),
+            ("wrong variables", "graphql", "BAD_REQUEST", 400),
+            ("GraphQL by GET", "graphql", "OK", 200),
+            ("other headers", "contacts", "UNAUTHORIZED", 401),
+            ("known id", "healthz", "OK", 200),
+            ("fault", "create_contact", "INTERNAL_ERROR", 500),
+        ],
+    )
+    def test_a_request_has_one_line_that_says_what_was_asked_and_what_came_of_it(
+        self, logged: Logged, name: str, operation: str | None, outcome: str, status: int
+    ) -> None:
+        line = logged.line_of(name)
+
+        assert logged.answers[name].status_code == status
+        assert (line["operation"], line["outcome"], line["status"]) == (operation, outcome, status)
+        assert isinstance(line["duration_ms"], float)
+        assert 0 <= line["duration_ms"] < 60_000
+
+    def test_a_fault_is_logged_with_its_request_id_and_traceback(self, logged: Logged) -> None:
+        request_id = logged.answers["fault"].headers["X-Request-Id"]
+        lines = [json.loads(line) for line in logged.text.splitlines()]
+
+        (fault,) = (
+            line for line in lines if line["event"] == "fault" and line["request_id"] == request_id
+        )
+
+        assert "Traceback" in fault["exception"]
+
+    def test_no_part_of_an_email_address_is_ever_logged(self, logged: Logged) -> None:
+        assert not [word for word in ("example.com", "maya", "noor", "omar") if word in logged.text]
+
+    def test_no_key_is_ever_logged(self, logged: Logged) -> None:
+        assert "cgw_" not in logged.text
+        assert not [key for key in logged.keys if key.removeprefix("cgw_") in logged.text]

@@ -1,0 +1,155 @@
+"""Settings: from the environment and `.env`; a wrong one stops the start and is named."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway_process import Command, refused_start
+
+Give = Callable[[str, str], None]
+
+
+@pytest.fixture(params=["environment", ".env"])
+def give(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Give:
+    """Give a setting in one of the two ways."""
+
+    def write(name: str, value: str) -> None:
+        (folder / ".env").write_text(f'{name}="{value}"\n', encoding="utf-8")
+
+    return monkeypatch.setenv if request.param == "environment" else write
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "nonsense"),
+        ("DATABASE_URL", "mysql://localhost/contacts"),
+        ("DATABASE_URL", "sqlite+aiosqlite://"),
+        ("CORS_ORIGINS", "app.example.com"),
+        ("CORS_ORIGINS", "https://app.example.com,app.example.com"),
+        ("RATE_LIMIT_PER_HOUR", "-1"),
+        ("RATE_LIMIT_PER_HOUR", "many"),
+        ("RATE_LIMIT_PER_HOUR", ""),
+        ("MAX_BODY_BYTES", "0"),
+        ("MAX_BODY_BYTES", "64k"),
+        ("GRAPHIQL", "perhaps"),
+        ("INTROSPECTION", "perhaps"),
+        ("LOG_FORMAT", "xml"),
+    ],
+)
+def test_a_bad_value_stops_the_start_and_is_named(
+    run: Command, give: Give, folder: Path, name: str, value: str
+) -> None:
+    give(f"CONTACT_GATEWAY_{name}", value)
+    before = set(folder.iterdir())
+
+    result = run("serve", "--port", "0")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: CONTACT_GATEWAY_{name}: ")
+    assert set(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["CONTACT_GATEWAY_RATE_LIMIT", "CONTACT_GATEWAY_", "contact_gateway_databaseurl"]
+)
+def test_an_unknown_setting_stops_the_start_and_is_named_with_those_that_exist(
+    run: Command, give: Give, name: str
+) -> None:
+    give(name, "1")
+
+    result = run("serve", "--port", "0")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: {name} is not a setting.")
+    assert "CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR" in result.stderr
+
+
+def test_every_bad_setting_is_named_at_once(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTACT_GATEWAY_GRAPHIQL", "perhaps")
+    monkeypatch.setenv("CONTACT_GATEWAY_MAX_BODY_BYTES", "0")
+
+    told = run("serve", "--port", "0").stderr
+
+    assert "CONTACT_GATEWAY_GRAPHIQL: " in told
+    assert "CONTACT_GATEWAY_MAX_BODY_BYTES: " in told
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("keys", "list"), ("keys", "revoke", "1"), ("migrate",), ("serve", "--port", "0", "--demo")],
+    ids=" ".join,
+)
+def test_every_command_that_reads_settings_refuses_a_bad_one(
+    run: Command, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("CONTACT_GATEWAY_LOG_FORMAT", "xml")
+
+    result = run(*command)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: CONTACT_GATEWAY_LOG_FORMAT: ")
+
+
+def test_a_setting_is_used_wherever_it_stands(run: Command, give: Give, folder: Path) -> None:
+    give("CONTACT_GATEWAY_DATABASE_URL", "sqlite+aiosqlite:///elsewhere.sqlite3")
+
+    assert run("migrate").exit_code == 0
+
+    assert (folder / "elsewhere.sqlite3").exists()
+    assert not (folder / "contact-gateway.sqlite3").exists()
+
+
+def test_the_environment_comes_before_the_file(
+    run: Command, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    (folder / ".env").write_text(
+        "CONTACT_GATEWAY_DATABASE_URL=sqlite+aiosqlite:///file.sqlite3\n", encoding="utf-8"
+    )
+    monkeypatch.setenv("CONTACT_GATEWAY_DATABASE_URL", "sqlite+aiosqlite:///environment.sqlite3")
+
+    run("migrate")
+
+    assert (folder / "environment.sqlite3").exists()
+    assert not (folder / "file.sqlite3").exists()
+
+
+def test_settings_of_other_programs_are_left_alone(run: Command, folder: Path) -> None:
+    (folder / ".env").write_text("LOG_FORMAT=xml\nGATEWAY_TOKEN=1\n", encoding="utf-8")
+
+    assert run("migrate").exit_code == 0
+
+
+def test_an_unreadable_env_file_stops_the_start_and_is_named(run: Command, folder: Path) -> None:
+    (folder / ".env").write_bytes(b"CONTACT_GATEWAY_LOG_FORMAT=\xff\n")
+
+    result = run("serve", "--port", "0")
+
+    assert result.exit_code == 1
+    assert ".env" in result.stderr
+
+
+def test_a_database_in_a_folder_that_is_not_there_is_told(folder: Path) -> None:
+    (folder / ".env").write_text(
+        "CONTACT_GATEWAY_DATABASE_URL=sqlite+aiosqlite:///nowhere/x.sqlite3\n", encoding="utf-8"
+    )
+
+    result = refused_start(folder)
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "Error: CONTACT_GATEWAY_DATABASE_URL: " in result.stderr
+
+
+def test_a_file_that_is_no_database_is_told_and_kept(
+    run: Command, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    letter = folder / "letter.txt"
+    letter.write_text("Dear Sir or Madam, " * 50, encoding="utf-8")
+    monkeypatch.setenv("CONTACT_GATEWAY_DATABASE_URL", "sqlite+aiosqlite:///letter.txt")
+
+    result = run("keys", "list")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: CONTACT_GATEWAY_DATABASE_URL: ")
+    assert letter.read_text(encoding="utf-8").startswith("Dear Sir")

@@ -1,0 +1,136 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from contact_gateway.access.principals import Principal, Role
+from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
+from contact_gateway.contacts.contact import Contact, ContactPreview, NewContact
+from contact_gateway.contacts.outcomes import (
+    Conflict,
+    Created,
+    Forbidden,
+    IdempotencyKeyReused,
+    NotFound,
+    Previewed,
+)
+from contact_gateway.contacts.policy import Facts, Insert, decide, may_create
+
+NOW = datetime(2026, 5, 4, tzinfo=UTC)
+# Submitted for a network record; the brand's HiEnergy record is 1001.
+SUBMITTED = NewContact(advertiser_id=2001, email="maya@example.com", name="Maya", phone="1")
+BRAND = Advertiser(
+    id=1001,
+    name="Northwind",
+    display_name="Northwind Outfitters",
+    network_name=HIENERGY_NETWORK,
+    hienergy_id=1001,
+)
+NETWORK_RECORD = Advertiser(id=2001, name="Northwind US", network_name="CJ", hienergy_id=1001)
+EARLIER = Contact(
+    id=41,
+    advertiser_id=1001,
+    advertiser_name="Northwind Outfitters",
+    email="maya@example.com",
+    created_at=NOW,
+    updated_at=NOW,
+)
+EXISTING = replace(EARLIER, id=42)
+SAME_INPUT = (SUBMITTED.fingerprint(), EARLIER)
+OTHER_INPUT = (replace(SUBMITTED, phone="2").fingerprint(), EARLIER)
+BOTH = pytest.mark.parametrize("dry_run", [False, True], ids=["for real", "dry run"])
+
+
+@pytest.mark.parametrize("role", Role)
+def test_only_admins_create_contacts(role: Role) -> None:
+    refusal = may_create(Principal(key_id=1, label="x", role=role))
+
+    assert refusal == (None if role is Role.ADMIN else Forbidden())
+
+
+def test_where_all_rules_hold_the_contact_is_inserted_on_the_hienergy_record() -> None:
+    facts = Facts(earlier=None, hienergy=BRAND, existing=None)
+
+    assert decide(SUBMITTED, facts, dry_run=False) == Insert(BRAND, SUBMITTED)
+
+
+def test_a_dry_run_previews_the_contact_on_the_hienergy_record() -> None:
+    facts = Facts(earlier=None, hienergy=BRAND, existing=None)
+
+    assert decide(SUBMITTED, facts, dry_run=True) == Previewed(
+        ContactPreview(
+            advertiser_id=1001,
+            advertiser_name="Northwind Outfitters",
+            email="maya@example.com",
+            name="Maya",
+            phone="1",
+        )
+    )
+
+
+def test_a_preview_names_a_brand_without_a_display_name_by_its_name() -> None:
+    brand = replace(BRAND, display_name=None)
+
+    assert ContactPreview.of(SUBMITTED, brand).advertiser_name == "Northwind"
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "hienergy",
+    [
+        pytest.param(None, id="nothing"),
+        pytest.param(NETWORK_RECORD, id="another network record"),
+    ],
+)
+def test_an_advertiser_that_names_no_hienergy_record_is_not_found(
+    hienergy: Advertiser | None,
+    *,
+    dry_run: bool,
+) -> None:
+    facts = Facts(earlier=None, hienergy=hienergy, existing=None)
+
+    assert decide(SUBMITTED, facts, dry_run=dry_run) == NotFound()
+
+
+@BOTH
+def test_a_contact_with_the_address_is_a_conflict_that_shows_it(*, dry_run: bool) -> None:
+    facts = Facts(earlier=None, hienergy=BRAND, existing=EXISTING)
+
+    assert decide(SUBMITTED, facts, dry_run=dry_run) == Conflict(EXISTING)
+
+
+@BOTH
+def test_a_repeated_key_with_the_same_input_returns_what_it_created(*, dry_run: bool) -> None:
+    facts = Facts(earlier=SAME_INPUT, hienergy=BRAND, existing=EARLIER)
+
+    assert decide(SUBMITTED, facts, dry_run=dry_run) == Created(EARLIER, replayed=True)
+
+
+@BOTH
+@pytest.mark.parametrize("hienergy", [None, BRAND], ids=["unresolved", "resolved"])
+@pytest.mark.parametrize("existing", [None, EXISTING], ids=["free", "taken"])
+@pytest.mark.parametrize(
+    ("earlier", "outcome"),
+    [
+        pytest.param(SAME_INPUT, Created(EARLIER, replayed=True), id="same input"),
+        pytest.param(OTHER_INPUT, IdempotencyKeyReused(), id="other input"),
+    ],
+)
+def test_a_used_key_comes_before_the_advertiser_and_the_address(
+    earlier: tuple[bytes, Contact],
+    outcome: Created | IdempotencyKeyReused,
+    existing: Contact | None,
+    hienergy: Advertiser | None,
+    *,
+    dry_run: bool,
+) -> None:
+    facts = Facts(earlier=earlier, hienergy=hienergy, existing=existing)
+
+    assert decide(SUBMITTED, facts, dry_run=dry_run) == outcome
+
+
+@BOTH
+def test_the_advertiser_comes_before_the_address(*, dry_run: bool) -> None:
+    facts = Facts(earlier=None, hienergy=None, existing=EXISTING)
+
+    assert decide(SUBMITTED, facts, dry_run=dry_run) == NotFound()

@@ -293,9 +293,27 @@ def test_the_name_defaults_to_given_and_family_name_joined(
 
 
 def test_a_joined_name_has_255_characters_at_most() -> None:
-    found = new_contact(MINIMAL | {"given_name": "a" * 200, "family_name": "b" * 200})
+    fits = _valid(given_name="a" * 127, family_name="b" * 127)
 
-    assert not isinstance(found, NewContact) or len(found.name or "") <= 255
+    assert len(fits.name or "") == 255
+    assert _problems(MINIMAL | {"given_name": "a" * 128, "family_name": "b" * 127}) == [
+        ("contact.name", "TOO_LONG")
+    ]
+
+
+def test_a_given_name_need_not_be_as_short_as_a_joined_one() -> None:
+    contact = _valid(name="A B", given_name="a" * 255, family_name="b" * 255)
+
+    assert contact.name == "A B"
+
+
+def test_a_joined_name_that_is_too_long_is_told_with_the_other_problems() -> None:
+    raw = {"email": "maya", "given_name": "a" * 200, "family_name": "b" * 200}
+
+    assert set(_problems(MINIMAL | raw)) == {
+        ("contact.email", "INVALID_EMAIL"),
+        ("contact.name", "TOO_LONG"),
+    }
 
 
 # --- several problems, unknown fields
@@ -434,3 +452,9 @@ def test_a_fingerprint_has_32_bytes_whatever_the_input() -> None:
     contact = replace(_valid(), name="\U0001f600" * 255)
 
     assert len(contact.fingerprint()) == 32
+
+
+@pytest.mark.parametrize("name", ["email", "advertiser_id"])
+@pytest.mark.parametrize("empty", [None, ""])
+def test_an_empty_required_field_is_told_as_missing(name: str, empty: str | None) -> None:
+    assert _problems(MINIMAL | {name: empty}) == [(f"contact.{name}", "REQUIRED")]

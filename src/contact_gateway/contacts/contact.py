@@ -142,19 +142,30 @@ def new_contact(raw: object) -> NewContact | tuple[Problem, ...]:
             {name: raw[name] for name in _FIELD_NAMES if name in raw}
         )
     except ValidationError as error:
-        return problems_of(error, _WITHIN)
-    return submitted if submitted.name else _with_joined_name(submitted)
+        problems = problems_of(error, _WITHIN)
+        wrong = {problem.path[-1] for problem in problems}
+        if raw.get("name") or wrong & {"given_name", "family_name", "name"}:
+            return problems
+        joined_name = _joined(raw.get("given_name"), raw.get("family_name"))
+        return (*problems, *_joining_problems(joined_name))
+    if submitted.name is not None:
+        return submitted
+    joined_name = _joined(submitted.given_name, submitted.family_name)
+    return _joining_problems(joined_name) or replace(submitted, name=joined_name or None)
 
 
-def _with_joined_name(submitted: NewContact) -> NewContact | tuple[Problem, ...]:
-    joined = " ".join(filter(None, (submitted.given_name, submitted.family_name)))
-    if len(joined) > MAX_TEXT_LENGTH:
-        message = (
-            f"The given and the family name, joined, have more than {MAX_TEXT_LENGTH} "
-            "characters: give a `name`."
-        )
-        return (Problem((_WITHIN, "name"), ProblemCode.TOO_LONG, message),)
-    return replace(submitted, name=joined or None)
+def _joined(*names: object) -> str:
+    return " ".join(name.strip() for name in names if isinstance(name, str) and name.strip())
+
+
+def _joining_problems(joined: str) -> tuple[Problem, ...]:
+    if len(joined) <= MAX_TEXT_LENGTH:
+        return ()
+    message = (
+        f"The given and the family name, joined, have more than {MAX_TEXT_LENGTH} characters: "
+        "give a `name`."
+    )
+    return (Problem((_WITHIN, "name"), ProblemCode.TOO_LONG, message),)
 
 
 def unknown_fields(raw: object) -> tuple[str, ...]:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Annotated, Final, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from contact_gateway.access.callers import Caller
 from contact_gateway.access.principals import KeyRefusal, Principal
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
-from contact_gateway.contacts.fields import Id, Text
+from contact_gateway.contacts.fields import Id, Text, normalize_email
 from contact_gateway.contacts.outcomes import InvalidInput, RateLimited, ReadRefusal, Unauthorized
 from contact_gateway.contacts.problems import Problem, ProblemCode, problems_of
 from contact_gateway.contacts.source import (
@@ -99,7 +100,7 @@ async def contacts(
     return await source.contacts(
         ContactFilter(
             q=wanted.q,
-            email=wanted.email,
+            email=_normalized(wanted.email),
             advertiser_id=wanted.advertiser_id,
             advertiser_name=wanted.advertiser_name,
             domain=wanted.domain,
@@ -166,6 +167,16 @@ def _id(text: str) -> int | None:
         return _ID.validate_python(text)
     except ValidationError:
         return None
+
+
+def _normalized(email: str | None) -> str | None:
+    """Spell an address as contacts have it; what is no address is no contact's."""
+    if email is None:
+        return None
+    try:
+        return normalize_email(email)
+    except PydanticCustomError:
+        return email
 
 
 def _read(shape: TypeAdapter[T], raw: Mapping[str, object]) -> T | InvalidInput:

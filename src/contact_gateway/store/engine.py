@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
@@ -44,7 +44,7 @@ def sqlite_url(text: str) -> URL:
         )
     if url.drivername not in {"sqlite", "sqlite+aiosqlite"}:
         raise UnsupportedDatabaseError("only sqlite+aiosqlite:///FILE is supported")
-    if url.database in {None, "", ":memory:"}:
+    if url.database in {None, "", ":memory:"} or str(url.database).startswith("file:"):
         raise UnsupportedDatabaseError("it must name a file, for example sqlite+aiosqlite:///gw.db")
     return url.set(drivername="sqlite+aiosqlite")
 
@@ -114,6 +114,11 @@ def _faults_as_unavailable() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+        raise SourceUnavailable from error
+    except DatabaseError as error:
+        # Of this very class when the file is damaged; its subclasses are mistakes in statements.
+        if type(error) is not DatabaseError:
+            raise
         raise SourceUnavailable from error
 
 

@@ -133,12 +133,14 @@ async def test_contacts_are_paged_newest_first(gateway: Gateway) -> None:
         ({"q": "%"}, set()),
         ({"email": "ANNA@example.com"}, {"anna@example.com"}),
         ({"email": "anna"}, set()),
+        ({"email": "carl@XN--BCHER-KVA.example"}, {"carl@bücher.example"}),
         ({"advertiser_id": 2001}, {"anna@example.com"}),
         ({"advertiser_id": 3001}, set()),
         ({"advertiser_name": "outfit"}, {"anna@example.com"}),
         ({"domain": "northwind.example"}, {"anna@example.com"}),
         ({"q": "example.com", "advertiser_id": 1002}, {"ben@example.com"}),
-        ({"unknown": "x"}, {"anna@example.com", "ben@example.com"}),
+        ({"unknown": "x", "advertiser_name": "northwind"}, {"anna@example.com"}),
+        ({"advertiser_name": "northwind.example"}, set()),
     ],
     ids=lambda value: ", ".join(
         sorted(map(str, value.items() if isinstance(value, dict) else value))
@@ -149,6 +151,7 @@ async def test_contacts_are_filtered(
 ) -> None:
     await _create(gateway, "anna@example.com", family_name="Müller")
     await _create(gateway, "ben@example.com", 1002)
+    await _create(gateway, "carl@bücher.example", 1002, job_title="Buyer")
 
     found = (await gateway.rest("/contacts", gateway.member, **query)).json()["data"]
 

@@ -1,0 +1,508 @@
+"""Contacts in SQL: rules 5 to 7 over what is stored, and the lists."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from contact_gateway.access.principals import Principal
+from contact_gateway.contacts.contact import Contact, NewContact, new_contact
+from contact_gateway.contacts.outcomes import (
+    Conflict,
+    Created,
+    IdempotencyKeyReused,
+    NotFound,
+    Previewed,
+)
+from contact_gateway.contacts.source import (
+    AdvertiserFilter,
+    ContactFilter,
+    Creation,
+    CreationOutcome,
+    PageRequest,
+)
+from contact_gateway.store import advertisers, contacts
+from contact_gateway.store.engine import Database
+from contact_gateway.store.tables import contacts as contacts_table
+from contact_gateway.store.tables import idempotency_records
+
+pytestmark = pytest.mark.anyio
+
+BIG_ID = 2**53 + 1
+ALL = PageRequest(1, 100)
+
+
+def _creation(
+    principal: Principal,
+    email: str = "maya@example.com",
+    *,
+    key: str | None = None,
+    dry_run: bool = False,
+    **fields: object,
+) -> Creation:
+    contact = new_contact({"advertiser_id": 1001, "email": email} | fields)
+    assert isinstance(contact, NewContact), contact
+    return Creation(principal, contact, key, dry_run)
+
+
+async def _create(database: Database, *creations: Creation) -> Sequence[CreationOutcome]:
+    async with database.writing() as connection:
+        return await contacts.create(connection, creations)
+
+
+async def _created(database: Database, creation: Creation) -> Contact:
+    (outcome,) = await _create(database, creation)
+    assert isinstance(outcome, Created), outcome
+    assert not outcome.replayed
+    return outcome.contact
+
+
+async def _stored(database: Database, contact_id: int) -> Contact | None:
+    async with database.reading() as connection:
+        return await contacts.by_id(connection, contact_id)
+
+
+async def _emails(database: Database, wanted: ContactFilter) -> list[str]:
+    async with database.reading() as connection:
+        page = await contacts.page(connection, wanted, ALL)
+    return [contact.email for contact in page.items]
+
+
+async def _rows(database: Database) -> tuple[int, int]:
+    """Count the contacts and the idempotency records."""
+    async with database.reading() as connection:
+        return (
+            int(await connection.scalar(select(func.count()).select_from(contacts_table)) or 0),
+            int(
+                await connection.scalar(select(func.count()).select_from(idempotency_records)) or 0
+            ),
+        )
+
+
+# --- creating
+
+
+async def test_a_created_contact_is_what_is_read_afterwards(
+    database: Database, admin: Principal
+) -> None:
+    fields: dict[str, Any] = {
+        "name": "Maya L.",
+        "given_name": "Maya",
+        "family_name": "Lindqvist",
+        "phone": "+46 8 123 45 67",
+        "job_title": "Affiliate Manager",
+        "source": "conference",
+        "status": "active",
+        "linkedin_profile_url": "https://www.linkedin.com/in/maya",
+    }
+
+    created = await _created(database, _creation(admin, **fields))
+
+    assert {name: getattr(created, name) for name in fields} == fields
+    assert (created.advertiser_id, created.advertiser_name) == (1001, "Northwind Outfitters")
+    assert await _stored(database, created.id) == created
+
+
+async def test_a_new_contact_bears_the_time_in_utc_to_the_millisecond(
+    database: Database, admin: Principal
+) -> None:
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
+
+    created = await _created(database, _creation(admin))
+
+    assert before <= created.created_at <= datetime.now(UTC)
+    assert created.created_at == created.updated_at
+    assert created.created_at.tzinfo is UTC
+    assert created.created_at.microsecond % 1000 == 0
+
+
+@pytest.mark.parametrize(
+    ("submitted", "owner"),
+    [(1001, 1001), (2001, 1001), (2002, 1001), (2003, 1002), (BIG_ID, BIG_ID)],
+)
+async def test_a_contact_lies_on_the_brands_hienergy_record(
+    database: Database, admin: Principal, submitted: int, owner: int
+) -> None:
+    created = await _created(database, _creation(admin, advertiser_id=submitted))
+
+    assert created.advertiser_id == owner
+
+
+@pytest.mark.parametrize(
+    "submitted",
+    [
+        pytest.param(404, id="unknown"),
+        pytest.param(2**63 - 1, id="unknown and as large as can be"),
+        pytest.param(3001, id="without a HiEnergy record"),
+    ],
+)
+async def test_an_advertiser_that_does_not_resolve_is_not_found(
+    database: Database, admin: Principal, submitted: int
+) -> None:
+    assert await _create(database, _creation(admin, advertiser_id=submitted)) == [NotFound()]
+    assert await _rows(database) == (0, 0)
+
+
+async def test_ids_are_exact_beyond_what_a_double_holds(
+    database: Database, admin: Principal
+) -> None:
+    first = await _created(database, _creation(admin))
+    async with database.writing() as connection:
+        await connection.execute(update(contacts_table).values(id=BIG_ID))
+        await connection.exec_driver_sql("UPDATE sqlite_sequence SET seq = ?", (BIG_ID,))
+
+    second = await _created(database, _creation(admin, "b@example.com"))
+
+    assert second.id == BIG_ID + 1
+    assert await _stored(database, BIG_ID) == replace(first, id=BIG_ID)
+    assert await _stored(database, BIG_ID - 1) is None
+
+
+# --- one contact an address
+
+
+@pytest.mark.parametrize("submitted", [1001, 2001], ids=["same record", "another of the brand"])
+@pytest.mark.parametrize(
+    "email", ["maya@example.com", "MAYA@example.com", "maya@EXAMPLE.com", "Maya@Example.Com"]
+)
+async def test_an_address_is_taken_in_any_case_on_any_record_of_the_brand(
+    database: Database, admin: Principal, email: str, submitted: int
+) -> None:
+    first = await _created(database, _creation(admin))
+
+    again = await _create(database, _creation(admin, email, advertiser_id=submitted))
+
+    assert again == [Conflict(first)]
+    assert await _rows(database) == (1, 0)
+
+
+async def test_an_address_is_taken_in_any_case_of_other_scripts(
+    database: Database, admin: Principal
+) -> None:
+    first = await _created(database, _creation(admin, "jos\xe9@example.com"))
+
+    assert await _create(database, _creation(admin, "JOS\xc9@example.com")) == [Conflict(first)]
+
+
+async def test_another_brand_may_have_the_same_address(
+    database: Database, admin: Principal
+) -> None:
+    first = await _created(database, _creation(admin))
+    second = await _created(database, _creation(admin, advertiser_id=1002))
+
+    assert first.id != second.id
+
+
+async def test_the_database_itself_keeps_addresses_apart(
+    database: Database, admin: Principal
+) -> None:
+    await _created(database, _creation(admin))
+    now = datetime.now(UTC)
+    past_the_look_up = insert(contacts_table).values(
+        advertiser_id=1001,
+        email="MAYA@example.com",
+        email_key="maya@example.com",
+        folded_text="",
+        created_at=now,
+        updated_at=now,
+    )
+
+    async def insert_it() -> None:
+        async with database.writing() as connection:
+            await connection.execute(past_the_look_up)
+
+    with pytest.raises(IntegrityError, match="UNIQUE"):
+        await insert_it()
+    assert await _rows(database) == (1, 0)
+
+
+# --- many in one transaction
+
+
+async def test_what_one_submission_creates_is_a_fact_to_those_after_it(
+    database: Database, admin: Principal
+) -> None:
+    first, conflict, replay, reuse = await _create(
+        database,
+        _creation(admin, key="k"),
+        _creation(admin, "MAYA@example.com", advertiser_id=2001),
+        _creation(admin, key="k"),
+        _creation(admin, "other@example.com", key="k"),
+    )
+
+    assert isinstance(first, Created)
+    assert conflict == Conflict(first.contact)
+    assert replay == Created(first.contact, replayed=True)
+    assert reuse == IdempotencyKeyReused()
+    assert await _rows(database) == (1, 1)
+
+
+async def test_outcomes_come_in_the_order_of_the_submissions(
+    database: Database, admin: Principal
+) -> None:
+    outcomes = await _create(
+        database,
+        _creation(admin, "a@example.com", advertiser_id=404),
+        _creation(admin, "b@example.com", advertiser_id=2003),
+        _creation(admin, "c@example.com", dry_run=True),
+        _creation(admin, "d@example.com"),
+    )
+
+    assert [type(outcome) for outcome in outcomes] == [NotFound, Created, Previewed, Created]
+
+
+# --- idempotency keys
+
+
+async def test_a_replay_returns_the_first_contact(database: Database, admin: Principal) -> None:
+    first = await _created(database, _creation(admin, key="k", advertiser_id="2001", name="M"))
+
+    again = await _create(database, _creation(admin, key="k", advertiser_id=2001, name=" M "))
+
+    assert again == [Created(first, replayed=True)]
+    assert await _rows(database) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"name": "Other"}, id="another field"),
+        pytest.param({"advertiser_id": 2001}, id="another record of the brand"),
+        pytest.param({"advertiser_id": 404}, id="an advertiser that does not resolve"),
+        pytest.param({"dry_run": True, "name": "Other"}, id="a dry run of another field"),
+    ],
+)
+async def test_a_key_that_was_used_with_another_input_is_refused(
+    database: Database, admin: Principal, other: dict[str, Any]
+) -> None:
+    await _created(database, _creation(admin, key="k"))
+
+    again = await _create(database, _creation(admin, key="k", **other))
+
+    assert again == [IdempotencyKeyReused()]
+
+
+async def test_an_idempotency_key_is_scoped_to_the_api_key(
+    database: Database, admin: Principal, other_admin: Principal
+) -> None:
+    mine = await _created(database, _creation(admin, key="k"))
+
+    theirs = await _created(database, _creation(other_admin, "b@example.com", key="k"))
+    conflict = await _create(database, _creation(other_admin, key="k2"))
+
+    assert theirs.id != mine.id
+    assert conflict == [Conflict(mine)]
+    assert await _create(database, _creation(admin, key="k")) == [Created(mine, replayed=True)]
+
+
+async def test_idempotency_keys_differ_by_case(database: Database, admin: Principal) -> None:
+    await _created(database, _creation(admin, key="k"))
+
+    await _created(database, _creation(admin, "b@example.com", key="K"))
+
+    assert await _rows(database) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        pytest.param({"advertiser_id": 404}, id="not found"),
+        pytest.param({"email": "taken@example.com"}, id="conflict"),
+        pytest.param({"dry_run": True}, id="a dry run"),
+    ],
+)
+async def test_only_a_created_contact_is_remembered(
+    database: Database, admin: Principal, refused: dict[str, Any]
+) -> None:
+    await _created(database, _creation(admin, "taken@example.com"))
+    (outcome,) = await _create(database, _creation(admin, key="k", **refused))
+    assert not isinstance(outcome, Created)
+    assert await _rows(database) == (1, 0)
+
+    await _created(database, _creation(admin, "new@example.com", key="k"))
+
+    assert await _rows(database) == (2, 1)
+
+
+async def test_a_dry_run_creates_nothing(database: Database, admin: Principal) -> None:
+    (outcome,) = await _create(database, _creation(admin, key="k", dry_run=True))
+
+    assert isinstance(outcome, Previewed)
+    assert (outcome.preview.email, outcome.preview.advertiser_id) == ("maya@example.com", 1001)
+    assert await _rows(database) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("hours", "kept"), [(0, True), (24, True), (47, True), (49, False), (1000, False)]
+)
+async def test_a_key_is_kept_for_a_day_at_least_and_then_forgotten(
+    database: Database, admin: Principal, hours: int, *, kept: bool
+) -> None:
+    first = await _created(database, _creation(admin, key="k"))
+    async with database.writing() as connection:
+        then = datetime.now(UTC) - timedelta(hours=hours)
+        await connection.execute(update(idempotency_records).values(created_at=then))
+        await contacts.forget_old_idempotency_keys(connection)
+
+    again = await _create(database, _creation(admin, key="k"))
+
+    assert again == [Created(first, replayed=True) if kept else Conflict(first)]
+    assert await _rows(database) == (1, 1 if kept else 0)
+
+
+# --- lists of contacts
+
+
+async def _fill(database: Database, admin: Principal) -> None:
+    await _create(
+        database,
+        _creation(admin, "jose@example.com", name="Jos\xe9 \xc5ngstr\xf6m", job_title="Head"),
+        _creation(admin, "julia@example.com", name="\u042e\u043b\u0438\u044f", phone="+7 495"),
+        _creation(admin, "half@example.com", name="50% off", advertiser_id=1002),
+        _creation(admin, "fifty@example.com", name="500 off", advertiser_id=2003),
+        _creation(admin, "a_b@example.com", given_name="Under_score", advertiser_id=BIG_ID),
+        _creation(admin, "axb@example.com", family_name="Under/score\\", advertiser_id=2001),
+    )
+
+
+@pytest.mark.parametrize(
+    ("q", "emails"),
+    [
+        pytest.param("JOS\xc9", ["jose@example.com"], id="Latin capitals with an accent"),
+        pytest.param("\xe5NGSTR\xd6M", ["jose@example.com"], id="mixed case"),
+        pytest.param("\u042e\u041b\u0418", ["julia@example.com"], id="Cyrillic capitals"),
+        pytest.param("jOSE@", ["jose@example.com"], id="e-mail"),
+        pytest.param("hEAD", ["jose@example.com"], id="job title"),
+        pytest.param("495", ["julia@example.com"], id="telephone number"),
+        pytest.param("under", ["axb@example.com", "a_b@example.com"], id="given and family name"),
+        pytest.param("50%", ["half@example.com"], id="a percent sign is itself"),
+        pytest.param("0% o", ["half@example.com"], id="a percent sign in the middle"),
+        pytest.param("a_b", ["a_b@example.com"], id="an underscore is itself"),
+        pytest.param("r/s", ["axb@example.com"], id="a slash is itself"),
+        pytest.param("e\\", ["axb@example.com"], id="a backslash is itself"),
+        pytest.param("%", ["half@example.com"], id="a percent sign alone"),
+        pytest.param("head jos", [], id="words of two fields"),
+        pytest.param("northwind", [], id="not the advertiser's name"),
+        pytest.param("nobody", [], id="nothing"),
+    ],
+)
+async def test_q_finds_a_text_anywhere_in_any_case(
+    database: Database, admin: Principal, q: str, emails: list[str]
+) -> None:
+    await _fill(database, admin)
+
+    assert await _emails(database, ContactFilter(q=q)) == emails
+
+
+@pytest.mark.parametrize(
+    ("wanted", "emails"),
+    [
+        pytest.param(ContactFilter(email="JOSE@example.com"), ["jose@"], id="e-mail, any case"),
+        pytest.param(ContactFilter(email="jose"), [], id="e-mail, not a part"),
+        pytest.param(ContactFilter(email="a%b@example.com"), [], id="e-mail, no pattern"),
+        pytest.param(ContactFilter(advertiser_id=1002), ["fifty@", "half@"], id="HiEnergy record"),
+        pytest.param(ContactFilter(advertiser_id=2003), ["fifty@", "half@"], id="network record"),
+        pytest.param(ContactFilter(advertiser_id=BIG_ID), ["a_b@"], id="a large id"),
+        pytest.param(ContactFilter(advertiser_id=3001), [], id="a record without a brand"),
+        pytest.param(ContactFilter(advertiser_id=404), [], id="an unknown advertiser"),
+        pytest.param(ContactFilter(advertiser_name="MERID"), ["a_b@"], id="name"),
+        pytest.param(
+            ContactFilter(advertiser_name="outfit"), ["axb@", "julia@", "jose@"], id="display name"
+        ),
+        pytest.param(ContactFilter(advertiser_name="0%"), ["fifty@", "half@"], id="name, literal"),
+        pytest.param(ContactFilter(advertiser_name=".example"), [], id="name, not the domain"),
+        pytest.param(
+            ContactFilter(domain="KESTREL.example"), ["fifty@", "half@"], id="domain, any case"
+        ),
+        pytest.param(ContactFilter(domain="kestrel"), [], id="domain, not a part"),
+        pytest.param(ContactFilter(q="off", email="half@example.com"), ["half@"], id="all hold"),
+        pytest.param(ContactFilter(q="off", advertiser_id=1001), [], id="one does not hold"),
+    ],
+)
+async def test_contacts_are_filtered(
+    database: Database, admin: Principal, wanted: ContactFilter, emails: list[str]
+) -> None:
+    await _fill(database, admin)
+
+    found = await _emails(database, wanted)
+
+    assert [email.removesuffix("example.com") for email in found] == emails
+
+
+@pytest.mark.parametrize("email", ["Jose@EXAMPLE.COM", "jose@Example.com"])
+async def test_the_email_filter_disregards_the_case_of_the_domain(
+    database: Database, admin: Principal, email: str
+) -> None:
+    await _fill(database, admin)
+
+    assert await _emails(database, ContactFilter(email=email)) == ["jose@example.com"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "emails", "has_more"),
+    [
+        pytest.param(PageRequest(1, 2), ["axb@", "a_b@"], True, id="the first"),
+        pytest.param(PageRequest(2, 2), ["fifty@", "half@"], True, id="one between"),
+        pytest.param(PageRequest(3, 2), ["julia@", "jose@"], False, id="the last, full"),
+        pytest.param(PageRequest(2, 4), ["julia@", "jose@"], False, id="the last, not full"),
+        pytest.param(PageRequest(4, 2), [], False, id="beyond the last"),
+        pytest.param(PageRequest(2**31 - 1, 100), [], False, id="the largest number"),
+    ],
+)
+async def test_contacts_come_newest_first_page_by_page(
+    database: Database,
+    admin: Principal,
+    request_: PageRequest,
+    emails: list[str],
+    *,
+    has_more: bool,
+) -> None:
+    await _fill(database, admin)
+
+    async with database.reading() as connection:
+        page = await contacts.page(connection, ContactFilter(), request_)
+
+    assert [contact.email.removesuffix("example.com") for contact in page.items] == emails
+    assert page.has_more == has_more
+    assert page.request == request_
+
+
+# --- lists of advertisers
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ids"),
+    [
+        pytest.param(AdvertiserFilter(), [BIG_ID, 3001, 2003, 2002, 2001, 1002, 1001], id="all"),
+        pytest.param(AdvertiserFilter(q="caf\xe9"), [3001], id="any case of other scripts"),
+        pytest.param(AdvertiserFilter(q="OUTFIT"), [1001], id="display name"),
+        pytest.param(AdvertiserFilter(q="N-US"), [2001], id="slug"),
+        pytest.param(AdvertiserFilter(q="northwind.ex"), [1001], id="part of the domain"),
+        pytest.param(AdvertiserFilter(q="0%"), [1002], id="a percent sign is itself"),
+        pytest.param(AdvertiserFilter(q="l_u"), [2003], id="an underscore is itself"),
+        pytest.param(AdvertiserFilter(domain="Kestrel.EXAMPLE"), [1002], id="domain, any case"),
+        pytest.param(AdvertiserFilter(domain="kestrel"), [], id="domain, not a part"),
+        pytest.param(AdvertiserFilter(q="us", domain="kestrel.example"), [], id="one fails"),
+    ],
+)
+async def test_advertisers_are_filtered_and_come_newest_first(
+    database: Database, wanted: AdvertiserFilter, ids: list[int]
+) -> None:
+    async with database.reading() as connection:
+        page = await advertisers.page(connection, wanted, ALL)
+
+    assert [advertiser.id for advertiser in page.items] == ids
+    assert not page.has_more
+
+
+async def test_advertisers_come_page_by_page(database: Database) -> None:
+    async with database.reading() as connection:
+        first = await advertisers.page(connection, AdvertiserFilter(), PageRequest(1, 4))
+        last = await advertisers.page(connection, AdvertiserFilter(), PageRequest(2, 4))
+
+    assert (len(first.items), first.has_more) == (4, True)
+    assert (len(last.items), last.has_more) == (3, False)

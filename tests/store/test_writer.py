@@ -1,0 +1,376 @@
+"""The one writer: many creations to a commit, and an answer to each."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from anyio.lowlevel import checkpoint
+from sqlalchemy import Connection, Engine, event, func, select, update
+from sqlalchemy.exc import IntegrityError
+
+from contact_gateway.access.principals import Principal
+from contact_gateway.contacts.contact import NewContact
+from contact_gateway.contacts.outcomes import Conflict, Created, NotFound, Previewed
+from contact_gateway.contacts.source import Creation, CreationOutcome, SourceUnavailable
+from contact_gateway.store import writer as writer_module
+from contact_gateway.store.engine import Database
+from contact_gateway.store.tables import contacts, idempotency_records
+from contact_gateway.store.writer import MAX_BATCH, ContactWriter
+
+pytestmark = pytest.mark.anyio
+
+GUILTY = "guilty@example.com"
+
+
+@pytest.fixture
+async def writer(database: Database) -> AsyncIterator[ContactWriter]:
+    writer = ContactWriter(database)
+    yield writer
+    await writer.close()
+
+
+@pytest.fixture
+async def database_with_a_fault(database: Database) -> Database:
+    """Return a database that refuses one address, by a mistake in no submission."""
+    async with database.writing() as connection:
+        await connection.exec_driver_sql(
+            "CREATE TRIGGER fault BEFORE INSERT ON contacts WHEN NEW.email = 'guilty@example.com' "
+            "BEGIN SELECT RAISE(ABORT, 'a fault'); END"
+        )
+    return database
+
+
+@pytest.fixture
+async def impatient_database(database: Database) -> Database:
+    """Return a database whose writer does not wait for locks."""
+    async with database.writing() as connection:
+        await connection.exec_driver_sql("PRAGMA busy_timeout=0")
+    return database
+
+
+@pytest.fixture
+def commits() -> Iterator[list[object]]:
+    """Count the transactions that are committed."""
+    committed: list[object] = []
+
+    def count(connection: Connection) -> None:
+        committed.append(connection)
+
+    event.listen(Engine, "commit", count)
+    yield committed
+    event.remove(Engine, "commit", count)
+
+
+def _creation(
+    admin: Principal,
+    email: str = "maya@example.com",
+    *,
+    advertiser_id: int = 1001,
+    key: str | None = None,
+    dry_run: bool = False,
+) -> Creation:
+    return Creation(admin, NewContact(advertiser_id=advertiser_id, email=email), key, dry_run)
+
+
+async def _all(
+    writer: ContactWriter, creations: Sequence[Creation]
+) -> list[CreationOutcome | BaseException]:
+    """Submit all at once; return outcomes and faults, in order."""
+    return await asyncio.gather(
+        *(writer.create(creation) for creation in creations), return_exceptions=True
+    )
+
+
+async def _emails(database: Database) -> list[str]:
+    async with database.reading() as connection:
+        return list(await connection.scalars(select(contacts.c.email).order_by(contacts.c.id)))
+
+
+def _addresses(count: int) -> list[str]:
+    return [f"c{number}@example.com" for number in range(count)]
+
+
+async def test_a_lone_creation_is_answered(
+    writer: ContactWriter, database: Database, admin: Principal
+) -> None:
+    outcome = await writer.create(_creation(admin))
+
+    assert isinstance(outcome, Created)
+    assert await _emails(database) == ["maya@example.com"]
+
+
+async def test_creations_one_after_the_other_are_answered(
+    writer: ContactWriter, admin: Principal
+) -> None:
+    first = await writer.create(_creation(admin))
+    again = await writer.create(_creation(admin))
+
+    assert isinstance(first, Created)
+    assert again == Conflict(first.contact)
+
+
+async def test_each_gets_the_answer_to_its_own_creation(
+    writer: ContactWriter, admin: Principal
+) -> None:
+    created, not_found, previewed = await _all(
+        writer,
+        [
+            _creation(admin, "a@example.com"),
+            _creation(admin, "b@example.com", advertiser_id=404),
+            _creation(admin, "c@example.com", dry_run=True),
+        ],
+    )
+
+    assert isinstance(created, Created)
+    assert created.contact.email == "a@example.com"
+    assert not_found == NotFound()
+    assert isinstance(previewed, Previewed)
+    assert previewed.preview.email == "c@example.com"
+
+
+async def test_many_at_once_with_one_address_create_one_contact(
+    writer: ContactWriter, database: Database, admin: Principal
+) -> None:
+    outcomes = await _all(
+        writer,
+        [
+            _creation(admin, email, advertiser_id=advertiser_id)
+            for email in ("maya@example.com", "Maya@example.com", "MAYA@example.com")
+            for advertiser_id in (1001, 2001, 2002)
+            for _ in range(10)
+        ],
+    )
+
+    (created,) = [outcome for outcome in outcomes if isinstance(outcome, Created)]
+    assert outcomes.count(Conflict(created.contact)) == 89
+    assert len(await _emails(database)) == 1
+
+
+async def test_many_at_once_with_one_idempotency_key_all_get_one_contact(
+    writer: ContactWriter, database: Database, admin: Principal
+) -> None:
+    outcomes = await _all(writer, [_creation(admin, key="k")] * 50)
+
+    created = [outcome for outcome in outcomes if isinstance(outcome, Created)]
+    assert len(created) == 50
+    assert len({outcome.contact for outcome in created}) == 1
+    assert [outcome.replayed for outcome in created].count(False) == 1
+    assert await _emails(database) == ["maya@example.com"]
+
+
+async def test_two_writers_of_one_file_create_one_contact_too(
+    database: Database, admin: Principal
+) -> None:
+    other_database = Database(database.url)
+    writers = (ContactWriter(database), ContactWriter(other_database))
+
+    outcomes = [
+        outcome
+        for some in await asyncio.gather(
+            *(_all(writer, [_creation(admin, key="k")] * 10) for writer in writers)
+        )
+        for outcome in some
+    ]
+    for writer in writers:
+        await writer.close()
+    await other_database.close()
+
+    created = [outcome for outcome in outcomes if isinstance(outcome, Created)]
+    assert len(created) == 20
+    assert [outcome.replayed for outcome in created].count(False) == 1
+    assert await _emails(database) == ["maya@example.com"]
+
+
+async def test_creations_that_come_in_together_share_a_commit(
+    writer: ContactWriter, database: Database, admin: Principal, commits: list[object]
+) -> None:
+    outcomes = await _all(writer, [_creation(admin, email) for email in _addresses(MAX_BATCH)])
+    await writer.close()
+
+    assert all(isinstance(outcome, Created) for outcome in outcomes)
+    assert await _emails(database) == _addresses(MAX_BATCH)
+    assert len(commits) <= 2  # one of them to forget old idempotency keys
+
+
+async def test_more_than_a_batch_are_all_answered(
+    writer: ContactWriter, database: Database, admin: Principal
+) -> None:
+    outcomes = await _all(writer, [_creation(admin, email) for email in _addresses(MAX_BATCH + 1)])
+
+    assert all(isinstance(outcome, Created) for outcome in outcomes)
+    assert await _emails(database) == _addresses(MAX_BATCH + 1)
+
+
+# --- faults
+
+
+async def test_a_creation_at_which_the_database_fails_fails_alone(
+    database_with_a_fault: Database, writer: ContactWriter, admin: Principal
+) -> None:
+    before, guilty, after = await _all(
+        writer,
+        [_creation(admin, email) for email in ("a@example.com", GUILTY, "b@example.com")],
+    )
+
+    assert isinstance(before, Created)
+    assert isinstance(guilty, IntegrityError)
+    assert isinstance(after, Created)
+    assert await _emails(database_with_a_fault) == ["a@example.com", "b@example.com"]
+
+
+async def test_a_creation_that_failed_may_be_repeated_with_its_key(
+    database_with_a_fault: Database, writer: ContactWriter, admin: Principal
+) -> None:
+    with pytest.raises(IntegrityError):
+        await writer.create(_creation(admin, GUILTY, key="k"))
+
+    async with database_with_a_fault.writing() as connection:
+        await connection.exec_driver_sql("DROP TRIGGER fault")
+    outcome = await writer.create(_creation(admin, GUILTY, key="k"))
+
+    assert isinstance(outcome, Created)
+    assert not outcome.replayed
+
+
+async def test_a_locked_database_is_unavailable_to_all_that_wait_and_then_works_again(
+    impatient_database: Database, writer: ContactWriter, admin: Principal
+) -> None:
+    creations = [_creation(admin, email, key=email) for email in _addresses(3)]
+    with closing(
+        sqlite3.connect(str(impatient_database.url.database), isolation_level=None)
+    ) as somebody_else:
+        somebody_else.execute("BEGIN IMMEDIATE")
+        refused = await _all(writer, creations)
+        await writer.close()
+
+    assert all(isinstance(outcome, SourceUnavailable) for outcome in refused)
+    assert await _emails(impatient_database) == []
+    assert all(isinstance(outcome, Created) for outcome in await _all(writer, creations))
+
+
+async def test_when_too_many_wait_the_next_is_turned_away(
+    writer: ContactWriter,
+    database: Database,
+    admin: Principal,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(writer_module, "MAX_WAITING", 2)
+
+    first, second, third = await _all(writer, [_creation(admin, email) for email in _addresses(3)])
+    later = await writer.create(_creation(admin, "later@example.com"))
+
+    assert isinstance(first, Created)
+    assert isinstance(second, Created)
+    assert isinstance(third, SourceUnavailable)
+    assert isinstance(later, Created)
+    assert await _emails(database) == [*_addresses(2), "later@example.com"]
+
+
+# --- callers that go away, and the end
+
+
+async def test_a_caller_that_goes_away_does_not_stop_its_creation(
+    writer: ContactWriter, database: Database, admin: Principal
+) -> None:
+    caller = asyncio.create_task(writer.create(_creation(admin, key="k")))
+    neighbour = asyncio.create_task(writer.create(_creation(admin, "b@example.com")))
+    await checkpoint()
+
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    outcome = await neighbour
+    repeated = await writer.create(_creation(admin, key="k"))
+
+    assert isinstance(outcome, Created)
+    assert isinstance(repeated, Created)
+    assert repeated.replayed
+    assert await _emails(database) == ["maya@example.com", "b@example.com"]
+
+
+async def test_a_fault_after_its_caller_went_away_harms_nobody(
+    database_with_a_fault: Database, writer: ContactWriter, admin: Principal
+) -> None:
+    caller = asyncio.create_task(writer.create(_creation(admin, GUILTY)))
+    neighbour = asyncio.create_task(writer.create(_creation(admin, "b@example.com")))
+    await checkpoint()
+
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+
+    assert isinstance(await neighbour, Created)
+    assert await _emails(database_with_a_fault) == ["b@example.com"]
+
+
+async def test_closing_waits_for_all_that_was_accepted(
+    writer: ContactWriter, database: Database, admin: Principal
+) -> None:
+    callers = [
+        asyncio.create_task(writer.create(_creation(admin, email)))
+        for email in _addresses(MAX_BATCH + 1)
+    ]
+    await checkpoint()
+    assert await _emails(database) == []
+
+    await writer.close()
+
+    assert await _emails(database) == _addresses(MAX_BATCH + 1)
+    assert all(isinstance(outcome, Created) for outcome in await asyncio.gather(*callers))
+
+
+async def test_a_writer_that_did_nothing_closes(database: Database) -> None:
+    await ContactWriter(database).close()
+
+    assert await _emails(database) == []
+
+
+# --- old idempotency keys
+
+
+async def _records(database: Database) -> int:
+    async with database.reading() as connection:
+        query = select(func.count()).select_from(idempotency_records)
+        return int(await connection.scalar(query) or 0)
+
+
+async def test_old_idempotency_keys_are_forgotten_by_the_way(
+    database: Database, admin: Principal
+) -> None:
+    first_writer = ContactWriter(database)
+    await first_writer.create(_creation(admin, key="old"))
+    await first_writer.close()
+    async with database.writing() as connection:
+        then = datetime.now(UTC) - timedelta(days=3)
+        await connection.execute(update(idempotency_records).values(created_at=then))
+
+    later_writer = ContactWriter(database)
+    await later_writer.create(_creation(admin, "b@example.com"))
+    await later_writer.close()
+
+    assert await _records(database) == 0
+    assert await _emails(database) == ["maya@example.com", "b@example.com"]
+
+
+async def test_a_fault_in_forgetting_old_keys_stops_nothing(
+    database: Database, admin: Principal
+) -> None:
+    writer = ContactWriter(database)
+    await writer.create(_creation(admin, key="old"))
+    await writer.close()
+    async with database.writing() as connection:
+        then = datetime.now(UTC) - timedelta(days=3)
+        await connection.execute(update(idempotency_records).values(created_at=then))
+        await connection.exec_driver_sql(
+            "CREATE TRIGGER fault BEFORE DELETE ON idempotency_records "
+            "BEGIN SELECT RAISE(ABORT, 'a fault'); END"
+        )
+
+    later_writer = ContactWriter(database)
+    outcome = await later_writer.create(_creation(admin, "b@example.com"))
+    await later_writer.close()
+
+    assert isinstance(outcome, Created)

@@ -120,11 +120,15 @@ async def _check_a_locked_store(gateway: Gateway, tmp_path: Path) -> None:
 async def test_a_damaged_store_is_unavailable_and_not_ready(tmp_path: Path) -> None:
     async with running_gateway(tmp_path) as gateway:
         await gateway.database.close()
-        for file in tmp_path.glob("gateway.sqlite3*"):
-            file.write_bytes(b"this is no database" * 1000)
+        _damage(tmp_path)
         ready = await gateway.client.get("/readyz")
         rest = await gateway.rest("/contacts", gateway.member)
         graphql = await gateway.graphql("{ viewer { label } }", gateway.member)
 
     assert ready.status_code == rest.status_code == 503
     assert graphql.json()["errors"][0]["extensions"]["code"] == "SERVICE_UNAVAILABLE"
+
+
+def _damage(folder: Path) -> None:
+    for file in folder.glob("gateway.sqlite3*"):
+        file.write_bytes(b"this is no database" * 1000)

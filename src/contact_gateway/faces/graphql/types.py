@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, NewType, Self, TypeAlias, TypeVar, assert_never
+from typing import Annotated, Any, NewType, Self, TypeAlias, TypeVar, assert_never, get_args
 
 import strawberry
 from strawberry.types import Info
@@ -45,10 +45,17 @@ DATE_TIME = strawberry.scalar(
 
 strawberry.enum(
     outcomes.ErrorCode,
-    description="Why a submission was refused, in the order in which the rules are applied.",
+    description="Why a submission was refused, in the order in which the rules are applied. "
+    + " ".join(f"`{refusal.code}`: {refusal.meaning}" for refusal in get_args(outcomes.Refusal)),
 )
-strawberry.enum(ProblemCode, description="Why a value was refused.")
-strawberry.enum(Role, description="What the owner of a key may do.")
+strawberry.enum(
+    ProblemCode,
+    description="Why a value was refused. "
+    + " ".join(f"`{code}`: {meaning}" for code, meaning in PROBLEM_MEANINGS.items()),
+)
+strawberry.enum(
+    Role, description="What the owner of a key may do: a member reads, an admin creates as well."
+)
 
 
 @strawberry.type(
@@ -215,10 +222,7 @@ class InputProblem:
     path: str = strawberry.field(
         description="The argument or the input's field, such as `input.email`."
     )
-    code: ProblemCode = strawberry.field(
-        description="Why the value was refused, for programs. "
-        + " ".join(f"`{code}`: {meaning}" for code, meaning in PROBLEM_MEANINGS.items())
-    )
+    code: ProblemCode = strawberry.field(description="Why the value was refused, for programs.")
     message: str = strawberry.field(description="Why the value was refused, for people.")
 
     @classmethod

@@ -1,0 +1,76 @@
+"""Whatever is submitted, both faces see the same in it, and answer in their documented shapes."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from running_gateway import BIG_ID, CATALOGUE, running_gateway
+from submitting import FACES, Answer, Json
+
+# Lone surrogates are among the characters: JSON can carry them, UTF-8 cannot.
+anything = st.text(st.characters(), max_size=300)
+texts = (
+    st.none() | anything | st.sampled_from(["", " ", "Maya", "José", "\U0001f600" * 255, "x\x00"])
+)
+addresses = (
+    anything | st.emails() | st.sampled_from(["", "MAYA@Example.COM", "a@b", "ü@bücher.example"])
+)
+ids = (
+    st.sampled_from([advertiser.id for advertiser in CATALOGUE])
+    | st.integers(-1, 2**64)
+    | st.integers(0, 2**64).map(str)
+    | st.sampled_from([str(BIG_ID), "0001001", "", "x", "\uff11\uff10\uff10\uff11", "1e3", "-1"])
+)
+urls = texts | st.sampled_from(["https://www.linkedin.com/in/maya", "javascript:x", "http://[::1"])
+submissions = st.fixed_dictionaries(
+    {"advertiser_id": ids, "email": addresses},
+    optional={
+        "name": texts,
+        "given_name": texts,
+        "family_name": texts,
+        "phone": texts,
+        "job_title": texts,
+        "source": texts,
+        "status": texts,
+        "linkedin_profile_url": urls,
+    },
+)
+idempotency_keys = st.none() | st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E))
+
+
+def test_both_faces_see_the_same_in_any_submission(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with running_gateway(tmp_path, rate_limit_per_hour=0) as gateway:
+            loop = asyncio.get_running_loop()
+
+            async def answers(
+                submitted: Mapping[str, Json], idempotency_key: str | None
+            ) -> list[Answer]:
+                return [
+                    await face.submit(
+                        gateway,
+                        submitted,
+                        gateway.admin,
+                        idempotency_key=idempotency_key,
+                        dry_run=True,
+                    )
+                    for face in FACES.values()
+                ]
+
+            @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+            @given(submissions, idempotency_keys)
+            def check(submitted: Mapping[str, Json], idempotency_key: str | None) -> None:
+                coroutine = answers(submitted, idempotency_key)
+                rest, graphql = asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+
+                assert rest == graphql
+                assert rest.outcome in {"PREVIEW", "INVALID_INPUT", "NOT_FOUND"}
+                assert (rest.outcome == "INVALID_INPUT") == bool(rest.problems)
+
+            # Hypothesis is not asynchronous: it works in a thread beside the gateway's loop.
+            await asyncio.to_thread(check)
+
+    asyncio.run(run())

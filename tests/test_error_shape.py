@@ -33,6 +33,7 @@ class Wrong:
 TRANSPORT = (
     Wrong("malformed JSON", 400, "BAD_REQUEST", content=b"{"),
     Wrong("NaN", 400, "BAD_REQUEST", content=b'{"contact": NaN}'),
+    Wrong("a number beyond all numbers", 400, "BAD_REQUEST", content=b'{"contact": 1e400}'),
     Wrong("a name twice", 400, "BAD_REQUEST", content=b'{"contact": 1, "contact": 2}'),
     Wrong("not UTF-8", 400, "BAD_REQUEST", content=b'{"contact": "\xff"}'),
     Wrong("deep nesting", 400, "BAD_REQUEST", content=b"[" * 60_000),
@@ -202,6 +203,7 @@ async def test_a_caller_without_a_key_learns_nothing_of_the_body(
         ("two words", False),
         ("x" * 129, False),
         ("a\tb", False),
+        ("cgw_pasted_by_mistake", False),
     ],
 )
 async def test_a_well_formed_request_id_is_kept(

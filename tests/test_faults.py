@@ -12,7 +12,7 @@ import structlog
 
 from contact_gateway.observability import configure_logging
 from contact_gateway.settings import LogFormat
-from contact_gateway.store import contacts, engine
+from contact_gateway.store import api_keys, contacts, engine
 from running_gateway import Gateway, credentials, running_gateway
 from submitting import CREATE_CONTACT, Json
 
@@ -53,6 +53,33 @@ async def test_a_fault_in_rest_is_a_500_that_shows_nothing(
     assert response.json()["error"]["code"] == "INTERNAL_ERROR"
     assert "inside" not in response.text
     _check_the_log(log.getvalue(), response.headers["X-Request-Id"])
+
+
+async def test_a_fault_in_authentication_is_a_500_and_no_probe_minds(
+    gateway: Gateway, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("the inside of the gateway")
+
+    monkeypatch.setattr(api_keys, "by_lookup", broken)
+    response = await gateway.rest("/contacts", gateway.member)
+    _check_the_log(log.getvalue(), response.headers["X-Request-Id"])
+    alive = await gateway.client.get("/healthz", headers=credentials(gateway.member))
+
+    assert response.status_code == 500
+    assert response.json()["error"]["code"] == "INTERNAL_ERROR"
+    assert alive.status_code == 200
+
+
+async def test_a_table_that_is_not_there_is_a_fault_and_not_an_outage(
+    gateway: Gateway, log: io.StringIO
+) -> None:
+    async with gateway.database.writing() as connection:
+        await connection.exec_driver_sql("ALTER TABLE contacts RENAME TO elsewhere")
+    response = await gateway.rest("/contacts", gateway.member)
+
+    assert response.status_code == 500
+    assert "no such table" in log.getvalue()
 
 
 @pytest.mark.usefixtures("_broken_store")

@@ -56,8 +56,8 @@ def create_app(settings: Settings) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        await schema.prepare(database)
         try:
+            await schema.prepare(database)
             yield
         finally:
             await source.close()
@@ -106,7 +106,7 @@ def _readyz(database: Database) -> Callable[[Request, Exchange], Awaitable[Docum
     async def readyz(_request: Request, _exchange: Exchange) -> Document:
         """Tell that the store answers and is current."""
         if not await schema.is_ready(database):
-            raise service_unavailable(SourceUnavailable())
+            raise service_unavailable(SourceUnavailable("not ready"))
         return Document(200, {"status": "ready"})
 
     return readyz

@@ -22,6 +22,7 @@ from contact_gateway.access.api_keys import KeyRecord, mint
 from contact_gateway.access.principals import Role
 from contact_gateway.app import create_app
 from contact_gateway.contacts.catalogue import CatalogueError, advertisers, read_csv, read_jsonl
+from contact_gateway.contacts.fields import MAX_ID
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.demo import DemoKeys, NotADemoDatabaseError, prepare_demo
 from contact_gateway.faces.graphql.schema import schema_sdl
@@ -164,7 +165,7 @@ def list_keys() -> None:
 
 
 @_keys.command("revoke")
-def revoke_key(key_id: Annotated[int, typer.Argument(metavar="ID")]) -> None:
+def revoke_key(key_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID)]) -> None:
     """Revoke a key, for good."""
 
     async def revoke(database: Database) -> key_rows.Revocation | None:
@@ -268,8 +269,7 @@ def _told() -> Iterator[None]:
     except serving.AddressError as error:
         _stop(f"--host, --port: {error}.")
     except SourceUnavailable as error:
-        reason = getattr(error.__cause__, "orig", error.__cause__)
-        _stop(f"CONTACT_GATEWAY_DATABASE_URL: the database does not answer: {reason}")
+        _stop(f"CONTACT_GATEWAY_DATABASE_URL: the database does not answer: {error.reason}")
 
 
 def _stop(sentence: str) -> NoReturn:

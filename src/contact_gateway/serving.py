@@ -11,6 +11,8 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
+# Longer than a body may take to arrive, so what was accepted can be finished.
+_STOPS_WITHIN_SECONDS: Final = 40
 _FACTORY: Final = "contact_gateway.app:app_from_environment"
 
 
@@ -67,6 +69,7 @@ def _config(app: Starlette | str, workers: int = 1) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         lifespan="on",
+        timeout_graceful_shutdown=_STOPS_WITHIN_SECONDS,
     )
 
 

@@ -24,9 +24,6 @@ def _jsonl(text: str, known: Known | None = None) -> list[Advertiser]:
     return advertisers(read_jsonl(io.StringIO(text)), known or Known())
 
 
-# --- what is read
-
-
 def test_a_csv_row_becomes_an_advertiser() -> None:
     text = (
         f"{','.join(COLUMNS)}\n"
@@ -103,9 +100,6 @@ def test_a_network_record_may_name_a_hienergy_record_that_is_known() -> None:
 @pytest.mark.parametrize("text", [f"{HEADER}\n", f"{HEADER}\n\n"], ids=["header", "blank"])
 def test_a_file_without_rows_holds_no_advertisers(text: str) -> None:
     assert _csv(text) == []
-
-
-# --- what is refused
 
 
 @pytest.mark.parametrize(
@@ -219,9 +213,6 @@ def test_a_jsonl_field_that_is_no_column_is_refused_with_its_line() -> None:
 
     assert refused.value.line == 2
     assert "logo" in str(refused.value)
-
-
-# --- a HiEnergy record in use
 
 
 def _known(*, named_by: tuple[int, ...] = (), owns_contacts: bool = False) -> Known:

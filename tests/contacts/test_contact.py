@@ -58,9 +58,6 @@ def test_every_field_of_the_published_reference_is_taken() -> None:
     assert asdict(_valid(**raw)) == raw
 
 
-# --- no contact at all
-
-
 @pytest.mark.parametrize(
     ("raw", "code"),
     [
@@ -81,9 +78,6 @@ def test_an_empty_contact_lacks_both_required_fields() -> None:
         ("contact.advertiser_id", "REQUIRED"),
         ("contact.email", "REQUIRED"),
     ]
-
-
-# --- advertiser_id
 
 
 @pytest.mark.parametrize(
@@ -127,9 +121,6 @@ def test_an_advertiser_id_is_a_number_or_digits(raw: object, advertiser_id: int)
 )
 def test_anything_else_is_no_advertiser_id(raw: object, code: str) -> None:
     assert _problems(MINIMAL | {"advertiser_id": raw}) == [("contact.advertiser_id", code)]
-
-
-# --- email
 
 
 @pytest.mark.parametrize(
@@ -176,9 +167,6 @@ def test_the_longest_email_has_254_characters_at_most() -> None:
     assert len(LONGEST_EMAIL) <= 254 < len("a" * 243 + "@example.com")
 
 
-# --- other texts
-
-
 @pytest.mark.parametrize("name", OPTIONAL_FIELDS)
 @pytest.mark.parametrize(
     "raw", [pytest.param("", id="empty"), pytest.param(" \u00a0 ", id="blank"), None]
@@ -221,9 +209,6 @@ def test_control_characters_and_lone_surrogates_are_refused(name: str, raw: str)
 @pytest.mark.parametrize("raw", [0, 1.5, False, [], ["a"], {}])
 def test_a_text_is_a_text(name: str, raw: object) -> None:
     assert _problems(MINIMAL | {name: raw}) == [(f"contact.{name}", "INVALID_TYPE")]
-
-
-# --- linkedin_profile_url
 
 
 @pytest.mark.parametrize(
@@ -271,9 +256,6 @@ def test_anything_else_is_no_url(raw: object, code: str) -> None:
     ]
 
 
-# --- name
-
-
 @pytest.mark.parametrize(
     ("raw", "name"),
     [
@@ -314,9 +296,6 @@ def test_a_joined_name_that_is_too_long_is_told_with_the_other_problems() -> Non
         ("contact.email", "INVALID_EMAIL"),
         ("contact.name", "TOO_LONG"),
     }
-
-
-# --- several problems, unknown fields
 
 
 def test_every_problem_is_told_at_once_in_the_order_of_the_fields() -> None:
@@ -361,8 +340,6 @@ def test_every_field_has_a_sentence_that_describes_it(name: str) -> None:
 def test_every_problem_code_has_a_meaning(code: ProblemCode) -> None:
     assert PROBLEM_MEANINGS[code].endswith(".")
 
-
-# --- any input at all
 
 _LEAVES = (
     st.none()
@@ -412,8 +389,6 @@ def test_what_a_contact_became_is_itself_a_valid_input(raw: dict[str, object]) -
     else:  # only of an address may Hypothesis think otherwise than the e-mail library
         assert {problem.path for problem in found} == {("contact", "email")}
 
-
-# --- fingerprint
 
 DETAILED = {"email": "maya@example.com", "advertiser_id": "1002", "name": "Maya", "phone": "1"}
 

@@ -77,9 +77,6 @@ def _problems(found: object) -> list[tuple[str, str]]:
     return [(".".join(problem.path), problem.code) for problem in found.problems]
 
 
-# --- pages
-
-
 @pytest.mark.parametrize(
     ("raw", "number", "size"),
     [
@@ -146,9 +143,6 @@ async def test_an_unusable_advertiser_id_in_a_filter_is_told(
     assert _problems(found) == [("advertiser_id", code)]
 
 
-# --- filters
-
-
 @pytest.mark.parametrize(
     ("raw", "emails"),
     [
@@ -190,9 +184,6 @@ async def test_an_empty_advertiser_id_counts_as_not_given(
     found = await queries.contacts(caller, {"advertiser_id": empty}, source)
 
     assert tuple(_emails(found)) == EMAILS
-
-
-# --- one record
 
 
 @pytest.mark.parametrize(
@@ -256,9 +247,6 @@ async def test_an_advertiser_is_asked_for_by_one_of_id_and_slug(
     assert _problems(found) == [("id", "INVALID_ARGUMENTS")]
 
 
-# --- the contacts of an advertiser
-
-
 @pytest.mark.parametrize(
     ("advertiser_id", "emails"),
     [
@@ -287,9 +275,6 @@ async def test_the_advertiser_of_the_address_goes_before_one_in_the_query(
     found = await queries.contacts_of_advertiser(caller, "1001", raw, source)
 
     assert tuple(_emails(found)) == EMAILS
-
-
-# --- who may read
 
 
 async def _every_read(caller: Caller, source: Source) -> list[object]:

@@ -83,9 +83,6 @@ async def _rows(database: Database) -> tuple[int, int]:
         )
 
 
-# --- creating
-
-
 async def test_a_created_contact_is_what_is_read_afterwards(
     database: Database, admin: Principal
 ) -> None:
@@ -162,9 +159,6 @@ async def test_ids_are_exact_beyond_what_a_double_holds(
     assert await _stored(database, BIG_ID - 1) is None
 
 
-# --- one contact an address
-
-
 @pytest.mark.parametrize("submitted", [1001, 2001], ids=["same record", "another of the brand"])
 @pytest.mark.parametrize(
     "email", ["maya@example.com", "MAYA@example.com", "maya@EXAMPLE.com", "Maya@Example.Com"]
@@ -220,9 +214,6 @@ async def test_the_database_itself_keeps_addresses_apart(
     assert await _rows(database) == (1, 0)
 
 
-# --- many in one transaction
-
-
 async def test_what_one_submission_creates_is_a_fact_to_those_after_it(
     database: Database, admin: Principal
 ) -> None:
@@ -253,9 +244,6 @@ async def test_outcomes_come_in_the_order_of_the_submissions(
     )
 
     assert [type(outcome) for outcome in outcomes] == [NotFound, Created, Previewed, Created]
-
-
-# --- idempotency keys
 
 
 async def test_a_replay_returns_the_first_contact(database: Database, admin: Principal) -> None:
@@ -352,9 +340,6 @@ async def test_a_key_is_kept_for_a_day_at_least_and_then_forgotten(
 
     assert again == [Created(first, replayed=True) if kept else Conflict(first)]
     assert await _rows(database) == (1, 1 if kept else 0)
-
-
-# --- lists of contacts
 
 
 async def _fill(database: Database, admin: Principal) -> None:
@@ -469,9 +454,6 @@ async def test_contacts_come_newest_first_page_by_page(
     assert [contact.email.removesuffix("example.com") for contact in page.items] == emails
     assert page.has_more == has_more
     assert page.request == request_
-
-
-# --- lists of advertisers
 
 
 @pytest.mark.parametrize(

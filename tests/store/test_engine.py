@@ -68,9 +68,6 @@ async def _do_not_wait_for_locks(database: Database) -> None:
         await connection.exec_driver_sql("PRAGMA busy_timeout=0")
 
 
-# --- what the database may be
-
-
 @pytest.mark.parametrize(
     ("given", "file"),
     [
@@ -114,9 +111,6 @@ async def test_an_sqlite_before_the_mended_one_has_the_wal_reset_bug(
     monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
 
     assert has_wal_reset_bug() == has_it
-
-
-# --- how it is opened
 
 
 async def test_nothing_is_touched_before_it_is_used(url: URL, file: Path) -> None:
@@ -177,9 +171,6 @@ async def test_an_exception_does_not_tell_what_callers_sent(database: Database) 
     assert "a secret" not in str(refused.value)
 
 
-# --- transactions
-
-
 async def test_what_was_written_is_there_after_the_file_is_opened_again(
     url: URL, database: Database
 ) -> None:
@@ -234,9 +225,6 @@ async def test_closing_tidies_up_the_log(database: Database, file: Path) -> None
     await database.close()
 
     assert _files(file) == [file.name]
-
-
-# --- a database that does not answer
 
 
 async def test_a_locked_database_is_unavailable_to_writers(

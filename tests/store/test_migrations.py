@@ -65,9 +65,6 @@ def _sql(connection: sqlite3.Connection) -> list[object]:
     return connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
 
 
-# --- what the migrations make
-
-
 async def test_the_migrations_make_the_tables_that_the_code_describes(
     empty_database: Database,
 ) -> None:
@@ -133,15 +130,12 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
     # The last table of the migration is in the way of itself.
     plain.execute("CREATE TABLE idempotency_records (x)")
 
-    with pytest.raises(SourceUnavailable):
+    with pytest.raises(SchemaNotCurrentError, match="already exists"):
         await schema.migrate(empty_database)
 
     assert [row[0] for row in plain.execute("SELECT name FROM sqlite_master")] == [
         "idempotency_records"
     ]
-
-
-# --- what a start makes of a database
 
 
 async def test_a_new_file_gets_its_tables(empty_database: Database) -> None:
@@ -201,9 +195,6 @@ async def test_a_file_that_cannot_be_made_is_unavailable(
 ) -> None:
     with pytest.raises(SourceUnavailable):
         await step(unreachable_database)
-
-
-# --- readiness
 
 
 async def test_a_database_without_tables_is_not_ready(empty_database: Database) -> None:

@@ -40,9 +40,6 @@ async def _add(
     return key_id, minted.text
 
 
-# --- keys
-
-
 @pytest.mark.parametrize("role", Role)
 async def test_a_key_speaks_for_its_owner(
     source: SqlSource, database: Database, role: Role
@@ -141,9 +138,6 @@ async def test_a_store_that_does_not_answer_says_so(unreachable_database: Databa
     await source.close()
 
 
-# --- contacts
-
-
 async def test_a_created_contact_is_found_alone_and_in_the_list(
     source: SqlSource, admin: Principal
 ) -> None:
@@ -159,9 +153,6 @@ async def test_a_created_contact_is_found_alone_and_in_the_list(
 
 async def test_a_contact_that_is_not_there_is_nothing(source: SqlSource) -> None:
     assert await source.contact(2**63 - 1) is None
-
-
-# --- advertisers
 
 
 async def test_advertisers_are_found_by_id_and_the_unknown_left_out(source: SqlSource) -> None:

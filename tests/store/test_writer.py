@@ -204,9 +204,6 @@ async def test_more_than_a_batch_are_all_answered(
     assert await _emails(database) == _addresses(MAX_BATCH + 1)
 
 
-# --- faults
-
-
 async def test_a_creation_at_which_the_database_fails_fails_alone(
     database_with_a_fault: Database, writer: ContactWriter, admin: Principal
 ) -> None:
@@ -269,9 +266,6 @@ async def test_when_too_many_wait_the_next_is_turned_away(
     assert await _emails(database) == [*_addresses(2), "later@example.com"]
 
 
-# --- callers that go away, and the end
-
-
 async def test_a_caller_that_goes_away_does_not_stop_its_creation(
     writer: ContactWriter, database: Database, admin: Principal
 ) -> None:
@@ -326,9 +320,6 @@ async def test_a_writer_that_did_nothing_closes(database: Database) -> None:
     await ContactWriter(database).close()
 
     assert await _emails(database) == []
-
-
-# --- old idempotency keys
 
 
 async def _records(database: Database) -> int:

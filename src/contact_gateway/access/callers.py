@@ -13,7 +13,7 @@ Authenticate = Callable[[str], Awaitable[Principal | KeyRefusal]]
 class Caller:
     """Who sent a request, and what they may still do in this hour.
 
-    Nothing is looked up before it is asked for, so a request that needs no key costs no look-up.
+    Nothing is looked up before it is asked for, and nothing twice, also when looking it up failed.
     """
 
     def __init__(self, credential: str | None, authenticate: Authenticate, budget: Budget) -> None:
@@ -22,6 +22,7 @@ class Caller:
         self._budget: Final = budget
         self._lock: Final = asyncio.Lock()
         self._principal: Principal | KeyRefusal | None = None
+        self._failure: Exception | None = None
         self._reads: Window | None = None
         self._reads_counted = False
 
@@ -32,13 +33,17 @@ class Caller:
 
     async def principal(self) -> Principal | KeyRefusal:
         """Return the owner of the presented key, or why there is none."""
+        if self._credential is None:
+            return KeyRefusal.MISSING
         async with self._lock:
+            if self._failure is not None:
+                raise self._failure
             if self._principal is None:
-                self._principal = (
-                    KeyRefusal.MISSING
-                    if self._credential is None
-                    else await self._authenticate(self._credential)
-                )
+                try:
+                    self._principal = await self._authenticate(self._credential)
+                except Exception as error:
+                    self._failure = error
+                    raise
             return self._principal
 
     async def spend(self, principal: Principal) -> Window | None:
@@ -54,8 +59,11 @@ class Caller:
             return self._reads
 
     async def window(self) -> Window | None:
-        """Return what is left of the budget, or None without a valid key or without a limit."""
-        if not self.presents_credential:
+        """Return what is left of the budget, or None without a valid key or without a limit.
+
+        Also None where the look-up of the key failed before: that was told then.
+        """
+        if not self.presents_credential or self._failure is not None:
             return None
         principal = await self.principal()
         return None if isinstance(principal, KeyRefusal) else await self._budget.window(principal)

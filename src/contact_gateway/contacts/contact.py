@@ -107,6 +107,12 @@ class ContactPreview(ContactDetails):
         details = {name: getattr(submitted, name) for name in DETAIL_NAMES}
         return cls(**details | {"advertiser_id": owner.id, "advertiser_name": owner.title})
 
+    @classmethod
+    def of_contact(cls, contact: "Contact") -> "ContactPreview":
+        """Return what a repeated submission would return: the contact that there is."""
+        details = {name: getattr(contact, name) for name in DETAIL_NAMES}
+        return cls(**details, advertiser_name=contact.advertiser_name)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contact(ContactDetails):

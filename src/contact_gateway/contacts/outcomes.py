@@ -65,8 +65,8 @@ class Previewed:
 class Unauthorized:
     """Rule 1: the caller presents no valid, unexpired, unrevoked key."""
 
-    code: ClassVar = ErrorCode.UNAUTHORIZED
-    meaning: ClassVar = "No valid, unexpired, unrevoked API key was presented."
+    code: ClassVar[ErrorCode] = ErrorCode.UNAUTHORIZED
+    meaning: ClassVar[str] = "No valid, unexpired, unrevoked API key was presented."
     reason: KeyRefusal
 
     @property
@@ -79,8 +79,8 @@ class Unauthorized:
 class Forbidden:
     """Rule 2: the key is valid, and its owner is not an admin."""
 
-    code: ClassVar = ErrorCode.FORBIDDEN
-    meaning: ClassVar = "The API key is valid, but only an admin's may create contacts."
+    code: ClassVar[ErrorCode] = ErrorCode.FORBIDDEN
+    meaning: ClassVar[str] = "The API key is valid, but only an admin's may create contacts."
     message: str = "Only an admin's API key may create contacts."
 
 
@@ -88,8 +88,8 @@ class Forbidden:
 class RateLimited:
     """Rule 3: the key has spent its budget."""
 
-    code: ClassVar = ErrorCode.RATE_LIMITED
-    meaning: ClassVar = "The API key's budget for this hour is spent."
+    code: ClassVar[ErrorCode] = ErrorCode.RATE_LIMITED
+    meaning: ClassVar[str] = "The API key's budget for this hour is spent."
     retry_after_seconds: int
 
     @property
@@ -102,8 +102,8 @@ class RateLimited:
 class InvalidInput:
     """Rule 4: the input is not valid. All its problems are told at once."""
 
-    code: ClassVar = ErrorCode.INVALID_INPUT
-    meaning: ClassVar = "The input is not valid; every problem is listed."
+    code: ClassVar[ErrorCode] = ErrorCode.INVALID_INPUT
+    meaning: ClassVar[str] = "The input is not valid; every problem is listed."
     problems: tuple[Problem, ...]
 
     @property
@@ -117,8 +117,8 @@ class InvalidInput:
 class IdempotencyKeyReused:
     """Rule 5: the idempotency key created a contact from another input."""
 
-    code: ClassVar = ErrorCode.IDEMPOTENCY_KEY_REUSED
-    meaning: ClassVar = "The idempotency key was used before with a different input."
+    code: ClassVar[ErrorCode] = ErrorCode.IDEMPOTENCY_KEY_REUSED
+    meaning: ClassVar[str] = "The idempotency key was used before with a different input."
     message: str = "This idempotency key was used before with a different input."
 
 
@@ -126,8 +126,8 @@ class IdempotencyKeyReused:
 class NotFound:
     """Rule 6: no HiEnergy advertiser for the submitted one. Of reads: no such record."""
 
-    code: ClassVar = ErrorCode.NOT_FOUND
-    meaning: ClassVar = "The advertiser is unknown, or has no HiEnergy record."
+    code: ClassVar[ErrorCode] = ErrorCode.NOT_FOUND
+    meaning: ClassVar[str] = "The advertiser is unknown, or has no HiEnergy record."
     message: str = "The advertiser does not resolve to a HiEnergy advertiser."
 
 
@@ -135,8 +135,10 @@ class NotFound:
 class Conflict:
     """Rule 7: the HiEnergy advertiser has a contact with this address."""
 
-    code: ClassVar = ErrorCode.CONFLICT
-    meaning: ClassVar = "The HiEnergy advertiser already has a contact with this e-mail address."
+    code: ClassVar[ErrorCode] = ErrorCode.CONFLICT
+    meaning: ClassVar[str] = (
+        "The HiEnergy advertiser already has a contact with this e-mail address."
+    )
     existing: Contact
     message: str = "The HiEnergy advertiser already has a contact with this e-mail address."
 

@@ -51,8 +51,11 @@ def decide(
     """Apply rules 5 to 7, in order: replay, resolve, refuse a second contact, or insert."""
     if facts.earlier is not None:
         fingerprint, contact = facts.earlier
-        same_input = fingerprint == submitted.fingerprint()
-        return Created(contact, replayed=True) if same_input else IdempotencyKeyReused()
+        if fingerprint != submitted.fingerprint():
+            return IdempotencyKeyReused()
+        if dry_run:
+            return Previewed(ContactPreview.of_contact(contact))
+        return Created(contact, replayed=True)
     if facts.hienergy is None or not facts.hienergy.is_hienergy:
         return NotFound()
     if facts.existing is not None:

@@ -91,4 +91,4 @@ def _problem(details: ErrorDetails, within: tuple[str, ...]) -> Problem:
         case "string_type":
             return Problem(path, ProblemCode.INVALID_TYPE, "A string is expected.")
         case _:
-            raise NotImplementedError(f"no sentence for validation error {kind!r}") from None
+            return Problem(path, ProblemCode.INVALID_TYPE, "The value is not valid.")

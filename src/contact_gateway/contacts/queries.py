@@ -14,7 +14,7 @@ from contact_gateway.access.callers import Caller
 from contact_gateway.access.principals import KeyRefusal, Principal
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
-from contact_gateway.contacts.fields import Id, Text, normalize_email
+from contact_gateway.contacts.fields import Id, RequiredText, Text, normalize_email
 from contact_gateway.contacts.outcomes import InvalidInput, RateLimited, ReadRefusal, Unauthorized
 from contact_gateway.contacts.problems import Problem, ProblemCode, problems_of
 from contact_gateway.contacts.source import (
@@ -53,6 +53,12 @@ class _AdvertisersWanted(_Paged):
     domain: Text = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SlugWanted:
+    slug: RequiredText
+
+
+_SLUG: Final = TypeAdapter(_SlugWanted)
 _CONTACTS: Final = TypeAdapter(_ContactsWanted)
 _ADVERTISERS: Final = TypeAdapter(_AdvertisersWanted)
 _ID: Final = TypeAdapter(Id)
@@ -156,7 +162,10 @@ async def advertiser_by_id_or_slug(
     if advertiser_id is not None and slug is None:
         return await advertiser(caller, advertiser_id, source)
     if slug is not None and advertiser_id is None:
-        return await source.advertiser_by_slug(slug)
+        wanted = _read(_SLUG, {"slug": slug})
+        if isinstance(wanted, InvalidInput):
+            return wanted
+        return await source.advertiser_by_slug(wanted.slug)
     return InvalidInput(
         (Problem(("id",), ProblemCode.INVALID_ARGUMENTS, "Give either an id or a slug."),)
     )

@@ -19,10 +19,14 @@ T = TypeVar("T")
 
 
 class SourceUnavailable(Exception):  # noqa: N818 - it names a state, not a mistake
-    """The source does not answer, or too many wait for it. The caller may try again later."""
+    """The source does not answer, or too many wait for it. The caller may try again later.
 
-    def __init__(self, retry_after_seconds: int = 1) -> None:
-        super().__init__("the source of truth is not available")
+    `reason` is for the operator: it may be logged, and holds nothing of what a caller sent.
+    """
+
+    def __init__(self, reason: str, retry_after_seconds: int = 1) -> None:
+        super().__init__(reason)
+        self.reason = reason
         self.retry_after_seconds = retry_after_seconds
 
 

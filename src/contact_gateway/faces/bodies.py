@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import re
 from typing import Final, NoReturn
 
@@ -49,15 +50,24 @@ def parse_json(text: bytes | str) -> object:
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_object)
+        return json.loads(
+            text, parse_constant=_refuse, parse_float=_float, object_pairs_hook=_object
+        )
     except (ValueError, RecursionError):
         raise TransportError(
-            TransportCode.BAD_REQUEST, "The body is not valid JSON in UTF-8."
+            TransportCode.BAD_REQUEST, "This is not valid JSON in UTF-8."
         ) from None
 
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(constant)
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:

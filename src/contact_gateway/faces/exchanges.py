@@ -13,8 +13,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from contact_gateway.access.api_keys import PREFIX as API_KEY_PREFIX
 from contact_gateway.access.callers import Authenticate, Caller
-from contact_gateway.access.rate_limits import Budget, Window
+from contact_gateway.access.rate_limits import Budget
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.faces.http import (
     JsonResponse,
@@ -26,6 +27,7 @@ from contact_gateway.faces.http import (
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _BEARER: Final = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
+_PROBES: Final = ("/healthz", "/readyz")
 _EXCHANGE: Final = "contact_gateway.exchange"
 
 _log = structlog.get_logger("contact_gateway.requests")
@@ -76,7 +78,10 @@ class Exchanges:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                await _add_headers(MutableHeaders(scope=message), exchange)
+                headers = MutableHeaders(scope=message)
+                _add_headers(headers, exchange)
+                if scope["path"] not in _PROBES:
+                    await _add_rate_limit_headers(headers, exchange.caller)
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
@@ -109,7 +114,7 @@ class Faults:
 
         async def noting_send(message: Message) -> None:
             nonlocal began
-            began = True
+            began = began or message["type"] == "http.response.start"
             await send(message)
 
         try:
@@ -117,11 +122,10 @@ class Faults:
         except ClientDisconnect:
             exchange.outcome = "DISCONNECTED"
         except Exception as error:
-            failure = failure_of(error)
             if began:
-                # The connection has to break: the answer cannot be taken back.
+                # The answer cannot be taken back: the server logs the fault and breaks off.
                 raise
-            await error_response(failure, exchange)(scope, receive, send)
+            await error_response(failure_of(error), exchange)(scope, receive, send)
 
 
 def failure_of(error: BaseException) -> TransportError:
@@ -129,7 +133,7 @@ def failure_of(error: BaseException) -> TransportError:
     if isinstance(error, TransportError):
         return error
     if isinstance(error, SourceUnavailable):
-        _log.warning("source unavailable", cause=type(error.__cause__).__name__)
+        _log.warning("source unavailable", cause=error.reason)
         return service_unavailable(error)
     _log.error("fault", exc_info=error)
     return internal_error()
@@ -147,7 +151,8 @@ def error_response(error: TransportError, exchange: Exchange) -> Response:
 
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    well_formed = _REQUEST_ID.fullmatch(given) and API_KEY_PREFIX not in given
+    return given if well_formed else uuid.uuid4().hex
 
 
 def _credential(headers: Headers) -> str | None:
@@ -158,20 +163,19 @@ def _credential(headers: Headers) -> str | None:
     return None if bearer is None else bearer[1]
 
 
-async def _add_headers(headers: MutableHeaders, exchange: Exchange) -> None:
+def _add_headers(headers: MutableHeaders, exchange: Exchange) -> None:
     headers["X-Request-Id"] = exchange.request_id
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Cache-Control", "no-cache" if "ETag" in headers else "no-store")
-    window = await _window(exchange.caller)
+
+
+async def _add_rate_limit_headers(headers: MutableHeaders, caller: Caller) -> None:
+    try:
+        window = await caller.window()
+    except Exception as error:  # noqa: BLE001 - the answer stands without these headers
+        failure_of(error)
+        return
     if window is not None:
         headers["X-RateLimit-Limit"] = str(window.limit)
         headers["X-RateLimit-Remaining"] = str(window.remaining)
         headers["X-RateLimit-Reset"] = str(math.ceil(window.resets_at))
-
-
-async def _window(caller: Caller) -> Window | None:
-    try:
-        return await caller.window()
-    except SourceUnavailable:
-        # The answer stands without these headers.
-        return None

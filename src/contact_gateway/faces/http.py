@@ -39,7 +39,7 @@ TRANSPORT_STATUSES: Final[Mapping[TransportCode, int]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class TransportError(Exception):
     """A request that never came to a rule, with the answer it gets."""
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
@@ -100,7 +100,7 @@ class Database:
             ) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.Error as error:
-            raise SourceUnavailable from error
+            raise SourceUnavailable(str(error)) from error
 
     async def close(self) -> None:
         """Close all connections; the writer's last, as the last to go tidies up the log."""
@@ -113,14 +113,35 @@ def _faults_as_unavailable() -> Iterator[None]:
     """Tell a database that cannot answer now from a mistake in a statement."""
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-        raise SourceUnavailable from error
+    except PoolTimeoutError as error:
+        raise SourceUnavailable("all connections are in use") from error
     except DatabaseError as error:
-        # Of this very class when the file is damaged; its subclasses are mistakes in statements.
-        if type(error) is not DatabaseError:
+        reason = _passing_reason(error.orig)
+        if reason is None:
             raise
-        raise SourceUnavailable from error
+        raise SourceUnavailable(reason) from error
 
+
+def _passing_reason(error: BaseException | None) -> str | None:
+    """Name what keeps the database from answering; None where the statement is at fault."""
+    if not isinstance(error, sqlite3.Error):
+        return None
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    mistaken = code & 0xFF in _MISTAKES_IN_STATEMENTS
+    return None if mistaken else getattr(error, "sqlite_errorname", str(error))
+
+
+# The primary result codes (sqlite.org/rescode.html) of statements that can never succeed.
+_MISTAKES_IN_STATEMENTS: Final = frozenset(
+    {
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_MISUSE,
+        sqlite3.SQLITE_RANGE,
+        sqlite3.SQLITE_TOOBIG,
+    }
+)
 
 _SHARED_PRAGMAS: Final = ("foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}")
 _WRITER_PRAGMAS: Final = (*_SHARED_PRAGMAS, "journal_mode=WAL", "synchronous=FULL")

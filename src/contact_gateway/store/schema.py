@@ -1,5 +1,6 @@
 """The database's schema version: what it is, what it should be, and how it gets there."""
 
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -8,6 +9,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
 
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store.engine import Database
@@ -19,6 +21,7 @@ class SchemaNotCurrentError(RuntimeError):
     """The database was made by another version. The message says what to do."""
 
 
+@cache
 def newest_revision() -> str:
     """Return the revision that this version of the code works with."""
     revision = ScriptDirectory.from_config(_config()).get_current_head()
@@ -41,13 +44,16 @@ async def migrate(database: Database) -> None:
     """Bring the database to the newest revision, or leave it as it was.
 
     Raises:
-        SchemaNotCurrentError: the database was made by a newer version.
+        SchemaNotCurrentError: the database was made by a newer version, or by something else.
         SourceUnavailable: the database does not answer.
     """
     database.check()
     _refuse_unknown(await revision(database))
-    async with database.writing() as connection:
-        await connection.run_sync(_upgrade)
+    try:
+        async with database.writing() as connection:
+            await connection.run_sync(_upgrade)
+    except DatabaseError as error:
+        raise SchemaNotCurrentError(f"the database cannot be migrated: {error.orig}") from error
 
 
 async def prepare(database: Database) -> None:

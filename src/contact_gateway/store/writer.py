@@ -48,7 +48,7 @@ class ContactWriter:
             SourceUnavailable: too many wait already, or the database does not answer.
         """
         if len(self._waiting) >= MAX_WAITING:
-            raise SourceUnavailable
+            raise SourceUnavailable("too many creations wait")
         waiting = _Waiting(creation)
         self._waiting.append(waiting)
         if self._task is None or self._task.done():
@@ -67,9 +67,7 @@ class ContactWriter:
             try:
                 await self._carry_out(batch)
             except SourceUnavailable as error:
-                # Nobody's fault, and one by one each would wait for the same time-out.
-                for waiting in batch:
-                    _fail(waiting, error)
+                _fail_all(batch, error)
             except Exception as error:  # noqa: BLE001 - every caller of the batch must be answered
                 if len(batch) == 1:
                     _fail(batch[0], error)
@@ -88,6 +86,9 @@ class ContactWriter:
         for waiting in batch:
             try:
                 await self._carry_out([waiting])
+            except SourceUnavailable as error:
+                _fail_all(batch, error)
+                return
             except Exception as error:  # noqa: BLE001 - it is this caller's to see
                 _fail(waiting, error)
 
@@ -100,6 +101,12 @@ class ContactWriter:
                 await contacts.forget_old_idempotency_keys(connection)
         except Exception as error:  # noqa: BLE001 - no caller's business: they wait for the next batch
             _log.warning("old idempotency keys not deleted; trying again later", cause=repr(error))
+
+
+def _fail_all(batch: Sequence[_Waiting], error: SourceUnavailable) -> None:
+    """Answer all that are not answered: it is nobody's fault, and each would wait as long again."""
+    for waiting in batch:
+        _fail(waiting, SourceUnavailable(error.reason, error.retry_after_seconds))
 
 
 def _fail(waiting: _Waiting, error: Exception) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import anyio
 import pytest
 
 from running_gateway import BIG_ID, Gateway, credentials, running_gateway
@@ -116,6 +117,8 @@ async def test_an_advertiser_is_found_by_id_or_slug(gateway: Gateway) -> None:
         ("advertisers(page: -1) { nodes { id } }", "page"),
         ("advertiser { id }", "id"),
         ('advertiser(id: 1, slug: "x") { id }', "id"),
+        ('advertiser(slug: " ") { id }', "slug"),
+        (r'advertiser(slug: "\u0000") { id }', "slug"),
     ],
 )
 async def test_unusable_arguments_of_a_read_are_invalid_input(
@@ -154,6 +157,46 @@ async def test_the_header_stands_in_for_the_argument_of_one_creation(gateway: Ga
     assert first.json()["data"]["createContact"]["__typename"] == "Contact"
     assert again.json() == first.json()
     assert argument.json()["data"]["createContact"]["__typename"] == "ConflictError"
+
+
+async def test_the_header_stands_in_whatever_operations_are_not_executed(
+    gateway: Gateway,
+) -> None:
+    document = CREATE_CONTACT.replace("mutation (", "mutation Run (") + TWO.replace(
+        "mutation (", "mutation Other ("
+    )
+    answers = [
+        await gateway.client.post(
+            "/graphql",
+            json={
+                "query": document,
+                "operationName": "Run",
+                "variables": {"input": MAYA_INPUT},
+            },
+            headers=credentials(gateway.admin) | {"Idempotency-Key": "k"},
+        )
+        for _ in range(2)
+    ]
+
+    assert answers[0].json()["data"]["createContact"]["__typename"] == "Contact"
+    assert answers[1].json() == answers[0].json()
+
+
+async def test_fragments_within_fragments_cost_no_more_than_their_text(gateway: Gateway) -> None:
+    levels = 60
+    fragments = "".join(
+        f"fragment f{level} on Mutation {{ ...f{level + 1} ...f{level + 1} }} "
+        for level in range(levels)
+    )
+    deepest = f"fragment f{levels} on Mutation {{ createContact(input: $input) {{ __typename }} }}"
+    document = f"mutation ($input: CreateContactInput!) {{ ...f0 }} {fragments} {deepest}"
+    variables = {"input": MAYA_INPUT}
+    with anyio.fail_after(20):
+        response = await gateway.graphql(
+            document, gateway.admin, variables, **{"Idempotency-Key": "k"}
+        )
+
+    assert response.json() == {"data": {"createContact": {"__typename": "Contact"}}}
 
 
 async def test_the_header_does_not_stand_in_for_two_creations(gateway: Gateway) -> None:
@@ -246,6 +289,7 @@ async def test_browsers_get_the_explorer_under_a_strict_policy(gateway: Gateway)
     page = await gateway.client.get("/graphql", headers={"Accept": "text/html"})
     script = await gateway.client.get("/graphql/explorer/explorer.js")
     nothing = await gateway.client.get("/graphql/explorer/nope.js")
+    unguarded = await gateway.client.get("/graphql/explorer/explorer.html")
 
     assert page.headers["Content-Type"].startswith("text/html")
     policy = page.headers["Content-Security-Policy"]
@@ -253,6 +297,7 @@ async def test_browsers_get_the_explorer_under_a_strict_policy(gateway: Gateway)
     assert "unsafe" not in policy
     assert script.status_code == 200
     assert nothing.json()["error"]["code"] == "NOT_FOUND"
+    assert unguarded.status_code == 404
 
 
 async def test_the_explorer_can_be_switched_off(tmp_path: Path) -> None:

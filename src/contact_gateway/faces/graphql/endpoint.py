@@ -4,20 +4,10 @@ Source: the GraphQL-over-HTTP specification; its statuses stand in `statuses`.
 """
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from graphql import (
-    FieldNode,
-    FragmentDefinitionNode,
-    FragmentSpreadNode,
-    GraphQLError,
-    InlineFragmentNode,
-    OperationDefinitionNode,
-    SelectionSetNode,
-)
-from graphql import parse as parse_document
+from graphql import GraphQLError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -42,7 +32,6 @@ from contact_gateway.faces.http import JsonResponse, TransportCode, TransportErr
 
 _QUERIES: Final = frozenset({OperationType.QUERY})
 _QUERIES_AND_MUTATIONS: Final = frozenset({OperationType.QUERY, OperationType.MUTATION})
-_CREATION: Final = "createContact"
 
 # Mistakes of callers are told to them, and faults are logged by `failure_of`; neither twice.
 logging.getLogger("strawberry.execution").disabled = True
@@ -95,7 +84,7 @@ class GraphQLEndpoint:
                 exchange,
                 self._source,
                 Loaders(self._source),
-                _idempotency_key(request, asked),
+                request.headers.get("idempotency-key"),
             )
             result = await self._schema.execute(
                 asked.query,
@@ -158,51 +147,6 @@ def _request(parameters: object) -> _Request:
     if extensions is not None and not isinstance(extensions, dict):
         raise _bad_request("`extensions` must be an object.")
     return _Request(query, variables, operation_name or None)
-
-
-def _idempotency_key(request: Request, asked: _Request) -> str | None:
-    """Return the header, where the document has exactly one `createContact` to stand in for."""
-    header = request.headers.get("idempotency-key")
-    if header is None:
-        return None
-    try:
-        document = parse_document(asked.query)
-    except (GraphQLError, RecursionError):
-        return None
-    fragments = {
-        node.name.value: node
-        for node in document.definitions
-        if isinstance(node, FragmentDefinitionNode)
-    }
-    creations = sum(
-        _creations(node.selection_set, fragments, frozenset())
-        for node in document.definitions
-        if isinstance(node, OperationDefinitionNode)
-    )
-    return header if creations == 1 else None
-
-
-def _creations(
-    selections: SelectionSetNode,
-    fragments: Mapping[str, FragmentDefinitionNode],
-    within: frozenset[str],
-) -> int:
-    """Count the `createContact` fields at the root of an operation, through its fragments."""
-    count = 0
-    for node in selections.selections:
-        match node:
-            case FieldNode():
-                count += node.name.value == _CREATION
-            case InlineFragmentNode():
-                count += _creations(node.selection_set, fragments, within)
-            case FragmentSpreadNode():
-                name = node.name.value
-                if name in fragments and name not in within:
-                    inner = fragments[name].selection_set
-                    count += _creations(inner, fragments, within | {name})
-            case _:
-                raise TypeError(node.kind)
-    return count
 
 
 def _render(result: ExecutionResult, exchange: Exchange, written: Representation) -> Response:

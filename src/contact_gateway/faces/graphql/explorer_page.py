@@ -8,7 +8,9 @@ from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
-_FOLDER: Final = files("contact_gateway.faces.graphql") / "explorer"
+# The page lies outside of the folder of its assets, so it is never served without its policy.
+_PAGE: Final = files("contact_gateway.faces.graphql") / "explorer.html"
+_ASSETS: Final = files("contact_gateway.faces.graphql") / "explorer"
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -22,11 +24,11 @@ def wants_explorer(request: Request) -> bool:
 
 def explorer_page() -> Response:
     """Return the page."""
-    page = (_FOLDER / "page.html").read_bytes()
+    page = _PAGE.read_bytes()
     headers = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"}
     return Response(page, headers=headers, media_type="text/html")
 
 
 def explorer_assets() -> Mount:
     """Return the route of the page's scripts and styles."""
-    return Mount("/graphql/explorer", StaticFiles(directory=str(_FOLDER)))
+    return Mount("/graphql/explorer", StaticFiles(directory=str(_ASSETS)))

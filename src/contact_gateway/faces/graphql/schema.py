@@ -18,6 +18,7 @@ from contact_gateway.contacts.outcomes import (
     outcome_name,
 )
 from contact_gateway.contacts.queries import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from contact_gateway.faces.graphql.idempotency_header import stands_in_for_the_argument
 from contact_gateway.faces.graphql.types import (
     DATE_TIME,
     Advertiser,
@@ -204,7 +205,8 @@ class Mutation:
                     "1 to 255 visible ASCII characters that make the submission safe to repeat: "
                     "for 24 hours at least, the same key with the same input returns the contact "
                     "that the first call created. The header `Idempotency-Key` stands in for it "
-                    "where the document has exactly one `createContact`."
+                    "where the operation has exactly one `createContact`; "
+                    "where it has more, the header is ignored."
                 )
             ),
         ] = None,
@@ -217,11 +219,14 @@ class Mutation:
     ) -> CreateContactResult:
         """Submit a contact."""
         context = info.context
+        header = context.idempotency_header
+        if idempotency_key is None and header is not None:
+            # Strawberry's own info does not show the fragments.
+            raw_info = info._raw_info  # noqa: SLF001
+            idempotency_key = header if stands_in_for_the_argument(raw_info) else None
         submission = resolver.Submission(
             contact=input.raw(),
-            idempotency_key=(
-                context.idempotency_key if idempotency_key is None else idempotency_key
-            ),
+            idempotency_key=idempotency_key,
             dry_run=dry_run,
         )
 

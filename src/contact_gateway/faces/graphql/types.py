@@ -24,13 +24,13 @@ T = TypeVar("T")
 class Context:
     """What the resolvers of one document work with.
 
-    `idempotency_key` is the request's header where it stands in for the argument.
+    `idempotency_header` is the request's `Idempotency-Key`.
     """
 
     exchange: Exchange
     source: Source
     loaders: Loaders
-    idempotency_key: str | None
+    idempotency_header: str | None
 
 
 ResolveInfo: TypeAlias = Info[Context, None]

@@ -33,11 +33,9 @@ class Wrong:
 TRANSPORT = (
     Wrong("malformed JSON", 400, "BAD_REQUEST", content=b"{"),
     Wrong("NaN", 400, "BAD_REQUEST", content=b'{"contact": NaN}'),
-    Wrong("a number beyond all numbers", 400, "BAD_REQUEST", content=b'{"contact": 1e400}'),
     Wrong("a name twice", 400, "BAD_REQUEST", content=b'{"contact": 1, "contact": 2}'),
     Wrong("not UTF-8", 400, "BAD_REQUEST", content=b'{"contact": "\xff"}'),
     Wrong("deep nesting", 400, "BAD_REQUEST", content=b"[" * 60_000),
-    Wrong("a huge number", 400, "BAD_REQUEST", content=b'{"contact": ' + b"9" * 5_000 + b"}"),
     Wrong("an empty body", 400, "BAD_REQUEST", content=b""),
     Wrong("a large body", 413, "PAYLOAD_TOO_LARGE", content=b" " * 65_537),
     Wrong("a form", 415, "UNSUPPORTED_MEDIA_TYPE", headers={"Content-Type": "text/plain"}),
@@ -85,12 +83,66 @@ REST_ONLY = (
     ),
     Wrong("page 0", 422, "INVALID_INPUT", method="GET", path="/api/v1/contacts?page=0"),
     Wrong("a large page", 422, "INVALID_INPUT", method="GET", path="/api/v1/contacts?limit=101"),
+    Wrong(
+        "a huge number",
+        422,
+        "INVALID_INPUT",
+        content=b'{"contact": {"email": "m@example.com", "advertiser_id": ' + b"9" * 5_000 + b"}}",
+    ),
+    Wrong("a number beyond all numbers", 422, "INVALID_INPUT", content=b'{"contact": 1e400}'),
+    Wrong(
+        "two answers to dry_run",
+        422,
+        "INVALID_INPUT",
+        path="/api/v1/contacts?dry_run=true&dry_run=false",
+        content=b'{"contact": {"email": "m@example.com", "advertiser_id": 1001}}',
+    ),
+    Wrong(
+        "two idempotency keys",
+        422,
+        "INVALID_INPUT",
+        headers=JSON | {"Idempotency-Key": "a, b"},
+        content=b'{"contact": {"email": "m@example.com", "advertiser_id": 1001}}',
+    ),
     Wrong("a wild dry_run", 422, "INVALID_INPUT", path="/api/v1/contacts?dry_run=maybe"),
     Wrong("the published sample's body", 422, "INVALID_INPUT"),
     Wrong("a list for a body", 422, "INVALID_INPUT", content=b"[]"),
     Wrong("a string for a contact", 422, "INVALID_INPUT", content=b'{"contact": "x"}'),
 )
 GRAPHQL_ONLY = (
+    Wrong(
+        "several operations and none chosen",
+        400,
+        "BAD_REQUEST",
+        content=b'{"query": "query A { viewer { label } } query B { viewer { role } }"}',
+    ),
+    Wrong(
+        "more than 15 aliases",
+        400,
+        "BAD_REQUEST",
+        content=b'{"query": "{'
+        + b" ".join(b"a%d: viewer { label }" % number for number in range(16))
+        + b'}"}',
+    ),
+    Wrong(
+        "more than 1,000 tokens",
+        400,
+        "BAD_REQUEST",
+        content=b'{"query": "{ viewer {' + b" label" * 1000 + b'}}"}',
+    ),
+    Wrong(
+        "a subscription",
+        400,
+        "BAD_REQUEST",
+        content=b'{"query": "subscription { viewer { label } }"}',
+    ),
+    Wrong(
+        "a fraction for an id",
+        400,
+        "BAD_REQUEST",
+        content=b'{"query": "query ($id: ID!) { contact(id: $id) { id } }",'
+        b' "variables": {"id": 9007199254740993.0}}',
+    ),
     Wrong("a batch", 400, "BAD_REQUEST", content=b"[]"),
     Wrong("no document", 400, "BAD_REQUEST"),
     Wrong("a document that does not parse", 400, "BAD_REQUEST", content=b'{"query": "{"}'),
@@ -116,7 +168,7 @@ GRAPHQL_ONLY = (
         405,
         "METHOD_NOT_ALLOWED",
         method="PUT",
-        answer_headers={"Allow": "GET, POST"},
+        answer_headers={"Allow": "GET, HEAD, POST"},
     ),
     Wrong(
         "a mutation by GET",

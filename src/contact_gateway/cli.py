@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, Final, NoReturn, TypeVar
 
 import rich.markup
 import rich.progress
 import typer
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -22,7 +23,8 @@ from contact_gateway.access.api_keys import KeyRecord, mint
 from contact_gateway.access.principals import Role
 from contact_gateway.app import create_app
 from contact_gateway.contacts.catalogue import CatalogueError, advertisers, read_csv, read_jsonl
-from contact_gateway.contacts.fields import MAX_ID
+from contact_gateway.contacts.fields import MAX_ID, RequiredText
+from contact_gateway.contacts.problems import problems_of
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.demo import DemoKeys, NotADemoDatabaseError, prepare_demo
 from contact_gateway.faces.graphql.schema import schema_sdl
@@ -50,6 +52,7 @@ main.add_typer(_advertisers, name="advertisers")
 
 _errors = Console(stderr=True, soft_wrap=True, highlight=False)
 _BATCH = 500
+_LABEL: Final = TypeAdapter(RequiredText)
 
 
 class SchemaKind(StrEnum):
@@ -57,6 +60,13 @@ class SchemaKind(StrEnum):
 
     GRAPHQL = "graphql"
     OPENAPI = "openapi"
+
+
+def _label(text: str) -> str:
+    try:
+        return _LABEL.validate_python(text)
+    except ValidationError as error:
+        raise typer.BadParameter(problems_of(error)[0].message) from None
 
 
 @main.command()
@@ -117,7 +127,9 @@ def print_schema(
 @_keys.command("create")
 def create_key(
     role: Annotated[Role, typer.Option(help="Admins create contacts; members read.")],
-    label: Annotated[str, typer.Option(help="Whose key it is, to tell it from others.")],
+    label: Annotated[
+        str, typer.Option(help="Whose key it is, to tell it from others.", callback=_label)
+    ],
     expires_in_days: Annotated[
         int | None, typer.Option(min=1, max=36500, help="It never expires unless said.")
     ] = None,

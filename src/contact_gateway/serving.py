@@ -69,6 +69,7 @@ def _config(app: Starlette | str, workers: int = 1) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         lifespan="on",
+        ws="none",
         timeout_graceful_shutdown=_STOPS_WITHIN_SECONDS,
     )
 

@@ -127,3 +127,15 @@ def test_a_wrong_argument_is_named_and_exits_with_2(
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert named in result.stderr
+
+
+@pytest.mark.parametrize("label", ["", " ", "two\nlines", "x" * 256])
+def test_a_label_that_would_spoil_the_list_is_refused(run: Command, label: str) -> None:
+    assert run("keys", "create", "--role", "admin", "--label", label).exit_code == 2
+
+
+def test_an_id_beyond_all_ids_is_refused_in_a_sentence(run: Command) -> None:
+    result = run("keys", "revoke", "99999999999999999999")
+
+    assert result.exit_code == 2
+    assert "Traceback" not in result.stderr

@@ -110,7 +110,7 @@ def test_an_advertiser_id_is_a_number_or_digits(raw: object, advertiser_id: int)
         pytest.param(True, "INVALID_TYPE", id="a boolean"),
         pytest.param(1002.0, "INVALID_TYPE", id="a float"),
         pytest.param(float("nan"), "INVALID_TYPE", id="not a number"),
-        pytest.param("-1", "INVALID_TYPE", id="a text with a sign"),
+        pytest.param("-1", "OUT_OF_RANGE", id="a text with a sign"),
         pytest.param(" 1002", "INVALID_TYPE", id="a text with a space"),
         pytest.param("1e3", "INVALID_TYPE", id="a text with an exponent"),
         pytest.param("\u0661\u0662", "INVALID_TYPE", id="digits of another script"),
@@ -433,3 +433,17 @@ def test_a_fingerprint_has_32_bytes_whatever_the_input() -> None:
 @pytest.mark.parametrize("empty", [None, ""])
 def test_an_empty_required_field_is_told_as_missing(name: str, empty: str | None) -> None:
     assert _problems(MINIMAL | {name: empty}) == [(f"contact.{name}", "REQUIRED")]
+
+
+def test_different_letters_are_different_addresses() -> None:
+    assert email_key("straße@example.com") != email_key("strasse@example.com")
+    assert email_key("STRASSE@Example.com") == email_key("strasse@example.com")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://.", "http://-", "https://user:password@example.com/", "https://u@example.com"]
+)
+def test_a_url_without_a_real_host_or_with_credentials_is_refused(url: str) -> None:
+    found = _problems(MINIMAL | {"linkedin_profile_url": url})
+
+    assert found == [("contact.linkedin_profile_url", "INVALID_URL")]

@@ -105,7 +105,7 @@ async def test_a_page_has_a_number_and_a_size(
     ("raw", "problems"),
     [
         ({"page": 0}, [("page", "OUT_OF_RANGE")]),
-        ({"page": "-1"}, [("page", "INVALID_TYPE")]),
+        ({"page": "-1"}, [("page", "OUT_OF_RANGE")]),
         ({"page": 2**31}, [("page", "OUT_OF_RANGE")]),
         ({"page": "9" * 5000}, [("page", "OUT_OF_RANGE")]),
         ({"page": "two"}, [("page", "INVALID_TYPE")]),

@@ -27,8 +27,11 @@ MAX_URL_LENGTH: Final = 2048
 MAX_TEXT_LENGTH: Final = 255
 
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_HTTP_URL: Final = re.compile(r"https?://[^\s/?#\\][^\s\\]*", re.IGNORECASE)
-_DIGITS: Final = re.compile("[0-9]+")
+# A host has a letter or a digit; credentials in a URL would be kept in the clear.
+_HTTP_URL: Final = re.compile(
+    r"https?://(?=[^/?#]*[^\W_])[^\s/?#\\@]+(?:[/?#][^\s\\]*)?", re.IGNORECASE
+)
+_DIGITS: Final = re.compile("-?[0-9]+")
 _ANY_HTTP_URL: Final[TypeAdapter[AnyHttpUrl]] = TypeAdapter(AnyHttpUrl)
 
 
@@ -48,6 +51,8 @@ def _empty_as_null(value: str | None) -> str | None:
 def _digits_as_number(value: object) -> object:
     if not (isinstance(value, str) and _DIGITS.fullmatch(value)):
         return value
+    if value.startswith("-"):
+        return -1
     significant = value.lstrip("0")
     too_long_for_any_id = len(significant) > len(str(MAX_ID))
     return MAX_ID + 1 if too_long_for_any_id else int(significant or "0")
@@ -74,7 +79,7 @@ def email_key(email: str) -> str:
     A normalised domain is in lower case by the rules of IDNA, which are not those of folding.
     """
     local_part, _, domain = email.rpartition("@")
-    return f"{local_part.casefold()}@{domain.lower()}"
+    return f"{local_part.lower()}@{domain.lower()}"
 
 
 def _http_url(value: str | None) -> str | None:

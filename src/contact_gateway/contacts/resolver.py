@@ -83,6 +83,7 @@ def _validate(submission: Submission, principal: Principal) -> Creation | Invali
         )
     dry_run = submission.dry_run
     if isinstance(dry_run, str):
+        dry_run = dry_run.lower()
         if dry_run not in _DRY_RUN_SPELLINGS:
             problems.append(
                 Problem(("dry_run",), ProblemCode.INVALID_TYPE, "`true` or `false` is expected.")

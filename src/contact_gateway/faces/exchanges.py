@@ -149,6 +149,15 @@ def error_response(error: TransportError, exchange: Exchange) -> Response:
     )
 
 
+def repeated_header(headers: Headers, name: str) -> str | None:
+    """Return a header; lines of one name are joined, as RFC 9110, section 5.3, has it.
+
+    So two different keys in one request make one that is not valid, and neither wins.
+    """
+    lines = headers.getlist(name)
+    return ", ".join(lines) if lines else None
+
+
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
     well_formed = _REQUEST_ID.fullmatch(given) and API_KEY_PREFIX not in given
@@ -156,7 +165,7 @@ def _request_id(headers: Headers) -> str:
 
 
 def _credential(headers: Headers) -> str | None:
-    key = headers.get("x-api-key")
+    key = repeated_header(headers, "x-api-key")
     if key is not None and key.strip():
         return key.strip()
     bearer = _BEARER.fullmatch(headers.get("authorization", ""))

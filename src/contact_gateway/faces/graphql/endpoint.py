@@ -17,7 +17,12 @@ from strawberry.types.graphql import OperationType
 
 from contact_gateway.contacts.source import Source
 from contact_gateway.faces.bodies import parse_json, read_json
-from contact_gateway.faces.exchanges import Exchange, exchange_of, failure_of
+from contact_gateway.faces.exchanges import (
+    Exchange,
+    exchange_of,
+    failure_of,
+    repeated_header,
+)
 from contact_gateway.faces.graphql.explorer_page import explorer_page, wants_explorer
 from contact_gateway.faces.graphql.loaders import Loaders
 from contact_gateway.faces.graphql.schema import GatewaySchema
@@ -30,6 +35,7 @@ from contact_gateway.faces.graphql.statuses import (
 from contact_gateway.faces.graphql.types import Context
 from contact_gateway.faces.http import JsonResponse, TransportCode, TransportError
 
+_READING: Final = frozenset({"GET", "HEAD"})
 _QUERIES: Final = frozenset({OperationType.QUERY})
 _QUERIES_AND_MUTATIONS: Final = frozenset({OperationType.QUERY, OperationType.MUTATION})
 
@@ -79,12 +85,13 @@ class GraphQLEndpoint:
                     "The answer is application/graphql-response+json or application/json.",
                 )
             asked = await self._read(request)
-            allowed = _QUERIES if request.method == "GET" else _QUERIES_AND_MUTATIONS
+            allowed = _QUERIES if request.method in _READING else _QUERIES_AND_MUTATIONS
             context = Context(
                 exchange,
                 self._source,
                 Loaders(self._source),
-                request.headers.get("idempotency-key"),
+                asked.operation_name,
+                repeated_header(request.headers, "idempotency-key"),
             )
             result = await self._schema.execute(
                 asked.query,
@@ -93,12 +100,15 @@ class GraphQLEndpoint:
                 context_value=context,
                 allowed_operation_types=allowed,
             )
-        except CannotGetOperationTypeError as error:
-            return _refused(_bad_request(error.as_http_error_reason()), exchange, written)
-        except InvalidOperationTypeError:
+        except CannotGetOperationTypeError:
+            return _refused(_bad_request("There is no such operation."), exchange, written)
+        except InvalidOperationTypeError as error:
+            if error.operation_type is OperationType.SUBSCRIPTION:
+                no_such_kind = _bad_request("Subscriptions are not offered.")
+                return _refused(no_such_kind, exchange, written)
             not_here = TransportError(
                 TransportCode.METHOD_NOT_ALLOWED,
-                "Send mutations by POST. Subscriptions are not offered.",
+                "Send mutations by POST.",
                 {"Allow": "POST"},
             )
             return _refused(not_here, exchange, written)
@@ -109,13 +119,13 @@ class GraphQLEndpoint:
     async def _read(self, request: Request) -> _Request:
         if request.method == "POST":
             parameters = await read_json(request, self._max_body_bytes)
-        elif request.method == "GET":
+        elif request.method in _READING:
             parameters = _query_parameters(request)
         else:
             raise TransportError(
                 TransportCode.METHOD_NOT_ALLOWED,
                 "Send GraphQL by POST, or queries by GET.",
-                {"Allow": "GET, POST"},
+                {"Allow": "GET, HEAD, POST"},
             )
         return _request(parameters)
 

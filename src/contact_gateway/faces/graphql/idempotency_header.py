@@ -16,29 +16,32 @@ _CREATION: Final = "createContact"
 
 
 def stands_in_for_the_argument(info: GraphQLResolveInfo[object]) -> bool:
-    """Tell whether the operation that is executed has exactly one `createContact`."""
-    return _creations(info.operation.selection_set, info.fragments, {}) == 1
+    """Tell whether the operation that is executed has exactly one `createContact`.
+
+    Fields of one response key are one field (GraphQL specification, section 6.3.2).
+    """
+    return len(_creations(info.operation.selection_set, info.fragments, {})) == 1
 
 
 def _creations(
     selections: SelectionSetNode,
     fragments: Mapping[str, FragmentDefinitionNode],
-    counted: dict[str, int],
-) -> int:
-    """Count the creations among the root fields, each fragment once, up to two."""
-    count = 0
+    found: dict[str, frozenset[str]],
+) -> frozenset[str]:
+    """Return the response keys of the creations at the root; each fragment is read once."""
+    keys: frozenset[str] = frozenset()
     for node in selections.selections:
         match node:
             case FieldNode():
-                count += node.name.value == _CREATION
+                if node.name.value == _CREATION:
+                    keys |= {(node.alias or node.name).value}
             case InlineFragmentNode():
-                count += _creations(node.selection_set, fragments, counted)
+                keys |= _creations(node.selection_set, fragments, found)
             case FragmentSpreadNode():
                 name = node.name.value
-                if name not in counted:
-                    inner = fragments[name].selection_set
-                    counted[name] = _creations(inner, fragments, counted)
-                count += counted[name]
+                if name not in found:
+                    found[name] = _creations(fragments[name].selection_set, fragments, found)
+                keys |= found[name]
             case _:
                 raise TypeError(node.kind)
-    return min(count, 2)
+    return keys

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import strawberry
 from graphql import GraphQLError
-from strawberry.extensions import DisableIntrospection, SchemaExtension
+from strawberry.extensions import DisableIntrospection
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
@@ -19,6 +19,7 @@ from contact_gateway.contacts.outcomes import (
 )
 from contact_gateway.contacts.queries import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from contact_gateway.faces.graphql.idempotency_header import stands_in_for_the_argument
+from contact_gateway.faces.graphql.limits import limiting_extensions
 from contact_gateway.faces.graphql.types import (
     DATE_TIME,
     Advertiser,
@@ -250,7 +251,9 @@ class GatewaySchema(strawberry.Schema):
 
 def build_schema(*, introspection: bool = True) -> GatewaySchema:
     """Return the schema; without introspection it does not tell its fields, nor suggest any."""
-    extensions: list[type[SchemaExtension]] = [] if introspection else [DisableIntrospection]
+    extensions = limiting_extensions()
+    if not introspection:
+        extensions.append(DisableIntrospection)
     return GatewaySchema(
         query=Query,
         mutation=Mutation,

@@ -5,6 +5,7 @@ the public audit `graphql-http` 1.x checks: 400 for a document that does not par
 coerce. The draft of 2026 moves validation and coercion to 422, and data beside errors to 294.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -43,6 +44,8 @@ JSON_BY_DEFAULT: Final = Representation(
 _BY_NAME: Final[Mapping[str, Representation]] = {
     representation.media_type: representation for representation in (GRAPHQL_RESPONSE, JSON)
 }
+# RFC 9110, section 12.4.2.
+_QUALITY: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 _RANGES: Final = frozenset({"application/*", "*/*"})
 
 
@@ -67,8 +70,5 @@ def _quality(parameters: list[str]) -> float:
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip() == "q":
-            try:
-                return float(value)
-            except ValueError:
-                return 0.0
+            return float(value) if _QUALITY.fullmatch(value) else 0.0
     return 1.0

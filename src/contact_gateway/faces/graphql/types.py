@@ -24,12 +24,14 @@ T = TypeVar("T")
 class Context:
     """What the resolvers of one document work with.
 
-    `idempotency_header` is the request's `Idempotency-Key`.
+    `operation_name` chooses among a document's operations, `idempotency_header` is the request's
+    `Idempotency-Key`; None where there was none.
     """
 
     exchange: Exchange
     source: Source
     loaders: Loaders
+    operation_name: str | None
     idempotency_header: str | None
 
 

@@ -20,7 +20,12 @@ from contact_gateway.contacts.outcomes import (
 from contact_gateway.contacts.resolver import Submission, create_contact
 from contact_gateway.contacts.source import Page, Source
 from contact_gateway.faces.bodies import read_json
-from contact_gateway.faces.exchanges import Exchange, error_response, exchange_of
+from contact_gateway.faces.exchanges import (
+    Exchange,
+    error_response,
+    exchange_of,
+    repeated_header,
+)
 from contact_gateway.faces.http import JsonResponse, TransportCode, TransportError
 from contact_gateway.faces.rest.documents import (
     Document,
@@ -100,8 +105,8 @@ class RestFace:
             )
             return Submission(
                 contact=contact,
-                idempotency_key=request.headers.get("idempotency-key"),
-                dry_run=request.query_params.get("dry_run", "false"),
+                idempotency_key=repeated_header(request.headers, "idempotency-key"),
+                dry_run=",".join(request.query_params.getlist("dry_run")) or "false",
             )
 
         outcome = await create_contact(exchange.caller, read, self._source)
@@ -152,8 +157,8 @@ class RestFace:
 
 def _query(request: Request) -> Mapping[str, object]:
     given: dict[str, object] = dict(request.query_params)
-    if "limit" in given:
-        given.setdefault("per_page", given["limit"])
+    if not given.get("per_page"):
+        given["per_page"] = given.get("limit")
     return given
 
 

@@ -14,6 +14,7 @@ from contact_gateway.contacts.contact import (
     new_contact,
     unknown_fields,
 )
+from contact_gateway.contacts.fields import email_key
 from contact_gateway.contacts.problems import PROBLEM_MEANINGS, Problem, ProblemCode
 
 MINIMAL = {"advertiser_id": 1001, "email": "maya@example.com"}

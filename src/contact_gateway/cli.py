@@ -82,7 +82,7 @@ def serve(
     with _told(), serving.listen(host, port) as listener:
         settings = load_settings()
         configure_logging(settings.log_format)
-        keys = _run(settings, _prepare_demo if demo else _prepare)
+        keys = _run(settings, prepare_demo if demo else _no_keys)
 
         def announce() -> None:
             _announce(serving.address_of(listener), settings, keys)
@@ -109,7 +109,7 @@ def serve(
 def migrate() -> None:
     """Bring the database to the schema of this version."""
     with _told():
-        revision = _run(load_settings(), _migrate)
+        revision = _run(load_settings(), store_schema.revision, prepare=store_schema.migrate)
         typer.echo(f"The database is at revision {revision}.", err=True)
 
 
@@ -141,7 +141,6 @@ def create_key(
     )
 
     async def add(database: Database) -> int:
-        await store_schema.prepare(database)
         async with database.writing() as connection:
             return await key_rows.add(
                 connection, minted, role=role, label=label, expires_at=expires_at
@@ -158,7 +157,6 @@ def list_keys() -> None:
     """List the keys, without their secrets."""
 
     async def every(database: Database) -> tuple[KeyRecord, ...]:
-        await store_schema.prepare(database)
         async with database.reading() as connection:
             return await key_rows.every(connection)
 
@@ -181,7 +179,6 @@ def revoke_key(key_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=MA
     """Revoke a key, for good."""
 
     async def revoke(database: Database) -> key_rows.Revocation | None:
-        await store_schema.prepare(database)
         async with database.writing() as connection:
             return await key_rows.revoke(connection, key_id)
 
@@ -207,7 +204,6 @@ def import_advertisers(
         raise typer.BadParameter("a file ending in .csv or .jsonl is expected")
 
     async def upsert(database: Database) -> int:
-        await store_schema.prepare(database)
         with rich.progress.open(
             file, "r", encoding="utf-8-sig", newline="", description="Reading", console=_errors
         ) as text:
@@ -230,26 +226,22 @@ def import_advertisers(
         typer.echo(f"{count} advertisers are imported.", err=True)
 
 
-async def _prepare(database: Database) -> None:
-    await store_schema.prepare(database)
+async def _no_keys(_: Database) -> None:
+    """Do nothing more than preparing the database."""
 
 
-async def _prepare_demo(database: Database) -> DemoKeys:
-    await store_schema.prepare(database)
-    return await prepare_demo(database)
-
-
-async def _migrate(database: Database) -> str | None:
-    await store_schema.migrate(database)
-    return await store_schema.revision(database)
-
-
-def _run(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
-    """Do some work with the database, and close it."""
+def _run(
+    settings: Settings,
+    work: Callable[[Database], Awaitable[T]],
+    *,
+    prepare: Callable[[Database], Awaitable[None]] = store_schema.prepare,
+) -> T:
+    """Prepare the database, do some work with it, and close it."""
 
     async def run() -> T:
         database = Database(sqlite_url(settings.database_url))
         try:
+            await prepare(database)
             return await work(database)
         finally:
             await database.close()

@@ -328,15 +328,19 @@ async def _records(database: Database) -> int:
         return int(await connection.scalar(query) or 0)
 
 
-async def test_old_idempotency_keys_are_forgotten_by_the_way(
-    database: Database, admin: Principal
-) -> None:
-    first_writer = ContactWriter(database)
-    await first_writer.create(_creation(admin, key="old"))
-    await first_writer.close()
+async def _create_with_an_old_key(database: Database, admin: Principal) -> None:
+    writer = ContactWriter(database)
+    await writer.create(_creation(admin, key="old"))
+    await writer.close()
     async with database.writing() as connection:
         then = datetime.now(UTC) - timedelta(days=3)
         await connection.execute(update(idempotency_records).values(created_at=then))
+
+
+async def test_old_idempotency_keys_are_forgotten_by_the_way(
+    database: Database, admin: Principal
+) -> None:
+    await _create_with_an_old_key(database, admin)
 
     later_writer = ContactWriter(database)
     await later_writer.create(_creation(admin, "b@example.com"))
@@ -349,12 +353,8 @@ async def test_old_idempotency_keys_are_forgotten_by_the_way(
 async def test_a_fault_in_forgetting_old_keys_stops_nothing(
     database: Database, admin: Principal
 ) -> None:
-    writer = ContactWriter(database)
-    await writer.create(_creation(admin, key="old"))
-    await writer.close()
+    await _create_with_an_old_key(database, admin)
     async with database.writing() as connection:
-        then = datetime.now(UTC) - timedelta(days=3)
-        await connection.execute(update(idempotency_records).values(created_at=then))
         await connection.exec_driver_sql(
             "CREATE TRIGGER fault BEFORE DELETE ON idempotency_records "
             "BEGIN SELECT RAISE(ABORT, 'a fault'); END"

@@ -49,11 +49,7 @@ async def migrate(database: Database) -> None:
     """
     database.check()
     _refuse_unknown(await revision(database))
-    try:
-        async with database.writing() as connection:
-            await connection.run_sync(_upgrade)
-    except DatabaseError as error:
-        raise SchemaNotCurrentError(f"the database cannot be migrated: {error.orig}") from error
+    await _upgrade(database)
 
 
 async def prepare(database: Database) -> None:
@@ -68,7 +64,7 @@ async def prepare(database: Database) -> None:
     database.check()
     found, wanted = await revision(database), newest_revision()
     if found is None:
-        await migrate(database)
+        await _upgrade(database)
     elif found != wanted:
         _refuse_unknown(found)
         raise SchemaNotCurrentError(
@@ -105,5 +101,13 @@ def _revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def _upgrade(connection: Connection) -> None:
+async def _upgrade(database: Database) -> None:
+    try:
+        async with database.writing() as connection:
+            await connection.run_sync(_run_migrations)
+    except DatabaseError as error:
+        raise SchemaNotCurrentError(f"the database cannot be migrated: {error.orig}") from error
+
+
+def _run_migrations(connection: Connection) -> None:
     command.upgrade(_config(connection), "head")

@@ -1,5 +1,6 @@
 """GraphiQL for browsers: one page and its assets, all from this package, under a strict policy."""
 
+from functools import cache
 from importlib.resources import files
 from typing import Final
 
@@ -24,9 +25,13 @@ def wants_explorer(request: Request) -> bool:
 
 def explorer_page() -> Response:
     """Return the page."""
-    page = _PAGE.read_bytes()
     headers = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"}
-    return Response(page, headers=headers, media_type="text/html")
+    return Response(_page(), headers=headers, media_type="text/html")
+
+
+@cache
+def _page() -> bytes:
+    return _PAGE.read_bytes()
 
 
 def explorer_assets() -> Mount:

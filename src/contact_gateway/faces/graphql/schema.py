@@ -1,6 +1,7 @@
 """The GraphQL schema: each field reads its arguments, calls the domain and renders the answer."""
 
-from typing import Annotated
+from dataclasses import asdict
+from typing import Annotated, TypeVar
 
 import strawberry
 from graphql import GraphQLError
@@ -8,7 +9,6 @@ from strawberry.extensions import DisableIntrospection
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
-from contact_gateway.access.principals import Principal
 from contact_gateway.contacts import queries, resolver
 from contact_gateway.contacts.outcomes import (
     InvalidInput,
@@ -29,12 +29,14 @@ from contact_gateway.faces.graphql.types import (
     CreateContactInput,
     CreateContactResult,
     DateTime,
+    InputProblem,
     PageInfo,
     ResolveInfo,
     Viewer,
-    argument_path,
     create_contact_result,
 )
+
+T = TypeVar("T")
 
 _PageNumber = Annotated[
     int | None, strawberry.argument(description="Which page; the first is 1, the default.")
@@ -60,19 +62,17 @@ class ReadRefusedError(GraphQLError):
             case RateLimited(seconds):
                 details = {"retryAfterSeconds": seconds}
             case InvalidInput(problems):
-                details = {
-                    "problems": [
-                        {
-                            "path": argument_path(problem),
-                            "code": problem.code,
-                            "message": problem.message,
-                        }
-                        for problem in problems
-                    ]
-                }
+                details = {"problems": [asdict(InputProblem.of(problem)) for problem in problems]}
             case Unauthorized():
                 pass
         super().__init__(refusal.message, extensions={"code": refusal.code, **details})
+
+
+def _granted(answer: T | ReadRefusal) -> T:
+    """Return what was read, or raise what the caller is told instead."""
+    if isinstance(answer, (Unauthorized, RateLimited, InvalidInput)):
+        raise ReadRefusedError(answer)
+    return answer
 
 
 @strawberry.type(description="What any valid key may read. All reads of a request count as one.")
@@ -82,10 +82,7 @@ class Query:
     @strawberry.field(description="The API key in use.")
     async def viewer(self, info: ResolveInfo) -> Viewer | None:
         """Tell who calls."""
-        principal = await queries.permission(info.context.exchange.caller)
-        if not isinstance(principal, Principal):
-            raise ReadRefusedError(principal)
-        return Viewer.of(principal)
+        return Viewer.of(_granted(await queries.permission(info.context.exchange.caller)))
 
     @strawberry.field(description="One contact; null where there is none with the id.")
     async def contact(
@@ -94,9 +91,8 @@ class Query:
         id: Annotated[strawberry.ID, strawberry.argument(description="The contact's id.")],
     ) -> Contact | None:
         """Read a contact."""
-        found = await queries.contact(info.context.exchange.caller, id, info.context.source)
-        if isinstance(found, (Unauthorized, RateLimited)):
-            raise ReadRefusedError(found)
+        context = info.context
+        found = _granted(await queries.contact(context.exchange.caller, id, context.source))
         return None if found is None else Contact.of(found)
 
     @strawberry.field(description="Contacts, newest first. All filters that are given must hold.")
@@ -129,9 +125,8 @@ class Query:
             "page": page,
             "per_page": per_page,
         }
-        found = await queries.contacts(info.context.exchange.caller, raw, info.context.source)
-        if isinstance(found, (Unauthorized, RateLimited, InvalidInput)):
-            raise ReadRefusedError(found)
+        context = info.context
+        found = _granted(await queries.contacts(context.exchange.caller, raw, context.source))
         return ContactConnection(
             nodes=[Contact.of(contact) for contact in found.items], page_info=PageInfo.of(found)
         )
@@ -151,9 +146,8 @@ class Query:
     ) -> AdvertiserConnection | None:
         """Read a page of advertisers."""
         raw = {"q": q, "domain": domain, "page": page, "per_page": per_page}
-        found = await queries.advertisers(info.context.exchange.caller, raw, info.context.source)
-        if isinstance(found, (Unauthorized, RateLimited, InvalidInput)):
-            raise ReadRefusedError(found)
+        context = info.context
+        found = _granted(await queries.advertisers(context.exchange.caller, raw, context.source))
         return AdvertiserConnection(
             nodes=[Advertiser.of(record) for record in found.items],
             page_info=PageInfo.of(found),
@@ -174,11 +168,12 @@ class Query:
         ] = None,
     ) -> Advertiser | None:
         """Read an advertiser."""
-        found = await queries.advertiser_by_id_or_slug(
-            info.context.exchange.caller, id, slug, info.context.source
+        context = info.context
+        found = _granted(
+            await queries.advertiser_by_id_or_slug(
+                context.exchange.caller, id, slug, context.source
+            )
         )
-        if isinstance(found, (Unauthorized, RateLimited, InvalidInput)):
-            raise ReadRefusedError(found)
         return None if found is None else Advertiser.of(found)
 
 

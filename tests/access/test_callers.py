@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from contact_gateway.access.callers import Caller
-from contact_gateway.access.principals import KeyRefusal, Principal, Role
+from contact_gateway.access.principals import Credential, KeyRefusal, Principal, Role
 from contact_gateway.access.rate_limits import HourlyBudget, Unlimited
 
 pytestmark = pytest.mark.anyio
@@ -17,12 +17,12 @@ class Keys:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    async def authenticate(self, credential: str) -> Principal | KeyRefusal:
-        self.asked.append(credential)
+    async def authenticate(self, credential: Credential) -> Principal | KeyRefusal:
+        self.asked.append(credential.secret)
         turn = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_soon(turn.set_result, None)
         await turn
-        return ADMIN if credential == "good" else KeyRefusal.UNKNOWN
+        return ADMIN if credential.secret == "good" else KeyRefusal.UNKNOWN
 
 
 @pytest.fixture
@@ -31,14 +31,14 @@ def keys() -> Keys:
 
 
 async def test_a_good_credential_speaks_for_its_owner(keys: Keys) -> None:
-    caller = Caller("good", keys.authenticate, Unlimited())
+    caller = Caller(Credential("good"), keys.authenticate, Unlimited())
 
     assert caller.presents_credential
     assert await caller.principal() == ADMIN
 
 
 async def test_a_bad_credential_speaks_for_nobody(keys: Keys) -> None:
-    caller = Caller("bad", keys.authenticate, Unlimited())
+    caller = Caller(Credential("bad"), keys.authenticate, Unlimited())
 
     assert caller.presents_credential
     assert await caller.principal() is KeyRefusal.UNKNOWN
@@ -53,14 +53,14 @@ async def test_no_credential_is_missing_without_a_look_up(keys: Keys) -> None:
 
 
 async def test_an_empty_credential_is_looked_at_like_any_other(keys: Keys) -> None:
-    caller = Caller("", keys.authenticate, Unlimited())
+    caller = Caller(Credential(""), keys.authenticate, Unlimited())
 
     assert caller.presents_credential
     assert await caller.principal() is KeyRefusal.UNKNOWN
 
 
 async def test_nothing_is_looked_up_before_it_is_asked_for(keys: Keys) -> None:
-    caller = Caller("good", keys.authenticate, Unlimited())
+    caller = Caller(Credential("good"), keys.authenticate, Unlimited())
 
     assert caller.presents_credential
     assert keys.asked == []
@@ -70,7 +70,7 @@ async def test_nothing_is_looked_up_before_it_is_asked_for(keys: Keys) -> None:
 async def test_a_request_is_authenticated_once_also_by_concurrent_parts(
     keys: Keys, credential: str
 ) -> None:
-    caller = Caller(credential, keys.authenticate, Unlimited())
+    caller = Caller(Credential(credential), keys.authenticate, Unlimited())
 
     found = await asyncio.gather(*(caller.principal() for _ in range(10)))
 
@@ -79,7 +79,7 @@ async def test_a_request_is_authenticated_once_also_by_concurrent_parts(
 
 
 async def test_each_spending_counts(keys: Keys) -> None:
-    caller = Caller("good", keys.authenticate, HourlyBudget(2))
+    caller = Caller(Credential("good"), keys.authenticate, HourlyBudget(2))
 
     windows = [await caller.spend(ADMIN) for _ in range(3)]
 
@@ -88,7 +88,7 @@ async def test_each_spending_counts(keys: Keys) -> None:
 
 async def test_all_reads_of_a_request_count_as_one_operation(keys: Keys) -> None:
     budget = HourlyBudget(10)
-    caller = Caller("good", keys.authenticate, budget)
+    caller = Caller(Credential("good"), keys.authenticate, budget)
 
     windows = await asyncio.gather(*(caller.spend_on_reads(ADMIN) for _ in range(5)))
 
@@ -99,8 +99,8 @@ async def test_all_reads_of_a_request_count_as_one_operation(keys: Keys) -> None
 async def test_the_reads_of_the_next_request_count_again(keys: Keys) -> None:
     budget = HourlyBudget(10)
 
-    await Caller("good", keys.authenticate, budget).spend_on_reads(ADMIN)
-    await Caller("good", keys.authenticate, budget).spend_on_reads(ADMIN)
+    await Caller(Credential("good"), keys.authenticate, budget).spend_on_reads(ADMIN)
+    await Caller(Credential("good"), keys.authenticate, budget).spend_on_reads(ADMIN)
 
     assert (await budget.window(ADMIN)).remaining == 8
 
@@ -108,7 +108,7 @@ async def test_the_reads_of_the_next_request_count_again(keys: Keys) -> None:
 async def test_reads_over_budget_stay_refused_for_all_of_the_request(keys: Keys) -> None:
     budget = HourlyBudget(1)
     await budget.spend(ADMIN)
-    caller = Caller("good", keys.authenticate, budget)
+    caller = Caller(Credential("good"), keys.authenticate, budget)
 
     windows = [await caller.spend_on_reads(ADMIN) for _ in range(2)]
 
@@ -116,7 +116,7 @@ async def test_reads_over_budget_stay_refused_for_all_of_the_request(keys: Keys)
 
 
 async def test_without_a_limit_reads_and_creations_have_no_window(keys: Keys) -> None:
-    caller = Caller("good", keys.authenticate, Unlimited())
+    caller = Caller(Credential("good"), keys.authenticate, Unlimited())
 
     assert await caller.spend(ADMIN) is None
     assert await caller.spend_on_reads(ADMIN) is None
@@ -124,7 +124,7 @@ async def test_without_a_limit_reads_and_creations_have_no_window(keys: Keys) ->
 
 
 async def test_the_window_tells_what_is_left_and_counts_nothing(keys: Keys) -> None:
-    caller = Caller("good", keys.authenticate, HourlyBudget(2))
+    caller = Caller(Credential("good"), keys.authenticate, HourlyBudget(2))
     await caller.spend(ADMIN)
 
     windows = [await caller.window() for _ in range(3)]
@@ -139,7 +139,8 @@ async def test_the_window_tells_what_is_left_and_counts_nothing(keys: Keys) -> N
 async def test_a_caller_without_a_valid_key_has_no_window(
     keys: Keys, credential: str | None, look_ups: list[str]
 ) -> None:
-    caller = Caller(credential, keys.authenticate, HourlyBudget(2))
+    presented = None if credential is None else Credential(credential)
+    caller = Caller(presented, keys.authenticate, HourlyBudget(2))
 
     assert await caller.window() is None
     assert keys.asked == look_ups

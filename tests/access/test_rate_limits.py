@@ -4,7 +4,8 @@ from collections.abc import Callable
 import pytest
 
 from contact_gateway.access.principals import Principal, Role
-from contact_gateway.access.rate_limits import HourlyBudget, Window, hourly_budget
+from contact_gateway.access.rate_limits import HourlyBudget, hourly_budget
+from contact_gateway.access.windows import Window
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ from contact_gateway.contacts.outcomes import (
     NotFound,
     Previewed,
 )
-from contact_gateway.contacts.policy import Facts, Insert, decide, may_create
+from contact_gateway.contacts.policy import Earlier, Facts, Insert, decide, may_create
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 # Submitted for a network record; the brand's HiEnergy record is 1001.
@@ -37,8 +37,8 @@ EARLIER = Contact(
 )
 PREVIEWED_EARLIER = Previewed(ContactPreview.of_contact(EARLIER))
 EXISTING = replace(EARLIER, id=42)
-SAME_INPUT = (SUBMITTED.fingerprint(), EARLIER)
-OTHER_INPUT = (replace(SUBMITTED, phone="2").fingerprint(), EARLIER)
+SAME_INPUT = Earlier(SUBMITTED.fingerprint(), EARLIER)
+OTHER_INPUT = Earlier(replace(SUBMITTED, phone="2").fingerprint(), EARLIER)
 BOTH = pytest.mark.parametrize("dry_run", [False, True], ids=["for real", "dry run"])
 
 
@@ -119,7 +119,7 @@ def test_a_repeated_key_with_the_same_input_returns_what_it_created(*, dry_run: 
     ],
 )
 def test_a_used_key_comes_before_the_advertiser_and_the_address(
-    earlier: tuple[bytes, Contact],
+    earlier: Earlier,
     outcome: Created | IdempotencyKeyReused,
     existing: Contact | None,
     hienergy: Advertiser | None,

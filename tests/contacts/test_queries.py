@@ -8,7 +8,7 @@ import pytest
 
 from contact_gateway.access.api_keys import mint
 from contact_gateway.access.callers import Caller
-from contact_gateway.access.principals import KeyRefusal, Principal, Role
+from contact_gateway.access.principals import Credential, KeyRefusal, Principal, Role
 from contact_gateway.access.rate_limits import HourlyBudget, Unlimited
 from contact_gateway.contacts import queries
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
@@ -64,7 +64,7 @@ async def source(file: Path) -> AsyncIterator[Source]:
 
 @pytest.fixture
 def caller(source: Source) -> Caller:
-    return Caller(KEY.text, source.authenticate, Unlimited())
+    return Caller(Credential(KEY.text), source.authenticate, Unlimited())
 
 
 def _emails(found: object) -> list[str]:
@@ -300,16 +300,18 @@ async def _every_read(caller: Caller, source: Source) -> list[object]:
 async def test_without_a_valid_key_nothing_is_read_or_told(
     source: Source, credential: str | None, reason: KeyRefusal
 ) -> None:
-    caller = Caller(credential, source.authenticate, Unlimited())
+    caller = Caller(
+        None if credential is None else Credential(credential), source.authenticate, Unlimited()
+    )
 
     assert await _every_read(caller, source) == [Unauthorized(reason)] * 6
 
 
 async def test_over_budget_nothing_is_read_or_told(source: Source) -> None:
     budget = HourlyBudget(1)
-    await queries.contact(Caller(KEY.text, source.authenticate, budget), "1", source)
+    await queries.contact(Caller(Credential(KEY.text), source.authenticate, budget), "1", source)
 
-    answers = await _every_read(Caller(KEY.text, source.authenticate, budget), source)
+    answers = await _every_read(Caller(Credential(KEY.text), source.authenticate, budget), source)
 
     assert all(isinstance(answer, RateLimited) for answer in answers)
 
@@ -317,6 +319,6 @@ async def test_over_budget_nothing_is_read_or_told(source: Source) -> None:
 async def test_all_reads_of_a_request_are_one_operation(source: Source) -> None:
     budget = HourlyBudget(1)
 
-    answers = await _every_read(Caller(KEY.text, source.authenticate, budget), source)
+    answers = await _every_read(Caller(Credential(KEY.text), source.authenticate, budget), source)
 
     assert not any(isinstance(answer, RateLimited) for answer in answers)

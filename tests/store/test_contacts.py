@@ -13,6 +13,7 @@ from contact_gateway.access.principals import Principal
 from contact_gateway.contacts.contact import Contact, NewContact, new_contact
 from contact_gateway.contacts.outcomes import (
     Conflict,
+    CreateContactOutcome,
     Created,
     IdempotencyKeyReused,
     NotFound,
@@ -22,7 +23,6 @@ from contact_gateway.contacts.source import (
     AdvertiserFilter,
     ContactFilter,
     Creation,
-    CreationOutcome,
     PageRequest,
 )
 from contact_gateway.store import advertisers, contacts
@@ -49,7 +49,7 @@ def _creation(
     return Creation(principal, contact, key, dry_run)
 
 
-async def _create(database: Database, *creations: Creation) -> Sequence[CreationOutcome]:
+async def _create(database: Database, *creations: Creation) -> Sequence[CreateContactOutcome]:
     async with database.writing() as connection:
         return await contacts.create(connection, creations)
 

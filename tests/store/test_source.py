@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from contact_gateway.access.api_keys import mint
-from contact_gateway.access.principals import KeyRefusal, Principal, Role
+from contact_gateway.access.principals import Credential, KeyRefusal, Principal, Role
 from contact_gateway.contacts.contact import NewContact
 from contact_gateway.contacts.outcomes import Created
 from contact_gateway.contacts.source import (
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.anyio
 
 BIG_ID = 2**53 + 1
 MINUTE = timedelta(minutes=1)
+OWNER = Principal(key_id=1, label="ci", role=Role.ADMIN)
 
 
 async def _add(
@@ -46,13 +47,15 @@ async def test_a_key_speaks_for_its_owner(
 ) -> None:
     key_id, text = await _add(database, role=role)
 
-    assert await source.authenticate(text) == Principal(key_id=key_id, label="ci", role=role)
+    assert await source.authenticate(Credential(text)) == Principal(
+        key_id=key_id, label="ci", role=role
+    )
 
 
 async def test_each_key_speaks_for_its_own_owner(source: SqlSource, database: Database) -> None:
     keys = [await _add(database) for _ in range(5)]
 
-    owners = [await source.authenticate(text) for _, text in keys]
+    owners = [await source.authenticate(Credential(text)) for _, text in keys]
 
     assert [isinstance(owner, Principal) and owner.key_id for owner in owners] == [
         key_id for key_id, _ in keys
@@ -60,7 +63,7 @@ async def test_each_key_speaks_for_its_own_owner(source: SqlSource, database: Da
 
 
 async def test_a_key_that_was_never_stored_is_unknown(source: SqlSource) -> None:
-    assert await source.authenticate(mint().text) is KeyRefusal.UNKNOWN
+    assert await source.authenticate(Credential(mint().text)) is KeyRefusal.UNKNOWN
 
 
 async def test_a_key_with_another_secret_is_unknown(source: SqlSource, database: Database) -> None:
@@ -69,7 +72,7 @@ async def test_a_key_with_another_secret_is_unknown(source: SqlSource, database:
     async with database.writing() as connection:
         await api_keys.add(connection, stored, role=Role.ADMIN, label="ci")
 
-    assert await source.authenticate(presented.text) is KeyRefusal.UNKNOWN
+    assert await source.authenticate(Credential(presented.text)) is KeyRefusal.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -81,7 +84,7 @@ async def test_a_key_is_valid_until_it_expires(
 ) -> None:
     _, text = await _add(database, expires_at=datetime.now(UTC) + expires_in)
 
-    found = await source.authenticate(text)
+    found = await source.authenticate(Credential(text))
 
     assert isinstance(found, Principal) if is_valid else found is KeyRefusal.EXPIRED
 
@@ -90,12 +93,12 @@ async def test_a_revoked_key_is_revoked_from_the_next_request_on(
     source: SqlSource, database: Database
 ) -> None:
     key_id, text = await _add(database)
-    assert isinstance(await source.authenticate(text), Principal)
+    assert isinstance(await source.authenticate(Credential(text)), Principal)
 
     async with database.writing() as connection:
         await api_keys.revoke(connection, key_id)
 
-    assert await source.authenticate(text) is KeyRefusal.REVOKED
+    assert await source.authenticate(Credential(text)) is KeyRefusal.REVOKED
 
 
 @pytest.mark.parametrize(
@@ -114,7 +117,7 @@ async def test_what_is_no_key_is_malformed_without_a_look_up(
 ) -> None:
     source = SqlSource(unreachable_database)
 
-    assert await source.authenticate(credential) is KeyRefusal.MALFORMED
+    assert await source.authenticate(Credential(credential)) is KeyRefusal.MALFORMED
     await source.close()
 
 
@@ -134,7 +137,7 @@ async def test_a_store_that_does_not_answer_says_so(unreachable_database: Databa
     source = SqlSource(unreachable_database)
 
     with pytest.raises(SourceUnavailable):
-        await source.authenticate(mint().text)
+        await source.authenticate(Credential(mint().text))
     await source.close()
 
 
@@ -144,19 +147,19 @@ async def test_a_created_contact_is_found_alone_and_in_the_list(
     submitted = NewContact(advertiser_id=2001, email="maya@example.com")
 
     outcome = await source.create_contact(Creation(admin, submitted, None, dry_run=False))
-    page = await source.contacts(ContactFilter(), PageRequest(1, 25))
+    page = await source.contacts(OWNER, ContactFilter(), PageRequest(1, 25))
 
     assert isinstance(outcome, Created)
-    assert await source.contact(outcome.contact.id) == outcome.contact
+    assert await source.contact(OWNER, outcome.contact.id) == outcome.contact
     assert list(page.items) == [outcome.contact]
 
 
 async def test_a_contact_that_is_not_there_is_nothing(source: SqlSource) -> None:
-    assert await source.contact(2**63 - 1) is None
+    assert await source.contact(OWNER, 2**63 - 1) is None
 
 
 async def test_advertisers_are_found_by_id_and_the_unknown_left_out(source: SqlSource) -> None:
-    found = await source.advertisers_by_id((2001, BIG_ID, 404))
+    found = await source.advertisers_by_id(OWNER, (2001, BIG_ID, 404))
 
     assert {key: advertiser.name for key, advertiser in found.items()} == {
         2001: "Northwind US",
@@ -176,13 +179,13 @@ async def test_advertisers_are_found_by_id_and_the_unknown_left_out(source: SqlS
 async def test_an_advertiser_is_found_by_slug(
     source: SqlSource, slug: str, advertiser_id: int | None
 ) -> None:
-    found = await source.advertiser_by_slug(slug)
+    found = await source.advertiser_by_slug(OWNER, slug)
 
     assert (found and found.id) == advertiser_id
 
 
 async def test_equivalents_are_the_network_records_of_each_brand(source: SqlSource) -> None:
-    found = await source.equivalents((1001, 1002, BIG_ID))
+    found = await source.equivalents(OWNER, (1001, 1002, BIG_ID))
 
     assert {
         brand: [advertiser.id for advertiser in records] for brand, records in found.items()
@@ -190,7 +193,7 @@ async def test_equivalents_are_the_network_records_of_each_brand(source: SqlSour
 
 
 async def test_advertisers_are_listed(source: SqlSource) -> None:
-    page = await source.advertisers(AdvertiserFilter(q="northwind"), PageRequest(1, 2))
+    page = await source.advertisers(OWNER, AdvertiserFilter(q="northwind"), PageRequest(1, 2))
 
     assert [advertiser.id for advertiser in page.items] == [2002, 2001]
     assert page.has_more

@@ -13,8 +13,14 @@ from sqlalchemy.exc import IntegrityError
 
 from contact_gateway.access.principals import Principal
 from contact_gateway.contacts.contact import NewContact
-from contact_gateway.contacts.outcomes import Conflict, Created, NotFound, Previewed
-from contact_gateway.contacts.source import Creation, CreationOutcome, SourceUnavailable
+from contact_gateway.contacts.outcomes import (
+    Conflict,
+    CreateContactOutcome,
+    Created,
+    NotFound,
+    Previewed,
+)
+from contact_gateway.contacts.source import Creation, SourceUnavailable
 from contact_gateway.store import writer as writer_module
 from contact_gateway.store.engine import Database
 from contact_gateway.store.tables import contacts, idempotency_records
@@ -77,10 +83,10 @@ def _creation(
 
 async def _all(
     writer: ContactWriter, creations: Sequence[Creation]
-) -> list[CreationOutcome | BaseException]:
+) -> list[CreateContactOutcome | BaseException]:
     """Submit all at once; return outcomes and faults, in order."""
     return await asyncio.gather(
-        *(writer.create(creation) for creation in creations), return_exceptions=True
+        *(writer.write(creation) for creation in creations), return_exceptions=True
     )
 
 
@@ -96,7 +102,7 @@ def _addresses(count: int) -> list[str]:
 async def test_a_lone_creation_is_answered(
     writer: ContactWriter, database: Database, admin: Principal
 ) -> None:
-    outcome = await writer.create(_creation(admin))
+    outcome = await writer.write(_creation(admin))
 
     assert isinstance(outcome, Created)
     assert await _emails(database) == ["maya@example.com"]
@@ -105,8 +111,8 @@ async def test_a_lone_creation_is_answered(
 async def test_creations_one_after_the_other_are_answered(
     writer: ContactWriter, admin: Principal
 ) -> None:
-    first = await writer.create(_creation(admin))
-    again = await writer.create(_creation(admin))
+    first = await writer.write(_creation(admin))
+    again = await writer.write(_creation(admin))
 
     assert isinstance(first, Created)
     assert again == Conflict(first.contact)
@@ -222,11 +228,11 @@ async def test_a_creation_that_failed_may_be_repeated_with_its_key(
     database_with_a_fault: Database, writer: ContactWriter, admin: Principal
 ) -> None:
     with pytest.raises(IntegrityError):
-        await writer.create(_creation(admin, GUILTY, key="k"))
+        await writer.write(_creation(admin, GUILTY, key="k"))
 
     async with database_with_a_fault.writing() as connection:
         await connection.exec_driver_sql("DROP TRIGGER fault")
-    outcome = await writer.create(_creation(admin, GUILTY, key="k"))
+    outcome = await writer.write(_creation(admin, GUILTY, key="k"))
 
     assert isinstance(outcome, Created)
     assert not outcome.replayed
@@ -257,7 +263,7 @@ async def test_when_too_many_wait_the_next_is_turned_away(
     monkeypatch.setattr(writer_module, "MAX_WAITING", 2)
 
     first, second, third = await _all(writer, [_creation(admin, email) for email in _addresses(3)])
-    later = await writer.create(_creation(admin, "later@example.com"))
+    later = await writer.write(_creation(admin, "later@example.com"))
 
     assert isinstance(first, Created)
     assert isinstance(second, Created)
@@ -269,15 +275,15 @@ async def test_when_too_many_wait_the_next_is_turned_away(
 async def test_a_caller_that_goes_away_does_not_stop_its_creation(
     writer: ContactWriter, database: Database, admin: Principal
 ) -> None:
-    caller = asyncio.create_task(writer.create(_creation(admin, key="k")))
-    neighbour = asyncio.create_task(writer.create(_creation(admin, "b@example.com")))
+    caller = asyncio.create_task(writer.write(_creation(admin, key="k")))
+    neighbour = asyncio.create_task(writer.write(_creation(admin, "b@example.com")))
     await checkpoint()
 
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
     outcome = await neighbour
-    repeated = await writer.create(_creation(admin, key="k"))
+    repeated = await writer.write(_creation(admin, key="k"))
 
     assert isinstance(outcome, Created)
     assert isinstance(repeated, Created)
@@ -288,8 +294,8 @@ async def test_a_caller_that_goes_away_does_not_stop_its_creation(
 async def test_a_fault_after_its_caller_went_away_harms_nobody(
     database_with_a_fault: Database, writer: ContactWriter, admin: Principal
 ) -> None:
-    caller = asyncio.create_task(writer.create(_creation(admin, GUILTY)))
-    neighbour = asyncio.create_task(writer.create(_creation(admin, "b@example.com")))
+    caller = asyncio.create_task(writer.write(_creation(admin, GUILTY)))
+    neighbour = asyncio.create_task(writer.write(_creation(admin, "b@example.com")))
     await checkpoint()
 
     caller.cancel()
@@ -304,7 +310,7 @@ async def test_closing_waits_for_all_that_was_accepted(
     writer: ContactWriter, database: Database, admin: Principal
 ) -> None:
     callers = [
-        asyncio.create_task(writer.create(_creation(admin, email)))
+        asyncio.create_task(writer.write(_creation(admin, email)))
         for email in _addresses(MAX_BATCH + 1)
     ]
     await checkpoint()
@@ -330,7 +336,7 @@ async def _records(database: Database) -> int:
 
 async def _create_with_an_old_key(database: Database, admin: Principal) -> None:
     writer = ContactWriter(database)
-    await writer.create(_creation(admin, key="old"))
+    await writer.write(_creation(admin, key="old"))
     await writer.close()
     async with database.writing() as connection:
         then = datetime.now(UTC) - timedelta(days=3)
@@ -343,7 +349,7 @@ async def test_old_idempotency_keys_are_forgotten_by_the_way(
     await _create_with_an_old_key(database, admin)
 
     later_writer = ContactWriter(database)
-    await later_writer.create(_creation(admin, "b@example.com"))
+    await later_writer.write(_creation(admin, "b@example.com"))
     await later_writer.close()
 
     assert await _records(database) == 0
@@ -361,7 +367,7 @@ async def test_a_fault_in_forgetting_old_keys_stops_nothing(
         )
 
     later_writer = ContactWriter(database)
-    outcome = await later_writer.create(_creation(admin, "b@example.com"))
+    outcome = await later_writer.write(_creation(admin, "b@example.com"))
     await later_writer.close()
 
     assert isinstance(outcome, Created)

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from contact_gateway.access.principals import KeyRefusal, Principal
-from contact_gateway.access.rate_limits import Budget, Window
+from contact_gateway.access.principals import AnyPrincipal, Credential, KeyRefusal
+from contact_gateway.access.rate_limits import Budget
+from contact_gateway.access.windows import Window
 
-Authenticate = Callable[[str], Awaitable[Principal | KeyRefusal]]
+Authenticate = Callable[[Credential], Awaitable[AnyPrincipal | KeyRefusal]]
 
 
 class Caller:
@@ -16,12 +17,14 @@ class Caller:
     Nothing is looked up before it is asked for, and nothing twice, also when looking it up failed.
     """
 
-    def __init__(self, credential: str | None, authenticate: Authenticate, budget: Budget) -> None:
+    def __init__(
+        self, credential: Credential | None, authenticate: Authenticate, budget: Budget
+    ) -> None:
         self._credential: Final = credential
         self._authenticate: Final = authenticate
         self._budget: Final = budget
         self._lock: Final = asyncio.Lock()
-        self._principal: Principal | KeyRefusal | None = None
+        self._principal: AnyPrincipal | KeyRefusal | None = None
         self._failure: Exception | None = None
         self._reads: Window | None = None
         self._reads_counted = False
@@ -31,7 +34,7 @@ class Caller:
         """Tell whether there is a credential at all, good or bad."""
         return self._credential is not None
 
-    async def principal(self) -> Principal | KeyRefusal:
+    async def principal(self) -> AnyPrincipal | KeyRefusal:
         """Return the owner of the presented key, or why there is none."""
         if self._credential is None:
             return KeyRefusal.MISSING
@@ -46,11 +49,11 @@ class Caller:
                     raise
             return self._principal
 
-    async def spend(self, principal: Principal) -> Window | None:
+    async def spend(self, principal: AnyPrincipal) -> Window | None:
         """Count one operation against the key's budget."""
         return await self._budget.spend(principal)
 
-    async def spend_on_reads(self, principal: Principal) -> Window | None:
+    async def spend_on_reads(self, principal: AnyPrincipal) -> Window | None:
         """Count all the reads of this request as one operation."""
         async with self._lock:
             if not self._reads_counted:

@@ -1,7 +1,10 @@
 """Who a credential speaks for, or why it speaks for nobody."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeAlias
+
+from contact_gateway.access.windows import Window
 
 
 class Role(StrEnum):
@@ -9,6 +12,21 @@ class Role(StrEnum):
 
     ADMIN = "admin"
     MEMBER = "member"
+
+
+class CredentialScheme(StrEnum):
+    """How a credential is presented in HTTP."""
+
+    API_KEY = "X-Api-Key"
+    BEARER = "Authorization: Bearer"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Credential:
+    """What a caller presents, as it came. It is never shown, logged or stored."""
+
+    secret: str
+    scheme: CredentialScheme = CredentialScheme.API_KEY
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +38,37 @@ class Principal:
     role: Role
 
 
+@dataclass(slots=True)
+class ReportedBudget:
+    """What the source last said of a caller's budget, while it served one request."""
+
+    window: Window | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ForwardedPrincipal:
+    """Somebody whom only the source can judge: their credential travels on with each question."""
+
+    credential: Credential
+    budget: ReportedBudget = field(default_factory=ReportedBudget)
+
+
+AnyPrincipal: TypeAlias = Principal | ForwardedPrincipal
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a key says of its owner."""
+
+    label: str
+    role: Role
+
+
 class KeyRefusal(StrEnum):
     """Why a credential is no valid key.
 
-    `EXPIRED` and `REVOKED` are told only to a caller who holds the key's secret.
+    `EXPIRED` and `REVOKED` are told only to a caller who holds the key's secret; `REFUSED` is all
+    that is known where the source judges.
     """
 
     MISSING = "missing"
@@ -31,3 +76,4 @@ class KeyRefusal(StrEnum):
     UNKNOWN = "unknown"
     EXPIRED = "expired"
     REVOKED = "revoked"
+    REFUSED = "refused"

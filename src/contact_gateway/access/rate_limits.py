@@ -1,43 +1,23 @@
 """How much each key may do in an hour."""
 
-import math
-import time
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from limits import RateLimitItemPerHour
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 
-from contact_gateway.access.principals import Principal
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """What a key has left of its budget.
-
-    The window opens with a key's first operation and closes an hour later, at `resets_at`
-    (seconds since the epoch).
-    """
-
-    limit: int
-    remaining: int
-    resets_at: float
-    exceeded: bool = False
-
-    def seconds_left(self) -> int:
-        """Return the whole seconds after which the budget is full again, at least one."""
-        return max(1, math.ceil(self.resets_at - time.time()))
+from contact_gateway.access.principals import AnyPrincipal, ForwardedPrincipal, Principal
+from contact_gateway.access.windows import Window
 
 
 class Budget(Protocol):
     """Counts each key's operations."""
 
-    async def spend(self, principal: Principal) -> Window | None:
+    async def spend(self, principal: AnyPrincipal, /) -> Window | None:
         """Count one operation; the window says whether it was one too many. None: no limit."""
         ...
 
-    async def window(self, principal: Principal) -> Window | None:
+    async def window(self, principal: AnyPrincipal, /) -> Window | None:
         """Return what is left, and count nothing. None: no limit."""
         ...
 
@@ -45,11 +25,22 @@ class Budget(Protocol):
 class Unlimited:
     """The budget of a gateway without a rate limit."""
 
-    async def spend(self, principal: Principal) -> None:
+    async def spend(self, _: AnyPrincipal) -> None:
         """Count nothing."""
 
-    async def window(self, principal: Principal) -> None:
+    async def window(self, _: AnyPrincipal) -> None:
         """Report nothing."""
+
+
+class KeptBySource:
+    """The budget where the source counts: nothing is counted here, what it reports is told."""
+
+    async def spend(self, _: AnyPrincipal) -> None:
+        """Count nothing: the source does, and refuses by itself."""
+
+    async def window(self, principal: AnyPrincipal) -> Window | None:
+        """Return what the source reported while it served this request."""
+        return principal.budget.window if isinstance(principal, ForwardedPrincipal) else None
 
 
 class HourlyBudget:
@@ -59,23 +50,30 @@ class HourlyBudget:
         self._limit: Final = RateLimitItemPerHour(per_hour)
         self._limiter: Final = FixedWindowRateLimiter(MemoryStorage())
 
-    async def spend(self, principal: Principal) -> Window:
+    async def spend(self, principal: AnyPrincipal) -> Window:
         """Count one operation, also one over the limit."""
-        within = await self._limiter.hit(self._limit, str(principal.key_id))
-        return await self._read(principal, exceeded=not within)
+        key = _counted_by(principal)
+        within = await self._limiter.hit(self._limit, key)
+        return await self._read(key, exceeded=not within)
 
-    async def window(self, principal: Principal) -> Window:
+    async def window(self, principal: AnyPrincipal) -> Window:
         """Return what is left."""
-        return await self._read(principal, exceeded=False)
+        return await self._read(_counted_by(principal), exceeded=False)
 
-    async def _read(self, principal: Principal, *, exceeded: bool) -> Window:
-        stats = await self._limiter.get_window_stats(self._limit, str(principal.key_id))
+    async def _read(self, key: str, *, exceeded: bool) -> Window:
+        stats = await self._limiter.get_window_stats(self._limit, key)
         return Window(
             limit=self._limit.amount,
             remaining=max(0, stats.remaining),
             resets_at=stats.reset_time,
             exceeded=exceeded,
         )
+
+
+def _counted_by(principal: AnyPrincipal) -> str:
+    if not isinstance(principal, Principal):
+        raise TypeError("only the gateway's own keys have a budget here")
+    return str(principal.key_id)
 
 
 def hourly_budget(per_hour: int) -> Budget:

@@ -14,9 +14,12 @@
 
 Adding an outcome here makes the type checker name every place that has to render it. Reads share
 the refusals that apply to them.
+
+Where another system is the source of truth and refuses, `message` and `details` are what it said.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Final, TypeAlias
 
@@ -43,7 +46,9 @@ _KEY_REFUSALS: Final = {
     KeyRefusal.UNKNOWN: "This API key is not known here.",
     KeyRefusal.EXPIRED: "This API key has expired.",
     KeyRefusal.REVOKED: "This API key has been revoked.",
+    KeyRefusal.REFUSED: "HiEnergy does not accept this API key.",
 }
+Details: TypeAlias = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +73,13 @@ class Unauthorized:
     code: ClassVar[ErrorCode] = ErrorCode.UNAUTHORIZED
     meaning: ClassVar[str] = "No valid, unexpired, unrevoked API key was presented."
     reason: KeyRefusal
+    said: str | None = None
+    details: Details = field(default_factory=dict)
 
     @property
     def message(self) -> str:
         """Say what is wrong with the credential."""
-        return _KEY_REFUSALS[self.reason]
+        return self.said or _KEY_REFUSALS[self.reason]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,7 @@ class Forbidden:
     code: ClassVar[ErrorCode] = ErrorCode.FORBIDDEN
     meaning: ClassVar[str] = "The API key is valid, but only an admin's may create contacts."
     message: str = "Only an admin's API key may create contacts."
+    details: Details = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +99,16 @@ class RateLimited:
     code: ClassVar[ErrorCode] = ErrorCode.RATE_LIMITED
     meaning: ClassVar[str] = "The API key's budget for this hour is spent."
     retry_after_seconds: int
+    said: str | None = None
+    details: Details = field(default_factory=dict)
 
     @property
     def message(self) -> str:
         """Say when to come back."""
-        return f"The API key's hourly limit is reached. Retry in {self.retry_after_seconds} s."
+        return (
+            self.said
+            or f"The API key's hourly limit is reached. Retry in {self.retry_after_seconds} s."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +118,14 @@ class InvalidInput:
     code: ClassVar[ErrorCode] = ErrorCode.INVALID_INPUT
     meaning: ClassVar[str] = "The input is not valid; every problem is listed."
     problems: tuple[Problem, ...]
+    said: str | None = None
+    details: Details = field(default_factory=dict)
 
     @property
     def message(self) -> str:
         """Say how much is wrong."""
+        if self.said:
+            return self.said
         count = len(self.problems)
         return f"The input has {count} problem{'s' if count > 1 else ''}."
 
@@ -120,6 +137,7 @@ class IdempotencyKeyReused:
     code: ClassVar[ErrorCode] = ErrorCode.IDEMPOTENCY_KEY_REUSED
     meaning: ClassVar[str] = "The idempotency key was used before with a different input."
     message: str = "This idempotency key was used before with a different input."
+    details: Details = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,18 +147,23 @@ class NotFound:
     code: ClassVar[ErrorCode] = ErrorCode.NOT_FOUND
     meaning: ClassVar[str] = "The advertiser is unknown, or has no HiEnergy record."
     message: str = "The advertiser does not resolve to a HiEnergy advertiser."
+    details: Details = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Rule 7: the HiEnergy advertiser has a contact with this address."""
+    """Rule 7: the HiEnergy advertiser has a contact with this address.
+
+    `existing` is None only where another system refuses and does not show the contact.
+    """
 
     code: ClassVar[ErrorCode] = ErrorCode.CONFLICT
     meaning: ClassVar[str] = (
         "The HiEnergy advertiser already has a contact with this e-mail address."
     )
-    existing: Contact
+    existing: Contact | None
     message: str = "The HiEnergy advertiser already has a contact with this e-mail address."
+    details: Details = field(default_factory=dict)
 
 
 Refusal: TypeAlias = (
@@ -153,7 +176,7 @@ Refusal: TypeAlias = (
     | Conflict
 )
 CreateContactOutcome: TypeAlias = Created | Previewed | Refusal
-ReadRefusal: TypeAlias = Unauthorized | RateLimited | InvalidInput
+ReadRefusal: TypeAlias = Unauthorized | Forbidden | RateLimited | InvalidInput
 
 
 def outcome_name(outcome: CreateContactOutcome) -> str:

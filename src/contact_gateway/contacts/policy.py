@@ -5,7 +5,7 @@ Pure functions over plain values: nothing here waits, reads or writes.
 
 from dataclasses import dataclass
 
-from contact_gateway.access.principals import Principal, Role
+from contact_gateway.access.principals import AnyPrincipal, ForwardedPrincipal, Role
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, ContactPreview, NewContact
 from contact_gateway.contacts.outcomes import (
@@ -19,15 +19,22 @@ from contact_gateway.contacts.outcomes import (
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an idempotency key created before, and the fingerprint of the input it came with."""
+
+    fingerprint: bytes
+    contact: Contact
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What the source knows that bears on one submission, all at one moment.
 
-    `earlier` is what its idempotency key created, with the fingerprint of that input; `hienergy`
-    is the record that the submitted advertiser names as its brand's; `existing` is the contact
-    with the submitted address on that record.
+    `earlier` is what its idempotency key created; `hienergy` is the record that the submitted
+    advertiser names as its brand's; `existing` is the contact with the submitted address on it.
     """
 
-    earlier: tuple[bytes, Contact] | None
+    earlier: Earlier | None
     hienergy: Advertiser | None
     existing: Contact | None
 
@@ -40,9 +47,22 @@ class Insert:
     contact: NewContact
 
 
-def may_create(principal: Principal) -> Forbidden | None:
-    """Rule 2: only admins create contacts."""
-    return None if principal.role is Role.ADMIN else Forbidden()
+def may_create(principal: AnyPrincipal) -> Forbidden | None:
+    """Rule 2: only admins create contacts; of a forwarded credential, the source judges."""
+    if isinstance(principal, ForwardedPrincipal) or principal.role is Role.ADMIN:
+        return None
+    return Forbidden()
+
+
+def repeat(
+    submitted: NewContact, earlier: Earlier, *, dry_run: bool
+) -> Created | Previewed | IdempotencyKeyReused:
+    """Rule 5: the same input returns what the key created, another one is refused."""
+    if earlier.fingerprint != submitted.fingerprint():
+        return IdempotencyKeyReused()
+    if dry_run:
+        return Previewed(ContactPreview.of_contact(earlier.contact))
+    return Created(earlier.contact, replayed=True)
 
 
 def decide(
@@ -50,12 +70,7 @@ def decide(
 ) -> Insert | Created | Previewed | IdempotencyKeyReused | NotFound | Conflict:
     """Apply rules 5 to 7, in order: replay, resolve, refuse a second contact, or insert."""
     if facts.earlier is not None:
-        fingerprint, contact = facts.earlier
-        if fingerprint != submitted.fingerprint():
-            return IdempotencyKeyReused()
-        if dry_run:
-            return Previewed(ContactPreview.of_contact(contact))
-        return Created(contact, replayed=True)
+        return repeat(submitted, facts.earlier, dry_run=dry_run)
     if facts.hienergy is None or not facts.hienergy.is_hienergy:
         return NotFound()
     if facts.existing is not None:

@@ -21,6 +21,7 @@ class ProblemCode(StrEnum):
     INVALID_ARGUMENTS = "INVALID_ARGUMENTS"
     TOO_LONG = "TOO_LONG"
     OUT_OF_RANGE = "OUT_OF_RANGE"
+    REFUSED = "REFUSED"
 
 
 PROBLEM_MEANINGS: Final[Mapping[ProblemCode, str]] = {
@@ -33,6 +34,7 @@ PROBLEM_MEANINGS: Final[Mapping[ProblemCode, str]] = {
     ProblemCode.INVALID_ARGUMENTS: "The arguments do not go together.",
     ProblemCode.TOO_LONG: "The text is longer than the field's limit.",
     ProblemCode.OUT_OF_RANGE: "The number is outside the field's range.",
+    ProblemCode.REFUSED: "HiEnergy itself refuses the value; its message says why.",
 }
 _OUR_CODES: Final[frozenset[str]] = frozenset(ProblemCode)
 

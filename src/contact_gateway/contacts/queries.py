@@ -3,7 +3,8 @@
 Any valid key may read. All the reads of one request count as one operation.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, TypeVar
 
@@ -11,11 +12,17 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from contact_gateway.access.callers import Caller
-from contact_gateway.access.principals import KeyRefusal, Principal
+from contact_gateway.access.principals import AnyPrincipal, Identity, KeyRefusal
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.fields import Id, RequiredText, Text, normalize_email
-from contact_gateway.contacts.outcomes import InvalidInput, RateLimited, ReadRefusal, Unauthorized
+from contact_gateway.contacts.outcomes import (
+    Forbidden,
+    InvalidInput,
+    RateLimited,
+    ReadRefusal,
+    Unauthorized,
+)
 from contact_gateway.contacts.problems import Problem, ProblemCode, problems_of
 from contact_gateway.contacts.source import (
     AdvertiserFilter,
@@ -51,6 +58,7 @@ class _ContactsWanted(_Paged):
 class _AdvertisersWanted(_Paged):
     q: Text = None
     domain: Text = None
+    hienergy_id: Id | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +66,15 @@ class _SlugWanted:
     slug: RequiredText
 
 
+_REFUSALS: Final = (Unauthorized, Forbidden, RateLimited, InvalidInput)
+_DIGITS: Final = re.compile("[0-9]+")
 _SLUG: Final = TypeAdapter(_SlugWanted)
 _CONTACTS: Final = TypeAdapter(_ContactsWanted)
 _ADVERTISERS: Final = TypeAdapter(_AdvertisersWanted)
 _ID: Final = TypeAdapter(Id)
 
 
-async def permission(caller: Caller) -> Principal | Unauthorized | RateLimited:
+async def permission(caller: Caller) -> AnyPrincipal | Unauthorized | RateLimited:
     """Decide whether the caller may read, once for all the reads of a request."""
     principal = await caller.principal()
     if isinstance(principal, KeyRefusal):
@@ -75,15 +85,21 @@ async def permission(caller: Caller) -> Principal | Unauthorized | RateLimited:
     return principal
 
 
-async def contact(
-    caller: Caller, contact_id: str, source: Source
-) -> Contact | Unauthorized | RateLimited | None:
+async def viewer(caller: Caller, source: Source) -> Identity | ReadRefusal:
+    """Return what the caller's key says of its owner."""
+    principal = await permission(caller)
+    if isinstance(principal, _REFUSALS):
+        return principal
+    return await source.identify(principal)
+
+
+async def contact(caller: Caller, contact_id: str, source: Source) -> Contact | ReadRefusal | None:
     """Return one contact; None where no contact has that id."""
     principal = await permission(caller)
-    if not isinstance(principal, Principal):
+    if isinstance(principal, _REFUSALS):
         return principal
     wanted = _id(contact_id)
-    return None if wanted is None else await source.contact(wanted)
+    return None if wanted is None else await source.contact(principal, wanted)
 
 
 async def contacts(
@@ -98,12 +114,13 @@ async def contacts(
         source: where contacts are kept.
     """
     principal = await permission(caller)
-    if not isinstance(principal, Principal):
+    if isinstance(principal, _REFUSALS):
         return principal
     wanted = _read(_CONTACTS, raw)
     if isinstance(wanted, InvalidInput):
         return wanted
     return await source.contacts(
+        principal,
         ContactFilter(
             q=wanted.q,
             email=_normalized(wanted.email),
@@ -120,7 +137,7 @@ async def contacts_of_advertiser(
 ) -> Page[Contact] | ReadRefusal | None:
     """Return a page of a brand's contacts; None where no advertiser has that id."""
     found = await advertiser(caller, advertiser_id, source)
-    if not isinstance(found, Advertiser):
+    if found is None or isinstance(found, _REFUSALS):
         return found
     return await contacts(caller, {**raw, "advertiser_id": found.id}, source)
 
@@ -128,28 +145,31 @@ async def contacts_of_advertiser(
 async def advertisers(
     caller: Caller, raw: Mapping[str, object], source: Source
 ) -> Page[Advertiser] | ReadRefusal:
-    """Return a page of advertisers, newest first; `raw` holds `q`, `domain`, `page`, `per_page`."""
+    """Return a page of advertisers, newest first.
+
+    `raw` holds `q`, `domain`, `hienergy_id`, `page` and `per_page`.
+    """
     principal = await permission(caller)
-    if not isinstance(principal, Principal):
+    if isinstance(principal, _REFUSALS):
         return principal
     wanted = _read(_ADVERTISERS, raw)
     if isinstance(wanted, InvalidInput):
         return wanted
     return await source.advertisers(
-        AdvertiserFilter(q=wanted.q, domain=wanted.domain),
+        principal,
+        AdvertiserFilter(q=wanted.q, domain=wanted.domain, hienergy_id=wanted.hienergy_id),
         PageRequest(wanted.page, wanted.per_page),
     )
 
 
 async def advertiser(
-    caller: Caller, advertiser_id: str, source: Source
-) -> Advertiser | Unauthorized | RateLimited | None:
-    """Return one advertiser; None where no advertiser has that id."""
-    principal = await permission(caller)
-    if not isinstance(principal, Principal):
-        return principal
-    wanted = _id(advertiser_id)
-    return None if wanted is None else (await source.advertisers_by_id((wanted,))).get(wanted)
+    caller: Caller, id_or_slug: str, source: Source
+) -> Advertiser | ReadRefusal | None:
+    """Return one advertiser by what stands in an address: digits are an id, all else a slug."""
+    if _DIGITS.fullmatch(id_or_slug):
+        return await advertiser_by_id_or_slug(caller, id_or_slug, None, source)
+    found = await advertiser_by_id_or_slug(caller, None, id_or_slug, source)
+    return None if isinstance(found, InvalidInput) else found
 
 
 async def advertiser_by_id_or_slug(
@@ -157,18 +177,41 @@ async def advertiser_by_id_or_slug(
 ) -> Advertiser | ReadRefusal | None:
     """Return the advertiser with an id or, instead, a slug; None where there is none."""
     principal = await permission(caller)
-    if not isinstance(principal, Principal):
+    if isinstance(principal, _REFUSALS):
         return principal
     if advertiser_id is not None and slug is None:
-        return await advertiser(caller, advertiser_id, source)
+        an_id = _id(advertiser_id)
+        if an_id is None:
+            return None
+        return (await source.advertisers_by_id(principal, (an_id,))).get(an_id)
     if slug is not None and advertiser_id is None:
         wanted = _read(_SLUG, {"slug": slug})
         if isinstance(wanted, InvalidInput):
             return wanted
-        return await source.advertiser_by_slug(wanted.slug)
+        return await source.advertiser_by_slug(principal, wanted.slug)
     return InvalidInput(
         (Problem(("id",), ProblemCode.INVALID_ARGUMENTS, "Give either an id or a slug."),)
     )
+
+
+async def related_advertiser(
+    caller: Caller, advertiser_id: int, source: Source
+) -> Advertiser | ReadRefusal | None:
+    """Return the advertiser that an answer names: part of what was asked, so not counted again."""
+    principal = await caller.principal()
+    if isinstance(principal, KeyRefusal):
+        return Unauthorized(principal)
+    return (await source.advertisers_by_id(principal, (advertiser_id,))).get(advertiser_id)
+
+
+async def equivalents(
+    caller: Caller, hienergy_id: int, source: Source
+) -> Sequence[Advertiser] | ReadRefusal:
+    """Return a brand's network records, likewise."""
+    principal = await caller.principal()
+    if isinstance(principal, KeyRefusal):
+        return Unauthorized(principal)
+    return (await source.equivalents(principal, (hienergy_id,))).get(hienergy_id, ())
 
 
 def _id(text: str) -> int | None:

@@ -1,7 +1,8 @@
 """`createContact`: the rules, in their order, for every face.
 
 Rules 1 to 4 stand here; 5 to 7 depend on what is stored and are `policy.decide`, which the
-source asks while it holds the facts.
+source asks while it holds the facts. Where the source is another system, that one judges the key
+and the facts, and its refusals are the rules' own; the input is valid before it is asked.
 """
 
 import re
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from contact_gateway.access.callers import Caller
-from contact_gateway.access.principals import KeyRefusal, Principal
+from contact_gateway.access.principals import AnyPrincipal, KeyRefusal
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.contact import NewContact, new_contact
 from contact_gateway.contacts.outcomes import (
@@ -68,7 +69,7 @@ async def create_contact(
     return await source.create_contact(creation)
 
 
-def _validate(submission: Submission, principal: Principal) -> Creation | InvalidInput:
+def _validate(submission: Submission, principal: AnyPrincipal) -> Creation | InvalidInput:
     """Rule 4: read the raw values, or tell every problem of all of them at once."""
     problems: list[Problem] = []
     contact = new_contact(submission.contact)

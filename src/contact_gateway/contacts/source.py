@@ -4,16 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from contact_gateway.access.principals import KeyRefusal, Principal
+from contact_gateway.access.principals import AnyPrincipal, Credential, Identity, KeyRefusal
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, NewContact
-from contact_gateway.contacts.outcomes import (
-    Conflict,
-    Created,
-    IdempotencyKeyReused,
-    NotFound,
-    Previewed,
-)
+from contact_gateway.contacts.outcomes import CreateContactOutcome, ReadRefusal
 
 T = TypeVar("T")
 
@@ -32,15 +26,12 @@ class SourceUnavailable(Exception):  # noqa: N818 - it names a state, not a mist
 
 @dataclass(frozen=True, slots=True)
 class Creation:
-    """One valid submission by an admin, with all that is needed to carry it out."""
+    """One valid submission by who may make it, with all that is needed to carry it out."""
 
-    principal: Principal
+    principal: AnyPrincipal
     contact: NewContact
     idempotency_key: str | None
     dry_run: bool
-
-
-CreationOutcome = Created | Previewed | IdempotencyKeyReused | NotFound | Conflict
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,48 +67,70 @@ class ContactFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdvertiserFilter:
-    """Which advertisers are wanted. `q` matches names, slug and domain anywhere."""
+    """Which advertisers are wanted. `q` matches names, slug and domain anywhere.
+
+    `hienergy_id` wants the records of one brand, its HiEnergy record among them.
+    """
 
     q: str | None = None
     domain: str | None = None
+    hienergy_id: int | None = None
 
 
 class Source(Protocol):
-    """A source of truth. Every method may raise `SourceUnavailable`."""
+    """A source of truth. Every method may raise `SourceUnavailable`.
 
-    async def authenticate(self, credential: str) -> Principal | KeyRefusal:
+    A source that judges credentials itself refuses with the rules' own refusals; one whose keys
+    the gateway keeps has been asked for `authenticate` before.
+    """
+
+    async def authenticate(self, credential: Credential, /) -> AnyPrincipal | KeyRefusal:
         """Return whom a credential speaks for."""
         ...
 
-    async def create_contact(self, creation: Creation) -> CreationOutcome:
-        """Carry out rules 5 to 7, as `policy.decide` has them, for one submission.
+    async def identify(self, principal: AnyPrincipal, /) -> Identity | ReadRefusal:
+        """Return what the caller's key says of its owner."""
+        ...
+
+    async def create_contact(self, creation: Creation, /) -> CreateContactOutcome:
+        """Carry out rules 5 to 7, as `policy` has them, for one submission.
 
         Returns only when a created contact is durable. Raises where that is not known.
         """
         ...
 
-    async def contact(self, contact_id: int) -> Contact | None:
+    async def contact(
+        self, principal: AnyPrincipal, contact_id: int, /
+    ) -> Contact | ReadRefusal | None:
         """Return one contact."""
         ...
 
-    async def contacts(self, wanted: ContactFilter, page: PageRequest) -> Page[Contact]:
+    async def contacts(
+        self, principal: AnyPrincipal, wanted: ContactFilter, page: PageRequest, /
+    ) -> Page[Contact] | ReadRefusal:
         """Return a page of contacts, newest first."""
         ...
 
-    async def advertisers(self, wanted: AdvertiserFilter, page: PageRequest) -> Page[Advertiser]:
+    async def advertisers(
+        self, principal: AnyPrincipal, wanted: AdvertiserFilter, page: PageRequest, /
+    ) -> Page[Advertiser] | ReadRefusal:
         """Return a page of advertisers, newest first."""
         ...
 
-    async def advertisers_by_id(self, ids: Collection[int]) -> Mapping[int, Advertiser]:
+    async def advertisers_by_id(
+        self, principal: AnyPrincipal, ids: Collection[int], /
+    ) -> Mapping[int, Advertiser | ReadRefusal]:
         """Return those of the advertisers that there are."""
         ...
 
-    async def advertiser_by_slug(self, slug: str) -> Advertiser | None:
+    async def advertiser_by_slug(
+        self, principal: AnyPrincipal, slug: str, /
+    ) -> Advertiser | ReadRefusal | None:
         """Return the advertiser with a slug; a brand's HiEnergy record before its others."""
         ...
 
     async def equivalents(
-        self, hienergy_ids: Collection[int]
-    ) -> Mapping[int, Sequence[Advertiser]]:
+        self, principal: AnyPrincipal, hienergy_ids: Collection[int], /
+    ) -> Mapping[int, Sequence[Advertiser] | ReadRefusal]:
         """Return the network records of each of the brands, by id of their HiEnergy record."""
         ...

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contact_gateway.access.api_keys import PREFIX as API_KEY_PREFIX
 from contact_gateway.access.callers import Authenticate, Caller
+from contact_gateway.access.principals import Credential, CredentialScheme
 from contact_gateway.access.rate_limits import Budget
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.faces.http import (
@@ -164,12 +165,12 @@ def _request_id(headers: Headers) -> str:
     return given if well_formed else uuid.uuid4().hex
 
 
-def _credential(headers: Headers) -> str | None:
+def _credential(headers: Headers) -> Credential | None:
     key = repeated_header(headers, "x-api-key")
     if key is not None and key.strip():
-        return key.strip()
+        return Credential(key.strip())
     bearer = _BEARER.fullmatch(headers.get("authorization", ""))
-    return None if bearer is None else bearer[1]
+    return None if bearer is None else Credential(bearer[1], CredentialScheme.BEARER)
 
 
 def _add_headers(headers: MutableHeaders, exchange: Exchange) -> None:

@@ -64,6 +64,8 @@ async def page(
         query = query.where(has_text(wanted.q))
     if wanted.domain is not None:
         query = query.where(advertisers.c.domain == wanted.domain.lower())
+    if wanted.hienergy_id is not None:
+        query = query.where(advertisers.c.hienergy_id == wanted.hienergy_id)
     return await fetch_page(connection, query, request, _advertiser)
 
 

@@ -7,15 +7,15 @@ from typing import Any, Final
 from sqlalchemy import Row, Select, delete, func, insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from contact_gateway.access.principals import Principal
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import DETAIL_NAMES, Contact
 from contact_gateway.contacts.fields import email_key
-from contact_gateway.contacts.outcomes import Created
+from contact_gateway.contacts.outcomes import CreateContactOutcome, Created
 from contact_gateway.contacts.source import (
     ContactFilter,
     Creation,
-    CreationOutcome,
     Page,
     PageRequest,
 )
@@ -67,7 +67,7 @@ async def page(
 
 async def create(
     connection: AsyncConnection, creations: Sequence[Creation]
-) -> Sequence[CreationOutcome]:
+) -> Sequence[CreateContactOutcome]:
     """Carry out submissions, in order, inside the caller's transaction.
 
     The facts of all are gathered first; what one submission inserts is a fact to those after it.
@@ -79,7 +79,7 @@ async def create(
     earlier = await _earlier(connection, creations)
     hienergy = await _hienergy(connection, creations)
     existing = await _existing(connection, creations, hienergy)
-    outcomes: list[CreationOutcome] = []
+    outcomes: list[CreateContactOutcome] = []
     for creation in creations:
         key = _idempotency_key(creation)
         owner = hienergy.get(creation.contact.advertiser_id)
@@ -98,7 +98,7 @@ async def create(
         if key is not None:
             fingerprint = creation.contact.fingerprint()
             await _remember(connection, key, fingerprint, contact)
-            earlier[key] = (fingerprint, contact)
+            earlier[key] = policy.Earlier(fingerprint, contact)
         outcomes.append(Created(contact))
     return outcomes
 
@@ -114,12 +114,14 @@ async def forget_old_idempotency_keys(connection: AsyncConnection) -> None:
 def _idempotency_key(creation: Creation) -> _IdempotencyKey | None:
     if creation.idempotency_key is None:
         return None
+    if not isinstance(creation.principal, Principal):
+        raise TypeError("the store serves the owners of its own keys")
     return creation.principal.key_id, creation.idempotency_key
 
 
 async def _earlier(
     connection: AsyncConnection, creations: Sequence[Creation]
-) -> dict[_IdempotencyKey, tuple[bytes, Contact]]:
+) -> dict[_IdempotencyKey, policy.Earlier]:
     keys = {key for creation in creations if (key := _idempotency_key(creation)) is not None}
     if not keys:
         return {}
@@ -130,7 +132,10 @@ async def _earlier(
         .join(advertisers, advertisers.c.id == contacts.c.advertiser_id)
         .where(tuple_(record.api_key_id, record.idempotency_key).in_(keys))
     )
-    return {(row.api_key_id, row.idempotency_key): (row.fingerprint, _contact(row)) for row in rows}
+    return {
+        (row.api_key_id, row.idempotency_key): policy.Earlier(row.fingerprint, _contact(row))
+        for row in rows
+    }
 
 
 async def _hienergy(

@@ -5,14 +5,20 @@ from datetime import UTC, datetime
 from typing import Final
 
 from contact_gateway.access import api_keys
-from contact_gateway.access.principals import KeyRefusal, Principal
+from contact_gateway.access.principals import (
+    AnyPrincipal,
+    Credential,
+    Identity,
+    KeyRefusal,
+    Principal,
+)
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
+from contact_gateway.contacts.outcomes import CreateContactOutcome
 from contact_gateway.contacts.source import (
     AdvertiserFilter,
     ContactFilter,
     Creation,
-    CreationOutcome,
     Page,
     PageRequest,
 )
@@ -34,46 +40,58 @@ class SqlSource:
         """Finish what was accepted. The database stays open."""
         await self._writer.close()
 
-    async def authenticate(self, credential: str) -> Principal | KeyRefusal:
+    async def authenticate(self, credential: Credential) -> Principal | KeyRefusal:
         """Return whom a key speaks for; a malformed one costs no look-up."""
-        presented = api_keys.parse(credential)
+        presented = api_keys.parse(credential.secret)
         if presented is None:
             return KeyRefusal.MALFORMED
         async with self._database.reading() as connection:
             record = await key_rows.by_lookup(connection, presented.lookup)
         return api_keys.verify(presented, record, datetime.now(UTC))
 
-    async def create_contact(self, creation: Creation) -> CreationOutcome:
-        """Carry out one creation, in a transaction with those that wait beside it."""
-        return await self._writer.create(creation)
+    async def identify(self, principal: AnyPrincipal) -> Identity:
+        """Return what was found when the key was authenticated."""
+        if not isinstance(principal, Principal):
+            raise TypeError("the store serves the owners of its own keys")
+        return Identity(label=principal.label, role=principal.role)
 
-    async def contact(self, contact_id: int) -> Contact | None:
+    async def create_contact(self, creation: Creation) -> CreateContactOutcome:
+        """Carry out one creation, in a transaction with those that wait beside it."""
+        return await self._writer.write(creation)
+
+    async def contact(self, _: AnyPrincipal, contact_id: int) -> Contact | None:
         """Return one contact."""
         async with self._database.reading() as connection:
             return await contact_rows.by_id(connection, contact_id)
 
-    async def contacts(self, wanted: ContactFilter, page: PageRequest) -> Page[Contact]:
+    async def contacts(
+        self, _: AnyPrincipal, wanted: ContactFilter, page: PageRequest
+    ) -> Page[Contact]:
         """Return a page of contacts."""
         async with self._database.reading() as connection:
             return await contact_rows.page(connection, wanted, page)
 
-    async def advertisers(self, wanted: AdvertiserFilter, page: PageRequest) -> Page[Advertiser]:
+    async def advertisers(
+        self, _: AnyPrincipal, wanted: AdvertiserFilter, page: PageRequest
+    ) -> Page[Advertiser]:
         """Return a page of advertisers."""
         async with self._database.reading() as connection:
             return await advertiser_rows.page(connection, wanted, page)
 
-    async def advertisers_by_id(self, ids: Collection[int]) -> Mapping[int, Advertiser]:
+    async def advertisers_by_id(
+        self, _: AnyPrincipal, ids: Collection[int]
+    ) -> Mapping[int, Advertiser]:
         """Return those of the advertisers that there are."""
         async with self._database.reading() as connection:
             return await advertiser_rows.by_id(connection, ids)
 
-    async def advertiser_by_slug(self, slug: str) -> Advertiser | None:
+    async def advertiser_by_slug(self, _: AnyPrincipal, slug: str) -> Advertiser | None:
         """Return the advertiser with a slug."""
         async with self._database.reading() as connection:
             return await advertiser_rows.by_slug(connection, slug)
 
     async def equivalents(
-        self, hienergy_ids: Collection[int]
+        self, _: AnyPrincipal, hienergy_ids: Collection[int]
     ) -> Mapping[int, Sequence[Advertiser]]:
         """Return the network records of each of the brands."""
         async with self._database.reading() as connection:

@@ -1,15 +1,18 @@
-"""The one writer of contacts in a process: creations that wait share a transaction."""
+"""The one writer of a kind in a process: what waits to be written shares a transaction."""
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from contact_gateway.contacts.source import Creation, CreationOutcome, SourceUnavailable
+from contact_gateway.contacts.outcomes import CreateContactOutcome
+from contact_gateway.contacts.source import Creation, SourceUnavailable
 from contact_gateway.store import contacts
 from contact_gateway.store.engine import Database
 
@@ -19,37 +22,48 @@ _HOUR: Final = 3600.0
 
 _log = structlog.get_logger(__name__)
 
+Job = TypeVar("Job")
+Answer = TypeVar("Answer")
+
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
-    creation: Creation
-    answer: asyncio.Future[CreationOutcome] = field(
+class _Waiting(Generic[Job, Answer]):
+    job: Job
+    answer: asyncio.Future[Answer] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
 
-class ContactWriter:
-    """Carries out creations, many to a commit, and answers each after the commit that holds it.
+class GroupWriter(ABC, Generic[Job, Answer]):
+    """Carries out jobs, many to a commit, and answers each after the commit that holds it.
 
-    A lone creation waits for nobody: a batch is what came in while the last one was committed.
+    A lone job waits for nobody: a batch is what came in while the last one was committed.
     A batch that fails is carried out again one by one, so that only the guilty one fails.
     """
 
     def __init__(self, database: Database) -> None:
         self._database: Final = database
-        self._waiting: Final[deque[_Waiting]] = deque()
+        self._waiting: Final[deque[_Waiting[Job, Answer]]] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._forgot_at = -_HOUR
+        self._tidied_at = -_HOUR
 
-    async def create(self, creation: Creation) -> CreationOutcome:
-        """Carry out one creation; it goes on even if its caller goes away.
+    @abstractmethod
+    async def carry_out(self, connection: AsyncConnection, jobs: Sequence[Job]) -> Sequence[Answer]:
+        """Carry out jobs, in order, inside a transaction; return the answer of each."""
+
+    @abstractmethod
+    async def tidy(self, connection: AsyncConnection) -> None:
+        """Delete what is past its time. Done once an hour."""
+
+    async def write(self, job: Job) -> Answer:
+        """Carry out one job; it goes on even if its caller goes away.
 
         Raises:
             SourceUnavailable: too many wait already, or the database does not answer.
         """
         if len(self._waiting) >= MAX_WAITING:
-            raise SourceUnavailable("too many creations wait")
-        waiting = _Waiting(creation)
+            raise SourceUnavailable("too many wait to be written")
+        waiting: _Waiting[Job, Answer] = _Waiting(job)
         self._waiting.append(waiting)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._drain())
@@ -73,16 +87,16 @@ class ContactWriter:
                     _fail(batch[0], error)
                 else:
                     await self._carry_out_one_by_one(batch)
-            await self._forget_old_keys()
+            await self._tidy()
 
-    async def _carry_out(self, batch: Sequence[_Waiting]) -> None:
+    async def _carry_out(self, batch: Sequence[_Waiting[Job, Answer]]) -> None:
         async with self._database.writing() as connection:
-            outcomes = await contacts.create(connection, [waiting.creation for waiting in batch])
-        for waiting, outcome in zip(batch, outcomes, strict=True):
+            answers = await self.carry_out(connection, [waiting.job for waiting in batch])
+        for waiting, answer in zip(batch, answers, strict=True):
             if not waiting.answer.done():
-                waiting.answer.set_result(outcome)
+                waiting.answer.set_result(answer)
 
-    async def _carry_out_one_by_one(self, batch: Sequence[_Waiting]) -> None:
+    async def _carry_out_one_by_one(self, batch: Sequence[_Waiting[Job, Answer]]) -> None:
         for waiting in batch:
             try:
                 await self._carry_out([waiting])
@@ -92,23 +106,37 @@ class ContactWriter:
             except Exception as error:  # noqa: BLE001 - it is this caller's to see
                 _fail(waiting, error)
 
-    async def _forget_old_keys(self) -> None:
-        if time.monotonic() - self._forgot_at < _HOUR:
+    async def _tidy(self) -> None:
+        if time.monotonic() - self._tidied_at < _HOUR:
             return
-        self._forgot_at = time.monotonic()
+        self._tidied_at = time.monotonic()
         try:
             async with self._database.writing() as connection:
-                await contacts.forget_old_idempotency_keys(connection)
+                await self.tidy(connection)
         except Exception as error:  # noqa: BLE001 - no caller's business: they wait for the next batch
             _log.warning("old idempotency keys not deleted; trying again later", cause=repr(error))
 
 
-def _fail_all(batch: Sequence[_Waiting], error: SourceUnavailable) -> None:
+class ContactWriter(GroupWriter[Creation, CreateContactOutcome]):
+    """Creates contacts: what `contacts.create` does, many to a commit."""
+
+    async def carry_out(
+        self, connection: AsyncConnection, jobs: Sequence[Creation]
+    ) -> Sequence[CreateContactOutcome]:
+        """Carry out creations."""
+        return await contacts.create(connection, jobs)
+
+    async def tidy(self, connection: AsyncConnection) -> None:
+        """Forget old idempotency keys."""
+        await contacts.forget_old_idempotency_keys(connection)
+
+
+def _fail_all(batch: Sequence[_Waiting[Job, Answer]], error: SourceUnavailable) -> None:
     """Answer all that are not answered: it is nobody's fault, and each would wait as long again."""
     for waiting in batch:
         _fail(waiting, SourceUnavailable(error.reason, error.retry_after_seconds))
 
 
-def _fail(waiting: _Waiting, error: Exception) -> None:
+def _fail(waiting: _Waiting[Job, Answer], error: Exception) -> None:
     if not waiting.answer.done():
         waiting.answer.set_exception(error)

@@ -23,8 +23,8 @@ from contact_gateway.faces.exchanges import (
     failure_of,
     repeated_header,
 )
+from contact_gateway.faces.graphql.document_source import DocumentSource
 from contact_gateway.faces.graphql.explorer_page import explorer_page, wants_explorer
-from contact_gateway.faces.graphql.loaders import Loaders
 from contact_gateway.faces.graphql.schema import GatewaySchema
 from contact_gateway.faces.graphql.statuses import (
     JSON_BY_DEFAULT,
@@ -88,8 +88,7 @@ class GraphQLEndpoint:
             allowed = _QUERIES if request.method in _READING else _QUERIES_AND_MUTATIONS
             context = Context(
                 exchange,
-                self._source,
-                Loaders(self._source),
+                DocumentSource(self._source),
                 asked.operation_name,
                 repeated_header(request.headers, "idempotency-key"),
             )

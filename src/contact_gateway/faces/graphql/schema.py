@@ -1,7 +1,6 @@
 """The GraphQL schema: each field reads its arguments, calls the domain and renders the answer."""
 
-from dataclasses import asdict
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import strawberry
 from graphql import GraphQLError
@@ -10,16 +9,11 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
 from contact_gateway.contacts import queries, resolver
-from contact_gateway.contacts.outcomes import (
-    InvalidInput,
-    RateLimited,
-    ReadRefusal,
-    Unauthorized,
-    outcome_name,
-)
+from contact_gateway.contacts.outcomes import outcome_name
 from contact_gateway.contacts.queries import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from contact_gateway.faces.graphql.idempotency_header import stands_in_for_the_argument
 from contact_gateway.faces.graphql.limits import limiting_extensions
+from contact_gateway.faces.graphql.refusals import granted
 from contact_gateway.faces.graphql.types import (
     DATE_TIME,
     Advertiser,
@@ -29,14 +23,11 @@ from contact_gateway.faces.graphql.types import (
     CreateContactInput,
     CreateContactResult,
     DateTime,
-    InputProblem,
     PageInfo,
     ResolveInfo,
     Viewer,
     create_contact_result,
 )
-
-T = TypeVar("T")
 
 _PageNumber = Annotated[
     int | None, strawberry.argument(description="Which page; the first is 1, the default.")
@@ -53,28 +44,6 @@ _PageSize = Annotated[
 _Domain = Annotated[str | None, strawberry.argument(description="The advertiser's whole domain.")]
 
 
-class ReadRefusedError(GraphQLError):
-    """A read that is not answered, with what the caller is told of why."""
-
-    def __init__(self, refusal: ReadRefusal) -> None:
-        details: dict[str, object] = {}
-        match refusal:
-            case RateLimited(seconds):
-                details = {"retryAfterSeconds": seconds}
-            case InvalidInput(problems):
-                details = {"problems": [asdict(InputProblem.of(problem)) for problem in problems]}
-            case Unauthorized():
-                pass
-        super().__init__(refusal.message, extensions={"code": refusal.code, **details})
-
-
-def _granted(answer: T | ReadRefusal) -> T:
-    """Return what was read, or raise what the caller is told instead."""
-    if isinstance(answer, (Unauthorized, RateLimited, InvalidInput)):
-        raise ReadRefusedError(answer)
-    return answer
-
-
 @strawberry.type(description="What any valid key may read. All reads of a request count as one.")
 class Query:
     """The reads."""
@@ -82,7 +51,8 @@ class Query:
     @strawberry.field(description="The API key in use.")
     async def viewer(self, info: ResolveInfo) -> Viewer | None:
         """Tell who calls."""
-        return Viewer.of(_granted(await queries.permission(info.context.exchange.caller)))
+        context = info.context
+        return Viewer.of(granted(await queries.viewer(context.exchange.caller, context.source)))
 
     @strawberry.field(description="One contact; null where there is none with the id.")
     async def contact(
@@ -92,7 +62,7 @@ class Query:
     ) -> Contact | None:
         """Read a contact."""
         context = info.context
-        found = _granted(await queries.contact(context.exchange.caller, id, context.source))
+        found = granted(await queries.contact(context.exchange.caller, id, context.source))
         return None if found is None else Contact.of(found)
 
     @strawberry.field(description="Contacts, newest first. All filters that are given must hold.")
@@ -126,7 +96,7 @@ class Query:
             "per_page": per_page,
         }
         context = info.context
-        found = _granted(await queries.contacts(context.exchange.caller, raw, context.source))
+        found = granted(await queries.contacts(context.exchange.caller, raw, context.source))
         return ContactConnection(
             nodes=[Contact.of(contact) for contact in found.items], page_info=PageInfo.of(found)
         )
@@ -147,7 +117,7 @@ class Query:
         """Read a page of advertisers."""
         raw = {"q": q, "domain": domain, "page": page, "per_page": per_page}
         context = info.context
-        found = _granted(await queries.advertisers(context.exchange.caller, raw, context.source))
+        found = granted(await queries.advertisers(context.exchange.caller, raw, context.source))
         return AdvertiserConnection(
             nodes=[Advertiser.of(record) for record in found.items],
             page_info=PageInfo.of(found),
@@ -169,7 +139,7 @@ class Query:
     ) -> Advertiser | None:
         """Read an advertiser."""
         context = info.context
-        found = _granted(
+        found = granted(
             await queries.advertiser_by_id_or_slug(
                 context.exchange.caller, id, slug, context.source
             )

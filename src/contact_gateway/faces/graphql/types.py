@@ -7,14 +7,14 @@ from typing import Annotated, Any, NewType, Self, TypeAlias, TypeVar, assert_nev
 import strawberry
 from strawberry.types import Info
 
-from contact_gateway.access.principals import Principal, Role
+from contact_gateway.access.principals import Identity, Role
 from contact_gateway.contacts import advertiser as advertisers
 from contact_gateway.contacts import contact as contacts
-from contact_gateway.contacts import outcomes
+from contact_gateway.contacts import outcomes, queries
 from contact_gateway.contacts.problems import PROBLEM_MEANINGS, Problem, ProblemCode
 from contact_gateway.contacts.source import Page, Source
 from contact_gateway.faces.exchanges import Exchange
-from contact_gateway.faces.graphql.loaders import Loaders
+from contact_gateway.faces.graphql.refusals import argument_path, granted
 from contact_gateway.faces.http import timestamp
 
 T = TypeVar("T")
@@ -24,13 +24,12 @@ T = TypeVar("T")
 class Context:
     """What the resolvers of one document work with.
 
-    `operation_name` chooses among a document's operations, `idempotency_header` is the request's
-    `Idempotency-Key`; None where there was none.
+    `source` reads nothing twice for a document; `operation_name` chooses among a document's
+    operations, `idempotency_header` is the request's `Idempotency-Key`; None where there was none.
     """
 
     exchange: Exchange
     source: Source
-    loaders: Loaders
     operation_name: str | None
     idempotency_header: str | None
 
@@ -95,7 +94,12 @@ class Advertiser:
         """Look up the network records of the brand."""
         if self.record.hienergy_id is None:
             return []
-        found = await info.context.loaders.equivalents.load(self.record.hienergy_id)
+        context = info.context
+        found = granted(
+            await queries.equivalents(
+                context.exchange.caller, self.record.hienergy_id, context.source
+            )
+        )
         return [Advertiser.of(record) for record in found if record.id != self.record.id]
 
     @classmethod
@@ -117,7 +121,10 @@ class Advertiser:
 async def _load_advertiser(info: ResolveInfo, advertiser_id: int | None) -> Advertiser | None:
     if advertiser_id is None:
         return None
-    found = await info.context.loaders.advertiser.load(advertiser_id)
+    context = info.context
+    found = granted(
+        await queries.related_advertiser(context.exchange.caller, advertiser_id, context.source)
+    )
     return None if found is None else Advertiser.of(found)
 
 
@@ -254,7 +261,12 @@ class NotFoundError(ApiError):
 class ConflictError(ApiError):
     """Rule 7."""
 
-    existing: Contact = strawberry.field(description="The contact that has the address.")
+    existing: Contact | None = strawberry.field(
+        description=(
+            "The contact that has the address. Null only in front of HiEnergy, where that refuses "
+            "a second contact and does not show the first."
+        )
+    )
 
 
 CreateContactResult = Annotated[
@@ -303,22 +315,12 @@ def create_contact_result(
         case outcomes.NotFound(code=code, message=message):
             return NotFoundError(code=code, message=message, request_id=an_id)
         case outcomes.Conflict(existing, code=code, message=message):
+            shown_contact = None if existing is None else Contact.of(existing)
             return ConflictError(
-                code=code, message=message, request_id=an_id, existing=Contact.of(existing)
+                code=code, message=message, request_id=an_id, existing=shown_contact
             )
         case _:
             assert_never(outcome)
-
-
-def argument_path(problem: Problem) -> str:
-    """Spell a problem's path as GraphQL's callers know it: `input.linkedinProfileUrl`."""
-    names = ("input" if name == "contact" else name for name in problem.path)
-    return ".".join(_camel_case(name) for name in names)
-
-
-def _camel_case(name: str) -> str:
-    first, *others = name.split("_")
-    return first + "".join(word.capitalize() for word in others)
 
 
 @strawberry.input(
@@ -372,9 +374,9 @@ class Viewer:
     role: Role = strawberry.field(description="What its owner may do.")
 
     @classmethod
-    def of(cls, principal: Principal) -> Self:
-        """Show a principal."""
-        return cls(label=principal.label, role=principal.role)
+    def of(cls, identity: Identity) -> Self:
+        """Show whom a key speaks for."""
+        return cls(label=identity.label, role=identity.role)
 
 
 @strawberry.type(description="Where a page stands in its list.")

@@ -35,6 +35,8 @@ STATUSES: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.NOT_FOUND: 404,
     ErrorCode.CONFLICT: 409,
 }
+# What details hold is described: where the source says the same in another shape, it is left out.
+_DESCRIBED_DETAILS: Final = frozenset({"problems", "existing", "retry_after_seconds"})
 _HEADER_OF_IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 
 
@@ -77,12 +79,15 @@ def refusal_document(refusal: Refusal, request_id: str) -> Document:
         case InvalidInput(problems):
             details = {"problems": [_problem(problem) for problem in problems]}
         case Conflict(existing):
-            details = {"existing": contact_resource(existing)}
+            details = {} if existing is None else {"existing": contact_resource(existing)}
         case Forbidden() | IdempotencyKeyReused() | NotFound():
             details = {}
         case _:
             assert_never(refusal)
-    body = envelope(refusal.code, refusal.message, request_id, details)
+    said = {
+        name: value for name, value in refusal.details.items() if name not in _DESCRIBED_DETAILS
+    }
+    body = envelope(refusal.code, refusal.message, request_id, said | details)
     return Document(STATUSES[refusal.code], body, headers)
 
 

@@ -26,7 +26,7 @@ _TRANSPORT_MEANINGS: Final[Mapping[TransportCode, str]] = {
     TransportCode.INTERNAL_ERROR: "A fault of the gateway.",
     TransportCode.SERVICE_UNAVAILABLE: "The store does not answer, or too many wait; retry.",
 }
-_READ_REFUSALS: Final = (ErrorCode.UNAUTHORIZED, ErrorCode.RATE_LIMITED)
+_READ_REFUSALS: Final = (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED)
 _READ_FAULTS: Final = (TransportCode.INTERNAL_ERROR, TransportCode.SERVICE_UNAVAILABLE)
 _HEADERS_BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
     401: ("WWW-Authenticate",),
@@ -70,10 +70,15 @@ def openapi_document() -> dict[str, object]:
             "/contacts/add": {"post": alias},
             "/contacts/{id}": {"get": _record("getContact", "Contacts", "ContactDocument")},
             "/advertisers": {
-                "get": _list("listAdvertisers", "Advertisers", "AdvertiserPage", ("q", "domain"))
+                "get": _list(
+                    "listAdvertisers",
+                    "Advertisers",
+                    "AdvertiserPage",
+                    ("q", "domain", "hienergy_id"),
+                )
             },
             "/advertisers/{id}": {
-                "get": _record("getAdvertiser", "Advertisers", "AdvertiserDocument")
+                "get": _record("getAdvertiser", "Advertisers", "AdvertiserDocument", "id_or_slug")
             },
             "/advertisers/{id}/contacts": {"get": _contacts_of_advertiser()},
             "/schema": {
@@ -155,12 +160,12 @@ def _list(operation_id: str, tag: str, page: str, filters: Iterable[str]) -> dic
     }
 
 
-def _record(operation_id: str, tag: str, document: str) -> dict[str, object]:
+def _record(operation_id: str, tag: str, document: str, name: str = "id") -> dict[str, object]:
     return {
         "operationId": operation_id,
         "summary": f"Read one of the {tag.lower()}",
         "tags": [tag],
-        "parameters": [_ref("parameters", "id")],
+        "parameters": [_ref("parameters", name)],
         "responses": {
             "200": _success("The record.", document),
             **_errors((*_READ_REFUSALS, ErrorCode.NOT_FOUND), _READ_FAULTS),
@@ -177,7 +182,7 @@ def _contacts_of_advertiser() -> dict[str, object]:
         raise TypeError("a list operation has parameters and responses")
     return operation | {
         "summary": "List the contacts of a brand, by any of its records",
-        "parameters": [_ref("parameters", "id"), *parameters],
+        "parameters": [_ref("parameters", "id_or_slug"), *parameters],
         "responses": responses | _errors((ErrorCode.NOT_FOUND,), ()),
     }
 
@@ -235,6 +240,13 @@ def _parameters() -> dict[str, object]:
             "description": "The record's id.",
             "schema": {"type": "string"},
         },
+        "id_or_slug": {
+            "name": "id",
+            "in": "path",
+            "required": True,
+            "description": "The record's id, or its slug.",
+            "schema": {"type": "string"},
+        },
         "dry_run": _in_query("dry_run", {"type": "boolean", "default": False}, "Create nothing."),
         "idempotency_key": {
             "name": "Idempotency-Key",
@@ -249,6 +261,9 @@ def _parameters() -> dict[str, object]:
         "email": _in_query("email", text, "A whole e-mail address, in any case."),
         "advertiser_id": _in_query("advertiser_id", an_id, "The id of any of a brand's records."),
         "advertiser_name": _in_query("advertiser_name", text, "Text of the advertiser's names."),
+        "hienergy_id": _in_query(
+            "hienergy_id", an_id, "A brand's HiEnergy record: all its records."
+        ),
         "domain": _in_query("domain", text, "The advertiser's whole domain."),
         "page": _in_query("page", page, "Which page; the first is 1."),
         "per_page": _in_query("per_page", size, "How many records a page has."),

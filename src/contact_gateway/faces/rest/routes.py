@@ -11,6 +11,8 @@ from starlette.types import Receive, Scope, Send
 from contact_gateway.contacts import queries
 from contact_gateway.contacts.contact import unknown_fields
 from contact_gateway.contacts.outcomes import (
+    Forbidden,
+    InvalidInput,
     NotFound,
     RateLimited,
     ReadRefusal,
@@ -163,12 +165,12 @@ def _query(request: Request) -> Mapping[str, object]:
 
 
 def _record(
-    found: T | Unauthorized | RateLimited | None,
+    found: T | ReadRefusal | None,
     resource: Callable[[T], dict[str, object]],
     noun: str,
     exchange: Exchange,
 ) -> Document:
-    if isinstance(found, (Unauthorized, RateLimited)):
+    if isinstance(found, (Unauthorized, Forbidden, RateLimited, InvalidInput)):
         return _refusal(found, exchange)
     if found is None:
         return _refusal(NotFound(f"There is no such {noun}."), exchange)

@@ -1,0 +1,140 @@
+"""The source as one document sees it: what it asks for twice is read once, and together.
+
+Every read of a document goes through loaders that live as long as the document: the same record
+or page is asked for once, however often it is named, and records named side by side are asked for
+in one look-up. A page fills the loaders of records, so its records are not read again.
+"""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, TypeAlias
+
+from strawberry.dataloader import DataLoader
+
+from contact_gateway.access.principals import AnyPrincipal, Credential, Identity, KeyRefusal
+from contact_gateway.contacts.advertiser import Advertiser
+from contact_gateway.contacts.contact import Contact
+from contact_gateway.contacts.outcomes import CreateContactOutcome, ReadRefusal
+from contact_gateway.contacts.source import (
+    AdvertiserFilter,
+    ContactFilter,
+    Creation,
+    Page,
+    PageRequest,
+    Source,
+)
+
+_Found: TypeAlias = Advertiser | ReadRefusal | None
+_Equivalents: TypeAlias = Sequence[Advertiser] | ReadRefusal
+_ContactsKey: TypeAlias = tuple[AnyPrincipal, ContactFilter, PageRequest]
+_AdvertisersKey: TypeAlias = tuple[AnyPrincipal, AdvertiserFilter, PageRequest]
+
+
+class DocumentSource:
+    """Implements `contacts.source.Source` for one document of one caller."""
+
+    def __init__(self, source: Source) -> None:
+        self._source: Final = source
+        self._contact: Final = DataLoader(load_fn=self._load_contacts)
+        self._advertiser: Final = DataLoader(load_fn=self._load_advertisers)
+        self._slug: Final = DataLoader(load_fn=self._load_slugs)
+        self._equivalents: Final[DataLoader[tuple[AnyPrincipal, int], _Equivalents]] = DataLoader(
+            load_fn=self._load_equivalents
+        )
+        self._contacts: Final[DataLoader[_ContactsKey, Page[Contact] | ReadRefusal]] = DataLoader(
+            load_fn=self._load_contact_pages
+        )
+        self._advertisers: Final[DataLoader[_AdvertisersKey, Page[Advertiser] | ReadRefusal]] = (
+            DataLoader(load_fn=self._load_advertiser_pages)
+        )
+
+    async def authenticate(self, credential: Credential) -> AnyPrincipal | KeyRefusal:
+        """Return whom a credential speaks for."""
+        return await self._source.authenticate(credential)
+
+    async def identify(self, principal: AnyPrincipal) -> Identity | ReadRefusal:
+        """Return what the caller's key says of its owner."""
+        return await self._source.identify(principal)
+
+    async def create_contact(self, creation: Creation) -> CreateContactOutcome:
+        """Carry out one creation."""
+        return await self._source.create_contact(creation)
+
+    async def contact(
+        self, principal: AnyPrincipal, contact_id: int
+    ) -> Contact | ReadRefusal | None:
+        """Return one contact."""
+        return await self._contact.load((principal, contact_id))
+
+    async def contacts(
+        self, principal: AnyPrincipal, wanted: ContactFilter, page: PageRequest
+    ) -> Page[Contact] | ReadRefusal:
+        """Return a page of contacts."""
+        found = await self._contacts.load((principal, wanted, page))
+        if isinstance(found, Page):
+            self._contact.prime_many({(principal, item.id): item for item in found.items})
+        return found
+
+    async def advertisers(
+        self, principal: AnyPrincipal, wanted: AdvertiserFilter, page: PageRequest
+    ) -> Page[Advertiser] | ReadRefusal:
+        """Return a page of advertisers."""
+        found = await self._advertisers.load((principal, wanted, page))
+        if isinstance(found, Page):
+            self._remember(principal, found.items)
+        return found
+
+    async def advertisers_by_id(
+        self, principal: AnyPrincipal, ids: Collection[int]
+    ) -> Mapping[int, Advertiser | ReadRefusal]:
+        """Return those of the advertisers that there are."""
+        found = await self._advertiser.load_many([(principal, an_id) for an_id in ids])
+        return {
+            an_id: record for an_id, record in zip(ids, found, strict=True) if record is not None
+        }
+
+    async def advertiser_by_slug(self, principal: AnyPrincipal, slug: str) -> _Found:
+        """Return the advertiser with a slug."""
+        found = await self._slug.load((principal, slug))
+        if isinstance(found, Advertiser):
+            self._remember(principal, (found,))
+        return found
+
+    async def equivalents(
+        self, principal: AnyPrincipal, hienergy_ids: Collection[int]
+    ) -> Mapping[int, _Equivalents]:
+        """Return the network records of each of the brands."""
+        found = await self._equivalents.load_many([(principal, an_id) for an_id in hienergy_ids])
+        for records in found:
+            if isinstance(records, Sequence):
+                self._remember(principal, records)
+        return dict(zip(hienergy_ids, found, strict=True))
+
+    def _remember(self, principal: AnyPrincipal, records: Sequence[Advertiser]) -> None:
+        self._advertiser.prime_many({(principal, record.id): record for record in records})
+
+    async def _load_contacts(
+        self, keys: list[tuple[AnyPrincipal, int]]
+    ) -> list[Contact | ReadRefusal | None]:
+        return list(await asyncio.gather(*(self._source.contact(*key) for key in keys)))
+
+    async def _load_advertisers(self, keys: list[tuple[AnyPrincipal, int]]) -> list[_Found]:
+        found = await self._source.advertisers_by_id(keys[0][0], [an_id for _, an_id in keys])
+        return [found.get(an_id) for _, an_id in keys]
+
+    async def _load_slugs(self, keys: list[tuple[AnyPrincipal, str]]) -> list[_Found]:
+        return list(await asyncio.gather(*(self._source.advertiser_by_slug(*key) for key in keys)))
+
+    async def _load_equivalents(self, keys: list[tuple[AnyPrincipal, int]]) -> list[_Equivalents]:
+        found = await self._source.equivalents(keys[0][0], [an_id for _, an_id in keys])
+        return [found.get(an_id, ()) for _, an_id in keys]
+
+    async def _load_contact_pages(
+        self, keys: list[_ContactsKey]
+    ) -> list[Page[Contact] | ReadRefusal]:
+        return list(await asyncio.gather(*(self._source.contacts(*key) for key in keys)))
+
+    async def _load_advertiser_pages(
+        self, keys: list[_AdvertisersKey]
+    ) -> list[Page[Advertiser] | ReadRefusal]:
+        return list(await asyncio.gather(*(self._source.advertisers(*key) for key in keys)))

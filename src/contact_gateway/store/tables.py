@@ -117,3 +117,17 @@ idempotency_records: Final = Table(
     Index(None, "created_at"),
     Index(None, "contact_id"),
 )
+
+attempts: Final = Table(
+    "attempts",
+    metadata,
+    # The digest of a credential and an idempotency key: neither can be told from it.
+    Column("key", LargeBinary(32), primary_key=True),
+    Column("fingerprint", LargeBinary(32), nullable=False),
+    Column("advertiser_id", Id, nullable=False),
+    Column("email", Text, nullable=False),
+    Column("sent_at", UtcDateTime, nullable=False, index=True),
+    Column("holder", String(32), nullable=False),
+    Column("held_until", UtcDateTime, nullable=False),
+    Column("contact", Text),
+)

@@ -1,0 +1,148 @@
+"""The ledger of creations that another system carries out, in SQL."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias
+
+from sqlalchemy import Row, delete, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contact_gateway.contacts import ledger
+from contact_gateway.contacts.contact import Contact
+from contact_gateway.contacts.ledger import Attempt
+from contact_gateway.store.contacts import IDEMPOTENCY_RETENTION
+from contact_gateway.store.engine import Database
+from contact_gateway.store.tables import attempts
+from contact_gateway.store.writer import GroupWriter
+
+_MOMENTS: Final = ("created_at", "updated_at")
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    key: bytes
+    wanted: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class _Put:
+    key: bytes
+    holder: str
+    attempt: Attempt | None
+
+
+_Job: TypeAlias = _Claim | _Put
+_Entries: TypeAlias = dict[bytes, Attempt | None]
+
+
+class SqlLedger:
+    """Implements `contacts.ledger.Ledger`; what waits to be written shares a commit."""
+
+    def __init__(self, database: Database) -> None:
+        self._database: Final = database
+        self._writer: Final = _LedgerWriter(database)
+
+    async def close(self) -> None:
+        """Finish what was accepted. The database stays open."""
+        await self._writer.close()
+
+    async def find(self, key: bytes) -> Attempt | None:
+        """Return the attempt under a key."""
+        async with self._database.reading() as connection:
+            return (await _entries(connection, {key})).get(key)
+
+    async def claim(self, key: bytes, wanted: Attempt) -> Attempt:
+        """Claim an attempt, and return what stands in the ledger then."""
+        found = await self._writer.write(_Claim(key, wanted))
+        if found is None:
+            raise TypeError("a claim leaves an attempt in the ledger")
+        return found
+
+    async def put(self, key: bytes, holder: str, attempt: Attempt | None) -> bool:
+        """Replace what `holder` holds."""
+        return await self._writer.write(_Put(key, holder, attempt)) == attempt
+
+
+class _LedgerWriter(GroupWriter[_Job, Attempt | None]):
+    async def carry_out(
+        self, connection: AsyncConnection, jobs: Sequence[_Job]
+    ) -> Sequence[Attempt | None]:
+        """Read all entries once, apply the jobs in their order, and write what has changed."""
+        before = await _entries(connection, {job.key for job in jobs})
+        entries: _Entries = dict(before)
+        answers = [_apply(job, entries) for job in jobs]
+        await _write(connection, before, entries)
+        return answers
+
+    async def tidy(self, connection: AsyncConnection) -> None:
+        """Forget attempts that are past their retention."""
+        oldest = datetime.now(UTC) - IDEMPOTENCY_RETENTION
+        await connection.execute(delete(attempts).where(attempts.c.sent_at < oldest))
+
+
+def _apply(job: _Job, entries: _Entries) -> Attempt | None:
+    found = entries.get(job.key)
+    match job:
+        case _Claim(key, wanted):
+            entries[key] = ledger.claim(found, wanted)
+        case _Put(key, holder, attempt) if found is not None and found.holder == holder:
+            entries[key] = attempt
+        case _Put():
+            pass
+    return entries.get(job.key)
+
+
+async def _entries(connection: AsyncConnection, keys: set[bytes]) -> Mapping[bytes, Attempt]:
+    rows = await connection.execute(select(attempts).where(attempts.c.key.in_(keys)))
+    return {row.key: _attempt(row) for row in rows}
+
+
+async def _write(
+    connection: AsyncConnection, before: Mapping[bytes, Attempt], after: _Entries
+) -> None:
+    changed = {key: entry for key, entry in after.items() if entry != before.get(key)}
+    gone = [key for key, entry in changed.items() if entry is None]
+    kept = [_row(key, entry) for key, entry in changed.items() if entry is not None]
+    if gone:
+        await connection.execute(delete(attempts).where(attempts.c.key.in_(gone)))
+    if kept:
+        statement = insert(attempts)
+        replaced = {
+            column.name: statement.excluded[column.name]
+            for column in attempts.c
+            if not column.primary_key
+        }
+        await connection.execute(
+            statement.on_conflict_do_update(index_elements=[attempts.c.key], set_=replaced), kept
+        )
+
+
+def _row(key: bytes, attempt: Attempt) -> dict[str, object]:
+    contact = None if attempt.contact is None else _document(attempt.contact)
+    return {"key": key, **asdict(attempt), "contact": contact}
+
+
+def _attempt(row: Row[Any]) -> Attempt:
+    return Attempt(
+        fingerprint=row.fingerprint,
+        advertiser_id=row.advertiser_id,
+        email=row.email,
+        sent_at=row.sent_at,
+        holder=row.holder,
+        held_until=row.held_until,
+        contact=None if row.contact is None else _contact(row.contact),
+    )
+
+
+def _document(contact: Contact) -> str:
+    moments = {name: getattr(contact, name).isoformat() for name in _MOMENTS}
+    return json.dumps(asdict(contact) | moments)
+
+
+def _contact(document: str) -> Contact:
+    fields = json.loads(document)
+    moments = {name: datetime.fromisoformat(fields[name]) for name in _MOMENTS}
+    return Contact(**fields | moments)

@@ -1,0 +1,26 @@
+"""The ledger of creations that another system carries out."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from contact_gateway.store.tables import Id, UtcDateTime
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Upgrade the schema."""
+    op.create_table(
+        "attempts",
+        sa.Column("key", sa.LargeBinary(32), nullable=False),
+        sa.Column("fingerprint", sa.LargeBinary(32), nullable=False),
+        sa.Column("advertiser_id", Id, nullable=False),
+        sa.Column("email", sa.Text(), nullable=False),
+        sa.Column("sent_at", UtcDateTime(), nullable=False),
+        sa.Column("holder", sa.String(32), nullable=False),
+        sa.Column("held_until", UtcDateTime(), nullable=False),
+        sa.Column("contact", sa.Text()),
+        sa.PrimaryKeyConstraint("key", name="pk_attempts"),
+    )
+    op.create_index("ix_attempts_sent_at", "attempts", ["sent_at"])

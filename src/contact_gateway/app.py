@@ -1,7 +1,8 @@
 """The wiring: the one module that knows every other."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from starlette.applications import Starlette
@@ -12,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from contact_gateway.access.rate_limits import hourly_budget
-from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.access.rate_limits import Budget, KeptBySource, hourly_budget
+from contact_gateway.contacts.source import Source, SourceUnavailable
 from contact_gateway.faces.exchanges import Exchange, Exchanges, Faults, error_response, exchange_of
 from contact_gateway.faces.graphql.endpoint import GraphQLEndpoint
 from contact_gateway.faces.graphql.explorer_page import explorer_assets
@@ -25,7 +26,10 @@ from contact_gateway.observability import configure_logging
 from contact_gateway.settings import Settings, load_settings
 from contact_gateway.store import schema
 from contact_gateway.store.engine import Database, sqlite_url
+from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.source import SqlSource
+from contact_gateway.upstream.client import UpstreamClient
+from contact_gateway.upstream.source import UpstreamSource
 
 _ALLOWED_HEADERS = (
     "Authorization",
@@ -51,22 +55,25 @@ def create_app(settings: Settings) -> Starlette:
     Its start raises `SchemaNotCurrentError` where the database is of another version.
     """
     database = Database(sqlite_url(settings.database_url))
-    source = SqlSource(database)
-    budget = hourly_budget(settings.rate_limit_per_hour)
+    truth = (
+        _own_store(database, settings)
+        if settings.upstream_url is None
+        else _upstream(database, settings.upstream_url, settings)
+    )
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         try:
             await schema.prepare(database)
-            yield
+            async with truth.opened():
+                yield
         finally:
-            await source.close()
             await database.close()
 
-    rest = RestFace(source, max_body_bytes=settings.max_body_bytes)
+    rest = RestFace(truth.source, max_body_bytes=settings.max_body_bytes)
     graphql = GraphQLEndpoint(
         build_schema(introspection=settings.introspection),
-        source,
+        truth.source,
         max_body_bytes=settings.max_body_bytes,
         explorer=settings.graphiql,
     )
@@ -76,10 +83,10 @@ def create_app(settings: Settings) -> Starlette:
             *([explorer_assets()] if settings.graphiql else []),
             *rest.routes(),
             Route("/healthz", Resource(get=healthz)),
-            Route("/readyz", Resource(get=_readyz(database))),
+            Route("/readyz", Resource(get=_readyz(database, truth))),
         ],
         middleware=[
-            Middleware(Exchanges, authenticate=source.authenticate, budget=budget),
+            Middleware(Exchanges, authenticate=truth.source.authenticate, budget=truth.budget),
             *_cors(settings),
             Middleware(Faults),
         ],
@@ -88,6 +95,53 @@ def create_app(settings: Settings) -> Starlette:
     )
     app.router.redirect_slashes = False
     return app
+
+
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """The source of truth of one gateway, and what belongs to it."""
+
+    source: Source
+    budget: Budget
+    opened: Callable[[], AbstractAsyncContextManager[None]]
+    is_reached: Callable[[], Awaitable[bool]]
+
+
+def _own_store(database: Database, settings: Settings) -> _Truth:
+    source = SqlSource(database)
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await source.close()
+
+    async def is_reached() -> bool:
+        return True
+
+    return _Truth(source, hourly_budget(settings.rate_limit_per_hour), opened, is_reached)
+
+
+def _upstream(database: Database, url: str, settings: Settings) -> _Truth:
+    ledger = SqlLedger(database)
+    client = UpstreamClient(
+        url,
+        timeout_seconds=settings.upstream_timeout_seconds,
+        max_connections=settings.upstream_max_connections,
+    )
+    source = UpstreamSource(client, ledger)
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[None]:
+        async with client:
+            try:
+                yield
+            finally:
+                await source.close()
+                await ledger.close()
+
+    return _Truth(source, KeptBySource(), opened, client.is_reached)
 
 
 def app_from_environment() -> Starlette:
@@ -102,11 +156,15 @@ async def healthz(_request: Request, _exchange: Exchange) -> Document:
     return Document(200, {"status": "ok"})
 
 
-def _readyz(database: Database) -> Callable[[Request, Exchange], Awaitable[Document]]:
+def _readyz(
+    database: Database, truth: _Truth
+) -> Callable[[Request, Exchange], Awaitable[Document]]:
     async def readyz(_request: Request, _exchange: Exchange) -> Document:
-        """Tell that the store answers and is current."""
+        """Tell that the store answers and is current; and upstream, where there is one."""
         if not await schema.is_ready(database):
-            raise service_unavailable(SourceUnavailable("not ready"))
+            raise service_unavailable(SourceUnavailable("the store is not ready"))
+        if not await truth.is_reached():
+            raise service_unavailable(SourceUnavailable("upstream is not reached"))
         return Document(200, {"status": "ready"})
 
     return readyz

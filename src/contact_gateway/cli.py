@@ -82,6 +82,8 @@ def serve(
     with _told(), serving.listen(host, port) as listener:
         settings = load_settings()
         configure_logging(settings.log_format)
+        if demo:
+            _refuse_in_front_of_upstream(settings, "the demo fills")
         keys = _run(settings, prepare_demo if demo else _no_keys)
 
         def announce() -> None:
@@ -97,7 +99,7 @@ def serve(
                 "(https://sqlite.org/wal.html#walresetbug): very rarely, several processes on one "
                 "file corrupt it. Serve with one worker, or use PostgreSQL once it is supported."
             )
-        if settings.rate_limit_per_hour:
+        if settings.rate_limit_per_hour and settings.upstream_url is None:
             _errors.print(
                 f"Each of the {workers} workers counts CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR by "
                 "itself."
@@ -147,7 +149,9 @@ def create_key(
             )
 
     with _told():
-        key_id = _run(load_settings(), add)
+        settings = load_settings()
+        _refuse_in_front_of_upstream(settings, "keys are kept in")
+        key_id = _run(settings, add)
         typer.echo(f"Key {key_id} ({role}, {label}) is made; it is shown only here:", err=True)
         typer.echo(minted.text)
 
@@ -161,8 +165,10 @@ def list_keys() -> None:
             return await key_rows.every(connection)
 
     with _told():
+        settings = load_settings()
+        _refuse_in_front_of_upstream(settings, "keys are kept in")
         table = Table("ID", "Role", "Label", "Created", "Expires", "Revoked", box=None)
-        for key in _run(load_settings(), every):
+        for key in _run(settings, every):
             table.add_row(
                 str(key.id),
                 key.role,
@@ -183,7 +189,9 @@ def revoke_key(key_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=MA
             return await key_rows.revoke(connection, key_id)
 
     with _told():
-        revocation = _run(load_settings(), revoke)
+        settings = load_settings()
+        _refuse_in_front_of_upstream(settings, "keys are kept in")
+        revocation = _run(settings, revoke)
         if revocation is None:
             _stop(f"there is no key {key_id}; see `contact-gateway keys list`")
         said = "is revoked" if revocation.now else "was revoked before, on"
@@ -217,13 +225,24 @@ def import_advertisers(
         return len(records)
 
     with _told():
+        settings = load_settings()
+        _refuse_in_front_of_upstream(settings, "advertisers are imported into")
         try:
-            count = _run(load_settings(), upsert)
+            count = _run(settings, upsert)
         except CatalogueError as error:
             _stop(f"{file}: {str(error).rstrip('.')}. Nothing is imported.")
         except UnicodeDecodeError:
             _stop(f"{file}: the file is not in UTF-8. Nothing is imported.")
         typer.echo(f"{count} advertisers are imported.", err=True)
+
+
+def _refuse_in_front_of_upstream(settings: Settings, what: str) -> None:
+    """Refuse what would change a store that is not asked for anything."""
+    if settings.upstream_url is not None:
+        raise SettingsError(
+            f"CONTACT_GATEWAY_UPSTREAM_URL: {what} the gateway's own database, and with this "
+            "setting HiEnergy's API is asked instead. Unset it for this command."
+        )
 
 
 async def _no_keys(_: Database) -> None:
@@ -253,6 +272,8 @@ def _announce(address: str, settings: Settings, keys: DemoKeys | None) -> None:
     lines = [f"GraphQL     {address}/graphql", f"REST        {address}/api/v1/contacts"]
     if settings.graphiql:
         lines[0] += "   (open it in a browser for GraphiQL)"
+    if settings.upstream_url is not None:
+        lines.append(f"Upstream    {settings.upstream_url}   (callers send their own key for it)")
     if keys is not None:
         lines += [f"Admin key   {keys.admin}", f"Member key  {keys.member}"]
     typer.echo("\n" + "\n".join(lines) + "\n")

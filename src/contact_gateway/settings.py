@@ -1,10 +1,12 @@
 """The settings: where they come from, what they may be, and what is said of a wrong one."""
 
+import ipaddress
 import os
 import re
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Final
+from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
@@ -39,6 +41,19 @@ class Settings(BaseSettings):
         "sqlite+aiosqlite:///contact-gateway.sqlite3",
         description="Where contacts are kept: sqlite+aiosqlite:///FILE",
     )
+    upstream_url: str | None = Field(
+        None,
+        description=(
+            "HiEnergy's API, to be the source of truth instead of the database: "
+            "https://app.hienergy.ai/api/v1"
+        ),
+    )
+    upstream_timeout_seconds: float = Field(
+        10, gt=0, le=300, description="How long a call of HiEnergy's API may take, in seconds"
+    )
+    upstream_max_connections: int = Field(
+        100, ge=1, le=10_000, description="Connections to HiEnergy's API at most"
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of browser pages that may call the gateway, comma-separated"
     )
@@ -69,6 +84,26 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin!r} is not an origin such as https://app.example.com")
         return origins
 
+    @field_validator("upstream_url")
+    @classmethod
+    def _check_upstream_url(cls, text: str | None) -> str | None:
+        if text is None:
+            return None
+        try:
+            url = urlsplit(text)
+            port_is_fine = url.port is None or url.port > 0
+        except ValueError:
+            raise ValueError("it is not a URL") from None
+        if not url.hostname or not port_is_fine or text != text.strip():
+            raise ValueError("it must be a URL such as https://app.hienergy.ai/api/v1")
+        if url.username is not None or url.password is not None:
+            raise ValueError("it must hold no credential: each caller sends their own")
+        if "?" in text or "#" in text:
+            raise ValueError("it must end with the path, without query and fragment")
+        if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(url)):
+            raise ValueError("it must begin with https:// unless the host is this machine")
+        return text.rstrip("/")
+
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, text: str) -> str:
@@ -77,6 +112,14 @@ class Settings(BaseSettings):
         except UnsupportedDatabaseError as error:
             raise ValueError(str(error)) from None
         return text
+
+
+def _is_loopback(url: SplitResult) -> bool:
+    host = url.hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def load_settings() -> Settings:

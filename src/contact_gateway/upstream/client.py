@@ -1,0 +1,299 @@
+"""The connections to upstream: one pool for the process's life, within bounds of time and number.
+
+aiohttp, by measuring; the figures stand in `benchmarks/`.
+"""
+
+import asyncio
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from enum import Enum, auto
+from http import HTTPStatus
+from importlib.metadata import version
+from types import TracebackType
+from typing import Final, Self, assert_never
+
+import aiohttp
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_any,
+    stop_before_delay,
+    wait_random_exponential,
+)
+from yarl import URL
+
+from contact_gateway.access.principals import Credential, CredentialScheme
+from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.upstream.circuit import Circuit
+
+MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+_MAX_WAITING_PER_CONNECTION: Final = 20
+_ATTEMPTS: Final = 3
+_LONGEST_CONNECT_SECONDS: Final = 5.0
+# Shorter than servers' usual five seconds: a creation must not meet a connection that is closing.
+_KEPT_ALIVE_SECONDS: Final = 4.0
+_SECONDS: Final = re.compile("[0-9]{1,9}")
+_READ_AT_ONCE: Final = 65_536
+_DOWN: Final = frozenset(
+    {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
+)
+_Again = Callable[[BaseException], bool]
+
+
+class Delivery(Enum):
+    """What is known of a request that got no answer one can use."""
+
+    NEVER_SENT = auto()
+    """No connection was made: upstream knows nothing of it."""
+
+    OVER = auto()
+    """Upstream, or what stands before it, is done with the request, whatever it did."""
+
+    UNKNOWN = auto()
+    """Upstream may still be at it."""
+
+
+class UpstreamUnavailable(SourceUnavailable):
+    """Upstream gave no answer that can be used."""
+
+    def __init__(self, reason: str, delivery: Delivery, retry_after_seconds: int = 1) -> None:
+        super().__init__(reason, retry_after_seconds)
+        self.delivery = delivery
+
+
+class _NotTriedError(UpstreamUnavailable):
+    """Upstream is down for all, or too much waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer of upstream; `body` is its JSON, None where it is none."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: object
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Call:
+    """A request to upstream. `path` is percent-encoded, below the base URL."""
+
+    method: str
+    path: str
+    credential: Credential | None = None
+    query: Mapping[str, str] | None = None
+    body: object = None
+
+
+class UpstreamClient:
+    """Sends calls, each within `timeout_seconds` altogether.
+
+    Reads are tried again, with jitter, where upstream was not reached or is down; a creation only
+    where no connection was made, so nothing that may have arrived is sent twice.
+    """
+
+    def __init__(self, base_url: str, *, timeout_seconds: float, max_connections: int) -> None:
+        self.timeout_seconds: Final = timeout_seconds
+        self._base_url: Final = base_url
+        self._max_connections: Final = max_connections
+        self._circuit: Final = Circuit()
+        self._session: aiohttp.ClientSession | None = None
+        self._under_way = 0
+
+    async def __aenter__(self) -> Self:
+        """Open the pool; connections are made when they are needed."""
+        to_connect = min(self.timeout_seconds / 2, _LONGEST_CONNECT_SECONDS)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._max_connections, keepalive_timeout=_KEPT_ALIVE_SECONDS
+            ),
+            # `connect` bounds the wait for a connection of the pool, too. Writing is bounded by
+            # the deadline that each call has: aiohttp has no bound of its own for it.
+            timeout=aiohttp.ClientTimeout(
+                total=None,
+                connect=to_connect,
+                sock_connect=to_connect,
+                sock_read=self.timeout_seconds,
+            ),
+            # What upstream sets for one caller must not travel with another.
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={
+                "Accept": "application/json",
+                "User-Agent": f"contact-gateway/{version('contact-gateway')}",
+            },
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def read(self, call: Call) -> Answer:
+        """Send a call that changes nothing.
+
+        Raises:
+            UpstreamUnavailable: there is no answer, or upstream says that it is down.
+        """
+        return await self._tried(call, _may_be_read_again)
+
+    async def create(self, call: Call) -> Answer:
+        """Send a call that may change something; what may have arrived is not sent again.
+
+        Raises:
+            UpstreamUnavailable: there is no answer, or upstream says that it is down.
+        """
+        return await self._tried(call, _was_never_sent)
+
+    async def is_reached(self) -> bool:
+        """Tell whether upstream answers at all, whatever the circuit has found before."""
+        try:
+            answer = await self._exchange(Call("GET", "schema"), self._deadline())
+        except UpstreamUnavailable:
+            return False
+        return answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self.timeout_seconds
+
+    async def _tried(self, call: Call, again: _Again) -> Answer:
+        deadline = self._deadline()
+        attempts = AsyncRetrying(
+            stop=stop_any(stop_after_attempt(_ATTEMPTS), stop_before_delay(self.timeout_seconds)),
+            wait=wait_random_exponential(multiplier=0.1, max=1.0),
+            retry=retry_if_exception(again),
+            reraise=True,
+        )
+        return await attempts(self._guarded, call, deadline)
+
+    async def _guarded(self, call: Call, deadline: float) -> Answer:
+        with self._admitted():
+            answer = await self._exchange(call, deadline)
+            if answer.status in _DOWN:
+                gave_up = answer.status == HTTPStatus.GATEWAY_TIMEOUT
+                raise UpstreamUnavailable(
+                    f"upstream answers {answer.status}",
+                    Delivery.UNKNOWN if gave_up else Delivery.OVER,
+                    retry_after_seconds(answer.headers) or 1,
+                )
+            return answer
+
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        """Admit a call where there is room and hope, and tell the circuit how it ended."""
+        if self._under_way >= self._max_connections * _MAX_WAITING_PER_CONNECTION:
+            raise _NotTriedError("too many wait for upstream", Delivery.NEVER_SENT)
+        seconds = self._circuit.admit()
+        if seconds is not None:
+            raise _NotTriedError("upstream is down", Delivery.NEVER_SENT, math.ceil(seconds))
+        self._under_way += 1
+        try:
+            yield
+        except UpstreamUnavailable:
+            self._circuit.failed()
+            raise
+        except BaseException:
+            self._circuit.abandoned()
+            raise
+        else:
+            self._circuit.succeeded()
+        finally:
+            self._under_way -= 1
+
+    async def _exchange(self, call: Call, deadline: float) -> Answer:
+        if self._session is None:
+            raise RuntimeError("the client is not open")
+        url = URL(f"{self._base_url}/{call.path}", encoded=True).with_query(call.query)
+        lost = Delivery.UNKNOWN
+        try:
+            async with (
+                asyncio.timeout_at(deadline),
+                self._session.request(
+                    call.method,
+                    url,
+                    json=call.body,
+                    headers=_headers_of(call.credential),
+                    allow_redirects=False,
+                ) as response,
+            ):
+                lost = Delivery.OVER
+                body = await _body_of(response)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise UpstreamUnavailable(_reason(error), Delivery.NEVER_SENT) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise UpstreamUnavailable(_reason(error), lost) from None
+        return Answer(response.status, response.headers, _json_of(body))
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> int | None:
+    """Read the header `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3)."""
+    text = headers.get("Retry-After", "").strip()
+    if _SECONDS.fullmatch(text):
+        return int(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(1, math.ceil(moment.timestamp() - time.time()))
+
+
+def _may_be_read_again(error: BaseException) -> bool:
+    return (
+        isinstance(error, UpstreamUnavailable)
+        and not isinstance(error, _NotTriedError)
+        and error.retry_after_seconds <= 1
+    )
+
+
+def _was_never_sent(error: BaseException) -> bool:
+    return (
+        isinstance(error, UpstreamUnavailable)
+        and not isinstance(error, _NotTriedError)
+        and error.delivery is Delivery.NEVER_SENT
+    )
+
+
+def _headers_of(credential: Credential | None) -> dict[str, str]:
+    if credential is None:
+        return {}
+    match credential.scheme:
+        case CredentialScheme.API_KEY:
+            return {"X-Api-Key": credential.secret}
+        case CredentialScheme.BEARER:
+            return {"Authorization": f"Bearer {credential.secret}"}
+        case _:
+            assert_never(credential.scheme)
+
+
+async def _body_of(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(_READ_AT_ONCE):
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise UpstreamUnavailable("upstream's answer is too large", Delivery.OVER)
+    return bytes(body)
+
+
+def _json_of(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _reason(error: Exception) -> str:
+    """Name what went wrong for the log: the kind alone, as texts may hold what was sent."""
+    return f"upstream is not reached: {type(error).__name__}"

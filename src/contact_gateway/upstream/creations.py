@@ -1,0 +1,263 @@
+"""Creations upstream, at most one for each idempotency key, whatever breaks on the way.
+
+Upstream promises no idempotency. So an attempt is written into the ledger before the call and
+closed after the answer; who finds one without an answer looks the contact up before sending again.
+"""
+
+import asyncio
+import hashlib
+import secrets
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from contact_gateway.access.principals import ForwardedPrincipal
+from contact_gateway.contacts import policy
+from contact_gateway.contacts.contact import Contact, NewContact
+from contact_gateway.contacts.fields import email_key
+from contact_gateway.contacts.ledger import Attempt, Ledger
+from contact_gateway.contacts.outcomes import (
+    Conflict,
+    CreateContactOutcome,
+    Created,
+    Forbidden,
+    RateLimited,
+    ReadRefusal,
+    Unauthorized,
+)
+from contact_gateway.contacts.source import (
+    ContactFilter,
+    Page,
+    PageRequest,
+    SourceUnavailable,
+)
+from contact_gateway.upstream.client import Delivery, UpstreamUnavailable
+from contact_gateway.upstream.operations import Operations
+
+# Beside the time that a call may take: what the ledger and the event loop may take around it.
+_HELD_BESIDE_THE_CALL: Final = timedelta(seconds=2)
+_ASKS_AGAIN_AFTER_SECONDS: Final = 0.1
+# The clocks of the gateway and of upstream may differ by so much.
+_CLOCKS_AGREE_WITHIN: Final = timedelta(seconds=60)
+_FIRST: Final = PageRequest(number=1, size=25)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Keyed:
+    """A submission under an idempotency key; `place` is its key in the ledger."""
+
+    principal: ForwardedPrincipal
+    contact: NewContact
+    place: bytes
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    fingerprint: bytes
+    task: asyncio.Task[CreateContactOutcome]
+
+
+class Creations:
+    """Creates contacts upstream."""
+
+    def __init__(self, operations: Operations, ledger: Ledger) -> None:
+        self._operations: Final = operations
+        self._ledger: Final = ledger
+        self._hold: Final = timedelta(seconds=operations.timeout_seconds) + _HELD_BESIDE_THE_CALL
+        self._under_way: Final[dict[bytes, _UnderWay]] = {}
+
+    async def close(self) -> None:
+        """Wait until all that is under way is answered."""
+        tasks = [under_way.task for under_way in self._under_way.values()]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def create(
+        self,
+        principal: ForwardedPrincipal,
+        contact: NewContact,
+        idempotency_key: str | None,
+        *,
+        dry_run: bool,
+    ) -> CreateContactOutcome:
+        """Create a contact, or return what the idempotency key created before.
+
+        Raises:
+            SourceUnavailable: upstream or the ledger does not answer.
+        """
+        if idempotency_key is None:
+            return await self._send(principal, contact, dry_run=dry_run)
+        place = _place(principal, idempotency_key)
+        keyed = _Keyed(principal, contact, place, contact.fingerprint())
+        return await (self._try_out(keyed) if dry_run else self._create_once(keyed))
+
+    async def _try_out(self, keyed: _Keyed) -> CreateContactOutcome:
+        found = await self._ledger.find(keyed.place)
+        if found is not None and found.contact is not None:
+            return await self._repeat(keyed, found, found.contact, dry_run=True)
+        return await self._send(keyed.principal, keyed.contact, dry_run=True)
+
+    async def _create_once(self, keyed: _Keyed) -> CreateContactOutcome:
+        """Share the call that is under way in this process for the key, or make one."""
+        while (other := self._under_way.get(keyed.place)) is not None:
+            outcome = await asyncio.shield(other.task)
+            if isinstance(outcome, Created):
+                earlier = policy.Earlier(other.fingerprint, outcome.contact)
+                return policy.repeat(keyed.contact, earlier, dry_run=False)
+            if other.fingerprint == keyed.fingerprint:
+                return outcome
+        task = asyncio.create_task(self._claim_and_create(keyed))
+        self._under_way[keyed.place] = _UnderWay(keyed.fingerprint, task)
+        task.add_done_callback(lambda ended: self._forget(keyed.place, ended))
+        # It goes on even if its caller goes away.
+        return await asyncio.shield(task)
+
+    def _forget(self, place: bytes, ended: asyncio.Task[CreateContactOutcome]) -> None:
+        del self._under_way[place]
+        if not ended.cancelled():
+            # Its callers, if any are left, are told by the task itself.
+            ended.exception()
+
+    async def _claim_and_create(self, keyed: _Keyed) -> CreateContactOutcome:
+        while True:
+            wanted = self._attempt(keyed)
+            found = await self._ledger.claim(keyed.place, wanted)
+            if found == wanted:
+                return await self._call(keyed, wanted)
+            if found.contact is not None:
+                return await self._repeat(keyed, found, found.contact, dry_run=False)
+            if found.holder == wanted.holder:
+                return await self._recover(keyed, found)
+            # Another process is at it, or died at it: its time is bounded.
+            await asyncio.sleep(_ASKS_AGAIN_AFTER_SECONDS)
+
+    def _attempt(self, keyed: _Keyed) -> Attempt:
+        now = datetime.now(UTC)
+        return Attempt(
+            fingerprint=keyed.fingerprint,
+            advertiser_id=keyed.contact.advertiser_id,
+            email=keyed.contact.email,
+            sent_at=now,
+            holder=secrets.token_hex(16),
+            held_until=now + self._hold,
+        )
+
+    async def _call(
+        self, keyed: _Keyed, attempt: Attempt, unanswered: Attempt | None = None
+    ) -> CreateContactOutcome:
+        """Make the call of an attempt, and note in the ledger what came of it.
+
+        `unanswered` is the earlier attempt that this one repeats: if the contact is there by now,
+        that one has made it.
+        """
+        try:
+            outcome = await self._send(keyed.principal, keyed.contact, dry_run=False)
+        except UpstreamUnavailable as error:
+            if error.delivery is Delivery.NEVER_SENT:
+                await self._note(
+                    keyed, attempt, None if unanswered is None else _let_go(unanswered)
+                )
+            elif error.delivery is Delivery.OVER:
+                await self._note(keyed, attempt, _let_go(attempt))
+            raise
+        match outcome:
+            case Created(contact):
+                await self._note(keyed, attempt, replace(attempt, contact=contact))
+            case Conflict(Contact() as existing) if _made_by(unanswered, existing):
+                await self._note(keyed, attempt, replace(attempt, contact=existing))
+                return Created(existing, replayed=True)
+            case _:
+                await self._note(keyed, attempt, None)
+        return outcome
+
+    async def _recover(self, keyed: _Keyed, unanswered: Attempt) -> CreateContactOutcome:
+        """Find out what became of an attempt whose answer was never seen; send only if nothing."""
+        try:
+            found = await self._look_up(keyed.principal, unanswered.advertiser_id, unanswered.email)
+        except SourceUnavailable:
+            await self._note(keyed, unanswered, _let_go(unanswered))
+            raise
+        if found is not None and not isinstance(found, Contact):
+            await self._note(keyed, unanswered, _let_go(unanswered))
+            return found
+        if found is not None and _made_by(unanswered, found):
+            await self._note(keyed, unanswered, replace(unanswered, contact=found))
+            earlier = policy.Earlier(unanswered.fingerprint, found)
+            return policy.repeat(keyed.contact, earlier, dry_run=False)
+        again = replace(self._attempt(keyed), holder=unanswered.holder)
+        if again.fingerprint == unanswered.fingerprint:
+            again = replace(again, sent_at=unanswered.sent_at)
+        if not await self._ledger.put(keyed.place, unanswered.holder, again):
+            raise SourceUnavailable("another process has taken the creation over")
+        return await self._call(keyed, again, unanswered)
+
+    async def _repeat(
+        self, keyed: _Keyed, found: Attempt, contact: Contact, *, dry_run: bool
+    ) -> CreateContactOutcome:
+        """Return what the key created, to a caller whom upstream still lets in.
+
+        While upstream cannot be asked, a caller is told what they have been told before.
+        """
+        try:
+            seen = await self._look_up(keyed.principal, found.advertiser_id, found.email)
+        except SourceUnavailable:
+            seen = None
+        if isinstance(seen, Unauthorized | Forbidden | RateLimited):
+            return seen
+        if isinstance(seen, Contact) and seen.id == contact.id:
+            contact = seen
+        earlier = policy.Earlier(found.fingerprint, contact)
+        return policy.repeat(keyed.contact, earlier, dry_run=dry_run)
+
+    async def _send(
+        self, principal: ForwardedPrincipal, contact: NewContact, *, dry_run: bool
+    ) -> CreateContactOutcome:
+        """Send a creation; where upstream refuses a second contact, find the first."""
+        outcome = await self._operations.create_contact(principal, contact, dry_run=dry_run)
+        if not isinstance(outcome, Conflict) or outcome.existing is not None:
+            return outcome
+        try:
+            found = await self._look_up(principal, contact.advertiser_id, contact.email)
+        except SourceUnavailable:
+            return outcome
+        return replace(outcome, existing=found) if isinstance(found, Contact) else outcome
+
+    async def _look_up(
+        self, principal: ForwardedPrincipal, advertiser_id: int, email: str
+    ) -> Contact | ReadRefusal | None:
+        wanted = ContactFilter(advertiser_id=advertiser_id, email=email)
+        page = await self._operations.contacts(principal, wanted, _FIRST)
+        if not isinstance(page, Page):
+            return page
+        key = email_key(email)
+        return next((item for item in page.items if email_key(item.email) == key), None)
+
+    async def _note(self, keyed: _Keyed, attempt: Attempt, noted: Attempt | None) -> None:
+        """Write what came of an attempt; where that fails, a repeat looks the contact up."""
+        try:
+            await self._ledger.put(keyed.place, attempt.holder, noted)
+        except SourceUnavailable as error:
+            _log.warning(
+                "the ledger does not answer; a repeat will ask upstream", cause=error.reason
+            )
+
+
+def _place(principal: ForwardedPrincipal, idempotency_key: str) -> bytes:
+    """Return where a key of this caller's stands in the ledger: neither can be told from it."""
+    secret = principal.credential.secret
+    return hashlib.sha256(f"{len(secret)}:{secret}:{idempotency_key}".encode()).digest()
+
+
+def _let_go(attempt: Attempt) -> Attempt:
+    return replace(attempt, held_until=datetime.now(UTC))
+
+
+def _made_by(unanswered: Attempt | None, contact: Contact) -> bool:
+    """Tell whether an attempt made a contact, or it was there before."""
+    if unanswered is None:
+        return False
+    return contact.created_at >= unanswered.sent_at - _CLOCKS_AGREE_WITHIN

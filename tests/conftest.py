@@ -1,10 +1,16 @@
-"""What every test may ask for: a gateway over a real store, with a catalogue and keys."""
+"""What every test may ask for: a gateway over a real store, or in front of another one."""
 
-from collections.abc import AsyncIterator
+import io
+import logging
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
+from chained_gateways import UpstreamGateway, upstream_gateway
+from contact_gateway.observability import configure_logging
+from contact_gateway.settings import LogFormat
 from running_gateway import Gateway, running_gateway
 
 
@@ -17,3 +23,29 @@ def anyio_backend() -> str:
 async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     async with running_gateway(tmp_path) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def shared_upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UpstreamGateway]:
+    """Return a gateway process that is upstream for many tests."""
+    with upstream_gateway(tmp_path_factory.mktemp("upstream")) as running:
+        yield running
+
+
+@pytest.fixture
+def upstream(shared_upstream: UpstreamGateway) -> UpstreamGateway:
+    """Return that process, without contacts."""
+    shared_upstream.forget_contacts()
+    return shared_upstream
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """Return what is logged, as JSON, a line an event."""
+    root = logging.getLogger()
+    before = root.handlers, root.level
+    lines = io.StringIO()
+    configure_logging(LogFormat.JSON, lines)
+    yield lines
+    root.handlers, root.level = before
+    structlog.reset_defaults()

@@ -83,22 +83,37 @@ def credentials(key: str | None) -> dict[str, str]:
 @asynccontextmanager
 async def running_gateway(folder: Path, **settings: object) -> AsyncIterator[Gateway]:
     """Start a gateway on a new database in a folder."""
-    url = f"sqlite+aiosqlite:///{folder / 'gateway.sqlite3'}"
+    url = database_url(folder)
+    keys = await filled_database(url)
+    async with serving(Settings.model_validate({"database_url": url, **settings}), url, keys) as it:
+        yield it
+
+
+@asynccontextmanager
+async def serving(settings: Settings, url: str, keys: Mapping[str, str]) -> AsyncIterator[Gateway]:
+    """Serve in this process; contacts are counted in the database at `url`."""
+    app = create_app(settings)
+    database = Database(sqlite_url(url))
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            yield Gateway(client=client, database=database, **keys)
+    await database.close()
+
+
+def database_url(folder: Path) -> str:
+    """Name the database of a folder."""
+    return f"sqlite+aiosqlite:///{folder / 'gateway.sqlite3'}"
+
+
+async def filled_database(url: str) -> dict[str, str]:
+    """Make a database with the catalogue and a key for every kind of caller; return the keys."""
     database = Database(sqlite_url(url))
     await schema.prepare(database)
     keys = {name: mint() for name in ("admin", "other_admin", "member", "expired", "revoked")}
     await _fill(database, keys)
-    app = create_app(Settings.model_validate({"database_url": url, **settings}))
-    async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-            yield Gateway(
-                client=client,
-                database=database,
-                unknown=mint().text,
-                **{name: minted.text for name, minted in keys.items()},
-            )
     await database.close()
+    return {name: minted.text for name, minted in keys.items()} | {"unknown": mint().text}
 
 
 async def _fill(database: Database, keys: Mapping[str, MintedKey]) -> None:

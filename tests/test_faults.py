@@ -2,16 +2,11 @@
 
 import io
 import json
-import logging
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
-from contact_gateway.observability import configure_logging
-from contact_gateway.settings import LogFormat
 from contact_gateway.store import api_keys, contacts, engine
 from running_gateway import Gateway, credentials, running_gateway
 from submitting import CREATE_CONTACT, Json
@@ -20,17 +15,6 @@ pytestmark = pytest.mark.anyio
 
 MAYA = {"advertiser_id": 1001, "email": "maya@example.com"}
 MAYA_INPUT = {"advertiserId": 1001, "email": "maya@example.com"}
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    before = root.handlers, root.level
-    lines = io.StringIO()
-    configure_logging(LogFormat.JSON, lines)
-    yield lines
-    root.handlers, root.level = before
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -1,14 +1,20 @@
-"""The contract's table: one submission, both faces, the same outcome and the same rows."""
+"""The contract's table: one submission, both faces, the same outcome and the same rows.
+
+All of it holds on the store alone, and in front of another gateway that is upstream.
+"""
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from chained_gateways import UpstreamGateway, gateway_in_front, upstream_gateway
 from running_gateway import BIG_ID, Gateway, running_gateway
+from spoiling_proxy import SpoilingProxy
 from submitting import FACES, Answer, Face, Json
 
 pytestmark = pytest.mark.anyio
@@ -30,6 +36,8 @@ class Case:
     dry_run: bool = False
     problems: frozenset[tuple[str, str]] = frozenset()
     on_record: int | None = None
+    # In front of upstream the input is looked at before upstream judges the key.
+    is_checked_first: bool = False
 
 
 INVALID = {"advertiser_id": "x", "email": "no address", "linkedin_profile_url": "javascript:x"}
@@ -50,7 +58,22 @@ TABLE = (
     Case("an expired key", "UNAUTHORIZED", 401, key="expired"),
     Case("a revoked key", "UNAUTHORIZED", 401, key="revoked"),
     Case("a member's key", "FORBIDDEN", 403, key="member"),
-    Case("a member's key, and all else wrong too", "FORBIDDEN", 403, key="member", contact=INVALID),
+    Case(
+        "a member's key, and all else wrong too",
+        "FORBIDDEN",
+        403,
+        key="member",
+        contact=INVALID,
+        is_checked_first=True,
+    ),
+    Case(
+        "an unknown key, and all else wrong too",
+        "UNAUTHORIZED",
+        401,
+        key="unknown",
+        contact=INVALID,
+        is_checked_first=True,
+    ),
     Case("every problem at once", "INVALID_INPUT", 422, contact=INVALID, problems=INVALID_PROBLEMS),
     Case(
         "an invalid idempotency key beside an invalid contact",
@@ -140,13 +163,47 @@ async def _with_an_existing_contact(gateway: Gateway) -> None:
     assert answer.outcome == "CONTACT"
 
 
+Start = Callable[[Path], AbstractAsyncContextManager[Gateway]]
+
+
+@pytest.fixture(params=["on the store", "in front of upstream"])
+def where(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def start(where: str, request: pytest.FixtureRequest) -> Iterator[Start]:
+    """Start a gateway in a folder, with no contacts anywhere; calls of upstream pass a proxy."""
+    if where == "on the store":
+        yield running_gateway
+        return
+    upstream: UpstreamGateway = request.getfixturevalue("upstream")
+    with SpoilingProxy(upstream.url).running() as proxy:
+
+        def in_front(folder: Path) -> AbstractAsyncContextManager[Gateway]:
+            upstream.forget_contacts()
+            return gateway_in_front(folder, upstream, proxy.url)
+
+        yield in_front
+
+
+@pytest.fixture
+async def gateway(start: Start, tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with start(tmp_path) as running:
+        yield running
+
+
 @pytest.mark.parametrize("case", TABLE, ids=lambda case: case.name)
-async def test_both_faces_give_the_outcome_of_the_table(tmp_path: Path, case: Case) -> None:
+async def test_both_faces_give_the_outcome_of_the_table(
+    start: Start, where: str, tmp_path: Path, case: Case
+) -> None:
+    if where == "in front of upstream" and case.is_checked_first:
+        case = replace(case, outcome="INVALID_INPUT", rest_status=422, problems=INVALID_PROBLEMS)
     answers, rows = [], []
     for name, face in FACES.items():
         folder = tmp_path / name
         folder.mkdir()
-        async with running_gateway(folder) as gateway:
+        async with start(folder) as gateway:
             await _with_an_existing_contact(gateway)
             answer = await _submit(face, gateway, case)
             rows.append(await gateway.contact_rows())
@@ -169,7 +226,11 @@ async def test_both_faces_give_the_outcome_of_the_table(tmp_path: Path, case: Ca
 def _without_times(answer: Answer) -> Answer:
     if answer.contact is None:
         return answer
-    timeless = {name: value for name, value in answer.contact.items() if not name.endswith("_at")}
+    timeless = {
+        name: value
+        for name, value in answer.contact.items()
+        if not name.endswith("_at") and name != "id"
+    }
     return Answer(
         outcome=answer.outcome,
         contact=timeless,
@@ -253,23 +314,38 @@ async def test_concurrent_callers_with_one_address_make_one_contact(gateway: Gat
     assert await gateway.contact_rows() == 1
 
 
+@pytest.fixture
+def start_with_a_budget_of_one(
+    where: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Start]:
+    if where == "on the store":
+        yield lambda folder: running_gateway(folder, rate_limit_per_hour=1)
+        return
+    folder = tmp_path_factory.mktemp("upstream")
+    with upstream_gateway(folder, CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR="1") as upstream:
+        yield lambda folder: gateway_in_front(folder, upstream)
+
+
 async def test_a_spent_budget_comes_after_the_role_and_before_the_input(
-    tmp_path: Path, face: Face
+    start_with_a_budget_of_one: Start, where: str, tmp_path: Path, face: Face
 ) -> None:
-    async with running_gateway(tmp_path, rate_limit_per_hour=1) as gateway:
+    # In front of upstream nothing of an invalid input comes to the budget.
+    wrong = INVALID if where == "on the store" else UNRESOLVED
+    async with start_with_a_budget_of_one(tmp_path) as gateway:
         first = await face.submit(gateway, MAYA, gateway.admin)
         assert first.outcome == "CONTACT"
         assert first.headers["X-RateLimit-Limit"] == "1"
         assert first.headers["X-RateLimit-Remaining"] == "0"
 
-        refused = await face.submit(gateway, INVALID, gateway.admin)
+        refused = await face.submit(gateway, wrong, gateway.admin)
         assert refused.outcome == "RATE_LIMITED"
         assert refused.retry_after_seconds is not None
         assert 0 < refused.retry_after_seconds <= 3600
+        assert refused.headers["X-RateLimit-Remaining"] == "0"
         if refused.status != 200:
             assert refused.status == 429
             assert refused.headers["Retry-After"] == str(refused.retry_after_seconds)
 
         for _ in range(3):
-            member = await face.submit(gateway, INVALID, gateway.member)
+            member = await face.submit(gateway, wrong, gateway.member)
             assert member.outcome == "FORBIDDEN"

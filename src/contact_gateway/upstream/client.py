@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from http import HTTPStatus
 from importlib.metadata import version
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Final, Self, assert_never
 
 import aiohttp
@@ -61,15 +61,29 @@ class Delivery(Enum):
 
 
 class UpstreamUnavailable(SourceUnavailable):
-    """Upstream gave no answer that can be used."""
+    """Upstream gave no answer that can be used.
 
-    def __init__(self, reason: str, delivery: Delivery, retry_after_seconds: int = 1) -> None:
+    `is_passing` tells whether trying again at once may help.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        delivery: Delivery,
+        *,
+        retry_after_seconds: int = 1,
+        is_passing: bool = False,
+    ) -> None:
         super().__init__(reason, retry_after_seconds)
         self.delivery = delivery
+        self.is_passing = is_passing
 
 
-class _NotTriedError(UpstreamUnavailable):
-    """Upstream is down for all, or too much waits for it."""
+@dataclass(slots=True)
+class _Progress:
+    """How far a request has come."""
+
+    delivery: Delivery = Delivery.NEVER_SENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +138,7 @@ class UpstreamClient:
             ),
             # What upstream sets for one caller must not travel with another.
             cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[_tracing()],
             headers={
                 "Accept": "application/json",
                 "User-Agent": f"contact-gateway/{version('contact-gateway')}",
@@ -183,11 +198,13 @@ class UpstreamClient:
         with self._admitted():
             answer = await self._exchange(call, deadline)
             if answer.status in _DOWN:
+                seconds = retry_after_seconds(answer.headers) or 1
                 gave_up = answer.status == HTTPStatus.GATEWAY_TIMEOUT
                 raise UpstreamUnavailable(
                     f"upstream answers {answer.status}",
                     Delivery.UNKNOWN if gave_up else Delivery.OVER,
-                    retry_after_seconds(answer.headers) or 1,
+                    retry_after_seconds=seconds,
+                    is_passing=seconds == 1,
                 )
             return answer
 
@@ -195,10 +212,12 @@ class UpstreamClient:
     def _admitted(self) -> Iterator[None]:
         """Admit a call where there is room and hope, and tell the circuit how it ended."""
         if self._under_way >= self._max_connections * _MAX_WAITING_PER_CONNECTION:
-            raise _NotTriedError("too many wait for upstream", Delivery.NEVER_SENT)
+            raise UpstreamUnavailable("too many wait for upstream", Delivery.NEVER_SENT)
         seconds = self._circuit.admit()
         if seconds is not None:
-            raise _NotTriedError("upstream is down", Delivery.NEVER_SENT, math.ceil(seconds))
+            raise UpstreamUnavailable(
+                "upstream is down", Delivery.NEVER_SENT, retry_after_seconds=math.ceil(seconds)
+            )
         self._under_way += 1
         try:
             yield
@@ -217,7 +236,7 @@ class UpstreamClient:
         if self._session is None:
             raise RuntimeError("the client is not open")
         url = URL(f"{self._base_url}/{call.path}", encoded=True).with_query(call.query)
-        lost = Delivery.UNKNOWN
+        progress = _Progress()
         try:
             async with (
                 asyncio.timeout_at(deadline),
@@ -227,14 +246,16 @@ class UpstreamClient:
                     json=call.body,
                     headers=_headers_of(call.credential),
                     allow_redirects=False,
+                    trace_request_ctx=progress,
                 ) as response,
             ):
-                lost = Delivery.OVER
+                progress.delivery = Delivery.OVER
                 body = await _body_of(response)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise UpstreamUnavailable(_reason(error), Delivery.NEVER_SENT) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamUnavailable(_reason(error), lost) from None
+            # The kind alone is told: texts may hold what was sent.
+            reason = f"upstream is not reached: {type(error).__name__}"
+            is_passing = not isinstance(error, TimeoutError)
+            raise UpstreamUnavailable(reason, progress.delivery, is_passing=is_passing) from None
         return Answer(response.status, response.headers, _json_of(body))
 
 
@@ -251,17 +272,13 @@ def retry_after_seconds(headers: Mapping[str, str]) -> int | None:
 
 
 def _may_be_read_again(error: BaseException) -> bool:
-    return (
-        isinstance(error, UpstreamUnavailable)
-        and not isinstance(error, _NotTriedError)
-        and error.retry_after_seconds <= 1
-    )
+    return isinstance(error, UpstreamUnavailable) and error.is_passing
 
 
 def _was_never_sent(error: BaseException) -> bool:
     return (
         isinstance(error, UpstreamUnavailable)
-        and not isinstance(error, _NotTriedError)
+        and error.is_passing
         and error.delivery is Delivery.NEVER_SENT
     )
 
@@ -278,6 +295,21 @@ def _headers_of(credential: Credential | None) -> dict[str, str]:
             assert_never(credential.scheme)
 
 
+def _tracing() -> aiohttp.TraceConfig:
+    """Note that a request is on its way just before its first byte is written."""
+    tracing = aiohttp.TraceConfig()
+
+    async def sending(
+        _: aiohttp.ClientSession,
+        context: SimpleNamespace,
+        __: aiohttp.TraceRequestHeadersSentParams,
+    ) -> None:
+        context.trace_request_ctx.delivery = Delivery.UNKNOWN
+
+    tracing.on_request_headers_sent.append(sending)
+    return tracing
+
+
 async def _body_of(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     async for chunk in response.content.iter_chunked(_READ_AT_ONCE):
@@ -292,8 +324,3 @@ def _json_of(body: bytes) -> object:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
-
-
-def _reason(error: Exception) -> str:
-    """Name what went wrong for the log: the kind alone, as texts may hold what was sent."""
-    return f"upstream is not reached: {type(error).__name__}"

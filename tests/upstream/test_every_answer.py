@@ -1,0 +1,499 @@
+"""Every answer that upstream can give to a creation, and what it becomes on each face."""
+
+import io
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from contact_gateway.settings import Settings
+from recorded_upstream import (
+    End,
+    RecordedUpstream,
+    Recording,
+    Request,
+    recorded,
+    recorded_upstream,
+)
+from running_gateway import Gateway, credentials, database_url, serving
+from submitting import CREATE_CONTACT, FACES, Face, Json
+
+pytestmark = pytest.mark.anyio
+
+KEY: Final = "hienergy-key"
+KEYS: Final = dict.fromkeys(
+    ("admin", "other_admin", "member", "expired", "revoked", "unknown"), KEY
+)
+TIMEOUT_SECONDS: Final = 0.5
+MAYA: Final = {"advertiser_id": 2001, "email": "maya@example.com"}
+ATTRIBUTES: Final[Mapping[str, Json]] = {
+    "advertiser_id": 1001,
+    "advertiser_name": "Northwind",
+    "email": "maya@example.com",
+    "name": None,
+    "given_name": None,
+    "family_name": None,
+    "phone": None,
+    "job_title": None,
+    "source": None,
+    "status": None,
+    "linkedin_profile_url": None,
+    "created_at": "2026-01-31T12:00:00.000Z",
+    "updated_at": "2026-01-31T12:00:00.000Z",
+}
+RESOURCE: Final[Mapping[str, Json]] = {"id": "42", "type": "contact", "attributes": ATTRIBUTES}
+CONTACT: Final = {**ATTRIBUTES, "id": "42", "advertiser_id": "1001"}
+CREATED: Final = json.dumps({"data": RESOURCE, "meta": {}})
+EMPTY_PAGE: Final = recorded(200, json.dumps({"data": [], "meta": {"has_more": False}}))
+
+
+def _document(**changes: Json) -> str:
+    """Write the document of a success with other attributes; `...` leaves one out."""
+    attributes = {
+        name: value for name, value in {**ATTRIBUTES, **changes}.items() if value is not ...
+    }
+    return json.dumps({"data": {**RESOURCE, "attributes": attributes}})
+
+
+def _envelope(code: str, message: str = "Said upstream.", **details: Json) -> str:
+    return json.dumps(
+        {
+            "error": {
+                "code": code,
+                "message": message,
+                "timestamp": "2026-01-31T12:00:00Z",
+                "request_id": "upstream-1",
+                "details": details,
+            }
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What upstream answers, and what must come of it."""
+
+    name: str
+    answer: Recording
+    outcome: str
+    message: str | None = None
+    problems: frozenset[tuple[str, str]] = frozenset()
+    retry_after_seconds: int | None = None
+    existing: bool = False
+    details: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """An answer that is no business outcome."""
+
+    name: str
+    answer: Recording
+    retry_after_seconds: int = 1
+
+
+CONTACTS = (
+    Case("the contact", recorded(201, CREATED), "CONTACT"),
+    Case("the contact, with 200", recorded(200, CREATED), "CONTACT"),
+    Case("the contact, as text", recorded(201, CREATED, media_type="text/plain"), "CONTACT"),
+    Case("no content type at all", recorded(201, CREATED, media_type=None), "CONTACT"),
+    Case(
+        "numbers for ids, a zone, and what nobody knows",
+        recorded(
+            201,
+            json.dumps(
+                {
+                    "data": {
+                        "id": 42,
+                        "attributes": {
+                            **ATTRIBUTES,
+                            "advertiser_id": "1001",
+                            "created_at": "2026-01-31T13:00:00+01:00",
+                            "rating": 5,
+                        },
+                        "links": {},
+                    }
+                }
+            ),
+        ),
+        "CONTACT",
+    ),
+    Case(
+        "times without a zone",
+        recorded(201, _document(created_at="2026-01-31 12:00:00")),
+        "CONTACT",
+    ),
+    Case("no time of change", recorded(201, _document(updated_at=...)), "CONTACT"),
+    Case("no names", recorded(201, _document(name=..., given_name=...)), "CONTACT"),
+    Case(
+        "in pieces",
+        Recording(
+            b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + f"{len(CREATED):x}\r\n{CREATED}\r\n0\r\n\r\n".encode()
+        ),
+        "CONTACT",
+    ),
+    Case(
+        "to the end of the connection",
+        Recording(
+            f"HTTP/1.1 201 Created\r\nConnection: close\r\n\r\n{CREATED}".encode(), End.CLOSE
+        ),
+        "CONTACT",
+    ),
+)
+REFUSALS = (
+    Case(
+        "401, an envelope",
+        recorded(401, _envelope("UNAUTHORIZED")),
+        "UNAUTHORIZED",
+        "Said upstream.",
+    ),
+    Case("401, empty", recorded(401), "UNAUTHORIZED", "HiEnergy does not accept this API key."),
+    Case("401, a sentence", recorded(401, '{"error": "Bad key"}'), "UNAUTHORIZED", "Bad key"),
+    Case("401, a list", recorded(401, "[]"), "UNAUTHORIZED"),
+    Case("401, cut JSON", recorded(401, '{"error": '), "UNAUTHORIZED"),
+    Case("403, an envelope", recorded(403, _envelope("FORBIDDEN")), "FORBIDDEN", "Said upstream."),
+    Case(
+        "403, HTML",
+        recorded(403, "<html><title>403</title>", media_type="text/html"),
+        "FORBIDDEN",
+        "Only an admin's API key may create contacts.",
+    ),
+    Case(
+        "404, an envelope with details",
+        recorded(404, _envelope("NOT_FOUND", advertiser_id=2001)),
+        "NOT_FOUND",
+        "Said upstream.",
+        details={"advertiser_id": 2001},
+    ),
+    Case(
+        "404, another code",
+        recorded(404, _envelope("advertiser_missing")),
+        "NOT_FOUND",
+        "Said upstream.",
+    ),
+    Case(
+        "404, HTML",
+        recorded(404, "<h1>Not found</h1>", media_type="text/html"),
+        "NOT_FOUND",
+        "The advertiser does not resolve to a HiEnergy advertiser.",
+    ),
+    Case(
+        "409, with the contact that is there",
+        recorded(409, _envelope("CONFLICT", existing=RESOURCE)),
+        "CONFLICT",
+        "Said upstream.",
+        existing=True,
+    ),
+    Case("409, nothing, and it cannot be found", recorded(409), "CONFLICT"),
+    Case(
+        "409, details that are no contact",
+        recorded(409, _envelope("CONFLICT", existing={"id": "x"})),
+        "CONFLICT",
+    ),
+    Case(
+        "422, an envelope with problems",
+        recorded(
+            422,
+            _envelope(
+                "INVALID_INPUT",
+                problems=[
+                    {"path": "contact.email", "code": "INVALID_EMAIL", "message": "No."},
+                    {"path": "contact.phone", "code": "UNHEARD_OF", "message": "No."},
+                    "no problem",
+                ],
+            ),
+        ),
+        "INVALID_INPUT",
+        "Said upstream.",
+        problems=frozenset({("contact.email", "INVALID_EMAIL"), ("contact.phone", "REFUSED")}),
+    ),
+    Case(
+        "422, as Rails writes it",
+        recorded(422, '{"errors": {"email": ["is disposable"], "phone": "is odd"}}'),
+        "INVALID_INPUT",
+        problems=frozenset({("contact.email", "REFUSED"), ("contact.phone", "REFUSED")}),
+    ),
+    Case(
+        "422, a sentence",
+        recorded(422, '{"message": "Email is disposable"}'),
+        "INVALID_INPUT",
+        "Email is disposable",
+        problems=frozenset({("contact", "REFUSED")}),
+    ),
+    Case(
+        "422, nothing",
+        recorded(422),
+        "INVALID_INPUT",
+        problems=frozenset({("contact", "REFUSED")}),
+    ),
+    Case(
+        "429, with Retry-After",
+        recorded(429, _envelope("RATE_LIMITED"), headers={"Retry-After": "17"}),
+        "RATE_LIMITED",
+        "Said upstream.",
+        retry_after_seconds=17,
+    ),
+    Case(
+        "429, with details only",
+        recorded(429, _envelope("RATE_LIMITED", retry_after_seconds=18)),
+        "RATE_LIMITED",
+        retry_after_seconds=18,
+    ),
+    Case("429, with nothing", recorded(429), "RATE_LIMITED", retry_after_seconds=60),
+    Case(
+        "429, with a Retry-After that is none",
+        recorded(429, headers={"Retry-After": "soon"}),
+        "RATE_LIMITED",
+        retry_after_seconds=60,
+    ),
+    Case(
+        "a long sentence is cut, what is too deep is left out",
+        recorded(404, _envelope("NOT_FOUND", "x" * 5000, deep=json.loads("[" * 40 + "]" * 40))),
+        "NOT_FOUND",
+        "x" * 1000,
+    ),
+)
+UNAVAILABLE = (
+    Unavailable("500, JSON", recorded(500, _envelope("INTERNAL_ERROR"))),
+    Unavailable("500, that says CONFLICT", recorded(500, _envelope("CONFLICT"))),
+    Unavailable("502, HTML", recorded(502, "<html>Bad Gateway</html>", media_type="text/html")),
+    Unavailable(
+        "503, with Retry-After",
+        recorded(503, headers={"Retry-After": "7"}),
+        retry_after_seconds=7,
+    ),
+    Unavailable("504, nothing", recorded(504)),
+    Unavailable("507, nothing", recorded(507)),
+    Unavailable("204", recorded(204)),
+    Unavailable("201, empty", recorded(201)),
+    Unavailable("201, null", recorded(201, "null")),
+    Unavailable("201, no object", recorded(201, '["data"]')),
+    Unavailable("201, cut JSON", recorded(201, CREATED[:-20])),
+    Unavailable("201, too deep", recorded(201, "[" * 100_000)),
+    Unavailable("201, no data", recorded(201, '{"meta": {}}')),
+    Unavailable("201, no id", recorded(201, json.dumps({"data": {"attributes": ATTRIBUTES}}))),
+    Unavailable("201, no e-mail", recorded(201, _document(email=...))),
+    Unavailable("201, no time", recorded(201, _document(created_at=...))),
+    Unavailable("201, an odd time", recorded(201, _document(created_at="now"))),
+    Unavailable("201, an id beyond 64 bits", recorded(201, _document(advertiser_id=2**63))),
+    Unavailable(
+        "201, HTML",
+        recorded(201, "<h1>Created</h1>", media_type="text/html"),
+    ),
+    Unavailable("201, not UTF-8", recorded(201, b'{"data": "\xff"}')),
+    Unavailable("201, and far too much", recorded(201, " " * 5_000_000 + CREATED)),
+    *(
+        Unavailable(
+            f"{status}, to elsewhere",
+            recorded(status, headers={"Location": "/api/v1/elsewhere"}),
+        )
+        for status in (301, 302, 303, 307, 308)
+    ),
+    *(
+        Unavailable(f"{status}, of which the rules know nothing", recorded(status))
+        for status in (400, 402, 405, 406, 410, 413, 415, 451)
+    ),
+    Unavailable("an end instead of an answer", Recording(b"", End.CLOSE)),
+    Unavailable("a reset instead of an answer", Recording(b"", End.RESET)),
+    Unavailable("half a head", Recording(b"HTTP/1.1 201 Cre", End.CLOSE)),
+    Unavailable(
+        "an end in mid-body",
+        replace(recorded(201, CREATED), raw=recorded(201, CREATED).raw[:-20], end=End.CLOSE),
+    ),
+    Unavailable(
+        "a reset in mid-body",
+        replace(recorded(201, CREATED), raw=recorded(201, CREATED).raw[:-20], end=End.RESET),
+    ),
+    Unavailable(
+        "an end in mid-chunk",
+        Recording(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n{", End.CLOSE),
+    ),
+    Unavailable("what is no HTTP", Recording(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", End.CLOSE)),
+    Unavailable("no first byte in time", Recording(b"", End.STALL)),
+    Unavailable(
+        "no last byte in time",
+        replace(recorded(201, CREATED), raw=recorded(201, CREATED).raw[:-20], end=End.STALL),
+    ),
+)
+
+
+@pytest.fixture(params=list(FACES.values()), ids=list(FACES))
+def face(request: pytest.FixtureRequest) -> Face:
+    chosen: Face = request.param
+    return chosen
+
+
+@asynccontextmanager
+async def _in_front_of(
+    answer: Recording, folder: Path
+) -> AsyncIterator[tuple[Gateway, RecordedUpstream]]:
+    """Serve in front of an upstream that answers every creation so, and has no contacts."""
+
+    def answering(request: Request) -> Recording:
+        return answer if request.method == "POST" else EMPTY_PAGE
+
+    async with recorded_upstream(answering) as upstream:
+        settings = Settings.model_validate(
+            {
+                "database_url": database_url(folder),
+                "upstream_url": upstream.url,
+                "upstream_timeout_seconds": TIMEOUT_SECONDS,
+            }
+        )
+        async with serving(settings, database_url(folder), KEYS) as gateway:
+            yield gateway, upstream
+
+
+@pytest.mark.parametrize("case", [*CONTACTS, *REFUSALS], ids=lambda case: case.name)
+async def test_a_business_answer_becomes_its_outcome(
+    tmp_path: Path, case: Case, face: Face
+) -> None:
+    async with _in_front_of(case.answer, tmp_path) as (gateway, upstream):
+        told = await face.submit(gateway, MAYA, KEY)
+
+    assert told.outcome == case.outcome
+    assert told.problems == case.problems
+    assert told.retry_after_seconds == case.retry_after_seconds
+    if case.message is not None:
+        assert told.message == case.message
+    if case.outcome == "CONTACT" or case.existing:
+        assert told.contact == CONTACT
+    else:
+        assert told.contact is None
+    assert [request.method for request in upstream.requests].count("POST") == 1
+
+
+@pytest.mark.parametrize("case", REFUSALS, ids=lambda case: case.name)
+async def test_what_upstream_says_in_details_is_carried_on(tmp_path: Path, case: Case) -> None:
+    async with _in_front_of(case.answer, tmp_path) as (gateway, _):
+        response = await gateway.client.post(
+            "/api/v1/contacts", json={"contact": MAYA}, headers=credentials(KEY)
+        )
+
+    described = {"problems", "existing", "retry_after_seconds"}
+    details = response.json()["error"]["details"]
+    assert {name: value for name, value in details.items() if name not in described} == case.details
+
+
+@pytest.mark.parametrize("case", UNAVAILABLE, ids=lambda case: case.name)
+async def test_anything_else_is_unavailable_in_rest(
+    tmp_path: Path, case: Unavailable, log: io.StringIO
+) -> None:
+    async with _in_front_of(case.answer, tmp_path) as (gateway, upstream):
+        response = await gateway.client.post(
+            "/api/v1/contacts", json={"contact": MAYA}, headers=credentials(KEY)
+        )
+
+    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "SERVICE_UNAVAILABLE"
+    assert response.headers["Retry-After"] == str(case.retry_after_seconds)
+    _check_that_it_was_sent_once(upstream)
+    _check_the_log(log.getvalue())
+
+
+@pytest.mark.parametrize("case", UNAVAILABLE, ids=lambda case: case.name)
+async def test_anything_else_is_unavailable_in_graphql(
+    tmp_path: Path, case: Unavailable, log: io.StringIO
+) -> None:
+    submitted = {"input": {"advertiserId": "2001", "email": "maya@example.com"}}
+    async with _in_front_of(case.answer, tmp_path) as (gateway, upstream):
+        response = await gateway.graphql(CREATE_CONTACT, KEY, submitted)
+
+    (error,) = response.json()["errors"]
+    assert response.json()["data"] is None
+    assert error["path"] == ["createContact"]
+    assert error["extensions"]["code"] == "SERVICE_UNAVAILABLE"
+    assert response.headers["Retry-After"] == str(case.retry_after_seconds)
+    _check_that_it_was_sent_once(upstream)
+    _check_the_log(log.getvalue())
+
+
+def _check_that_it_was_sent_once(upstream: RecordedUpstream) -> None:
+    """A creation that may have arrived is not sent again, and a redirect is not followed."""
+    assert upstream.asked() == ["POST /api/v1/contacts"]
+
+
+def _check_the_log(text: str) -> None:
+    lines: list[Json] = [json.loads(line) for line in text.splitlines()]
+    assert [line["event"] for line in lines] == ["source unavailable", "request"]
+    assert KEY not in text
+    assert "maya@" not in text
+
+
+async def test_a_creation_says_what_the_reference_says(tmp_path: Path, face: Face) -> None:
+    submitted = {**MAYA, "advertiser_id": "2001", "given_name": " Maya ", "phone": ""}
+    async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
+        await face.submit(gateway, submitted, KEY)
+
+    (request,) = upstream.requests
+    assert f"{request.method} {request.target}" == "POST /api/v1/contacts"
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["accept"] == "application/json"
+    assert request.headers["x-api-key"] == KEY
+    assert json.loads(request.body) == {
+        "contact": {
+            "advertiser_id": 2001,
+            "email": "maya@example.com",
+            "name": "Maya",
+            "given_name": "Maya",
+        }
+    }
+
+
+async def test_a_dry_run_is_upstreams_own(tmp_path: Path, face: Face) -> None:
+    preview = json.dumps({"data": {"id": None, "type": "contact", "attributes": ATTRIBUTES}})
+    async with _in_front_of(recorded(200, preview), tmp_path) as (gateway, upstream):
+        told = await face.submit(gateway, MAYA, KEY, dry_run=True)
+
+    assert told.outcome == "PREVIEW"
+    assert upstream.asked() == ["POST /api/v1/contacts?dry_run=true"]
+
+
+async def test_without_a_credential_upstream_is_not_asked(tmp_path: Path, face: Face) -> None:
+    async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
+        told = await face.submit(gateway, MAYA, None)
+
+    assert told.outcome == "UNAUTHORIZED"
+    assert upstream.requests == []
+
+
+async def test_invalid_input_does_not_reach_upstream(tmp_path: Path, face: Face) -> None:
+    async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
+        told = await face.submit(gateway, {**MAYA, "email": "no address"}, KEY)
+
+    assert told.outcome == "INVALID_INPUT"
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "travels"),
+    [
+        ({"X-Api-Key": "a key: with 'signs'"}, {"x-api-key": "a key: with 'signs'"}),
+        ({"Authorization": "bearer  a.b.c"}, {"authorization": "Bearer a.b.c"}),
+        ({"X-Api-Key": "one", "Authorization": "Bearer two"}, {"x-api-key": "one"}),
+    ],
+)
+async def test_the_credential_travels_on_as_it_came(
+    tmp_path: Path, sent: Mapping[str, str], travels: Mapping[str, str]
+) -> None:
+    async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
+        await gateway.client.post("/api/v1/contacts", json={"contact": MAYA}, headers=sent)
+
+    (request,) = upstream.requests
+    named = {"x-api-key", "authorization", "cookie"}
+    assert {name: request.headers[name] for name in named & request.headers.keys()} == travels
+
+
+async def test_what_cannot_travel_in_a_header_is_no_credential(tmp_path: Path) -> None:
+    async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
+        response = await gateway.client.post(
+            "/api/v1/contacts", json={"contact": MAYA}, headers=[(b"X-Api-Key", b"caf\xe9")]
+        )
+
+    assert response.status_code == 401
+    assert upstream.requests == []

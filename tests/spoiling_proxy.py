@@ -38,6 +38,8 @@ class _Gate:
 
     reached: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
+    passed: threading.Event = field(default_factory=threading.Event)
+    is_dropped: bool = False
 
 
 class SpoilingProxy:
@@ -69,10 +71,19 @@ class SpoilingProxy:
         """Wait until something is held, or spoilt."""
         assert self._gate.reached.wait(_WITHIN_SECONDS)
 
+    def wait_until_passed(self) -> None:
+        """Wait until an answer that was held has been handed on."""
+        assert self._gate.passed.wait(_WITHIN_SECONDS)
+
     def release(self) -> None:
         """Let go what is held, and spoil no more."""
         self._spoiling = Spoiling.NOTHING
         self._gate.released.set()
+
+    def drop(self) -> None:
+        """Throw away what is held, and spoil no more."""
+        self._gate.is_dropped = True
+        self.release()
 
     def creations(self) -> int:
         """Count the creations that were sent."""
@@ -112,6 +123,7 @@ class SpoilingProxy:
                         break
                     writer.write(answer)
                     await writer.drain()
+                    self._gate.passed.set()
                     if self._cut(request):
                         break
             finally:
@@ -132,6 +144,8 @@ class SpoilingProxy:
         spoiling = self._spoiling if self._spoils(request) else Spoiling.NOTHING
         if spoiling is Spoiling.HOLD_REQUEST:
             await self._held(gate)
+            if gate.is_dropped:
+                return None
         writer.write(request)
         await writer.drain()
         answer = await _message(reader)

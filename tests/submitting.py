@@ -128,7 +128,16 @@ class GraphQL:
         }
         response = await gateway.graphql(CREATE_CONTACT, key, variables)
         body = response.json()
-        assert "errors" not in body, body
+        if "errors" in body:
+            # A fault, and never a business outcome.
+            (error,) = body["errors"]
+            assert error["extensions"] == {"code": "SERVICE_UNAVAILABLE"}, body
+            return Answer(
+                outcome="SERVICE_UNAVAILABLE",
+                message=error["message"],
+                status=response.status_code,
+                headers=response.headers,
+            )
         member = body["data"]["createContact"]
         kind = member.pop("__typename")
         if kind in {"Contact", "ContactPreview"}:

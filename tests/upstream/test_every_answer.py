@@ -20,7 +20,7 @@ from recorded_upstream import (
     recorded_upstream,
 )
 from running_gateway import Gateway, credentials, database_url, serving
-from submitting import CREATE_CONTACT, FACES, Face, Json
+from submitting import FACES, Face, Json
 
 pytestmark = pytest.mark.anyio
 
@@ -381,34 +381,15 @@ async def test_what_upstream_says_in_details_is_carried_on(tmp_path: Path, case:
 
 
 @pytest.mark.parametrize("case", UNAVAILABLE, ids=lambda case: case.name)
-async def test_anything_else_is_unavailable_in_rest(
-    tmp_path: Path, case: Unavailable, log: io.StringIO
+async def test_anything_else_is_unavailable(
+    tmp_path: Path, case: Unavailable, face: Face, log: io.StringIO
 ) -> None:
     async with _in_front_of(case.answer, tmp_path) as (gateway, upstream):
-        response = await gateway.client.post(
-            "/api/v1/contacts", json={"contact": MAYA}, headers=credentials(KEY)
-        )
+        told = await face.submit(gateway, MAYA, KEY)
 
-    assert response.status_code == 503
-    assert response.json()["error"]["code"] == "SERVICE_UNAVAILABLE"
-    assert response.headers["Retry-After"] == str(case.retry_after_seconds)
-    _check_that_it_was_sent_once(upstream)
-    _check_the_log(log.getvalue())
-
-
-@pytest.mark.parametrize("case", UNAVAILABLE, ids=lambda case: case.name)
-async def test_anything_else_is_unavailable_in_graphql(
-    tmp_path: Path, case: Unavailable, log: io.StringIO
-) -> None:
-    submitted = {"input": {"advertiserId": "2001", "email": "maya@example.com"}}
-    async with _in_front_of(case.answer, tmp_path) as (gateway, upstream):
-        response = await gateway.graphql(CREATE_CONTACT, KEY, submitted)
-
-    (error,) = response.json()["errors"]
-    assert response.json()["data"] is None
-    assert error["path"] == ["createContact"]
-    assert error["extensions"]["code"] == "SERVICE_UNAVAILABLE"
-    assert response.headers["Retry-After"] == str(case.retry_after_seconds)
+    assert told.outcome == "SERVICE_UNAVAILABLE"
+    assert told.status in {503, 200}
+    assert told.headers["Retry-After"] == str(case.retry_after_seconds)
     _check_that_it_was_sent_once(upstream)
     _check_the_log(log.getvalue())
 

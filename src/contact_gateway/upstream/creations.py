@@ -123,6 +123,7 @@ class Creations:
             ended.exception()
 
     async def _claim_and_create(self, keyed: _Keyed) -> CreateContactOutcome:
+        has_looked = False
         while True:
             wanted = self._attempt(keyed)
             found = await self._ledger.claim(keyed.place, wanted)
@@ -132,8 +133,23 @@ class Creations:
                 return await self._repeat(keyed, found, found.contact, dry_run=False)
             if found.holder == wanted.holder:
                 return await self._recover(keyed, found)
-            # Another process is at it, or died at it: its time is bounded.
+            # Another process is at it, or died at it, or upstream may still be: their time is
+            # bounded. What has been made already need not wait for its end.
+            if not has_looked and (outcome := await self._outcome_so_far(keyed, found)):
+                return outcome
+            has_looked = True
             await asyncio.sleep(_ASKS_AGAIN_AFTER_SECONDS)
+
+    async def _outcome_so_far(self, keyed: _Keyed, held: Attempt) -> CreateContactOutcome | None:
+        try:
+            found = await self._look_up(keyed.principal, held.advertiser_id, held.email)
+        except SourceUnavailable:
+            return None
+        if found is not None and not isinstance(found, Contact):
+            return found
+        if found is None or not _made_by(held, found):
+            return None
+        return policy.repeat(keyed.contact, policy.Earlier(held.fingerprint, found), dry_run=False)
 
     def _attempt(self, keyed: _Keyed) -> Attempt:
         now = datetime.now(UTC)

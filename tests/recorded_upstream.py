@@ -71,7 +71,9 @@ class RecordedUpstream:
     most_under_way: int = 0
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     """Cleared by a test that wants requests to wait; set at first."""
-    is_asked: asyncio.Event = field(default_factory=asyncio.Event)
+    crowd: int = 1
+    is_crowded: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when so many requests as `crowd` are under way."""
     is_left: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last connection has ended."""
 
@@ -86,9 +88,10 @@ class RecordedUpstream:
         try:
             while (request := await _request(reader)) is not None:
                 self.requests.append(request)
-                self.is_asked.set()
                 self.under_way += 1
                 self.most_under_way = max(self.most_under_way, self.under_way)
+                if self.under_way >= self.crowd:
+                    self.is_crowded.set()
                 try:
                     await self.gate.wait()
                     recording = self.answer(request)

@@ -227,7 +227,7 @@ async def test_what_waits_for_a_connection_too_long_was_never_sent() -> None:
     async with client_before(FINE, timeout_seconds=1.0, max_connections=1) as (client, upstream):
         upstream.gate.clear()
         first = asyncio.create_task(client.create(CREATE))
-        await upstream.is_asked.wait()
+        await upstream.is_crowded.wait()
         with pytest.raises(UpstreamUnavailable) as raised:
             await client.create(CREATE)
         upstream.gate.set()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from contact_gateway.settings import Settings
 from gateway_process import Command, refused_start
 
 Give = Callable[[str, str], None]
@@ -36,6 +37,21 @@ def give(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, folder
         ("GRAPHIQL", "perhaps"),
         ("INTROSPECTION", "perhaps"),
         ("LOG_FORMAT", "xml"),
+        ("UPSTREAM_URL", ""),
+        ("UPSTREAM_URL", "app.hienergy.ai/api/v1"),
+        ("UPSTREAM_URL", "http://app.hienergy.ai/api/v1"),
+        ("UPSTREAM_URL", "http://10.0.0.1/api/v1"),
+        ("UPSTREAM_URL", "http://127.0.0.1.example.com/api/v1"),
+        ("UPSTREAM_URL", "ftp://127.0.0.1/api/v1"),
+        ("UPSTREAM_URL", "https:///api/v1"),
+        ("UPSTREAM_URL", "https://app.hienergy.ai:99999/api/v1"),
+        ("UPSTREAM_URL", "https://me:secret@app.hienergy.ai/api/v1"),
+        ("UPSTREAM_URL", "https://app.hienergy.ai/api/v1?api_key=secret"),
+        ("UPSTREAM_URL", "https://app.hienergy.ai/api/v1#top"),
+        ("UPSTREAM_TIMEOUT_SECONDS", "0"),
+        ("UPSTREAM_TIMEOUT_SECONDS", "soon"),
+        ("UPSTREAM_TIMEOUT_SECONDS", "nan"),
+        ("UPSTREAM_MAX_CONNECTIONS", "0"),
     ],
 )
 def test_a_bad_value_stops_the_start_and_is_named(
@@ -153,3 +169,43 @@ def test_a_file_that_is_no_database_is_told_and_kept(
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: CONTACT_GATEWAY_DATABASE_URL: ")
     assert letter.read_text(encoding="utf-8").startswith("Dear Sir")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://app.hienergy.ai/api/v1",
+        "https://app.hienergy.ai/api/v1/",
+        "http://127.0.0.1:8000/api/v1",
+        "http://localhost/api/v1",
+        "http://[::1]:8000/api/v1",
+    ],
+)
+def test_upstream_is_reached_by_https_or_on_this_machine(url: str) -> None:
+    settings = Settings.model_validate({"upstream_url": url})
+
+    assert settings.upstream_url == url.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("serve", "--port", "0", "--demo"),
+        ("keys", "create", "--role", "admin", "--label", "ci"),
+        ("keys", "list"),
+        ("keys", "revoke", "1"),
+        ("advertisers", "import", "catalogue.csv"),
+    ],
+    ids=" ".join,
+)
+def test_what_changes_the_store_is_refused_in_front_of_upstream(
+    run: Command, give: Give, folder: Path, arguments: tuple[str, ...]
+) -> None:
+    (folder / "catalogue.csv").write_text("id,name\n", encoding="utf-8")
+    give("CONTACT_GATEWAY_UPSTREAM_URL", "https://app.hienergy.ai/api/v1")
+
+    result = run(*arguments)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: CONTACT_GATEWAY_UPSTREAM_URL: ")
+    assert not (folder / "contact-gateway.sqlite3").exists()

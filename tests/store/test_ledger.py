@@ -1,0 +1,160 @@
+"""The ledger in SQL: durable, one claim at a time, small."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from contact_gateway.contacts.contact import Contact
+from contact_gateway.contacts.ledger import Attempt
+from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.store.contacts import IDEMPOTENCY_RETENTION
+from contact_gateway.store.engine import Database
+from contact_gateway.store.ledger import SqlLedger
+from contact_gateway.store.tables import attempts
+
+pytestmark = pytest.mark.anyio
+
+KEY = b"k" * 32
+NOW = datetime.now(UTC)
+HELD = timedelta(seconds=12)
+ATTEMPT = Attempt(
+    fingerprint=b"f" * 32,
+    advertiser_id=2**53 + 1,
+    email="maya@exämple.com",
+    sent_at=NOW,
+    holder="first",
+    held_until=NOW + HELD,
+)
+CONTACT = Contact(
+    id=2**63 - 1,
+    advertiser_id=2**53 + 1,
+    advertiser_name="Meridian \N{SNOWMAN}",
+    email="maya@exämple.com",
+    name="Maya \ud800",
+    created_at=NOW,
+    updated_at=NOW + HELD,
+)
+
+
+def _later(attempt: Attempt, seconds: float, holder: str = "later") -> Attempt:
+    """Return the attempt of somebody who comes later."""
+    now = attempt.sent_at + timedelta(seconds=seconds)
+    return replace(attempt, holder=holder, sent_at=now, held_until=now + HELD)
+
+
+@pytest.fixture
+async def ledger(database: Database) -> AsyncIterator[SqlLedger]:
+    ledger = SqlLedger(database)
+    yield ledger
+    await ledger.close()
+
+
+async def _rows(database: Database) -> int:
+    async with database.reading() as connection:
+        return int(await connection.scalar(select(func.count()).select_from(attempts)) or 0)
+
+
+async def test_what_is_claimed_is_found(ledger: SqlLedger) -> None:
+    assert await ledger.find(KEY) is None
+    assert await ledger.claim(KEY, ATTEMPT) == ATTEMPT
+    assert await ledger.find(KEY) == ATTEMPT
+    assert await ledger.find(b"o" * 32) is None
+
+
+async def test_an_answer_is_kept_with_all_of_its_contact(
+    ledger: SqlLedger, database: Database
+) -> None:
+    await ledger.claim(KEY, ATTEMPT)
+    answered = replace(ATTEMPT, contact=CONTACT)
+
+    assert await ledger.put(KEY, "first", answered)
+    assert await SqlLedger(database).find(KEY) == answered
+    assert await ledger.claim(KEY, _later(ATTEMPT, 3600)) == answered
+
+
+async def test_only_its_holder_replaces_or_forgets_an_attempt(ledger: SqlLedger) -> None:
+    await ledger.claim(KEY, ATTEMPT)
+
+    assert not await ledger.put(KEY, "somebody", replace(ATTEMPT, contact=CONTACT))
+    assert not await ledger.put(KEY, "somebody", None)
+    assert await ledger.find(KEY) == ATTEMPT
+    assert await ledger.put(KEY, "first", None)
+    assert await ledger.find(KEY) is None
+
+
+async def test_who_takes_over_takes_it_from_the_first_holder(ledger: SqlLedger) -> None:
+    await ledger.claim(KEY, ATTEMPT)
+    taken = await ledger.claim(KEY, _later(ATTEMPT, 12))
+
+    assert taken.holder == "later"
+    assert not await ledger.put(KEY, "first", replace(ATTEMPT, contact=CONTACT))
+    assert await ledger.put(KEY, "later", replace(taken, contact=CONTACT))
+
+
+async def test_of_many_who_claim_one_key_one_may_call(database: Database) -> None:
+    """Some of one process, in one commit, and some of another."""
+    other_database = Database(database.url)
+    ledgers = SqlLedger(database), SqlLedger(other_database)
+    claims = await asyncio.gather(
+        *(
+            ledger.claim(KEY, _later(ATTEMPT, 0, f"{number}-{which}"))
+            for which, ledger in enumerate(ledgers)
+            for number in range(20)
+        )
+    )
+
+    assert len({claim.holder for claim in claims}) == 1
+    for ledger in ledgers:
+        await ledger.close()
+    await other_database.close()
+
+
+async def test_what_is_past_its_retention_is_forgotten(database: Database) -> None:
+    old = _later(ATTEMPT, -IDEMPOTENCY_RETENTION.total_seconds() - 60)
+    recent = _later(ATTEMPT, -IDEMPOTENCY_RETENTION.total_seconds() + 60)
+    before = SqlLedger(database)
+    await before.claim(b"o" * 32, replace(old, contact=CONTACT))
+    await before.claim(b"u" * 32, old)
+    await before.claim(b"r" * 32, replace(recent, contact=CONTACT))
+    await before.close()
+
+    # Tidying is done at the first write of a process, and then once an hour.
+    after = SqlLedger(database)
+    await after.claim(KEY, ATTEMPT)
+    await after.close()
+
+    assert await _rows(database) == 2
+    assert await after.find(b"r" * 32) is not None
+
+
+async def test_a_ledger_that_does_not_answer_is_unavailable(unreachable_database: Database) -> None:
+    ledger = SqlLedger(unreachable_database)
+
+    with pytest.raises(SourceUnavailable):
+        await ledger.claim(KEY, ATTEMPT)
+    with pytest.raises(SourceUnavailable):
+        await ledger.find(KEY)
+
+
+async def test_an_attempt_is_on_the_disk_before_it_is_told(
+    ledger: SqlLedger, database: Database, tmp_path: Path
+) -> None:
+    """What a process that dies leaves behind, its files as they are, holds it."""
+    await ledger.claim(KEY, ATTEMPT)
+    left_behind = Database(database.url.set(database=_copy(tmp_path)))
+
+    assert await SqlLedger(left_behind).find(KEY) == ATTEMPT
+    await left_behind.close()
+
+
+def _copy(folder: Path) -> str:
+    copy = folder / "copy"
+    copy.mkdir()
+    for file in folder.glob("store.db*"):
+        (copy / file.name).write_bytes(file.read_bytes())
+    return str(copy / "store.db")

@@ -2,32 +2,28 @@
 
 import io
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from contact_gateway.settings import Settings
+from contact_gateway.upstream.circuit import FAILURES_THAT_OPEN
+from recorded_chain import KEY, recorded_chain
 from recorded_upstream import (
     End,
     RecordedUpstream,
     Recording,
     Request,
     recorded,
-    recorded_upstream,
 )
-from running_gateway import Gateway, credentials, database_url, serving
+from running_gateway import Gateway, credentials
 from submitting import FACES, Face, Json
 
 pytestmark = pytest.mark.anyio
 
-KEY: Final = "hienergy-key"
-KEYS: Final = dict.fromkeys(
-    ("admin", "other_admin", "member", "expired", "revoked", "unknown"), KEY
-)
 TIMEOUT_SECONDS: Final = 0.5
 MAYA: Final = {"advertiser_id": 2001, "email": "maya@example.com"}
 ATTRIBUTES: Final[Mapping[str, Json]] = {
@@ -328,25 +324,15 @@ def face(request: pytest.FixtureRequest) -> Face:
     return chosen
 
 
-@asynccontextmanager
-async def _in_front_of(
+def _in_front_of(
     answer: Recording, folder: Path
-) -> AsyncIterator[tuple[Gateway, RecordedUpstream]]:
+) -> AbstractAsyncContextManager[tuple[Gateway, RecordedUpstream]]:
     """Serve in front of an upstream that answers every creation so, and has no contacts."""
-
-    def answering(request: Request) -> Recording:
-        return answer if request.method == "POST" else EMPTY_PAGE
-
-    async with recorded_upstream(answering) as upstream:
-        settings = Settings.model_validate(
-            {
-                "database_url": database_url(folder),
-                "upstream_url": upstream.url,
-                "upstream_timeout_seconds": TIMEOUT_SECONDS,
-            }
-        )
-        async with serving(settings, database_url(folder), KEYS) as gateway:
-            yield gateway, upstream
+    return recorded_chain(
+        lambda request: answer if request.method == "POST" else EMPTY_PAGE,
+        folder,
+        timeout_seconds=TIMEOUT_SECONDS,
+    )
 
 
 @pytest.mark.parametrize("case", [*CONTACTS, *REFUSALS], ids=lambda case: case.name)
@@ -478,3 +464,47 @@ async def test_what_cannot_travel_in_a_header_is_no_credential(tmp_path: Path) -
 
     assert response.status_code == 401
     assert upstream.requests == []
+
+
+async def test_the_contact_that_a_conflict_does_not_show_is_looked_up(
+    tmp_path: Path, face: Face
+) -> None:
+    others = [{**RESOURCE, "id": "7", "attributes": {**ATTRIBUTES, "email": "other@example.com"}}]
+    page = recorded(200, json.dumps({"data": [*others, RESOURCE]}))
+
+    def answering(request: Request) -> Recording:
+        return recorded(409) if request.method == "POST" else page
+
+    async with recorded_chain(answering, tmp_path) as (gateway, upstream):
+        told = await face.submit(gateway, {**MAYA, "email": "MAYA@example.com"}, KEY)
+
+    assert told.outcome == "CONFLICT"
+    assert told.contact == CONTACT
+    assert upstream.asked() == [
+        "POST /api/v1/contacts",
+        "GET /api/v1/contacts?email=MAYA@example.com&advertiser_id=2001&page=1&per_page=25",
+    ]
+
+
+async def test_while_upstream_is_down_callers_are_told_at_once(tmp_path: Path, face: Face) -> None:
+    async with _in_front_of(Recording(b"", End.CLOSE), tmp_path) as (gateway, upstream):
+        answers = [await face.submit(gateway, MAYA, KEY) for _ in range(FAILURES_THAT_OPEN + 20)]
+
+    assert {answer.outcome for answer in answers} == {"SERVICE_UNAVAILABLE"}
+    assert len(upstream.requests) == FAILURES_THAT_OPEN
+    assert int(answers[-1].headers["Retry-After"]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [(recorded(200, "{}"), 200), (recorded(401), 200), (Recording(b"", End.CLOSE), 503)],
+    ids=["the schema", "a refusal", "nothing"],
+)
+async def test_readiness_tells_whether_upstream_answers(
+    tmp_path: Path, answer: Recording, status: int
+) -> None:
+    async with recorded_chain(lambda _: answer, tmp_path) as (gateway, _):
+        ready = await gateway.client.get("/readyz")
+        alive = await gateway.client.get("/healthz")
+
+    assert (ready.status_code, alive.status_code) == (status, 200)

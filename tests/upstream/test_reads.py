@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -12,22 +11,19 @@ import httpx
 import pytest
 
 from chained_gateways import UpstreamGateway, gateway_in_front
-from contact_gateway.settings import Settings
 from contact_gateway.upstream.source import MAX_CALLS_AT_ONCE
+from recorded_chain import KEY, recorded_chain
 from recorded_upstream import (
     Answering,
-    RecordedUpstream,
     Recording,
     Request,
     recorded,
-    recorded_upstream,
 )
-from running_gateway import BIG_ID, Gateway, credentials, database_url, serving
+from running_gateway import BIG_ID, Gateway, credentials
 from submitting import FACES, Json
 
 pytestmark = pytest.mark.anyio
 
-KEY: Final = "hienergy-key"
 PATHS: Final = (
     "/contacts",
     "/contacts?per_page=1",
@@ -180,19 +176,6 @@ def _catalogue(request: Request) -> Recording:
     return recorded(200, json.dumps({"data": made}))
 
 
-@asynccontextmanager
-async def _in_front_of(
-    answering: Answering, folder: Path
-) -> AsyncIterator[tuple[Gateway, RecordedUpstream]]:
-    async with recorded_upstream(answering) as upstream:
-        own = {"database_url": database_url(folder), "upstream_url": upstream.url}
-        keys = dict.fromkeys(
-            ("admin", "other_admin", "member", "expired", "revoked", "unknown"), KEY
-        )
-        async with serving(Settings.model_validate(own), database_url(folder), keys) as gateway:
-            yield gateway, upstream
-
-
 @pytest.mark.parametrize("brands", [1, 3, 50])
 async def test_a_page_of_contacts_costs_a_call_a_distinct_advertiser(
     tmp_path: Path, brands: int
@@ -202,7 +185,7 @@ async def test_a_page_of_contacts_costs_a_call_a_distinct_advertiser(
         nodes {{ id advertiser {{ name hienergy {{ id }} }} }}
       }}
     }}"""
-    async with _in_front_of(_catalogue, tmp_path) as (gateway, upstream):
+    async with recorded_chain(_catalogue, tmp_path) as (gateway, upstream):
         body = (await gateway.graphql(query, KEY)).json()
 
     names = {node["advertiser"]["name"] for node in body["data"]["contacts"]["nodes"]}
@@ -213,7 +196,7 @@ async def test_a_page_of_contacts_costs_a_call_a_distinct_advertiser(
 
 async def test_advertisers_are_read_side_by_side_and_not_all_at_once(tmp_path: Path) -> None:
     query = '{ contacts(q: "50", perPage: 50) { nodes { advertiser { name } } } }'
-    async with _in_front_of(_catalogue, tmp_path) as (gateway, upstream):
+    async with recorded_chain(_catalogue, tmp_path) as (gateway, upstream):
         upstream.crowd = MAX_CALLS_AT_ONCE
 
         def answering(request: Request) -> Recording:
@@ -240,7 +223,7 @@ async def test_a_document_asks_for_the_same_only_once(tmp_path: Path) -> None:
       d: contacts { nodes { id } }
       e: contacts { nodes { email } }
     }"""
-    async with _in_front_of(_catalogue, tmp_path) as (gateway, upstream):
+    async with recorded_chain(_catalogue, tmp_path) as (gateway, upstream):
         body = (await gateway.graphql(query, KEY)).json()
 
     assert "errors" not in body
@@ -257,14 +240,14 @@ async def test_a_record_of_a_page_is_not_read_again(tmp_path: Path) -> None:
         return recorded(200, json.dumps({"data": data, "meta": {"has_more": False}}))
 
     query = "{ advertisers { nodes { id hienergy { id name } } } }"
-    async with _in_front_of(answering, tmp_path) as (gateway, upstream):
+    async with recorded_chain(answering, tmp_path) as (gateway, upstream):
         await gateway.graphql(query, KEY)
 
     assert upstream.asked() == ["GET /api/v1/advertisers?page=1&per_page=25"]
 
 
 async def test_no_document_is_served_what_another_has_read(tmp_path: Path) -> None:
-    async with _in_front_of(_catalogue, tmp_path) as (gateway, upstream):
+    async with recorded_chain(_catalogue, tmp_path) as (gateway, upstream):
         await gateway.graphql("{ contact(id: 7) { id } }", KEY)
         await gateway.graphql("{ contact(id: 7) { id } }", "another-key")
 
@@ -299,7 +282,7 @@ class TestAReadThatIsNotAnswered:
     async def test_in_rest(
         self, tmp_path: Path, answer: Recording, status: int, code: str, path: str
     ) -> None:
-        async with _in_front_of(lambda _: answer, tmp_path) as (gateway, _):
+        async with recorded_chain(lambda _: answer, tmp_path) as (gateway, _):
             response = await gateway.rest(path, KEY)
 
         assert response.status_code == status
@@ -311,7 +294,7 @@ class TestAReadThatIsNotAnswered:
     async def test_in_graphql(
         self, tmp_path: Path, answer: Recording, status: int, code: str, field: str
     ) -> None:
-        async with _in_front_of(lambda _: answer, tmp_path) as (gateway, _):
+        async with recorded_chain(lambda _: answer, tmp_path) as (gateway, _):
             response = await gateway.graphql(f"{{ {field} }}", KEY)
 
         body = response.json()
@@ -328,7 +311,7 @@ async def test_paging_that_upstream_tells_is_kept(tmp_path: Path) -> None:
         meta = {"current_page": 2, "next_page": 3, "per_page": 10}
         return recorded(200, json.dumps({"data": [], "meta": meta}))
 
-    async with _in_front_of(answering, tmp_path) as (gateway, _):
+    async with recorded_chain(answering, tmp_path) as (gateway, _):
         response = await gateway.rest("/contacts", KEY, page=2, per_page=100)
 
     paging = {"current_page": 2, "next_page": 3, "per_page": 10, "has_more": True}
@@ -353,7 +336,7 @@ async def test_paging_that_upstream_tells_is_kept(tmp_path: Path) -> None:
     ],
 )
 async def test_no_strange_records_become_equivalents(tmp_path: Path, answering: Answering) -> None:
-    async with _in_front_of(answering, tmp_path) as (gateway, upstream):
+    async with recorded_chain(answering, tmp_path) as (gateway, upstream):
         body = (await gateway.graphql("{ advertiser(id: 1) { equivalents { id } } }", KEY)).json()
 
     if body["data"]["advertiser"] is not None:
@@ -374,7 +357,7 @@ async def test_a_created_contact_is_told_though_its_advertiser_cannot_be_read(
         ... on Contact { id advertiser { name } }
       }
     }"""
-    async with _in_front_of(answering, tmp_path) as (gateway, _):
+    async with recorded_chain(answering, tmp_path) as (gateway, _):
         body = (await gateway.graphql(query, KEY)).json()
 
     assert body["data"] == {"createContact": {"id": "1", "advertiser": None}}

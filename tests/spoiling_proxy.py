@@ -54,6 +54,8 @@ class SpoilingProxy:
         self._gate = _Gate()
         self._spoiling = Spoiling.NOTHING
         self._only = ""
+        # The event loop alone would let go of one whose client is gone while its upstream answers.
+        self._connections: set[asyncio.Task[None]] = set()
         self.requests: list[str] = []
 
     @property
@@ -116,6 +118,10 @@ class SpoilingProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection: an exchange at a time, as HTTP/1.1 without pipelining has it."""
+        connection = asyncio.current_task()
+        assert connection is not None
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             upstream_reader, upstream_writer = await asyncio.open_connection(*self._target)
             try:

@@ -115,8 +115,8 @@ async def test_of_many_who_claim_one_key_one_may_call(database: Database) -> Non
 
 
 async def test_what_is_past_its_retention_is_forgotten(database: Database) -> None:
-    old = _later(ATTEMPT, -IDEMPOTENCY_RETENTION.total_seconds() - 60)
-    recent = _later(ATTEMPT, -IDEMPOTENCY_RETENTION.total_seconds() + 60)
+    old = _later(ATTEMPT, -IDEMPOTENCY_RETENTION.total_seconds() - 3600)
+    recent = _later(ATTEMPT, -IDEMPOTENCY_RETENTION.total_seconds() + 3600)
     before = SqlLedger(database)
     await before.claim(b"o" * 32, replace(old, contact=CONTACT))
     await before.claim(b"u" * 32, old)

@@ -1,5 +1,6 @@
 """The gateway in this process, over a real SQLite file, without a socket in between."""
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -68,10 +69,22 @@ class Gateway:
         **headers: str,
     ) -> httpx.Response:
         """Send a document to the GraphQL face."""
+        body = {"query": query, "variables": dict(variables or {})}
+        return await self.post_json("/graphql", body, credentials(key) | headers)
+
+    async def post_json(
+        self,
+        path: str,
+        body: object,
+        headers: Mapping[str, str],
+        params: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """Post a body, all but ASCII escaped: JSON can spell a lone surrogate, UTF-8 cannot."""
         return await self.client.post(
-            "/graphql",
-            json={"query": query, "variables": dict(variables or {})},
-            headers=credentials(key) | headers,
+            path,
+            content=json.dumps(body),
+            headers={**headers, "Content-Type": "application/json"},
+            params=params,
         )
 
 

@@ -57,11 +57,11 @@ class Rest:
         headers = credentials(key)
         if idempotency_key is not None:
             headers["Idempotency-Key"] = idempotency_key
-        response = await gateway.client.post(
+        response = await gateway.post_json(
             "/api/v1/contacts",
-            json={"contact": contact},
-            params={"dry_run": "true"} if dry_run else {},
-            headers=headers,
+            {"contact": contact},
+            headers,
+            params={"dry_run": "true"} if dry_run else None,
         )
         body = response.json()
         if response.is_success:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from running_gateway import BIG_ID, CATALOGUE, running_gateway
@@ -62,6 +62,8 @@ def test_both_faces_see_the_same_in_any_submission(tmp_path: Path) -> None:
 
             @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
             @given(submissions, idempotency_keys)
+            @example({"advertiser_id": 1001, "email": "\ud800"}, None)
+            @example({"advertiser_id": 1001, "email": "m@example.com", "name": "\ud800"}, None)
             def check(submitted: Mapping[str, Json], idempotency_key: str | None) -> None:
                 coroutine = answers(submitted, idempotency_key)
                 rest, graphql = asyncio.run_coroutine_threadsafe(coroutine, loop).result()

@@ -3,17 +3,12 @@
 Source: the GraphQL-over-HTTP specification; its statuses stand in `statuses`.
 """
 
-import logging
-from dataclasses import dataclass
 from typing import Final
 
-from graphql import GraphQLError
+from graphql import ExecutionResult, GraphQLError, OperationType
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
-from strawberry.types import ExecutionResult
-from strawberry.types.graphql import OperationType
 
 from contact_gateway.contacts.source import Source
 from contact_gateway.faces.bodies import parse_json, read_json
@@ -24,8 +19,13 @@ from contact_gateway.faces.exchanges import (
     repeated_header,
 )
 from contact_gateway.faces.graphql.document_source import DocumentSource
+from contact_gateway.faces.graphql.execution import (
+    ExecutableSchema,
+    GraphQLRequest,
+    OperationNotAllowedError,
+    UnknownOperationError,
+)
 from contact_gateway.faces.graphql.explorer_page import explorer_page, wants_explorer
-from contact_gateway.faces.graphql.schema import GatewaySchema
 from contact_gateway.faces.graphql.statuses import (
     JSON_BY_DEFAULT,
     Representation,
@@ -39,24 +39,12 @@ _READING: Final = frozenset({"GET", "HEAD"})
 _QUERIES: Final = frozenset({OperationType.QUERY})
 _QUERIES_AND_MUTATIONS: Final = frozenset({OperationType.QUERY, OperationType.MUTATION})
 
-# Mistakes of callers are told to them, and faults are logged by `failure_of`; neither twice.
-logging.getLogger("strawberry.execution").disabled = True
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """The parameters of a GraphQL request (GraphQL over HTTP, section 5)."""
-
-    query: str
-    variables: dict[str, object] | None
-    operation_name: str | None
-
 
 class GraphQLEndpoint:
     """The ASGI application at `/graphql`."""
 
     def __init__(
-        self, schema: GatewaySchema, source: Source, *, max_body_bytes: int, explorer: bool
+        self, schema: ExecutableSchema, source: Source, *, max_body_bytes: int, explorer: bool
     ) -> None:
         self._schema: Final = schema
         self._source: Final = source
@@ -92,16 +80,10 @@ class GraphQLEndpoint:
                 asked.operation_name,
                 repeated_header(request.headers, "idempotency-key"),
             )
-            result = await self._schema.execute(
-                asked.query,
-                variable_values=asked.variables,
-                operation_name=asked.operation_name,
-                context_value=context,
-                allowed_operation_types=allowed,
-            )
-        except CannotGetOperationTypeError:
+            result = await self._schema.execute(asked, context, allowed)
+        except UnknownOperationError:
             return _refused(_bad_request("There is no such operation."), exchange, written)
-        except InvalidOperationTypeError as error:
+        except OperationNotAllowedError as error:
             if error.operation_type is OperationType.SUBSCRIPTION:
                 no_such_kind = _bad_request("Subscriptions are not offered.")
                 return _refused(no_such_kind, exchange, written)
@@ -115,7 +97,7 @@ class GraphQLEndpoint:
             return _refused(error, exchange, written)
         return _render(result, exchange, written)
 
-    async def _read(self, request: Request) -> _Request:
+    async def _read(self, request: Request) -> GraphQLRequest:
         if request.method == "POST":
             parameters = await read_json(request, self._max_body_bytes)
         elif request.method in _READING:
@@ -138,7 +120,7 @@ def _query_parameters(request: Request) -> dict[str, object]:
     return parameters
 
 
-def _request(parameters: object) -> _Request:
+def _request(parameters: object) -> GraphQLRequest:
     if isinstance(parameters, list):
         raise _bad_request("Batches are not offered: send one operation a request.")
     if not isinstance(parameters, dict):
@@ -155,7 +137,7 @@ def _request(parameters: object) -> _Request:
         raise _bad_request("`operationName` must be a string.")
     if extensions is not None and not isinstance(extensions, dict):
         raise _bad_request("`extensions` must be an object.")
-    return _Request(query, variables, operation_name or None)
+    return GraphQLRequest(query, variables, operation_name or None)
 
 
 def _render(result: ExecutionResult, exchange: Exchange, written: Representation) -> Response:

@@ -1,19 +1,20 @@
 """What a document must be beyond the specification's rules, before anything is done for it."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from graphql import (
+    ASTValidationRule,
     DocumentNode,
     FieldNode,
     GraphQLError,
+    NoSchemaIntrospectionCustomRule,
     OperationDefinitionNode,
     ValidationContext,
     ValidationRule,
+    specified_rules,
 )
-from strawberry.extensions import MaxTokensLimiter, SchemaExtension
-
-from contact_gateway.faces.graphql.types import Context
+from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
+from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 MAX_TOKENS: Final = 1000
 MAX_ALIASES: Final = 15
@@ -52,23 +53,15 @@ class OneOperation(ValidationRule):
             self.report_error(GraphQLError(message, operations))
 
 
-class DocumentRules(SchemaExtension):
-    """Adds these rules to the validation of each document."""
-
-    def on_operation(self) -> Iterator[None]:
-        """Choose the rules for one request."""
-        # The context is of the type that the endpoint makes it with.
-        context: Context = self.execution_context.context
-        rules: list[type[ValidationRule]] = [MaxAliases]
-        if context.operation_name is None:
-            rules.append(OneOperation)
-        self.execution_context.validation_rules += tuple(rules)
-        yield
-
-
-def limiting_extensions() -> list[type[SchemaExtension] | Callable[[], Any]]:
-    """Return the extensions that hold documents within their limits.
-
-    Their factories are of a type that Strawberry does not name.
-    """
-    return [lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS), DocumentRules]
+def validation_rules(
+    *, names_operation: bool, introspection: bool
+) -> tuple[type[ASTValidationRule], ...]:
+    """Return the rules of a document: the specification's, Strawberry's and the gateway's."""
+    return (
+        *specified_rules,
+        MaxAliases,
+        *(() if names_operation else (OneOperation,)),
+        *(() if introspection else (NoSchemaIntrospectionCustomRule,)),
+        MaybeNullValidationRule,
+        OneOfInputValidationRule,
+    )

@@ -3,16 +3,14 @@
 from typing import Annotated
 
 import strawberry
-from graphql import GraphQLError
-from strawberry.extensions import DisableIntrospection
 from strawberry.schema.config import StrawberryConfig
-from strawberry.types import ExecutionContext
 
 from contact_gateway.contacts import queries, resolver
 from contact_gateway.contacts.outcomes import outcome_name
 from contact_gateway.contacts.queries import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from contact_gateway.faces.graphql.document_cache import DocumentCache
+from contact_gateway.faces.graphql.execution import ExecutableSchema
 from contact_gateway.faces.graphql.idempotency_header import stands_in_for_the_argument
-from contact_gateway.faces.graphql.limits import limiting_extensions
 from contact_gateway.faces.graphql.refusals import granted
 from contact_gateway.faces.graphql.types import (
     DATE_TIME,
@@ -205,30 +203,21 @@ class Mutation:
         return create_contact_result(outcome, context.exchange.request_id)
 
 
-class GatewaySchema(strawberry.Schema):
-    """Strawberry's schema; what went wrong is told and logged by the endpoint alone."""
-
-    def process_errors(
-        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
-    ) -> None:
-        """Log nothing here."""
-
-
-def build_schema(*, introspection: bool = True) -> GatewaySchema:
+def build_schema(
+    *, introspection: bool = True, documents: DocumentCache | None = None
+) -> ExecutableSchema:
     """Return the schema; without introspection it does not tell its fields, nor suggest any."""
-    extensions = limiting_extensions()
-    if not introspection:
-        extensions.append(DisableIntrospection)
-    return GatewaySchema(
-        query=Query,
-        mutation=Mutation,
-        extensions=extensions,
-        config=StrawberryConfig(
-            scalar_map={DateTime: DATE_TIME}, disable_field_suggestions=not introspection
-        ),
-    )
+    return ExecutableSchema(_schema(), documents or DocumentCache(), introspection=introspection)
 
 
 def schema_sdl() -> str:
     """Return the schema in GraphQL's schema definition language, as `schema.graphql` holds it."""
-    return build_schema().as_str().rstrip() + "\n"
+    return _schema().as_str().rstrip() + "\n"
+
+
+def _schema() -> strawberry.Schema:
+    return strawberry.Schema(
+        query=Query,
+        mutation=Mutation,
+        config=StrawberryConfig(scalar_map={DateTime: DATE_TIME}),
+    )

@@ -1,9 +1,13 @@
 """What the operator sees: log lines without keys, addresses or anything else a caller sent."""
 
+import json
 import logging
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, TextIO
 
+import orjson
 import structlog
 from structlog.typing import Processor
 
@@ -11,43 +15,68 @@ from contact_gateway.settings import LogFormat
 
 _SHARED: Final[tuple[Processor, ...]] = (
     structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_log_level,
+    structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
 
 
 def configure_logging(log_format: LogFormat, stream: TextIO | None = None) -> None:
-    """Send all log lines, also those of libraries, to standard error or a stream, in one format."""
+    """Send all log lines, also those of libraries, to standard error or a stream, in one format.
+
+    The gateway's own lines do not pass the standard library's logging: one is written for each
+    request.
+    """
     stream = stream or sys.stderr
-    as_json = log_format is LogFormat.JSON
-    renderer: Processor = (
-        structlog.processors.JSONRenderer()
-        if as_json
-        else structlog.dev.ConsoleRenderer(
-            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
-    )
-    # Tracebacks without the values of local variables: those may be what a caller sent.
-    tracebacks: list[Processor] = [structlog.processors.format_exc_info] if as_json else []
+    written = _written_as(log_format, stream)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *tracebacks,
-                renderer,
-            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *written],
         )
     )
     root = logging.getLogger()
     root.handlers = [handler]
     # Of libraries only what is amiss: what they say in passing may hold what a caller sent.
     root.setLevel(logging.WARNING)
-    logging.getLogger("contact_gateway").setLevel(logging.INFO)
     structlog.configure(
-        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*_SHARED, *written],
+        logger_factory=lambda *_: _Lines(stream),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=False,
     )
+
+
+class _Lines:
+    """Writes lines to a stream. One that is full or gone disturbs no request."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream: Final = stream
+
+    def info(self, line: str) -> None:
+        """Write a line."""
+        with suppress(OSError, ValueError):
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+    warning = error = info
+
+
+def _written_as(log_format: LogFormat, stream: TextIO) -> tuple[Processor, ...]:
+    # Tracebacks without the values of local variables: those may be what a caller sent.
+    if log_format is LogFormat.JSON:
+        renderer = structlog.processors.JSONRenderer(serializer=_json_line)
+        return structlog.processors.format_exc_info, renderer
+    return (
+        structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+        ),
+    )
+
+
+def _json_line(event: object, default: Callable[[object], object]) -> str:
+    try:
+        return orjson.dumps(event, default).decode()
+    except TypeError:
+        # A traceback may hold a lone surrogate.
+        return json.dumps(event, default=default)

@@ -2,13 +2,14 @@
 
 import math
 import re
+import secrets
 import time
-import uuid
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,9 +28,12 @@ from contact_gateway.faces.http import (
 )
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_REQUEST_ID_BYTES: Final = 16
 _BEARER: Final = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 _PROBES: Final = ("/healthz", "/readyz")
 _EXCHANGE: Final = "contact_gateway.exchange"
+
+RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 _log = structlog.get_logger("contact_gateway.requests")
 
@@ -79,10 +83,10 @@ class Exchanges:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                _add_headers(headers, exchange)
+                headers = [*message["headers"], *_headers_beside(message["headers"], exchange)]
                 if scope["path"] not in _PROBES:
-                    await _add_rate_limit_headers(headers, exchange.caller)
+                    headers += await _rate_limit_headers(exchange.caller)
+                message = {**message, "headers": headers}
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
@@ -162,7 +166,7 @@ def repeated_header(headers: Headers, name: str) -> str | None:
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
     well_formed = _REQUEST_ID.fullmatch(given) and API_KEY_PREFIX not in given
-    return given if well_formed else uuid.uuid4().hex
+    return given if well_formed else secrets.token_hex(_REQUEST_ID_BYTES)
 
 
 def _credential(headers: Headers) -> Credential | None:
@@ -173,19 +177,26 @@ def _credential(headers: Headers) -> Credential | None:
     return None if bearer is None else Credential(bearer[1], CredentialScheme.BEARER)
 
 
-def _add_headers(headers: MutableHeaders, exchange: Exchange) -> None:
-    headers["X-Request-Id"] = exchange.request_id
-    headers.setdefault("X-Content-Type-Options", "nosniff")
-    headers.setdefault("Cache-Control", "no-cache" if "ETag" in headers else "no-store")
+def _headers_beside(given: RawHeaders, exchange: Exchange) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the headers of every answer that an answer has not given itself."""
+    names = {name for name, _ in given}
+    yield b"x-request-id", exchange.request_id.encode("ascii")
+    if b"x-content-type-options" not in names:
+        yield b"x-content-type-options", b"nosniff"
+    if b"cache-control" not in names:
+        yield b"cache-control", b"no-cache" if b"etag" in names else b"no-store"
 
 
-async def _add_rate_limit_headers(headers: MutableHeaders, caller: Caller) -> None:
+async def _rate_limit_headers(caller: Caller) -> RawHeaders:
     try:
         window = await caller.window()
     except Exception as error:  # noqa: BLE001 - the answer stands without these headers
         failure_of(error)
-        return
-    if window is not None:
-        headers["X-RateLimit-Limit"] = str(window.limit)
-        headers["X-RateLimit-Remaining"] = str(window.remaining)
-        headers["X-RateLimit-Reset"] = str(math.ceil(window.resets_at))
+        return ()
+    if window is None:
+        return ()
+    return (
+        (b"x-ratelimit-limit", b"%d" % window.limit),
+        (b"x-ratelimit-remaining", b"%d" % window.remaining),
+        (b"x-ratelimit-reset", b"%d" % math.ceil(window.resets_at)),
+    )

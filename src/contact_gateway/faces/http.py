@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
+import orjson
 from starlette.responses import Response
 
 from contact_gateway.contacts.source import SourceUnavailable
@@ -76,8 +77,11 @@ class JsonResponse(Response):
 
     def render(self, content: object) -> bytes:
         """Write JSON compactly, other scripts as they are."""
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode("utf-8", errors="replace")
+        try:
+            return orjson.dumps(content)
+        except TypeError:
+            text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            return text.encode("utf-8", errors="replace")
 
 
 def envelope(

@@ -1,0 +1,83 @@
+"""What is logged: a line an event, in one format, and never at a request's cost."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from contact_gateway.observability import configure_logging
+from contact_gateway.settings import LogFormat
+from running_gateway import Gateway
+
+FORMATS = pytest.mark.parametrize("log_format", LogFormat)
+
+
+class _Full(io.StringIO):
+    """A stream on a disk that is full."""
+
+    def write(self, _: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    before = root.handlers, root.level
+    yield
+    root.handlers, root.level = before
+    structlog.reset_defaults()
+
+
+@FORMATS
+def test_the_gateways_lines_and_those_of_libraries_have_one_format(log_format: LogFormat) -> None:
+    lines = io.StringIO()
+    configure_logging(log_format, lines)
+    structlog.get_logger().warning("ours", cause="c")
+    logging.getLogger("a.library").warning("theirs")
+
+    ours, theirs = lines.getvalue().splitlines()
+    if log_format is LogFormat.JSON:
+        assert json.loads(ours).keys() == {"event", "level", "timestamp", "cause"}
+        assert json.loads(theirs).keys() == {"event", "level", "timestamp"}
+    else:
+        assert "[warning  ] ours" in ours
+        assert "[warning  ] theirs" in theirs
+
+
+@FORMATS
+def test_what_libraries_say_in_passing_is_not_logged(log_format: LogFormat) -> None:
+    lines = io.StringIO()
+    configure_logging(log_format, lines)
+    logging.getLogger("a.library").info("a caller's input")
+
+    assert lines.getvalue() == ""
+
+
+@FORMATS
+def test_a_fault_is_logged_with_its_traceback_and_without_the_values_in_it(
+    log_format: LogFormat,
+) -> None:
+    lines = io.StringIO()
+    configure_logging(log_format, lines)
+    secret = "cgw_" + "s" * 50
+    try:
+        raise ValueError("\ud800")
+    except ValueError as error:
+        structlog.get_logger().error("fault", exc_info=error)
+
+    assert "ValueError" in lines.getvalue()
+    assert "test_observability" in lines.getvalue()
+    assert secret not in lines.getvalue()
+
+
+@FORMATS
+@pytest.mark.anyio
+async def test_a_log_that_cannot_be_written_disturbs_no_request(
+    gateway: Gateway, log_format: LogFormat
+) -> None:
+    configure_logging(log_format, _Full())
+
+    assert (await gateway.client.get("/healthz")).status_code == 200

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -85,13 +85,17 @@ class NewContact(ContactDetails):
         ),
     ]
 
+    def given(self) -> dict[str, int | str]:
+        """Return the fields that are not null, by the names of the published reference."""
+        values = ((name, getattr(self, name)) for name in DETAIL_NAMES)
+        return {name: value for name, value in values if value is not None}
+
     def fingerprint(self) -> bytes:
         """Return what two submissions of the same input have in common (32 bytes).
 
         Null fields do not count, so a field that a later version adds changes no fingerprint.
         """
-        given = {name: value for name, value in asdict(self).items() if value is not None}
-        canonical = json.dumps(given, sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(self.given(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).digest()
 
 

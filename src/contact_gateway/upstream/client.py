@@ -15,10 +15,11 @@ from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from http import HTTPStatus
 from importlib.metadata import version
-from types import SimpleNamespace, TracebackType
+from types import TracebackType
 from typing import Final, Self, assert_never
 
 import aiohttp
+import orjson
 from tenacity import (
     AsyncRetrying,
     retry_if_exception,
@@ -41,9 +42,12 @@ _LONGEST_CONNECT_SECONDS: Final = 5.0
 _KEPT_ALIVE_SECONDS: Final = 4.0
 _SECONDS: Final = re.compile("[0-9]{1,9}")
 _READ_AT_ONCE: Final = 65_536
+_LEAST_SECONDS: Final = 0.001
 _DOWN: Final = frozenset(
     {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 )
+# What aiohttp raises before there is a connection, and so before anything is sent.
+_NO_CONNECTION: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _Again = Callable[[BaseException], bool]
 
 
@@ -79,13 +83,6 @@ class UpstreamUnavailable(SourceUnavailable):
         self.is_passing = is_passing
 
 
-@dataclass(slots=True)
-class _Progress:
-    """How far a request has come."""
-
-    delivery: Delivery = Delivery.NEVER_SENT
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A whole answer of upstream; `body` is its JSON, None where it is none."""
@@ -117,28 +114,19 @@ class UpstreamClient:
         self.timeout_seconds: Final = timeout_seconds
         self._base_url: Final = base_url
         self._max_connections: Final = max_connections
+        self._connect_seconds: Final = min(timeout_seconds / 2, _LONGEST_CONNECT_SECONDS)
         self._circuit: Final = Circuit()
         self._session: aiohttp.ClientSession | None = None
         self._under_way = 0
 
     async def __aenter__(self) -> Self:
         """Open the pool; connections are made when they are needed."""
-        to_connect = min(self.timeout_seconds / 2, _LONGEST_CONNECT_SECONDS)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=self._max_connections, keepalive_timeout=_KEPT_ALIVE_SECONDS
             ),
-            # `connect` bounds the wait for a connection of the pool, too. Writing is bounded by
-            # the deadline that each call has: aiohttp has no bound of its own for it.
-            timeout=aiohttp.ClientTimeout(
-                total=None,
-                connect=to_connect,
-                sock_connect=to_connect,
-                sock_read=self.timeout_seconds,
-            ),
             # What upstream sets for one caller must not travel with another.
             cookie_jar=aiohttp.DummyCookieJar(),
-            trace_configs=[_tracing()],
             headers={
                 "Accept": "application/json",
                 "User-Agent": f"contact-gateway/{version('contact-gateway')}",
@@ -186,13 +174,31 @@ class UpstreamClient:
 
     async def _tried(self, call: Call, again: _Again) -> Answer:
         deadline = self._deadline()
+        try:
+            return await self._guarded(call, deadline)
+        except UpstreamUnavailable as error:
+            if not again(error):
+                raise
+            return await self._retried(call, deadline, again, error)
+
+    async def _retried(
+        self, call: Call, deadline: float, again: _Again, first: UpstreamUnavailable
+    ) -> Answer:
+        """Try again what has failed once: only such a call pays for how that is done."""
+        failed = [first]
+
+        async def attempt() -> Answer:
+            if failed:
+                raise failed.pop()
+            return await self._guarded(call, deadline)
+
         attempts = AsyncRetrying(
             stop=stop_any(stop_after_attempt(_ATTEMPTS), stop_before_delay(self.timeout_seconds)),
             wait=wait_random_exponential(multiplier=0.1, max=1.0),
             retry=retry_if_exception(again),
             reraise=True,
         )
-        return await attempts(self._guarded, call, deadline)
+        return await attempts(attempt)
 
     async def _guarded(self, call: Call, deadline: float) -> Answer:
         with self._admitted():
@@ -235,28 +241,41 @@ class UpstreamClient:
     async def _exchange(self, call: Call, deadline: float) -> Answer:
         if self._session is None:
             raise RuntimeError("the client is not open")
-        url = URL(f"{self._base_url}/{call.path}", encoded=True).with_query(call.query)
-        progress = _Progress()
+        url = URL(f"{self._base_url}/{call.path}", encoded=True)
+        delivery = Delivery.UNKNOWN
         try:
-            async with (
-                asyncio.timeout_at(deadline),
-                self._session.request(
-                    call.method,
-                    url,
-                    json=call.body,
-                    headers=_headers_of(call.credential),
-                    allow_redirects=False,
-                    trace_request_ctx=progress,
-                ) as response,
-            ):
-                progress.delivery = Delivery.OVER
+            async with self._session.request(
+                call.method,
+                url.with_query(call.query) if call.query else url,
+                data=None if call.body is None else orjson.dumps(call.body),
+                headers=_headers_of(call),
+                timeout=self._within(deadline),
+                allow_redirects=False,
+            ) as response:
+                delivery = Delivery.OVER
                 body = await _body_of(response)
         except (aiohttp.ClientError, OSError) as error:
             # The kind alone is told: texts may hold what was sent.
             reason = f"upstream is not reached: {type(error).__name__}"
-            is_passing = not isinstance(error, TimeoutError)
-            raise UpstreamUnavailable(reason, progress.delivery, is_passing=is_passing) from None
+            raise UpstreamUnavailable(
+                reason,
+                Delivery.NEVER_SENT if isinstance(error, _NO_CONNECTION) else delivery,
+                is_passing=not isinstance(error, TimeoutError),
+            ) from None
         return Answer(response.status, response.headers, _json_of(body))
+
+    def _within(self, deadline: float) -> aiohttp.ClientTimeout:
+        """Bound an exchange by its deadline, and within that the wait for a connection.
+
+        The whole bounds writing and reading, too; a connection is waited for in the pool, or made.
+        """
+        seconds = max(deadline - asyncio.get_running_loop().time(), _LEAST_SECONDS)
+        return aiohttp.ClientTimeout(
+            total=seconds,
+            connect=self._connect_seconds,
+            sock_connect=self._connect_seconds,
+            ceil_threshold=math.inf,
+        )
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> int | None:
@@ -283,34 +302,28 @@ def _was_never_sent(error: BaseException) -> bool:
     )
 
 
-def _headers_of(credential: Credential | None) -> dict[str, str]:
-    if credential is None:
-        return {}
-    match credential.scheme:
+def _headers_of(call: Call) -> dict[str, str]:
+    headers = {} if call.body is None else {"Content-Type": "application/json"}
+    if call.credential is None:
+        return headers
+    match call.credential.scheme:
         case CredentialScheme.API_KEY:
-            return {"X-Api-Key": credential.secret}
+            headers["X-Api-Key"] = call.credential.secret
         case CredentialScheme.BEARER:
-            return {"Authorization": f"Bearer {credential.secret}"}
+            headers["Authorization"] = f"Bearer {call.credential.secret}"
         case _:
-            assert_never(credential.scheme)
-
-
-def _tracing() -> aiohttp.TraceConfig:
-    """Note that a request is on its way just before its first byte is written."""
-    tracing = aiohttp.TraceConfig()
-
-    async def sending(
-        _: aiohttp.ClientSession,
-        context: SimpleNamespace,
-        __: aiohttp.TraceRequestHeadersSentParams,
-    ) -> None:
-        context.trace_request_ctx.delivery = Delivery.UNKNOWN
-
-    tracing.on_request_headers_sent.append(sending)
-    return tracing
+            assert_never(call.credential.scheme)
+    return headers
 
 
 async def _body_of(response: aiohttp.ClientResponse) -> bytes:
+    length = response.content_length
+    if (
+        length is not None
+        and length <= MAX_ANSWER_BYTES
+        and "Content-Encoding" not in response.headers
+    ):
+        return await response.read()
     body = bytearray()
     async for chunk in response.content.iter_chunked(_READ_AT_ONCE):
         body += chunk
@@ -320,6 +333,14 @@ async def _body_of(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _json_of(body: bytes) -> object:
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        return _lenient_json_of(body)
+
+
+def _lenient_json_of(body: bytes) -> object:
+    """Read what is JSON to others: with a byte order mark, a lone surrogate, or NaN."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

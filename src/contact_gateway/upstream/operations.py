@@ -3,7 +3,7 @@
 Source: HiEnergy's published reference; paths are below `/api/v1`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import Final, TypeVar
@@ -55,7 +55,7 @@ class Operations:
         self, principal: ForwardedPrincipal, contact: NewContact, *, dry_run: bool
     ) -> CreateContactOutcome:
         """Create a contact (`POST /contacts`)."""
-        given = {name: value for name, value in asdict(contact).items() if value is not None}
+        given = contact.given()
         answer = await self._create(principal, given, dry_run=dry_run)
         return outcome_of(answer, dry_run=dry_run)
 
@@ -98,7 +98,7 @@ class Operations:
         return await self._page(principal, _ADVERTISERS, asdict(wanted), page, advertiser_of)
 
     async def _create(
-        self, principal: ForwardedPrincipal, contact: dict[str, object], *, dry_run: bool
+        self, principal: ForwardedPrincipal, contact: Mapping[str, object], *, dry_run: bool
     ) -> Answer:
         answer = await self._client.create(
             Call(

@@ -23,6 +23,7 @@ from contact_gateway.faces.http import TransportCode, TransportError, service_un
 from contact_gateway.faces.rest.documents import Document
 from contact_gateway.faces.rest.routes import Resource, RestFace
 from contact_gateway.observability import configure_logging
+from contact_gateway.serving import spare_the_collector
 from contact_gateway.settings import Settings, load_settings
 from contact_gateway.store import schema
 from contact_gateway.store.engine import Database, sqlite_url
@@ -148,7 +149,9 @@ def app_from_environment() -> Starlette:
     """Return the gateway with the settings of the environment, for a worker process."""
     settings = load_settings()
     configure_logging(settings.log_format)
-    return create_app(settings)
+    app = create_app(settings)
+    spare_the_collector()
+    return app
 
 
 async def healthz(_request: Request, _exchange: Exchange) -> Document:

@@ -116,7 +116,7 @@ async def _check_a_locked_store(gateway: Gateway, tmp_path: Path) -> None:
         holder.execute("ROLLBACK")
         holder.close()
 
-    assert rest.status_code == 503
+    assert rest.status_code == graphql.status_code == 503
     assert rest.json()["error"]["code"] == "SERVICE_UNAVAILABLE"
     assert rest.headers["Retry-After"] == "1"
     assert graphql.json()["errors"][0]["extensions"]["code"] == "SERVICE_UNAVAILABLE"
@@ -135,8 +135,15 @@ async def test_a_damaged_store_is_unavailable_and_not_ready(tmp_path: Path) -> N
         ready = await gateway.client.get("/readyz")
         rest = await gateway.rest("/contacts", gateway.member)
         graphql = await gateway.graphql("{ viewer { label } }", gateway.member)
+        named = await gateway.graphql(
+            "{ viewer { label } }", gateway.member, accept="application/json"
+        )
+        in_part = await gateway.graphql("{ __typename viewer { label } }", gateway.member)
 
     assert ready.status_code == rest.status_code == 503
+    assert graphql.status_code == named.status_code == 503
+    assert in_part.status_code == 200
+    assert in_part.json()["data"] == {"__typename": "Query", "viewer": None}
     assert graphql.json()["errors"][0]["extensions"]["code"] == "SERVICE_UNAVAILABLE"
 
 

@@ -3,6 +3,7 @@
 Source: the GraphQL-over-HTTP specification; its statuses stand in `statuses`.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from graphql import ExecutionResult, GraphQLError, OperationType
@@ -146,6 +147,8 @@ def _render(result: ExecutionResult, exchange: Exchange, written: Representation
     # request has none, and then there is no data.
     refused = [error for error in errors if not error.has_path]
     kind = Result.REQUEST_ERROR if refused else Result.EXECUTED
+    if not refused and _is_outage(result, errors):
+        kind = Result.UNAVAILABLE
     body: dict[str, object] = {} if refused else {"data": result.data}
     headers: dict[str, str] = {}
     if errors:
@@ -160,6 +163,15 @@ def _render(result: ExecutionResult, exchange: Exchange, written: Representation
         written.statuses[kind],
         headers,
         media_type=f"{written.media_type}; charset=utf-8",
+    )
+
+
+def _is_outage(result: ExecutionResult, errors: Sequence["_Told"]) -> bool:
+    """Tell whether nothing at all was answered, and only because the source does not answer."""
+    return (
+        bool(errors)
+        and all(error.code is TransportCode.SERVICE_UNAVAILABLE for error in errors)
+        and all(value is None for value in (result.data or {}).values())
     )
 
 

@@ -21,6 +21,9 @@ class Result(Enum):
     EXECUTED = auto()
     """The document was executed, with field errors or without."""
 
+    UNAVAILABLE = auto()
+    """Nothing can be answered now: the source does not answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Representation:
@@ -30,16 +33,18 @@ class Representation:
     statuses: Mapping[Result, int]
 
 
-GRAPHQL_RESPONSE: Final = Representation(
-    "application/graphql-response+json", {Result.REQUEST_ERROR: 400, Result.EXECUTED: 200}
-)
+_TOLD_BY_STATUS: Final = {
+    Result.REQUEST_ERROR: 400,
+    Result.EXECUTED: 200,
+    # Also proxies and clients that try again by the status alone are to know.
+    Result.UNAVAILABLE: 503,
+}
+GRAPHQL_RESPONSE: Final = Representation("application/graphql-response+json", _TOLD_BY_STATUS)
 # A client that asks for application/json by name may take any other status than 200 for a failure
 # of the transport, and never show the errors (section 6.4.1).
-JSON: Final = Representation("application/json", {Result.REQUEST_ERROR: 200, Result.EXECUTED: 200})
+JSON: Final = Representation("application/json", {**_TOLD_BY_STATUS, Result.REQUEST_ERROR: 200})
 # A client that takes anything, such as curl, gets JSON, and is told by the status.
-JSON_BY_DEFAULT: Final = Representation(
-    "application/json", {Result.REQUEST_ERROR: 400, Result.EXECUTED: 200}
-)
+JSON_BY_DEFAULT: Final = Representation("application/json", _TOLD_BY_STATUS)
 
 _BY_NAME: Final[Mapping[str, Representation]] = {
     representation.media_type: representation for representation in (GRAPHQL_RESPONSE, JSON)

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
@@ -16,6 +16,7 @@ from typer.testing import Result
 
 Command = Callable[..., Result]
 
+_CONTACT_GATEWAY = (sys.executable, "-m", "contact_gateway")
 _STARTS_WITHIN_SECONDS = 60
 _STOPS_WITHIN_SECONDS = 30
 _ANNOUNCED = re.compile(r"(?P<what>GraphQL|REST|Admin key|Member key) +(?P<value>\S+)")
@@ -67,13 +68,16 @@ class GatewayProcess:
 
 @contextmanager
 def gateway_process(
-    folder: Path, *options: str, environment: Mapping[str, str] | None = None
+    folder: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    command: Sequence[str] = (*_CONTACT_GATEWAY, "serve"),
 ) -> Iterator[GatewayProcess]:
     """Start `contact-gateway serve` in a folder, on a free port, and wait for its announcement."""
     log_file = folder / "stderr.log"
     with (
         log_file.open("w", encoding="utf-8") as log,
-        _started(("serve", "--port", "0", *options), folder, environment or {}, log) as process,
+        _started((*command, "--port", "0", *options), folder, environment or {}, log) as process,
     ):
         wanted = {"GraphQL", "REST"}
         if "--demo" in options:
@@ -86,7 +90,7 @@ def gateway_process(
 def refused_start(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run `contact-gateway serve` in a folder, on a free port, where it will not start."""
     return subprocess.run(
-        (sys.executable, "-m", "contact_gateway", "serve", "--port", "0", *options),
+        (*_CONTACT_GATEWAY, "serve", "--port", "0", *options),
         cwd=folder,
         env=clean_environment(),
         stdin=subprocess.DEVNULL,
@@ -99,10 +103,10 @@ def refused_start(folder: Path, *options: str) -> subprocess.CompletedProcess[st
 
 @contextmanager
 def _started(
-    arguments: tuple[str, ...], folder: Path, environment: Mapping[str, str], log: IO[str]
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], log: IO[str]
 ) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        (sys.executable, "-m", "contact_gateway", *arguments),
+        command,
         cwd=folder,
         env={**clean_environment(), **environment},
         stdin=subprocess.DEVNULL,

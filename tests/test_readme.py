@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from chained_gateways import UpstreamGateway
 from contact_gateway.contacts.outcomes import ErrorCode
 from contact_gateway.faces.rest.documents import STATUSES
 from contact_gateway.settings import PREFIX, Settings
@@ -14,6 +15,7 @@ from gateway_process import gateway_process
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CURL_CALLS = re.findall(r"^    curl .*(?:\n(?: {4}.*)?)*", README, re.MULTILINE)
 
 
 def test_the_first_two_shell_blocks_run_and_test_the_gateway() -> None:
@@ -45,7 +47,7 @@ def test_every_link_leads_somewhere() -> None:
 
 
 def test_the_curl_calls_create_contacts(tmp_path: Path) -> None:
-    calls = re.findall(r"^    curl .*(?:\n(?: {4}.*)?)*", README, re.MULTILINE)
+    _, *calls = CURL_CALLS
     with gateway_process(tmp_path, "--demo") as gateway:
         answers = [
             _call(call, gateway.address, gateway.admin_key) for call in calls for _ in range(2)
@@ -57,6 +59,32 @@ def test_the_curl_calls_create_contacts(tmp_path: Path) -> None:
     assert first_rest.status_code == 201
     assert second_rest.headers["Idempotent-Replayed"] == "true"
     assert second_rest.json() == first_rest.json()
+
+
+def test_one_command_puts_the_gateway_in_front_of_hienergy(
+    tmp_path: Path, upstream: UpstreamGateway
+) -> None:
+    """The commands are the README's own; only the address of HiEnergy's API is another."""
+    (command,) = re.findall(r"^    (CONTACT_GATEWAY_UPSTREAM_URL=.*)$", README, re.MULTILINE)
+    command = f'cd "$0" && {command} "$@"'.replace("https://app.hienergy.ai/api/v1", upstream.url)
+    call, *_ = CURL_CALLS
+    creation = call.replace('"dryRun": true', '"dryRun": false')
+    admin = upstream.keys["admin"]
+    ledger = {"CONTACT_GATEWAY_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/ledger.sqlite3"}
+    with gateway_process(
+        tmp_path, environment=ledger, command=("sh", "-c", command, str(ROOT))
+    ) as gateway:
+        tried, created, repeated = (
+            _call(each, gateway.address, admin).json()["data"]["createContact"]
+            for each in (call, creation, creation)
+        )
+        ready = httpx.get(f"{gateway.address}/readyz", trust_env=False)
+
+    assert tried["__typename"] == "ContactPreview"
+    assert created["__typename"] == "Contact"
+    assert repeated == created
+    assert upstream.contacts() == 1
+    assert ready.status_code == 200
 
 
 def _call(command: str, address: str, key: str) -> httpx.Response:

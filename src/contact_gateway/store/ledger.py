@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
@@ -18,6 +18,8 @@ from contact_gateway.store.engine import Database
 from contact_gateway.store.tables import attempts
 from contact_gateway.store.writer import GroupWriter
 
+_ATTEMPT_NAMES: Final = tuple(field.name for field in fields(Attempt))
+_CONTACT_NAMES: Final = tuple(field.name for field in fields(Contact))
 _MOMENTS: Final = ("created_at", "updated_at")
 
 
@@ -121,8 +123,9 @@ async def _write(
 
 
 def _row(key: bytes, attempt: Attempt) -> dict[str, object]:
+    values = {name: getattr(attempt, name) for name in _ATTEMPT_NAMES}
     contact = None if attempt.contact is None else _document(attempt.contact)
-    return {"key": key, **asdict(attempt), "contact": contact}
+    return {"key": key, **values, "contact": contact}
 
 
 def _attempt(row: Row[Any]) -> Attempt:
@@ -138,11 +141,11 @@ def _attempt(row: Row[Any]) -> Attempt:
 
 
 def _document(contact: Contact) -> str:
-    moments = {name: getattr(contact, name).isoformat() for name in _MOMENTS}
-    return json.dumps(asdict(contact) | moments)
+    values = {name: getattr(contact, name) for name in _CONTACT_NAMES}
+    return json.dumps(values | {name: values[name].isoformat() for name in _MOMENTS})
 
 
 def _contact(document: str) -> Contact:
-    fields = json.loads(document)
-    moments = {name: datetime.fromisoformat(fields[name]) for name in _MOMENTS}
-    return Contact(**fields | moments)
+    values = json.loads(document)
+    moments = {name: datetime.fromisoformat(values[name]) for name in _MOMENTS}
+    return Contact(**values | moments)

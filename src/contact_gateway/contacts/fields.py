@@ -5,6 +5,7 @@ said once.
 """
 
 import re
+from functools import lru_cache
 from typing import Annotated, Final
 
 from email_validator import EmailNotValidError, validate_email
@@ -30,6 +31,11 @@ _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # A host has a letter or a digit; credentials in a URL would be kept in the clear.
 _HTTP_URL: Final = re.compile(
     r"https?://(?=[^/?#]*[^\W_])[^\s/?#\\@]+(?:[/?#][^\s\\]*)?", re.IGNORECASE
+)
+# Addresses whose local part is right as it stands, so that only their domain is to be looked at.
+# One in capitals is not among them: the library spells some of those, such as POSTMASTER, anew.
+_PLAIN_ADDRESS: Final = re.compile(
+    r"(?P<local_part>[a-z0-9]+(?:[._+-][a-z0-9]+)*)@(?P<domain>[A-Za-z0-9.-]+)"
 )
 _DIGITS: Final = re.compile("-?[0-9]+")
 _ANY_HTTP_URL: Final[TypeAdapter[AnyHttpUrl]] = TypeAdapter(AnyHttpUrl)
@@ -64,6 +70,11 @@ def normalize_email(value: str) -> str:
     Raises:
         PydanticCustomError: the text is not an address, or is longer than an address may be.
     """
+    plain = _PLAIN_ADDRESS.fullmatch(value)
+    if plain and len(value) <= MAX_EMAIL_LENGTH:
+        domain = _normalized_domain(plain["domain"])
+        if domain is not None:
+            return f"{plain['local_part']}@{domain}"
     try:
         address = validate_email(value, check_deliverability=False).normalized
     except EmailNotValidError as error:
@@ -71,6 +82,19 @@ def normalize_email(value: str) -> str:
     if len(address) > MAX_EMAIL_LENGTH:
         raise refusal(ProblemCode.TOO_LONG, f"At most {MAX_EMAIL_LENGTH} characters are allowed.")
     return address
+
+
+@lru_cache(maxsize=4096)
+def _normalized_domain(domain: str) -> str | None:
+    """Return what the library makes of a domain, None where that is not in ASCII, or it is none.
+
+    Most of its time goes into the domain, and most addresses share one with others.
+    """
+    try:
+        normalized = validate_email(f"a@{domain}", check_deliverability=False).domain
+    except EmailNotValidError:
+        return None
+    return normalized if normalized.isascii() else None
 
 
 def email_key(email: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final, NoReturn
 
@@ -14,24 +15,26 @@ BODY_TIMEOUT_SECONDS: Final = 30.0
 _MAX_DIGITS: Final = 40
 
 
-async def read_json(request: Request, max_bytes: int) -> object:
-    """Read a request's JSON body.
+async def read_json(request: Request, headers: Mapping[str, str], max_bytes: int) -> object:
+    """Read a request's JSON body; its headers are given by their names in lower case.
 
     Raises:
         TransportError: the body is not JSON, not declared as JSON, or too large.
     """
-    _require_json_media_type(request.headers.get("content-type"))
-    body = await _read_body(request, max_bytes)
+    _require_json_media_type(headers.get("content-type", ""))
+    body = await _read_body(request, headers, max_bytes)
     return parse_json(body)
 
 
-def _require_json_media_type(content_type: str | None) -> None:
+def _require_json_media_type(content_type: str) -> None:
     """Refuse a body that is not declared as JSON in UTF-8.
 
     Raises:
         TransportError: `UNSUPPORTED_MEDIA_TYPE`.
     """
-    media_type, _, parameters = (content_type or "").partition(";")
+    if content_type == "application/json":
+        return
+    media_type, _, parameters = content_type.partition(";")
     charset = re.search(r'charset\s*=\s*"?([^\s";]+)', parameters, re.IGNORECASE)
     in_utf8 = charset is None or charset[1].lower() in {"utf-8", "utf8", "us-ascii"}
     if media_type.strip().lower() != "application/json" or not in_utf8:
@@ -82,12 +85,12 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return read
 
 
-async def _read_body(request: Request, max_bytes: int) -> bytes:
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
+async def _read_body(request: Request, headers: Mapping[str, str], max_bytes: int) -> bytes:
+    if headers.get("content-encoding", "identity").lower() != "identity":
         raise TransportError(
             TransportCode.UNSUPPORTED_MEDIA_TYPE, "Send the body without content encoding."
         )
-    declared = request.headers.get("content-length", "")
+    declared = headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
     body = bytearray()

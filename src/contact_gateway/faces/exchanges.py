@@ -4,12 +4,11 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import structlog
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -40,10 +39,14 @@ _log = structlog.get_logger("contact_gateway.requests")
 
 @dataclass(slots=True)
 class Exchange:
-    """One request and its answer: who asks, and what the log line will say of it."""
+    """One request and its answer: who asks, and what the log line will say of it.
+
+    `headers` are the request's, by their names in lower case.
+    """
 
     request_id: str
     caller: Caller
+    headers: Mapping[str, str] = field(default_factory=dict)
     operation: str | None = None
     outcome: str | None = None
 
@@ -72,9 +75,9 @@ class Exchanges:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        headers = _headers_of(scope["headers"])
         caller = Caller(_credential(headers), self._authenticate, self._budget)
-        exchange = Exchange(_request_id(headers), caller)
+        exchange = Exchange(_request_id(headers), caller, headers)
         scope[_EXCHANGE] = exchange
         started = time.perf_counter()
         status = 0
@@ -89,18 +92,19 @@ class Exchanges:
                 message = {**message, "headers": headers}
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
-            try:
-                await self._app(scope, receive, send_with_headers)
-            finally:
-                _log.info(
-                    "request",
-                    method=scope["method"],
-                    operation=exchange.operation,
-                    outcome=exchange.outcome,
-                    status=status,
-                    duration_ms=round((time.perf_counter() - started) * 1000, 2),
-                )
+        bound = structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            _log.info(
+                "request",
+                method=scope["method"],
+                operation=exchange.operation,
+                outcome=exchange.outcome,
+                status=status,
+                duration_ms=round((time.perf_counter() - started) * 1000, 2),
+            )
+            structlog.contextvars.reset_contextvars(**bound)
 
 
 class Faults:
@@ -154,25 +158,32 @@ def error_response(error: TransportError, exchange: Exchange) -> Response:
     )
 
 
-def repeated_header(headers: Headers, name: str) -> str | None:
-    """Return a header; lines of one name are joined, as RFC 9110, section 5.3, has it.
+def _headers_of(lines: RawHeaders) -> Mapping[str, str]:
+    """Return the headers; lines of one name are joined, as RFC 9110, section 5.3, has it.
 
     So two different keys in one request make one that is not valid, and neither wins.
     """
-    lines = headers.getlist(name)
-    return ", ".join(lines) if lines else None
+    headers: dict[str, str] = {}
+    repeated: dict[str, list[str]] = {}
+    for raw_name, raw_value in lines:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        if name in headers:
+            repeated.setdefault(name, [headers[name]]).append(value)
+        else:
+            headers[name] = value
+    return headers | {name: ", ".join(values) for name, values in repeated.items()}
 
 
-def _request_id(headers: Headers) -> str:
+def _request_id(headers: Mapping[str, str]) -> str:
     given = headers.get("x-request-id", "")
     well_formed = _REQUEST_ID.fullmatch(given) and API_KEY_PREFIX not in given
     return given if well_formed else secrets.token_hex(_REQUEST_ID_BYTES)
 
 
-def _credential(headers: Headers) -> Credential | None:
-    key = repeated_header(headers, "x-api-key")
-    if key is not None and key.strip():
-        return Credential(key.strip())
+def _credential(headers: Mapping[str, str]) -> Credential | None:
+    key = headers.get("x-api-key", "").strip()
+    if key:
+        return Credential(key)
     bearer = _BEARER.fullmatch(headers.get("authorization", ""))
     return None if bearer is None else Credential(bearer[1], CredentialScheme.BEARER)
 

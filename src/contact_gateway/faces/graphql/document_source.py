@@ -7,6 +7,7 @@ in one look-up. A page fills the loaders of records, so its records are not read
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Final, TypeAlias
 
 from strawberry.dataloader import DataLoader
@@ -35,18 +36,30 @@ class DocumentSource:
 
     def __init__(self, source: Source) -> None:
         self._source: Final = source
-        self._contact: Final = DataLoader(load_fn=self._load_contacts)
-        self._advertiser: Final = DataLoader(load_fn=self._load_advertisers)
-        self._slug: Final = DataLoader(load_fn=self._load_slugs)
-        self._equivalents: Final[DataLoader[tuple[AnyPrincipal, int], _Equivalents]] = DataLoader(
-            load_fn=self._load_equivalents
-        )
-        self._contacts: Final[DataLoader[_ContactsKey, Page[Contact] | ReadRefusal]] = DataLoader(
-            load_fn=self._load_contact_pages
-        )
-        self._advertisers: Final[DataLoader[_AdvertisersKey, Page[Advertiser] | ReadRefusal]] = (
-            DataLoader(load_fn=self._load_advertiser_pages)
-        )
+
+    @cached_property
+    def _contact(self) -> DataLoader[tuple[AnyPrincipal, int], Contact | ReadRefusal | None]:
+        return DataLoader(load_fn=self._load_contacts)
+
+    @cached_property
+    def _advertiser(self) -> DataLoader[tuple[AnyPrincipal, int], _Found]:
+        return DataLoader(load_fn=self._load_advertisers)
+
+    @cached_property
+    def _slug(self) -> DataLoader[tuple[AnyPrincipal, str], _Found]:
+        return DataLoader(load_fn=self._load_slugs)
+
+    @cached_property
+    def _equivalents(self) -> DataLoader[tuple[AnyPrincipal, int], _Equivalents]:
+        return DataLoader(load_fn=self._load_equivalents)
+
+    @cached_property
+    def _contacts(self) -> DataLoader[_ContactsKey, Page[Contact] | ReadRefusal]:
+        return DataLoader(load_fn=self._load_contact_pages)
+
+    @cached_property
+    def _advertisers(self) -> DataLoader[_AdvertisersKey, Page[Advertiser] | ReadRefusal]:
+        return DataLoader(load_fn=self._load_advertiser_pages)
 
     async def authenticate(self, credential: Credential) -> AnyPrincipal | KeyRefusal:
         """Return whom a credential speaks for."""

@@ -17,7 +17,6 @@ from contact_gateway.faces.exchanges import (
     Exchange,
     exchange_of,
     failure_of,
-    repeated_header,
 )
 from contact_gateway.faces.graphql.document_source import DocumentSource
 from contact_gateway.faces.graphql.execution import (
@@ -65,7 +64,7 @@ class GraphQLEndpoint:
 
     async def _answer(self, request: Request, exchange: Exchange) -> Response:
         exchange.operation = "graphql"
-        accepted = negotiate(request.headers.get("accept", ""))
+        accepted = negotiate(exchange.headers.get("accept", ""))
         written = accepted or JSON_BY_DEFAULT
         try:
             if accepted is None:
@@ -73,13 +72,13 @@ class GraphQLEndpoint:
                     TransportCode.NOT_ACCEPTABLE,
                     "The answer is application/graphql-response+json or application/json.",
                 )
-            asked = await self._read(request)
+            asked = await self._read(request, exchange)
             allowed = _QUERIES if request.method in _READING else _QUERIES_AND_MUTATIONS
             context = Context(
                 exchange,
                 DocumentSource(self._source),
                 asked.operation_name,
-                repeated_header(request.headers, "idempotency-key"),
+                exchange.headers.get("idempotency-key"),
             )
             result = await self._schema.execute(asked, context, allowed)
         except UnknownOperationError:
@@ -98,9 +97,9 @@ class GraphQLEndpoint:
             return _refused(error, exchange, written)
         return _render(result, exchange, written)
 
-    async def _read(self, request: Request) -> GraphQLRequest:
+    async def _read(self, request: Request, exchange: Exchange) -> GraphQLRequest:
         if request.method == "POST":
-            parameters = await read_json(request, self._max_body_bytes)
+            parameters = await read_json(request, exchange.headers, self._max_body_bytes)
         elif request.method in _READING:
             parameters = _query_parameters(request)
         else:

@@ -26,7 +26,6 @@ from contact_gateway.faces.exchanges import (
     Exchange,
     error_response,
     exchange_of,
-    repeated_header,
 )
 from contact_gateway.faces.http import JsonResponse, TransportCode, TransportError
 from contact_gateway.faces.rest.documents import (
@@ -98,7 +97,7 @@ class RestFace:
 
         async def read() -> Submission:
             nonlocal ignored
-            body = await read_json(request, self._max_body_bytes)
+            body = await read_json(request, exchange.headers, self._max_body_bytes)
             members = body if isinstance(body, dict) else {}
             contact = members.get("contact")
             ignored = (
@@ -107,7 +106,7 @@ class RestFace:
             )
             return Submission(
                 contact=contact,
-                idempotency_key=repeated_header(request.headers, "idempotency-key"),
+                idempotency_key=exchange.headers.get("idempotency-key"),
                 dry_run=",".join(request.query_params.getlist("dry_run")) or "false",
             )
 

@@ -22,6 +22,11 @@ class _Full(io.StringIO):
         raise OSError(28, "No space left on device")
 
 
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     root = logging.getLogger()
@@ -45,6 +50,15 @@ def test_the_gateways_lines_and_those_of_libraries_have_one_format(log_format: L
     else:
         assert "[warning  ] ours" in ours
         assert "[warning  ] theirs" in theirs
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_people_at_a_terminal_get_columns_and_programs_json(*, is_terminal: bool) -> None:
+    lines = _Terminal() if is_terminal else io.StringIO()
+    configure_logging(None, lines)
+    structlog.get_logger().info("request")
+
+    assert lines.getvalue().startswith("{") is not is_terminal
 
 
 @FORMATS

@@ -20,14 +20,16 @@ _SHARED: Final[tuple[Processor, ...]] = (
 )
 
 
-def configure_logging(log_format: LogFormat, stream: TextIO | None = None) -> None:
+def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None) -> None:
     """Send all log lines, also those of libraries, to standard error or a stream, in one format.
 
+    Without one, columns are for people at a terminal, and JSON for what else reads.
     The gateway's own lines do not pass the standard library's logging: one is written for each
     request.
     """
     stream = stream or sys.stderr
-    written = _written_as(log_format, stream)
+    by_itself = LogFormat.CONSOLE if stream.isatty() else LogFormat.JSON
+    written = _written_as(log_format or by_itself, stream)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -67,7 +67,9 @@ class Settings(BaseSettings):
     introspection: bool = Field(
         default=True, description="Whether GraphQL clients may read the schema"
     )
-    log_format: LogFormat = Field(LogFormat.CONSOLE, description="`console` or `json`")
+    log_format: LogFormat | None = Field(
+        None, description="`console` or `json`; by itself `console` in a terminal, else `json`"
+    )
 
     @field_validator("cors_origins", mode="before")
     @classmethod

@@ -66,7 +66,9 @@ def test_one_command_puts_the_gateway_in_front_of_hienergy(
 ) -> None:
     """The commands are the README's own; only the address of HiEnergy's API is another."""
     (command,) = re.findall(r"^    (CONTACT_GATEWAY_UPSTREAM_URL=.*)$", README, re.MULTILINE)
-    command = f'cd "$0" && exec env {command} "$@"'.replace("https://app.hienergy.ai/api/v1", upstream.url)
+    command = f'cd "$0" && exec env {command} "$@"'.replace(
+        "https://app.hienergy.ai/api/v1", upstream.url
+    )
     call, *_ = CURL_CALLS
     creation = call.replace('"dryRun": true', '"dryRun": false')
     admin = upstream.keys["admin"]

@@ -3,14 +3,14 @@
 from typing import Final
 
 import pytest
-from graphql import DocumentNode, ExecutionResult, OperationType, parse
+from graphql import ExecutionResult, OperationType, parse
 
-from contact_gateway.faces.graphql.document_cache import DocumentCache, DocumentKey
+from contact_gateway.faces.graphql.document_cache import DocumentCache, DocumentKey, ValidDocument
 from contact_gateway.faces.graphql.execution import ExecutableSchema, GraphQLRequest
 from contact_gateway.faces.graphql.schema import build_schema
 from running_gateway import Gateway
 
-DOCUMENT: Final = parse("{ __typename }")
+DOCUMENT: Final = ValidDocument(parse("{ __typename }"))
 BY_ID: Final = "query ($id: ID!) { advertiser(id: $id) { id } }"
 TWO_OPERATIONS: Final = "query One { __typename } query Two { two: __typename }"
 
@@ -123,7 +123,7 @@ class _Watched(DocumentCache):
         super().__init__()
         self.kept: list[DocumentKey] = []
 
-    def keep(self, key: DocumentKey, document: DocumentNode) -> None:
+    def keep(self, key: DocumentKey, document: ValidDocument) -> None:
         super().keep(key, document)
         self.kept.append(key)
 

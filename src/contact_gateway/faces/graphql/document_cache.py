@@ -1,11 +1,14 @@
 """Documents that have been parsed and validated, so that none is read twice."""
 
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from graphql import DocumentNode
 
-# A parsed document takes up to 200 times the memory of its text, and anybody may send some.
+from contact_gateway.faces.graphql.compiler import Execute
+
+# A document and its plans take 100 to 500 times the memory of its text, and anybody may send some.
 MAX_TEXT_BYTES: Final = 128 * 1024
 
 
@@ -15,6 +18,14 @@ class DocumentKey(NamedTuple):
     text: str
     names_operation: bool
     """Whether the request chooses an operation: where it does, there may be several."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValidDocument:
+    """A document that was found valid, and how those of its operations are executed that were."""
+
+    document: DocumentNode
+    operations: dict[str | None, Execute] = field(default_factory=dict)
 
 
 class DocumentCache:
@@ -27,16 +38,16 @@ class DocumentCache:
     def __init__(self, max_text_bytes: int = MAX_TEXT_BYTES) -> None:
         self._max_text_bytes: Final = max_text_bytes
         self._text_bytes = 0
-        self._documents: Final[OrderedDict[DocumentKey, DocumentNode]] = OrderedDict()
+        self._documents: Final[OrderedDict[DocumentKey, ValidDocument]] = OrderedDict()
 
-    def get(self, key: DocumentKey) -> DocumentNode | None:
+    def get(self, key: DocumentKey) -> ValidDocument | None:
         """Return a document that is kept; this is a use of it."""
         document = self._documents.get(key)
         if document is not None:
             self._documents.move_to_end(key)
         return document
 
-    def keep(self, key: DocumentKey, document: DocumentNode) -> None:
+    def keep(self, key: DocumentKey, document: ValidDocument) -> None:
         """Keep a document, unless it is larger than all that may be kept."""
         size = _text_bytes(key)
         if key in self._documents or size > self._max_text_bytes:

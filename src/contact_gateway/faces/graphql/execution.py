@@ -1,4 +1,4 @@
-"""How a GraphQL request is executed: its document is parsed, validated and run by graphql-core.
+"""How a GraphQL request is executed: its document is parsed and validated once, and compiled.
 
 Source: the GraphQL specification, sections 5 and 6.1. Strawberry makes the schema; its own way to
 execute would parse and validate each document anew.
@@ -21,7 +21,8 @@ from graphql import (
     validate,
 )
 
-from contact_gateway.faces.graphql.document_cache import DocumentCache, DocumentKey
+from contact_gateway.faces.graphql.compiler import Execute, Result, compile_operation
+from contact_gateway.faces.graphql.document_cache import DocumentCache, DocumentKey, ValidDocument
 from contact_gateway.faces.graphql.limits import MAX_TOKENS, validation_rules
 
 
@@ -74,19 +75,14 @@ class ExecutableSchema:
             OperationNotAllowedError: its type is not among the allowed ones.
         """
         try:
-            document = self._valid_document(request, allowed)
-            if isinstance(document, list):
-                return ExecutionResult(None, document)
-            result = execute(
-                self._schema,
-                document,
-                context_value=context,
-                variable_values=request.variables,
-                operation_name=request.operation_name,
-                # Strawberry's is for incremental delivery, which the schema does not have.
-                executor_class=Executor,
-                hide_suggestions=self._hide_suggestions,
-            )
+            valid = self._valid_document(request, allowed)
+            if isinstance(valid, list):
+                return ExecutionResult(None, valid)
+            operation = valid.operations.get(request.operation_name)
+            if operation is None:
+                operation = self._operation(valid.document, request.operation_name)
+                valid.operations[request.operation_name] = operation
+            result = operation(request.variables or {}, context)
             return result if isinstance(result, ExecutionResult) else await result
         except (UnknownOperationError, OperationNotAllowedError):
             raise
@@ -95,30 +91,49 @@ class ExecutableSchema:
         except Exception as fault:  # noqa: BLE001 - it is told and logged as a resolver's fault is
             return ExecutionResult(None, [GraphQLError(str(fault), original_error=fault)])
 
+    def _operation(self, document: DocumentNode, name: str | None) -> Execute:
+        """Return what executes an operation; without the compiler, it is graphql-core."""
+
+        def by_reference(variables: dict[str, object], context: object) -> Result:
+            return execute(
+                self._schema,
+                document,
+                context_value=context,
+                variable_values=variables,
+                operation_name=name,
+                # Strawberry's is for incremental delivery, which the schema does not have.
+                executor_class=Executor,
+                hide_suggestions=self._hide_suggestions,
+            )
+
+        return compile_operation(
+            self._schema, document, name, by_reference, hide_suggestions=self._hide_suggestions
+        )
+
     def _valid_document(
         self, request: GraphQLRequest, allowed: Collection[OperationType]
-    ) -> DocumentNode | list[GraphQLError]:
+    ) -> ValidDocument | list[GraphQLError]:
         """Return the document, or why it is not valid."""
         key = DocumentKey(request.query, names_operation=request.operation_name is not None)
         kept = self._documents.get(key)
-        document = parse(request.query, max_tokens=MAX_TOKENS) if kept is None else kept
-        operation_type = _operation(document, request.operation_name).operation
+        valid = kept or ValidDocument(parse(request.query, max_tokens=MAX_TOKENS))
+        operation_type = _definition(valid.document, request.operation_name).operation
         if operation_type not in allowed:
             raise OperationNotAllowedError(operation_type)
         if kept is None:
             errors = validate(
                 self._schema,
-                document,
+                valid.document,
                 self._rules[key.names_operation],
                 hide_suggestions=self._hide_suggestions,
             )
             if errors:
                 return errors
-            self._documents.keep(key, document)
-        return document
+            self._documents.keep(key, valid)
+        return valid
 
 
-def _operation(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
+def _definition(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
     """Return the operation of a name; without a name, the first.
 
     Raises:

@@ -207,15 +207,18 @@ def build_schema(
     *, introspection: bool = True, documents: DocumentCache | None = None
 ) -> ExecutableSchema:
     """Return the schema; without introspection it does not tell its fields, nor suggest any."""
-    return ExecutableSchema(_schema(), documents or DocumentCache(), introspection=introspection)
+    return ExecutableSchema(
+        strawberry_schema(), documents or DocumentCache(), introspection=introspection
+    )
 
 
 def schema_sdl() -> str:
     """Return the schema in GraphQL's schema definition language, as `schema.graphql` holds it."""
-    return _schema().as_str().rstrip() + "\n"
+    return strawberry_schema().as_str().rstrip() + "\n"
 
 
-def _schema() -> strawberry.Schema:
+def strawberry_schema() -> strawberry.Schema:
+    """Return the schema as Strawberry makes it."""
     return strawberry.Schema(
         query=Query,
         mutation=Mutation,

@@ -1,0 +1,83 @@
+"""Which fields a selection set has for a type: collected once, by graphql-core.
+
+Source: the GraphQL specification, section 6.3.2.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from graphql import GraphQLObjectType, GraphQLOutputType
+from graphql.execution.collect_fields import (
+    CollectedFields,
+    FieldDetails,
+    FragmentDetails,
+    collect_fields,
+    collect_subfields,
+)
+from graphql.execution.values import VariableValues
+
+from contact_gateway.faces.graphql.compiler.completion import Complete, completer_of
+from contact_gateway.faces.graphql.compiler.fields import SelectionSet, field_of
+from contact_gateway.faces.graphql.compiler.run import Operation
+
+
+class Selections:
+    """The selection sets of an operation, for given values of its `@skip` and `@include`."""
+
+    def __init__(self, operation: Operation, conditions: Mapping[str, bool]) -> None:
+        self.operation: Final = operation
+        self._variables: Final = VariableValues({}, dict(conditions))
+        self._fragments: Final = {
+            name: FragmentDetails(definition) for name, definition in operation.fragments.items()
+        }
+        self._completers: Final[dict[GraphQLOutputType, Complete]] = {}
+        # Nodes that are reached by many ways, as those of fragments are, have one selection set.
+        self._of_nodes: Final[dict[tuple[GraphQLObjectType, tuple[int, ...]], SelectionSet]] = {}
+
+    def of_root(self, type_: GraphQLObjectType) -> SelectionSet:
+        """Return what is selected of the root."""
+        operation = self.operation
+        return self._selection_set(
+            type_,
+            collect_fields(
+                operation.schema,
+                self._fragments,
+                self._variables,
+                type_,
+                operation.definition,
+                operation.hide_suggestions,
+            ),
+        )
+
+    def of_field(self, type_: GraphQLObjectType, details: list[FieldDetails]) -> SelectionSet:
+        """Return what is selected of a field's value of a type."""
+        nodes = type_, tuple(id(detail.node) for detail in details)
+        found = self._of_nodes.get(nodes)
+        if found is None:
+            found = self._of_nodes[nodes] = self._selection_set(
+                type_,
+                collect_subfields(
+                    self.operation.schema,
+                    self._fragments,
+                    self._variables,
+                    self.operation.definition,
+                    type_,
+                    details,
+                    self.operation.hide_suggestions,
+                ),
+            )
+        return found
+
+    def completer(self, type_: GraphQLOutputType) -> Complete:
+        """Return what completes values of a type."""
+        found = self._completers.get(type_)
+        if found is None:
+            found = self._completers[type_] = completer_of(type_, self.operation.schema)
+        return found
+
+    def _selection_set(self, type_: GraphQLObjectType, collected: CollectedFields) -> SelectionSet:
+        fields = (
+            (key, field_of(type_, details, self))
+            for key, details in collected.grouped_field_set.items()
+        )
+        return SelectionSet([(key, field) for key, field in fields if field is not None])

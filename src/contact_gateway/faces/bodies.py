@@ -56,13 +56,7 @@ def parse_json(text: bytes | str) -> object:
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        return json.loads(
-            text,
-            parse_constant=_refuse,
-            parse_int=_whole_number,
-            parse_float=Decimal,
-            object_pairs_hook=_object,
-        )
+        return _STRICT.decode(text)
     except (ValueError, ArithmeticError, RecursionError):
         raise TransportError(
             TransportCode.BAD_REQUEST, "This is not valid JSON in UTF-8."
@@ -83,6 +77,14 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(read) != len(pairs):
         raise ValueError("a name stands twice in an object")
     return read
+
+
+_STRICT: Final = json.JSONDecoder(
+    parse_constant=_refuse,
+    parse_int=_whole_number,
+    parse_float=Decimal,
+    object_pairs_hook=_object,
+)
 
 
 async def _read_body(request: Request, headers: Mapping[str, str], max_bytes: int) -> bytes:

@@ -107,6 +107,8 @@ def not_understood(answer: Answer, error: NotUnderstoodError) -> NoReturn:
 
 def window_of(answer: Answer) -> Window | None:
     """Return what upstream tells of the caller's budget; None where it tells none."""
+    if _LIMIT not in answer.headers:
+        return None
     numbers = [
         _number(answer.headers.get(f"X-RateLimit-{name}"))
         for name in ("Limit", "Remaining", "Reset")
@@ -198,6 +200,7 @@ def _number(value: object) -> int | None:
 
 
 _DIGITS: Final = 16
+_LIMIT: Final = "X-RateLimit-Limit"
 
 
 def _text(value: object) -> str | None:

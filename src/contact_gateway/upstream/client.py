@@ -3,13 +3,11 @@
 aiohttp, by measuring; the figures stand in `benchmarks/`.
 """
 
-import asyncio
 import json
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
@@ -115,6 +113,7 @@ class UpstreamClient:
         self._base_url: Final = base_url
         self._max_connections: Final = max_connections
         self._connect_seconds: Final = min(timeout_seconds / 2, _LONGEST_CONNECT_SECONDS)
+        self._within: Final = self._bounds(timeout_seconds)
         self._circuit: Final = Circuit()
         self._session: aiohttp.ClientSession | None = None
         self._under_way = 0
@@ -164,22 +163,19 @@ class UpstreamClient:
     async def is_reached(self) -> bool:
         """Tell whether upstream answers at all, whatever the circuit has found before."""
         try:
-            answer = await self._exchange(Call("GET", "schema"), self._deadline())
+            answer = await self._exchange(Call("GET", "schema"), self._within)
         except UpstreamUnavailable:
             return False
         return answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
 
-    def _deadline(self) -> float:
-        return asyncio.get_running_loop().time() + self.timeout_seconds
-
     async def _tried(self, call: Call, again: _Again) -> Answer:
-        deadline = self._deadline()
+        began = time.monotonic()
         try:
-            return await self._guarded(call, deadline)
+            return await self._guarded(call, self._within)
         except UpstreamUnavailable as error:
             if not again(error):
                 raise
-            return await self._retried(call, deadline, again, error)
+            return await self._retried(call, began + self.timeout_seconds, again, error)
 
     async def _retried(
         self, call: Call, deadline: float, again: _Again, first: UpstreamUnavailable
@@ -190,7 +186,7 @@ class UpstreamClient:
         async def attempt() -> Answer:
             if failed:
                 raise failed.pop()
-            return await self._guarded(call, deadline)
+            return await self._guarded(call, self._bounds(deadline - time.monotonic()))
 
         attempts = AsyncRetrying(
             stop=stop_any(stop_after_attempt(_ATTEMPTS), stop_before_delay(self.timeout_seconds)),
@@ -200,23 +196,8 @@ class UpstreamClient:
         )
         return await attempts(attempt)
 
-    async def _guarded(self, call: Call, deadline: float) -> Answer:
-        with self._admitted():
-            answer = await self._exchange(call, deadline)
-            if answer.status in _DOWN:
-                seconds = retry_after_seconds(answer.headers) or 1
-                gave_up = answer.status == HTTPStatus.GATEWAY_TIMEOUT
-                raise UpstreamUnavailable(
-                    f"upstream answers {answer.status}",
-                    Delivery.UNKNOWN if gave_up else Delivery.OVER,
-                    retry_after_seconds=seconds,
-                    is_passing=seconds == 1,
-                )
-            return answer
-
-    @contextmanager
-    def _admitted(self) -> Iterator[None]:
-        """Admit a call where there is room and hope, and tell the circuit how it ended."""
+    async def _guarded(self, call: Call, within: aiohttp.ClientTimeout) -> Answer:
+        """Make a call where there is room and hope, and tell the circuit how it ended."""
         if self._under_way >= self._max_connections * _MAX_WAITING_PER_CONNECTION:
             raise UpstreamUnavailable("too many wait for upstream", Delivery.NEVER_SENT)
         seconds = self._circuit.admit()
@@ -226,19 +207,21 @@ class UpstreamClient:
             )
         self._under_way += 1
         try:
-            yield
+            answer = await self._exchange(call, within)
+            if answer.status in _DOWN:
+                raise _down(answer)
         except UpstreamUnavailable:
             self._circuit.failed()
             raise
         except BaseException:
             self._circuit.abandoned()
             raise
-        else:
-            self._circuit.succeeded()
         finally:
             self._under_way -= 1
+        self._circuit.succeeded()
+        return answer
 
-    async def _exchange(self, call: Call, deadline: float) -> Answer:
+    async def _exchange(self, call: Call, within: aiohttp.ClientTimeout) -> Answer:
         if self._session is None:
             raise RuntimeError("the client is not open")
         url = URL(f"{self._base_url}/{call.path}", encoded=True)
@@ -249,7 +232,7 @@ class UpstreamClient:
                 url.with_query(call.query) if call.query else url,
                 data=None if call.body is None else orjson.dumps(call.body),
                 headers=_headers_of(call),
-                timeout=self._within(deadline),
+                timeout=within,
                 allow_redirects=False,
             ) as response:
                 delivery = Delivery.OVER
@@ -264,18 +247,28 @@ class UpstreamClient:
             ) from None
         return Answer(response.status, response.headers, _json_of(body))
 
-    def _within(self, deadline: float) -> aiohttp.ClientTimeout:
-        """Bound an exchange by its deadline, and within that the wait for a connection.
+    def _bounds(self, seconds: float) -> aiohttp.ClientTimeout:
+        """Bound an exchange, and within that the wait for a connection.
 
         The whole bounds writing and reading, too; a connection is waited for in the pool, or made.
         """
-        seconds = max(deadline - asyncio.get_running_loop().time(), _LEAST_SECONDS)
         return aiohttp.ClientTimeout(
-            total=seconds,
+            total=max(seconds, _LEAST_SECONDS),
             connect=self._connect_seconds,
             sock_connect=self._connect_seconds,
             ceil_threshold=math.inf,
         )
+
+
+def _down(answer: Answer) -> UpstreamUnavailable:
+    seconds = retry_after_seconds(answer.headers) or 1
+    gave_up = answer.status == HTTPStatus.GATEWAY_TIMEOUT
+    return UpstreamUnavailable(
+        f"upstream answers {answer.status}",
+        Delivery.UNKNOWN if gave_up else Delivery.OVER,
+        retry_after_seconds=seconds,
+        is_passing=seconds == 1,
+    )
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> int | None:

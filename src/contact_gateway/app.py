@@ -15,7 +15,14 @@ from starlette.routing import Route
 
 from contact_gateway.access.rate_limits import Budget, KeptBySource, hourly_budget
 from contact_gateway.contacts.source import Source, SourceUnavailable
-from contact_gateway.faces.exchanges import Exchange, Exchanges, Faults, error_response, exchange_of
+from contact_gateway.faces.exchanges import (
+    ExactPaths,
+    Exchange,
+    Exchanges,
+    Faults,
+    error_response,
+    exchange_of,
+)
 from contact_gateway.faces.graphql.endpoint import GraphQLEndpoint
 from contact_gateway.faces.graphql.explorer_page import explorer_assets
 from contact_gateway.faces.graphql.schema import build_schema
@@ -78,18 +85,22 @@ def create_app(settings: Settings) -> Starlette:
         max_body_bytes=settings.max_body_bytes,
         explorer=settings.graphiql,
     )
+    routes = [
+        Route("/graphql", graphql),
+        *rest.routes(),
+        Route("/healthz", Resource(get=healthz)),
+        Route("/readyz", Resource(get=_readyz(database, truth))),
+    ]
     app = Starlette(
-        routes=[
-            Route("/graphql", graphql),
-            *([explorer_assets()] if settings.graphiql else []),
-            *rest.routes(),
-            Route("/healthz", Resource(get=healthz)),
-            Route("/readyz", Resource(get=_readyz(database, truth))),
-        ],
+        routes=[*routes, *([explorer_assets()] if settings.graphiql else [])],
         middleware=[
             Middleware(Exchanges, authenticate=truth.source.authenticate, budget=truth.budget),
             *_cors(settings),
             Middleware(Faults),
+            Middleware(
+                ExactPaths,
+                endpoints={route.path: route.app for route in routes if not route.param_convertors},
+            ),
         ],
         exception_handlers={HTTPException: _unknown_route},
         lifespan=lifespan,

@@ -80,6 +80,7 @@ def _config(app: Starlette | str, workers: int = 1) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         lifespan="on",
         ws="none",
         timeout_graceful_shutdown=_STOPS_WITHIN_SECONDS,

@@ -1,8 +1,8 @@
 """One request and its answer: who asks, what every answer carries, what a fault becomes."""
 
 import math
+import random
 import re
-import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,6 @@ from contact_gateway.faces.http import (
 )
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
-_REQUEST_ID_BYTES: Final = 16
 _BEARER: Final = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 _PROBES: Final = ("/healthz", "/readyz")
 _EXCHANGE: Final = "contact_gateway.exchange"
@@ -107,8 +106,21 @@ class Exchanges:
             structlog.contextvars.reset_contextvars(**bound)
 
 
+class ExactPaths:
+    """Serves the paths without parameters at once; the router would try one after the other."""
+
+    def __init__(self, app: ASGIApp, *, endpoints: Mapping[str, ASGIApp]) -> None:
+        self._app: Final = app
+        self._endpoints: Final = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        endpoint = self._endpoints.get(scope.get("path", ""), self._app)
+        await endpoint(scope, receive, send)
+
+
 class Faults:
-    """The innermost middleware: what a route raises becomes an answer, once and for all."""
+    """What a route raises becomes an answer, once and for all."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app: Final = app
@@ -177,7 +189,7 @@ def _headers_of(lines: RawHeaders) -> Mapping[str, str]:
 def _request_id(headers: Mapping[str, str]) -> str:
     given = headers.get("x-request-id", "")
     well_formed = _REQUEST_ID.fullmatch(given) and API_KEY_PREFIX not in given
-    return given if well_formed else secrets.token_hex(_REQUEST_ID_BYTES)
+    return given if well_formed else f"{random.getrandbits(128):032x}"
 
 
 def _credential(headers: Mapping[str, str]) -> Credential | None:

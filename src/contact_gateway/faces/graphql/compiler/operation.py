@@ -33,6 +33,7 @@ Execute = Callable[[dict[str, object], object], Result]
 # Each may double the plans of an operation.
 MAX_CONDITIONS: Final = 4
 _CONDITIONS: Final = frozenset({"skip", "include"})
+_INCREMENTAL: Final = ("defer", "stream")
 _INTROSPECTION: Final = frozenset({"__schema", "__type"})
 
 
@@ -47,11 +48,11 @@ def compile_operation(
     """Return what executes an operation of a valid document as `by_reference` does, and faster.
 
     `by_reference` executes it by graphql-core. It is returned itself where something is not
-    covered: introspection, subscriptions, directives of an operation, other directives than
-    `@skip` and `@include`, and more than a few variables in those.
+    covered: introspection, subscriptions, incremental delivery, directives of an operation, other
+    directives than `@skip` and `@include`, and more than a few variables in those.
     """
     operation = _operation(schema, document, operation_name, hide_suggestions=hide_suggestions)
-    if operation is None:
+    if operation is None or any(schema.get_directive(name) for name in _INCREMENTAL):
         return by_reference
     conditions = _conditions(document)
     if conditions is None or len(conditions) > MAX_CONDITIONS:

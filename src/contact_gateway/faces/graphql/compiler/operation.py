@@ -154,10 +154,8 @@ class _Plan:
 
     def _root(self, variables: Mapping[str, object]) -> SelectionSet | None:
         """Return what is selected of the root; None where that is not plainly told."""
-        values = tuple(
-            value for name in self._conditions if isinstance(value := variables.get(name), bool)
-        )
-        if len(values) < len(self._conditions):
+        values = self._values(variables) if self._conditions else ()
+        if values is None:
             return None
         found = self._roots.get(values)
         if found is None:
@@ -165,6 +163,11 @@ class _Plan:
             if found is not None:
                 self._roots[values] = found
         return found
+
+    def _values(self, variables: Mapping[str, object]) -> tuple[bool, ...] | None:
+        values = [variables.get(name) for name in self._conditions]
+        booleans = tuple(value for value in values if isinstance(value, bool))
+        return booleans if len(booleans) == len(values) else None
 
     def _make_root(self, conditions: Mapping[str, bool]) -> SelectionSet | None:
         operation = self._operation

@@ -16,6 +16,7 @@ from contact_gateway.store.engine import UnsupportedDatabaseError, sqlite_url
 
 PREFIX: Final = "CONTACT_GATEWAY_"
 _ENV_FILE: Final = ".env"
+_VISIBLE: Final = re.compile("[\x21-\x7e]+")
 _ORIGIN: Final = re.compile(r"https?://[^/?#@\s]+")
 
 
@@ -94,9 +95,10 @@ class Settings(BaseSettings):
         try:
             url = urlsplit(text)
             port_is_fine = url.port is None or url.port > 0
+            (url.hostname or "").encode("idna")
         except ValueError:
             raise ValueError("it is not a URL") from None
-        if not url.hostname or not port_is_fine or text != text.strip():
+        if not url.hostname or not port_is_fine or not _VISIBLE.fullmatch(text):
             raise ValueError("it must be a URL such as https://app.hienergy.ai/api/v1")
         if url.username is not None or url.password is not None:
             raise ValueError("it must hold no credential: each caller sends their own")

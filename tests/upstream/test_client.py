@@ -123,8 +123,8 @@ async def test_an_upstream_that_says_when_to_come_back_is_not_asked_before() -> 
 @pytest.mark.parametrize(
     ("lost", "delivery"),
     [
-        pytest.param(recorded(502), Delivery.OVER, id="bad gateway"),
-        pytest.param(recorded(503), Delivery.OVER, id="unavailable"),
+        pytest.param(recorded(502), Delivery.UNKNOWN, id="bad gateway"),
+        pytest.param(recorded(503), Delivery.UNKNOWN, id="unavailable"),
         pytest.param(recorded(504), Delivery.UNKNOWN, id="gateway timeout"),
         pytest.param(Recording(b"", End.CLOSE), Delivery.UNKNOWN, id="end"),
         pytest.param(Recording(b"", End.RESET), Delivery.UNKNOWN, id="reset"),

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
@@ -421,6 +422,65 @@ async def test_a_dry_run_is_upstreams_own(tmp_path: Path, face: Face) -> None:
     assert upstream.asked() == ["POST /api/v1/contacts?dry_run=true"]
 
 
+async def test_a_dry_run_that_upstream_has_carried_out_is_no_preview(
+    tmp_path: Path, face: Face
+) -> None:
+    async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, _):
+        told = await face.submit(gateway, MAYA, KEY, dry_run=True)
+
+    assert told.outcome == "SERVICE_UNAVAILABLE"
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"X-RateLimit-Reset": "1800000000000"}, 86_400),
+        ({"Retry-After": "999999999"}, 86_400),
+        ({"Retry-After": "9999 Jan 12:00:00 - +99999999999"}, 60),
+    ],
+)
+async def test_when_to_come_back_is_within_a_day(
+    tmp_path: Path, face: Face, headers: Mapping[str, str], seconds: int
+) -> None:
+    async with _in_front_of(recorded(429, headers=headers), tmp_path) as (gateway, _):
+        told = await face.submit(gateway, MAYA, KEY)
+
+    assert (told.outcome, told.retry_after_seconds) == ("RATE_LIMITED", seconds)
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (recorded(201, _document(created_at="0001-01-01T00:00:00+14:00")), "SERVICE_UNAVAILABLE"),
+        (recorded(409, '{"error": {"details": {"x": NaN, "y": "\\ud800"}}}'), "CONFLICT"),
+        (recorded(201, json.dumps({"data": {"id": "42", **ATTRIBUTES}})), "CONTACT"),
+    ],
+    ids=["a time that is none in UTC", "details that are hardly JSON", "a flat resource"],
+)
+async def test_what_is_odd_is_no_fault_of_the_gateway(
+    tmp_path: Path, face: Face, answer: Recording, outcome: str
+) -> None:
+    async with _in_front_of(answer, tmp_path) as (gateway, _):
+        told = await face.submit(gateway, MAYA, KEY)
+
+    assert told.outcome == outcome
+
+
+async def test_a_long_credential_costs_what_it_is_long(tmp_path: Path) -> None:
+    async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
+        began = time.process_time()
+        for key in (b"a" * 60_000 + b"\xe9", b"a" + b" " * 60_000 + b"\xe9"):
+            response = await gateway.client.post(
+                "/api/v1/contacts", json={"contact": MAYA}, headers=[(b"X-Api-Key", key)]
+            )
+            assert response.status_code == 401
+        took = time.process_time() - began
+
+    # The square of the length took half a minute.
+    assert took < 5
+    assert upstream.requests == []
+
+
 async def test_without_a_credential_upstream_is_not_asked(tmp_path: Path, face: Face) -> None:
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
         told = await face.submit(gateway, MAYA, None)
@@ -482,7 +542,7 @@ async def test_the_contact_that_a_conflict_does_not_show_is_looked_up(
     assert told.contact == CONTACT
     assert upstream.asked() == [
         "POST /api/v1/contacts",
-        "GET /api/v1/contacts?email=MAYA@example.com&advertiser_id=2001&page=1&per_page=25",
+        "GET /api/v1/contacts?email=MAYA@example.com&advertiser_id=2001&page=1&per_page=100",
     ]
 
 

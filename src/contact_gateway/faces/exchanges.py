@@ -75,8 +75,9 @@ class Exchanges:
             await self._app(scope, receive, send)
             return
         headers = _headers_of(scope["headers"])
-        caller = Caller(_credential(headers), self._authenticate, self._budget)
-        exchange = Exchange(_request_id(headers), caller, headers)
+        credential = _credential(headers)
+        caller = Caller(credential, self._authenticate, self._budget)
+        exchange = Exchange(_request_id(headers, credential), caller, headers)
         scope[_EXCHANGE] = exchange
         started = time.perf_counter()
         status = 0
@@ -186,9 +187,13 @@ def _headers_of(lines: RawHeaders) -> Mapping[str, str]:
     return headers | {name: ", ".join(values) for name, values in repeated.items()}
 
 
-def _request_id(headers: Mapping[str, str]) -> str:
+def _request_id(headers: Mapping[str, str], credential: Credential | None) -> str:
     given = headers.get("x-request-id", "")
-    well_formed = _REQUEST_ID.fullmatch(given) and API_KEY_PREFIX not in given
+    well_formed = (
+        _REQUEST_ID.fullmatch(given)
+        and API_KEY_PREFIX not in given
+        and (credential is None or credential.secret not in given)
+    )
     return given if well_formed else f"{random.getrandbits(128):032x}"
 
 

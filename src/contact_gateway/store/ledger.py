@@ -82,7 +82,7 @@ class _LedgerWriter(GroupWriter[_Job, Attempt | None]):
     async def tidy(self, connection: AsyncConnection) -> None:
         """Forget attempts that are past their retention."""
         oldest = datetime.now(UTC) - IDEMPOTENCY_RETENTION
-        await connection.execute(delete(attempts).where(attempts.c.sent_at < oldest))
+        await connection.execute(delete(attempts).where(attempts.c.held_until < oldest))
 
 
 def _apply(job: _Job, entries: _Entries) -> Attempt | None:

@@ -126,8 +126,8 @@ attempts: Final = Table(
     Column("fingerprint", LargeBinary(32), nullable=False),
     Column("advertiser_id", Id, nullable=False),
     Column("email", Text, nullable=False),
-    Column("sent_at", UtcDateTime, nullable=False, index=True),
+    Column("sent_at", UtcDateTime, nullable=False),
     Column("holder", String(32), nullable=False),
-    Column("held_until", UtcDateTime, nullable=False),
+    Column("held_until", UtcDateTime, nullable=False, index=True),
     Column("contact", Text),
 )

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Final, NoReturn, TypeVar
 
+import structlog
+
 from contact_gateway.access.principals import KeyRefusal
 from contact_gateway.access.windows import Window
 from contact_gateway.contacts.contact import Contact
@@ -28,14 +30,17 @@ from contact_gateway.contacts.outcomes import (
 )
 from contact_gateway.contacts.problems import Problem, ProblemCode
 from contact_gateway.upstream.client import (
+    LONGEST_RETRY_SECONDS,
     Answer,
     Delivery,
     UpstreamUnavailable,
+    delivery_of,
     retry_after_seconds,
 )
 from contact_gateway.upstream.documents import (
     NotUnderstoodError,
     contact_of,
+    is_stored,
     preview_of,
     resource_of,
 )
@@ -45,6 +50,7 @@ _Worded = TypeVar("_Worded", NotFound, Conflict, Forbidden)
 RETRY_AFTER_SECONDS: Final = 60
 """When to come back after a 429 that does not say so."""
 
+_log = structlog.get_logger(__name__)
 _MAX_TEXT_LENGTH: Final = 1000
 _MAX_DEPTH: Final = 16
 _MAX_PROBLEMS: Final = 100
@@ -61,6 +67,9 @@ def outcome_of(answer: Answer, *, dry_run: bool) -> CreateContactOutcome:
     if answer.status in _SUCCESSES:
         resource = resource_of(answer.body)
         try:
+            if dry_run and is_stored(resource):
+                _log.error("upstream has carried a dry run out")
+                raise UpstreamUnavailable("upstream has no dry run", Delivery.OVER)
             return Previewed(preview_of(resource)) if dry_run else Created(contact_of(resource))
         except NotUnderstoodError as error:
             not_understood(answer, error)
@@ -91,7 +100,7 @@ def read_refusal_of(answer: Answer) -> ReadRefusal:
         case HTTPStatus.TOO_MANY_REQUESTS:
             return RateLimited(_retry_after(answer, said), said.message, said.details)
         case status:
-            raise UpstreamUnavailable(f"upstream answers {status}", Delivery.OVER)
+            raise UpstreamUnavailable(f"upstream answers {status}", delivery_of(status))
 
 
 def not_understood(answer: Answer, error: NotUnderstoodError) -> NoReturn:
@@ -189,7 +198,9 @@ def _retry_after(answer: Answer, said: _Said) -> int:
     if told is None:
         resets_at = _number(answer.headers.get("X-RateLimit-Reset"))
         told = None if resets_at is None else resets_at - int(time.time())
-    return told if told is not None and told > 0 else RETRY_AFTER_SECONDS
+    if told is None or told <= 0:
+        return RETRY_AFTER_SECONDS
+    return min(told, LONGEST_RETRY_SECONDS)
 
 
 def _number(value: object) -> int | None:

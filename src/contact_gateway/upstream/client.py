@@ -41,6 +41,8 @@ _KEPT_ALIVE_SECONDS: Final = 4.0
 _SECONDS: Final = re.compile("[0-9]{1,9}")
 _READ_AT_ONCE: Final = 65_536
 _LEAST_SECONDS: Final = 0.001
+_LAST_OF_UPSTREAM: Final = HTTPStatus.NOT_IMPLEMENTED
+LONGEST_RETRY_SECONDS: Final = 86_400
 _DOWN: Final = frozenset(
     {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 )
@@ -189,7 +191,9 @@ class UpstreamClient:
             return await self._guarded(call, self._bounds(deadline - time.monotonic()))
 
         attempts = AsyncRetrying(
-            stop=stop_any(stop_after_attempt(_ATTEMPTS), stop_before_delay(self.timeout_seconds)),
+            stop=stop_any(
+                stop_after_attempt(_ATTEMPTS), stop_before_delay(deadline - time.monotonic())
+            ),
             wait=wait_random_exponential(multiplier=0.1, max=1.0),
             retry=retry_if_exception(again),
             reraise=True,
@@ -237,6 +241,8 @@ class UpstreamClient:
             ) as response:
                 delivery = Delivery.OVER
                 body = await _body_of(response)
+        except UnicodeError as error:
+            raise UpstreamUnavailable("upstream's address is none", Delivery.NEVER_SENT) from error
         except (aiohttp.ClientError, OSError) as error:
             # The kind alone is told: texts may hold what was sent.
             reason = f"upstream is not reached: {type(error).__name__}"
@@ -262,25 +268,34 @@ class UpstreamClient:
 
 def _down(answer: Answer) -> UpstreamUnavailable:
     seconds = retry_after_seconds(answer.headers) or 1
-    gave_up = answer.status == HTTPStatus.GATEWAY_TIMEOUT
     return UpstreamUnavailable(
         f"upstream answers {answer.status}",
-        Delivery.UNKNOWN if gave_up else Delivery.OVER,
+        delivery_of(answer.status),
         retry_after_seconds=seconds,
         is_passing=seconds == 1,
     )
+
+
+def delivery_of(status: int) -> Delivery:
+    """Return what is known of a request by a status that says nothing of its outcome.
+
+    From 502 on, and with 408, it may be something before upstream that answers, while upstream is
+    still at it.
+    """
+    is_upstreams_own = status <= _LAST_OF_UPSTREAM and status != HTTPStatus.REQUEST_TIMEOUT
+    return Delivery.OVER if is_upstreams_own else Delivery.UNKNOWN
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> int | None:
     """Read the header `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3)."""
     text = headers.get("Retry-After", "").strip()
     if _SECONDS.fullmatch(text):
-        return int(text)
+        return min(int(text), LONGEST_RETRY_SECONDS)
     try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
+        seconds = math.ceil(parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, OverflowError, TypeError, IndexError):
         return None
-    return max(1, math.ceil(moment.timestamp() - time.time()))
+    return min(max(1, seconds), LONGEST_RETRY_SECONDS)
 
 
 def _may_be_read_again(error: BaseException) -> bool:
@@ -335,6 +350,6 @@ def _json_of(body: bytes) -> object:
 def _lenient_json_of(body: bytes) -> object:
     """Read what is JSON to others: with a byte order mark, a lone surrogate, or NaN."""
     try:
-        return json.loads(body)
+        return json.loads(body, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
         return None

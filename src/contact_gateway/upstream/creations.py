@@ -23,6 +23,7 @@ from contact_gateway.contacts.outcomes import (
     CreateContactOutcome,
     Created,
     Forbidden,
+    InvalidInput,
     RateLimited,
     ReadRefusal,
     Unauthorized,
@@ -38,10 +39,11 @@ from contact_gateway.upstream.operations import Operations
 
 # Beside the time that a call may take: what the ledger and the event loop may take around it.
 _HELD_BESIDE_THE_CALL: Final = timedelta(seconds=2)
+_WRITTEN_WITHIN: Final = timedelta(seconds=1)
 _ASKS_AGAIN_AFTER_SECONDS: Final = 0.1
 # The clocks of the gateway and of upstream may differ by so much.
 _CLOCKS_AGREE_WITHIN: Final = timedelta(seconds=60)
-_FIRST: Final = PageRequest(number=1, size=25)
+_FIRST: Final = PageRequest(number=1, size=100)
 
 _log = structlog.get_logger(__name__)
 
@@ -110,14 +112,22 @@ class Creations:
                 return policy.repeat(keyed.contact, earlier, dry_run=False)
             if other.fingerprint == keyed.fingerprint:
                 return outcome
-        task = asyncio.create_task(self._claim_and_create(keyed))
+        task = asyncio.create_task(self._claimed(keyed))
         self._under_way[keyed.place] = _UnderWay(keyed.fingerprint, task)
         task.add_done_callback(lambda ended: self._forget(keyed.place, ended))
         # It goes on even if its caller goes away.
         return await asyncio.shield(task)
 
+    async def _claimed(self, keyed: _Keyed) -> CreateContactOutcome:
+        try:
+            return await self._claim_and_create(keyed)
+        finally:
+            # Before anybody is told: who comes next must not wait for what has ended.
+            self._under_way.pop(keyed.place, None)
+
     def _forget(self, place: bytes, ended: asyncio.Task[CreateContactOutcome]) -> None:
-        del self._under_way[place]
+        if (left := self._under_way.get(place)) is not None and left.task is ended:
+            del self._under_way[place]
         if not ended.cancelled():
             # Its callers, if any are left, are told by the task itself.
             ended.exception()
@@ -128,7 +138,7 @@ class Creations:
             wanted = self._attempt(keyed)
             found = await self._ledger.claim(keyed.place, wanted)
             if found == wanted:
-                return await self._call(keyed, wanted)
+                return await self._call(keyed, await self._renewed(keyed, wanted))
             if found.contact is not None:
                 return await self._repeat(keyed, found, found.contact, dry_run=False)
             if found.holder == wanted.holder:
@@ -139,6 +149,18 @@ class Creations:
                 return outcome
             has_looked = True
             await asyncio.sleep(_ASKS_AGAIN_AFTER_SECONDS)
+
+    async def _renewed(self, keyed: _Keyed, attempt: Attempt) -> Attempt:
+        """Hold an attempt for a whole call from now, where the ledger took long to write it."""
+        if datetime.now(UTC) - attempt.sent_at < _WRITTEN_WITHIN:
+            return attempt
+        began = datetime.now(UTC)
+        renewed = replace(attempt, held_until=began + self._hold)
+        is_held = await self._ledger.put(keyed.place, attempt.holder, renewed)
+        if not is_held or datetime.now(UTC) - began >= _WRITTEN_WITHIN:
+            await self._note(keyed, attempt, None)
+            raise SourceUnavailable("the ledger is too slow")
+        return renewed
 
     async def _outcome_so_far(self, keyed: _Keyed, held: Attempt) -> CreateContactOutcome | None:
         try:
@@ -183,11 +205,17 @@ class Creations:
         match outcome:
             case Created(contact):
                 await self._note(keyed, attempt, replace(attempt, contact=contact))
-            case Conflict(Contact() as existing) if _made_by(unanswered, existing):
-                await self._note(keyed, attempt, replace(attempt, contact=existing))
-                return Created(existing, replayed=True)
-            case _:
+            case _ if unanswered is None:
                 await self._note(keyed, attempt, None)
+            case Conflict(Contact() as existing) if _made_by(unanswered, existing):
+                await self._note(keyed, attempt, _answered(unanswered, attempt, existing))
+                earlier = policy.Earlier(unanswered.fingerprint, existing)
+                return policy.repeat(keyed.contact, earlier, dry_run=False)
+            case _:
+                # What became of the earlier attempt is still not known.
+                await self._note(keyed, attempt, _let_go(unanswered))
+                if isinstance(outcome, Conflict) and outcome.existing is None:
+                    raise SourceUnavailable("a conflict may be with the attempt's own contact")
         return outcome
 
     async def _recover(self, keyed: _Keyed, unanswered: Attempt) -> CreateContactOutcome:
@@ -204,6 +232,9 @@ class Creations:
             await self._note(keyed, unanswered, replace(unanswered, contact=found))
             earlier = policy.Earlier(unanswered.fingerprint, found)
             return policy.repeat(keyed.contact, earlier, dry_run=False)
+        if found is not None and email_key(keyed.contact.email) == email_key(found.email):
+            await self._note(keyed, unanswered, None)
+            return Conflict(found)
         again = replace(self._attempt(keyed), holder=unanswered.holder)
         if again.fingerprint == unanswered.fingerprint:
             again = replace(again, sent_at=unanswered.sent_at)
@@ -247,10 +278,15 @@ class Creations:
     ) -> Contact | ReadRefusal | None:
         wanted = ContactFilter(advertiser_id=advertiser_id, email=email)
         page = await self._operations.contacts(principal, wanted, _FIRST)
+        if isinstance(page, InvalidInput):
+            raise SourceUnavailable("upstream does not understand a look-up")
         if not isinstance(page, Page):
             return page
         key = email_key(email)
-        return next((item for item in page.items if email_key(item.email) == key), None)
+        found = next((item for item in page.items if email_key(item.email) == key), None)
+        if found is None and page.has_more:
+            raise SourceUnavailable("a look-up by e-mail address finds others")
+        return found
 
     async def _note(self, keyed: _Keyed, attempt: Attempt, noted: Attempt | None) -> None:
         """Write what came of an attempt; where that fails, a repeat looks the contact up."""
@@ -260,6 +296,8 @@ class Creations:
             _log.warning(
                 "the ledger does not answer; a repeat will ask upstream", cause=error.reason
             )
+        except Exception as error:  # noqa: BLE001 - what upstream has answered stands
+            _log.error("the ledger has failed; a repeat will ask upstream", exc_info=error)
 
 
 def _place(principal: ForwardedPrincipal, idempotency_key: str) -> bytes:
@@ -272,8 +310,12 @@ def _let_go(attempt: Attempt) -> Attempt:
     return replace(attempt, held_until=datetime.now(UTC))
 
 
-def _made_by(unanswered: Attempt | None, contact: Contact) -> bool:
-    """Tell whether an attempt made a contact, or it was there before."""
-    if unanswered is None:
+def _answered(unanswered: Attempt, holder: Attempt, contact: Contact) -> Attempt:
+    return replace(unanswered, held_until=holder.held_until, contact=contact)
+
+
+def _made_by(unanswered: Attempt, contact: Contact) -> bool:
+    """Tell whether an attempt made a contact, or it was there before, or is another's."""
+    if email_key(contact.email) != email_key(unanswered.email):
         return False
     return contact.created_at >= unanswered.sent_at - _CLOCKS_AGREE_WITHIN

@@ -24,7 +24,10 @@ class NotUnderstoodError(ValueError):
 
 def _in_utc(moment: datetime) -> datetime:
     """Read a time that names no zone as UTC, in which HiEnergy's are."""
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("it is no time in UTC") from None
 
 
 _Moment = Annotated[datetime, AfterValidator(_in_utc)]
@@ -97,6 +100,11 @@ def contact_of(resource: object) -> Contact:
     )
 
 
+def is_stored(resource: object) -> bool:
+    """Tell whether a resource is of something that is stored: it has an id."""
+    return isinstance(resource, Mapping) and resource.get("id") is not None
+
+
 def preview_of(resource: object) -> ContactPreview:
     """Read what a dry run would create.
 
@@ -157,7 +165,7 @@ def _read(shape: type[_M], resource: object) -> _M:
     if not isinstance(resource, Mapping):
         raise NotUnderstoodError("there is no resource")
     attributes = resource.get("attributes")
-    fields = dict(attributes) if isinstance(attributes, Mapping) else {}
+    fields = dict(attributes) if isinstance(attributes, Mapping) else dict(resource)
     return _validated(shape, fields | {"id": resource.get("id")})
 
 

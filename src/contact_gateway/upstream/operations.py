@@ -37,7 +37,14 @@ _ADVERTISERS: Final = "advertisers"
 # Names of a path that lead elsewhere than to a record.
 _NO_NAMES: Final = frozenset({"", ".", ".."})
 _DRY_RUN: Final = {"dry_run": "true"}
-_ADMITTED: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
+_ADMITTED: Final = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.CONFLICT,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+    }
+)
 
 
 class Operations:
@@ -136,6 +143,9 @@ class Operations:
         query = {name: str(value) for name, value in wanted.items() if value is not None}
         query |= {"page": str(page.number), "per_page": str(page.size)}
         answer = await self._read(principal, path, query)
+        if answer.status == HTTPStatus.NOT_FOUND:
+            # What is asked about is not there, and so nothing of it.
+            return Page((), page, has_more=False)
         return _understood(answer, lambda body: page_of(body, page, read))
 
 

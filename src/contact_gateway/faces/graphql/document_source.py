@@ -38,6 +38,10 @@ class DocumentSource:
         self._source: Final = source
 
     @cached_property
+    def _identity(self) -> DataLoader[AnyPrincipal, Identity | ReadRefusal]:
+        return DataLoader(load_fn=self._load_identities)
+
+    @cached_property
     def _contact(self) -> DataLoader[tuple[AnyPrincipal, int], Contact | ReadRefusal | None]:
         return DataLoader(load_fn=self._load_contacts)
 
@@ -67,7 +71,7 @@ class DocumentSource:
 
     async def identify(self, principal: AnyPrincipal) -> Identity | ReadRefusal:
         """Return what the caller's key says of its owner."""
-        return await self._source.identify(principal)
+        return await self._identity.load(principal)
 
     async def create_contact(self, creation: Creation) -> CreateContactOutcome:
         """Carry out one creation."""
@@ -125,6 +129,11 @@ class DocumentSource:
 
     def _remember(self, principal: AnyPrincipal, records: Sequence[Advertiser]) -> None:
         self._advertiser.prime_many({(principal, record.id): record for record in records})
+
+    async def _load_identities(
+        self, principals: list[AnyPrincipal]
+    ) -> list[Identity | ReadRefusal]:
+        return list(await asyncio.gather(*map(self._source.identify, principals)))
 
     async def _load_contacts(
         self, keys: list[tuple[AnyPrincipal, int]]

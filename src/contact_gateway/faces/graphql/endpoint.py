@@ -167,11 +167,11 @@ def _render(result: ExecutionResult, exchange: Exchange, written: Representation
 
 def _is_outage(result: ExecutionResult, errors: Sequence["_Told"]) -> bool:
     """Tell whether nothing at all was answered, and only because the source does not answer."""
-    return (
-        bool(errors)
-        and all(error.code is TransportCode.SERVICE_UNAVAILABLE for error in errors)
-        and all(value is None for value in (result.data or {}).values())
-    )
+    if not all(error.code is TransportCode.SERVICE_UNAVAILABLE for error in errors):
+        return False
+    data = result.data or {}
+    failed = {error.path[0] for error in result.errors or () if error.path}
+    return bool(errors) and all(data[key] is None and key in failed for key in data)
 
 
 class _Told:

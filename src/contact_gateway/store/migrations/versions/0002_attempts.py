@@ -23,4 +23,4 @@ def upgrade() -> None:
         sa.Column("contact", sa.Text()),
         sa.PrimaryKeyConstraint("key", name="pk_attempts"),
     )
-    op.create_index("ix_attempts_sent_at", "attempts", ["sent_at"])
+    op.create_index("ix_attempts_held_until", "attempts", ["held_until"])

@@ -8,7 +8,7 @@ from graphql import DocumentNode
 
 from contact_gateway.faces.graphql.compiler import Execute
 
-# A document and its plans take 100 to 500 times the memory of its text, and anybody may send some.
+# A document and its plans take 100 to 600 times the memory of its text, and anybody may send some.
 MAX_TEXT_BYTES: Final = 128 * 1024
 
 

@@ -3,6 +3,7 @@
 Source: the GraphQL specification, sections 6.3 and 6.4.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Sequence
 from types import CoroutineType
 from typing import TYPE_CHECKING, Final, cast
@@ -21,12 +22,7 @@ from graphql.execution.collect_fields import FieldDetails
 from graphql.pyutils import Path, gather_with_cancel, is_awaitable
 
 from contact_gateway.faces.graphql.compiler.arguments import Arguments, argument_coercer
-from contact_gateway.faces.graphql.compiler.resolvers import (
-    Attribute,
-    Resolve,
-    attribute_of,
-    resolver_of,
-)
+from contact_gateway.faces.graphql.compiler.resolvers import Attribute, Resolve
 from contact_gateway.faces.graphql.compiler.run import Run, settle
 
 if TYPE_CHECKING:
@@ -41,7 +37,7 @@ _OF_ONE_PYTHON_TYPE: Final[dict[object, type]] = {
 }
 
 
-class Field:
+class Field(ABC):
     """One field of the response: all that its nodes fix ahead, for one type of its object."""
 
     def __init__(
@@ -52,21 +48,20 @@ class Field:
         selections: "Selections",
     ) -> None:
         node = details[0].node
-        schema = selections.operation.schema
         self.parent_type: Final = parent_type
         self.details: Final = details
-        self.nodes: Final[list[FieldNode]] = [detail.node for detail in details]
         self.name: Final = node.name.value
         self.definition: Final = definition
         self.is_non_null: Final = isinstance(definition.type, GraphQLNonNull)
         self.selections: Final = selections
-        self.arguments: Final[Arguments] = argument_coercer(
-            definition, node, hide_suggestions=selections.operation.hide_suggestions
-        )
-        self.resolve: Final[Resolve] = resolver_of(definition, schema)
         self.complete: Final[Complete] = selections.completer(definition.type)
         self._key: Final = (node.alias or node.name).value
         self._selection_sets: Final[dict[GraphQLObjectType, SelectionSet]] = {}
+
+    @property
+    def nodes(self) -> list[FieldNode]:
+        """Return the nodes, in a list that its taker may keep."""
+        return [detail.node for detail in self.details]
 
     def selection_set(self, type_: GraphQLObjectType) -> "SelectionSet":
         """Return what is selected of the field's value, where that is of a type."""
@@ -75,27 +70,20 @@ class Field:
             found = self._selection_sets[type_] = self.selections.of_field(type_, self.details)
         return found
 
+    @abstractmethod
     def execute(self, run: Run, source: object, parent_path: Path | None) -> object:
         """Return the completed value, or a coroutine of it.
 
         Raises:
             GraphQLError: the field is not nullable and has failed.
         """
-        path = Path(parent_path, self._key, self.parent_type.name)
-        try:
-            result = self.resolve(run, self, source, path)
-            if is_awaitable(result):
-                return self._complete_awaited(run, path, result)
-            completed = self.complete(run, self, result, path)
-        except Exception as error:  # noqa: BLE001 - whatever a resolver raises is told as an error
-            return self.fail(run, error, path, is_non_null=self.is_non_null)
-        if isinstance(completed, CoroutineType):
-            return self._await_completed(run, path, completed)
-        return completed
 
-    def finish(self, run: Run, result: object, parent_path: Path | None) -> object:
+    def path(self, parent_path: Path | None) -> Path:
+        """Return the path of the field's value."""
+        return Path(parent_path, self._key, self.parent_type.name)
+
+    def finish(self, run: Run, result: object, path: Path) -> object:
         """Complete a value that was found, as `execute` does."""
-        path = Path(parent_path, self._key, self.parent_type.name)
         try:
             if is_awaitable(result):
                 return self._complete_awaited(run, path, result)
@@ -134,6 +122,32 @@ class Field:
         return None
 
 
+class ResolvedField(Field):
+    """A field that has a resolver."""
+
+    def __init__(
+        self,
+        parent_type: GraphQLObjectType,
+        details: list[FieldDetails],
+        definition: GraphQLField,
+        selections: "Selections",
+    ) -> None:
+        super().__init__(parent_type, details, definition, selections)
+        self.arguments: Final[Arguments] = argument_coercer(
+            definition, details[0].node, hide_suggestions=selections.operation.hide_suggestions
+        )
+        self._resolve: Final[Resolve] = selections.resolvers.resolver(definition)
+
+    def execute(self, run: Run, source: object, parent_path: Path | None) -> object:
+        """Return the completed value, or a coroutine of it."""
+        path = self.path(parent_path)
+        try:
+            result = self._resolve(run, self, source, path)
+        except Exception as error:  # noqa: BLE001 - whatever a resolver raises is told as an error
+            return self.fail(run, error, path, is_non_null=self.is_non_null)
+        return self.finish(run, result, path)
+
+
 class AttributeField(Field):
     """A field that is an attribute of its object."""
 
@@ -158,11 +172,10 @@ class AttributeField(Field):
         try:
             value = self._attribute(source)
         except Exception as error:  # noqa: BLE001 - whatever a property raises is told as an error
-            path = Path(parent_path, self._key, self.parent_type.name)
-            return self.fail(run, error, path, is_non_null=self.is_non_null)
+            return self.fail(run, error, self.path(parent_path), is_non_null=self.is_non_null)
         if type(value) is self._complete_type or (value is None and not self.is_non_null):
             return value
-        return self.finish(run, value, parent_path)
+        return self.finish(run, value, self.path(parent_path))
 
 
 class TypenameField(Field):
@@ -243,14 +256,13 @@ def field_of(
     parent_type: GraphQLObjectType, details: list[FieldDetails], selections: "Selections"
 ) -> Field | None:
     """Return the field of some nodes; None where the type has none of its name."""
-    schema = selections.operation.schema
     name = details[0].node.name.value
-    definition = schema.get_field(parent_type, name)
+    definition = selections.operation.schema.get_field(parent_type, name)
     if definition is None:
         return None
     if name == _TYPENAME:
         return TypenameField(parent_type, details, definition, selections)
-    attribute = attribute_of(definition, schema)
+    attribute = selections.resolvers.attribute(definition)
     if attribute is None:
-        return Field(parent_type, details, definition, selections)
+        return ResolvedField(parent_type, details, definition, selections)
     return AttributeField(parent_type, details, definition, selections, attribute)

@@ -22,6 +22,7 @@ from graphql import (
 from graphql.language import SelectionSetNode
 
 from contact_gateway.faces.graphql.compiler.fields import SelectionSet
+from contact_gateway.faces.graphql.compiler.resolvers import Resolvers
 from contact_gateway.faces.graphql.compiler.run import Operation, Run
 from contact_gateway.faces.graphql.compiler.selections import Selections
 from contact_gateway.faces.graphql.compiler.variables import Variables
@@ -32,6 +33,8 @@ Execute = Callable[[dict[str, object], object], Result]
 
 # Each may double the plans of an operation.
 MAX_CONDITIONS: Final = 4
+# Anybody may ask for all of them, and they take memory for as long as their document is kept.
+MAX_PLANS: Final = 4
 _CONDITIONS: Final = frozenset({"skip", "include"})
 _INCREMENTAL: Final = ("defer", "stream")
 _INTROSPECTION: Final = frozenset({"__schema", "__type"})
@@ -121,7 +124,7 @@ def _selections(document: DocumentNode) -> Iterator[SelectionNode]:
 
 
 class _Plan:
-    """The plan of one operation, for each value of its conditions that was met."""
+    """The plan of one operation, for the last values of its conditions that were met."""
 
     def __init__(
         self, operation: Operation, conditions: tuple[str, ...], by_reference: Execute
@@ -130,6 +133,7 @@ class _Plan:
         self._conditions: Final = conditions
         self._by_reference: Final = by_reference
         self._variables: Final = Variables(operation)
+        self._resolvers: Final = Resolvers(operation.schema)
         self._roots: Final[dict[tuple[bool, ...], SelectionSet]] = {}
 
     def execute(self, variables: dict[str, object], context: object) -> Result:
@@ -161,8 +165,13 @@ class _Plan:
         if found is None:
             found = self._make_root(dict(zip(self._conditions, values, strict=True)))
             if found is not None:
-                self._roots[values] = found
+                self._keep(values, found)
         return found
+
+    def _keep(self, values: tuple[bool, ...], root: SelectionSet) -> None:
+        if len(self._roots) == MAX_PLANS:
+            del self._roots[next(iter(self._roots))]
+        self._roots[values] = root
 
     def _values(self, variables: Mapping[str, object]) -> tuple[bool, ...] | None:
         values = [variables.get(name) for name in self._conditions]
@@ -175,7 +184,7 @@ class _Plan:
         if not isinstance(root_type, GraphQLObjectType):
             return None
         try:
-            return Selections(operation, conditions).of_root(root_type)
+            return Selections(operation, conditions, self._resolvers).of_root(root_type)
         except RecursionError:
             return None
 

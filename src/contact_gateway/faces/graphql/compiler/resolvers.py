@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from inspect import isasyncgenfunction, isawaitable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import strawberry
 from graphql import GraphQLField, GraphQLSchema, default_field_resolver
@@ -19,20 +19,43 @@ from strawberry.types.fields.resolver import StrawberryResolver
 from contact_gateway.faces.graphql.compiler.conversion import Conversion, conversion_of
 
 if TYPE_CHECKING:
-    from contact_gateway.faces.graphql.compiler.fields import Field
+    from contact_gateway.faces.graphql.compiler.fields import ResolvedField
     from contact_gateway.faces.graphql.compiler.run import Run
 
 Attribute = Callable[[object], object]
 """Reads a field's value from its object."""
 
-Resolve = Callable[["Run", "Field", object, Path], object]
+Resolve = Callable[["Run", "ResolvedField", object, Path], object]
 """Returns a field's value, or something to await for it."""
 
 _DEFINITION = "strawberry-definition"
 
 
-def attribute_of(definition: GraphQLField, schema: GraphQLSchema) -> Attribute | None:
-    """Return how a field is read that has no resolver of its own; None where it has one."""
+class Resolvers:
+    """How the fields of one schema are found, each looked at once however often it is asked for."""
+
+    def __init__(self, schema: GraphQLSchema) -> None:
+        self._schema: Final = schema
+        # By the identity of their definitions, which the schema keeps.
+        self._attributes: Final[dict[int, Attribute | None]] = {}
+        self._resolvers: Final[dict[int, Resolve]] = {}
+
+    def attribute(self, definition: GraphQLField) -> Attribute | None:
+        """Return how a field is read that has no resolver of its own; None where it has one."""
+        key = id(definition)
+        if key not in self._attributes:
+            self._attributes[key] = _attribute_of(definition, self._schema)
+        return self._attributes[key]
+
+    def resolver(self, definition: GraphQLField) -> Resolve:
+        """Return how a field is resolved."""
+        key = id(definition)
+        if key not in self._resolvers:
+            self._resolvers[key] = _resolver_of(definition, self._schema)
+        return self._resolvers[key]
+
+
+def _attribute_of(definition: GraphQLField, schema: GraphQLSchema) -> Attribute | None:
     field = _plain_field(definition, schema)
     if field is None or field.base_resolver is not None:
         return None
@@ -42,8 +65,7 @@ def attribute_of(definition: GraphQLField, schema: GraphQLSchema) -> Attribute |
     return lambda source: resolver(source, name)
 
 
-def resolver_of(definition: GraphQLField, schema: GraphQLSchema) -> Resolve:
-    """Return how a field is resolved."""
+def _resolver_of(definition: GraphQLField, schema: GraphQLSchema) -> Resolve:
     field = _plain_field(definition, schema)
     if field is None or field.base_resolver is None:
         return _as_it_is_made(definition)
@@ -71,7 +93,7 @@ def _strawberry_schema(schema: GraphQLSchema) -> strawberry.Schema:
 def _as_it_is_made(definition: GraphQLField) -> Resolve:
     resolver = definition.resolve or default_field_resolver
 
-    def resolve(run: "Run", field: "Field", source: object, path: Path) -> object:
+    def resolve(run: "Run", field: "ResolvedField", source: object, path: Path) -> object:
         return resolver(source, run.info(field, path), **field.arguments(run.variables))
 
     return resolve
@@ -107,7 +129,12 @@ class _Call:
         )
 
     def __call__(
-        self, run: "Run", of: "Field", source: object, path: Path, given: Mapping[str, object]
+        self,
+        run: "Run",
+        of: "ResolvedField",
+        source: object,
+        path: Path,
+        given: Mapping[str, object],
     ) -> object:
         info = self.info_class(_raw_info=run.info(of, path), _field=self.field)
         # As with Strawberry, whose resolvers are typed to take texts.
@@ -121,7 +148,7 @@ class _Call:
 
 
 def _synchronous(call: _Call) -> Resolve:
-    def resolve(run: "Run", field: "Field", source: object, path: Path) -> object:
+    def resolve(run: "Run", field: "ResolvedField", source: object, path: Path) -> object:
         return call(run, field, source, path, field.arguments(run.variables))
 
     return resolve
@@ -129,12 +156,12 @@ def _synchronous(call: _Call) -> Resolve:
 
 def _asynchronous(call: _Call) -> Resolve:
     async def converted(
-        run: "Run", field: "Field", source: object, path: Path, given: Mapping[str, object]
+        run: "Run", field: "ResolvedField", source: object, path: Path, given: Mapping[str, object]
     ) -> object:
         result = call(run, field, source, path, given)
         return await cast(Awaitable[object], result) if isawaitable(result) else result
 
-    def resolve(run: "Run", field: "Field", source: object, path: Path) -> object:
+    def resolve(run: "Run", field: "ResolvedField", source: object, path: Path) -> object:
         # Arguments are coerced at once; what the resolver makes of them may fail only in its turn.
         return converted(run, field, source, path, field.arguments(run.variables))
 

@@ -18,14 +18,18 @@ from graphql.execution.values import VariableValues
 
 from contact_gateway.faces.graphql.compiler.completion import Complete, completer_of
 from contact_gateway.faces.graphql.compiler.fields import SelectionSet, field_of
+from contact_gateway.faces.graphql.compiler.resolvers import Resolvers
 from contact_gateway.faces.graphql.compiler.run import Operation
 
 
 class Selections:
     """The selection sets of an operation, for given values of its `@skip` and `@include`."""
 
-    def __init__(self, operation: Operation, conditions: Mapping[str, bool]) -> None:
+    def __init__(
+        self, operation: Operation, conditions: Mapping[str, bool], resolvers: Resolvers
+    ) -> None:
         self.operation: Final = operation
+        self.resolvers: Final = resolvers
         self._variables: Final = VariableValues({}, dict(conditions))
         self._fragments: Final = {
             name: FragmentDetails(definition) for name, definition in operation.fragments.items()

@@ -105,25 +105,19 @@ class Creations:
 
     async def _create_once(self, keyed: _Keyed) -> CreateContactOutcome:
         """Share the call that is under way in this process for the key, or make one."""
-        while (other := self._under_way.get(keyed.place)) is not None:
+        # What has ended is not waited for: its outcome was another caller's.
+        while (other := self._under_way.get(keyed.place)) is not None and not other.task.done():
             outcome = await asyncio.shield(other.task)
             if isinstance(outcome, Created):
                 earlier = policy.Earlier(other.fingerprint, outcome.contact)
                 return policy.repeat(keyed.contact, earlier, dry_run=False)
             if other.fingerprint == keyed.fingerprint:
                 return outcome
-        task = asyncio.create_task(self._claimed(keyed))
+        task = asyncio.create_task(self._claim_and_create(keyed))
         self._under_way[keyed.place] = _UnderWay(keyed.fingerprint, task)
         task.add_done_callback(lambda ended: self._forget(keyed.place, ended))
         # It goes on even if its caller goes away.
         return await asyncio.shield(task)
-
-    async def _claimed(self, keyed: _Keyed) -> CreateContactOutcome:
-        try:
-            return await self._claim_and_create(keyed)
-        finally:
-            # Before anybody is told: who comes next must not wait for what has ended.
-            self._under_way.pop(keyed.place, None)
 
     def _forget(self, place: bytes, ended: asyncio.Task[CreateContactOutcome]) -> None:
         if (left := self._under_way.get(place)) is not None and left.task is ended:

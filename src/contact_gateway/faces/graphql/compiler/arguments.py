@@ -19,6 +19,7 @@ from graphql import (
     VariableNode,
     get_argument_values,
     get_named_type,
+    get_nullable_type,
     is_required_argument,
     is_specified_scalar_type,
 )
@@ -123,7 +124,7 @@ def _literal(argument: GraphQLArgument, node: ValueNode) -> _Value:
         return value
 
     named = get_named_type(argument.type)
-    nullable = argument.type.of_type if isinstance(argument.type, GraphQLNonNull) else argument.type
+    nullable = get_nullable_type(argument.type)
     # Lists, objects and values of custom scalars are made anew each time: they may be changed.
     if is_leaf_type(nullable) and (
         isinstance(named, GraphQLEnumType) or is_specified_scalar_type(named)

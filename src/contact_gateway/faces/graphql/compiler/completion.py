@@ -3,33 +3,31 @@
 Source: the GraphQL specification, sections 6.4.3 and 6.4.4.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from types import CoroutineType
 from typing import TYPE_CHECKING, Final, cast
 
 from graphql import (
     GraphQLAbstractType,
-    GraphQLBoolean,
     GraphQLError,
-    GraphQLID,
     GraphQLInterfaceType,
     GraphQLLeafType,
     GraphQLList,
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLOutputType,
-    GraphQLSchema,
-    GraphQLString,
     GraphQLUnionType,
     Undefined,
     default_type_resolver,
+    located_error,
 )
 from graphql.execution import Executor
 from graphql.execution.executor import invalid_return_type_error
-from graphql.pyutils import Path, gather_with_cancel, is_awaitable, is_iterable
+from graphql.pyutils import Path, is_awaitable, is_iterable
 
-from contact_gateway.faces.graphql.compiler.run import Run, settle
+from contact_gateway.faces.graphql.compiler.leaves import PYTHON_TYPES
+from contact_gateway.faces.graphql.compiler.run import Run, gathered, settle
 from contact_gateway.faces.graphql.compiler.runtime_types import RuntimeTypes, is_surely
 
 if TYPE_CHECKING:
@@ -38,20 +36,14 @@ if TYPE_CHECKING:
 Complete = Callable[[Run, "Field", object, Path], object]
 """Returns the completed value, or a coroutine of it; raises what is wrong with it."""
 
-_AS_THEY_ARE: Final[dict[object, type]] = {
-    GraphQLString: str,
-    GraphQLID: str,
-    GraphQLBoolean: bool,
-}
 
-
-def completer_of(type_: GraphQLOutputType, schema: GraphQLSchema) -> Complete:
+def completer_of(type_: GraphQLOutputType) -> Complete:
     """Return what completes values of a type."""
     match type_:
         case GraphQLNonNull():
-            return _non_null(completer_of(type_.of_type, schema))
+            return _non_null(completer_of(type_.of_type))
         case GraphQLList():
-            return _nullable(_list(type_, completer_of(type_.of_type, schema)))
+            return _nullable(_list(type_, completer_of(type_.of_type)))
         case GraphQLObjectType():
             return _nullable(_object(type_))
         case GraphQLInterfaceType() | GraphQLUnionType():
@@ -82,7 +74,7 @@ def _nullable(complete: Complete) -> Complete:
 
 
 def _leaf(type_: GraphQLLeafType) -> Complete:
-    as_it_is = _AS_THEY_ARE.get(type_)
+    as_it_is = PYTHON_TYPES.get(type_)
 
     def complete_leaf(_run: Run, _field: "Field", value: object, _path: Path) -> object:
         if type(value) is as_it_is:
@@ -160,7 +152,8 @@ def _abstract(type_: GraphQLAbstractType) -> Complete:
 
 
 def _list(type_: GraphQLList[GraphQLOutputType], complete: Complete) -> Complete:
-    items = _Items(complete, is_non_null=isinstance(type_.of_type, GraphQLNonNull))
+    is_non_null = isinstance(type_.of_type, GraphQLNonNull)
+    items = _Items(Position(complete, is_non_null=is_non_null))
 
     def complete_list(run: Run, field: "Field", value: object, path: Path) -> object:
         if hasattr(value, "__aiter__"):
@@ -180,9 +173,8 @@ def _list(type_: GraphQLList[GraphQLOutputType], complete: Complete) -> Complete
 class _Items:
     """Completes the items of a list."""
 
-    def __init__(self, complete: Complete, *, is_non_null: bool) -> None:
-        self._complete: Final = complete
-        self._is_non_null: Final = is_non_null
+    def __init__(self, position: "Position") -> None:
+        self._position: Final = position
 
     def complete(self, run: Run, field: "Field", items: Iterator[object], path: Path) -> object:
         """Return the completed items, or a coroutine of them."""
@@ -190,7 +182,7 @@ class _Items:
         awaited: list[int] = []
         try:
             for index, item in enumerate(items):
-                result = self._item(run, field, item, Path(path, index, None))
+                result = self._position.finish(run, field, item, Path(path, index, None))
                 completed.append(result)
                 if isinstance(result, CoroutineType):
                     awaited.append(index)
@@ -201,45 +193,60 @@ class _Items:
             if pending:
                 settle(pending)
             raise
-        return _gathered(completed, awaited) if awaited else completed
+        return gathered(completed, awaited) if awaited else completed
 
-    def _item(self, run: Run, field: "Field", item: object, path: Path) -> object:
-        if is_awaitable(item):
-            return self._awaited_item(run, field, item, path)
+
+class Position:
+    """Where a value stands, in a field or as an item: what completes it, and whether it may fail.
+
+    What fails there becomes a null, or the parent's failure (section 6.4.4).
+    """
+
+    def __init__(self, complete: Complete, *, is_non_null: bool) -> None:
+        self._complete: Final = complete
+        self._is_non_null: Final = is_non_null
+
+    def finish(self, run: Run, field: "Field", value: object, path: Path) -> object:
+        """Return the completed value, or a coroutine of it.
+
+        Raises:
+            GraphQLError: it has failed, and no null may stand there.
+        """
         try:
-            completed = self._complete(run, field, item, path)
-        except Exception as error:  # noqa: BLE001 - whatever an item raises is told as an error
-            return field.fail(run, error, path, is_non_null=self._is_non_null)
+            if is_awaitable(value):
+                return self._finish_awaited(run, field, value, path)
+            completed = self._complete(run, field, value, path)
+        except Exception as error:  # noqa: BLE001 - whatever a value raises is told as an error
+            return self.fail(run, field, error, path)
         if isinstance(completed, CoroutineType):
-            return self._awaited_completion(run, field, completed, path)
+            return self._await_completed(run, field, completed, path)
         return completed
 
-    async def _awaited_item(
-        self, run: Run, field: "Field", item: Awaitable[object], path: Path
+    def fail(self, run: Run, field: "Field", error: Exception, path: Path) -> object:
+        """Note an error and return null, where that may stand.
+
+        Raises:
+            GraphQLError: none may, so it is the parent's.
+        """
+        located = located_error(error, field.nodes, path.as_list())
+        if self._is_non_null:
+            raise located
+        run.errors.add(located, path)
+        return None
+
+    async def _finish_awaited(
+        self, run: Run, field: "Field", value: Awaitable[object], path: Path
     ) -> object:
         try:
-            completed = self._complete(run, field, await item, path)
+            completed = self._complete(run, field, await value, path)
             return await completed if isinstance(completed, CoroutineType) else completed
-        except Exception as error:  # noqa: BLE001 - whatever an item raises is told as an error
-            return field.fail(run, error, path, is_non_null=self._is_non_null)
+        except Exception as error:  # noqa: BLE001 - whatever a value raises is told as an error
+            return self.fail(run, field, error, path)
 
-    async def _awaited_completion(
+    async def _await_completed(
         self, run: Run, field: "Field", completed: Awaitable[object], path: Path
     ) -> object:
         try:
             return await completed
-        except Exception as error:  # noqa: BLE001 - whatever an item raises is told as an error
-            return field.fail(run, error, path, is_non_null=self._is_non_null)
-
-
-async def _gathered(completed: list[object], awaited: Sequence[int]) -> object:
-    if len(awaited) == 1:
-        index = awaited[0]
-        completed[index] = await cast(Awaitable[object], completed[index])
-        return completed
-    results = await gather_with_cancel(
-        *(cast(Awaitable[object], completed[index]) for index in awaited)
-    )
-    for index, result in zip(awaited, results, strict=True):
-        completed[index] = result
-    return completed
+        except Exception as error:  # noqa: BLE001 - whatever a value raises is told as an error
+            return self.fail(run, field, error, path)

@@ -10,31 +10,24 @@ from typing import TYPE_CHECKING, Final, cast
 
 from graphql import (
     FieldNode,
-    GraphQLBoolean,
     GraphQLField,
-    GraphQLID,
     GraphQLNonNull,
     GraphQLObjectType,
-    GraphQLString,
-    located_error,
+    get_nullable_type,
 )
 from graphql.execution.collect_fields import FieldDetails
-from graphql.pyutils import Path, gather_with_cancel, is_awaitable
+from graphql.pyutils import Path
 
 from contact_gateway.faces.graphql.compiler.arguments import Arguments, argument_coercer
+from contact_gateway.faces.graphql.compiler.completion import Position
+from contact_gateway.faces.graphql.compiler.leaves import PYTHON_TYPES
 from contact_gateway.faces.graphql.compiler.resolvers import Attribute, Resolve
-from contact_gateway.faces.graphql.compiler.run import Run, settle
+from contact_gateway.faces.graphql.compiler.run import Run, gathered, settle
 
 if TYPE_CHECKING:
-    from contact_gateway.faces.graphql.compiler.completion import Complete
     from contact_gateway.faces.graphql.compiler.selections import Selections
 
 _TYPENAME: Final = "__typename"
-_OF_ONE_PYTHON_TYPE: Final[dict[object, type]] = {
-    GraphQLString: str,
-    GraphQLID: str,
-    GraphQLBoolean: bool,
-}
 
 
 class Field(ABC):
@@ -54,7 +47,9 @@ class Field(ABC):
         self.definition: Final = definition
         self.is_non_null: Final = isinstance(definition.type, GraphQLNonNull)
         self.selections: Final = selections
-        self.complete: Final[Complete] = selections.completer(definition.type)
+        self.position: Final = Position(
+            selections.completer(definition.type), is_non_null=self.is_non_null
+        )
         self._key: Final = (node.alias or node.name).value
         self._selection_sets: Final[dict[GraphQLObjectType, SelectionSet]] = {}
 
@@ -82,45 +77,6 @@ class Field(ABC):
         """Return the path of the field's value."""
         return Path(parent_path, self._key, self.parent_type.name)
 
-    def finish(self, run: Run, result: object, path: Path) -> object:
-        """Complete a value that was found, as `execute` does."""
-        try:
-            if is_awaitable(result):
-                return self._complete_awaited(run, path, result)
-            completed = self.complete(run, self, result, path)
-        except Exception as error:  # noqa: BLE001 - whatever a value raises is told as an error
-            return self.fail(run, error, path, is_non_null=self.is_non_null)
-        if isinstance(completed, CoroutineType):
-            return self._await_completed(run, path, completed)
-        return completed
-
-    async def _complete_awaited(self, run: Run, path: Path, result: Awaitable[object]) -> object:
-        try:
-            completed = self.complete(run, self, await result, path)
-            if isinstance(completed, CoroutineType):
-                completed = await completed
-        except Exception as error:  # noqa: BLE001 - whatever a resolver raises is told as an error
-            return self.fail(run, error, path, is_non_null=self.is_non_null)
-        return completed
-
-    async def _await_completed(self, run: Run, path: Path, completed: Awaitable[object]) -> object:
-        try:
-            return await completed
-        except Exception as error:  # noqa: BLE001 - whatever a resolver raises is told as an error
-            return self.fail(run, error, path, is_non_null=self.is_non_null)
-
-    def fail(self, run: Run, error: Exception, path: Path, *, is_non_null: bool) -> object:
-        """Note an error and return null, where that may stand (section 6.4.4).
-
-        Raises:
-            GraphQLError: none may, so it is the parent's.
-        """
-        located = located_error(error, self.nodes, path.as_list())
-        if is_non_null:
-            raise located
-        run.errors.add(located, path)
-        return None
-
 
 class ResolvedField(Field):
     """A field that has a resolver."""
@@ -144,8 +100,8 @@ class ResolvedField(Field):
         try:
             result = self._resolve(run, self, source, path)
         except Exception as error:  # noqa: BLE001 - whatever a resolver raises is told as an error
-            return self.fail(run, error, path, is_non_null=self.is_non_null)
-        return self.finish(run, result, path)
+            return self.position.fail(run, self, error, path)
+        return self.position.finish(run, self, result, path)
 
 
 class AttributeField(Field):
@@ -160,22 +116,19 @@ class AttributeField(Field):
         attribute: Attribute,
     ) -> None:
         super().__init__(parent_type, details, definition, selections)
-        nullable = definition.type
-        if isinstance(nullable, GraphQLNonNull):
-            nullable = nullable.of_type
         self._attribute: Final = attribute
         # Values of this type are complete as they are.
-        self._complete_type: Final = _OF_ONE_PYTHON_TYPE.get(nullable)
+        self._complete_type: Final = PYTHON_TYPES.get(get_nullable_type(definition.type))
 
     def execute(self, run: Run, source: object, parent_path: Path | None) -> object:
         """Return the completed value, or a coroutine of it."""
         try:
             value = self._attribute(source)
         except Exception as error:  # noqa: BLE001 - whatever a property raises is told as an error
-            return self.fail(run, error, self.path(parent_path), is_non_null=self.is_non_null)
+            return self.position.fail(run, self, error, self.path(parent_path))
         if type(value) is self._complete_type or (value is None and not self.is_non_null):
             return value
-        return self.finish(run, value, self.path(parent_path))
+        return self.position.finish(run, self, value, self.path(parent_path))
 
 
 class TypenameField(Field):
@@ -211,7 +164,7 @@ class SelectionSet:
             if awaited:
                 settle([cast(Awaitable[object], results[key]) for key in awaited])
             raise
-        return _gathered(results, awaited) if awaited else results
+        return gathered(results, awaited) if awaited else results
 
     def execute_serially(self, run: Run, source: object) -> object:
         """Execute the fields of a mutation, each after the one before (section 6.2.2).
@@ -240,16 +193,6 @@ class SelectionSet:
             result = field.execute(run, source, None)
             results[key] = await result if isinstance(result, CoroutineType) else result
         return results
-
-
-async def _gathered(results: dict[str, object], awaited: Sequence[str]) -> object:
-    if len(awaited) == 1:
-        key = awaited[0]
-        results[key] = await cast(Awaitable[object], results[key])
-        return results
-    values = await gather_with_cancel(*(cast(Awaitable[object], results[key]) for key in awaited))
-    results.update(zip(awaited, values, strict=True))
-    return results
 
 
 def field_of(

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from types import CoroutineType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 from graphql import (
     FragmentDefinitionNode,
@@ -23,6 +23,9 @@ from graphql.type import GraphQLResolveInfoHelpers
 
 if TYPE_CHECKING:
     from contact_gateway.faces.graphql.compiler.fields import Field
+
+
+_K = TypeVar("_K", contravariant=True)  # noqa: PLC0105 - a key, of a field or of an item
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,23 @@ class Run:
         )
         executor.collected_errors = self.errors
         return executor
+
+
+class _Results(Protocol[_K]):
+    def __getitem__(self, key: _K, /) -> object: ...
+    def __setitem__(self, key: _K, value: object, /) -> None: ...
+
+
+async def gathered(results: _Results[_K], awaited: Sequence[_K]) -> object:
+    """Await those of the results that are still coroutines, side by side; return all of them."""
+    if len(awaited) == 1:
+        key = awaited[0]
+        results[key] = await cast(Awaitable[object], results[key])
+        return results
+    values = await gather_with_cancel(*(cast(Awaitable[object], results[key]) for key in awaited))
+    for key, value in zip(awaited, values, strict=True):
+        results[key] = value
+    return results
 
 
 def settle(awaitables: Sequence[Awaitable[object]]) -> None:

@@ -76,7 +76,7 @@ class Selections:
         """Return what completes values of a type."""
         found = self._completers.get(type_)
         if found is None:
-            found = self._completers[type_] = completer_of(type_, self.operation.schema)
+            found = self._completers[type_] = completer_of(type_)
         return found
 
     def _selection_set(self, type_: GraphQLObjectType, collected: CollectedFields) -> SelectionSet:

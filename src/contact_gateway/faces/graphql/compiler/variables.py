@@ -11,16 +11,13 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from graphql import (
-    GraphQLBoolean,
     GraphQLEnumType,
     GraphQLError,
-    GraphQLID,
     GraphQLInputObjectType,
     GraphQLInputType,
     GraphQLList,
     GraphQLNonNull,
     GraphQLScalarType,
-    GraphQLString,
     Undefined,
 )
 from graphql.execution.get_variable_signature import (
@@ -32,17 +29,13 @@ from graphql.pyutils import is_iterable
 from graphql.type import is_required_input_field
 from graphql.utilities.coerce_input_value import coerce_default_value
 
+from contact_gateway.faces.graphql.compiler.leaves import PYTHON_TYPES
 from contact_gateway.faces.graphql.compiler.run import Operation
 
 Coerce = Callable[[object], object]
 """Returns the coerced value, or `Undefined` where it is not plainly right."""
 
 MAX_ERRORS: Final = 50
-_AS_THEY_ARE: Final[Mapping[object, type]] = {
-    GraphQLString: str,
-    GraphQLID: str,
-    GraphQLBoolean: bool,
-}
 
 
 class NotCoveredError(Exception):
@@ -144,7 +137,7 @@ def _list(coerce: Coerce) -> Coerce:
 
 
 def _leaf(type_: GraphQLScalarType | GraphQLEnumType) -> Coerce:
-    as_it_is = _AS_THEY_ARE.get(type_)
+    as_it_is = PYTHON_TYPES.get(type_)
     # The values of an enum are texts, and it says itself what else is none.
     coerce = cast(Coerce, type_.coerce_input_value)
 

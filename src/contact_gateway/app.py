@@ -37,6 +37,7 @@ from contact_gateway.store.engine import Database, sqlite_url
 from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.source import SqlSource
 from contact_gateway.upstream.client import UpstreamClient
+from contact_gateway.upstream.operations import Operations
 from contact_gateway.upstream.source import UpstreamSource
 
 _ALLOWED_HEADERS = (
@@ -142,7 +143,7 @@ def _upstream(database: Database, url: str, settings: Settings) -> _Truth:
         timeout_seconds=settings.upstream_timeout_seconds,
         max_connections=settings.upstream_max_connections,
     )
-    source = UpstreamSource(client, ledger)
+    source = UpstreamSource(Operations(client), ledger)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[None]:

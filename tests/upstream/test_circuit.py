@@ -1,5 +1,7 @@
 """The circuit: open while upstream is down for all, and tried by one call at a time."""
 
+from collections.abc import Callable
+
 import pytest
 
 from contact_gateway.upstream.circuit import (
@@ -7,6 +9,7 @@ from contact_gateway.upstream.circuit import (
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
     Circuit,
+    CircuitOpenError,
 )
 
 
@@ -32,21 +35,25 @@ def circuit(clock: Clock) -> Circuit:
 
 def _fail(circuit: Circuit, times: int) -> None:
     for _ in range(times):
-        assert circuit.admit() is None
-        circuit.failed()
+        circuit.failed(circuit.admit())
+
+
+def _refused(circuit: Circuit) -> float:
+    """Ask to make a call, be refused, and return the seconds after which to ask again."""
+    with pytest.raises(CircuitOpenError) as refused:
+        circuit.admit()
+    return refused.value.seconds
 
 
 def _open(circuit: Circuit) -> float:
     _fail(circuit, FAILURES_THAT_OPEN)
-    seconds = circuit.admit()
-    assert seconds is not None
-    return seconds
+    return _refused(circuit)
 
 
 def test_a_few_failures_leave_it_closed(circuit: Circuit) -> None:
     _fail(circuit, FAILURES_THAT_OPEN - 1)
 
-    assert circuit.admit() is None
+    circuit.admit()
 
 
 def test_failures_in_a_row_open_it_and_it_says_for_how_long(circuit: Circuit) -> None:
@@ -60,14 +67,14 @@ def test_a_success_between_failures_keeps_it_closed(circuit: Circuit) -> None:
     circuit.succeeded()
     _fail(circuit, FAILURES_THAT_OPEN - 1)
 
-    assert circuit.admit() is None
+    circuit.admit()
 
 
 def test_after_the_pause_one_call_tries_and_no_other(circuit: Circuit, clock: Clock) -> None:
     clock.seconds += _open(circuit)
+    circuit.admit()
 
-    assert circuit.admit() is None
-    assert [circuit.admit() for _ in range(100)] == [1.0] * 100
+    assert [_refused(circuit) for _ in range(100)] == [1.0] * 100
 
 
 def test_a_trial_that_comes_back_closes_it(circuit: Circuit, clock: Clock) -> None:
@@ -75,7 +82,8 @@ def test_a_trial_that_comes_back_closes_it(circuit: Circuit, clock: Clock) -> No
     circuit.admit()
     circuit.succeeded()
 
-    assert [circuit.admit() for _ in range(100)] == [None] * 100
+    for _ in range(100):
+        circuit.admit()
 
 
 def test_each_trial_that_fails_doubles_the_pause_up_to_the_longest(
@@ -84,11 +92,8 @@ def test_each_trial_that_fails_doubles_the_pause_up_to_the_longest(
     pauses = [_open(circuit)]
     for _ in range(8):
         clock.seconds += pauses[-1]
-        assert circuit.admit() is None
-        circuit.failed()
-        seconds = circuit.admit()
-        assert seconds is not None
-        pauses.append(seconds)
+        _fail(circuit, 1)
+        pauses.append(_refused(circuit))
 
     expected = [min(2.0**trial, LONGEST_PAUSE_SECONDS) for trial in range(9)]
     for pause, about in zip(pauses, expected, strict=True):
@@ -97,14 +102,25 @@ def test_each_trial_that_fails_doubles_the_pause_up_to_the_longest(
 
 def test_a_trial_that_is_given_up_lets_another_try(circuit: Circuit, clock: Clock) -> None:
     clock.seconds += _open(circuit)
-    circuit.admit()
-    circuit.abandoned()
+    circuit.abandoned(circuit.admit())
 
-    assert circuit.admit() is None
+    circuit.admit()
 
 
 def test_an_answer_that_comes_late_closes_it_too(circuit: Circuit) -> None:
     _open(circuit)
     circuit.succeeded()
 
-    assert circuit.admit() is None
+    circuit.admit()
+
+
+@pytest.mark.parametrize("end", [Circuit.failed, Circuit.abandoned], ids=["failed", "given up"])
+def test_a_call_from_before_it_opened_does_not_end_the_trial(
+    circuit: Circuit, clock: Clock, end: Callable[[Circuit, int], None]
+) -> None:
+    early = circuit.admit()
+    clock.seconds += _open(circuit)
+    circuit.admit()
+    end(circuit, early)
+
+    assert _refused(circuit) == 1.0

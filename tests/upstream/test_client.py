@@ -17,6 +17,7 @@ from contact_gateway.access.principals import Credential
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.upstream.circuit import FAILURES_THAT_OPEN
 from contact_gateway.upstream.client import (
+    MAX_ANSWER_BYTES,
     Call,
     Delivery,
     UpstreamClient,
@@ -282,14 +283,66 @@ async def test_while_upstream_is_down_nobody_waits_for_it() -> None:
 
 async def test_readiness_is_asked_whatever_the_circuit_says() -> None:
     dead = Recording(b"", End.CLOSE)
-    async with client_before(*[dead] * (FAILURES_THAT_OPEN + 1), FINE) as (client, _):
+    async with client_before(*[dead] * FAILURES_THAT_OPEN, FINE) as (client, _):
         for _ in range(FAILURES_THAT_OPEN):
             with pytest.raises(UpstreamUnavailable):
                 await client.create(CREATE)
 
-        answers = [await client.is_reached() for _ in range(3)]
+        with pytest.raises(UpstreamUnavailable, match="down"):
+            await client.create(CREATE)
+        assert await client.is_reached() is True
 
-    assert answers[-1] is True
+
+async def test_all_who_ask_for_readiness_within_a_second_share_one_call() -> None:
+    async with client_before(FINE) as (client, upstream):
+        together = await asyncio.gather(*(client.is_reached() for _ in range(20)))
+        after = await client.is_reached()
+
+    assert {*together, after} == {True}
+    assert len(upstream.requests) == 1
+
+
+async def test_readiness_is_asked_again_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contact_gateway.upstream.client._PROBED_EVERY", 0.0)
+    async with client_before(recorded(503), FINE) as (client, _):
+        assert [await client.is_reached(), await client.is_reached()] == [False, True]
+
+
+async def test_a_readiness_that_hangs_is_given_up_before_a_call_would_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("contact_gateway.upstream.client._LONGEST_PROBE_SECONDS", 0.2)
+    async with client_before(Recording(b"", End.STALL), timeout_seconds=60) as (client, _):
+        async with asyncio.timeout(10):
+            assert await client.is_reached() is False
+
+
+async def test_an_answer_too_large_is_no_body_and_says_nothing_against_upstream() -> None:
+    huge = recorded(200, b'"' + b"x" * MAX_ANSWER_BYTES + b'"')
+    async with client_before(huge) as (client, upstream):
+        bodies = [(await client.read(READ)).body for _ in range(FAILURES_THAT_OPEN + 1)]
+
+    assert bodies == [None] * len(bodies)
+    assert len(upstream.requests) == len(bodies)
+
+
+@pytest.mark.parametrize("seconds", [0, 3600, -3600])
+async def test_upstreams_clock_is_read_from_its_answers(seconds: int) -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+    async with client_before(recorded(200, "{}", headers={"Date": date})) as (client, _):
+        assert client.clock_ahead() is None
+        await client.read(READ)
+        ahead = client.clock_ahead()
+
+    assert ahead is not None
+    assert timedelta(seconds=-5) < ahead - timedelta(seconds=seconds) <= timedelta(0)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Date": "noon"}, {"Date": ""}, {"Date": "9" * 30}])
+async def test_an_upstream_that_tells_no_time_has_no_clock(headers: dict[str, str]) -> None:
+    async with client_before(recorded(200, "{}", headers=headers)) as (client, _):
+        await client.read(READ)
+        assert client.clock_ahead() is None
 
 
 @pytest.mark.parametrize(

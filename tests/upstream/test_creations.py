@@ -1,7 +1,7 @@
 """Creations under idempotency keys: what an answer means for the attempt before it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from contact_gateway.access.principals import Credential, ForwardedPrincipal
+from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import DETAIL_NAMES, Contact, NewContact
 from contact_gateway.contacts.outcomes import (
     Conflict,
@@ -18,7 +19,7 @@ from contact_gateway.contacts.outcomes import (
     NotFound,
     RateLimited,
 )
-from contact_gateway.contacts.source import Page, PageRequest, SourceUnavailable
+from contact_gateway.contacts.source import ContactFilter, Page, PageRequest, SourceUnavailable
 from contact_gateway.store import schema
 from contact_gateway.store.engine import Database, sqlite_url
 from contact_gateway.store.ledger import SqlLedger
@@ -33,6 +34,21 @@ MAYA = NewContact(advertiser_id=2001, email="maya@example.com", name="Maya")
 NOOR = NewContact(advertiser_id=2001, email="noor@example.com")
 SENT_OTHERWISE = replace(MAYA, name="Maya L.")
 CALLER = ForwardedPrincipal(Credential("key"))
+NORTHWIND = Advertiser(
+    id=1001,
+    name="Northwind",
+    display_name=None,
+    slug=None,
+    domain=None,
+    network_name="HiEnergy",
+    publisher_name=None,
+    status=None,
+    hienergy_id=1001,
+)
+BRAND: Mapping[int | str, Advertiser] = {
+    1001: NORTHWIND,
+    2001: replace(NORTHWIND, id=2001, network_name="Awin"),
+}
 LOST = UpstreamUnavailable("cut", Delivery.OVER)
 Answer = CreateContactOutcome | Exception
 
@@ -53,6 +69,15 @@ class Scripted(Operations):
         self.found: list[Contact] = []
         self.has_more = False
         self.creations = 0
+        self.knows_brands = True
+        self.ahead: timedelta | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.look_ups = asyncio.Event()
+        self.look_ups.set()
+
+    def clock_ahead(self) -> timedelta | None:
+        return self.ahead
 
     async def create_contact(
         self, principal: ForwardedPrincipal, contact: NewContact, *, dry_run: bool
@@ -60,15 +85,26 @@ class Scripted(Operations):
         del principal, contact, dry_run
         self.creations += 1
         await asyncio.sleep(0)
+        await self.gate.wait()
         answer = self.answers.pop(0)
         answer = answer() if callable(answer) else answer
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    async def contacts(self, principal: object, wanted: object, page: PageRequest) -> Page[Contact]:
-        del principal, wanted
-        return Page(tuple(self.found), page, has_more=self.has_more)
+    async def contacts(
+        self, principal: object, wanted: ContactFilter, page: PageRequest
+    ) -> Page[Contact]:
+        del principal
+        wants_all = self.knows_brands or wanted.advertiser_id is None
+        found = [
+            one for one in self.found if wants_all or one.advertiser_id == wanted.advertiser_id
+        ]
+        return Page(tuple(found), page, has_more=self.has_more)
+
+    async def advertiser(self, principal: object, id_or_slug: int | str) -> Advertiser | None:
+        del principal
+        return BRAND.get(id_or_slug)
 
 
 @pytest.fixture
@@ -190,3 +226,92 @@ async def test_nothing_is_sent_where_the_ledger_took_too_long_of_the_time_it_is_
     with pytest.raises(SourceUnavailable):
         await _create(creations, MAYA)
     assert upstream.creations == 0
+
+
+@pytest.mark.parametrize(
+    ("ahead", "made"),
+    [
+        pytest.param(timedelta(0), timedelta(0), id="clocks that agree"),
+        pytest.param(timedelta(hours=-1), timedelta(hours=-1), id="upstream an hour behind"),
+        pytest.param(timedelta(hours=1), timedelta(hours=1), id="upstream an hour ahead"),
+        pytest.param(None, timedelta(seconds=-30), id="a clock that is not told"),
+    ],
+)
+async def test_a_contact_made_since_the_attempt_by_upstreams_clock_is_its_own(
+    creations: Creations, upstream: Scripted, ahead: timedelta | None, made: timedelta
+) -> None:
+    await _lose(creations, upstream, MAYA)
+    upstream.ahead, upstream.found = ahead, [stored(MAYA, datetime.now(UTC) + made)]
+
+    assert await _create(creations, MAYA) == Created(upstream.found[0], replayed=True)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "made"),
+    [
+        pytest.param(timedelta(0), timedelta(seconds=-30), id="clocks that agree"),
+        pytest.param(timedelta(hours=-1), timedelta(hours=-1, seconds=-30), id="an hour behind"),
+        pytest.param(timedelta(hours=1), timedelta(minutes=59), id="an hour ahead"),
+        pytest.param(None, timedelta(minutes=-2), id="a clock that is not told"),
+    ],
+)
+async def test_a_contact_made_before_the_attempt_by_upstreams_clock_is_anothers(
+    creations: Creations, upstream: Scripted, ahead: timedelta | None, made: timedelta
+) -> None:
+    await _lose(creations, upstream, MAYA)
+    upstream.ahead, upstream.found = ahead, [stored(MAYA, datetime.now(UTC) + made)]
+
+    assert await _create(creations, MAYA) == Conflict(upstream.found[0])
+
+
+async def test_a_contact_is_found_where_upstream_knows_it_by_its_hienergy_record_alone(
+    creations: Creations, upstream: Scripted
+) -> None:
+    upstream.knows_brands = False
+    await _lose(creations, upstream, MAYA)
+    upstream.found = [stored(replace(MAYA, advertiser_id=1001))]
+
+    assert await _create(creations, MAYA) == Created(upstream.found[0], replayed=True)
+    assert upstream.creations == 1
+
+
+async def test_a_contact_of_another_brand_is_no_reason_not_to_send(
+    creations: Creations, upstream: Scripted
+) -> None:
+    upstream.knows_brands = False
+    await _lose(creations, upstream, MAYA)
+    upstream.found = [stored(replace(MAYA, advertiser_id=1002))]
+    created = stored(replace(MAYA, advertiser_id=1001))
+    upstream.answers.append(Created(created))
+
+    assert await _create(creations, MAYA) == Created(created)
+
+
+async def test_a_conflict_is_told_without_its_contact_where_the_look_up_hangs(
+    creations: Creations, upstream: Scripted
+) -> None:
+    upstream.answers.append(Conflict(None))
+    upstream.look_ups.clear()
+
+    assert await creations.create(CALLER, MAYA, None, dry_run=False) == Conflict(None)
+
+
+async def test_a_caller_waits_within_bounds_and_the_creation_goes_on(
+    upstream: Scripted, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("contact_gateway.upstream.creations._CALLS_THAT_A_CALLER_WAITS", 0)
+    monkeypatch.setattr(
+        "contact_gateway.upstream.creations._HELD_BESIDE_THE_CALL", timedelta(seconds=0.2)
+    )
+    creations = Creations(upstream, ledger)
+    upstream.gate.clear()
+    created = stored(MAYA)
+    upstream.answers.append(Created(created))
+    with pytest.raises(SourceUnavailable, match="too long"):
+        await _create(creations, MAYA)
+    upstream.gate.set()
+    await creations.close()
+    upstream.found = [created]
+
+    assert await _create(creations, MAYA) == Created(created, replayed=True)
+    assert upstream.creations == 1

@@ -11,7 +11,13 @@ import httpx
 import pytest
 
 from chained_gateways import UpstreamGateway, gateway_in_front
-from contact_gateway.upstream.source import MAX_CALLS_AT_ONCE
+from contact_gateway.access.principals import Credential, ForwardedPrincipal
+from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.store.engine import Database, sqlite_url
+from contact_gateway.store.ledger import SqlLedger
+from contact_gateway.upstream.client import UpstreamClient
+from contact_gateway.upstream.operations import Operations
+from contact_gateway.upstream.source import MAX_CALLS_AT_ONCE, UpstreamSource
 from recorded_chain import KEY, recorded_chain
 from recorded_upstream import (
     Answering,
@@ -19,7 +25,7 @@ from recorded_upstream import (
     Request,
     recorded,
 )
-from running_gateway import BIG_ID, Gateway, credentials
+from running_gateway import BIG_ID, Gateway, credentials, database_url
 from submitting import FACES, Json
 
 pytestmark = pytest.mark.anyio
@@ -304,6 +310,35 @@ class TestAReadThatIsNotAnswered:
             assert response.headers["Retry-After"] in {"1", "5"}
 
 
+class Hanging(Operations):
+    """Upstream's operations, of which none is ever answered."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        super().__init__(
+            UpstreamClient("http://nobody", timeout_seconds=timeout_seconds, max_connections=1)
+        )
+        self.asked: list[int | str] = []
+        self.left = 0
+
+    async def advertiser(self, principal: object, id_or_slug: int | str) -> None:
+        del principal
+        self.asked.append(id_or_slug)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.left += 1
+
+
+async def test_many_records_take_no_longer_than_one_may(tmp_path: Path) -> None:
+    """However many turns it takes; and who has waited for a turn then asks nothing more."""
+    operations = Hanging(timeout_seconds=0.1)
+    source = UpstreamSource(operations, SqlLedger(Database(sqlite_url(database_url(tmp_path)))))
+    with pytest.raises(SourceUnavailable, match="many records"):
+        await source.advertisers_by_id(ForwardedPrincipal(Credential(KEY)), range(40))
+
+    assert operations.left == len(operations.asked) == MAX_CALLS_AT_ONCE
+
+
 async def test_paging_that_upstream_tells_is_kept(tmp_path: Path) -> None:
     """An upstream that gives fewer records a page than were asked for says so."""
 
@@ -315,6 +350,17 @@ async def test_paging_that_upstream_tells_is_kept(tmp_path: Path) -> None:
         response = await gateway.rest("/contacts", KEY, page=2, per_page=100)
 
     paging = {"current_page": 2, "next_page": 3, "per_page": 10, "has_more": True}
+    assert response.json()["meta"] == paging
+
+
+@pytest.mark.parametrize("told", [0, -1, 2**31, None])
+async def test_paging_that_cannot_be_is_as_it_was_asked(tmp_path: Path, told: int | None) -> None:
+    meta = {"current_page": told, "per_page": told, "has_more": False}
+    answer = recorded(200, json.dumps({"data": [], "meta": meta}))
+    async with recorded_chain(lambda _: answer, tmp_path) as (gateway, _):
+        response = await gateway.rest("/contacts", KEY, page=2, per_page=50)
+
+    paging = {"current_page": 2, "next_page": None, "per_page": 50, "has_more": False}
     assert response.json()["meta"] == paging
 
 

@@ -184,8 +184,12 @@ def _problems_of_envelope(named: object) -> Iterator[Problem]:
 
 
 def _problems_of_fields(body: object) -> Iterator[Problem]:
-    """Read what Rails writes: `{"errors": {"email": ["is invalid"]}}`."""
+    """Read what Rails writes: `{"errors": {"email": ["is invalid"]}}`, or a list of sentences."""
     errors = body.get("errors") if isinstance(body, Mapping) else None
+    for sentence in errors if isinstance(errors, list) else ():
+        text = _text(sentence)
+        if text:
+            yield Problem(("contact",), ProblemCode.REFUSED, text)
     for name, messages in errors.items() if isinstance(errors, Mapping) else ():
         for message in messages if isinstance(messages, list) else [messages]:
             text = _text(message)

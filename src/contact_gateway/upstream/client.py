@@ -3,12 +3,14 @@
 aiohttp, by measuring; the figures stand in `benchmarks/`.
 """
 
+import asyncio
 import json
 import math
 import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from http import HTTPStatus
@@ -30,7 +32,7 @@ from yarl import URL
 
 from contact_gateway.access.principals import Credential, CredentialScheme
 from contact_gateway.contacts.source import SourceUnavailable
-from contact_gateway.upstream.circuit import Circuit
+from contact_gateway.upstream.circuit import Circuit, CircuitOpenError
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 _MAX_WAITING_PER_CONNECTION: Final = 20
@@ -40,6 +42,8 @@ _LONGEST_CONNECT_SECONDS: Final = 5.0
 _KEPT_ALIVE_SECONDS: Final = 4.0
 _SECONDS: Final = re.compile("[0-9]{1,9}")
 _READ_AT_ONCE: Final = 65_536
+_PROBED_EVERY: Final = 1.0
+_LONGEST_PROBE_SECONDS: Final = 2.0
 _LEAST_SECONDS: Final = 0.001
 _LAST_OF_UPSTREAM: Final = HTTPStatus.NOT_IMPLEMENTED
 LONGEST_RETRY_SECONDS: Final = 86_400
@@ -119,6 +123,9 @@ class UpstreamClient:
         self._circuit: Final = Circuit()
         self._session: aiohttp.ClientSession | None = None
         self._under_way = 0
+        self._dated: tuple[str | None, float] = (None, 0.0)
+        self._probe: asyncio.Task[bool] | None = None
+        self._probed_at = 0.0
 
     async def __aenter__(self) -> Self:
         """Open the pool; connections are made when they are needed."""
@@ -143,6 +150,8 @@ class UpstreamClient:
         trace: TracebackType | None,
     ) -> None:
         """Close all connections."""
+        if self._probe is not None:
+            self._probe.cancel()
         if self._session is not None:
             await self._session.close()
 
@@ -163,12 +172,36 @@ class UpstreamClient:
         return await self._tried(call, _was_never_sent)
 
     async def is_reached(self) -> bool:
-        """Tell whether upstream answers at all, whatever the circuit has found before."""
+        """Tell whether upstream answers at all, whatever the circuit has found before.
+
+        All who ask within a second share one call, which is given up after two.
+        """
+        now = time.monotonic()
+        if self._probe is None or (self._probe.done() and now >= self._probed_at + _PROBED_EVERY):
+            self._probe, self._probed_at = asyncio.create_task(self._probed()), now
+        return await asyncio.shield(self._probe)
+
+    async def _probed(self) -> bool:
+        within = self._bounds(min(self.timeout_seconds, _LONGEST_PROBE_SECONDS))
         try:
-            answer = await self._exchange(Call("GET", "schema"), self._within)
+            answer = await self._exchange(Call("GET", "schema"), within)
         except UpstreamUnavailable:
             return False
         return answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def clock_ahead(self) -> timedelta | None:
+        """Return by how much upstream's clock is ahead of ours at least; None where it is not told.
+
+        Source: the latest answer's `Date` (RFC 9110, section 6.6.1), in whole seconds.
+        """
+        text, received_at = self._dated
+        if text is None:
+            return None
+        try:
+            told = parsedate_to_datetime(text).timestamp()
+        except (ValueError, OverflowError, TypeError, IndexError):
+            return None
+        return timedelta(seconds=told - received_at)
 
     async def _tried(self, call: Call, again: _Again) -> Answer:
         began = time.monotonic()
@@ -204,21 +237,24 @@ class UpstreamClient:
         """Make a call where there is room and hope, and tell the circuit how it ended."""
         if self._under_way >= self._max_connections * _MAX_WAITING_PER_CONNECTION:
             raise UpstreamUnavailable("too many wait for upstream", Delivery.NEVER_SENT)
-        seconds = self._circuit.admit()
-        if seconds is not None:
+        try:
+            era = self._circuit.admit()
+        except CircuitOpenError as error:
             raise UpstreamUnavailable(
-                "upstream is down", Delivery.NEVER_SENT, retry_after_seconds=math.ceil(seconds)
-            )
+                "upstream is down",
+                Delivery.NEVER_SENT,
+                retry_after_seconds=math.ceil(error.seconds),
+            ) from None
         self._under_way += 1
         try:
             answer = await self._exchange(call, within)
             if answer.status in _DOWN:
                 raise _down(answer)
         except UpstreamUnavailable:
-            self._circuit.failed()
+            self._circuit.failed(era)
             raise
         except BaseException:
-            self._circuit.abandoned()
+            self._circuit.abandoned(era)
             raise
         finally:
             self._under_way -= 1
@@ -251,6 +287,7 @@ class UpstreamClient:
                 Delivery.NEVER_SENT if isinstance(error, _NO_CONNECTION) else delivery,
                 is_passing=not isinstance(error, TimeoutError),
             ) from None
+        self._dated = response.headers.get("Date"), time.time()
         return Answer(response.status, response.headers, _json_of(body))
 
     def _bounds(self, seconds: float) -> aiohttp.ClientTimeout:
@@ -325,6 +362,7 @@ def _headers_of(call: Call) -> dict[str, str]:
 
 
 async def _body_of(response: aiohttp.ClientResponse) -> bytes:
+    """Read a body; what is too large is none, and its connection is not used again."""
     length = response.content_length
     if (
         length is not None
@@ -336,7 +374,7 @@ async def _body_of(response: aiohttp.ClientResponse) -> bytes:
     async for chunk in response.content.iter_chunked(_READ_AT_ONCE):
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
-            raise UpstreamUnavailable("upstream's answer is too large", Delivery.OVER)
+            return b""
     return bytes(body)
 
 

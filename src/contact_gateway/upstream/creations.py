@@ -7,14 +7,16 @@ closed after the answer; who finds one without an answer looks the contact up be
 import asyncio
 import hashlib
 import secrets
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
 from contact_gateway.access.principals import ForwardedPrincipal
 from contact_gateway.contacts import policy
+from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, NewContact
 from contact_gateway.contacts.fields import email_key
 from contact_gateway.contacts.ledger import Attempt, Ledger
@@ -37,12 +39,19 @@ from contact_gateway.contacts.source import (
 from contact_gateway.upstream.client import Delivery, UpstreamUnavailable
 from contact_gateway.upstream.operations import Operations
 
+T = TypeVar("T")
+
 # Beside the time that a call may take: what the ledger and the event loop may take around it.
 _HELD_BESIDE_THE_CALL: Final = timedelta(seconds=2)
 _WRITTEN_WITHIN: Final = timedelta(seconds=1)
-_ASKS_AGAIN_AFTER_SECONDS: Final = 0.1
-# The clocks of the gateway and of upstream may differ by so much.
+_FIRST_WAIT_SECONDS: Final = 0.05
+_LONGEST_WAIT_SECONDS: Final = 0.5
+# A caller waits for two calls at most: another's creation, or their own and a look-up.
+_CALLS_THAT_A_CALLER_WAITS: Final = 2
+# Where upstream does not tell its time, the clocks may differ by so much.
 _CLOCKS_AGREE_WITHIN: Final = timedelta(seconds=60)
+# Where it does: the parts of a second that it does not write, and how much clocks drift.
+_TIMES_ARE_WRITTEN_WITHIN: Final = timedelta(seconds=2)
 _FIRST: Final = PageRequest(number=1, size=100)
 
 _log = structlog.get_logger(__name__)
@@ -70,7 +79,11 @@ class Creations:
     def __init__(self, operations: Operations, ledger: Ledger) -> None:
         self._operations: Final = operations
         self._ledger: Final = ledger
-        self._hold: Final = timedelta(seconds=operations.timeout_seconds) + _HELD_BESIDE_THE_CALL
+        call = timedelta(seconds=operations.timeout_seconds)
+        self._hold: Final = call + _HELD_BESIDE_THE_CALL
+        self._longest_wait_seconds: Final = (
+            call * _CALLS_THAT_A_CALLER_WAITS + _HELD_BESIDE_THE_CALL
+        ).total_seconds()
         self._under_way: Final[dict[bytes, _UnderWay]] = {}
 
     async def close(self) -> None:
@@ -105,9 +118,10 @@ class Creations:
 
     async def _create_once(self, keyed: _Keyed) -> CreateContactOutcome:
         """Share the call that is under way in this process for the key, or make one."""
+        deadline = time.monotonic() + self._longest_wait_seconds
         # What has ended is not waited for: its outcome was another caller's.
         while (other := self._under_way.get(keyed.place)) is not None and not other.task.done():
-            outcome = await asyncio.shield(other.task)
+            outcome = await _end_of(other.task, deadline)
             if isinstance(outcome, Created):
                 earlier = policy.Earlier(other.fingerprint, outcome.contact)
                 return policy.repeat(keyed.contact, earlier, dry_run=False)
@@ -116,8 +130,7 @@ class Creations:
         task = asyncio.create_task(self._claim_and_create(keyed))
         self._under_way[keyed.place] = _UnderWay(keyed.fingerprint, task)
         task.add_done_callback(lambda ended: self._forget(keyed.place, ended))
-        # It goes on even if its caller goes away.
-        return await asyncio.shield(task)
+        return await _end_of(task, deadline)
 
     def _forget(self, place: bytes, ended: asyncio.Task[CreateContactOutcome]) -> None:
         if (left := self._under_way.get(place)) is not None and left.task is ended:
@@ -142,7 +155,19 @@ class Creations:
             if not has_looked and (outcome := await self._outcome_so_far(keyed, found)):
                 return outcome
             has_looked = True
-            await asyncio.sleep(_ASKS_AGAIN_AFTER_SECONDS)
+            await self._end_of_hold(keyed, found)
+
+    async def _end_of_hold(self, keyed: _Keyed, held: Attempt) -> None:
+        """Wait until an attempt is answered, forgotten or let go, without writing anything."""
+        seconds = _FIRST_WAIT_SECONDS
+        while True:
+            await asyncio.sleep(seconds)
+            found = await self._ledger.find(keyed.place)
+            if found is None or found.contact is not None or found.holder != held.holder:
+                return
+            if found.held_until <= datetime.now(UTC):
+                return
+            seconds = min(seconds * 2, _LONGEST_WAIT_SECONDS)
 
     async def _renewed(self, keyed: _Keyed, attempt: Attempt) -> Attempt:
         """Hold an attempt for a whole call from now, where the ledger took long to write it."""
@@ -163,7 +188,7 @@ class Creations:
             return None
         if found is not None and not isinstance(found, Contact):
             return found
-        if found is None or not _made_by(held, found):
+        if found is None or not self._made_by(held, found):
             return None
         return policy.repeat(keyed.contact, policy.Earlier(held.fingerprint, found), dry_run=False)
 
@@ -201,7 +226,7 @@ class Creations:
                 await self._note(keyed, attempt, replace(attempt, contact=contact))
             case _ if unanswered is None:
                 await self._note(keyed, attempt, None)
-            case Conflict(Contact() as existing) if _made_by(unanswered, existing):
+            case Conflict(Contact() as existing) if self._made_by(unanswered, existing):
                 await self._note(keyed, attempt, _answered(unanswered, attempt, existing))
                 earlier = policy.Earlier(unanswered.fingerprint, existing)
                 return policy.repeat(keyed.contact, earlier, dry_run=False)
@@ -222,7 +247,7 @@ class Creations:
         if found is not None and not isinstance(found, Contact):
             await self._note(keyed, unanswered, _let_go(unanswered))
             return found
-        if found is not None and _made_by(unanswered, found):
+        if found is not None and self._made_by(unanswered, found):
             await self._note(keyed, unanswered, replace(unanswered, contact=found))
             earlier = policy.Earlier(unanswered.fingerprint, found)
             return policy.repeat(keyed.contact, earlier, dry_run=False)
@@ -244,7 +269,7 @@ class Creations:
         While upstream cannot be asked, a caller is told what they have been told before.
         """
         try:
-            seen = await self._look_up(keyed.principal, found.advertiser_id, found.email)
+            seen = await self._look_up(keyed.principal, contact.advertiser_id, contact.email)
         except SourceUnavailable:
             seen = None
         if isinstance(seen, Unauthorized | Forbidden | RateLimited):
@@ -270,17 +295,57 @@ class Creations:
     async def _look_up(
         self, principal: ForwardedPrincipal, advertiser_id: int, email: str
     ) -> Contact | ReadRefusal | None:
+        """Find the contact with an address on the brand of an advertiser, in the time of a call."""
+        try:
+            async with asyncio.timeout(self._operations.timeout_seconds):
+                return await self._found(principal, advertiser_id, email)
+        except TimeoutError:
+            raise SourceUnavailable("a look-up takes too long") from None
+
+    async def _found(
+        self, principal: ForwardedPrincipal, advertiser_id: int, email: str
+    ) -> Contact | ReadRefusal | None:
         wanted = ContactFilter(advertiser_id=advertiser_id, email=email)
-        page = await self._operations.contacts(principal, wanted, _FIRST)
-        if isinstance(page, InvalidInput):
-            raise SourceUnavailable("upstream does not understand a look-up")
+        found = await self._all_with(email, principal, wanted)
+        if not isinstance(found, list):
+            return found
+        if found:
+            return found[0]
+        # By the id of a network's record upstream may not find what is on its HiEnergy record.
+        others = await self._all_with(email, principal, ContactFilter(email=email))
+        if not isinstance(others, list):
+            return others
+        if not others:
+            return None
+        advertiser = _understood(await self._operations.advertiser(principal, advertiser_id))
+        if not isinstance(advertiser, Advertiser):
+            return advertiser
+        records = {advertiser.id, advertiser.hienergy_id}
+        return next((contact for contact in others if contact.advertiser_id in records), None)
+
+    async def _all_with(
+        self, email: str, principal: ForwardedPrincipal, wanted: ContactFilter
+    ) -> list[Contact] | ReadRefusal:
+        page = _understood(await self._operations.contacts(principal, wanted, _FIRST))
         if not isinstance(page, Page):
             return page
         key = email_key(email)
-        found = next((item for item in page.items if email_key(item.email) == key), None)
-        if found is None and page.has_more:
+        found = [contact for contact in page.items if email_key(contact.email) == key]
+        if not found and page.has_more:
             raise SourceUnavailable("a look-up by e-mail address finds others")
         return found
+
+    def _made_by(self, unanswered: Attempt, contact: Contact) -> bool:
+        """Tell whether an attempt made a contact, or it was there before, or is another's."""
+        if email_key(contact.email) != email_key(unanswered.email):
+            return False
+        ahead = self._operations.clock_ahead()
+        earliest = (
+            unanswered.sent_at - _CLOCKS_AGREE_WITHIN
+            if ahead is None
+            else unanswered.sent_at + ahead - _TIMES_ARE_WRITTEN_WITHIN
+        )
+        return contact.created_at >= earliest
 
     async def _note(self, keyed: _Keyed, attempt: Attempt, noted: Attempt | None) -> None:
         """Write what came of an attempt; where that fails, a repeat looks the contact up."""
@@ -292,6 +357,23 @@ class Creations:
             )
         except Exception as error:  # noqa: BLE001 - what upstream has answered stands
             _log.error("the ledger has failed; a repeat will ask upstream", exc_info=error)
+
+
+async def _end_of(
+    task: asyncio.Task[CreateContactOutcome], deadline: float
+) -> CreateContactOutcome:
+    """Wait for a task until a monotonic time; it goes on even if all who wait have gone away."""
+    await asyncio.wait({task}, timeout=deadline - time.monotonic())
+    if not task.done():
+        raise SourceUnavailable("a creation takes too long")
+    return task.result()
+
+
+def _understood(found: T | ReadRefusal) -> T | ReadRefusal:
+    """Return what a look-up found; it asks for nothing that could be wrong of a caller's."""
+    if isinstance(found, InvalidInput):
+        raise SourceUnavailable("upstream does not understand a look-up")
+    return found
 
 
 def _place(principal: ForwardedPrincipal, idempotency_key: str) -> bytes:
@@ -306,10 +388,3 @@ def _let_go(attempt: Attempt) -> Attempt:
 
 def _answered(unanswered: Attempt, holder: Attempt, contact: Contact) -> Attempt:
     return replace(unanswered, held_until=holder.held_until, contact=contact)
-
-
-def _made_by(unanswered: Attempt, contact: Contact) -> bool:
-    """Tell whether an attempt made a contact, or it was there before, or is another's."""
-    if email_key(contact.email) != email_key(unanswered.email):
-        return False
-    return contact.created_at >= unanswered.sent_at - _CLOCKS_AGREE_WITHIN

@@ -6,9 +6,9 @@ Source: HiEnergy's published reference and its official clients, which know a re
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.contact import DETAIL_NAMES, Contact, ContactPreview
@@ -16,6 +16,9 @@ from contact_gateway.contacts.fields import Id
 from contact_gateway.contacts.source import Page, PageRequest
 
 T = TypeVar("T")
+
+# GraphQL's `Int` ends there.
+_LARGEST_INT: Final = 2**31 - 1
 
 
 class NotUnderstoodError(ValueError):
@@ -73,9 +76,9 @@ class _Advertiser(_Resource):
 
 
 class _PageMeta(BaseModel):
-    current_page: Annotated[int, Field(ge=1)] | None = None
-    next_page: Annotated[int, Field(ge=1)] | None = None
-    per_page: Annotated[int, Field(ge=1)] | None = None
+    current_page: int | None = None
+    next_page: int | None = None
+    per_page: int | None = None
     has_more: bool | None = None
 
 
@@ -153,9 +156,15 @@ def page_of(body: object, asked: PageRequest, read: Callable[[object], T]) -> Pa
     has_more = meta.next_page is not None if meta.has_more is None else meta.has_more
     return Page(
         items=tuple(read(item) for item in items),
-        request=PageRequest(meta.current_page or asked.number, meta.per_page or asked.size),
+        request=PageRequest(
+            _counted(meta.current_page, asked.number), _counted(meta.per_page, asked.size)
+        ),
         has_more=has_more,
     )
+
+
+def _counted(told: int | None, otherwise: int) -> int:
+    return told if told is not None and 1 <= told <= _LARGEST_INT else otherwise
 
 
 _M = TypeVar("_M", bound=BaseModel)

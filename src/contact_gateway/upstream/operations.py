@@ -5,6 +5,7 @@ Source: HiEnergy's published reference; paths are below `/api/v1`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Final, TypeVar
 from urllib.parse import quote
@@ -57,6 +58,10 @@ class Operations:
     def timeout_seconds(self) -> float:
         """How long one operation may take."""
         return self._client.timeout_seconds
+
+    def clock_ahead(self) -> timedelta | None:
+        """Return by how much upstream's clock is ahead of ours at least; None if it is not told."""
+        return self._client.clock_ahead()
 
     async def create_contact(
         self, principal: ForwardedPrincipal, contact: NewContact, *, dry_run: bool

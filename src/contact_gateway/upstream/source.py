@@ -22,8 +22,8 @@ from contact_gateway.contacts.source import (
     Creation,
     Page,
     PageRequest,
+    SourceUnavailable,
 )
-from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.creations import Creations
 from contact_gateway.upstream.operations import Operations
 
@@ -41,8 +41,8 @@ _TRAVELS: Final = re.compile("[\x20-\x7e]{1,4096}")
 class UpstreamSource:
     """Implements `contacts.source.Source`: each method is one call, or as few as it takes."""
 
-    def __init__(self, client: UpstreamClient, ledger: Ledger) -> None:
-        self._operations: Final = Operations(client)
+    def __init__(self, operations: Operations, ledger: Ledger) -> None:
+        self._operations: Final = operations
         self._creations: Final = Creations(self._operations, ledger)
 
     async def close(self) -> None:
@@ -92,7 +92,7 @@ class UpstreamSource:
     ) -> Mapping[int, Advertiser | ReadRefusal]:
         """Return those of the advertisers that there are: a call each, some at a time."""
         caller = _forwarded(principal)
-        found = await _each(ids, lambda an_id: self._operations.advertiser(caller, an_id))
+        found = await self._each(ids, lambda an_id: self._operations.advertiser(caller, an_id))
         return {an_id: record for an_id, record in found.items() if record is not None}
 
     async def advertiser_by_slug(
@@ -108,7 +108,29 @@ class UpstreamSource:
     ) -> Mapping[int, Sequence[Advertiser] | ReadRefusal]:
         """Return the network records of each of the brands: a call each, some at a time."""
         caller = _forwarded(principal)
-        return await _each(hienergy_ids, lambda an_id: self._equivalents(caller, an_id))
+        return await self._each(hienergy_ids, lambda an_id: self._equivalents(caller, an_id))
+
+    async def _each(
+        self, ids: Collection[int], call: Callable[[int], Awaitable[T]]
+    ) -> dict[int, T]:
+        """Make a call for each id, a bounded number at a time, and all in the time of one."""
+        turns = asyncio.Semaphore(MAX_CALLS_AT_ONCE)
+
+        async def in_turn(an_id: int) -> T:
+            async with turns:
+                return await call(an_id)
+
+        tasks = [asyncio.create_task(in_turn(an_id)) for an_id in ids]
+        try:
+            async with asyncio.timeout(self._operations.timeout_seconds):
+                answers = await asyncio.gather(*tasks)
+        except TimeoutError:
+            raise SourceUnavailable("upstream takes too long for many records") from None
+        finally:
+            # Where one has failed, the others' answers are of no use.
+            for task in tasks:
+                task.cancel()
+        return dict(zip(ids, answers, strict=True))
 
     async def _equivalents(
         self, principal: ForwardedPrincipal, hienergy_id: int
@@ -133,15 +155,3 @@ def _forwarded(principal: AnyPrincipal) -> ForwardedPrincipal:
     if not isinstance(principal, ForwardedPrincipal):
         raise TypeError("upstream serves callers by their own credential")
     return principal
-
-
-async def _each(ids: Collection[int], call: Callable[[int], Awaitable[T]]) -> dict[int, T]:
-    """Make a call for each id, a bounded number at a time."""
-    turns = asyncio.Semaphore(MAX_CALLS_AT_ONCE)
-
-    async def in_turn(an_id: int) -> T:
-        async with turns:
-            return await call(an_id)
-
-    answers = await asyncio.gather(*(in_turn(an_id) for an_id in ids))
-    return dict(zip(ids, answers, strict=True))

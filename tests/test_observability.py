@@ -1,5 +1,6 @@
 """What is logged: a line an event, in one format, and never at a request's cost."""
 
+import asyncio
 import io
 import json
 import logging
@@ -95,3 +96,56 @@ async def test_a_log_that_cannot_be_written_disturbs_no_request(
     configure_logging(log_format, _Full())
 
     assert (await gateway.client.get("/healthz")).status_code == 200
+
+
+class _Counting(io.StringIO):
+    """A stream that counts how often something is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        return super().write(text)
+
+
+def _events(lines: io.StringIO) -> list[object]:
+    return [json.loads(line)["event"] for line in lines.getvalue().splitlines()]
+
+
+@pytest.mark.anyio
+async def test_lines_of_requests_that_end_together_are_written_together() -> None:
+    lines = _Counting()
+    configure_logging(LogFormat.JSON, lines)
+    for number in range(3):
+        structlog.get_logger().info(f"request {number}")
+    await asyncio.sleep(0)
+
+    assert _events(lines) == ["request 0", "request 1", "request 2"]
+    assert lines.writes == 1
+
+
+@pytest.mark.anyio
+async def test_what_went_wrong_is_written_at_once_and_in_its_order() -> None:
+    lines = _Counting()
+    configure_logging(LogFormat.JSON, lines)
+    structlog.get_logger().info("request")
+    structlog.get_logger().error("fault")
+
+    assert _events(lines) == ["request", "fault"]
+
+
+def test_lines_of_a_loop_that_ended_are_written_before_those_of_the_next() -> None:
+    lines = _Counting()
+    configure_logging(LogFormat.JSON, lines)
+    for _ in range(2):
+        loop = asyncio.new_event_loop()
+        # It stops in this very step, before it writes.
+        loop.call_soon(lambda: structlog.get_logger().info("request"))
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+    structlog.get_logger().info("the last")
+
+    assert _events(lines) == ["request", "request", "the last"]

@@ -1,5 +1,6 @@
 """What the operator sees: log lines without keys, addresses or anything else a caller sent."""
 
+import asyncio
 import json
 import logging
 import sys
@@ -29,6 +30,7 @@ def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None
     """
     stream = stream or sys.stderr
     by_itself = LogFormat.CONSOLE if stream.isatty() else LogFormat.JSON
+    lines = _Lines(stream)
     written = _written_as(log_format or by_itself, stream)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
@@ -43,25 +45,51 @@ def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None
     root.setLevel(logging.WARNING)
     structlog.configure(
         processors=[*_SHARED, *written],
-        logger_factory=lambda *_: _Lines(stream),
+        logger_factory=lambda *_: lines,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=False,
     )
 
 
 class _Lines:
-    """Writes lines to a stream. One that is full or gone disturbs no request."""
+    """Writes lines to a stream. One that is full or gone disturbs no request.
+
+    Lines of requests that end together are written together, before the event loop waits again.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream: Final = stream
+        self._waiting: Final[list[str]] = []
+        self._written_by: asyncio.AbstractEventLoop | None = None
 
     def info(self, line: str) -> None:
-        """Write a line."""
-        with suppress(OSError, ValueError):
-            self._stream.write(f"{line}\n")
-            self._stream.flush()
+        """Write a line, soon where there is an event loop."""
+        self._waiting.append(line)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._write()
+            return
+        # One that has ended without writing is not waited for.
+        if loop is not self._written_by:
+            self._written_by = loop
+            loop.call_soon(self._write)
 
-    warning = error = info
+    def error(self, line: str) -> None:
+        """Write a line at once."""
+        self._waiting.append(line)
+        self._write()
+
+    warning = error
+
+    def _write(self) -> None:
+        lines = "\n".join(self._waiting)
+        self._waiting.clear()
+        self._written_by = None
+        if lines:
+            with suppress(OSError, ValueError):
+                self._stream.write(f"{lines}\n")
+                self._stream.flush()
 
 
 def _written_as(log_format: LogFormat, stream: TextIO) -> tuple[Processor, ...]:

@@ -38,6 +38,8 @@ class Caller:
         """Return the owner of the presented key, or why there is none."""
         if self._credential is None:
             return KeyRefusal.MISSING
+        if self._principal is not None:
+            return self._principal
         async with self._lock:
             if self._failure is not None:
                 raise self._failure

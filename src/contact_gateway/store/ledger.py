@@ -23,6 +23,17 @@ _CONTACT_NAMES: Final = tuple(field.name for field in fields(Contact))
 _MOMENTS: Final = ("created_at", "updated_at")
 
 
+_INSERT: Final = insert(attempts)
+_REPLACE: Final = _INSERT.on_conflict_do_update(
+    index_elements=[attempts.c.key],
+    set_={
+        column.name: _INSERT.excluded[column.name]
+        for column in attempts.c
+        if not column.primary_key
+    },
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Claim:
     key: bytes
@@ -111,15 +122,7 @@ async def _write(
     if gone:
         await connection.execute(delete(attempts).where(attempts.c.key.in_(gone)))
     if kept:
-        statement = insert(attempts)
-        replaced = {
-            column.name: statement.excluded[column.name]
-            for column in attempts.c
-            if not column.primary_key
-        }
-        await connection.execute(
-            statement.on_conflict_do_update(index_elements=[attempts.c.key], set_=replaced), kept
-        )
+        await connection.execute(_REPLACE, kept)
 
 
 def _row(key: bytes, attempt: Attempt) -> dict[str, object]:

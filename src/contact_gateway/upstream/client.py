@@ -270,7 +270,7 @@ class UpstreamClient:
             async with self._session.request(
                 call.method,
                 url.with_query(call.query) if call.query else url,
-                data=None if call.body is None else orjson.dumps(call.body),
+                data=_payload_of(call),
                 headers=_headers_of(call),
                 timeout=within,
                 allow_redirects=False,
@@ -347,8 +347,14 @@ def _was_never_sent(error: BaseException) -> bool:
     )
 
 
+def _payload_of(call: Call) -> aiohttp.Payload | None:
+    if call.body is None:
+        return None
+    return aiohttp.BytesPayload(orjson.dumps(call.body), content_type="application/json")
+
+
 def _headers_of(call: Call) -> dict[str, str]:
-    headers = {} if call.body is None else {"Content-Type": "application/json"}
+    headers: dict[str, str] = {}
     if call.credential is None:
         return headers
     match call.credential.scheme:

@@ -15,7 +15,7 @@ from uvicorn.supervisors import Multiprocess
 # Longer than a body may take to arrive, so what was accepted can be finished.
 _STOPS_WITHIN_SECONDS: Final = 40
 # Python's 700 is reached by every few requests, of whose objects hardly any are in a cycle.
-_ALLOCATIONS_BETWEEN_COLLECTIONS: Final = 20_000
+_ALLOCATIONS_BETWEEN_COLLECTIONS: Final = 50_000
 _FACTORY: Final = "contact_gateway.app:app_from_environment"
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -149,7 +149,11 @@ def new_contact(raw: object) -> NewContact | tuple[Problem, ...]:
         return (Problem((_WITHIN,), ProblemCode.INVALID_TYPE, "An object is expected."),)
     try:
         submitted = _NEW_CONTACT.validate_python(
-            {name: raw[name] for name in _FIELD_NAMES if name in raw}
+            {
+                name: value
+                for name, value in raw.items()
+                if name in _FIELD_NAMES and (value is not None or name in _REQUIRED_NAMES)
+            }
         )
     except ValidationError as error:
         problems = problems_of(error, _WITHIN)
@@ -191,4 +195,7 @@ def field_description(name: str) -> str:
     return description
 
 
-_FIELD_NAMES: Final = tuple(field.name for field in fields(NewContact))
+_FIELD_NAMES: Final = frozenset(field.name for field in fields(NewContact))
+_REQUIRED_NAMES: Final = frozenset(
+    field.name for field in fields(NewContact) if field.default is MISSING
+)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final, NoReturn
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from contact_gateway.faces.http import TransportCode, TransportError
 
@@ -98,10 +98,15 @@ async def _read_body(request: Request, headers: Mapping[str, str], max_bytes: in
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
-            async for chunk in request.stream():
-                body += chunk
+            is_whole = False
+            while not is_whole:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                body += message.get("body", b"")
                 if len(body) > max_bytes:
                     raise _too_large(max_bytes)
+                is_whole = not message.get("more_body", False)
     except TimeoutError:
         raise TransportError(
             TransportCode.REQUEST_TIMEOUT,

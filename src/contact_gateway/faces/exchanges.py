@@ -40,7 +40,8 @@ _log = structlog.get_logger("contact_gateway.requests")
 class Exchange:
     """One request and its answer: who asks, and what the log line will say of it.
 
-    `headers` are the request's, by their names in lower case.
+    `headers` are the request's, by their names in lower case. `status` is the answer's, 0 before it
+    has begun.
     """
 
     request_id: str
@@ -48,6 +49,7 @@ class Exchange:
     headers: Mapping[str, str] = field(default_factory=dict)
     operation: str | None = None
     outcome: str | None = None
+    status: int = 0
 
 
 def exchange_of(scope: Scope) -> Exchange:
@@ -80,12 +82,10 @@ class Exchanges:
         exchange = Exchange(_request_id(headers, credential), caller, headers)
         scope[_EXCHANGE] = exchange
         started = time.perf_counter()
-        status = 0
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                exchange.status = message["status"]
                 headers = [*message["headers"], *_headers_beside(message["headers"], exchange)]
                 if scope["path"] not in _PROBES:
                     headers += await _rate_limit_headers(exchange.caller)
@@ -101,7 +101,7 @@ class Exchanges:
                 method=scope["method"],
                 operation=exchange.operation,
                 outcome=exchange.outcome,
-                status=status,
+                status=exchange.status,
                 duration_ms=round((time.perf_counter() - started) * 1000, 2),
             )
             structlog.contextvars.reset_contextvars(**bound)
@@ -132,19 +132,12 @@ class Faults:
             await self._app(scope, receive, send)
             return
         exchange = exchange_of(scope)
-        began = False
-
-        async def noting_send(message: Message) -> None:
-            nonlocal began
-            began = began or message["type"] == "http.response.start"
-            await send(message)
-
         try:
-            await self._app(scope, receive, noting_send)
+            await self._app(scope, receive, send)
         except ClientDisconnect:
             exchange.outcome = "DISCONNECTED"
         except Exception as error:
-            if began:
+            if exchange.status:
                 # The answer cannot be taken back: the server logs the fault and breaks off.
                 raise
             await error_response(failure_of(error), exchange)(scope, receive, send)

@@ -174,8 +174,8 @@ def _read(shape: type[_M], resource: object) -> _M:
     if not isinstance(resource, Mapping):
         raise NotUnderstoodError("there is no resource")
     attributes = resource.get("attributes")
-    fields = dict(attributes) if isinstance(attributes, Mapping) else dict(resource)
-    return _validated(shape, fields | {"id": resource.get("id")})
+    fields = attributes if isinstance(attributes, Mapping) else resource
+    return _validated(shape, {**fields, "id": resource.get("id")})
 
 
 def _validated(shape: type[_M], value: object) -> _M:

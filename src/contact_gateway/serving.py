@@ -12,6 +12,8 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
+from contact_gateway.connections import HttpProtocol
+
 # Longer than a body may take to arrive, so what was accepted can be finished.
 _STOPS_WITHIN_SECONDS: Final = 40
 # Python's 700 is reached by every few requests, of whose objects hardly any are in a cycle.
@@ -79,6 +81,7 @@ def spare_the_collector() -> None:
 def _config(app: Starlette | str, workers: int = 1) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=HttpProtocol,
         factory=isinstance(app, str),
         workers=workers,
         log_config=None,

@@ -1,0 +1,66 @@
+"""The server's connections: the head and the body of an answer leave together.
+
+uvicorn writes them apart, each a system call and a packet.
+"""
+
+import asyncio
+from typing import Final, cast
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+
+class HttpProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # chosen as it runs
+    """uvicorn's protocol, on a connection that writes together."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to serve a connection."""
+        super().connection_made(WrittenTogether(cast(asyncio.Transport, transport)))
+
+
+class WrittenTogether(asyncio.Transport):
+    """A connection on which all that is written in one step of the event loop is one write."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport: Final = transport
+        self._loop: Final = asyncio.get_running_loop()
+        self._waiting: Final[list[bytes | bytearray | memoryview]] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write some bytes once this step of the event loop is over."""
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(data)
+
+    def _flush(self) -> None:
+        data = b"".join(self._waiting)
+        self._waiting.clear()
+        # One whose other end has gone takes no more.
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Close the connection after what was written."""
+        self._flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self._waiting.clear()
+        self._transport.abort()
+
+    def is_closing(self) -> bool:
+        """Tell whether the connection is closing, or closed."""
+        return self._transport.is_closing()
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        """Return what the transport knows of itself, as its addresses."""
+        return self._transport.get_extra_info(name, default)
+
+    def pause_reading(self) -> None:
+        """Take no more from the other end."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take more from the other end again."""
+        self._transport.resume_reading()

@@ -1,0 +1,126 @@
+"""The server's connections: an answer leaves in one piece, and a connection ends in its order."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from contact_gateway.connections import WrittenTogether
+from gateway_process import GatewayProcess, gateway_process
+
+
+class _Wire(asyncio.Transport):
+    """A transport that notes what happens on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.happened: list[object] = []
+        self.is_gone = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.happened.append(bytes(data))
+
+    def close(self) -> None:
+        self.happened.append("close")
+
+    def abort(self) -> None:
+        self.happened.append("abort")
+
+    def is_closing(self) -> bool:
+        return self.is_gone
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    with gateway_process(tmp_path_factory.mktemp("connections")) as process:
+        yield process
+
+
+def _connected(process: GatewayProcess) -> socket.socket:
+    address = urlsplit(process.address)
+    assert address.hostname is not None
+    assert address.port is not None
+    return socket.create_connection((address.hostname, address.port), timeout=20)
+
+
+def test_an_answer_arrives_in_one_piece(process: GatewayProcess) -> None:
+    with _connected(process) as connection:
+        for _ in range(20):
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+            answer = connection.recv(65536)
+
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert answer.endswith(b'\r\n\r\n{"status":"ok"}')
+
+
+def test_answers_to_requests_sent_together_come_in_their_order(process: GatewayProcess) -> None:
+    paths = [b"/healthz", b"/nowhere", b"/healthz"]
+    with _connected(process) as connection:
+        request = b"GET %s HTTP/1.1\r\nHost: here\r\n%s\r\n"
+        last = len(paths) - 1
+        connection.sendall(
+            b"".join(
+                request % (path, b"Connection: close\r\n" if number == last else b"")
+                for number, path in enumerate(paths)
+            )
+        )
+        answers = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    statuses = [part[1:4] for part in answers.split(b"HTTP/1.1")[1:]]
+    assert statuses == [b"200", b"404", b"200"]
+
+
+def test_a_request_that_is_none_is_refused_and_the_connection_closed(
+    process: GatewayProcess,
+) -> None:
+    with _connected(process) as connection:
+        connection.sendall(b"\x16\x03\x01 no HTTP\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.anyio
+class TestAConnection:
+    """What a connection makes of what is written to it."""
+
+    async def test_writes_together_what_one_step_wrote(self) -> None:
+        wire = _Wire()
+        connection = WrittenTogether(wire)
+        connection.write(b"head ")
+        connection.write(b"body")
+        assert wire.happened == []
+        await asyncio.sleep(0)
+        connection.write(b"more")
+        await asyncio.sleep(0)
+
+        assert wire.happened == [b"head body", b"more"]
+
+    async def test_closes_after_what_was_written(self) -> None:
+        wire = _Wire()
+        connection = WrittenTogether(wire)
+        connection.write(b"last")
+        connection.close()
+        await asyncio.sleep(0)
+
+        assert wire.happened == [b"last", "close"]
+
+    async def test_writes_nothing_once_it_is_aborted(self) -> None:
+        wire = _Wire()
+        connection = WrittenTogether(wire)
+        connection.write(b"last")
+        connection.abort()
+        await asyncio.sleep(0)
+
+        assert wire.happened == ["abort"]
+
+    async def test_writes_nothing_to_who_has_gone(self) -> None:
+        wire = _Wire()
+        connection = WrittenTogether(wire)
+        connection.write(b"last")
+        wire.is_gone = True
+        await asyncio.sleep(0)
+
+        assert wire.happened == []

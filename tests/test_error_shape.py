@@ -4,12 +4,12 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import pytest
 
-from contact_gateway.faces import bodies
-from running_gateway import Gateway, credentials
+from running_gateway import Gateway, credentials, running_gateway
 
 pytestmark = pytest.mark.anyio
 
@@ -268,18 +268,15 @@ async def test_a_well_formed_request_id_is_kept(
 
 
 @pytest.mark.parametrize("path", ["/api/v1/contacts", "/graphql"])
-async def test_a_body_that_does_not_come_is_given_up(
-    gateway: Gateway, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bodies, "BODY_TIMEOUT_SECONDS", 0.05)
-
+async def test_a_body_that_does_not_come_is_given_up(tmp_path: Path, path: str) -> None:
     async def half_a_body() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.Event().wait()
 
-    response = await gateway.client.post(
-        path, headers=JSON | credentials(gateway.admin), content=half_a_body()
-    )
+    async with running_gateway(tmp_path, body_timeout_seconds=0.05) as gateway:
+        response = await gateway.client.post(
+            path, headers=JSON | credentials(gateway.admin), content=half_a_body()
+        )
 
     assert response.status_code == 408
     assert "REQUEST_TIMEOUT" in response.text

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from contact_gateway.access.rate_limits import Budget, KeptBySource, hourly_budget
 from contact_gateway.contacts.source import Source, SourceUnavailable
+from contact_gateway.faces.bodies import BodyLimits
 from contact_gateway.faces.exchanges import (
     ExactPaths,
     Exchange,
@@ -25,6 +26,7 @@ from contact_gateway.faces.exchanges import (
 )
 from contact_gateway.faces.graphql.endpoint import GraphQLEndpoint
 from contact_gateway.faces.graphql.explorer_page import explorer_assets
+from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.schema import build_schema
 from contact_gateway.faces.http import TransportCode, TransportError, service_unavailable
 from contact_gateway.faces.rest.documents import Document
@@ -79,11 +81,21 @@ def create_app(settings: Settings) -> Starlette:
         finally:
             await database.close()
 
-    rest = RestFace(truth.source, max_body_bytes=settings.max_body_bytes)
+    body_limits = BodyLimits(
+        settings.max_body_bytes, settings.body_timeout_seconds, settings.max_json_depth
+    )
+    document_limits = DocumentLimits(
+        tokens=settings.graphql_max_tokens,
+        depth=settings.graphql_max_depth,
+        aliases=settings.graphql_max_aliases,
+        directives=settings.graphql_max_directives,
+        mutations=settings.graphql_max_mutations,
+    )
+    rest = RestFace(truth.source, body_limits)
     graphql = GraphQLEndpoint(
-        build_schema(introspection=settings.introspection),
+        build_schema(introspection=settings.introspection, limits=document_limits),
         truth.source,
-        max_body_bytes=settings.max_body_bytes,
+        body_limits,
         explorer=settings.graphiql,
     )
     routes = [

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contact_gateway.store.engine import UnsupportedDatabaseError, sqlite_url
@@ -25,6 +25,17 @@ class LogFormat(StrEnum):
 
     JSON = "json"
     CONSOLE = "console"
+
+
+class Profile(StrEnum):
+    """For whom the gateway runs: those who build on it, or anybody on the internet."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+_IN_PRODUCTION: Final = {"graphiql": False, "introspection": False}
+"""What is otherwise in production, unless it is set."""
 
 
 class SettingsError(ValueError):
@@ -55,6 +66,10 @@ class Settings(BaseSettings):
     upstream_max_connections: int = Field(
         100, ge=1, le=10_000, description="Connections to HiEnergy's API at most"
     )
+    profile: Profile = Field(
+        Profile.DEVELOPMENT,
+        description="`production` turns GraphiQL and introspection off, unless they are set",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of browser pages that may call the gateway, comma-separated"
     )
@@ -64,6 +79,25 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         65_536, ge=1, description="The largest request body that is read, in bytes"
     )
+    body_timeout_seconds: float = Field(
+        30, gt=0, le=3600, description="How long a request body may take to arrive, in seconds"
+    )
+    max_json_depth: int = Field(
+        32, ge=3, le=500, description="How deep the values of a JSON body may be nested"
+    )
+    graphql_max_tokens: int = Field(
+        1000, ge=1, le=100_000, description="Words and signs of a GraphQL document at most"
+    )
+    graphql_max_depth: int = Field(
+        10, ge=1, le=100, description="Fields within fields of a document at most"
+    )
+    graphql_max_aliases: int = Field(
+        15, ge=0, description="Fields of a document under another name, or again, at most"
+    )
+    graphql_max_directives: int = Field(50, ge=0, description="Directives of a document at most")
+    graphql_max_mutations: int = Field(
+        10, ge=1, description="Fields of a mutation at most: contacts created by one request"
+    )
     graphiql: bool = Field(default=True, description="Whether browsers get GraphiQL at /graphql")
     introspection: bool = Field(
         default=True, description="Whether GraphQL clients may read the schema"
@@ -71,6 +105,13 @@ class Settings(BaseSettings):
     log_format: LogFormat | None = Field(
         None, description="`console` or `json`; by itself `console` in a terminal, else `json`"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_profile(cls, given: dict[str, object]) -> dict[str, object]:
+        if str(given.get("profile", "")).lower() != Profile.PRODUCTION:
+            return given
+        return {**_IN_PRODUCTION, **given}
 
     @field_validator("cors_origins", mode="before")
     @classmethod

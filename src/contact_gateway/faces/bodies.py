@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, NoReturn
 
@@ -11,19 +12,29 @@ from starlette.requests import ClientDisconnect, Request
 
 from contact_gateway.faces.http import TransportCode, TransportError
 
-BODY_TIMEOUT_SECONDS: Final = 30.0
 _MAX_DIGITS: Final = 40
+# A text, or a bracket outside of texts.
+_STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
-async def read_json(request: Request, headers: Mapping[str, str], max_bytes: int) -> object:
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How large a body may be, how long it may take to arrive, and how deep its JSON may be."""
+
+    max_bytes: int = 65_536
+    timeout_seconds: float = 30.0
+    max_json_depth: int = 32
+
+
+async def read_json(request: Request, headers: Mapping[str, str], limits: BodyLimits) -> object:
     """Read a request's JSON body; its headers are given by their names in lower case.
 
     Raises:
-        TransportError: the body is not JSON, not declared as JSON, or too large.
+        TransportError: the body is not JSON, not declared as JSON, too large, deep or slow.
     """
     _require_json_media_type(headers.get("content-type", ""))
-    body = await _read_body(request, headers, max_bytes)
-    return parse_json(body)
+    body = await _read_body(request, headers, limits)
+    return parse_json(body, limits.max_json_depth)
 
 
 def _require_json_media_type(content_type: str) -> None:
@@ -45,22 +56,42 @@ def _require_json_media_type(content_type: str) -> None:
         )
 
 
-def parse_json(text: bytes | str) -> object:
-    """Parse JSON strictly: no NaN, no infinities, no name twice in an object.
+def parse_json(text: bytes, max_depth: int) -> object:
+    """Parse JSON strictly: no NaN, no infinities, no name twice in an object, and not too deep.
 
     Fractions become decimals, so that none passes for the whole number that it is rounded to.
 
     Raises:
         TransportError: `BAD_REQUEST`.
     """
+    _require_depth(text, max_depth)
     try:
-        if isinstance(text, bytes):
-            text = text.decode("utf-8")
-        return _STRICT.decode(text)
+        return _STRICT.decode(text.decode("utf-8"))
     except (ValueError, ArithmeticError, RecursionError):
         raise TransportError(
             TransportCode.BAD_REQUEST, "This is not valid JSON in UTF-8."
         ) from None
+
+
+def _require_depth(text: bytes, max_depth: int) -> None:
+    """Refuse what is nested too deep, before it is parsed.
+
+    Raises:
+        TransportError: `BAD_REQUEST`.
+    """
+    # Most have fewer brackets than that, wherever those stand.
+    if text.count(b"[") + text.count(b"{") <= max_depth:
+        return
+    depth = 0
+    for token in _STRUCTURE.finditer(text):
+        if token[0] in {b"[", b"{"}:
+            depth += 1
+        elif token[0] in {b"]", b"}"}:
+            depth -= 1
+        if depth > max_depth:
+            raise TransportError(
+                TransportCode.BAD_REQUEST, f"The JSON is more than {max_depth} values deep."
+            )
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -87,7 +118,8 @@ _STRICT: Final = json.JSONDecoder(
 )
 
 
-async def _read_body(request: Request, headers: Mapping[str, str], max_bytes: int) -> bytes:
+async def _read_body(request: Request, headers: Mapping[str, str], limits: BodyLimits) -> bytes:
+    max_bytes = limits.max_bytes
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise TransportError(
             TransportCode.UNSUPPORTED_MEDIA_TYPE, "Send the body without content encoding."
@@ -97,7 +129,7 @@ async def _read_body(request: Request, headers: Mapping[str, str], max_bytes: in
         raise _too_large(max_bytes)
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+        async with asyncio.timeout(limits.timeout_seconds):
             is_whole = False
             while not is_whole:
                 message = await request.receive()
@@ -110,7 +142,7 @@ async def _read_body(request: Request, headers: Mapping[str, str], max_bytes: in
     except TimeoutError:
         raise TransportError(
             TransportCode.REQUEST_TIMEOUT,
-            f"The body did not arrive within {BODY_TIMEOUT_SECONDS:.0f} seconds.",
+            f"The body did not arrive within {limits.timeout_seconds:g} seconds.",
             {"Connection": "close"},
         ) from None
     return bytes(body)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from contact_gateway.contacts.source import Source
-from contact_gateway.faces.bodies import parse_json, read_json
+from contact_gateway.faces.bodies import BodyLimits, parse_json, read_json
 from contact_gateway.faces.exchanges import (
     Exchange,
     exchange_of,
@@ -44,11 +44,11 @@ class GraphQLEndpoint:
     """The ASGI application at `/graphql`."""
 
     def __init__(
-        self, schema: ExecutableSchema, source: Source, *, max_body_bytes: int, explorer: bool
+        self, schema: ExecutableSchema, source: Source, body_limits: BodyLimits, *, explorer: bool
     ) -> None:
         self._schema: Final = schema
         self._source: Final = source
-        self._max_body_bytes: Final = max_body_bytes
+        self._body_limits: Final = body_limits
         self._explorer: Final = explorer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,9 +99,9 @@ class GraphQLEndpoint:
 
     async def _read(self, request: Request, exchange: Exchange) -> GraphQLRequest:
         if request.method == "POST":
-            parameters = await read_json(request, exchange.headers, self._max_body_bytes)
+            parameters = await read_json(request, exchange.headers, self._body_limits)
         elif request.method in _READING:
-            parameters = _query_parameters(request)
+            parameters = _query_parameters(request, self._body_limits.max_json_depth)
         else:
             raise TransportError(
                 TransportCode.METHOD_NOT_ALLOWED,
@@ -111,12 +111,13 @@ class GraphQLEndpoint:
         return _request(parameters)
 
 
-def _query_parameters(request: Request) -> dict[str, object]:
+def _query_parameters(request: Request, max_json_depth: int) -> dict[str, object]:
     parameters: dict[str, object] = dict(request.query_params)
     for name in ("variables", "extensions"):
         text = request.query_params.get(name)
         if text is not None:
-            parameters[name] = parse_json(text) if text else None
+            encoded = text.encode(errors="surrogatepass")
+            parameters[name] = parse_json(encoded, max_json_depth) if encoded else None
     return parameters
 
 

@@ -23,7 +23,7 @@ from graphql import (
 
 from contact_gateway.faces.graphql.compiler import Execute, Result, compile_operation
 from contact_gateway.faces.graphql.document_cache import DocumentCache, DocumentKey, ValidDocument
-from contact_gateway.faces.graphql.limits import MAX_TOKENS, validation_rules
+from contact_gateway.faces.graphql.limits import MAX_ERRORS, DocumentLimits, validation_rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,16 @@ class ExecutableSchema:
     """
 
     def __init__(
-        self, schema: strawberry.Schema, documents: DocumentCache, *, introspection: bool
+        self,
+        schema: strawberry.Schema,
+        documents: DocumentCache,
+        limits: DocumentLimits,
+        *,
+        introspection: bool,
     ) -> None:
         self._schema: Final = schema._schema  # noqa: SLF001 - there is no public name for it
         self._documents: Final = documents
+        self._limits: Final = limits
         self._hide_suggestions: Final = not introspection
         self._rules: Final = {
             names_operation: validation_rules(
@@ -116,15 +122,19 @@ class ExecutableSchema:
         """Return the document, or why it is not valid."""
         key = DocumentKey(request.query, names_operation=request.operation_name is not None)
         kept = self._documents.get(key)
-        valid = kept or ValidDocument(parse(request.query, max_tokens=MAX_TOKENS))
+        valid = kept or ValidDocument(parse(request.query, max_tokens=self._limits.tokens))
         operation_type = _definition(valid.document, request.operation_name).operation
         if operation_type not in allowed:
             raise OperationNotAllowedError(operation_type)
         if kept is None:
+            exceeded = self._limits.exceeded_by(valid.document)
+            if exceeded is not None:
+                return [exceeded]
             errors = validate(
                 self._schema,
                 valid.document,
                 self._rules[key.names_operation],
+                max_errors=MAX_ERRORS,
                 hide_suggestions=self._hide_suggestions,
             )
             if errors:

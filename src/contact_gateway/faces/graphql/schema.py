@@ -11,6 +11,7 @@ from contact_gateway.contacts.queries import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from contact_gateway.faces.graphql.document_cache import DocumentCache
 from contact_gateway.faces.graphql.execution import ExecutableSchema
 from contact_gateway.faces.graphql.idempotency_header import stands_in_for_the_argument
+from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.refusals import granted
 from contact_gateway.faces.graphql.types import (
     DATE_TIME,
@@ -204,11 +205,17 @@ class Mutation:
 
 
 def build_schema(
-    *, introspection: bool = True, documents: DocumentCache | None = None
+    *,
+    introspection: bool = True,
+    documents: DocumentCache | None = None,
+    limits: DocumentLimits | None = None,
 ) -> ExecutableSchema:
     """Return the schema; without introspection it does not tell its fields, nor suggest any."""
     return ExecutableSchema(
-        strawberry_schema(), documents or DocumentCache(), introspection=introspection
+        strawberry_schema(),
+        documents or DocumentCache(),
+        limits or DocumentLimits(),
+        introspection=introspection,
     )
 
 

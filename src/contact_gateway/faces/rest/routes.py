@@ -21,7 +21,7 @@ from contact_gateway.contacts.outcomes import (
 )
 from contact_gateway.contacts.resolver import Submission, create_contact
 from contact_gateway.contacts.source import Page, Source
-from contact_gateway.faces.bodies import read_json
+from contact_gateway.faces.bodies import BodyLimits, read_json
 from contact_gateway.faces.exchanges import (
     Exchange,
     error_response,
@@ -74,9 +74,9 @@ class Resource:
 class RestFace:
     """The operations over one source of truth."""
 
-    def __init__(self, source: Source, *, max_body_bytes: int) -> None:
+    def __init__(self, source: Source, body_limits: BodyLimits) -> None:
         self._source: Final = source
-        self._max_body_bytes: Final = max_body_bytes
+        self._body_limits: Final = body_limits
 
     def routes(self) -> list[Route]:
         """Return the routes of the face, from the root of the server."""
@@ -97,7 +97,7 @@ class RestFace:
 
         async def read() -> Submission:
             nonlocal ignored
-            body = await read_json(request, exchange.headers, self._max_body_bytes)
+            body = await read_json(request, exchange.headers, self._body_limits)
             members = body if isinstance(body, dict) else {}
             contact = members.get("contact")
             ignored = (

@@ -33,6 +33,7 @@ from contact_gateway.observability import configure_logging
 from contact_gateway.settings import Settings, SettingsError, load_settings
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
+from contact_gateway.store import audit_trail
 from contact_gateway.store import schema as store_schema
 from contact_gateway.store.engine import Database, has_wal_reset_bug, sqlite_url
 
@@ -47,8 +48,10 @@ main = typer.Typer(
 )
 _keys = typer.Typer(help="API keys.", no_args_is_help=True)
 _advertisers = typer.Typer(help="The advertisers' catalogue.", no_args_is_help=True)
+_contacts = typer.Typer(help="Where contacts came from.", no_args_is_help=True)
 main.add_typer(_keys, name="keys")
 main.add_typer(_advertisers, name="advertisers")
+main.add_typer(_contacts, name="contacts")
 
 _errors = Console(stderr=True, soft_wrap=True, highlight=False)
 _BATCH = 500
@@ -236,6 +239,30 @@ def import_advertisers(
         typer.echo(f"{count} advertisers are imported.", err=True)
 
 
+@_contacts.command("audit")
+def audit_contact(
+    contact_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID)],
+) -> None:
+    """Tell which key created a contact, through which face, under which request id."""
+
+    async def find(database: Database) -> audit_trail.AuditRecord | None:
+        async with database.reading() as connection:
+            return await audit_trail.of_contact(connection, contact_id)
+
+    with _told():
+        settings = load_settings()
+        _refuse_in_front_of_upstream(settings, "contacts are kept in")
+        record = _run(settings, find)
+        if record is None:
+            _stop(f"there is no contact {contact_id}")
+        label = "" if record.key_label is None else f" ({record.key_label})"
+        typer.echo(f"Contact     {record.contact_id}, of advertiser {record.advertiser_id}")
+        typer.echo(f"Created     {record.created_at.isoformat(timespec='milliseconds')}")
+        typer.echo(f"Key         {_or_dash(record.key_id)}{label}")
+        typer.echo(f"Face        {_or_dash(record.face)}")
+        typer.echo(f"Request id  {_or_dash(record.request_id)}")
+
+
 def _refuse_in_front_of_upstream(settings: Settings, what: str) -> None:
     """Refuse what would change a store that is not asked for anything."""
     if settings.upstream_url is not None:
@@ -300,6 +327,10 @@ def _told() -> Iterator[None]:
 def _stop(sentence: str) -> NoReturn:
     _errors.print(f"[red]Error[/]: {rich.markup.escape(sentence)}")
     raise typer.Exit(1)
+
+
+def _or_dash(value: object) -> str:
+    return "-" if value is None else str(value)
 
 
 def _day(moment: datetime | None) -> str:

@@ -168,7 +168,7 @@ async def test_a_database_of_an_older_version_is_refused_and_left_to_the_operato
     before = list(plain.iterdump())
     monkeypatch.setattr(schema, "newest_revision", lambda: "9999")
 
-    with pytest.raises(SchemaNotCurrentError, match=r"0002, .*9999.*contact-gateway migrate"):
+    with pytest.raises(SchemaNotCurrentError, match=r"0003, .*9999.*contact-gateway migrate"):
         await schema.prepare(database)
 
     assert list(plain.iterdump()) == before

@@ -14,6 +14,7 @@ from contact_gateway.access.callers import Caller
 from contact_gateway.access.principals import AnyPrincipal, KeyRefusal
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.contact import NewContact, new_contact
+from contact_gateway.contacts.origin import Origin
 from contact_gateway.contacts.outcomes import (
     CreateContactOutcome,
     InvalidInput,
@@ -32,12 +33,13 @@ class Submission:
     """What a face read of a request, not yet looked at: raw values, None where there was none.
 
     `contact` is the raw object by the names of the published reference. `dry_run` is a boolean
-    or, from a query string, its spelling.
+    or, from a query string, its spelling. `origin` is for the audit trail.
     """
 
     contact: object
     idempotency_key: str | None = None
     dry_run: bool | str = False
+    origin: Origin | None = None
 
 
 async def create_contact(
@@ -94,4 +96,4 @@ def _validate(submission: Submission, principal: AnyPrincipal) -> Creation | Inv
         return InvalidInput((*contact, *problems))
     if problems:
         return InvalidInput(tuple(problems))
-    return Creation(principal, contact, key, dry_run)
+    return Creation(principal, contact, key, dry_run, submission.origin)

@@ -7,6 +7,7 @@ from typing import Generic, Protocol, TypeVar
 from contact_gateway.access.principals import AnyPrincipal, Credential, Identity, KeyRefusal
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, NewContact
+from contact_gateway.contacts.origin import Origin
 from contact_gateway.contacts.outcomes import CreateContactOutcome, ReadRefusal
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ class Creation:
     contact: NewContact
     idempotency_key: str | None
     dry_run: bool
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)

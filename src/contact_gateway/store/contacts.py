@@ -93,7 +93,7 @@ async def create(
         if not isinstance(decision, policy.Insert):
             outcomes.append(decision)
             continue
-        contact = await _insert(connection, decision)
+        contact = await _insert(connection, decision, creation)
         existing[contact.advertiser_id, email_key(contact.email)] = contact
         if key is not None:
             fingerprint = creation.contact.fingerprint()
@@ -114,9 +114,13 @@ async def forget_old_idempotency_keys(connection: AsyncConnection) -> None:
 def _idempotency_key(creation: Creation) -> _IdempotencyKey | None:
     if creation.idempotency_key is None:
         return None
+    return _key_id(creation), creation.idempotency_key
+
+
+def _key_id(creation: Creation) -> int:
     if not isinstance(creation.principal, Principal):
         raise TypeError("the store serves the owners of its own keys")
-    return creation.principal.key_id, creation.idempotency_key
+    return creation.principal.key_id
 
 
 async def _earlier(
@@ -177,7 +181,9 @@ async def _existing(
     return {(contact.advertiser_id, email_key(contact.email)): contact for contact in found}
 
 
-async def _insert(connection: AsyncConnection, decision: policy.Insert) -> Contact:
+async def _insert(
+    connection: AsyncConnection, decision: policy.Insert, creation: Creation
+) -> Contact:
     owner, submitted = decision.advertiser, decision.contact
     now = datetime.now(UTC)
     now = now.replace(microsecond=now.microsecond // 1000 * 1000)
@@ -189,10 +195,20 @@ async def _insert(connection: AsyncConnection, decision: policy.Insert) -> Conta
             **details,
             email_key=email_key(submitted.email),
             folded_text=folded(getattr(submitted, name) for name in _SEARCHED),
+            **_audited(creation),
         )
         .returning(contacts.c.id)
     )
     return Contact(id=result.scalar_one(), advertiser_name=owner.title, **details)
+
+
+def _audited(creation: Creation) -> dict[str, int | str | None]:
+    origin = creation.origin
+    return {
+        "created_by_key_id": _key_id(creation),
+        "created_through": None if origin is None else origin.face.value,
+        "created_by_request_id": None if origin is None else origin.request_id,
+    }
 
 
 async def _remember(

@@ -101,6 +101,11 @@ contacts: Final = Table(
     Column("folded_text", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    # The audit trail; null for contacts of before it. No foreign key, which SQLite could add to a
+    # table only by copying it: keys are revoked, and never deleted.
+    Column("created_by_key_id", Id),
+    Column("created_through", String(16)),
+    Column("created_by_request_id", String(128)),
     UniqueConstraint("advertiser_id", "email_key"),
     # An id is never given twice, also after its contact is gone.
     sqlite_autoincrement=True,

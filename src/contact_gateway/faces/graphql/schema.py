@@ -6,6 +6,7 @@ import strawberry
 from strawberry.schema.config import StrawberryConfig
 
 from contact_gateway.contacts import queries, resolver
+from contact_gateway.contacts.origin import Face, Origin
 from contact_gateway.contacts.outcomes import outcome_name
 from contact_gateway.contacts.queries import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from contact_gateway.faces.graphql.document_cache import DocumentCache
@@ -193,6 +194,7 @@ class Mutation:
             contact=input.raw(),
             idempotency_key=idempotency_key,
             dry_run=dry_run,
+            origin=Origin(Face.GRAPHQL, context.exchange.request_id),
         )
 
         async def read() -> resolver.Submission:

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from contact_gateway.contacts import queries
 from contact_gateway.contacts.contact import unknown_fields
+from contact_gateway.contacts.origin import Face, Origin
 from contact_gateway.contacts.outcomes import (
     Forbidden,
     InvalidInput,
@@ -108,6 +109,7 @@ class RestFace:
                 contact=contact,
                 idempotency_key=exchange.headers.get("idempotency-key"),
                 dry_run=",".join(request.query_params.getlist("dry_run")) or "false",
+                origin=Origin(Face.REST, exchange.request_id),
             )
 
         outcome = await create_contact(exchange.caller, read, self._source)

@@ -1,0 +1,41 @@
+"""Which key created a contact, through which face, under which request id."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contact_gateway.store.tables import api_keys, contacts
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """How a contact came to be. None where it is older than the audit trail."""
+
+    contact_id: int
+    advertiser_id: int
+    created_at: datetime
+    key_id: int | None
+    key_label: str | None
+    face: str | None
+    request_id: str | None
+
+
+async def of_contact(connection: AsyncConnection, contact_id: int) -> AuditRecord | None:
+    """Return how a contact came to be, or None where there is none with the id."""
+    result = await connection.execute(
+        select(
+            contacts.c.id,
+            contacts.c.advertiser_id,
+            contacts.c.created_at,
+            contacts.c.created_by_key_id,
+            api_keys.c.label,
+            contacts.c.created_through,
+            contacts.c.created_by_request_id,
+        )
+        .outerjoin_from(contacts, api_keys, api_keys.c.id == contacts.c.created_by_key_id)
+        .where(contacts.c.id == contact_id)
+    )
+    row = result.one_or_none()
+    return None if row is None else AuditRecord(*row)

@@ -1,0 +1,102 @@
+"""`contact-gateway contacts audit`: who created a contact, and by which request."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from gateway_process import Command, GatewayProcess, gateway_process
+
+
+@pytest.fixture
+def process(folder: Path) -> Iterator[GatewayProcess]:
+    with gateway_process(folder, "--demo") as process:
+        yield process
+
+
+def _create_by_rest(process: GatewayProcess) -> str:
+    with process.client(process.admin_key) as client:
+        response = client.post(
+            "/api/v1/contacts",
+            json={"contact": {"advertiser_id": 2001, "email": "rest@example.com"}},
+            headers={"X-Request-Id": "request-of-rest"},
+        )
+    return str(response.json()["data"]["id"])
+
+
+def _create_by_graphql(process: GatewayProcess) -> str:
+    document = """mutation {
+      createContact(input: { advertiserId: 2001, email: "graphql@example.com" }) {
+        ... on Contact { id }
+      }
+    }"""
+    with process.client(process.admin_key) as client:
+        response = client.post(
+            "/graphql", json={"query": document}, headers={"X-Request-Id": "request-of-graphql"}
+        )
+    return str(response.json()["data"]["createContact"]["id"])
+
+
+@pytest.mark.parametrize(
+    ("create", "face"), [(_create_by_rest, "rest"), (_create_by_graphql, "graphql")]
+)
+def test_a_contact_knows_its_key_its_face_and_its_request(
+    process: GatewayProcess, run: Command, create: Callable[[GatewayProcess], str], face: str
+) -> None:
+    contact_id = create(process)
+
+    result = run("contacts", "audit", contact_id)
+
+    assert result.exit_code == 0
+    told = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if "id" not in line)
+    assert told["Contact"] == f"{contact_id}, of advertiser 1001"
+    assert told["Key"].startswith("1 (")
+    assert told["Face"] == face
+    assert f"Request id  request-of-{face}\n" in result.stdout
+    assert "@" not in result.stdout
+
+
+def test_a_replay_changes_nothing_of_it(process: GatewayProcess, run: Command) -> None:
+    body = {"contact": {"advertiser_id": 2001, "email": "twice@example.com"}}
+    for request_id in ("the-first", "the-second"):
+        with process.client(process.admin_key) as client:
+            headers = {"Idempotency-Key": "k", "X-Request-Id": request_id}
+            assert client.post("/api/v1/contacts", json=body, headers=headers).status_code == 201
+
+    assert "the-first" in run("contacts", "audit", "1").stdout
+
+
+def test_a_contact_of_before_the_audit_trail_has_dashes(
+    process: GatewayProcess, run: Command, folder: Path
+) -> None:
+    contact_id = _create_by_rest(process)
+    engine = create_engine(f"sqlite:///{folder / 'contact-gateway.sqlite3'}")
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE contacts SET created_by_key_id = NULL, created_through = NULL, "
+                "created_by_request_id = NULL"
+            )
+        )
+    engine.dispose()
+
+    lines = run("contacts", "audit", contact_id).stdout.splitlines()
+    assert [line.split()[-1] for line in lines[2:]] == ["-", "-", "-"]
+
+
+def test_a_contact_that_is_not_there_is_said_to_be_missing(run: Command) -> None:
+    result = run("contacts", "audit", "7")
+
+    assert result.exit_code == 1
+    assert "there is no contact 7" in result.stderr
+
+
+def test_in_front_of_upstream_there_is_nothing_to_audit(
+    run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTACT_GATEWAY_UPSTREAM_URL", "http://127.0.0.1:1/api/v1")
+    result = run("contacts", "audit", "1")
+
+    assert result.exit_code == 1
+    assert "CONTACT_GATEWAY_UPSTREAM_URL" in result.stderr

@@ -56,6 +56,18 @@ class GatewayProcess:
         """Wait for the process's end."""
         return self._process.wait(_STOPS_WITHIN_SECONDS)
 
+    def run(self, *arguments: str) -> None:
+        """Run another command of the gateway's in the same folder."""
+        subprocess.run(
+            (*_CONTACT_GATEWAY, *arguments),
+            cwd=self._log_file.parent,
+            env=clean_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_STARTS_WITHIN_SECONDS,
+            check=True,
+        )
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask the process to end, and return its exit status."""
         self.send(number)

@@ -17,7 +17,7 @@ _KEYS: Final = dict.fromkeys(
 
 @asynccontextmanager
 async def recorded_chain(
-    answering: Answering, folder: Path, *, timeout_seconds: float = 5.0
+    answering: Answering, folder: Path, *, timeout_seconds: float = 5.0, **settings: object
 ) -> AsyncIterator[tuple[Gateway, RecordedUpstream]]:
     """Serve with a ledger in a folder."""
     async with recorded_upstream(answering) as upstream:
@@ -25,6 +25,7 @@ async def recorded_chain(
             "database_url": database_url(folder),
             "upstream_url": upstream.url,
             "upstream_timeout_seconds": timeout_seconds,
+            **settings,
         }
         async with serving(Settings.model_validate(own), database_url(folder), _KEYS) as gateway:
             yield gateway, upstream

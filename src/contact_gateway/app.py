@@ -13,10 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from contact_gateway.access.counters import Counters
+from contact_gateway.access.guesses import Guesses
 from contact_gateway.access.rate_limits import Budget, KeptBySource, hourly_budget
 from contact_gateway.contacts.source import Source, SourceUnavailable
 from contact_gateway.faces.bodies import BodyLimits
 from contact_gateway.faces.exchanges import (
+    Admission,
     ExactPaths,
     Exchange,
     Exchanges,
@@ -66,10 +69,19 @@ def create_app(settings: Settings) -> Starlette:
     Its start raises `SchemaNotCurrentError` where the database is of another version.
     """
     database = Database(sqlite_url(settings.database_url))
+    counters = Counters(settings.rate_limit_url)
     truth = (
-        _own_store(database, settings)
+        _own_store(database, hourly_budget(settings.rate_limit_per_hour, counters))
         if settings.upstream_url is None
         else _upstream(database, settings.upstream_url, settings)
+    )
+
+    guesses = settings.key_guesses_per_minute
+    admission = Admission(
+        truth.source.authenticate,
+        truth.budget,
+        Guesses(guesses, counters) if guesses else None,
+        settings.trusted_proxies,
     )
 
     @asynccontextmanager
@@ -79,6 +91,7 @@ def create_app(settings: Settings) -> Starlette:
             async with truth.opened():
                 yield
         finally:
+            await counters.close()
             await database.close()
 
     body_limits = BodyLimits(
@@ -107,7 +120,7 @@ def create_app(settings: Settings) -> Starlette:
     app = Starlette(
         routes=[*routes, *([explorer_assets()] if settings.graphiql else [])],
         middleware=[
-            Middleware(Exchanges, authenticate=truth.source.authenticate, budget=truth.budget),
+            Middleware(Exchanges, admission=admission),
             *_cors(settings),
             Middleware(Faults),
             Middleware(
@@ -132,7 +145,7 @@ class _Truth:
     is_reached: Callable[[], Awaitable[bool]]
 
 
-def _own_store(database: Database, settings: Settings) -> _Truth:
+def _own_store(database: Database, budget: Budget) -> _Truth:
     source = SqlSource(database)
 
     @asynccontextmanager
@@ -145,7 +158,7 @@ def _own_store(database: Database, settings: Settings) -> _Truth:
     async def is_reached() -> bool:
         return True
 
-    return _Truth(source, hourly_budget(settings.rate_limit_per_hour), opened, is_reached)
+    return _Truth(source, budget, opened, is_reached)
 
 
 def _upstream(database: Database, url: str, settings: Settings) -> _Truth:

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable
 from enum import StrEnum
+from importlib.util import find_spec
 from typing import Annotated, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -12,6 +13,7 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from contact_gateway.access.addresses import Network
 from contact_gateway.store.engine import UnsupportedDatabaseError, sqlite_url
 
 PREFIX: Final = "CONTACT_GATEWAY_"
@@ -76,6 +78,19 @@ class Settings(BaseSettings):
     rate_limit_per_hour: int = Field(
         10_000, ge=0, description="Operations an API key may do in an hour; 0 means no limit"
     )
+    rate_limit_url: str | None = Field(
+        None,
+        description=(
+            "A server of Redis's protocol on which all hosts count together: redis://HOST:6379/0"
+        ),
+    )
+    key_guesses_per_minute: int = Field(
+        100, ge=0, description="Wrong API keys that an address may present in a minute; 0: any"
+    )
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (),
+        description="Networks of proxies that tell the caller's address, comma-separated",
+    )
     max_body_bytes: int = Field(
         65_536, ge=1, description="The largest request body that is read, in bytes"
     )
@@ -127,6 +142,28 @@ class Settings(BaseSettings):
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is not an origin such as https://app.example.com")
         return origins
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _read_networks(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        texts = [text.strip() for text in value.split(",") if text.strip()]
+        try:
+            return tuple(ipaddress.ip_network(text) for text in texts)
+        except ValueError as error:
+            raise ValueError(f"{error}; a network such as 10.0.0.0/8 is expected") from None
+
+    @field_validator("rate_limit_url")
+    @classmethod
+    def _check_rate_limit_url(cls, text: str | None) -> str | None:
+        if text is None:
+            return None
+        if not text.startswith(("redis://", "rediss://")) or not urlsplit(text).hostname:
+            raise ValueError("it must be a URL such as redis://HOST:6379/0, or rediss:// for TLS")
+        if find_spec("redis") is None:
+            raise ValueError("it needs the extra `redis`: pip install 'contact-gateway[redis]'")
+        return text
 
     @field_validator("upstream_url")
     @classmethod

@@ -4,9 +4,20 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from contact_gateway.access.principals import AnyPrincipal, Credential, KeyRefusal
+from contact_gateway.access.addresses import UNKNOWN
+from contact_gateway.access.guesses import Guesses, TooManyGuesses
+from contact_gateway.access.principals import (
+    AnyPrincipal,
+    Credential,
+    ForwardedPrincipal,
+    KeyRefusal,
+    Principal,
+)
 from contact_gateway.access.rate_limits import Budget
 from contact_gateway.access.windows import Window
+
+# What was a key once is no guess.
+_WRONG: Final = frozenset({KeyRefusal.MALFORMED, KeyRefusal.UNKNOWN})
 
 Authenticate = Callable[[Credential], Awaitable[AnyPrincipal | KeyRefusal]]
 
@@ -18,13 +29,20 @@ class Caller:
     """
 
     def __init__(
-        self, credential: Credential | None, authenticate: Authenticate, budget: Budget
+        self,
+        credential: Credential | None,
+        authenticate: Authenticate,
+        budget: Budget,
+        guesses: Guesses | None = None,
+        address: str = UNKNOWN,
     ) -> None:
         self._credential: Final = credential
         self._authenticate: Final = authenticate
         self._budget: Final = budget
+        self._guesses: Final = guesses
+        self._address: Final = address
         self._lock: Final = asyncio.Lock()
-        self._principal: AnyPrincipal | KeyRefusal | None = None
+        self._principal: AnyPrincipal | KeyRefusal | TooManyGuesses | None = None
         self._failure: Exception | None = None
         self._reads: Window | None = None
         self._reads_counted = False
@@ -34,7 +52,7 @@ class Caller:
         """Tell whether there is a credential at all, good or bad."""
         return self._credential is not None
 
-    async def principal(self) -> AnyPrincipal | KeyRefusal:
+    async def principal(self) -> AnyPrincipal | KeyRefusal | TooManyGuesses:
         """Return the owner of the presented key, or why there is none."""
         if self._credential is None:
             return KeyRefusal.MISSING
@@ -45,11 +63,34 @@ class Caller:
                 raise self._failure
             if self._principal is None:
                 try:
-                    self._principal = await self._authenticate(self._credential)
+                    self._principal = await self._judged(self._credential)
                 except Exception as error:
                     self._failure = error
                     raise
             return self._principal
+
+    async def _judged(self, credential: Credential) -> AnyPrincipal | KeyRefusal | TooManyGuesses:
+        if self._guesses is None:
+            return await self._authenticate(credential)
+        refusal = self._guesses.refusal(self._address, credential)
+        if refusal is not None:
+            return refusal
+        principal = await self._authenticate(credential)
+        if isinstance(principal, Principal):
+            self._guesses.right(credential)
+        elif principal in _WRONG:
+            await self._guesses.wrong(self._address)
+        return principal
+
+    async def conclude(self) -> None:
+        """Take in what the source has said of the credential, at the end of the request."""
+        principal = self._principal
+        if self._guesses is None or not isinstance(principal, ForwardedPrincipal):
+            return
+        if principal.reported.is_refused:
+            await self._guesses.wrong(self._address)
+        elif principal.reported.is_refused is False:
+            self._guesses.right(principal.credential)
 
     async def spend(self, principal: AnyPrincipal) -> Window | None:
         """Count one operation against the key's budget."""
@@ -71,4 +112,6 @@ class Caller:
         if not self.presents_credential or self._failure is not None:
             return None
         principal = await self.principal()
-        return None if isinstance(principal, KeyRefusal) else await self._budget.window(principal)
+        if isinstance(principal, (KeyRefusal, TooManyGuesses)):
+            return None
+        return await self._budget.window(principal)

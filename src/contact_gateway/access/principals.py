@@ -39,10 +39,15 @@ class Principal:
 
 
 @dataclass(slots=True)
-class ReportedBudget:
-    """What the source last said of a caller's budget, while it served one request."""
+class Reported:
+    """What the source said of a caller while it served one request.
+
+    `window` is their budget; `is_refused` tells whether their key was good, None while it is not
+    known.
+    """
 
     window: Window | None = None
+    is_refused: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -50,7 +55,7 @@ class ForwardedPrincipal:
     """Somebody whom only the source can judge: their credential travels on with each question."""
 
     credential: Credential
-    budget: ReportedBudget = field(default_factory=ReportedBudget)
+    reported: Reported = field(default_factory=Reported)
 
 
 AnyPrincipal: TypeAlias = Principal | ForwardedPrincipal

@@ -3,9 +3,8 @@
 from typing import Final, Protocol
 
 from limits import RateLimitItemPerHour
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import FixedWindowRateLimiter
 
+from contact_gateway.access.counters import Counters
 from contact_gateway.access.principals import AnyPrincipal, ForwardedPrincipal, Principal
 from contact_gateway.access.windows import Window
 
@@ -40,34 +39,23 @@ class KeptBySource:
 
     async def window(self, principal: AnyPrincipal) -> Window | None:
         """Return what the source reported while it served this request."""
-        return principal.budget.window if isinstance(principal, ForwardedPrincipal) else None
+        return principal.reported.window if isinstance(principal, ForwardedPrincipal) else None
 
 
 class HourlyBudget:
-    """So many operations an hour for each key, counted in this process's memory."""
+    """So many operations an hour for each key."""
 
-    def __init__(self, per_hour: int) -> None:
+    def __init__(self, per_hour: int, counters: Counters | None = None) -> None:
         self._limit: Final = RateLimitItemPerHour(per_hour)
-        self._limiter: Final = FixedWindowRateLimiter(MemoryStorage())
+        self._counters: Final = counters or Counters()
 
     async def spend(self, principal: AnyPrincipal) -> Window:
         """Count one operation, also one over the limit."""
-        key = _counted_by(principal)
-        within = await self._limiter.hit(self._limit, key)
-        return await self._read(key, exceeded=not within)
+        return await self._counters.hit(self._limit, _counted_by(principal))
 
     async def window(self, principal: AnyPrincipal) -> Window:
         """Return what is left."""
-        return await self._read(_counted_by(principal), exceeded=False)
-
-    async def _read(self, key: str, *, exceeded: bool) -> Window:
-        stats = await self._limiter.get_window_stats(self._limit, key)
-        return Window(
-            limit=self._limit.amount,
-            remaining=max(0, stats.remaining),
-            resets_at=stats.reset_time,
-            exceeded=exceeded,
-        )
+        return await self._counters.read(self._limit, _counted_by(principal))
 
 
 def _counted_by(principal: AnyPrincipal) -> str:
@@ -76,6 +64,6 @@ def _counted_by(principal: AnyPrincipal) -> str:
     return str(principal.key_id)
 
 
-def hourly_budget(per_hour: int) -> Budget:
+def hourly_budget(per_hour: int, counters: Counters | None = None) -> Budget:
     """Return the budget of `per_hour` operations a key; 0 means that nothing is counted."""
-    return HourlyBudget(per_hour) if per_hour else Unlimited()
+    return HourlyBudget(per_hour, counters) if per_hour else Unlimited()

@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from contact_gateway.access.callers import Caller
-from contact_gateway.access.principals import AnyPrincipal, Identity, KeyRefusal
+from contact_gateway.access.principals import AnyPrincipal, Identity
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.fields import Id, RequiredText, Text, normalize_email
@@ -24,6 +24,7 @@ from contact_gateway.contacts.outcomes import (
     Unauthorized,
 )
 from contact_gateway.contacts.problems import Problem, ProblemCode, problems_of
+from contact_gateway.contacts.resolver import identified
 from contact_gateway.contacts.source import (
     AdvertiserFilter,
     ContactFilter,
@@ -76,9 +77,9 @@ _ID: Final = TypeAdapter(Id)
 
 async def permission(caller: Caller) -> AnyPrincipal | Unauthorized | RateLimited:
     """Decide whether the caller may read, once for all the reads of a request."""
-    principal = await caller.principal()
-    if isinstance(principal, KeyRefusal):
-        return Unauthorized(principal)
+    principal = await identified(caller)
+    if isinstance(principal, (Unauthorized, RateLimited)):
+        return principal
     window = await caller.spend_on_reads(principal)
     if window is not None and window.exceeded:
         return RateLimited(window.seconds_left())
@@ -198,9 +199,9 @@ async def related_advertiser(
     caller: Caller, advertiser_id: int, source: Source
 ) -> Advertiser | ReadRefusal | None:
     """Return the advertiser that an answer names: part of what was asked, so not counted again."""
-    principal = await caller.principal()
-    if isinstance(principal, KeyRefusal):
-        return Unauthorized(principal)
+    principal = await identified(caller)
+    if isinstance(principal, (Unauthorized, RateLimited)):
+        return principal
     return (await source.advertisers_by_id(principal, (advertiser_id,))).get(advertiser_id)
 
 
@@ -208,9 +209,9 @@ async def equivalents(
     caller: Caller, hienergy_id: int, source: Source
 ) -> Sequence[Advertiser] | ReadRefusal:
     """Return a brand's network records, likewise."""
-    principal = await caller.principal()
-    if isinstance(principal, KeyRefusal):
-        return Unauthorized(principal)
+    principal = await identified(caller)
+    if isinstance(principal, (Unauthorized, RateLimited)):
+        return principal
     return (await source.equivalents(principal, (hienergy_id,))).get(hienergy_id, ())
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from contact_gateway.access.callers import Caller
+from contact_gateway.access.guesses import TooManyGuesses
 from contact_gateway.access.principals import AnyPrincipal, KeyRefusal
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.contact import NewContact, new_contact
@@ -25,6 +26,7 @@ from contact_gateway.contacts.problems import Problem, ProblemCode
 from contact_gateway.contacts.source import Creation, Source
 
 _IDEMPOTENCY_KEY: Final = re.compile("[\x21-\x7e]{1,255}")
+_TOO_MANY_GUESSES: Final = "Too many wrong API keys came from this address. Retry in {} s."
 _DRY_RUN_SPELLINGS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -56,9 +58,9 @@ async def create_contact(
     Raises:
         SourceUnavailable: the source does not answer. The submission may be repeated.
     """
-    principal = await caller.principal()
-    if isinstance(principal, KeyRefusal):
-        return Unauthorized(principal)
+    principal = await identified(caller)
+    if isinstance(principal, (Unauthorized, RateLimited)):
+        return principal
     if (forbidden := policy.may_create(principal)) is not None:
         return forbidden
     window = await caller.spend(principal)
@@ -69,6 +71,16 @@ async def create_contact(
     if isinstance(creation, InvalidInput):
         return creation
     return await source.create_contact(creation)
+
+
+async def identified(caller: Caller) -> AnyPrincipal | Unauthorized | RateLimited:
+    """Rule 1, for every operation: the caller presents a valid key, and does not guess at it."""
+    principal = await caller.principal()
+    if isinstance(principal, TooManyGuesses):
+        return RateLimited(principal.seconds, _TOO_MANY_GUESSES.format(principal.seconds))
+    if isinstance(principal, KeyRefusal):
+        return Unauthorized(principal)
+    return principal
 
 
 def _validate(submission: Submission, principal: AnyPrincipal) -> Creation | InvalidInput:

@@ -13,8 +13,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from contact_gateway.access.addresses import Network, client_address
 from contact_gateway.access.api_keys import PREFIX as API_KEY_PREFIX
 from contact_gateway.access.callers import Authenticate, Caller
+from contact_gateway.access.guesses import Guesses
 from contact_gateway.access.principals import Credential, CredentialScheme
 from contact_gateway.access.rate_limits import Budget
 from contact_gateway.contacts.source import SourceUnavailable
@@ -29,6 +31,13 @@ from contact_gateway.faces.http import (
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _BEARER: Final = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 _PROBES: Final = ("/healthz", "/readyz")
+# An answer is data, and no page: nothing of it may be run, framed, or told to other sites. The
+# explorer has a policy of its own.
+_SECURITY_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+)
 _EXCHANGE: Final = "contact_gateway.exchange"
 
 RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
@@ -60,16 +69,39 @@ def exchange_of(scope: Scope) -> Exchange:
     return exchange
 
 
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """How callers are told apart: by whom, and within which limits."""
+
+    authenticate: Authenticate
+    budget: Budget
+    guesses: Guesses | None = None
+    trusted_proxies: Sequence[Network] = ()
+
+    def caller(
+        self,
+        credential: Credential | None,
+        peer: tuple[str, int] | None,
+        headers: Mapping[str, str],
+    ) -> Caller:
+        """Return the caller of a request, given the other end of its connection."""
+        address = client_address(
+            None if peer is None else peer[0],
+            headers.get("x-forwarded-for", ""),
+            self.trusted_proxies,
+        )
+        return Caller(credential, self.authenticate, self.budget, self.guesses, address)
+
+
 class Exchanges:
     """The outermost middleware: it gives each request its id, its caller and its log line.
 
     It also puts the headers that every answer has.
     """
 
-    def __init__(self, app: ASGIApp, *, authenticate: Authenticate, budget: Budget) -> None:
+    def __init__(self, app: ASGIApp, admission: Admission) -> None:
         self._app: Final = app
-        self._authenticate: Final = authenticate
-        self._budget: Final = budget
+        self._admission: Final = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -78,7 +110,7 @@ class Exchanges:
             return
         headers = _headers_of(scope["headers"])
         credential = _credential(headers)
-        caller = Caller(credential, self._authenticate, self._budget)
+        caller = self._admission.caller(credential, scope.get("client"), headers)
         exchange = Exchange(_request_id(headers, credential), caller, headers)
         scope[_EXCHANGE] = exchange
         started = time.perf_counter()
@@ -95,6 +127,7 @@ class Exchanges:
         bound = structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
         try:
             await self._app(scope, receive, send_with_headers)
+            await caller.conclude()
         finally:
             _log.info(
                 "request",
@@ -202,8 +235,9 @@ def _headers_beside(given: RawHeaders, exchange: Exchange) -> Iterator[tuple[byt
     """Yield the headers of every answer that an answer has not given itself."""
     names = {name for name, _ in given}
     yield b"x-request-id", exchange.request_id.encode("ascii")
-    if b"x-content-type-options" not in names:
-        yield b"x-content-type-options", b"nosniff"
+    for header in _SECURITY_HEADERS:
+        if header[0] not in names:
+            yield header
     if b"cache-control" not in names:
         yield b"cache-control", b"no-cache" if b"etag" in names else b"no-store"
 

@@ -164,8 +164,9 @@ def _understood(answer: Answer, read: Callable[[object], T]) -> T | ReadRefusal:
 
 
 def _reporting(principal: ForwardedPrincipal, answer: Answer) -> Answer:
-    """Keep what upstream says of the caller's budget, for the headers of their answer."""
+    """Keep what upstream says of the caller: their budget, and whether it lets their key in."""
     window = window_of(answer)
     if window is not None:
-        principal.budget.window = window
+        principal.reported.window = window
+    principal.reported.is_refused = answer.status == HTTPStatus.UNAUTHORIZED
     return answer

@@ -3,6 +3,7 @@
 Source: the GraphQL-over-HTTP specification; its statuses stand in `statuses`.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -35,6 +36,10 @@ from contact_gateway.faces.graphql.statuses import (
 from contact_gateway.faces.graphql.types import Context
 from contact_gateway.faces.http import JsonResponse, TransportCode, TransportError
 
+_VALUES: Final = re.compile(
+    r"(,| -)? found: .*|, found (Block)?String .*|(?P<what>cannot represent[^:]*value): .*",
+    re.DOTALL,
+)
 _READING: Final = frozenset({"GET", "HEAD"})
 _QUERIES: Final = frozenset({OperationType.QUERY})
 _QUERIES_AND_MUTATIONS: Final = frozenset({OperationType.QUERY, OperationType.MUTATION})
@@ -189,10 +194,17 @@ class _Told:
             formatted["message"] = failure.message
             extensions = {"code": failure.code}
             self.headers.update(failure.headers)
+        else:
+            formatted["message"] = _without_values(error.message)
         if "retryAfterSeconds" in extensions:
             self.headers["Retry-After"] = str(extensions["retryAfterSeconds"])
         self.code: Final = extensions.setdefault("code", TransportCode.BAD_REQUEST)
         self.formatted: Final = formatted | {"extensions": extensions}
+
+
+def _without_values(message: str) -> str:
+    """Leave out what graphql-core repeats of values: errors end up in logs, and may name people."""
+    return _VALUES.sub(lambda match: f"{match['what'] or ''}.", message)
 
 
 def _refused(error: TransportError, exchange: Exchange, written: Representation) -> Response:

@@ -11,6 +11,7 @@ import structlog
 from chained_gateways import UpstreamGateway, upstream_gateway
 from contact_gateway.observability import configure_logging
 from contact_gateway.settings import LogFormat
+from contact_gateway.store import engine
 from running_gateway import Gateway, running_gateway
 
 
@@ -49,3 +50,12 @@ def log() -> Iterator[io.StringIO]:
     yield lines
     root.handlers, root.level = before
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def impatient_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    pragmas = tuple(
+        "busy_timeout=50" if pragma.startswith("busy_timeout") else pragma
+        for pragma in engine._WRITER_PRAGMAS  # noqa: SLF001 - the wait is too long for a test
+    )
+    monkeypatch.setattr(engine, "_WRITER_PRAGMAS", pragmas)

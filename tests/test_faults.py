@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from contact_gateway.store import api_keys, contacts, engine
+from contact_gateway.store import api_keys, contacts
 from running_gateway import Gateway, credentials, running_gateway
 from submitting import CREATE_CONTACT, Json
 
@@ -87,16 +87,7 @@ def _check_the_log(text: str, request_id: str) -> None:
     assert "maya@" not in text
 
 
-@pytest.fixture
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    pragmas = tuple(
-        "busy_timeout=50" if pragma.startswith("busy_timeout") else pragma
-        for pragma in engine._WRITER_PRAGMAS  # noqa: SLF001 - the wait is too long for a test
-    )
-    monkeypatch.setattr(engine, "_WRITER_PRAGMAS", pragmas)
-
-
-@pytest.mark.usefixtures("_impatient")
+@pytest.mark.usefixtures("impatient_store")
 async def test_a_locked_store_is_unavailable_on_both_faces_and_recovers(
     tmp_path: Path,
 ) -> None:

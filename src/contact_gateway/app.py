@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -34,6 +35,7 @@ from contact_gateway.faces.graphql.schema import build_schema
 from contact_gateway.faces.http import TransportCode, TransportError, service_unavailable
 from contact_gateway.faces.rest.documents import Document
 from contact_gateway.faces.rest.routes import Resource, RestFace
+from contact_gateway.metrics import Metrics
 from contact_gateway.observability import configure_logging
 from contact_gateway.serving import spare_the_collector
 from contact_gateway.settings import Settings, load_settings
@@ -41,9 +43,13 @@ from contact_gateway.store import schema
 from contact_gateway.store.engine import Database, sqlite_url
 from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.source import SqlSource
+from contact_gateway.store.writer import Observer
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.operations import Operations
 from contact_gateway.upstream.source import UpstreamSource
+
+if TYPE_CHECKING:
+    from contact_gateway.tracing import Tracing
 
 _ALLOWED_HEADERS = (
     "Authorization",
@@ -70,18 +76,12 @@ def create_app(settings: Settings) -> Starlette:
     """
     database = Database(sqlite_url(settings.database_url))
     counters = Counters(settings.rate_limit_url)
+    metrics = Metrics() if settings.metrics else None
+    tracing = _tracing() if settings.traces else None
     truth = (
-        _own_store(database, hourly_budget(settings.rate_limit_per_hour, counters))
+        _own_store(database, hourly_budget(settings.rate_limit_per_hour, counters), metrics)
         if settings.upstream_url is None
-        else _upstream(database, settings.upstream_url, settings)
-    )
-
-    guesses = settings.key_guesses_per_minute
-    admission = Admission(
-        truth.source.authenticate,
-        truth.budget,
-        Guesses(guesses, counters) if guesses else None,
-        settings.trusted_proxies,
+        else _upstream(database, settings.upstream_url, settings, metrics, tracing)
     )
 
     @asynccontextmanager
@@ -93,20 +93,15 @@ def create_app(settings: Settings) -> Starlette:
         finally:
             await counters.close()
             await database.close()
+            if tracing is not None:
+                tracing.close()
 
     body_limits = BodyLimits(
         settings.max_body_bytes, settings.body_timeout_seconds, settings.max_json_depth
     )
-    document_limits = DocumentLimits(
-        tokens=settings.graphql_max_tokens,
-        depth=settings.graphql_max_depth,
-        aliases=settings.graphql_max_aliases,
-        directives=settings.graphql_max_directives,
-        mutations=settings.graphql_max_mutations,
-    )
     rest = RestFace(truth.source, body_limits)
     graphql = GraphQLEndpoint(
-        build_schema(introspection=settings.introspection, limits=document_limits),
+        build_schema(introspection=settings.introspection, limits=_document_limits(settings)),
         truth.source,
         body_limits,
         explorer=settings.graphiql,
@@ -114,13 +109,16 @@ def create_app(settings: Settings) -> Starlette:
     routes = [
         Route("/graphql", graphql),
         *rest.routes(),
-        Route("/healthz", Resource(get=healthz)),
-        Route("/readyz", Resource(get=_readyz(database, truth))),
+        Route("/healthz", Resource(None, get=healthz)),
+        Route("/readyz", Resource(None, get=_readyz(database, truth))),
+        *([] if metrics is None else [Route("/metrics", metrics)]),
     ]
+    admission = _admission(truth, counters, settings)
     app = Starlette(
         routes=[*routes, *([explorer_assets()] if settings.graphiql else [])],
         middleware=[
-            Middleware(Exchanges, admission=admission),
+            Middleware(Exchanges, admission=admission, observer=metrics),
+            *([] if tracing is None else [tracing.middleware()]),
             *_cors(settings),
             Middleware(Faults),
             Middleware(
@@ -135,6 +133,33 @@ def create_app(settings: Settings) -> Starlette:
     return app
 
 
+def _tracing() -> "Tracing":
+    # It comes with an extra that few need.
+    from contact_gateway.tracing import Tracing  # noqa: PLC0415
+
+    return Tracing()
+
+
+def _document_limits(settings: Settings) -> DocumentLimits:
+    return DocumentLimits(
+        tokens=settings.graphql_max_tokens,
+        depth=settings.graphql_max_depth,
+        aliases=settings.graphql_max_aliases,
+        directives=settings.graphql_max_directives,
+        mutations=settings.graphql_max_mutations,
+    )
+
+
+def _admission(truth: "_Truth", counters: Counters, settings: Settings) -> Admission:
+    guesses = settings.key_guesses_per_minute
+    return Admission(
+        truth.source.authenticate,
+        truth.budget,
+        Guesses(guesses, counters) if guesses else None,
+        settings.trusted_proxies,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Truth:
     """The source of truth of one gateway, and what belongs to it."""
@@ -145,8 +170,8 @@ class _Truth:
     is_reached: Callable[[], Awaitable[bool]]
 
 
-def _own_store(database: Database, budget: Budget) -> _Truth:
-    source = SqlSource(database)
+def _own_store(database: Database, budget: Budget, observer: Observer | None) -> _Truth:
+    source = SqlSource(database, observer)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[None]:
@@ -161,12 +186,19 @@ def _own_store(database: Database, budget: Budget) -> _Truth:
     return _Truth(source, budget, opened, is_reached)
 
 
-def _upstream(database: Database, url: str, settings: Settings) -> _Truth:
-    ledger = SqlLedger(database)
+def _upstream(
+    database: Database,
+    url: str,
+    settings: Settings,
+    observer: Observer | None,
+    tracing: "Tracing | None",
+) -> _Truth:
+    ledger = SqlLedger(database, observer)
     client = UpstreamClient(
         url,
         timeout_seconds=settings.upstream_timeout_seconds,
         max_connections=settings.upstream_max_connections,
+        span=None if tracing is None else tracing.call,
     )
     source = UpstreamSource(Operations(client), ledger)
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -29,6 +29,7 @@ from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.demo import DemoKeys, NotADemoDatabaseError, prepare_demo
 from contact_gateway.faces.graphql.schema import schema_sdl
 from contact_gateway.faces.rest.openapi import openapi_document
+from contact_gateway.metrics import shared_between_workers
 from contact_gateway.observability import configure_logging
 from contact_gateway.settings import Settings, SettingsError, load_settings
 from contact_gateway.store import advertisers as advertiser_rows
@@ -107,7 +108,8 @@ def serve(
                 f"Each of the {workers} workers counts CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR by "
                 "itself."
             )
-        serving.serve_with_workers(listener, workers, announce)
+        with shared_between_workers() if settings.metrics else nullcontext():
+            serving.serve_with_workers(listener, workers, announce)
 
 
 @main.command()

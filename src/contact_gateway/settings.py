@@ -117,6 +117,12 @@ class Settings(BaseSettings):
     introspection: bool = Field(
         default=True, description="Whether GraphQL clients may read the schema"
     )
+    metrics: bool = Field(
+        default=False, description="Whether /metrics shows metrics for Prometheus, to anybody"
+    )
+    traces: bool = Field(
+        default=False, description="Whether traces are sent, as the OTEL_… variables say"
+    )
     log_format: LogFormat | None = Field(
         None, description="`console` or `json`; by itself `console` in a terminal, else `json`"
     )
@@ -164,6 +170,13 @@ class Settings(BaseSettings):
         if find_spec("redis") is None:
             raise ValueError("it needs the extra `redis`: pip install 'contact-gateway[redis]'")
         return text
+
+    @field_validator("traces")
+    @classmethod
+    def _check_traces(cls, value: object) -> object:
+        if value and find_spec("opentelemetry") is None:
+            raise ValueError("it needs the extra `otel`: pip install 'contact-gateway[otel]'")
+        return value
 
     @field_validator("upstream_url")
     @classmethod

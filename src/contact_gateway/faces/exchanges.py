@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -19,6 +19,7 @@ from contact_gateway.access.callers import Authenticate, Caller
 from contact_gateway.access.guesses import Guesses
 from contact_gateway.access.principals import Credential, CredentialScheme
 from contact_gateway.access.rate_limits import Budget
+from contact_gateway.contacts.origin import Face
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.faces.http import (
     JsonResponse,
@@ -59,6 +60,7 @@ class Exchange:
     operation: str | None = None
     outcome: str | None = None
     status: int = 0
+    face: Face | None = None
 
 
 def exchange_of(scope: Scope) -> Exchange:
@@ -93,15 +95,26 @@ class Admission:
         return Caller(credential, self.authenticate, self.budget, self.guesses, address)
 
 
+class Observer(Protocol):
+    """Is told of every request once it is answered."""
+
+    def answered(self, exchange: Exchange, seconds: float, /) -> None:
+        """Take note of a request."""
+        ...
+
+
 class Exchanges:
     """The outermost middleware: it gives each request its id, its caller and its log line.
 
     It also puts the headers that every answer has.
     """
 
-    def __init__(self, app: ASGIApp, admission: Admission) -> None:
+    def __init__(
+        self, app: ASGIApp, admission: Admission, observer: Observer | None = None
+    ) -> None:
         self._app: Final = app
         self._admission: Final = admission
+        self._observer: Final = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -129,13 +142,16 @@ class Exchanges:
             await self._app(scope, receive, send_with_headers)
             await caller.conclude()
         finally:
+            seconds = time.perf_counter() - started
+            if self._observer is not None:
+                self._observer.answered(exchange, seconds)
             _log.info(
                 "request",
                 method=scope["method"],
                 operation=exchange.operation,
                 outcome=exchange.outcome,
                 status=exchange.status,
-                duration_ms=round((time.perf_counter() - started) * 1000, 2),
+                duration_ms=round(seconds * 1000, 2),
             )
             structlog.contextvars.reset_contextvars(**bound)
 

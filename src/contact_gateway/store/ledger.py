@@ -16,7 +16,7 @@ from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.store.contacts import IDEMPOTENCY_RETENTION
 from contact_gateway.store.engine import Database
 from contact_gateway.store.tables import attempts
-from contact_gateway.store.writer import GroupWriter
+from contact_gateway.store.writer import GroupWriter, Observer
 
 _ATTEMPT_NAMES: Final = tuple(field.name for field in fields(Attempt))
 _CONTACT_NAMES: Final = tuple(field.name for field in fields(Contact))
@@ -54,9 +54,9 @@ _Entries: TypeAlias = dict[bytes, Attempt | None]
 class SqlLedger:
     """Implements `contacts.ledger.Ledger`; what waits to be written shares a commit."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, observer: Observer | None = None) -> None:
         self._database: Final = database
-        self._writer: Final = _LedgerWriter(database)
+        self._writer: Final = _LedgerWriter(database, observer)
 
     async def close(self) -> None:
         """Finish what was accepted. The database stays open."""

@@ -26,15 +26,15 @@ from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import contacts as contact_rows
 from contact_gateway.store.engine import Database
-from contact_gateway.store.writer import ContactWriter
+from contact_gateway.store.writer import ContactWriter, Observer
 
 
 class SqlSource:
     """Implements `contacts.source.Source`: each method is one statement or one transaction."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, observer: Observer | None = None) -> None:
         self._database: Final = database
-        self._writer: Final = ContactWriter(database)
+        self._writer: Final = ContactWriter(database, observer)
 
     async def close(self) -> None:
         """Finish what was accepted. The database stays open."""

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -34,6 +34,22 @@ class _Waiting(Generic[Job, Answer]):
     )
 
 
+class Observer(Protocol):
+    """Is told how the writers of a process keep up."""
+
+    def begun(self, waiting: int, /) -> None:
+        """Take note of how many jobs wait when a batch is begun, its own among them."""
+        ...
+
+    def committed(self, jobs: int, seconds: float, /) -> None:
+        """Take note of a commit."""
+        ...
+
+    def failed(self, kind: str, /) -> None:
+        """Take note of a batch that was not carried out, or of a job that was turned away."""
+        ...
+
+
 class GroupWriter(ABC, Generic[Job, Answer]):
     """Carries out jobs, many to a commit, and answers each after the commit that holds it.
 
@@ -41,8 +57,9 @@ class GroupWriter(ABC, Generic[Job, Answer]):
     A batch that fails is carried out again one by one, so that only the guilty one fails.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, observer: Observer | None = None) -> None:
         self._database: Final = database
+        self._observer: Final = observer
         self._waiting: Final[deque[_Waiting[Job, Answer]]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._tidied_at = -_HOUR
@@ -62,6 +79,7 @@ class GroupWriter(ABC, Generic[Job, Answer]):
             SourceUnavailable: too many wait already, or the database does not answer.
         """
         if len(self._waiting) >= MAX_WAITING:
+            self._note_failure("turned away")
             raise SourceUnavailable("too many wait to be written")
         waiting: _Waiting[Job, Answer] = _Waiting(job)
         self._waiting.append(waiting)
@@ -76,13 +94,17 @@ class GroupWriter(ABC, Generic[Job, Answer]):
 
     async def _drain(self) -> None:
         while self._waiting:
+            if self._observer is not None:
+                self._observer.begun(len(self._waiting))
             size = min(MAX_BATCH, len(self._waiting))
             batch = [self._waiting.popleft() for _ in range(size)]
             try:
                 await self._carry_out(batch)
             except SourceUnavailable as error:
+                self._note_failure("unavailable")
                 _fail_all(batch, error)
             except Exception as error:  # noqa: BLE001 - every caller of the batch must be answered
+                self._note_failure("fault")
                 if len(batch) == 1:
                     _fail(batch[0], error)
                 else:
@@ -90,11 +112,18 @@ class GroupWriter(ABC, Generic[Job, Answer]):
             await self._tidy()
 
     async def _carry_out(self, batch: Sequence[_Waiting[Job, Answer]]) -> None:
+        began = time.perf_counter()
         async with self._database.writing() as connection:
             answers = await self.carry_out(connection, [waiting.job for waiting in batch])
+        if self._observer is not None:
+            self._observer.committed(len(batch), time.perf_counter() - began)
         for waiting, answer in zip(batch, answers, strict=True):
             if not waiting.answer.done():
                 waiting.answer.set_result(answer)
+
+    def _note_failure(self, kind: str) -> None:
+        if self._observer is not None:
+            self._observer.failed(kind)
 
     async def _carry_out_one_by_one(self, batch: Sequence[_Waiting[Job, Answer]]) -> None:
         for waiting in batch:

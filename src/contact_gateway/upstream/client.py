@@ -9,6 +9,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -107,6 +108,13 @@ class Call:
     body: object = None
 
 
+CallSpan = Callable[[int], None]
+"""Takes the status of a call's answer, for its span in a trace."""
+
+Span = Callable[[str, dict[str, str]], AbstractContextManager[CallSpan]]
+"""Spans a call with a method; it may add to the headers."""
+
+
 class UpstreamClient:
     """Sends calls, each within `timeout_seconds` altogether.
 
@@ -114,7 +122,15 @@ class UpstreamClient:
     where no connection was made, so nothing that may have arrived is sent twice.
     """
 
-    def __init__(self, base_url: str, *, timeout_seconds: float, max_connections: int) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        timeout_seconds: float,
+        max_connections: int,
+        span: Span | None = None,
+    ) -> None:
+        self._span: Final = span
         self.timeout_seconds: Final = timeout_seconds
         self._base_url: Final = base_url
         self._max_connections: Final = max_connections
@@ -262,6 +278,17 @@ class UpstreamClient:
         return answer
 
     async def _exchange(self, call: Call, within: aiohttp.ClientTimeout) -> Answer:
+        headers = _headers_of(call)
+        if self._span is None:
+            return await self._sent(call, headers, within)
+        with self._span(call.method, headers) as answered:
+            answer = await self._sent(call, headers, within)
+            answered(answer.status)
+            return answer
+
+    async def _sent(
+        self, call: Call, headers: dict[str, str], within: aiohttp.ClientTimeout
+    ) -> Answer:
         if self._session is None:
             raise RuntimeError("the client is not open")
         url = URL(f"{self._base_url}/{call.path}", encoded=True)
@@ -271,7 +298,7 @@ class UpstreamClient:
                 call.method,
                 url.with_query(call.query) if call.query else url,
                 data=_payload_of(call),
-                headers=_headers_of(call),
+                headers=headers,
                 timeout=within,
                 allow_redirects=False,
             ) as response:

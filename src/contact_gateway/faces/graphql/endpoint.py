@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from contact_gateway.contacts.origin import Face
 from contact_gateway.contacts.source import Source
 from contact_gateway.faces.bodies import BodyLimits, parse_json, read_json
 from contact_gateway.faces.exchanges import (
@@ -59,6 +60,7 @@ class GraphQLEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         exchange = exchange_of(scope)
+        exchange.face = Face.GRAPHQL
         request = Request(scope, receive)
         if self._explorer and wants_explorer(request):
             response = explorer_page()

@@ -46,7 +46,8 @@ _Handler = Callable[[Request, Exchange], Awaitable[Document]]
 class Resource:
     """What stands at one path: a handler for each method, and 405 with `Allow` for the others."""
 
-    def __init__(self, **handlers: _Handler) -> None:
+    def __init__(self, face: Face | None = Face.REST, **handlers: _Handler) -> None:
+        self._face: Final = face
         self._handlers: Final = {method.upper(): handler for method, handler in handlers.items()}
         if "GET" in self._handlers:
             self._handlers["HEAD"] = self._handlers["GET"]
@@ -54,6 +55,7 @@ class Resource:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         exchange = exchange_of(scope)
+        exchange.face = self._face
         response = await self._answer(Request(scope, receive), exchange)
         await response(scope, receive, send)
 

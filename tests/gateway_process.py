@@ -37,6 +37,11 @@ class GatewayProcess:
         return self._announced["GraphQL"].removesuffix("/graphql")
 
     @property
+    def id(self) -> int:
+        """Return the process's id."""
+        return self._process.pid
+
+    @property
     def admin_key(self) -> str:
         return self._announced["Admin key"]
 

@@ -1,11 +1,14 @@
 """The server's connections: an answer leaves in one piece, and a connection ends in its order."""
 
 import asyncio
+import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from tenacity import TryAgain, retry, retry_if_not_exception_type, stop_after_delay
 
 from contact_gateway.connections import WrittenTogether
 from gateway_process import GatewayProcess, gateway_process
@@ -80,6 +83,37 @@ def test_a_request_that_is_none_is_refused_and_the_connection_closed(
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
 
     assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_request_on_its_way_is_answered_though_the_server_is_told_to_stop(
+    tmp_path: Path, workers: str
+) -> None:
+    with gateway_process(tmp_path, "--workers", workers) as process:
+        with _connected(process) as connection, _connected(process) as another:
+            _answer_to_healthz(another)
+            process.send(signal.SIGTERM)
+            _wait_until_closed(process)
+            answer = _answer_to_healthz(connection)
+
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert process.exit_status() == 0
+
+
+def _answer_to_healthz(connection: socket.socket) -> bytes:
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+    return connection.recv(65536)
+
+
+@retry(retry=retry_if_not_exception_type(ConnectionRefusedError), stop=stop_after_delay(20))
+def _connect_once_more(process: GatewayProcess) -> None:
+    _connected(process).close()
+    raise TryAgain
+
+
+def _wait_until_closed(process: GatewayProcess) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        _connect_once_more(process)
 
 
 @pytest.mark.anyio

@@ -79,7 +79,7 @@ def create_app(settings: Settings) -> Starlette:
     metrics = Metrics() if settings.metrics else None
     tracing = _tracing() if settings.traces else None
     truth = (
-        _own_store(database, hourly_budget(settings.rate_limit_per_hour, counters), metrics)
+        _own_store(database, counters, settings, metrics)
         if settings.upstream_url is None
         else _upstream(database, settings.upstream_url, settings, metrics, tracing)
     )
@@ -170,8 +170,11 @@ class _Truth:
     is_reached: Callable[[], Awaitable[bool]]
 
 
-def _own_store(database: Database, budget: Budget, observer: Observer | None) -> _Truth:
-    source = SqlSource(database, observer)
+def _own_store(
+    database: Database, counters: Counters, settings: Settings, observer: Observer | None
+) -> _Truth:
+    source = SqlSource(database, observer, settings.max_waiting)
+    budget = hourly_budget(settings.rate_limit_per_hour, counters)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[None]:
@@ -193,7 +196,7 @@ def _upstream(
     observer: Observer | None,
     tracing: "Tracing | None",
 ) -> _Truth:
-    ledger = SqlLedger(database, observer)
+    ledger = SqlLedger(database, observer, settings.max_waiting)
     client = UpstreamClient(
         url,
         timeout_seconds=settings.upstream_timeout_seconds,

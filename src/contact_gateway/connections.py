@@ -1,12 +1,12 @@
-"""The server's connections: the head and the body of an answer leave together.
-
-uvicorn writes them apart, each a system call and a packet.
-"""
+"""The server's connections: answers leave in one piece, and a stop breaks off none that began."""
 
 import asyncio
 from typing import Final, cast
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+FIRST_REQUEST_WITHIN_SECONDS: Final = 1.0
+"""How long a server that stops waits for the first request of a connection that it has taken."""
 
 
 class HttpProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # chosen as it runs
@@ -16,9 +16,22 @@ class HttpProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # chose
         """Begin to serve a connection."""
         super().connection_made(WrittenTogether(cast(asyncio.Transport, transport)))
 
+    def shutdown(self) -> None:
+        """Close the connection once what was asked on it is answered.
+
+        On a new one, which uvicorn would close, the first request may be on its way.
+        """
+        if self.cycle is None:
+            self.loop.call_later(FIRST_REQUEST_WITHIN_SECONDS, super().shutdown)
+        else:
+            super().shutdown()
+
 
 class WrittenTogether(asyncio.Transport):
-    """A connection on which all that is written in one step of the event loop is one write."""
+    """A connection on which all that is written in one step of the event loop is one write.
+
+    uvicorn writes an answer's head and its body apart, each a system call and a packet.
+    """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__()

@@ -63,7 +63,7 @@ def serve(app: Starlette, listener: socket.socket, started: Callable[[], None]) 
 def serve_with_workers(listener: socket.socket, workers: int, started: Callable[[], None]) -> None:
     """Serve in several processes, each with the settings of the environment."""
     started()
-    Multiprocess(_config(_FACTORY, workers=workers), sockets=[listener]).run()
+    _Workers(_config(_FACTORY, workers=workers), sockets=[listener]).run()
 
 
 def spare_the_collector() -> None:
@@ -92,6 +92,14 @@ def _config(app: Starlette | str, workers: int = 1) -> uvicorn.Config:
         ws="none",
         timeout_graceful_shutdown=_STOPS_WITHIN_SECONDS,
     )
+
+
+class _Workers(Multiprocess):
+    def terminate_all(self) -> None:
+        # Whom only this process would let in, nobody would answer.
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
 
 
 class _Announced(uvicorn.Server):

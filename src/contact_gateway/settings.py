@@ -72,6 +72,9 @@ class Settings(BaseSettings):
         Profile.DEVELOPMENT,
         description="`production` turns GraphiQL and introspection off, unless they are set",
     )
+    max_waiting: int = Field(
+        4096, ge=1, description="Creations that wait to be written at most, for each worker"
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of browser pages that may call the gateway, comma-separated"
     )

@@ -21,7 +21,6 @@ from contact_gateway.contacts.outcomes import (
     Previewed,
 )
 from contact_gateway.contacts.source import Creation, SourceUnavailable
-from contact_gateway.store import writer as writer_module
 from contact_gateway.store.engine import Database
 from contact_gateway.store.tables import contacts, idempotency_records
 from contact_gateway.store.writer import MAX_BATCH, ContactWriter
@@ -255,18 +254,16 @@ async def test_a_locked_database_is_unavailable_to_all_that_wait_and_then_works_
 
 
 async def test_when_too_many_wait_the_next_is_turned_away(
-    writer: ContactWriter,
-    database: Database,
-    admin: Principal,
-    monkeypatch: pytest.MonkeyPatch,
+    database: Database, admin: Principal
 ) -> None:
-    monkeypatch.setattr(writer_module, "MAX_WAITING", 2)
-
+    writer = ContactWriter(database, max_waiting=2)
     first, second, third = await _all(writer, [_creation(admin, email) for email in _addresses(3)])
     later = await writer.write(_creation(admin, "later@example.com"))
 
     assert isinstance(first, Created)
     assert isinstance(second, Created)
+    await writer.close()
+
     assert isinstance(third, SourceUnavailable)
     assert isinstance(later, Created)
     assert await _emails(database) == [*_addresses(2), "later@example.com"]

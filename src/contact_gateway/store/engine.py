@@ -5,10 +5,11 @@ commit (https://sqlite.org/wal.html#walresetbug). So in a process one connection
 checkpoints, and readers do neither.
 """
 
+import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -19,7 +20,12 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from contact_gateway.contacts.source import SourceUnavailable
 
+T = TypeVar("T")
+
 BUSY_TIMEOUT_SECONDS: Final = 5
+ANSWERS_WITHIN_SECONDS: Final = 10.0
+"""What takes longer is given up: a disk that hangs would have its callers wait for ever."""
+
 _READERS: Final = 4
 _WAL_RESET_BUG_MENDED: Final = (3, 51, 3)
 
@@ -74,6 +80,18 @@ class Database:
             async with self._readers.connect() as connection:
                 yield connection
 
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Do some reading on a connection, in the time that a store may take.
+
+        Raises:
+            SourceUnavailable: the database does not answer in time.
+        """
+        return await in_time(self._read(work))
+
+    async def _read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        async with self.reading() as connection:
+            return await work(connection)
+
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """Lend the connection that writes, in a transaction that commits at the end.
@@ -106,6 +124,29 @@ class Database:
         """Close all connections; the writer's last, as the last to go tidies up the log."""
         await self._readers.dispose()
         await self._writer.dispose()
+
+
+async def in_time(work: Coroutine[object, object, T]) -> T:
+    """Wait as long as a store may take. The work goes on, since a thread cannot be stopped.
+
+    Raises:
+        SourceUnavailable: it takes longer.
+    """
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task}, timeout=ANSWERS_WITHIN_SECONDS)
+    finally:
+        if not task.done():
+            task.add_done_callback(_heed)
+    if not task.done():
+        raise SourceUnavailable("the store takes too long")
+    return task.result()
+
+
+def _heed(task: asyncio.Task[T]) -> None:
+    """Take what came of a task that nobody waits for, so that it is not reported as lost."""
+    if not task.cancelled():
+        task.exception()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.store.contacts import IDEMPOTENCY_RETENTION
 from contact_gateway.store.engine import Database
 from contact_gateway.store.tables import attempts
-from contact_gateway.store.writer import GroupWriter, Observer
+from contact_gateway.store.writer import MAX_WAITING, GroupWriter, Observer
 
 _ATTEMPT_NAMES: Final = tuple(field.name for field in fields(Attempt))
 _CONTACT_NAMES: Final = tuple(field.name for field in fields(Contact))
@@ -54,9 +54,11 @@ _Entries: TypeAlias = dict[bytes, Attempt | None]
 class SqlLedger:
     """Implements `contacts.ledger.Ledger`; what waits to be written shares a commit."""
 
-    def __init__(self, database: Database, observer: Observer | None = None) -> None:
+    def __init__(
+        self, database: Database, observer: Observer | None = None, max_waiting: int = MAX_WAITING
+    ) -> None:
         self._database: Final = database
-        self._writer: Final = _LedgerWriter(database, observer)
+        self._writer: Final = _LedgerWriter(database, observer, max_waiting)
 
     async def close(self) -> None:
         """Finish what was accepted. The database stays open."""
@@ -64,8 +66,8 @@ class SqlLedger:
 
     async def find(self, key: bytes) -> Attempt | None:
         """Return the attempt under a key."""
-        async with self._database.reading() as connection:
-            return (await _entries(connection, {key})).get(key)
+        found = await self._database.read(lambda connection: _entries(connection, {key}))
+        return found.get(key)
 
     async def claim(self, key: bytes, wanted: Attempt) -> Attempt:
         """Claim an attempt, and return what stands in the ledger then."""

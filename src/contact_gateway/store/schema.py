@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
 from contact_gateway.contacts.source import SourceUnavailable
-from contact_gateway.store.engine import Database
+from contact_gateway.store.engine import Database, in_time
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -76,7 +76,7 @@ async def prepare(database: Database) -> None:
 async def is_ready(database: Database) -> bool:
     """Tell whether the database answers and is current."""
     try:
-        return await revision(database) == newest_revision()
+        return await in_time(revision(database)) == newest_revision()
     except SourceUnavailable:
         return False
 

@@ -26,15 +26,17 @@ from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import contacts as contact_rows
 from contact_gateway.store.engine import Database
-from contact_gateway.store.writer import ContactWriter, Observer
+from contact_gateway.store.writer import MAX_WAITING, ContactWriter, Observer
 
 
 class SqlSource:
     """Implements `contacts.source.Source`: each method is one statement or one transaction."""
 
-    def __init__(self, database: Database, observer: Observer | None = None) -> None:
+    def __init__(
+        self, database: Database, observer: Observer | None = None, max_waiting: int = MAX_WAITING
+    ) -> None:
         self._database: Final = database
-        self._writer: Final = ContactWriter(database, observer)
+        self._writer: Final = ContactWriter(database, observer, max_waiting)
 
     async def close(self) -> None:
         """Finish what was accepted. The database stays open."""
@@ -45,8 +47,9 @@ class SqlSource:
         presented = api_keys.parse(credential.secret)
         if presented is None:
             return KeyRefusal.MALFORMED
-        async with self._database.reading() as connection:
-            record = await key_rows.by_lookup(connection, presented.lookup)
+        record = await self._database.read(
+            lambda connection: key_rows.by_lookup(connection, presented.lookup)
+        )
         return api_keys.verify(presented, record, datetime.now(UTC))
 
     async def identify(self, principal: AnyPrincipal) -> Identity:
@@ -61,38 +64,42 @@ class SqlSource:
 
     async def contact(self, _: AnyPrincipal, contact_id: int) -> Contact | None:
         """Return one contact."""
-        async with self._database.reading() as connection:
-            return await contact_rows.by_id(connection, contact_id)
+        return await self._database.read(
+            lambda connection: contact_rows.by_id(connection, contact_id)
+        )
 
     async def contacts(
         self, _: AnyPrincipal, wanted: ContactFilter, page: PageRequest
     ) -> Page[Contact]:
         """Return a page of contacts."""
-        async with self._database.reading() as connection:
-            return await contact_rows.page(connection, wanted, page)
+        return await self._database.read(
+            lambda connection: contact_rows.page(connection, wanted, page)
+        )
 
     async def advertisers(
         self, _: AnyPrincipal, wanted: AdvertiserFilter, page: PageRequest
     ) -> Page[Advertiser]:
         """Return a page of advertisers."""
-        async with self._database.reading() as connection:
-            return await advertiser_rows.page(connection, wanted, page)
+        return await self._database.read(
+            lambda connection: advertiser_rows.page(connection, wanted, page)
+        )
 
     async def advertisers_by_id(
         self, _: AnyPrincipal, ids: Collection[int]
     ) -> Mapping[int, Advertiser]:
         """Return those of the advertisers that there are."""
-        async with self._database.reading() as connection:
-            return await advertiser_rows.by_id(connection, ids)
+        return await self._database.read(lambda connection: advertiser_rows.by_id(connection, ids))
 
     async def advertiser_by_slug(self, _: AnyPrincipal, slug: str) -> Advertiser | None:
         """Return the advertiser with a slug."""
-        async with self._database.reading() as connection:
-            return await advertiser_rows.by_slug(connection, slug)
+        return await self._database.read(
+            lambda connection: advertiser_rows.by_slug(connection, slug)
+        )
 
     async def equivalents(
         self, _: AnyPrincipal, hienergy_ids: Collection[int]
     ) -> Mapping[int, Sequence[Advertiser]]:
         """Return the network records of each of the brands."""
-        async with self._database.reading() as connection:
-            return await advertiser_rows.equivalents(connection, hienergy_ids)
+        return await self._database.read(
+            lambda connection: advertiser_rows.equivalents(connection, hienergy_ids)
+        )

@@ -14,10 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contact_gateway.contacts.outcomes import CreateContactOutcome
 from contact_gateway.contacts.source import Creation, SourceUnavailable
 from contact_gateway.store import contacts
-from contact_gateway.store.engine import Database
+from contact_gateway.store.engine import ANSWERS_WITHIN_SECONDS, Database
 
 MAX_BATCH: Final = 128
 MAX_WAITING: Final = 4096
+_TOO_LONG: Final = "the store takes too long"
 _HOUR: Final = 3600.0
 
 _log = structlog.get_logger(__name__)
@@ -54,14 +55,19 @@ class GroupWriter(ABC, Generic[Job, Answer]):
     """Carries out jobs, many to a commit, and answers each after the commit that holds it.
 
     A lone job waits for nobody: a batch is what came in while the last one was committed.
-    A batch that fails is carried out again one by one, so that only the guilty one fails.
+    A batch that fails is carried out again one by one, so that only the guilty one fails. While one
+    takes too long, nobody waits for it, nor behind it.
     """
 
-    def __init__(self, database: Database, observer: Observer | None = None) -> None:
+    def __init__(
+        self, database: Database, observer: Observer | None = None, max_waiting: int = MAX_WAITING
+    ) -> None:
         self._database: Final = database
+        self._max_waiting: Final = max_waiting
         self._observer: Final = observer
         self._waiting: Final[deque[_Waiting[Job, Answer]]] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._is_stuck = False
         self._tidied_at = -_HOUR
 
     @abstractmethod
@@ -78,7 +84,10 @@ class GroupWriter(ABC, Generic[Job, Answer]):
         Raises:
             SourceUnavailable: too many wait already, or the database does not answer.
         """
-        if len(self._waiting) >= MAX_WAITING:
+        if self._is_stuck:
+            self._note_failure("turned away")
+            raise SourceUnavailable(_TOO_LONG)
+        if len(self._waiting) >= self._max_waiting:
             self._note_failure("turned away")
             raise SourceUnavailable("too many wait to be written")
         waiting: _Waiting[Job, Answer] = _Waiting(job)
@@ -98,18 +107,39 @@ class GroupWriter(ABC, Generic[Job, Answer]):
                 self._observer.begun(len(self._waiting))
             size = min(MAX_BATCH, len(self._waiting))
             batch = [self._waiting.popleft() for _ in range(size)]
-            try:
-                await self._carry_out(batch)
-            except SourceUnavailable as error:
-                self._note_failure("unavailable")
-                _fail_all(batch, error)
-            except Exception as error:  # noqa: BLE001 - every caller of the batch must be answered
-                self._note_failure("fault")
-                if len(batch) == 1:
-                    _fail(batch[0], error)
-                else:
-                    await self._carry_out_one_by_one(batch)
+            watch = asyncio.get_running_loop().call_later(
+                ANSWERS_WITHIN_SECONDS, self._give_up, batch
+            )
+            await self._answer(batch)
             await self._tidy()
+            watch.cancel()
+            self._is_stuck = False
+
+    def _give_up(self, batch: Sequence[_Waiting[Job, Answer]]) -> None:
+        """Answer those of a batch that takes too long, and those behind it, who were not begun."""
+        self._is_stuck = True
+        self._fail_all(batch, SourceUnavailable(_TOO_LONG), "too slow")
+
+    async def _answer(self, batch: Sequence[_Waiting[Job, Answer]]) -> None:
+        try:
+            await self._carry_out(batch)
+        except SourceUnavailable as error:
+            self._fail_all(batch, error, "unavailable")
+        except Exception as error:  # noqa: BLE001 - every caller of the batch must be answered
+            self._note_failure("fault")
+            if len(batch) == 1:
+                _fail(batch[0], error)
+            else:
+                await self._carry_out_one_by_one(batch)
+
+    def _fail_all(
+        self, batch: Sequence[_Waiting[Job, Answer]], error: SourceUnavailable, kind: str
+    ) -> None:
+        """Answer a batch and all behind it: it is nobody's fault, and each would wait as long."""
+        self._note_failure(kind)
+        for waiting in (*batch, *self._waiting):
+            _fail(waiting, SourceUnavailable(error.reason, error.retry_after_seconds))
+        self._waiting.clear()
 
     async def _carry_out(self, batch: Sequence[_Waiting[Job, Answer]]) -> None:
         began = time.perf_counter()
@@ -130,7 +160,7 @@ class GroupWriter(ABC, Generic[Job, Answer]):
             try:
                 await self._carry_out([waiting])
             except SourceUnavailable as error:
-                _fail_all(batch, error)
+                self._fail_all(batch, error, "unavailable")
                 return
             except Exception as error:  # noqa: BLE001 - it is this caller's to see
                 _fail(waiting, error)
@@ -158,12 +188,6 @@ class ContactWriter(GroupWriter[Creation, CreateContactOutcome]):
     async def tidy(self, connection: AsyncConnection) -> None:
         """Forget old idempotency keys."""
         await contacts.forget_old_idempotency_keys(connection)
-
-
-def _fail_all(batch: Sequence[_Waiting[Job, Answer]], error: SourceUnavailable) -> None:
-    """Answer all that are not answered: it is nobody's fault, and each would wait as long again."""
-    for waiting in batch:
-        _fail(waiting, SourceUnavailable(error.reason, error.retry_after_seconds))
 
 
 def _fail(waiting: _Waiting[Job, Answer], error: Exception) -> None:

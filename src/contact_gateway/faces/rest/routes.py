@@ -110,7 +110,7 @@ class RestFace:
             return Submission(
                 contact=contact,
                 idempotency_key=exchange.headers.get("idempotency-key"),
-                dry_run=",".join(request.query_params.getlist("dry_run")) or "false",
+                dry_run=",".join(request.query_params.getlist("dry_run") or ("false",)),
                 origin=Origin(Face.REST, exchange.request_id),
             )
 

@@ -4,6 +4,7 @@ Source: the GraphQL specification, sections 5 and 6.1. Strawberry makes the sche
 execute would parse and validate each document anew.
 """
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
@@ -14,16 +15,22 @@ from graphql import (
     ExecutionResult,
     Executor,
     GraphQLError,
+    IntValueNode,
     OperationDefinitionNode,
     OperationType,
+    Visitor,
     execute,
     parse,
     validate,
+    visit,
 )
 
 from contact_gateway.faces.graphql.compiler import Execute, Result, compile_operation
 from contact_gateway.faces.graphql.document_cache import DocumentCache, DocumentKey, ValidDocument
 from contact_gateway.faces.graphql.limits import MAX_ERRORS, DocumentLimits, validation_rules
+
+_MAX_DIGITS: Final = 40
+_MORE_DIGITS: Final = re.compile(f"[0-9]{{{_MAX_DIGITS + 1}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +129,7 @@ class ExecutableSchema:
         """Return the document, or why it is not valid."""
         key = DocumentKey(request.query, names_operation=request.operation_name is not None)
         kept = self._documents.get(key)
-        valid = kept or ValidDocument(parse(request.query, max_tokens=self._limits.tokens))
+        valid = kept or ValidDocument(_parsed(request.query, self._limits.tokens))
         operation_type = _definition(valid.document, request.operation_name).operation
         if operation_type not in allowed:
             raise OperationNotAllowedError(operation_type)
@@ -141,6 +148,24 @@ class ExecutableSchema:
                 return errors
             self._documents.keep(key, valid)
         return valid
+
+
+def _parsed(text: str, max_tokens: int) -> DocumentNode:
+    document = parse(text, max_tokens=max_tokens)
+    if _MORE_DIGITS.search(text):
+        shortened: DocumentNode = visit(document, _FewerDigits())
+        return shortened
+    return document
+
+
+class _FewerDigits(Visitor):
+    """Shortens whole numbers: Python reads no more than 4,300 digits.
+
+    As far out of every range as these are fewer.
+    """
+
+    def enter_int_value(self, node: IntValueNode, *_: object) -> IntValueNode:
+        return IntValueNode(value=node.value[:_MAX_DIGITS], loc=node.loc)
 
 
 def _definition(document: DocumentNode, name: str | None) -> OperationDefinitionNode:

@@ -156,6 +156,8 @@ def _render(result: ExecutionResult, exchange: Exchange, written: Representation
     kind = Result.REQUEST_ERROR if refused else Result.EXECUTED
     if not refused and _is_outage(result, errors):
         kind = Result.UNAVAILABLE
+    elif any(error.code is TransportCode.INTERNAL_ERROR for error in refused):
+        kind = Result.FAULT
     body: dict[str, object] = {} if refused else {"data": result.data}
     headers: dict[str, str] = {}
     if errors:

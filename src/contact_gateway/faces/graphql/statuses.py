@@ -24,6 +24,9 @@ class Result(Enum):
     UNAVAILABLE = auto()
     """Nothing can be answered now: the source does not answer."""
 
+    FAULT = auto()
+    """A fault of the gateway itself, before anything was executed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Representation:
@@ -38,6 +41,7 @@ _TOLD_BY_STATUS: Final = {
     Result.EXECUTED: 200,
     # Also proxies and clients that try again by the status alone are to know.
     Result.UNAVAILABLE: 503,
+    Result.FAULT: 500,
 }
 GRAPHQL_RESPONSE: Final = Representation("application/graphql-response+json", _TOLD_BY_STATUS)
 # A client that asks for application/json by name may take any other status than 200 for a failure

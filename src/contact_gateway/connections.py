@@ -1,4 +1,7 @@
-"""The server's connections: answers leave in one piece, and a stop breaks off none that began."""
+"""The server's connections: answers leave in one piece, a stop breaks off none that began.
+
+uvicorn also reads a request's head without a bound, which is set here.
+"""
 
 import asyncio
 from typing import Final, cast
@@ -8,9 +11,15 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 FIRST_REQUEST_WITHIN_SECONDS: Final = 1.0
 """How long a server that stops waits for the first request of a connection that it has taken."""
 
+MAX_HEAD_BYTES: Final = 64 * 1024
+"""A head that has not ended by then is refused: one without an end would take all memory."""
+
 
 class HttpProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # chosen as it runs
-    """uvicorn's protocol, on a connection that writes together."""
+    """uvicorn's protocol, on a connection that writes together and takes heads within bounds."""
+
+    _head_bytes: int | None = None
+    """How much of a head has arrived; None where none is under way."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to serve a connection."""
@@ -25,6 +34,25 @@ class HttpProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # chose
             self.loop.call_later(FIRST_REQUEST_WITHIN_SECONDS, super().shutdown)
         else:
             super().shutdown()
+
+    def data_received(self, data: bytes) -> None:
+        """Take some bytes of a request."""
+        super().data_received(data)
+        if self._head_bytes is None:
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too large.")
+
+    def on_message_begin(self) -> None:
+        """Begin to count."""
+        super().on_message_begin()
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """Count no more: a body has a bound of its own."""
+        super().on_headers_complete()
+        self._head_bytes = None
 
 
 class WrittenTogether(asyncio.Transport):

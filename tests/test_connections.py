@@ -4,13 +4,14 @@ import asyncio
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from tenacity import TryAgain, retry, retry_if_not_exception_type, stop_after_delay
 
-from contact_gateway.connections import WrittenTogether
+from contact_gateway.connections import MAX_HEAD_BYTES, WrittenTogether
 from gateway_process import GatewayProcess, gateway_process
 
 
@@ -114,6 +115,33 @@ def _connect_once_more(process: GatewayProcess) -> None:
 def _wait_until_closed(process: GatewayProcess) -> None:
     with pytest.raises(ConnectionRefusedError):
         _connect_once_more(process)
+
+
+def test_a_long_head_is_read(process: GatewayProcess) -> None:
+    with _connected(process) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\nConnection: close\r\n")
+        connection.sendall(b"X-Padding: " + b"x" * (MAX_HEAD_BYTES - 1_000) + b"\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("many", [b"x", b"x\r\nX-Padding: "], ids=["one header", "many headers"])
+def test_a_head_without_an_end_is_refused_and_the_connection_closed(
+    process: GatewayProcess, many: bytes
+) -> None:
+    answer = bytearray()
+    with _connected(process) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\nX-Padding: ")
+        # What is sent after the refusal meets a connection that is closed.
+        with suppress(ConnectionError):
+            connection.sendall(many * (4 * MAX_HEAD_BYTES // len(many)))
+        with suppress(ConnectionError):
+            while received := connection.recv(65536):
+                answer += received
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.endswith(b"The head of the request is too large.")
 
 
 @pytest.mark.anyio

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from contact_gateway.faces.graphql import execution
 from contact_gateway.store import api_keys, contacts
 from running_gateway import Gateway, credentials, running_gateway
 from submitting import CREATE_CONTACT, Json
@@ -74,6 +75,24 @@ async def test_a_fault_in_graphql_is_masked(gateway: Gateway, log: io.StringIO) 
     assert body["data"] is None
     assert body["errors"][0]["extensions"] == {"code": "INTERNAL_ERROR"}
     assert body["errors"][0]["path"] == ["createContact"]
+    assert "inside" not in response.text
+    _check_the_log(log.getvalue(), response.headers["X-Request-Id"])
+
+
+@pytest.mark.parametrize("accept", ["application/graphql-response+json", "application/json"])
+async def test_a_fault_before_the_execution_is_a_500_that_shows_nothing(
+    gateway: Gateway, log: io.StringIO, accept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the inside of the gateway")
+
+    monkeypatch.setattr(execution, "validate", broken)
+    response = await gateway.graphql("{ viewer { label } }", gateway.admin, Accept=accept)
+
+    assert response.status_code == 500
+    body = response.json()
+    assert "data" not in body
+    assert [error["extensions"] for error in body["errors"]] == [{"code": "INTERNAL_ERROR"}]
     assert "inside" not in response.text
     _check_the_log(log.getvalue(), response.headers["X-Request-Id"])
 

@@ -43,7 +43,13 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Paged:
     page: Annotated[Id, Field(le=MAX_PAGE)] = 1
-    per_page: Annotated[Id, Field(le=MAX_PAGE_SIZE)] = DEFAULT_PAGE_SIZE
+    per_page: Annotated[Id, Field(le=MAX_PAGE_SIZE)] | None = None
+    limit: Annotated[Id, Field(le=MAX_PAGE_SIZE)] | None = None
+    """Another name of `per_page`, which wins over it."""
+
+    def page_request(self) -> PageRequest:
+        """Return the page that is wanted."""
+        return PageRequest(self.page, self.per_page or self.limit or DEFAULT_PAGE_SIZE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +117,7 @@ async def contacts(
     Args:
         caller: who asks.
         raw: values by the names `q`, `email`, `advertiser_id`, `advertiser_name`, `domain`,
-            `page` and `per_page`, from the wire; None and empty texts count as not given.
+            `page`, `per_page` and `limit`, from the wire; None and empty texts count as not given.
         source: where contacts are kept.
     """
     principal = await permission(caller)
@@ -129,7 +135,7 @@ async def contacts(
             advertiser_name=wanted.advertiser_name,
             domain=wanted.domain,
         ),
-        PageRequest(wanted.page, wanted.per_page),
+        wanted.page_request(),
     )
 
 
@@ -148,7 +154,7 @@ async def advertisers(
 ) -> Page[Advertiser] | ReadRefusal:
     """Return a page of advertisers, newest first.
 
-    `raw` holds `q`, `domain`, `hienergy_id`, `page` and `per_page`.
+    `raw` holds `q`, `domain`, `hienergy_id`, `page`, `per_page` and `limit`.
     """
     principal = await permission(caller)
     if isinstance(principal, _REFUSALS):
@@ -159,7 +165,7 @@ async def advertisers(
     return await source.advertisers(
         principal,
         AdvertiserFilter(q=wanted.q, domain=wanted.domain, hienergy_id=wanted.hienergy_id),
-        PageRequest(wanted.page, wanted.per_page),
+        wanted.page_request(),
     )
 
 

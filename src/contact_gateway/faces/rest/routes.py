@@ -161,10 +161,7 @@ class RestFace:
 
 
 def _query(request: Request) -> Mapping[str, object]:
-    given: dict[str, object] = dict(request.query_params)
-    if not given.get("per_page"):
-        given["per_page"] = given.get("limit")
-    return given
+    return dict(request.query_params)
 
 
 def _record(

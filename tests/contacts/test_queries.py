@@ -163,7 +163,7 @@ async def test_the_filters_are_known_by_their_names(
 
 
 async def test_unknown_names_are_ignored(caller: Caller, source: Source) -> None:
-    raw = {"sort": "email", "limit": "0", "": "x"}
+    raw = {"sort": "email", "size": "0", "": "x"}
 
     assert tuple(_emails(await queries.contacts(caller, raw, source))) == EMAILS
     assert isinstance(await queries.advertisers(caller, raw, source), Page)

@@ -27,6 +27,9 @@ MAX_EMAIL_LENGTH: Final = 254
 MAX_URL_LENGTH: Final = 2048
 MAX_TEXT_LENGTH: Final = 255
 
+PRINTABLE_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"
+"""What a text may hold, as JSON Schema has it, whose texts have no lone surrogates."""
+
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # A host has a letter or a digit; credentials in a URL would be kept in the clear.
 _HTTP_URL: Final = re.compile(
@@ -150,6 +153,7 @@ Text = Annotated[
     Annotated[str, _Trimmed, StringConstraints(max_length=MAX_TEXT_LENGTH)] | None,
     BeforeValidator(_refuse_unprintable),
     AfterValidator(_empty_as_null),
+    Field(json_schema_extra={"pattern": PRINTABLE_PATTERN}),
 ]
 """One line of text: trimmed, empty is null."""
 
@@ -165,6 +169,7 @@ HttpUrl = Annotated[
     Annotated[str, _Trimmed, StringConstraints(max_length=MAX_URL_LENGTH)] | None,
     BeforeValidator(_refuse_unprintable),
     AfterValidator(_http_url),
-    Field(json_schema_extra={"format": "uri"}),
+    # Not the format `uri`: an empty text and blanks around the URL are right as well.
+    Field(json_schema_extra={"pattern": r"^\s*([Hh][Tt][Tt][Pp][Ss]?://\S+)?\s*$"}),
 ]
 """An absolute http or https URL with a host, kept as it was written; empty is null."""

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Final, get_args
 
 from contact_gateway.contacts.contact import DETAIL_NAMES, NEW_CONTACT_JSON_SCHEMA
-from contact_gateway.contacts.fields import MAX_ID
+from contact_gateway.contacts.fields import MAX_ID, MAX_TEXT_LENGTH, PRINTABLE_PATTERN
 from contact_gateway.contacts.outcomes import ErrorCode, Refusal
 from contact_gateway.contacts.problems import PROBLEM_MEANINGS, ProblemCode
 from contact_gateway.contacts.queries import DEFAULT_PAGE_SIZE, MAX_PAGE, MAX_PAGE_SIZE
@@ -230,7 +230,7 @@ def _ref(kind: str, name: str) -> dict[str, object]:
 def _parameters() -> dict[str, object]:
     size = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE, "default": DEFAULT_PAGE_SIZE}
     page = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 1}
-    text = {"type": "string", "maxLength": 255}
+    text = {"type": "string", "maxLength": MAX_TEXT_LENGTH, "pattern": PRINTABLE_PATTERN}
     an_id = {"type": "integer", "minimum": 1, "maximum": MAX_ID}
     return {
         "id": {
@@ -247,7 +247,12 @@ def _parameters() -> dict[str, object]:
             "description": "The record's id, or its slug.",
             "schema": {"type": "string"},
         },
-        "dry_run": _in_query("dry_run", {"type": "boolean", "default": False}, "Create nothing."),
+        "dry_run": {
+            "name": "dry_run",
+            "in": "query",
+            "description": "Create nothing.",
+            "schema": {"type": "boolean", "default": False},
+        },
         "idempotency_key": {
             "name": "Idempotency-Key",
             "in": "header",
@@ -272,7 +277,14 @@ def _parameters() -> dict[str, object]:
 
 
 def _in_query(name: str, schema: _Json, description: str) -> dict[str, object]:
-    return {"name": name, "in": "query", "description": description, "schema": schema}
+    """Describe a parameter of a read, which is as good as not given where it is empty."""
+    return {
+        "name": name,
+        "in": "query",
+        "description": description,
+        "allowEmptyValue": True,
+        "schema": schema,
+    }
 
 
 def _header_components() -> dict[str, object]:

@@ -1,0 +1,106 @@
+"""Schemathesis makes requests, good and bad, of what the faces say of themselves, and checks it.
+
+What it makes is the same in every run. `scripts/fuzz` makes more, and other ones.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    positive_data_acceptance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from starlette.applications import Starlette
+
+from contact_gateway.app import create_app
+from contact_gateway.contacts.outcomes import ErrorCode
+from contact_gateway.faces.graphql.schema import schema_sdl
+from contact_gateway.faces.http import TransportCode
+from contact_gateway.faces.rest.openapi import openapi_document
+from contact_gateway.settings import Settings
+from running_gateway import credentials, database_url, filled_database
+from submitting import Json
+
+Case = schemathesis.Case[Any]
+
+# Set by scripts/fuzz: how many requests are made for each operation.
+EXAMPLES = os.environ.get("FUZZED_EXAMPLES")
+MADE = settings(
+    max_examples=int(EXAMPLES or 25),
+    derandomize=EXAMPLES is None,
+    database=None,
+    deadline=None,
+    # How long a machine takes to make them is no fault of theirs.
+    suppress_health_check=list(HealthCheck),
+)
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+]
+# A submission that is right may be refused all the same: what was sent before is a conflict.
+CHECKS_OF_A_READ = [*CHECKS, positive_data_acceptance]
+# That these are what is served is in the tests of each face.
+REST = schemathesis.openapi.from_dict(openapi_document())
+GRAPHQL = schemathesis.graphql.from_file(schema_sdl())
+GRAPHQL.config.update(base_url="http://gateway/graphql")
+# The tests present the key themselves; with it, what else stands for one is not looked at.
+REST.config.generation.with_security_parameters = False
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A gateway that is called without a socket, and an admin's headers."""
+
+    app: Starlette
+    headers: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
+    """Return a gateway, which Schemathesis starts and stops; its budget is not for the tests."""
+    url = database_url(tmp_path_factory.mktemp("schemathesis"))
+    keys = asyncio.run(filled_database(url))
+    values = {"database_url": url, "rate_limit_per_hour": 10**9}
+    return Served(create_app(Settings.model_validate(values)), credentials(keys["admin"]))
+
+
+@REST.hook
+def filter_query(_context: schemathesis.HookContext, query: Mapping[str, object] | None) -> bool:
+    """Leave out objects and lists: a query has none, and some are right as they are written."""
+    return not any(isinstance(value, (dict, list)) for value in (query or {}).values())
+
+
+@REST.parametrize()
+@MADE
+def test_rest_is_as_it_is_described(case: Case, served: Served) -> None:
+    checks = CHECKS_OF_A_READ if case.method == "GET" else CHECKS
+    case.call_and_validate(app=served.app, headers=served.headers, checks=checks)
+
+
+@GRAPHQL.parametrize()
+@MADE
+def test_graphql_is_as_it_is_described(case: Case, served: Served) -> None:
+    response = case.call(app=served.app, headers=served.headers)
+
+    body: Json = json.loads(response.content)
+    assert response.status_code in {200, 400}
+    assert body.keys() <= {"data", "errors"}
+    for error in body.get("errors", ()):
+        assert error["extensions"]["code"] in {*ErrorCode, *TransportCode}
+        assert error["extensions"]["code"] != TransportCode.INTERNAL_ERROR

@@ -192,8 +192,8 @@ NO_CONTACT: Final = (
     _invalid("a boolean for a contact", b'{"contact": true}', ("contact", "INVALID_TYPE")),
     _invalid("a huge fraction for a contact", b'{"contact": 1e400}', ("contact", "INVALID_TYPE")),
     _invalid(
-        "a contact of lists, 900 deep",
-        b'{"contact": ' + b"[" * 900 + b"]" * 900 + b"}",
+        "a contact of lists, 30 deep",
+        b'{"contact": ' + b"[" * 30 + b"]" * 30 + b"}",
         ("contact", "INVALID_TYPE"),
     ),
     _invalid(
@@ -822,8 +822,8 @@ HEAVY: Final = tuple(
 @pytest.mark.anyio
 async def test_no_memory_is_kept_of_what_was_refused(gateway: Gateway) -> None:
     resident: list[int] = []
-    # What is made once is made in the first round.
-    for rounds in (5, 30):
+    # What is made once is made in the first rounds.
+    for rounds in (20, 20):
         for _ in range(rounds):
             for bad in HEAVY:
                 await _send(gateway, bad)
@@ -831,7 +831,7 @@ async def test_no_memory_is_kept_of_what_was_refused(gateway: Gateway) -> None:
         resident.append(_resident_bytes())
     before, after = resident
 
-    assert after - before < 16_000_000
+    assert after - before < 8_000_000
 
 
 def _resident_bytes() -> int:

@@ -1,11 +1,13 @@
 """The server's connections: an answer leaves in one piece, and a connection ends in its order."""
 
 import asyncio
+import re
 import signal
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from urllib.parse import urlsplit
 
 import pytest
@@ -13,6 +15,9 @@ from tenacity import TryAgain, retry, retry_if_not_exception_type, stop_after_de
 
 from contact_gateway.connections import MAX_HEAD_BYTES, WrittenTogether
 from gateway_process import GatewayProcess, gateway_process
+
+HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n"
+LAST_HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
 
 
 class _Wire(asyncio.Transport):
@@ -52,7 +57,7 @@ def _connected(process: GatewayProcess) -> socket.socket:
 def test_an_answer_arrives_in_one_piece(process: GatewayProcess) -> None:
     with _connected(process) as connection:
         for _ in range(20):
-            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+            connection.sendall(HEALTHZ)
             answer = connection.recv(65536)
 
             assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -86,11 +91,10 @@ def test_a_request_that_is_none_is_refused_and_the_connection_closed(
     assert answer.startswith(b"HTTP/1.1 400 ")
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_request_on_its_way_is_answered_though_the_server_is_told_to_stop(
-    tmp_path: Path, workers: str
+    tmp_path: Path,
 ) -> None:
-    with gateway_process(tmp_path, "--workers", workers) as process:
+    with gateway_process(tmp_path) as process:
         with _connected(process) as connection, _connected(process) as another:
             _answer_to_healthz(another)
             process.send(signal.SIGTERM)
@@ -102,7 +106,7 @@ def test_a_request_on_its_way_is_answered_though_the_server_is_told_to_stop(
 
 
 def _answer_to_healthz(connection: socket.socket) -> bytes:
-    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+    connection.sendall(HEALTHZ)
     return connection.recv(65536)
 
 
@@ -115,6 +119,19 @@ def _connect_once_more(process: GatewayProcess) -> None:
 def _wait_until_closed(process: GatewayProcess) -> None:
     with pytest.raises(ConnectionRefusedError):
         _connect_once_more(process)
+
+
+def test_many_requests_sent_together_are_no_long_head(process: GatewayProcess) -> None:
+    many = 4 * MAX_HEAD_BYTES // len(HEALTHZ)
+    answers = bytearray()
+    with _connected(process) as connection:
+        sender = Thread(target=connection.sendall, args=(HEALTHZ * many + LAST_HEALTHZ,))
+        sender.start()
+        while received := connection.recv(65536):
+            answers += received
+        sender.join()
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200"] * (many + 1)
 
 
 def test_a_long_head_is_read(process: GatewayProcess) -> None:

@@ -205,7 +205,7 @@ def test_too_many_that_wait_are_turned_away_and_memory_stays_flat(store: Store) 
             other.execute("BEGIN IMMEDIATE")
             for _ in range(2):
                 at_once, later = asyncio.run(_swamp(store, process, 300))
-                assert at_once >= 200
+                assert at_once > 100
                 assert at_once + later == 300
                 grown.append(_resident_bytes(process))
             other.execute("ROLLBACK")

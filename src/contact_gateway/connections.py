@@ -8,7 +8,7 @@ from typing import Final, cast
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-FIRST_REQUEST_WITHIN_SECONDS: Final = 1.0
+FIRST_REQUEST_WITHIN_SECONDS: Final = 2.0
 """How long a server that stops waits for the first request of a connection that it has taken."""
 
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -19,7 +19,7 @@ class HttpProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # chose
     """uvicorn's protocol, on a connection that writes together and takes heads within bounds."""
 
     _head_bytes: int | None = None
-    """How much of a head has arrived; None where none is under way."""
+    """How much has arrived since the piece that a head began in; None where none is under way."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to serve a connection."""
@@ -37,11 +37,11 @@ class HttpProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # chose
 
     def data_received(self, data: bytes) -> None:
         """Take some bytes of a request."""
+        if self._head_bytes is not None:
+            self._head_bytes += len(data)
         super().data_received(data)
-        if self._head_bytes is None:
-            return
-        self._head_bytes += len(data)
-        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+        is_too_large = self._head_bytes is not None and self._head_bytes > MAX_HEAD_BYTES
+        if is_too_large and not self.transport.is_closing():
             self.send_400_response("The head of the request is too large.")
 
     def on_message_begin(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from sqlalchemy import Connection, Engine, event, func, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contact_gateway.access.principals import Principal
 from contact_gateway.contacts.contact import NewContact
@@ -251,6 +252,55 @@ async def test_a_locked_database_is_unavailable_to_all_that_wait_and_then_works_
     assert all(isinstance(outcome, SourceUnavailable) for outcome in refused)
     assert await _emails(impatient_database) == []
     assert all(isinstance(outcome, Created) for outcome in await _all(writer, creations))
+
+
+class _Noting:
+    """Notes what the writer tells of itself."""
+
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+        self.commits: list[int] = []
+
+    def begun(self, waiting: int) -> None:
+        del waiting
+
+    def committed(self, jobs: int, seconds: float) -> None:
+        del seconds
+        self.commits.append(jobs)
+
+    def failed(self, kind: str) -> None:
+        self.failures.append(kind)
+
+
+class _CountingTidies(ContactWriter):
+    tidies = 0
+
+    async def tidy(self, connection: AsyncConnection) -> None:
+        self.tidies += 1
+        await super().tidy(connection)
+
+
+async def test_all_behind_a_batch_that_met_a_lock_are_answered_with_it(
+    impatient_database: Database, admin: Principal
+) -> None:
+    """Each batch would wait for the lock as long again, and so would tidying up."""
+    noting = _Noting()
+    writer = _CountingTidies(impatient_database, noting)
+    creations = [_creation(admin, email) for email in _addresses(3 * MAX_BATCH)]
+    with closing(
+        sqlite3.connect(str(impatient_database.url.database), isolation_level=None)
+    ) as somebody_else:
+        somebody_else.execute("BEGIN IMMEDIATE")
+        refused = await _all(writer, creations)
+        assert writer.tidies == 0
+    created = await _all(writer, creations)
+    await writer.close()
+
+    assert all(isinstance(outcome, SourceUnavailable) for outcome in refused)
+    assert all(isinstance(outcome, Created) for outcome in created)
+    assert noting.failures == ["unavailable"]
+    assert sum(noting.commits) == 3 * MAX_BATCH
+    assert writer.tidies == 1
 
 
 async def test_when_too_many_wait_the_next_is_turned_away(

@@ -110,8 +110,8 @@ class GroupWriter(ABC, Generic[Job, Answer]):
             watch = asyncio.get_running_loop().call_later(
                 ANSWERS_WITHIN_SECONDS, self._give_up, batch
             )
-            await self._answer(batch)
-            await self._tidy()
+            if await self._answer(batch):
+                await self._tidy()
             watch.cancel()
             self._is_stuck = False
 
@@ -120,7 +120,8 @@ class GroupWriter(ABC, Generic[Job, Answer]):
         self._is_stuck = True
         self._fail_all(batch, SourceUnavailable(_TOO_LONG), "too slow")
 
-    async def _answer(self, batch: Sequence[_Waiting[Job, Answer]]) -> None:
+    async def _answer(self, batch: Sequence[_Waiting[Job, Answer]]) -> bool:
+        """Answer a batch; tell whether the database carried it out."""
         try:
             await self._carry_out(batch)
         except SourceUnavailable as error:
@@ -131,6 +132,9 @@ class GroupWriter(ABC, Generic[Job, Answer]):
                 _fail(batch[0], error)
             else:
                 await self._carry_out_one_by_one(batch)
+        else:
+            return True
+        return False
 
     def _fail_all(
         self, batch: Sequence[_Waiting[Job, Answer]], error: SourceUnavailable, kind: str

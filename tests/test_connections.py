@@ -4,15 +4,19 @@ import asyncio
 import re
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
 
 import pytest
+import uvicorn
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 from tenacity import TryAgain, retry, retry_if_not_exception_type, stop_after_delay
 
+from contact_gateway import connections
 from contact_gateway.connections import MAX_HEAD_BYTES, WrittenTogether
 from gateway_process import GatewayProcess, gateway_process
 
@@ -159,6 +163,58 @@ def test_a_head_without_an_end_is_refused_and_the_connection_closed(
 
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.endswith(b"The head of the request is too large.")
+
+
+@pytest.mark.anyio
+class TestAHead:
+    """How long a head may take to arrive."""
+
+    @pytest.fixture
+    async def port(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+        """Serve in this process, and be impatient."""
+        monkeypatch.setattr(connections, "HEAD_WITHIN_SECONDS", 0.1)
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await PlainTextResponse("fine")(scope, receive, send)
+
+        config = uvicorn.Config(
+            app, http=connections.HttpProtocol, lifespan="off", log_config=None, access_log=False
+        )
+        server = uvicorn.Server(config)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            yield listener.getsockname()[1]
+            server.should_exit = True
+            await serving
+
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            pytest.param(b"", id="nothing"),
+            pytest.param(HEALTHZ[:-2], id="all but its end"),
+            pytest.param(HEALTHZ + HEALTHZ[:-2], id="all but the end of a second one"),
+        ],
+    )
+    async def test_that_does_not_come_is_not_waited_for(self, port: int, sent: bytes) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        async with asyncio.timeout(10):
+            answers = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+        assert answers.count(b"HTTP/1.1 200 OK") == sent.count(HEALTHZ)
+
+    async def test_that_has_come_is_no_reason_to_close(self, port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(3):
+            writer.write(HEALTHZ)
+            assert (await reader.readuntil(b"fine")).startswith(b"HTTP/1.1 200 OK")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.15):
+                    await reader.read()
+        writer.close()
+        await writer.wait_closed()
 
 
 @pytest.mark.anyio

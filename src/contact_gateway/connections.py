@@ -1,6 +1,6 @@
 """The server's connections: answers leave in one piece, a stop breaks off none that began.
 
-uvicorn also reads a request's head without a bound, which is set here.
+uvicorn also reads a request's head without a bound of size or time; both are set here.
 """
 
 import asyncio
@@ -10,6 +10,9 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 FIRST_REQUEST_WITHIN_SECONDS: Final = 2.0
 """How long a server that stops waits for the first request of a connection that it has taken."""
+
+HEAD_WITHIN_SECONDS: Final = 30.0
+"""How long a head may take to arrive: one without an end would hold its connection for ever."""
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """A head that has not ended by then is refused: one without an end would take all memory."""
@@ -21,9 +24,26 @@ class HttpProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # chose
     _head_bytes: int | None = None
     """How much has arrived since the piece that a head began in; None where none is under way."""
 
+    _head_timer: asyncio.TimerHandle | None = None
+    """Runs while a head is waited for, or has arrived in part."""
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to serve a connection."""
         super().connection_made(WrittenTogether(cast(asyncio.Transport, transport)))
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End with the connection."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_WITHIN_SECONDS, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def shutdown(self) -> None:
         """Close the connection once what was asked on it is answered.
@@ -40,9 +60,12 @@ class HttpProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # chose
         if self._head_bytes is not None:
             self._head_bytes += len(data)
         super().data_received(data)
-        is_too_large = self._head_bytes is not None and self._head_bytes > MAX_HEAD_BYTES
-        if is_too_large and not self.transport.is_closing():
+        if self._head_bytes is None or self.transport.is_closing():
+            return
+        if self._head_bytes > MAX_HEAD_BYTES:
             self.send_400_response("The head of the request is too large.")
+        elif self._head_timer is None:
+            self._await_head()
 
     def on_message_begin(self) -> None:
         """Begin to count."""
@@ -53,6 +76,7 @@ class HttpProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # chose
         """Count no more: a body has a bound of its own."""
         super().on_headers_complete()
         self._head_bytes = None
+        self._stop_waiting()
 
 
 class WrittenTogether(asyncio.Transport):

@@ -1,11 +1,11 @@
 """The settings: where they come from, what they may be, and what is said of a wrong one."""
 
+import importlib.util
 import ipaddress
 import os
 import re
 from collections.abc import Iterable
 from enum import StrEnum
-from importlib.util import find_spec
 from typing import Annotated, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -170,14 +170,14 @@ class Settings(BaseSettings):
             return None
         if not text.startswith(("redis://", "rediss://")) or not urlsplit(text).hostname:
             raise ValueError("it must be a URL such as redis://HOST:6379/0, or rediss:// for TLS")
-        if find_spec("redis") is None:
+        if importlib.util.find_spec("redis") is None:
             raise ValueError("it needs the extra `redis`: pip install 'contact-gateway[redis]'")
         return text
 
     @field_validator("traces")
     @classmethod
     def _check_traces(cls, value: object) -> object:
-        if value and find_spec("opentelemetry") is None:
+        if value and importlib.util.find_spec("opentelemetry") is None:
             raise ValueError("it needs the extra `otel`: pip install 'contact-gateway[otel]'")
         return value
 

@@ -1,10 +1,12 @@
 """Settings: from the environment and `.env`; a wrong one stops the start and is named."""
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from contact_gateway import settings
 from contact_gateway.settings import Settings
 from gateway_process import Command, refused_start
 
@@ -34,6 +36,23 @@ def give(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, folder
         ("RATE_LIMIT_PER_HOUR", ""),
         ("MAX_BODY_BYTES", "0"),
         ("MAX_BODY_BYTES", "64k"),
+        ("PROFILE", "staging"),
+        ("MAX_WAITING", "0"),
+        ("BODY_TIMEOUT_SECONDS", "0"),
+        ("BODY_TIMEOUT_SECONDS", "nan"),
+        ("MAX_JSON_DEPTH", "1"),
+        ("GRAPHQL_MAX_TOKENS", "0"),
+        ("GRAPHQL_MAX_DEPTH", "0"),
+        ("GRAPHQL_MAX_ALIASES", "-1"),
+        ("GRAPHQL_MAX_DIRECTIVES", "-1"),
+        ("GRAPHQL_MAX_MUTATIONS", "0"),
+        ("RATE_LIMIT_URL", "memcached://localhost"),
+        ("RATE_LIMIT_URL", "redis://"),
+        ("KEY_GUESSES_PER_MINUTE", "-1"),
+        ("TRUSTED_PROXIES", "the proxy"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("METRICS", "perhaps"),
+        ("TRACES", "perhaps"),
         ("GRAPHIQL", "perhaps"),
         ("INTROSPECTION", "perhaps"),
         ("LOG_FORMAT", "xml"),
@@ -90,6 +109,43 @@ def test_every_bad_setting_is_named_at_once(run: Command, monkeypatch: pytest.Mo
 
     assert "CONTACT_GATEWAY_GRAPHIQL: " in told
     assert "CONTACT_GATEWAY_MAX_BODY_BYTES: " in told
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "library", "extra"),
+    [
+        ("RATE_LIMIT_URL", "redis://localhost:6379/0", "redis", "redis"),
+        ("TRACES", "true", "opentelemetry", "otel"),
+    ],
+)
+def test_a_setting_that_needs_an_extra_names_it(
+    run: Command, monkeypatch: pytest.MonkeyPatch, name: str, value: str, library: str, extra: str
+) -> None:
+    there = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda wanted: None if wanted == library else there(wanted)
+    )
+    monkeypatch.setenv(f"CONTACT_GATEWAY_{name}", value)
+
+    result = run("serve", "--port", "0")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: CONTACT_GATEWAY_{name}: ")
+    assert f"contact-gateway[{extra}]" in result.stderr
+
+
+def test_the_profile_is_read_like_any_setting(give: Give) -> None:
+    give("CONTACT_GATEWAY_PROFILE", "production")
+    chosen = settings.load_settings()
+
+    assert (chosen.graphiql, chosen.introspection) == (False, False)
+
+
+def test_networks_of_proxies_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTACT_GATEWAY_TRUSTED_PROXIES", "10.0.0.0/8, fd00::/8,192.0.2.1")
+    networks = settings.load_settings().trusted_proxies
+
+    assert [str(network) for network in networks] == ["10.0.0.0/8", "fd00::/8", "192.0.2.1/32"]
 
 
 @pytest.mark.parametrize(

@@ -248,8 +248,9 @@ def audit_contact(
     """Tell which key created a contact, through which face, under which request id."""
 
     async def find(database: Database) -> audit_trail.AuditRecord | None:
-        async with database.reading() as connection:
-            return await audit_trail.of_contact(connection, contact_id)
+        return await database.read(
+            lambda connection: audit_trail.of_contact(connection, contact_id)
+        )
 
     with _told():
         settings = load_settings()

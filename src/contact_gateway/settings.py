@@ -14,9 +14,12 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contact_gateway.access.addresses import Network
+from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.store.engine import UnsupportedDatabaseError, sqlite_url
+from contact_gateway.store.writer import MAX_WAITING
 
 PREFIX: Final = "CONTACT_GATEWAY_"
+_DOCUMENT: Final = DocumentLimits()
 _ENV_FILE: Final = ".env"
 _VISIBLE: Final = re.compile("[\x21-\x7e]+")
 _ORIGIN: Final = re.compile(r"https?://[^/?#@\s]+")
@@ -73,7 +76,7 @@ class Settings(BaseSettings):
         description="`production` turns GraphiQL and introspection off, unless they are set",
     )
     max_waiting: int = Field(
-        4096, ge=1, description="Creations that wait to be written at most, for each worker"
+        MAX_WAITING, ge=1, description="Creations that wait to be written at most, for each worker"
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of browser pages that may call the gateway, comma-separated"
@@ -104,17 +107,26 @@ class Settings(BaseSettings):
         32, ge=3, le=500, description="How deep the values of a JSON body may be nested"
     )
     graphql_max_tokens: int = Field(
-        1000, ge=1, le=100_000, description="Words and signs of a GraphQL document at most"
+        _DOCUMENT.tokens,
+        ge=1,
+        le=100_000,
+        description="Words and signs of a GraphQL document at most",
     )
     graphql_max_depth: int = Field(
-        10, ge=1, le=100, description="Fields within fields of a document at most"
+        _DOCUMENT.depth, ge=1, le=100, description="Fields within fields of a document at most"
     )
     graphql_max_aliases: int = Field(
-        15, ge=0, description="Fields of a document under another name, or again, at most"
+        _DOCUMENT.aliases,
+        ge=0,
+        description="Fields of a document under another name, or again, at most",
     )
-    graphql_max_directives: int = Field(50, ge=0, description="Directives of a document at most")
+    graphql_max_directives: int = Field(
+        _DOCUMENT.directives, ge=0, description="Directives of a document at most"
+    )
     graphql_max_mutations: int = Field(
-        10, ge=1, description="Fields of a mutation at most: contacts created by one request"
+        _DOCUMENT.mutations,
+        ge=1,
+        description="Fields of a mutation at most: contacts created by one request",
     )
     graphiql: bool = Field(default=True, description="Whether browsers get GraphiQL at /graphql")
     introspection: bool = Field(

@@ -5,7 +5,7 @@ holds anything that a caller sent but the trace it belongs to: no path, query, h
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 import structlog
@@ -43,23 +43,17 @@ class Tracing:
         """Return what spans each request."""
         return Middleware(Traced, tracing=self)
 
-    @contextmanager
-    def _span(self, name: str, kind: SpanKind, context: Context | None = None) -> Iterator[Span]:
+    def _span(
+        self, name: str, kind: SpanKind, context: Context | None = None
+    ) -> AbstractContextManager[Span]:
         # The text of an exception may hold what a caller sent.
-        with self._tracer.start_as_current_span(
-            name,
-            context,
-            kind,
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            yield span
+        return self._tracer.start_as_current_span(
+            name, context, kind, record_exception=False, set_status_on_exception=False
+        )
 
-    @contextmanager
-    def request(self, headers: dict[str, str]) -> Iterator[Span]:
+    def request(self, headers: dict[str, str]) -> AbstractContextManager[Span]:
         """Span a request, as part of the trace that its headers name."""
-        with self._span("request", SpanKind.SERVER, _W3C.extract(headers)) as span:
-            yield span
+        return self._span("request", SpanKind.SERVER, _W3C.extract(headers))
 
     @contextmanager
     def call(self, method: str, headers: dict[str, str]) -> Iterator[CallSpan]:

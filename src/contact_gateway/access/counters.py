@@ -5,7 +5,8 @@ limit that is less exact is better than a gateway that stands still.
 """
 
 import time
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 import structlog
 from limits import RateLimitItem
@@ -14,6 +15,8 @@ from limits.aio.strategies import FixedWindowRateLimiter
 from limits.errors import StorageError
 
 from contact_gateway.access.windows import Window
+
+T = TypeVar("T")
 
 ASKED_AGAIN_AFTER_SECONDS: Final = 5.0
 _TIMEOUT_SECONDS: Final = 0.5
@@ -41,22 +44,12 @@ class Counters:
 
     async def hit(self, limit: RateLimitItem, key: str) -> Window:
         """Count one; the window says whether it was one too many."""
-        limiter = self._limiter()
-        try:
-            within = await limiter.hit(limit, key)
-        except StorageError as error:
-            self._note(error)
-            within = await self._own.hit(limit, key)
+        within = await self._answered(lambda limiter: limiter.hit(limit, key))
         return await self.read(limit, key, exceeded=not within)
 
     async def read(self, limit: RateLimitItem, key: str, *, exceeded: bool = False) -> Window:
         """Return what is left, and count nothing."""
-        limiter = self._limiter()
-        try:
-            stats = await limiter.get_window_stats(limit, key)
-        except StorageError as error:
-            self._note(error)
-            stats = await self._own.get_window_stats(limit, key)
+        stats = await self._answered(lambda limiter: limiter.get_window_stats(limit, key))
         return Window(
             limit=limit.amount,
             remaining=max(0, stats.remaining),
@@ -64,10 +57,14 @@ class Counters:
             exceeded=exceeded,
         )
 
-    def _limiter(self) -> FixedWindowRateLimiter:
-        if self._server is None or time.monotonic() < self._asked_from:
-            return self._own
-        return self._server.limiter
+    async def _answered(self, ask: Callable[[FixedWindowRateLimiter], Awaitable[T]]) -> T:
+        """Ask the server, if it is there and answers, or else what this process has counted."""
+        if self._server is not None and time.monotonic() >= self._asked_from:
+            try:
+                return await ask(self._server.limiter)
+            except StorageError as error:
+                self._note(error)
+        return await ask(self._own)
 
     def _note(self, error: StorageError) -> None:
         """Leave a server alone for a while that does not answer."""

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, NoReturn
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from contact_gateway.faces.http import TransportCode, TransportError
 
-_MAX_DIGITS: Final = 40
+MAX_DIGITS: Final = 40
+"""Python reads whole numbers of no more than 4,300 digits; as far out of every range as longer ones
+are these."""
+
 # A text, or a bracket outside of texts.
 _STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
@@ -21,9 +24,9 @@ _STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 class BodyLimits:
     """How large a body may be, how long it may take to arrive, and how deep its JSON may be."""
 
-    max_bytes: int = 65_536
-    timeout_seconds: float = 30.0
-    max_json_depth: int = 32
+    max_bytes: int
+    timeout_seconds: float
+    max_json_depth: int
 
 
 async def read_json(request: Request, headers: Mapping[str, str], limits: BodyLimits) -> object:
@@ -99,8 +102,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _whole_number(digits: str) -> int:
-    # Python reads no more than 4,300 digits; as far out of every range as these are fewer.
-    return int(digits[:_MAX_DIGITS])
+    return int(digits[:MAX_DIGITS])
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -130,15 +132,10 @@ async def _read_body(request: Request, headers: Mapping[str, str], limits: BodyL
     body = bytearray()
     try:
         async with asyncio.timeout(limits.timeout_seconds):
-            is_whole = False
-            while not is_whole:
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                body += message.get("body", b"")
+            async for chunk in request.stream():
+                body += chunk
                 if len(body) > max_bytes:
                     raise _too_large(max_bytes)
-                is_whole = not message.get("more_body", False)
     except TimeoutError:
         raise TransportError(
             TransportCode.REQUEST_TIMEOUT,

@@ -25,12 +25,12 @@ from graphql import (
     visit,
 )
 
+from contact_gateway.faces.bodies import MAX_DIGITS
 from contact_gateway.faces.graphql.compiler import Execute, Result, compile_operation
 from contact_gateway.faces.graphql.document_cache import DocumentCache, DocumentKey, ValidDocument
 from contact_gateway.faces.graphql.limits import MAX_ERRORS, DocumentLimits, validation_rules
 
-_MAX_DIGITS: Final = 40
-_MORE_DIGITS: Final = re.compile(f"[0-9]{{{_MAX_DIGITS + 1}}}")
+_MORE_DIGITS: Final = re.compile(f"[0-9]{{{MAX_DIGITS + 1}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +159,10 @@ def _parsed(text: str, max_tokens: int) -> DocumentNode:
 
 
 class _FewerDigits(Visitor):
-    """Shortens whole numbers: Python reads no more than 4,300 digits.
-
-    As far out of every range as these are fewer.
-    """
+    """Shortens whole numbers to as many digits as JSON's may have."""
 
     def enter_int_value(self, node: IntValueNode, *_: object) -> IntValueNode:
-        return IntValueNode(value=node.value[:_MAX_DIGITS], loc=node.loc)
+        return IntValueNode(value=node.value[:MAX_DIGITS], loc=node.loc)
 
 
 def _definition(document: DocumentNode, name: str | None) -> OperationDefinitionNode:

@@ -1,6 +1,5 @@
 """Two gateways: a process on its own store is the upstream of one in front of it."""
 
-import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -8,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contact_gateway.settings import Settings
-from gateway_process import gateway_process
-from running_gateway import Gateway, database_url, filled_database, serving
+from running_gateway import Gateway, database_url, serving
+from served_gateway import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +36,11 @@ class UpstreamGateway:
 @contextmanager
 def upstream_gateway(folder: Path, **environment: str) -> Iterator[UpstreamGateway]:
     """Start the upstream in a folder."""
-    url = database_url(folder)
-    keys = asyncio.run(filled_database(url))
-    settings = {
-        "CONTACT_GATEWAY_DATABASE_URL": url,
-        # All callers come from the one address of the gateway in front of it.
-        "CONTACT_GATEWAY_KEY_GUESSES_PER_MINUTE": "0",
-        **environment,
-    }
-    with gateway_process(folder, environment=settings) as process:
-        yield UpstreamGateway(f"{process.address}/api/v1", url, keys, folder / "gateway.sqlite3")
+    store = Store.filled(folder)
+    # All callers come from the one address of the gateway in front of it.
+    settings = {"CONTACT_GATEWAY_KEY_GUESSES_PER_MINUTE": "0", **environment}
+    with store.served(**settings) as process:
+        yield UpstreamGateway(f"{process.address}/api/v1", store.url, store.keys, store.file)
 
 
 @asynccontextmanager

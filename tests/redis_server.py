@@ -1,6 +1,5 @@
 """A real server of Redis's protocol, on a free port of this machine."""
 
-import os
 import shutil
 import socket
 import subprocess
@@ -8,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import pytest
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from missing_programs import cannot_be_run
 
 COMMAND = shutil.which("redis-server") or shutil.which("valkey-server")
 
@@ -18,9 +18,7 @@ COMMAND = shutil.which("redis-server") or shutil.which("valkey-server")
 def redis_server(folder: Path, port: int | None = None) -> Iterator[int]:
     """Run one that keeps nothing; yield its port."""
     if COMMAND is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("CI needs redis-server on the PATH for the shared rate limits' tests")
-        pytest.skip("there is no redis-server on the PATH to share rate limits by")
+        cannot_be_run("there is no redis-server on the PATH to share rate limits by")
     number = port or _free_port()
     options = ["--port", str(number), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     with subprocess.Popen([COMMAND, *options], stdout=subprocess.DEVNULL) as process:

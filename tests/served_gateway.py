@@ -44,10 +44,19 @@ class Store:
         self, process: GatewayProcess, *, keep_alive: bool = True
     ) -> AsyncIterator[Gateway]:
         """Return what callers have of a process that serves it."""
-        database = Database(sqlite_url(self.url))
-        limits = httpx.Limits(max_keepalive_connections=None if keep_alive else 0)
-        async with httpx.AsyncClient(
-            base_url=process.address, timeout=60, trust_env=False, limits=limits
-        ) as client:
-            yield Gateway(client=client, database=database, **self.keys)
-        await database.close()
+        async with gateway_of(process, self.url, self.keys, keep_alive=keep_alive) as gateway:
+            yield gateway
+
+
+@asynccontextmanager
+async def gateway_of(
+    process: GatewayProcess, database_url: str, keys: Mapping[str, str], *, keep_alive: bool = True
+) -> AsyncIterator[Gateway]:
+    """Return what callers have of a process; contacts are counted in a database."""
+    database = Database(sqlite_url(database_url))
+    limits = httpx.Limits(max_keepalive_connections=None if keep_alive else 0)
+    async with httpx.AsyncClient(
+        base_url=process.address, timeout=60, trust_env=False, limits=limits
+    ) as client:
+        yield Gateway(client=client, database=database, **keys)
+    await database.close()

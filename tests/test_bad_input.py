@@ -9,13 +9,11 @@ import gc
 import gzip
 import io
 import json
-import mmap
 import re
 import socket
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -26,11 +24,11 @@ import pytest
 from contact_gateway.contacts.outcomes import ErrorCode
 from contact_gateway.faces.http import TransportCode
 from gateway_process import GatewayProcess, gateway_process
+from resident_memory import resident_bytes
 from running_gateway import Gateway, credentials, running_gateway
 from submitting import CREATE_CONTACT, Json
 
 ANSWERED_WITHIN_SECONDS: Final = 5
-STATISTICS: Final = Path("/proc/self/statm")
 REST: Final = "/api/v1/contacts"
 GRAPHQL: Final = "/graphql"
 JSON: Final[Mapping[str, str]] = {"Content-Type": "application/json"}
@@ -828,18 +826,10 @@ async def test_no_memory_is_kept_of_what_was_refused(gateway: Gateway) -> None:
             for bad in HEAVY:
                 await _send(gateway, bad)
         gc.collect()
-        resident.append(_resident_bytes())
+        resident.append(resident_bytes())
     before, after = resident
 
     assert after - before < 8_000_000
-
-
-def _resident_bytes() -> int:
-    try:
-        pages = STATISTICS.read_text(encoding="ascii").split()[1]
-    except FileNotFoundError:
-        pytest.skip(f"there is no {STATISTICS} to tell how much memory this process has")
-    return int(pages) * mmap.PAGESIZE
 
 
 @dataclass(frozen=True, slots=True)

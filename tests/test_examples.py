@@ -1,7 +1,6 @@
 """Every file of `examples/` does what it says, against a real server."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 from graphql import OperationDefinitionNode, build_schema, parse, validate
 
 from gateway_process import GatewayProcess, clean_environment, gateway_process
+from missing_programs import cannot_be_run
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -33,9 +33,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
 def curl() -> None:
     """Skip where curl is missing; a continuous integration without it is set up wrongly."""
     if shutil.which("curl") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("curl is missing, and CI=true: install it, the examples have to be run")
-        pytest.skip("curl is missing; the curl examples are not run here")
+        cannot_be_run("curl is missing; the curl examples are not run here")
 
 
 def run(

@@ -1,7 +1,6 @@
 """The store fails: full, locked, hanging, swamped, or told to stop. Nothing is half done."""
 
 import asyncio
-import os
 import resource
 import signal
 import sqlite3
@@ -17,6 +16,7 @@ import pytest
 
 from contact_gateway.store import contacts, engine, writer
 from gateway_process import GatewayProcess
+from resident_memory import resident_bytes
 from running_gateway import Gateway, running_gateway
 from served_gateway import Store
 from submitting import FACES, Answer, Face, Json
@@ -200,11 +200,6 @@ async def _once_available(
                 return told.outcome
 
 
-def _resident_bytes(process: GatewayProcess) -> int:
-    pages = int(Path(f"/proc/{process.id}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
 def test_too_many_that_wait_are_turned_away_and_memory_stays_flat(store: Store) -> None:
     """Ten times as many as may wait come while the store is locked, again and again."""
     with store.served(CONTACT_GATEWAY_MAX_WAITING="30") as process:
@@ -216,7 +211,7 @@ def test_too_many_that_wait_are_turned_away_and_memory_stays_flat(store: Store) 
                 at_once, later = asyncio.run(_swamp(store, process, 300))
                 assert at_once > 100
                 assert at_once + later == 300
-                grown.append(_resident_bytes(process))
+                grown.append(resident_bytes(process.id))
             other.execute("ROLLBACK")
         after = MAYA | {"email": "after@example.com"}
         assert _submit(store, process, FACES["GraphQL"], after, key="k2").outcome == "CONTACT"

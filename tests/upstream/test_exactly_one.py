@@ -4,7 +4,7 @@ import asyncio
 import signal
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
 from typing import Final
 
@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from chained_gateways import UpstreamGateway, gateway_in_front
-from contact_gateway.store.engine import Database, sqlite_url
 from gateway_process import GatewayProcess, gateway_process
 from running_gateway import Gateway
+from served_gateway import gateway_of
 from spoiling_proxy import Spoiling, SpoilingProxy
 from submitting import FACES, Answer, Face
 
@@ -249,13 +249,11 @@ async def test_without_a_key_nothing_is_kept(gateway: Gateway, tmp_path: Path) -
     assert _attempts(tmp_path) == []
 
 
-@asynccontextmanager
-async def _in_front(process: GatewayProcess, upstream: UpstreamGateway) -> AsyncIterator[Gateway]:
+def _in_front(
+    process: GatewayProcess, upstream: UpstreamGateway
+) -> AbstractAsyncContextManager[Gateway]:
     """Talk to a process in front of upstream."""
-    database = Database(sqlite_url(upstream.database_url))
-    async with httpx.AsyncClient(base_url=process.address, timeout=30, trust_env=False) as client:
-        yield Gateway(client=client, database=database, **upstream.keys)
-    await database.close()
+    return gateway_of(process, upstream.database_url, upstream.keys)
 
 
 class TestAKilledGateway:

@@ -17,6 +17,7 @@ from playwright.sync_api import (
 )
 
 from gateway_process import gateway_process
+from missing_programs import cannot_be_run
 
 # Where the README's picture goes when it is to be taken anew.
 SCREENSHOT = os.environ.get("EXPLORER_SCREENSHOT")
@@ -36,9 +37,7 @@ FLAGS = (
 @pytest.fixture
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("CI needs a chromium on the PATH for the explorer's test")
-        pytest.skip("there is no chromium on the PATH to try the explorer with")
+        cannot_be_run("there is no chromium on the PATH to try the explorer with")
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         yield launched

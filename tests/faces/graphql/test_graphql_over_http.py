@@ -7,11 +7,12 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
 from gateway_process import GatewayProcess, gateway_process
+from missing_programs import cannot_be_run
 from running_gateway import Gateway, credentials
 
 AUDIT = Path(__file__).parent / "graphql_over_http"
@@ -30,7 +31,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """Return Node, and the audit's script with what it needs from npm beside it."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
-        _cannot_be_run("there is no node, or no npm, on the PATH")
+        cannot_be_run("there is no node, or no npm, on the PATH to audit GraphQL over HTTP with")
     folder = tmp_path_factory.mktemp("audit") / "graphql_over_http"
     shutil.copytree(AUDIT, folder, ignore=shutil.ignore_patterns("node_modules"))
     # npm keeps what it has fetched, so only the first time is the registry asked.
@@ -44,14 +45,8 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
         check=False,
     )
     if installed.returncode != 0:
-        _cannot_be_run(f"npm cannot install graphql-http: {installed.stderr.strip()}")
+        cannot_be_run(f"npm cannot install graphql-http: {installed.stderr.strip()}")
     return node, folder / "audit.mjs"
-
-
-def _cannot_be_run(reason: str) -> NoReturn:
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI needs the audit of GraphQL over HTTP: {reason}")
-    pytest.skip(f"GraphQL over HTTP cannot be audited: {reason}")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The load: wrk sends creations of new contacts and checks every answer."""
+"""The load: wrk sends requests and checks every answer."""
 
 import re
 import secrets
@@ -12,26 +12,34 @@ from typing import Final
 from benchmarks.servers import BenchmarkError, tool
 
 CONNECTIONS: Final = 32
-_SCRIPT: Final = Path(__file__).with_name("create.lua")
+_SCRIPT: Final = Path(__file__).with_name("load.lua")
 _FIGURE: Final = re.compile(r"^(\w+)=(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class Creation:
-    """A request that creates a contact. `{n}` in its body becomes what no other request has."""
+class Operation:
+    """A POST, and what its answer holds: a status, no errors, and so many e-mail addresses.
+
+    In the body, `{n}` becomes what no other request has, `{id}` a number from 1 to `ids`. One that
+    `creates` a contact has `{n}` in its e-mail address.
+    """
 
     path: str
     body: str
     status: int
+    creates: bool = True
+    addresses: int = 1
+    key: str = "benchmark"
+    ids: int = 1
 
 
 class WrongAnswerError(BenchmarkError):
-    """A server answered something else than the created contact."""
+    """A server answered something else than what was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of sending creations for a while."""
+    """What came of sending requests for a while; only right answers count as requests."""
 
     requests: int
     per_second: float
@@ -41,42 +49,51 @@ class Load:
     failure: str
 
 
-def create_one(creation: Creation, port: int) -> bytes:
-    """Create one contact, and return the answer's body.
+def ask_once(operation: Operation, port: int) -> bytes:
+    """Send one request, and return the answer's body.
 
     Raises:
-        WrongAnswerError: it does not hold the contact.
+        WrongAnswerError: it does not hold what was asked for.
     """
     mark = _mark()
-    headers = {"X-Api-Key": "benchmark", "Content-Type": "application/json"}
+    headers = {"X-Api-Key": operation.key, "Content-Type": "application/json"}
+    sent = operation.body.replace("{n}", mark).replace("{id}", "1")
     with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
-        connection.request("POST", creation.path, creation.body.replace("{n}", mark), headers)
+        connection.request("POST", operation.path, sent, headers)
         response = connection.getresponse()
         body = response.read()
-    if response.status != creation.status or mark.encode() not in body or b'"errors"' in body:
-        raise WrongAnswerError(f"not the contact: {response.status} {body.decode()}")
+    is_right = (
+        response.status == operation.status
+        and body.count(b'"email":') == operation.addresses
+        and (mark.encode() in body or not operation.creates)
+        and b'"errors"' not in body
+    )
+    if not is_right:
+        raise WrongAnswerError(f"a wrong answer: {response.status} {body.decode()}")
     return body
 
 
-def send(creation: Creation, port: int, seconds: float) -> Load:
-    """Send creations over all connections for some seconds, from the core of this process."""
+def send(operation: Operation, port: int, seconds: float) -> Load:
+    """Send requests over all connections for some seconds, from the core of this process."""
     command = (
         *(tool("wrk", "wrk"), "--threads", "1", "--connections", str(CONNECTIONS)),
         *("--duration", f"{seconds:g}s", "--timeout", "10s", "--script", str(_SCRIPT)),
-        *(f"http://127.0.0.1:{port}{creation.path}", "--"),
-        *(creation.body, str(creation.status), _mark()),
+        *(f"http://127.0.0.1:{port}{operation.path}", "--", operation.body),
+        *(str(operation.status), str(operation.addresses), str(int(operation.creates))),
+        *(operation.key, str(operation.ids), _mark()),
     )
     run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
     figures = dict(_FIGURE.findall(run.stdout))
     if run.returncode or "requests" not in figures:
         raise BenchmarkError(f"wrk failed: {run.stderr or run.stdout}")
-    requests = int(figures["requests"])
+    wrong = int(figures["failures"])
+    right = int(figures["requests"]) - wrong
     return Load(
-        requests=requests,
-        per_second=requests / int(figures["microseconds"]) * 1e6,
+        requests=right,
+        per_second=right / int(figures["microseconds"]) * 1e6,
         p50_ms=int(figures["p50"]) / 1e3,
         p99_ms=int(figures["p99"]) / 1e3,
-        failures=int(figures["failures"]),
+        failures=wrong + int(figures["lost"]),
         failure=figures["failure"],
     )
 

@@ -1,16 +1,15 @@
 """One row's measurements: its cold starts, its rounds under load, its memory."""
 
-import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPException
-from pathlib import Path
+from statistics import median
 from typing import Final
 
-from benchmarks.load import CONNECTIONS, Creation, Load, WrongAnswerError, create_one, send
-from benchmarks.rows import REST, Row
+from benchmarks.figures import spread
+from benchmarks.load import CONNECTIONS, Load, Operation, WrongAnswerError, ask_once, send
 from benchmarks.servers import BenchmarkError, Server
 
 _STARTS_WITHIN_SECONDS: Final = 60
@@ -32,47 +31,86 @@ class Measured:
     """All that is measured of one row."""
 
     name: str
-    starts: list[float] = field(default_factory=list)
+    starts: Sequence[float] = ()
     rounds: list[Round] = field(default_factory=list)
     most_memory_mb: float = 0
 
+    def spread(self, figure: Callable[[Round], float], digits: int = 0) -> str:
+        """Return the median of a figure of the rounds, with the least and the most."""
+        return spread([figure(each) for each in self.rounds], digits)
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What a figure's ratio to that of another row, round by round, should be."""
+
+    name: str
+    figure: Callable[[Round], float]
+    compare: Callable[[float, float], bool]
+    ratio: float
+
+    def told(self, measured: Measured, peer: Measured) -> str:
+        """Return the ratios, and whether their median is what is aimed at."""
+        rounds = zip(measured.rounds, peer.rounds, strict=True)
+        ratios = [self.figure(mine) / self.figure(its) for mine, its in rounds]
+        met = "met" if self.compare(median(ratios), self.ratio) else "missed"
+        return f"{spread(ratios, 2)}: {met}"
+
 
 @contextmanager
-def started(row: Row, log: Path, upstream: Server) -> Iterator[tuple[Server, float]]:
-    """Start a row's gateway, and give it with the seconds to its first correct answer."""
-    with row.start(log, upstream.port) as server:
-        yield server, _first_answer(row.creation, server)
+def started(
+    starting: AbstractContextManager[Server], operation: Operation
+) -> Iterator[tuple[Server, float]]:
+    """Start a server, and give it with the seconds to its first correct answer."""
+    with starting as server:
+        yield server, _first_answer(operation, server)
 
 
-def measure(
-    name: str, creation: Creation, server: Server, upstream: Server, seconds: float
+def measure(  # noqa: PLR0913 - a round has this many parts
+    name: str,
+    operation: Operation,
+    server: Server,
+    seconds: float,
+    created: Callable[[], int],
+    *,
+    may_fail: bool = False,
 ) -> Round:
     """Load a server for a round.
 
+    Args:
+        name: what is measured, for messages.
+        operation: what is asked for.
+        server: who is asked.
+        seconds: how long.
+        created: returns how many contacts were created so far.
+        may_fail: whether wrong answers are counted, instead of making the run worth nothing.
+
     Raises:
-        BenchmarkError: an answer was wrong, or the upstream was not asked once for each.
+        BenchmarkError: an answer was wrong, or it was not one creation for each.
     """
     time.sleep(_SETTLING_SECONDS)
-    created_before, cpu_before = _newest_id(upstream), server.cpu_seconds()
-    load = send(creation, server.port, seconds)
+    created_before, cpu_before = created(), server.cpu_seconds()
+    load = send(operation, server.port, seconds)
     cpu = server.cpu_seconds() - cpu_before
     memory = server.memory_mb("VmRSS")
-    if load.failures or not load.requests:
+    if (load.failures and not may_fail) or not load.requests:
         raise BenchmarkError(
             f"{name}: {load.failures} failures beside {load.requests} answers. {load.failure}"
         )
     time.sleep(_SETTLING_SECONDS)
-    created = _newest_id(upstream) - created_before - 1
-    if not load.requests <= created <= load.requests + CONNECTIONS:
-        raise BenchmarkError(f"{name}: {load.requests} answers, but {created} creations upstream")
+    new = created() - created_before
+    least = load.requests if operation.creates else 0
+    most = least + CONNECTIONS + load.failures if operation.creates else 0
+    if not least <= new <= most:
+        raise BenchmarkError(f"{name}: {load.requests} answers, but {new} contacts created")
     return Round(load, cpu / load.requests * 1e6, memory)
 
 
-def _first_answer(creation: Creation, server: Server) -> float:
+def _first_answer(operation: Operation, server: Server) -> float:
     reason: Exception | None = None
     while server.age < _STARTS_WITHIN_SECONDS:
         try:
-            create_one(creation, server.port)
+            ask_once(operation, server.port)
         except (OSError, HTTPException, WrongAnswerError) as error:
             reason = error
             server.check_alive()
@@ -80,8 +118,3 @@ def _first_answer(creation: Creation, server: Server) -> float:
         else:
             return server.age
     raise BenchmarkError(f"no correct answer in {_STARTS_WITHIN_SECONDS} s: {reason}")
-
-
-def _newest_id(upstream: Server) -> int:
-    """Create a contact upstream, to learn how many were created."""
-    return int(json.loads(create_one(REST, upstream.port))["data"]["id"])

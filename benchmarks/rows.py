@@ -1,52 +1,19 @@
 """What is compared: each row's gateway, and the request that creates a contact through it."""
 
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
 from benchmarks import hive, servers
-from benchmarks.load import Creation
+from benchmarks.load import Operation
+from benchmarks.operations import CREATE, CREATE_BY_REST, CREATE_KEYED, SNAKE_CASE, graphql
 from benchmarks.servers import Launch, Server
-from benchmarks.upstream_server import PATH
 
 # Starts a gateway, given a file for its log and the port of the upstream.
 Start = Callable[[Path, int], AbstractContextManager[Server]]
 
-_CONTACT: Final = {
-    "email": "{n}@example.com",
-    "name": "Noor Haddad",
-    "phone": "+1 555 0100",
-    "source": "benchmark",
-}
-_SNAKE_CASE: Final = {
-    "advertiser_id": 42,
-    **_CONTACT,
-    "given_name": "Noor",
-    "family_name": "Haddad",
-    "job_title": "Buyer",
-}
-_CAMEL_CASE: Final = {
-    "advertiserId": "42",
-    **_CONTACT,
-    "givenName": "Noor",
-    "familyName": "Haddad",
-    "jobTitle": "Buyer",
-}
-_SELECTION: Final = """{
-  __typename
-  ... on Contact { id advertiserId email name givenName familyName phone jobTitle createdAt }
-  ... on ApiError { code message }
-}"""
-_OURS: Final = f"""mutation CreateContact($input: CreateContactInput!) {{
-  createContact(input: $input) {_SELECTION}
-}}"""
-_OURS_KEYED: Final = f"""mutation CreateContact($input: CreateContactInput!, $key: String) {{
-  createContact(input: $input, idempotencyKey: $key) {_SELECTION}
-}}"""
 _HIVES: Final = """mutation CreateContact($input: NewContact_Input!) {
   createContact(input: $input) {
     __typename
@@ -68,13 +35,8 @@ class Row:
     """One gateway and one way to create contacts through it."""
 
     name: str
-    creation: Creation
+    operation: Operation
     start: Start
-
-
-def _graphql(document: str, **variables: object) -> Creation:
-    body = json.dumps({"query": document, "variables": variables})
-    return Creation("/graphql", body, HTTPStatus.OK)
 
 
 def _ours(log: Path, upstream_port: int) -> AbstractContextManager[Server]:
@@ -92,17 +54,12 @@ def _ours(log: Path, upstream_port: int) -> AbstractContextManager[Server]:
     return servers.running(Launch(command, port, log, folder=log.parent, settings=settings))
 
 
-REST: Final = Creation(PATH, json.dumps({"contact": _SNAKE_CASE}), HTTPStatus.CREATED)
 OURS: Final = (
-    Row("contact-gateway, GraphQL", _graphql(_OURS, input=_CAMEL_CASE), _ours),
-    Row("contact-gateway, REST", REST, _ours),
-    Row(
-        "contact-gateway, GraphQL with idempotency keys",
-        _graphql(_OURS_KEYED, input=_CAMEL_CASE, key="{n}"),
-        _ours,
-    ),
+    Row("contact-gateway, GraphQL", CREATE, _ours),
+    Row("contact-gateway, REST", CREATE_BY_REST, _ours),
+    Row("contact-gateway, GraphQL with idempotency keys", CREATE_KEYED, _ours),
 )
-_HIVES_CREATION: Final = _graphql(_HIVES, input={"contact": _SNAKE_CASE})
+_HIVES_CREATION: Final = graphql(_HIVES, input={"contact": SNAKE_CASE | {"advertiser_id": 42}})
 PEERS: Final = (
     Row("Hive Gateway", _HIVES_CREATION, hive.start),
     Row("Hive Gateway, system's Node", _HIVES_CREATION, hive.start_on_the_systems_node),

@@ -4,19 +4,26 @@ Run it by `scripts/bench upstream`.
 """
 
 import argparse
+import itertools
+import json
+import operator
+import platform
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from benchmarks import hive, servers
-from benchmarks.load import send
-from benchmarks.measuring import Measured, measure, started
-from benchmarks.report import conditions, report
-from benchmarks.rows import OURS, PEERS, REST, Row
-from benchmarks.servers import BenchmarkError
+from benchmarks.load import ask_once, send
+from benchmarks.measuring import Aim, Measured, measure, started
+from benchmarks.operations import CREATE_BY_REST
+from benchmarks.report import figures, ratios, rounds_told
+from benchmarks.revision import commit
+from benchmarks.rows import OURS, PEERS, Row
+from benchmarks.servers import BenchmarkError, Server
 
 _LOGS: Final = Path(__file__).with_name("results")
 _PROGRAMS: Final = (
@@ -29,6 +36,11 @@ _PROGRAMS: Final = (
 _NO_LETTER: Final = re.compile("[^a-z]+")
 _ROWS: Final = (*OURS, *PEERS)
 _UPSTREAM_AT_LEAST: Final = 8_000
+_AIMS: Final = (
+    Aim("answers/s, at least 3", lambda each: each.load.per_second, operator.ge, 3),
+    Aim("p99, at most 1", lambda each: each.load.p99_ms, operator.le, 1),
+    Aim("memory, at most 1/3", lambda each: each.memory_mb, operator.le, 1 / 3),
+)
 
 
 def main() -> None:
@@ -44,12 +56,20 @@ def main() -> None:
         for program, package in _PROGRAMS:
             servers.tool(program, package)
         hive.prepare()
-        head = conditions(options)
+        compared = (
+            f"contact-gateway at {commit()} on Python {platform.python_version()}, "
+            f"{hive.description()}. The gateway on one core, the load and the upstream on another."
+        )
         gateways, alone = _measure(options.rounds, options.seconds, options.warm_up)
     except BenchmarkError as error:
         sys.exit(f"{error}\nLogs of servers, if any, are in {_LOGS.relative_to(servers.ROOT)}.")
     ours, peers = gateways[: len(OURS)], gateways[len(OURS) :]
-    sys.stdout.write(report(head, ours, peers, alone))
+    told = (
+        f"{compared} {rounds_told(options.rounds, options.seconds, options.warm_up)}",
+        figures((*gateways, alone)),
+        *(ratios(ours, peer, _AIMS) for peer in peers),
+    )
+    sys.stdout.write("\n\n".join(told) + "\n")
 
 
 def _measure(rounds: int, seconds: float, warm_up: float) -> tuple[list[Measured], Measured]:
@@ -58,22 +78,40 @@ def _measure(rounds: int, seconds: float, warm_up: float) -> tuple[list[Measured
     gateways, alone = [Measured(row.name) for row in _ROWS], Measured("the upstream alone, REST")
     with ExitStack() as stack:
         upstream = stack.enter_context(servers.upstream(_LOGS / "upstream.log"))
-        alone.rounds.append(measure(alone.name, REST, upstream, upstream, seconds))
+        created = _counter(upstream)
+        alone.rounds.append(measure(alone.name, CREATE_BY_REST, upstream, seconds, created))
         if alone.rounds[0].load.per_second < _UPSTREAM_AT_LEAST:
             raise BenchmarkError("The upstream is too slow here to compare gateways with.")
-        for _ in range(rounds):
-            for row, measured in zip(_ROWS, gateways, strict=True):
-                with started(row, _log(row), upstream) as (_, seconds_to_start):
-                    measured.starts.append(seconds_to_start)
-        running = [stack.enter_context(started(row, _log(row), upstream))[0] for row in _ROWS]
+        for row, measured in zip(_ROWS, gateways, strict=True):
+            measured.starts = [_seconds_to_start(row, upstream) for _ in range(rounds)]
+        running = [
+            stack.enter_context(started(row.start(_log(row), upstream.port), row.operation))[0]
+            for row in _ROWS
+        ]
         for row, server in zip(_ROWS, running, strict=True):
-            send(row.creation, server.port, warm_up)
+            send(row.operation, server.port, warm_up)
         for _ in range(rounds):
             for row, server, measured in zip(_ROWS, running, gateways, strict=True):
-                measured.rounds.append(measure(row.name, row.creation, server, upstream, seconds))
+                measured.rounds.append(measure(row.name, row.operation, server, seconds, created))
         for server, measured in zip((*running, upstream), (*gateways, alone), strict=True):
             measured.most_memory_mb = server.memory_mb("VmHWM")
     return gateways, alone
+
+
+def _seconds_to_start(row: Row, upstream: Server) -> float:
+    with started(row.start(_log(row), upstream.port), row.operation) as (_, seconds):
+        return seconds
+
+
+def _counter(upstream: Server) -> Callable[[], int]:
+    """Return what tells how many contacts were created upstream, by creating another."""
+    own = itertools.count(1)
+
+    def created() -> int:
+        newest = json.loads(ask_once(CREATE_BY_REST, upstream.port))["data"]["id"]
+        return int(newest) - next(own)
+
+    return created
 
 
 def _log(row: Row) -> Path:

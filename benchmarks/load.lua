@@ -1,0 +1,60 @@
+-- Sends POSTs with wrk, and checks every answer.
+--   wrk -s load.lua URL -- BODY STATUS ADDRESSES CREATES KEY IDS MARK
+-- In BODY, {n} becomes MARK and a number that no other request has, {id} a number from 1 to IDS.
+-- An answer is right when it has STATUS, no errors and as many e-mail addresses as ADDRESSES says;
+-- where CREATES is 1, the address starts with MARK. What `done` prints is read by load.py.
+
+local threads = {}
+local body, status, addresses, creates, ids, created
+sent, wrong, failure = 0, 0, ""
+
+function setup(thread)
+  table.insert(threads, thread)
+end
+
+function init(args)
+  body, status, addresses = args[1], tonumber(args[2]), tonumber(args[3])
+  creates, ids, mark = args[4] == "1", tonumber(args[6]), args[7]
+  created = '"email":%s*"' .. mark
+  wrk.method = "POST"
+  wrk.headers["Content-Type"] = "application/json"
+  wrk.headers["X-Api-Key"] = args[5]
+end
+
+function request()
+  sent = sent + 1
+  local filled = body:gsub("{n}", mark .. sent):gsub("{id}", function() return math.random(ids) end)
+  return wrk.format(nil, nil, nil, filled)
+end
+
+local function is_right(got, answer)
+  if got ~= status or answer:find('"errors"', 1, true) then
+    return false
+  end
+  if creates and not answer:find(created) then
+    return false
+  end
+  local _, found = answer:gsub('"email":', "")
+  return found == addresses
+end
+
+function response(got, _, answer)
+  if not is_right(got, answer) then
+    wrong = wrong + 1
+    failure = got .. " " .. answer:sub(1, 300)
+  end
+end
+
+function done(summary, latency)
+  local failures, shown = 0, ""
+  for _, thread in ipairs(threads) do
+    failures = failures + thread:get("wrong")
+    shown = shown .. thread:get("failure")
+  end
+  local errors = summary.errors
+  local lost = errors.connect + errors.read + errors.write + errors.timeout
+  io.write(string.format(
+    "requests=%d\nmicroseconds=%d\np50=%d\np99=%d\nfailures=%d\nlost=%d\nfailure=%s\n",
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), failures,
+    lost, shown:gsub("%s+", " ")))
+end

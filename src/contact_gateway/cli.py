@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from sqlalchemy import Connection
 
 from contact_gateway import serving
 from contact_gateway.access.api_keys import KeyRecord, mint
@@ -148,10 +149,11 @@ def create_key(
     )
 
     async def add(database: Database) -> int:
-        async with database.writing() as connection:
-            return await key_rows.add(
+        return await database.write(
+            lambda connection: key_rows.add(
                 connection, minted, role=role, label=label, expires_at=expires_at
             )
+        )
 
     with _told():
         settings = load_settings()
@@ -166,8 +168,7 @@ def list_keys() -> None:
     """List the keys, without their secrets."""
 
     async def every(database: Database) -> tuple[KeyRecord, ...]:
-        async with database.reading() as connection:
-            return await key_rows.every(connection)
+        return await database.read(key_rows.every)
 
     with _told():
         settings = load_settings()
@@ -190,8 +191,7 @@ def revoke_key(key_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=MA
     """Revoke a key, for good."""
 
     async def revoke(database: Database) -> key_rows.Revocation | None:
-        async with database.writing() as connection:
-            return await key_rows.revoke(connection, key_id)
+        return await database.write(lambda connection: key_rows.revoke(connection, key_id))
 
     with _told():
         settings = load_settings()
@@ -220,13 +220,15 @@ def import_advertisers(
         with rich.progress.open(
             file, "r", encoding="utf-8-sig", newline="", description="Reading", console=_errors
         ) as text:
-            async with database.reading() as connection:
-                known = await advertiser_rows.known(connection)
+            known = await database.read(advertiser_rows.known)
             records = advertisers(read(text), known)
-        async with database.writing() as connection:
+
+        def write(connection: Connection) -> None:
             batches = range(0, len(records), _BATCH)
             for start in rich.progress.track(batches, "Writing", console=_errors):
-                await advertiser_rows.upsert(connection, records[start : start + _BATCH])
+                advertiser_rows.upsert(connection, records[start : start + _BATCH])
+
+        await database.write(write)
         return len(records)
 
     with _told():

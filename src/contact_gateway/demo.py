@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from importlib.resources import files
 
+from sqlalchemy import Connection
+
 from contact_gateway.access.api_keys import mint
 from contact_gateway.access.principals import Role
 from contact_gateway.contacts.catalogue import Known, advertisers, read_csv
@@ -32,18 +34,18 @@ async def prepare_demo(database: Database) -> DemoKeys:
     """
     with (files("contact_gateway") / "demo.csv").open(encoding="utf-8") as file:
         catalogue = advertisers(read_csv(file), Known())
-    async with database.writing() as connection:
-        others = await advertiser_rows.ids(connection) - {record.id for record in catalogue}
-        if others or await key_rows.has_real_keys(connection):
+    keys = {role: mint() for role in Role}
+
+    def fill(connection: Connection) -> None:
+        others = advertiser_rows.ids(connection) - {record.id for record in catalogue}
+        if others or key_rows.has_real_keys(connection):
             raise NotADemoDatabaseError(
                 "the database holds other advertisers or keys than the demo's"
             )
-        await advertiser_rows.upsert(connection, catalogue)
-        await key_rows.revoke_demo_keys(connection)
-        keys = {}
-        for role in Role:
-            keys[role] = mint()
-            await key_rows.add(
-                connection, keys[role], role=role, label=f"demo {role}", is_demo=True
-            )
+        advertiser_rows.upsert(connection, catalogue)
+        key_rows.revoke_demo_keys(connection)
+        for role, key in keys.items():
+            key_rows.add(connection, key, role=role, label=f"demo {role}", is_demo=True)
+
+    await database.write(fill)
     return DemoKeys(admin=keys[Role.ADMIN].text, member=keys[Role.MEMBER].text)

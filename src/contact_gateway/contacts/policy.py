@@ -4,6 +4,7 @@ Pure functions over plain values: nothing here waits, reads or writes.
 """
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from contact_gateway.access.principals import AnyPrincipal, ForwardedPrincipal, Role
 from contact_gateway.contacts.advertiser import Advertiser
@@ -47,6 +48,9 @@ class Insert:
     contact: NewContact
 
 
+Decision: TypeAlias = Insert | Created | Previewed | IdempotencyKeyReused | NotFound | Conflict
+
+
 def may_create(principal: AnyPrincipal) -> Forbidden | None:
     """Rule 2: only admins create contacts; of a forwarded credential, the source judges."""
     if isinstance(principal, ForwardedPrincipal) or principal.role is Role.ADMIN:
@@ -65,9 +69,7 @@ def repeat(
     return Created(earlier.contact, replayed=True)
 
 
-def decide(
-    submitted: NewContact, facts: Facts, *, dry_run: bool
-) -> Insert | Created | Previewed | IdempotencyKeyReused | NotFound | Conflict:
+def decide(submitted: NewContact, facts: Facts, *, dry_run: bool) -> Decision:
     """Apply rules 5 to 7, in order: replay, resolve, refuse a second contact, or insert."""
     if facts.earlier is not None:
         return repeat(submitted, facts.earlier, dry_run=dry_run)

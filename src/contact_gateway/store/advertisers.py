@@ -1,12 +1,11 @@
 """Advertisers in SQL."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Select, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, or_, select
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.catalogue import Known
@@ -15,21 +14,34 @@ from contact_gateway.store.paging import fetch_page
 from contact_gateway.store.search import contains_folded, folded
 from contact_gateway.store.tables import advertisers, contacts
 
-COLUMNS: Final = tuple(column for column in advertisers.c if column.name != "folded_names")
+_NAMES: Final = tuple(field.name for field in fields(Advertiser))
+_SELECT: Final = select(*(advertisers.c[name] for name in _NAMES))
+_BY_ID: Final = _SELECT.where(advertisers.c.id.in_(bindparam("ids", expanding=True)))
+_submitted: Final = advertisers.alias("submitted")
+_HIENERGY: Final = (
+    _SELECT.add_columns(_submitted.c.id.label("submitted_id"))
+    .join(_submitted, _submitted.c.hienergy_id == advertisers.c.id)
+    .where(_submitted.c.id.in_(bindparam("ids", expanding=True)))
+)
 
 
-async def by_id(connection: AsyncConnection, ids: Collection[int]) -> Mapping[int, Advertiser]:
+def by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Advertiser]:
     """Return those of the advertisers that there are."""
-    rows = await connection.execute(_select().where(advertisers.c.id.in_(ids)))
-    return {row.id: _advertiser(row) for row in rows}
+    rows = connection.execute(_BY_ID, {"ids": list(ids)})
+    return {advertiser.id: advertiser for advertiser in map(_advertiser, rows)}
 
 
-async def by_slug(connection: AsyncConnection, slug: str) -> Advertiser | None:
+def hienergy(connection: Connection, ids: Collection[int]) -> Mapping[int, Advertiser]:
+    """Return what each of the advertisers names as its brand's HiEnergy record."""
+    rows = connection.execute(_HIENERGY, {"ids": list(ids)})
+    return {row.submitted_id: _advertiser(row) for row in rows}
+
+
+def by_slug(connection: Connection, slug: str) -> Advertiser | None:
     """Return the advertiser with a slug; a brand's HiEnergy record before its others."""
     is_hienergy = advertisers.c.network_name == HIENERGY_NETWORK
-    rows = await connection.execute(
-        _select()
-        .where(advertisers.c.slug == slug)
+    rows = connection.execute(
+        _SELECT.where(advertisers.c.slug == slug)
         .order_by(is_hienergy.desc(), advertisers.c.id)
         .limit(1)
     )
@@ -37,17 +49,15 @@ async def by_slug(connection: AsyncConnection, slug: str) -> Advertiser | None:
     return None if row is None else _advertiser(row)
 
 
-async def equivalents(
-    connection: AsyncConnection, hienergy_ids: Collection[int]
+def equivalents(
+    connection: Connection, hienergy_ids: Collection[int]
 ) -> Mapping[int, Sequence[Advertiser]]:
     """Return the network records of each of the brands."""
-    rows = await connection.execute(
-        _select()
-        .where(
+    rows = connection.execute(
+        _SELECT.where(
             advertisers.c.hienergy_id.in_(hienergy_ids),
             advertisers.c.id != advertisers.c.hienergy_id,
-        )
-        .order_by(advertisers.c.id)
+        ).order_by(advertisers.c.id)
     )
     found: dict[int, list[Advertiser]] = {hienergy_id: [] for hienergy_id in hienergy_ids}
     for row in rows:
@@ -55,18 +65,18 @@ async def equivalents(
     return found
 
 
-async def page(
-    connection: AsyncConnection, wanted: AdvertiserFilter, request: PageRequest
+def page(
+    connection: Connection, wanted: AdvertiserFilter, request: PageRequest
 ) -> Page[Advertiser]:
     """Return a page of advertisers, newest first."""
-    query = _select().order_by(advertisers.c.id.desc())
+    query = _SELECT.order_by(advertisers.c.id.desc())
     if wanted.q is not None:
         query = query.where(has_text(wanted.q))
     if wanted.domain is not None:
         query = query.where(advertisers.c.domain == wanted.domain.lower())
     if wanted.hienergy_id is not None:
         query = query.where(advertisers.c.hienergy_id == wanted.hienergy_id)
-    return await fetch_page(connection, query, request, _advertiser)
+    return fetch_page(connection, query, request, _advertiser)
 
 
 def has_name(text: str) -> ColumnElement[bool]:
@@ -83,7 +93,7 @@ def has_text(text: str) -> ColumnElement[bool]:
     )
 
 
-async def upsert(connection: AsyncConnection, records: Iterable[Advertiser]) -> None:
+def upsert(connection: Connection, records: Iterable[Advertiser]) -> None:
     """Insert the advertisers, or replace those that there are."""
     rows = [_row(advertiser) for advertiser in records]
     if not rows:
@@ -94,24 +104,24 @@ async def upsert(connection: AsyncConnection, records: Iterable[Advertiser]) -> 
         for column in advertisers.c
         if not column.primary_key
     }
-    await connection.execute(
+    connection.execute(
         statement.on_conflict_do_update(index_elements=[advertisers.c.id], set_=replaced), rows
     )
 
 
-async def ids(connection: AsyncConnection) -> frozenset[int]:
+def ids(connection: Connection) -> frozenset[int]:
     """Return the ids of all advertisers."""
-    return frozenset(await connection.scalars(select(advertisers.c.id)))
+    return frozenset(connection.scalars(select(advertisers.c.id)))
 
 
-async def known(connection: AsyncConnection) -> Known:
+def known(connection: Connection) -> Known:
     """Return what a catalogue's rows have to agree with."""
-    hienergy_ids = await connection.scalars(
+    hienergy_ids = connection.scalars(
         select(advertisers.c.id).where(advertisers.c.network_name == HIENERGY_NETWORK)
     )
-    owners = await connection.scalars(select(contacts.c.advertiser_id).distinct())
+    owners = connection.scalars(select(contacts.c.advertiser_id).distinct())
     named_by: dict[int, set[int]] = {}
-    rows = await connection.execute(
+    rows = connection.execute(
         select(advertisers.c.hienergy_id, advertisers.c.id).where(
             advertisers.c.hienergy_id != advertisers.c.id
         )
@@ -125,12 +135,9 @@ async def known(connection: AsyncConnection) -> Known:
     )
 
 
-def _select() -> Select[Any]:  # the columns' types are not kept by SQLAlchemy's Table
-    return select(*COLUMNS)
-
-
-def _advertiser(row: Row[Any]) -> Advertiser:
-    return Advertiser(**row._mapping)
+def _advertiser(row: Row[Any]) -> Advertiser:  # SQLAlchemy's Table keeps no types of columns
+    # Further columns, where there are any, come after the advertiser's.
+    return Advertiser(**dict(zip(_NAMES, row, strict=False)))
 
 
 def _row(advertiser: Advertiser) -> dict[str, object]:

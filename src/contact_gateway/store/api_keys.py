@@ -1,17 +1,20 @@
 """API keys in SQL."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from contact_gateway.access.api_keys import KeyRecord, MintedKey
 from contact_gateway.access.principals import Role
 from contact_gateway.store.tables import api_keys
 
 _COLUMNS: Final = tuple(column for column in api_keys.c if column.name != "is_demo")
+_BY_LOOKUP: Final = select(*_COLUMNS).where(
+    api_keys.c.lookup.in_(bindparam("lookups", expanding=True))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +25,8 @@ class Revocation:
     now: bool
 
 
-async def add(  # noqa: PLR0913 - a key has this many parts
-    connection: AsyncConnection,
+def add(  # noqa: PLR0913 - a key has this many parts
+    connection: Connection,
     minted: MintedKey,
     *,
     role: Role,
@@ -32,7 +35,7 @@ async def add(  # noqa: PLR0913 - a key has this many parts
     is_demo: bool = False,
 ) -> int:
     """Store a key and return its id."""
-    result = await connection.execute(
+    result = connection.execute(
         insert(api_keys)
         .values(
             lookup=minted.lookup,
@@ -48,47 +51,45 @@ async def add(  # noqa: PLR0913 - a key has this many parts
     return int(result.scalar_one())
 
 
-async def by_lookup(connection: AsyncConnection, lookup: str) -> KeyRecord | None:
-    """Return the key that a credential names."""
-    row = (
-        await connection.execute(select(*_COLUMNS).where(api_keys.c.lookup == lookup))
-    ).one_or_none()
-    return None if row is None else _record(row)
+def by_lookup(connection: Connection, lookups: Collection[str]) -> Mapping[str, KeyRecord]:
+    """Return those of the keys that credentials name which there are."""
+    rows = connection.execute(_BY_LOOKUP, {"lookups": list(lookups)})
+    return {row.lookup: _record(row) for row in rows}
 
 
-async def every(connection: AsyncConnection) -> tuple[KeyRecord, ...]:
+def every(connection: Connection) -> tuple[KeyRecord, ...]:
     """Return all keys, oldest first."""
-    rows = await connection.execute(select(*_COLUMNS).order_by(api_keys.c.id))
+    rows = connection.execute(select(*_COLUMNS).order_by(api_keys.c.id))
     return tuple(_record(row) for row in rows)
 
 
-async def revoke(connection: AsyncConnection, key_id: int) -> Revocation | None:
+def revoke(connection: Connection, key_id: int) -> Revocation | None:
     """Revoke a key, once and for all. None: there is no such key."""
     earlier = (
-        await connection.execute(select(api_keys.c.revoked_at).where(api_keys.c.id == key_id))
+        connection.execute(select(api_keys.c.revoked_at).where(api_keys.c.id == key_id))
     ).one_or_none()
     if earlier is None:
         return None
     if earlier.revoked_at is not None:
         return Revocation(earlier.revoked_at, now=False)
     now = datetime.now(UTC)
-    await connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(revoked_at=now))
+    connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(revoked_at=now))
     return Revocation(now, now=True)
 
 
-async def revoke_demo_keys(connection: AsyncConnection) -> None:
+def revoke_demo_keys(connection: Connection) -> None:
     """Revoke the demo keys of earlier starts."""
-    await connection.execute(
+    connection.execute(
         update(api_keys)
         .where(api_keys.c.is_demo, api_keys.c.revoked_at.is_(None))
         .values(revoked_at=datetime.now(UTC))
     )
 
 
-async def has_real_keys(connection: AsyncConnection) -> bool:
+def has_real_keys(connection: Connection) -> bool:
     """Tell whether there is a key that no demo made."""
     return (
-        await connection.execute(select(api_keys.c.id).where(~api_keys.c.is_demo).limit(1))
+        connection.execute(select(api_keys.c.id).where(~api_keys.c.is_demo).limit(1))
     ).first() is not None
 
 

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, select
 
 from contact_gateway.store.tables import api_keys, contacts
 
@@ -22,9 +21,9 @@ class AuditRecord:
     request_id: str | None
 
 
-async def of_contact(connection: AsyncConnection, contact_id: int) -> AuditRecord | None:
+def of_contact(connection: Connection, contact_id: int) -> AuditRecord | None:
     """Return how a contact came to be, or None where there is none with the id."""
-    result = await connection.execute(
+    result = connection.execute(
         select(
             contacts.c.id,
             contacts.c.advertiser_id,

@@ -1,16 +1,16 @@
 """Contacts in SQL, and how many submissions are carried out in one transaction."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Row, Select, delete, func, insert, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
 
 from contact_gateway.access.principals import Principal
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.advertiser import Advertiser
-from contact_gateway.contacts.contact import DETAIL_NAMES, Contact
+from contact_gateway.contacts.contact import DETAIL_NAMES, Contact, NewContact
 from contact_gateway.contacts.fields import email_key
 from contact_gateway.contacts.outcomes import CreateContactOutcome, Created
 from contact_gateway.contacts.source import (
@@ -28,29 +28,73 @@ IDEMPOTENCY_RETENTION: Final = timedelta(hours=48)
 """How long a used idempotency key is remembered; the contract promises 24 hours."""
 
 _SEARCHED: Final = ("email", "name", "given_name", "family_name", "job_title", "phone")
-_COLUMNS: Final = (
-    contacts.c.id,
-    contacts.c.created_at,
-    contacts.c.updated_at,
-    *(contacts.c[name] for name in DETAIL_NAMES),
-    func.coalesce(advertisers.c.display_name, advertisers.c.name).label("advertiser_name"),
+_NAMES: Final = tuple(field.name for field in fields(Contact))
+_COLUMNS: Final = tuple(
+    func.coalesce(advertisers.c.display_name, advertisers.c.name).label(name)
+    if name == "advertiser_name"
+    else contacts.c[name]
+    for name in _NAMES
 )
+_SELECT: Final = select(*_COLUMNS).join_from(
+    contacts, advertisers, advertisers.c.id == contacts.c.advertiser_id
+)
+_BY_ID: Final = _SELECT.where(contacts.c.id.in_(bindparam("ids", expanding=True)))
+# Pairs of columns are not compared as pairs: SQLite would go through the whole table.
+_WITH_ADDRESS: Final = _SELECT.add_columns(contacts.c.email_key).where(
+    contacts.c.email_key.in_(bindparam("email_keys", expanding=True))
+)
+_record: Final = idempotency_records.c
+_EARLIER: Final = (
+    _SELECT.add_columns(_record.api_key_id, _record.idempotency_key, _record.fingerprint)
+    .join(idempotency_records, _record.contact_id == contacts.c.id)
+    .where(
+        _record.api_key_id.in_(bindparam("api_key_ids", expanding=True)),
+        _record.idempotency_key.in_(bindparam("idempotency_keys", expanding=True)),
+    )
+)
+_INSERT: Final = insert(contacts).returning(contacts.c.id, sort_by_parameter_order=True)
+_REMEMBER: Final = insert(idempotency_records)
 
-_IdempotencyKey = tuple[int, str]
-_Address = tuple[int, str]
+_IdempotencyKey: TypeAlias = tuple[int, str]
+_Address: TypeAlias = tuple[int, str]
 
 
-async def by_id(connection: AsyncConnection, contact_id: int) -> Contact | None:
-    """Return one contact."""
-    row = (await connection.execute(_select().where(contacts.c.id == contact_id))).one_or_none()
-    return None if row is None else _contact(row)
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What bears on the submissions of one transaction; what it inserts is added."""
+
+    earlier: dict[_IdempotencyKey, policy.Earlier]
+    hienergy: Mapping[int, Advertiser]
+    existing: dict[_Address, Contact]
+
+    def facts(self, creation: Creation) -> policy.Facts:
+        """Return what bears on one submission."""
+        key = _idempotency_key(creation)
+        owner = self.hienergy.get(creation.contact.advertiser_id)
+        address = None if owner is None else (owner.id, email_key(creation.contact.email))
+        return policy.Facts(
+            earlier=None if key is None else self.earlier.get(key),
+            hienergy=owner,
+            existing=None if address is None else self.existing.get(address),
+        )
+
+    def add(self, creation: Creation, contact: Contact) -> None:
+        """Take in what a submission has created."""
+        self.existing[contact.advertiser_id, email_key(contact.email)] = contact
+        key = _idempotency_key(creation)
+        if key is not None:
+            self.earlier[key] = policy.Earlier(creation.contact.fingerprint(), contact)
 
 
-async def page(
-    connection: AsyncConnection, wanted: ContactFilter, request: PageRequest
-) -> Page[Contact]:
+def by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Contact]:
+    """Return those of the contacts that there are."""
+    rows = connection.execute(_BY_ID, {"ids": list(ids)})
+    return {contact.id: contact for contact in map(_contact, rows)}
+
+
+def page(connection: Connection, wanted: ContactFilter, request: PageRequest) -> Page[Contact]:
     """Return a page of contacts, newest first."""
-    query = _select().order_by(contacts.c.id.desc())
+    query = _SELECT.order_by(contacts.c.id.desc())
     if wanted.q is not None:
         query = query.where(contains_folded(contacts.c.folded_text, wanted.q))
     if wanted.email is not None:
@@ -62,12 +106,10 @@ async def page(
         query = query.where(advertiser_rows.has_name(wanted.advertiser_name))
     if wanted.domain is not None:
         query = query.where(advertisers.c.domain == wanted.domain.lower())
-    return await fetch_page(connection, query, request, _contact)
+    return fetch_page(connection, query, request, _contact)
 
 
-async def create(
-    connection: AsyncConnection, creations: Sequence[Creation]
-) -> Sequence[CreateContactOutcome]:
+def create(connection: Connection, creations: Sequence[Creation]) -> Sequence[CreateContactOutcome]:
     """Carry out submissions, in order, inside the caller's transaction.
 
     The facts of all are gathered first; what one submission inserts is a fact to those after it.
@@ -76,39 +118,30 @@ async def create(
     Returns:
         The outcome of each, to be told only after the transaction is committed.
     """
-    earlier = await _earlier(connection, creations)
-    hienergy = await _hienergy(connection, creations)
-    existing = await _existing(connection, creations, hienergy)
+    hienergy = advertiser_rows.hienergy(
+        connection, {creation.contact.advertiser_id for creation in creations}
+    )
+    known = _Known(
+        _earlier(connection, creations), hienergy, _existing(connection, creations, hienergy)
+    )
     outcomes: list[CreateContactOutcome] = []
-    for creation in creations:
-        key = _idempotency_key(creation)
-        owner = hienergy.get(creation.contact.advertiser_id)
-        address = None if owner is None else (owner.id, email_key(creation.contact.email))
-        facts = policy.Facts(
-            earlier=None if key is None else earlier.get(key),
-            hienergy=owner,
-            existing=None if address is None else existing.get(address),
-        )
-        decision = policy.decide(creation.contact, facts, dry_run=creation.dry_run)
-        if not isinstance(decision, policy.Insert):
-            outcomes.append(decision)
-            continue
-        contact = await _insert(connection, decision, creation)
-        existing[contact.advertiser_id, email_key(contact.email)] = contact
-        if key is not None:
-            fingerprint = creation.contact.fingerprint()
-            await _remember(connection, key, fingerprint, contact)
-            earlier[key] = policy.Earlier(fingerprint, contact)
-        outcomes.append(Created(contact))
+    for unrelated in _unrelated(creations):
+        decisions = [(creation, _decided(creation, known)) for creation in unrelated]
+        inserted = iter(_insert(connection, decisions))
+        for creation, decision in decisions:
+            if isinstance(decision, policy.Insert):
+                contact = next(inserted)
+                known.add(creation, contact)
+                outcomes.append(Created(contact))
+            else:
+                outcomes.append(decision)
     return outcomes
 
 
-async def forget_old_idempotency_keys(connection: AsyncConnection) -> None:
+def forget_old_idempotency_keys(connection: Connection) -> None:
     """Delete the records of keys that are past their retention."""
     oldest = datetime.now(UTC) - IDEMPOTENCY_RETENTION
-    await connection.execute(
-        delete(idempotency_records).where(idempotency_records.c.created_at < oldest)
-    )
+    connection.execute(delete(idempotency_records).where(idempotency_records.c.created_at < oldest))
 
 
 def _idempotency_key(creation: Creation) -> _IdempotencyKey | None:
@@ -123,49 +156,40 @@ def _key_id(creation: Creation) -> int:
     return creation.principal.key_id
 
 
-async def _earlier(
-    connection: AsyncConnection, creations: Sequence[Creation]
+def _decided(creation: Creation, known: _Known) -> policy.Decision:
+    return policy.decide(creation.contact, known.facts(creation), dry_run=creation.dry_run)
+
+
+def _unrelated(creations: Iterable[Creation]) -> Iterator[Sequence[Creation]]:
+    """Yield submissions in order, apart where what one inserts may be a fact to another."""
+    together: list[Creation] = []
+    marks: set[str | _IdempotencyKey | None] = set()
+    for creation in creations:
+        own = {email_key(creation.contact.email), _idempotency_key(creation)} - {None}
+        if not marks.isdisjoint(own):
+            yield together
+            together, marks = [], set()
+        together.append(creation)
+        marks |= own
+    yield together
+
+
+def _earlier(
+    connection: Connection, creations: Sequence[Creation]
 ) -> dict[_IdempotencyKey, policy.Earlier]:
     keys = {key for creation in creations if (key := _idempotency_key(creation)) is not None}
     if not keys:
         return {}
-    record = idempotency_records.c
-    rows = await connection.execute(
-        select(record.api_key_id, record.idempotency_key, record.fingerprint, *_COLUMNS)
-        .join_from(idempotency_records, contacts)
-        .join(advertisers, advertisers.c.id == contacts.c.advertiser_id)
-        .where(tuple_(record.api_key_id, record.idempotency_key).in_(keys))
-    )
+    api_key_ids, texts = zip(*keys, strict=True)
+    wanted = {"api_key_ids": list(set(api_key_ids)), "idempotency_keys": list(set(texts))}
     return {
         (row.api_key_id, row.idempotency_key): policy.Earlier(row.fingerprint, _contact(row))
-        for row in rows
+        for row in connection.execute(_EARLIER, wanted)
     }
 
 
-async def _hienergy(
-    connection: AsyncConnection, creations: Sequence[Creation]
-) -> Mapping[int, Advertiser]:
-    submitted = await advertiser_rows.by_id(
-        connection, {creation.contact.advertiser_id for creation in creations}
-    )
-    named = {
-        advertiser.hienergy_id
-        for advertiser in submitted.values()
-        if advertiser.hienergy_id is not None
-    }
-    missing: Collection[int] = named - submitted.keys()
-    found = {**submitted, **(await advertiser_rows.by_id(connection, missing) if missing else {})}
-    return {
-        advertiser.id: found[advertiser.hienergy_id]
-        for advertiser in submitted.values()
-        if advertiser.hienergy_id is not None
-    }
-
-
-async def _existing(
-    connection: AsyncConnection,
-    creations: Sequence[Creation],
-    hienergy: Mapping[int, Advertiser],
+def _existing(
+    connection: Connection, creations: Sequence[Creation], hienergy: Mapping[int, Advertiser]
 ) -> dict[_Address, Contact]:
     addresses = {
         (owner.id, email_key(creation.contact.email))
@@ -174,69 +198,78 @@ async def _existing(
     }
     if not addresses:
         return {}
-    rows = await connection.execute(
-        _select().where(tuple_(contacts.c.advertiser_id, contacts.c.email_key).in_(addresses))
-    )
-    found = map(_contact, rows)
-    return {(contact.advertiser_id, email_key(contact.email)): contact for contact in found}
+    keys = list({key for _, key in addresses})
+    return {
+        address: _contact(row)
+        for row in connection.execute(_WITH_ADDRESS, {"email_keys": keys})
+        if (address := (row.advertiser_id, row.email_key)) in addresses
+    }
 
 
-async def _insert(
-    connection: AsyncConnection, decision: policy.Insert, creation: Creation
-) -> Contact:
-    owner, submitted = decision.advertiser, decision.contact
+def _insert(
+    connection: Connection, decisions: Iterable[tuple[Creation, policy.Decision]]
+) -> Sequence[Contact]:
+    """Insert the contacts that are decided upon, and remember their idempotency keys."""
     now = datetime.now(UTC)
     now = now.replace(microsecond=now.microsecond // 1000 * 1000)
-    details = {name: getattr(submitted, name) for name in DETAIL_NAMES}
-    details |= {"advertiser_id": owner.id, "created_at": now, "updated_at": now}
-    result = await connection.execute(
-        insert(contacts)
-        .values(
-            **details,
-            email_key=email_key(submitted.email),
-            folded_text=folded(getattr(submitted, name) for name in _SEARCHED),
-            **_audited(creation),
+    insertions = [
+        (creation, decision.advertiser, _row(decision, creation, now))
+        for creation, decision in decisions
+        if isinstance(decision, policy.Insert)
+    ]
+    if not insertions:
+        return ()
+    ids = connection.execute(_INSERT, [row for _, _, row in insertions]).scalars().all()
+    inserted = [
+        Contact(
+            id=contact_id,
+            advertiser_name=owner.title,
+            created_at=now,
+            updated_at=now,
+            **_details(creation.contact) | {"advertiser_id": owner.id},
         )
-        .returning(contacts.c.id)
-    )
-    return Contact(id=result.scalar_one(), advertiser_name=owner.title, **details)
+        for contact_id, (creation, owner, _) in zip(ids, insertions, strict=True)
+    ]
+    remembered = [
+        _remembered(key, creation, contact)
+        for contact, (creation, _, _) in zip(inserted, insertions, strict=True)
+        if (key := _idempotency_key(creation)) is not None
+    ]
+    if remembered:
+        connection.execute(_REMEMBER, remembered)
+    return inserted
 
 
-def _audited(creation: Creation) -> dict[str, int | str | None]:
-    origin = creation.origin
+def _row(decision: policy.Insert, creation: Creation, now: datetime) -> dict[str, object]:
+    submitted, origin = decision.contact, creation.origin
     return {
+        **_details(submitted),
+        "advertiser_id": decision.advertiser.id,
+        "email_key": email_key(submitted.email),
+        "folded_text": folded(getattr(submitted, name) for name in _SEARCHED),
+        "created_at": now,
+        "updated_at": now,
         "created_by_key_id": _key_id(creation),
         "created_through": None if origin is None else origin.face.value,
         "created_by_request_id": None if origin is None else origin.request_id,
     }
 
 
-async def _remember(
-    connection: AsyncConnection, key: _IdempotencyKey, fingerprint: bytes, contact: Contact
-) -> None:
+def _remembered(key: _IdempotencyKey, creation: Creation, contact: Contact) -> dict[str, object]:
     api_key_id, idempotency_key = key
-    await connection.execute(
-        insert(idempotency_records).values(
-            api_key_id=api_key_id,
-            idempotency_key=idempotency_key,
-            fingerprint=fingerprint,
-            contact_id=contact.id,
-            created_at=contact.created_at,
-        )
-    )
+    return {
+        "api_key_id": api_key_id,
+        "idempotency_key": idempotency_key,
+        "fingerprint": creation.contact.fingerprint(),
+        "contact_id": contact.id,
+        "created_at": contact.created_at,
+    }
 
 
-def _select() -> Select[Any]:  # the columns' types are not kept by SQLAlchemy's Table
-    return select(*_COLUMNS).join_from(
-        contacts, advertisers, advertisers.c.id == contacts.c.advertiser_id
-    )
+def _details(submitted: NewContact) -> dict[str, Any]:  # fields of several types, by name
+    return {name: getattr(submitted, name) for name in DETAIL_NAMES}
 
 
-def _contact(row: Row[Any]) -> Contact:
-    return Contact(
-        id=row.id,
-        advertiser_name=row.advertiser_name,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        **{name: row._mapping[name] for name in DETAIL_NAMES},
-    )
+def _contact(row: Row[Any]) -> Contact:  # the columns' types are not kept by SQLAlchemy's Table
+    # Further columns, where there are any, come after the contact's.
+    return Contact(**dict(zip(_NAMES, row, strict=False)))

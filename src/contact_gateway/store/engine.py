@@ -3,20 +3,21 @@
 SQLite before 3.51.3 can, very rarely, corrupt a file when a checkpoint races another connection's
 commit (https://sqlite.org/wal.html#walresetbug). So in a process one connection writes and
 checkpoints, and readers do neither.
+
+What is asked of the database is plain SQLAlchemy, done as a whole on a connection's own thread: to
+go there and back for each step of each statement takes ten times as long.
 """
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Final, TypeVar
 
-from sqlalchemy import URL, Connection, event, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
+import aiosqlite
+from sqlalchemy import URL, Connection, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+from sqlalchemy.pool import StaticPool
 
 from contact_gateway.contacts.source import SourceUnavailable
 
@@ -61,40 +62,26 @@ def has_wal_reset_bug() -> bool:
 
 
 class Database:
-    """The two pools of one database file. Opening is lazy: nothing is touched before it is used."""
+    """The connections to one database file. Opening is lazy: nothing is touched before it is used.
+
+    Work that is given to a connection is a function of it. It must not keep the connection.
+    """
 
     def __init__(self, url: URL) -> None:
         self.url: Final = url
-        self._writer: Final = _engine(url, size=1, pragmas=_WRITER_PRAGMAS)
-        self._readers: Final = _engine(url, size=_READERS, pragmas=_READER_PRAGMAS)
-        event.listen(self._writer.sync_engine, "begin", _begin_immediate)
+        self._writers: Final = _Threads(url, 1, _WRITER_PRAGMAS, begin="BEGIN IMMEDIATE")
+        self._readers: Final = _Threads(url, _READERS, _READER_PRAGMAS, begin="BEGIN")
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """Lend a connection that only reads.
-
-        Raises:
-            SourceUnavailable: the database does not answer.
-        """
-        with _faults_as_unavailable():
-            async with self._readers.connect() as connection:
-                yield connection
-
-    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Do some reading on a connection, in the time that a store may take.
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Do some reading, all of it as of one moment, in the time that a store may take.
 
         Raises:
             SourceUnavailable: the database does not answer in time.
         """
-        return await in_time(self._read(work))
+        return await in_time(self._readers.run(work))
 
-    async def _read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        async with self.reading() as connection:
-            return await work(connection)
-
-    @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """Lend the connection that writes, in a transaction that commits at the end.
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Do some writing in a transaction, which is committed when this returns.
 
         The write lock is taken at the start: a transaction that turned from reading to writing
         half-way could find the database locked, whatever its time-out.
@@ -102,9 +89,7 @@ class Database:
         Raises:
             SourceUnavailable: the database does not answer.
         """
-        with _faults_as_unavailable():
-            async with self._writer.begin() as connection:
-                yield connection
+        return await self._writers.run(work)
 
     def check(self) -> None:
         """See that the file can be opened, or made, and is a database; keep its log beside it.
@@ -122,8 +107,8 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections; the writer's last, as the last to go tidies up the log."""
-        await self._readers.dispose()
-        await self._writer.dispose()
+        await self._readers.close()
+        await self._writers.close()
 
 
 async def in_time(work: Coroutine[object, object, T]) -> T:
@@ -154,8 +139,8 @@ def _faults_as_unavailable() -> Iterator[None]:
     """Tell a database that cannot answer now from a mistake in a statement."""
     try:
         yield
-    except PoolTimeoutError as error:
-        raise SourceUnavailable("all connections are in use") from error
+    except sqlite3.Error as error:
+        raise SourceUnavailable(str(error)) from error
     except DatabaseError as error:
         reason = _passing_reason(error.orig)
         if reason is None:
@@ -189,31 +174,97 @@ _WRITER_PRAGMAS: Final = (*_SHARED_PRAGMAS, "journal_mode=WAL", "synchronous=FUL
 _READER_PRAGMAS: Final = (*_SHARED_PRAGMAS, "query_only=ON", "wal_autocheckpoint=0")
 
 
-def _engine(url: URL, *, size: int, pragmas: tuple[str, ...]) -> AsyncEngine:
-    engine = create_async_engine(
-        url,
-        poolclass=AsyncAdaptedQueuePool,
-        pool_size=size,
-        max_overflow=0,
-        pool_timeout=BUSY_TIMEOUT_SECONDS,
-        # An exception's text, which may be logged, leaves out what callers sent.
-        hide_parameters=True,
-    )
-    event.listen(engine.sync_engine, "connect", _prepare(pragmas))
-    return engine
+class _Threads:
+    """Some connections, each on a thread of its own. Who finds all in use waits, but not long."""
+
+    def __init__(self, url: URL, size: int, pragmas: Sequence[str], begin: str) -> None:
+        self._file: Final = str(url.database)
+        self._pragmas: Final = pragmas
+        self._begin: Final = begin
+        self._free: Final = asyncio.Semaphore(size)
+        self._idle: Final[list[_Thread]] = []
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Do some work in a transaction.
+
+        Raises:
+            SourceUnavailable: the database does not answer.
+        """
+        if self._free.locked():
+            await self._wait()
+        else:
+            await self._free.acquire()
+        try:
+            with _faults_as_unavailable():
+                thread = self._idle.pop() if self._idle else await self._opened()
+                try:
+                    return await thread.run(work)
+                finally:
+                    self._idle.append(thread)
+        finally:
+            self._free.release()
+
+    async def close(self) -> None:
+        """Close the connections that nothing uses."""
+        while self._idle:
+            await self._idle.pop().close()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(BUSY_TIMEOUT_SECONDS):
+                await self._free.acquire()
+        except TimeoutError:
+            raise SourceUnavailable("all connections are in use") from None
+
+    async def _opened(self) -> "_Thread":
+        thread = _Thread(self._file, self._pragmas, self._begin)
+        await thread.open()
+        return thread
 
 
-def _prepare(pragmas: tuple[str, ...]) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
-    def prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        # SQLAlchemy alone begins transactions, not the driver.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in pragmas:
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
+class _Thread(aiosqlite.Connection):
+    """A connection on its thread, which is given whole pieces of work in SQLAlchemy's terms."""
 
-    return prepare
+    def __init__(self, file: str, pragmas: Sequence[str], begin: str) -> None:
+        def connect() -> sqlite3.Connection:
+            # SQLAlchemy alone begins transactions, not the driver.
+            connection = sqlite3.connect(file, isolation_level=None)
+            for pragma in pragmas:
+                connection.execute(f"PRAGMA {pragma}")
+            return connection
 
+        super().__init__(connect, iter_chunk_size=1)
+        # One that hangs must not keep the process.
+        self._thread.daemon = True
+        self._engine: Final = create_engine(
+            "sqlite://",
+            creator=lambda: self._conn,
+            poolclass=StaticPool,
+            pool_reset_on_return=None,
+            # An exception's text, which may be logged, leaves out what callers sent.
+            hide_parameters=True,
+        )
 
-def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+        @event.listens_for(self._engine, "begin")
+        def begin_transaction(connection: Connection) -> None:
+            connection.exec_driver_sql(begin)
+
+    async def open(self) -> None:
+        """Begin, once.
+
+        Raises:
+            sqlite3.Error: the file cannot be opened.
+        """
+        await self  # type: ignore[unused-awaitable]  # which is all that it gives
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Do some work in a transaction: committed at its end, or rolled back."""
+        # What aiosqlite offers beside it is one step of one statement.
+        answer: T = await self._execute(  # type: ignore[no-untyped-call]  # it has no types
+            self._in_transaction, work
+        )
+        return answer
+
+    def _in_transaction(self, work: Callable[[Connection], T]) -> T:
+        with self._engine.begin() as connection:
+            return work(connection)

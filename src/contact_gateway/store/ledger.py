@@ -6,9 +6,8 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Row, delete, select
+from sqlalchemy import Connection, Row, delete, select
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contact_gateway.contacts import ledger
 from contact_gateway.contacts.contact import Contact
@@ -82,20 +81,18 @@ class SqlLedger:
 
 
 class _LedgerWriter(GroupWriter[_Job, Attempt | None]):
-    async def carry_out(
-        self, connection: AsyncConnection, jobs: Sequence[_Job]
-    ) -> Sequence[Attempt | None]:
+    def carry_out(self, connection: Connection, jobs: Sequence[_Job]) -> Sequence[Attempt | None]:
         """Read all entries once, apply the jobs in their order, and write what has changed."""
-        before = await _entries(connection, {job.key for job in jobs})
+        before = _entries(connection, {job.key for job in jobs})
         entries: _Entries = dict(before)
         answers = [_apply(job, entries) for job in jobs]
-        await _write(connection, before, entries)
+        _write(connection, before, entries)
         return answers
 
-    async def tidy(self, connection: AsyncConnection) -> None:
+    def tidy(self, connection: Connection) -> None:
         """Forget attempts that are past their retention."""
         oldest = datetime.now(UTC) - IDEMPOTENCY_RETENTION
-        await connection.execute(delete(attempts).where(attempts.c.held_until < oldest))
+        connection.execute(delete(attempts).where(attempts.c.held_until < oldest))
 
 
 def _apply(job: _Job, entries: _Entries) -> Attempt | None:
@@ -110,21 +107,19 @@ def _apply(job: _Job, entries: _Entries) -> Attempt | None:
     return entries.get(job.key)
 
 
-async def _entries(connection: AsyncConnection, keys: set[bytes]) -> Mapping[bytes, Attempt]:
-    rows = await connection.execute(select(attempts).where(attempts.c.key.in_(keys)))
+def _entries(connection: Connection, keys: set[bytes]) -> Mapping[bytes, Attempt]:
+    rows = connection.execute(select(attempts).where(attempts.c.key.in_(keys)))
     return {row.key: _attempt(row) for row in rows}
 
 
-async def _write(
-    connection: AsyncConnection, before: Mapping[bytes, Attempt], after: _Entries
-) -> None:
+def _write(connection: Connection, before: Mapping[bytes, Attempt], after: _Entries) -> None:
     changed = {key: entry for key, entry in after.items() if entry != before.get(key)}
     gone = [key for key, entry in changed.items() if entry is None]
     kept = [_row(key, entry) for key, entry in changed.items() if entry is not None]
     if gone:
-        await connection.execute(delete(attempts).where(attempts.c.key.in_(gone)))
+        connection.execute(delete(attempts).where(attempts.c.key.in_(gone)))
     if kept:
-        await connection.execute(_REPLACE, kept)
+        connection.execute(_REPLACE, kept)
 
 
 def _row(key: bytes, attempt: Attempt) -> dict[str, object]:

@@ -3,23 +3,22 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from sqlalchemy import Row, Select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Row, Select
 
 from contact_gateway.contacts.source import Page, PageRequest
 
 T = TypeVar("T")
 
 
-async def fetch_page(
-    connection: AsyncConnection,
+def fetch_page(
+    connection: Connection,
     query: Select[Any],
     request: PageRequest,
     read: Callable[[Row[Any]], T],
 ) -> Page[T]:
     """Run an ordered query for one page."""
     skipped = (request.number - 1) * request.size
-    rows = (await connection.execute(query.limit(request.size + 1).offset(skipped))).all()
+    rows = connection.execute(query.limit(request.size + 1).offset(skipped)).all()
     return Page(
         items=tuple(read(row) for row in rows[: request.size]),
         request=request,

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
 from contact_gateway.contacts.source import SourceUnavailable
-from contact_gateway.store.engine import Database, in_time
+from contact_gateway.store.engine import Database
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -36,8 +36,7 @@ async def revision(database: Database) -> str | None:
     Raises:
         SourceUnavailable: the database does not answer.
     """
-    async with database.reading() as connection:
-        return await connection.run_sync(_revision)
+    return await database.read(_revision)
 
 
 async def migrate(database: Database) -> None:
@@ -76,7 +75,7 @@ async def prepare(database: Database) -> None:
 async def is_ready(database: Database) -> bool:
     """Tell whether the database answers and is current."""
     try:
-        return await in_time(revision(database)) == newest_revision()
+        return await revision(database) == newest_revision()
     except SourceUnavailable:
         return False
 
@@ -103,8 +102,7 @@ def _revision(connection: Connection) -> str | None:
 
 async def _upgrade(database: Database) -> None:
     try:
-        async with database.writing() as connection:
-            await connection.run_sync(_run_migrations)
+        await database.write(_run_migrations)
     except DatabaseError as error:
         raise SchemaNotCurrentError(f"the database cannot be migrated: {error.orig}") from error
 

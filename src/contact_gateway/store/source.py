@@ -1,5 +1,6 @@
 """The SQL store as a source of truth."""
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -26,17 +27,22 @@ from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import contacts as contact_rows
 from contact_gateway.store.engine import Database
+from contact_gateway.store.key_cache import KeyCache
+from contact_gateway.store.reader import GroupReader
 from contact_gateway.store.writer import MAX_WAITING, ContactWriter, Observer
 
 
 class SqlSource:
-    """Implements `contacts.source.Source`: each method is one statement or one transaction."""
+    """Implements `contacts.source.Source`: each method is a part of one transaction."""
 
     def __init__(
         self, database: Database, observer: Observer | None = None, max_waiting: int = MAX_WAITING
     ) -> None:
         self._database: Final = database
         self._writer: Final = ContactWriter(database, observer, max_waiting)
+        self._contacts: Final = GroupReader(database, contact_rows.by_id)
+        self._advertisers: Final = GroupReader(database, advertiser_rows.by_id)
+        self._keys: Final = KeyCache(GroupReader(database, key_rows.by_lookup))
 
     async def close(self) -> None:
         """Finish what was accepted. The database stays open."""
@@ -47,9 +53,7 @@ class SqlSource:
         presented = api_keys.parse(credential.secret)
         if presented is None:
             return KeyRefusal.MALFORMED
-        record = await self._database.read(
-            lambda connection: key_rows.by_lookup(connection, presented.lookup)
-        )
+        record = await self._keys.get(presented.lookup)
         return api_keys.verify(presented, record, datetime.now(UTC))
 
     async def identify(self, principal: AnyPrincipal) -> Identity:
@@ -64,9 +68,7 @@ class SqlSource:
 
     async def contact(self, _: AnyPrincipal, contact_id: int) -> Contact | None:
         """Return one contact."""
-        return await self._database.read(
-            lambda connection: contact_rows.by_id(connection, contact_id)
-        )
+        return await self._contacts.get(contact_id)
 
     async def contacts(
         self, _: AnyPrincipal, wanted: ContactFilter, page: PageRequest
@@ -88,7 +90,8 @@ class SqlSource:
         self, _: AnyPrincipal, ids: Collection[int]
     ) -> Mapping[int, Advertiser]:
         """Return those of the advertisers that there are."""
-        return await self._database.read(lambda connection: advertiser_rows.by_id(connection, ids))
+        found = await asyncio.gather(*map(self._advertisers.get, ids))
+        return {each.id: each for each in found if each is not None}
 
     async def advertiser_by_slug(self, _: AnyPrincipal, slug: str) -> Advertiser | None:
         """Return the advertiser with a slug."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection
 
 from contact_gateway.contacts.outcomes import CreateContactOutcome
 from contact_gateway.contacts.source import Creation, SourceUnavailable
@@ -71,11 +71,11 @@ class GroupWriter(ABC, Generic[Job, Answer]):
         self._tidied_at = -_HOUR
 
     @abstractmethod
-    async def carry_out(self, connection: AsyncConnection, jobs: Sequence[Job]) -> Sequence[Answer]:
+    def carry_out(self, connection: Connection, jobs: Sequence[Job]) -> Sequence[Answer]:
         """Carry out jobs, in order, inside a transaction; return the answer of each."""
 
     @abstractmethod
-    async def tidy(self, connection: AsyncConnection) -> None:
+    def tidy(self, connection: Connection) -> None:
         """Delete what is past its time. Done once an hour."""
 
     async def write(self, job: Job) -> Answer:
@@ -94,7 +94,7 @@ class GroupWriter(ABC, Generic[Job, Answer]):
         self._waiting.append(waiting)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._drain())
-        return await asyncio.shield(waiting.answer)
+        return await waiting.answer
 
     async def close(self) -> None:
         """Wait until all that was accepted is carried out."""
@@ -147,8 +147,8 @@ class GroupWriter(ABC, Generic[Job, Answer]):
 
     async def _carry_out(self, batch: Sequence[_Waiting[Job, Answer]]) -> None:
         began = time.perf_counter()
-        async with self._database.writing() as connection:
-            answers = await self.carry_out(connection, [waiting.job for waiting in batch])
+        jobs = [waiting.job for waiting in batch]
+        answers = await self._database.write(lambda connection: self.carry_out(connection, jobs))
         if self._observer is not None:
             self._observer.committed(len(batch), time.perf_counter() - began)
         for waiting, answer in zip(batch, answers, strict=True):
@@ -174,8 +174,7 @@ class GroupWriter(ABC, Generic[Job, Answer]):
             return
         self._tidied_at = time.monotonic()
         try:
-            async with self._database.writing() as connection:
-                await self.tidy(connection)
+            await self._database.write(self.tidy)
         except Exception as error:  # noqa: BLE001 - no caller's business: they wait for the next batch
             _log.warning("old idempotency keys not deleted; trying again later", cause=repr(error))
 
@@ -183,15 +182,15 @@ class GroupWriter(ABC, Generic[Job, Answer]):
 class ContactWriter(GroupWriter[Creation, CreateContactOutcome]):
     """Creates contacts: what `contacts.create` does, many to a commit."""
 
-    async def carry_out(
-        self, connection: AsyncConnection, jobs: Sequence[Creation]
+    def carry_out(
+        self, connection: Connection, jobs: Sequence[Creation]
     ) -> Sequence[CreateContactOutcome]:
         """Carry out creations."""
-        return await contacts.create(connection, jobs)
+        return contacts.create(connection, jobs)
 
-    async def tidy(self, connection: AsyncConnection) -> None:
+    def tidy(self, connection: Connection) -> None:
         """Forget old idempotency keys."""
-        await contacts.forget_old_idempotency_keys(connection)
+        contacts.forget_old_idempotency_keys(connection)
 
 
 def _fail(waiting: _Waiting[Job, Answer], error: Exception) -> None:

@@ -1,0 +1,68 @@
+"""Single records, read together: what is asked for at one moment shares a statement."""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Final, Generic, TypeAlias, TypeVar
+
+from sqlalchemy import Connection
+
+from contact_gateway.store.engine import Database
+
+Key = TypeVar("Key")
+Record = TypeVar("Record")
+_Batch: TypeAlias = dict[Key, list[asyncio.Future[Record | None]]]
+
+
+class GroupReader(Generic[Key, Record]):
+    """Reads records by their keys, many to a statement.
+
+    A lone caller waits for nobody: a batch is what was asked for while the last one was read. It
+    is begun after all of it was asked for, so nobody gets a record as it was before they asked.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        read: Callable[[Connection, Collection[Key]], Mapping[Key, Record]],
+    ) -> None:
+        self._database: Final = database
+        self._read: Final = read
+        self._waiting: _Batch[Key, Record] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def get(self, key: Key) -> Record | None:
+        """Return the record of a key, None where there is none.
+
+        Raises:
+            SourceUnavailable: the database does not answer.
+        """
+        answer: asyncio.Future[Record | None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, []).append(answer)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._drain())
+        return await answer
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, {}
+            await self._answer(batch)
+
+    async def _answer(self, batch: _Batch[Key, Record]) -> None:
+        keys = batch.keys()
+        try:
+            found = await self._database.read(lambda connection: self._read(connection, keys))
+        except Exception as error:  # noqa: BLE001 - it is for those who wait to see
+            for answer in _unanswered(chain.from_iterable(batch.values())):
+                answer.set_exception(error)
+            return
+        for key, answers in batch.items():
+            for answer in _unanswered(answers):
+                answer.set_result(found.get(key))
+
+
+def _unanswered(
+    answers: Iterable[asyncio.Future[Record | None]],
+) -> Iterator[asyncio.Future[Record | None]]:
+    """Leave out those whose callers have gone away."""
+    return (answer for answer in answers if not answer.done())

@@ -1,0 +1,336 @@
+// The rules of createContact, in their order, once for both faces; and who may read.
+//
+// An outcome is an object by the name of its GraphQL type: a Contact, a ContactPreview, or a
+// refusal, which has a `code`.
+
+import { hash, timingSafeEqual } from 'node:crypto'
+import { domainToUnicode } from 'node:url'
+import { crc32 } from 'node:zlib'
+import isEmail from 'validator/lib/isEmail.js'
+import { emailKeyOf, foldedText, sqlTime } from './store.js'
+
+const HOUR = 3_600_000
+const MAX_ID = 2n ** 63n - 1n
+const MAX_PAGE = 2 ** 31 - 1
+const ALPHABET = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
+const API_KEY = /^cgw_([0-9A-Za-z]{12})([0-9A-Za-z]{32})([0-9A-Za-z]{6})$/
+const IDEMPOTENCY_KEY = /^[\x21-\x7e]{1,255}$/
+const UNPRINTABLE = /[\p{Cc}\p{Cs}]/u
+const HTTP_URL = /^https?:\/\/(?=[^/?#]*[\p{L}\p{N}])[^\s/?#\\@]+(?:[/?#][^\s\\]*)?$/iu
+// Addresses that are right as they stand; the library looks at all others.
+const PLAIN_EMAIL = new RegExp(
+  '^(?=[^@]{1,64}@)[a-z0-9]+(?:[._+-][a-z0-9]+)*@' +
+  '(?:(?=[^.]{1,63}\\.)[a-z0-9]+(?:-[a-z0-9]+)*\\.)+' +
+  '(?!(?:arpa|invalid|local|localhost|onion|test)$)[a-z]{2,63}$')
+const EMAIL_OPTIONS = {
+  blacklisted_chars: '"',
+  host_blacklist: [/(?:^|\.)(?:arpa|invalid|local|localhost|onion|test)$/i]
+}
+
+export function rulesOver (store, operationsPerHour) {
+  const spend = hourlyBudget(operationsPerHour)
+
+  // Rule 1, looked up once a request: the owner of the key, or a refusal.
+  function identify (caller) {
+    return (caller.owner ??= authenticate(caller.key, store))
+  }
+
+  function createContact (caller, read, origin) {
+    const key = identify(caller)
+    if (key.code) return key
+    if (key.role !== 'admin') {
+      return refusal('ForbiddenError', 'FORBIDDEN', "Only an admin's API key may create contacts.")
+    }
+    const limited = spend(key.id)
+    if (limited) return limited
+    const submission = read()
+    const details = {}
+    const problems = validate(submission, details)
+    if (problems.length) return invalid(problems)
+    return store.transaction(() => decide(details, submission, key, origin))
+  }
+
+  // Rules 5 to 7, inside the transaction.
+  function decide (details, { idempotencyKey, dryRun }, key, origin) {
+    let fingerprint = null
+    if (idempotencyKey !== null) {
+      fingerprint = fingerprintOf(details)
+      const earlier = store.earlier(key.id, idempotencyKey)
+      if (earlier) return repeat(earlier, fingerprint, dryRun)
+    }
+    const owner = store.owner(details.advertiserId)
+    if (!owner) {
+      return refusal('NotFoundError', 'NOT_FOUND',
+        'The advertiser does not resolve to a HiEnergy advertiser.')
+    }
+    const existing = store.contactByAddress(owner, emailKeyOf(details.email))
+    if (existing) {
+      return refusal('ConflictError', 'CONFLICT',
+        'The HiEnergy advertiser already has a contact with this e-mail address.', { existing })
+    }
+    if (dryRun) {
+      return preview({ ...details, advertiserId: owner.idText, advertiserName: owner.title })
+    }
+    const contact = store.insert(details, owner, key, origin)
+    if (fingerprint) store.remember(key.id, idempotencyKey, fingerprint, contact)
+    return contact
+  }
+
+  // All the reads of a request count as one.
+  function mayRead (caller) {
+    const key = identify(caller)
+    if (key.code) return key
+    return (caller.reads ??= spend(key.id) ?? key)
+  }
+
+  return { createContact, mayRead }
+}
+
+export function idOf (value) {
+  const id = readId(value)
+  return id instanceof Wrong ? null : id
+}
+
+// A filter and a page, or a refusal.
+export function contactsWanted (raw) {
+  const problems = []
+  const given = (name, read, otherwise) => {
+    const value = raw[name]
+    if (value === undefined || value === null || value === '') return otherwise
+    const wanted = read(value)
+    if (!(wanted instanceof Wrong)) return wanted
+    problems.push({ path: [name], ...wanted })
+  }
+  const upTo = most => value =>
+    value >= 1 && value <= most ? value : new Wrong('OUT_OF_RANGE', `1 to ${most} is allowed.`)
+  const email = given('email', readText, null)
+  const q = given('q', readText, null)
+  const wanted = {
+    filter: {
+      advertiserId: given('advertiserId', readId, null),
+      email: email && emailKeyOf(normalized(email) ?? email),
+      q: q && foldedText(q)
+    },
+    page: given('page', upTo(MAX_PAGE), 1),
+    perPage: given('perPage', upTo(100), 25)
+  }
+  return problems.length ? invalid(problems) : wanted
+}
+
+function authenticate (presented, store) {
+  if (!presented) {
+    return unauthorized('An API key is required: send it as X-Api-Key or Authorization: Bearer.')
+  }
+  const parts = API_KEY.exec(presented)
+  if (!parts || checksumOf(presented.slice(0, -6)) !== parts[3]) {
+    return unauthorized('This is not an API key of this gateway. Look for a typo.')
+  }
+  const key = store.keyByLookup(parts[1])
+  if (!key || !timingSafeEqual(hash('sha256', parts[2], 'buffer'), key.secretHash)) {
+    return unauthorized('This API key is not known here.')
+  }
+  if (key.revokedAt) return unauthorized('This API key has been revoked.')
+  if (key.expiresAt && key.expiresAt <= sqlTime(new Date().toISOString())) {
+    return unauthorized('This API key has expired.')
+  }
+  return key
+}
+
+function checksumOf (text) {
+  let value = crc32(text)
+  let digits = ''
+  for (let place = 0; place < 6; place++) {
+    digits = ALPHABET[value % 62] + digits
+    value = Math.floor(value / 62)
+  }
+  return digits
+}
+
+// A key's hour begins with its first operation.
+function hourlyBudget (limit) {
+  if (!limit) return () => null
+  const windows = new Map()
+  return keyId => {
+    const now = Date.now()
+    let window = windows.get(keyId)
+    if (!window || window.resetsAt <= now) {
+      window = { spent: 0, resetsAt: now + HOUR }
+      windows.set(keyId, window)
+    }
+    if (++window.spent <= limit) return null
+    const retryAfterSeconds = Math.max(1, Math.ceil((window.resetsAt - now) / 1000))
+    return refusal('RateLimitedError', 'RATE_LIMITED',
+      `The API key's hourly limit is reached. Retry in ${retryAfterSeconds} s.`,
+      { retryAfterSeconds })
+  }
+}
+
+function repeat (earlier, fingerprint, dryRun) {
+  if (!fingerprint.equals(earlier.fingerprint)) {
+    return refusal('IdempotencyKeyReusedError', 'IDEMPOTENCY_KEY_REUSED',
+      'This idempotency key was used before with a different input.')
+  }
+  return dryRun ? preview(earlier.contact) : { ...earlier.contact, isReplayed: true }
+}
+
+function preview (contact) {
+  return { ...contact, __typename: 'ContactPreview', id: null, createdAt: null, updatedAt: null }
+}
+
+function unauthorized (message) {
+  return refusal('UnauthorizedError', 'UNAUTHORIZED', message)
+}
+
+function invalid (problems) {
+  const message = `The input has ${problems.length} problem${problems.length > 1 ? 's' : ''}.`
+  return refusal('InvalidInputError', 'INVALID_INPUT', message, { problems })
+}
+
+function refusal (type, code, message, more) {
+  return { __typename: type, code, message, ...more }
+}
+
+// Rule 4: what is wrong with a field, and how each is read.
+
+class Wrong {
+  constructor (code, message) {
+    this.code = code
+    this.message = message
+  }
+}
+
+const REQUIRED = new Wrong('REQUIRED', 'A value is required.')
+const NO_STRING = new Wrong('INVALID_TYPE', 'A string is expected.')
+const CONTROLS = new Wrong('INVALID_CHARACTERS', 'Control characters are not allowed.')
+const NO_EMAIL = new Wrong('INVALID_EMAIL', 'This is not an e-mail address.')
+const NO_URL = new Wrong('INVALID_URL', 'An absolute http or https URL with a host is expected.')
+
+const READERS = {
+  advertiserId: readId,
+  email: readEmail,
+  name: readText,
+  givenName: readText,
+  familyName: readText,
+  phone: readText,
+  jobTitle: readText,
+  source: readText,
+  status: readText,
+  linkedinProfileUrl: readUrl
+}
+const FIELDS = Object.entries(READERS)
+export const FIELD_NAMES = Object.keys(READERS)
+
+// Fills in the details, and returns every problem of the submission.
+function validate ({ contact, idempotencyKey, dryRun }, details) {
+  const problems = []
+  if (contact === null) {
+    problems.push({ path: ['contact'], ...REQUIRED })
+  } else if (typeof contact !== 'object' || Array.isArray(contact)) {
+    problems.push({ path: ['contact'], code: 'INVALID_TYPE', message: 'An object is expected.' })
+  } else {
+    for (const [name, read] of FIELDS) {
+      const value = read(contact[name] ?? null)
+      if (value instanceof Wrong) problems.push({ path: ['contact', name], ...value })
+      else details[name] = value
+    }
+    if (details.name === null) {
+      details.name = joinedName(details)
+      if (isLonger(details.name ?? '', 255)) {
+        problems.push({ path: ['contact', 'name'], ...tooLong(255) })
+      }
+    }
+  }
+  if (idempotencyKey !== null && !IDEMPOTENCY_KEY.test(idempotencyKey)) {
+    problems.push({
+      path: ['idempotencyKey'],
+      code: 'INVALID_IDEMPOTENCY_KEY',
+      message: 'An idempotency key is 1 to 255 visible ASCII characters.'
+    })
+  }
+  if (typeof dryRun !== 'boolean') {
+    problems.push({
+      path: ['dryRun'], code: 'INVALID_TYPE', message: '`true` or `false` is expected.'
+    })
+  }
+  return problems
+}
+
+function joinedName ({ givenName, familyName }) {
+  return givenName && familyName ? `${givenName} ${familyName}` : givenName || familyName || null
+}
+
+function readId (value) {
+  if (value === null || value === '') return REQUIRED
+  if (typeof value === 'string' && /^-?[0-9]+$/.test(value)) {
+    const digits = value.replace(/^0+(?=.)/, '')
+    value = digits.length > 19 ? MAX_ID + 1n : BigInt(digits)
+  } else if (!Number.isInteger(value)) {
+    return new Wrong('INVALID_TYPE', 'A whole number is expected.')
+  } else {
+    // JSON.parse has rounded what is larger; such an id has to come as a string.
+    value = Number.isSafeInteger(value) ? BigInt(value) : MAX_ID + 1n
+  }
+  if (value < 1n) return new Wrong('OUT_OF_RANGE', 'The smallest allowed value is 1.')
+  if (value > MAX_ID) return new Wrong('OUT_OF_RANGE', `The largest allowed value is ${MAX_ID}.`)
+  return value
+}
+
+function readEmail (value) {
+  if (value === null || value === '') return REQUIRED
+  if (typeof value !== 'string') return NO_STRING
+  if (UNPRINTABLE.test(value)) return CONTROLS
+  if (isLonger(value, 254)) return tooLong(254)
+  return normalized(value) ?? NO_EMAIL
+}
+
+// The address with its domain in lower case, or null where it is none.
+function normalized (email) {
+  if (PLAIN_EMAIL.test(email)) return email
+  if (!isEmail(email, EMAIL_OPTIONS)) return null
+  const at = email.lastIndexOf('@')
+  const domain = domainToUnicode(email.slice(at + 1))
+  return domain ? `${email.slice(0, at).normalize('NFC')}@${domain}` : null
+}
+
+function readText (value) {
+  return readLine(value, 255)
+}
+
+function readUrl (value) {
+  const url = readLine(value, 2048)
+  if (typeof url !== 'string') return url
+  return HTTP_URL.test(url) && URL.canParse(url) ? url : NO_URL
+}
+
+function readLine (value, longest) {
+  if (value === null) return null
+  if (typeof value !== 'string') return NO_STRING
+  if (UNPRINTABLE.test(value)) return CONTROLS
+  const text = value.trim()
+  return isLonger(text, longest) ? tooLong(longest) : text || null
+}
+
+// Characters are counted, not their UTF-16 units.
+function isLonger (text, longest) {
+  return text.length > longest && [...text].length > longest
+}
+
+function tooLong (longest) {
+  return new Wrong('TOO_LONG', `At most ${longest} characters are allowed.`)
+}
+
+// SHA-256 of the fields that are not null, as contact-gateway writes them: sorted, in ASCII.
+function fingerprintOf (details) {
+  const members = FIELD_NAMES
+    .filter(name => details[name] !== null)
+    .map(name => [snakeCase(name), details[name]])
+    .sort(([one], [other]) => (one < other ? -1 : 1))
+    .map(([name, value]) => `"${name}":${typeof value === 'bigint' ? value : JSON.stringify(value)}`)
+  const escaped = `{${members.join()}}`.replace(/[^ -~]/g, unit =>
+    `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
+  return hash('sha256', escaped, 'buffer')
+}
+
+export function snakeCase (name) {
+  return name.replace(/[A-Z]/g, letter => `_${letter.toLowerCase()}`)
+}

@@ -1,0 +1,54 @@
+// The peer of the benchmark: contact-gateway's createContact and its reads of contacts, as they
+// would be written for Node, with Mercurius and its JIT over better-sqlite3. It serves the project's
+// own schema from a database file that contact-gateway made; the reads of advertisers by themselves
+// are left out. Each creation is one transaction, committed durably before it is answered.
+//
+//     DATABASE=contacts.sqlite3 PORT=8001 RATE_LIMIT_PER_HOUR=0 node server.js
+
+import { randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import Fastify from 'fastify'
+import mercurius from 'mercurius'
+import { formatErrors, resolversOver } from './graphql.js'
+import { restFace, tellFault, tellUnknownRoute } from './rest.js'
+import { rulesOver } from './rules.js'
+import { openStore } from './store.js'
+
+const { DATABASE, PORT = '8001', RATE_LIMIT_PER_HOUR = '10000' } = process.env
+const REQUEST_ID = /^(?!.*cgw_)[A-Za-z0-9._~-]{1,128}$/
+
+const store = openStore(DATABASE)
+const rules = rulesOver(store, Number(RATE_LIMIT_PER_HOUR))
+const app = Fastify({ bodyLimit: 65536, genReqId: requestId })
+
+app.decorateRequest('caller', null)
+app.addHook('onRequest', (request, reply, done) => {
+  request.caller = { key: presentedKey(request.headers), owner: null, reads: null }
+  reply.header('x-request-id', request.id)
+  done()
+})
+app.addHook('onClose', async () => store.close())
+app.setErrorHandler(tellFault)
+app.setNotFoundHandler(tellUnknownRoute)
+app.register(mercurius, {
+  schema: readFileSync(new URL('../../schema.graphql', import.meta.url), 'utf8'),
+  resolvers: resolversOver(rules, store),
+  context: request => ({ request }),
+  errorFormatter: formatErrors,
+  graphiql: false,
+  jit: 1
+})
+app.register(restFace(rules, store), { prefix: '/api/v1' })
+
+process.once('SIGTERM', () => app.close())
+process.once('SIGINT', () => app.close())
+await app.listen({ host: '127.0.0.1', port: Number(PORT) })
+
+function requestId ({ headers }) {
+  const given = headers['x-request-id']
+  return given !== undefined && REQUEST_ID.test(given) ? given : randomUUID()
+}
+
+function presentedKey (headers) {
+  return headers['x-api-key']?.trim() || /^bearer +(\S+) *$/i.exec(headers.authorization)?.[1]
+}

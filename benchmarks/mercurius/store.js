@@ -1,0 +1,182 @@
+// The SQLite file that contact-gateway made: every statement, prepared once.
+
+import Database from 'better-sqlite3'
+
+const titleOf = table => `coalesce(nullif(${table}.display_name, ''), ${table}.name)`
+
+// Ids are 64 bits wide, and are told as text: a JavaScript number would lose digits.
+const CONTACTS = `
+  SELECT CAST(c.id AS TEXT), CAST(c.advertiser_id AS TEXT), ${titleOf('a')}, c.email, c.name,
+    c.given_name, c.family_name, c.phone, c.job_title, c.source, c.status, c.linkedin_profile_url,
+    c.created_at, c.updated_at
+  FROM contacts c JOIN advertisers a ON a.id = c.advertiser_id`
+
+const ADVERTISERS = `
+  SELECT CAST(id AS TEXT) AS id, name, display_name AS displayName, slug, domain,
+    network_name AS networkName, publisher_name AS publisherName, status,
+    CAST(hienergy_id AS TEXT) AS hienergyId
+  FROM advertisers`
+
+const FILTERS = {
+  advertiserId: 'c.advertiser_id = (SELECT hienergy_id FROM advertisers WHERE id = @advertiserId)',
+  email: 'c.email_key = @email',
+  q: 'instr(c.folded_text, @q) > 0'
+}
+
+export function openStore (file) {
+  const db = new Database(file, { fileMustExist: true, timeout: 5000 })
+  db.pragma('journal_mode = WAL')
+  db.pragma('synchronous = FULL')
+  db.pragma('foreign_keys = ON')
+
+  const rows = sql => db.prepare(sql).raw()
+  const keyByLookup = db.prepare(`
+    SELECT id, secret_hash AS secretHash, role, label, expires_at AS expiresAt,
+      revoked_at AS revokedAt
+    FROM api_keys WHERE lookup = ?`)
+  const owner = db.prepare(`
+    SELECT h.id, CAST(h.id AS TEXT) AS idText, ${titleOf('h')} AS title
+    FROM advertisers a JOIN advertisers h ON h.id = a.hienergy_id
+    WHERE a.id = ? AND h.network_name = 'HiEnergy'`).safeIntegers()
+  const contactById = rows(`${CONTACTS} WHERE c.id = ?`)
+  const contactByAddress = rows(`${CONTACTS} WHERE c.advertiser_id = ? AND c.email_key = ?`)
+  const earlier = db.prepare(`
+    SELECT fingerprint, contact_id AS contactId
+    FROM idempotency_records WHERE api_key_id = ? AND idempotency_key = ?`).safeIntegers()
+  const insertContact = db.prepare(`
+    INSERT INTO contacts (advertiser_id, email, email_key, name, given_name, family_name, phone,
+      job_title, source, status, linkedin_profile_url, folded_text, created_at, updated_at,
+      created_by_key_id, created_through, created_by_request_id)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`).safeIntegers()
+  const remember = db.prepare(`
+    INSERT INTO idempotency_records
+      (api_key_id, idempotency_key, fingerprint, contact_id, created_at)
+    VALUES (?, ?, ?, ?, ?)`)
+  const advertiserById = db.prepare(`${ADVERTISERS} WHERE id = ?`)
+  const equivalents = db.prepare(
+    `${ADVERTISERS} WHERE hienergy_id = @hienergyId AND id <> @id AND id <> hienergy_id ORDER BY id`
+  )
+  const pages = new Map(subsetsOf(Object.keys(FILTERS)).map(names => {
+    const where = names.length ? `WHERE ${names.map(name => FILTERS[name]).join(' AND ')}` : ''
+    const sql = `${CONTACTS} ${where} ORDER BY c.id DESC LIMIT @limit OFFSET @offset`
+    return [names.join(), rows(sql)]
+  }))
+
+  return {
+    // Calls a function inside one transaction that holds the write lock from its start.
+    transaction: db.transaction(work => work()).immediate,
+
+    keyByLookup: lookup => keyByLookup.get(lookup),
+
+    owner: advertiserId => owner.get(advertiserId),
+
+    contact: id => contactOf(contactById.get(id)),
+
+    contactByAddress: (owner, emailKey) => contactOf(contactByAddress.get(owner.id, emailKey)),
+
+    // One row more than asked for tells whether there is another page.
+    contacts (filter, page, perPage) {
+      const names = Object.keys(FILTERS).filter(name => filter[name] !== null)
+      const found = pages.get(names.join()).all({
+        ...filter, limit: perPage + 1, offset: (page - 1) * perPage
+      })
+      const hasMore = found.length > perPage
+      if (hasMore) found.pop()
+      return { contacts: found.map(contactOf), hasMore }
+    },
+
+    earlier (keyId, idempotencyKey) {
+      const record = earlier.get(keyId, idempotencyKey)
+      return record && { ...record, contact: contactOf(contactById.get(record.contactId)) }
+    },
+
+    insert (details, owner, key, origin) {
+      const now = new Date().toISOString()
+      const stored = sqlTime(now)
+      const { email, name, givenName, familyName, phone, jobTitle, source, status } = details
+      const { lastInsertRowid } = insertContact.run(
+        owner.id, email, emailKeyOf(email), name, givenName, familyName, phone, jobTitle, source,
+        status, details.linkedinProfileUrl,
+        folded([email, name, givenName, familyName, jobTitle, phone]), stored, stored,
+        key.id, origin.face, origin.requestId)
+      return {
+        __typename: 'Contact',
+        id: lastInsertRowid.toString(),
+        advertiserId: owner.idText,
+        advertiserName: owner.title,
+        email,
+        name,
+        givenName,
+        familyName,
+        phone,
+        jobTitle,
+        source,
+        status,
+        linkedinProfileUrl: details.linkedinProfileUrl,
+        createdAt: now,
+        updatedAt: now
+      }
+    },
+
+    remember (keyId, idempotencyKey, fingerprint, contact) {
+      remember.run(
+        keyId, idempotencyKey, fingerprint, BigInt(contact.id), sqlTime(contact.createdAt))
+    },
+
+    advertiser: id => advertiserById.get(BigInt(id)),
+
+    equivalents: ({ id, hienergyId }) =>
+      hienergyId === null ? [] : equivalents.all({ id: BigInt(id), hienergyId: BigInt(hienergyId) }),
+
+    close: () => db.close()
+  }
+}
+
+// What two spellings of one address have in common.
+export function emailKeyOf (email) {
+  return email.toLowerCase()
+}
+
+// Case folding, as near to Unicode's as JavaScript comes.
+export function foldedText (text) {
+  return /^[\0-\x7f]*$/.test(text)
+    ? text.toLowerCase()
+    : text.toUpperCase().toLowerCase().replaceAll('ς', 'σ')
+}
+
+// A time as SQLAlchemy writes it: `2026-01-31 12:00:00.000000`.
+export function sqlTime (iso) {
+  return `${iso.slice(0, 10)} ${iso.slice(11, 23)}000`
+}
+
+function isoTime (stored) {
+  return `${stored.slice(0, 10)}T${stored.slice(11, 23)}Z`
+}
+
+function folded (texts) {
+  return texts.filter(Boolean).map(foldedText).join('\n')
+}
+
+function contactOf (row) {
+  return row && {
+    __typename: 'Contact',
+    id: row[0],
+    advertiserId: row[1],
+    advertiserName: row[2],
+    email: row[3],
+    name: row[4],
+    givenName: row[5],
+    familyName: row[6],
+    phone: row[7],
+    jobTitle: row[8],
+    source: row[9],
+    status: row[10],
+    linkedinProfileUrl: row[11],
+    createdAt: isoTime(row[12]),
+    updatedAt: isoTime(row[13])
+  }
+}
+
+function subsetsOf (names) {
+  return names.reduce((sets, name) => [...sets, ...sets.map(set => [...set, name])], [[]])
+}

@@ -7,7 +7,10 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
 
+from contact_gateway.store.arrivals import all_in
 from contact_gateway.store.engine import Database
+
+MAX_BATCH: Final = 128
 
 Key = TypeVar("Key")
 Record = TypeVar("Record")
@@ -45,6 +48,7 @@ class GroupReader(Generic[Key, Record]):
 
     async def _drain(self) -> None:
         while self._waiting:
+            await all_in(self._waiting, MAX_BATCH)
             batch, self._waiting = self._waiting, {}
             await self._answer(batch)
 

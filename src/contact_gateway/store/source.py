@@ -2,10 +2,8 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
-from contact_gateway.access import api_keys
 from contact_gateway.access.principals import (
     AnyPrincipal,
     Credential,
@@ -50,11 +48,7 @@ class SqlSource:
 
     async def authenticate(self, credential: Credential) -> Principal | KeyRefusal:
         """Return whom a key speaks for; a malformed one costs no look-up."""
-        presented = api_keys.parse(credential.secret)
-        if presented is None:
-            return KeyRefusal.MALFORMED
-        record = await self._keys.get(presented.lookup)
-        return api_keys.verify(presented, record, datetime.now(UTC))
+        return await self._keys.authenticate(credential)
 
     async def identify(self, principal: AnyPrincipal) -> Identity:
         """Return what was found when the key was authenticated."""

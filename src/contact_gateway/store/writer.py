@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from contact_gateway.contacts.outcomes import CreateContactOutcome
 from contact_gateway.contacts.source import Creation, SourceUnavailable
 from contact_gateway.store import contacts
+from contact_gateway.store.arrivals import all_in
 from contact_gateway.store.engine import ANSWERS_WITHIN_SECONDS, Database
 
 MAX_BATCH: Final = 128
@@ -103,6 +104,7 @@ class GroupWriter(ABC, Generic[Job, Answer]):
 
     async def _drain(self) -> None:
         while self._waiting:
+            await all_in(self._waiting, MAX_BATCH)
             if self._observer is not None:
                 self._observer.begun(len(self._waiting))
             size = min(MAX_BATCH, len(self._waiting))

@@ -44,6 +44,7 @@ class Caller:
         self._lock: Final = asyncio.Lock()
         self._principal: AnyPrincipal | KeyRefusal | TooManyGuesses | None = None
         self._failure: Exception | None = None
+        self._spent: Window | None = None
         self._reads: Window | None = None
         self._reads_counted = False
 
@@ -94,21 +95,27 @@ class Caller:
 
     async def spend(self, principal: AnyPrincipal) -> Window | None:
         """Count one operation against the key's budget."""
-        return await self._budget.spend(principal)
+        self._spent = await self._budget.spend(principal)
+        return self._spent
 
     async def spend_on_reads(self, principal: AnyPrincipal) -> Window | None:
         """Count all the reads of this request as one operation."""
+        if self._reads_counted:
+            return self._reads
         async with self._lock:
             if not self._reads_counted:
-                self._reads = await self._budget.spend(principal)
+                self._reads = await self.spend(principal)
                 self._reads_counted = True
             return self._reads
 
     async def window(self) -> Window | None:
         """Return what is left of the budget, or None without a valid key or without a limit.
 
-        Also None where the look-up of the key failed before: that was told then.
+        It is as of the last operation of this request, where there was one. Also None where the
+        look-up of the key failed before: that was told then.
         """
+        if self._spent is not None:
+            return self._spent
         if not self.presents_credential or self._failure is not None:
             return None
         principal = await self.principal()

@@ -5,21 +5,20 @@ limit that is less exact is better than a gateway that stands still.
 """
 
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from dataclasses import dataclass
+from typing import Final
 
 import structlog
 from limits import RateLimitItem
-from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage import RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 from limits.errors import StorageError
 
 from contact_gateway.access.windows import Window
 
-T = TypeVar("T")
-
 ASKED_AGAIN_AFTER_SECONDS: Final = 5.0
 _TIMEOUT_SECONDS: Final = 0.5
+_TIDIED_EVERY_SECONDS: Final = 60.0
 _PREFIX: Final = "contact-gateway"
 
 _log = structlog.get_logger(__name__)
@@ -33,7 +32,7 @@ class Counters:
     """
 
     def __init__(self, url: str | None = None) -> None:
-        self._own: Final = FixedWindowRateLimiter(MemoryStorage())
+        self._own: Final = _Own()
         self._server: Final = None if url is None else _Server(url)
         self._asked_from = 0.0
 
@@ -44,27 +43,21 @@ class Counters:
 
     async def hit(self, limit: RateLimitItem, key: str) -> Window:
         """Count one; the window says whether it was one too many."""
-        within = await self._answered(lambda limiter: limiter.hit(limit, key))
-        return await self.read(limit, key, exceeded=not within)
-
-    async def read(self, limit: RateLimitItem, key: str, *, exceeded: bool = False) -> Window:
-        """Return what is left, and count nothing."""
-        stats = await self._answered(lambda limiter: limiter.get_window_stats(limit, key))
-        return Window(
-            limit=limit.amount,
-            remaining=max(0, stats.remaining),
-            resets_at=stats.reset_time,
-            exceeded=exceeded,
-        )
-
-    async def _answered(self, ask: Callable[[FixedWindowRateLimiter], Awaitable[T]]) -> T:
-        """Ask the server, if it is there and answers, or else what this process has counted."""
         if self._server is not None and time.monotonic() >= self._asked_from:
             try:
-                return await ask(self._server.limiter)
+                return await self._server.hit(limit, key)
             except StorageError as error:
                 self._note(error)
-        return await ask(self._own)
+        return self._own.hit(limit, key)
+
+    async def read(self, limit: RateLimitItem, key: str) -> Window:
+        """Return what is left, and count nothing."""
+        if self._server is not None and time.monotonic() >= self._asked_from:
+            try:
+                return await self._server.read(limit, key)
+            except StorageError as error:
+                self._note(error)
+        return self._own.read(limit, key)
 
     def _note(self, error: StorageError) -> None:
         """Leave a server alone for a while that does not answer."""
@@ -76,8 +69,57 @@ class Counters:
         )
 
 
+class _Own:
+    """Counts in this process. It is asked for each request, so it goes no detours."""
+
+    def __init__(self) -> None:
+        self._open: Final[dict[tuple[RateLimitItem, str], _Counted]] = {}
+        self._tidied_at = 0.0
+
+    def hit(self, limit: RateLimitItem, key: str) -> Window:
+        """Count one, in a window that opens now unless one is open."""
+        now = time.time()
+        counted = self._open.get((limit, key))
+        if counted is None or counted.ends_at <= now:
+            self._tidy(now)
+            counted = self._open[limit, key] = _Counted(now + limit.get_expiry())
+        counted.count += 1
+        return _window(limit, counted)
+
+    def read(self, limit: RateLimitItem, key: str) -> Window:
+        """Return what is left, and count nothing."""
+        now = time.time()
+        counted = self._open.get((limit, key))
+        return _window(
+            limit, _Counted(now) if counted is None or counted.ends_at <= now else counted
+        )
+
+    def _tidy(self, now: float) -> None:
+        """Forget the windows that are over."""
+        if now - self._tidied_at < _TIDIED_EVERY_SECONDS:
+            return
+        self._tidied_at = now
+        for key in [key for key, counted in self._open.items() if counted.ends_at <= now]:
+            del self._open[key]
+
+
+@dataclass(slots=True)
+class _Counted:
+    ends_at: float
+    count: int = 0
+
+
+def _window(limit: RateLimitItem, counted: _Counted) -> Window:
+    return Window(
+        limit=limit.amount,
+        remaining=max(0, limit.amount - counted.count),
+        resets_at=counted.ends_at,
+        exceeded=counted.count > limit.amount,
+    )
+
+
 class _Server:
-    """A limiter on a server, and the connections to it."""
+    """Counts on a server."""
 
     def __init__(self, url: str) -> None:
         # It comes with an extra that few need.
@@ -93,7 +135,22 @@ class _Server:
             key_prefix=_PREFIX,
             connection_pool=self._pool,  # type: ignore[arg-type]  # as it is documented
         )
-        self.limiter: Final = FixedWindowRateLimiter(storage)
+        self._limiter: Final = FixedWindowRateLimiter(storage)
+
+    async def hit(self, limit: RateLimitItem, key: str) -> Window:
+        """Count one."""
+        within = await self._limiter.hit(limit, key)
+        return await self.read(limit, key, exceeded=not within)
+
+    async def read(self, limit: RateLimitItem, key: str, *, exceeded: bool = False) -> Window:
+        """Return what is left, and count nothing."""
+        stats = await self._limiter.get_window_stats(limit, key)
+        return Window(
+            limit=limit.amount,
+            remaining=max(0, stats.remaining),
+            resets_at=stats.reset_time,
+            exceeded=exceeded,
+        )
 
     async def close(self) -> None:
         """Close the connections."""

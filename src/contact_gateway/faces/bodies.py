@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, NoReturn
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from contact_gateway.faces.http import TransportCode, TransportError
 
@@ -129,11 +129,15 @@ async def _read_body(request: Request, headers: Mapping[str, str], limits: BodyL
     declared = headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
-    body = bytearray()
+    body, more = bytearray(), True
     try:
         async with asyncio.timeout(limits.timeout_seconds):
-            async for chunk in request.stream():
-                body += chunk
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
                 if len(body) > max_bytes:
                     raise _too_large(max_bytes)
     except TimeoutError:

@@ -1,11 +1,9 @@
 """The source as one document sees it: what it asks for twice is read once, and together.
 
-Every read of a document goes through loaders that live as long as the document: the same record
-or page is asked for once, however often it is named, and records named side by side are asked for
-in one look-up. A page fills the loaders of records, so its records are not read again.
+The same record or page is asked for once, however often a document names it, and advertisers named
+side by side are asked for in one look-up. The records of a page are not read again.
 """
 
-import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Final, TypeAlias
@@ -24,46 +22,47 @@ from contact_gateway.contacts.source import (
     PageRequest,
     Source,
 )
+from contact_gateway.faces.graphql.once import Once
 
 _Found: TypeAlias = Advertiser | ReadRefusal | None
 _Equivalents: TypeAlias = Sequence[Advertiser] | ReadRefusal
-_ContactsKey: TypeAlias = tuple[AnyPrincipal, ContactFilter, PageRequest]
-_AdvertisersKey: TypeAlias = tuple[AnyPrincipal, AdvertiserFilter, PageRequest]
+_ContactsKey: TypeAlias = tuple[ContactFilter, PageRequest]
+_AdvertisersKey: TypeAlias = tuple[AdvertiserFilter, PageRequest]
 
 
 class DocumentSource:
-    """Implements `contacts.source.Source` for one document of one caller."""
+    """Implements `contacts.source.Source` for one document, and so for one caller."""
 
     def __init__(self, source: Source) -> None:
         self._source: Final = source
 
     @cached_property
-    def _identity(self) -> DataLoader[AnyPrincipal, Identity | ReadRefusal]:
-        return DataLoader(load_fn=self._load_identities)
+    def _identity(self) -> Once[None, Identity | ReadRefusal]:
+        return Once()
 
     @cached_property
-    def _contact(self) -> DataLoader[tuple[AnyPrincipal, int], Contact | ReadRefusal | None]:
-        return DataLoader(load_fn=self._load_contacts)
+    def _contact(self) -> Once[int, Contact | ReadRefusal | None]:
+        return Once()
+
+    @cached_property
+    def _contacts(self) -> Once[_ContactsKey, Page[Contact] | ReadRefusal]:
+        return Once()
+
+    @cached_property
+    def _advertisers(self) -> Once[_AdvertisersKey, Page[Advertiser] | ReadRefusal]:
+        return Once()
+
+    @cached_property
+    def _slug(self) -> Once[str, _Found]:
+        return Once()
 
     @cached_property
     def _advertiser(self) -> DataLoader[tuple[AnyPrincipal, int], _Found]:
         return DataLoader(load_fn=self._load_advertisers)
 
     @cached_property
-    def _slug(self) -> DataLoader[tuple[AnyPrincipal, str], _Found]:
-        return DataLoader(load_fn=self._load_slugs)
-
-    @cached_property
     def _equivalents(self) -> DataLoader[tuple[AnyPrincipal, int], _Equivalents]:
         return DataLoader(load_fn=self._load_equivalents)
-
-    @cached_property
-    def _contacts(self) -> DataLoader[_ContactsKey, Page[Contact] | ReadRefusal]:
-        return DataLoader(load_fn=self._load_contact_pages)
-
-    @cached_property
-    def _advertisers(self) -> DataLoader[_AdvertisersKey, Page[Advertiser] | ReadRefusal]:
-        return DataLoader(load_fn=self._load_advertiser_pages)
 
     async def authenticate(self, credential: Credential) -> AnyPrincipal | KeyRefusal:
         """Return whom a credential speaks for."""
@@ -71,7 +70,7 @@ class DocumentSource:
 
     async def identify(self, principal: AnyPrincipal) -> Identity | ReadRefusal:
         """Return what the caller's key says of its owner."""
-        return await self._identity.load(principal)
+        return await self._identity.get(None, lambda: self._source.identify(principal))
 
     async def create_contact(self, creation: Creation) -> CreateContactOutcome:
         """Carry out one creation."""
@@ -81,22 +80,28 @@ class DocumentSource:
         self, principal: AnyPrincipal, contact_id: int
     ) -> Contact | ReadRefusal | None:
         """Return one contact."""
-        return await self._contact.load((principal, contact_id))
+        return await self._contact.get(
+            contact_id, lambda: self._source.contact(principal, contact_id)
+        )
 
     async def contacts(
         self, principal: AnyPrincipal, wanted: ContactFilter, page: PageRequest
     ) -> Page[Contact] | ReadRefusal:
         """Return a page of contacts."""
-        found = await self._contacts.load((principal, wanted, page))
+        found = await self._contacts.get(
+            (wanted, page), lambda: self._source.contacts(principal, wanted, page)
+        )
         if isinstance(found, Page):
-            self._contact.prime_many({(principal, item.id): item for item in found.items})
+            self._contact.know({item.id: item for item in found.items})
         return found
 
     async def advertisers(
         self, principal: AnyPrincipal, wanted: AdvertiserFilter, page: PageRequest
     ) -> Page[Advertiser] | ReadRefusal:
         """Return a page of advertisers."""
-        found = await self._advertisers.load((principal, wanted, page))
+        found = await self._advertisers.get(
+            (wanted, page), lambda: self._source.advertisers(principal, wanted, page)
+        )
         if isinstance(found, Page):
             self._remember(principal, found.items)
         return found
@@ -112,7 +117,7 @@ class DocumentSource:
 
     async def advertiser_by_slug(self, principal: AnyPrincipal, slug: str) -> _Found:
         """Return the advertiser with a slug."""
-        found = await self._slug.load((principal, slug))
+        found = await self._slug.get(slug, lambda: self._source.advertiser_by_slug(principal, slug))
         if isinstance(found, Advertiser):
             self._remember(principal, (found,))
         return found
@@ -130,33 +135,10 @@ class DocumentSource:
     def _remember(self, principal: AnyPrincipal, records: Sequence[Advertiser]) -> None:
         self._advertiser.prime_many({(principal, record.id): record for record in records})
 
-    async def _load_identities(
-        self, principals: list[AnyPrincipal]
-    ) -> list[Identity | ReadRefusal]:
-        return list(await asyncio.gather(*map(self._source.identify, principals)))
-
-    async def _load_contacts(
-        self, keys: list[tuple[AnyPrincipal, int]]
-    ) -> list[Contact | ReadRefusal | None]:
-        return list(await asyncio.gather(*(self._source.contact(*key) for key in keys)))
-
     async def _load_advertisers(self, keys: list[tuple[AnyPrincipal, int]]) -> list[_Found]:
         found = await self._source.advertisers_by_id(keys[0][0], [an_id for _, an_id in keys])
         return [found.get(an_id) for _, an_id in keys]
 
-    async def _load_slugs(self, keys: list[tuple[AnyPrincipal, str]]) -> list[_Found]:
-        return list(await asyncio.gather(*(self._source.advertiser_by_slug(*key) for key in keys)))
-
     async def _load_equivalents(self, keys: list[tuple[AnyPrincipal, int]]) -> list[_Equivalents]:
         found = await self._source.equivalents(keys[0][0], [an_id for _, an_id in keys])
         return [found.get(an_id, ()) for _, an_id in keys]
-
-    async def _load_contact_pages(
-        self, keys: list[_ContactsKey]
-    ) -> list[Page[Contact] | ReadRefusal]:
-        return list(await asyncio.gather(*(self._source.contacts(*key) for key in keys)))
-
-    async def _load_advertiser_pages(
-        self, keys: list[_AdvertisersKey]
-    ) -> list[Page[Advertiser] | ReadRefusal]:
-        return list(await asyncio.gather(*(self._source.advertisers(*key) for key in keys)))

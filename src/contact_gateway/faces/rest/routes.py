@@ -110,7 +110,7 @@ class RestFace:
             return Submission(
                 contact=contact,
                 idempotency_key=exchange.headers.get("idempotency-key"),
-                dry_run=",".join(request.query_params.getlist("dry_run") or ("false",)),
+                dry_run=_dry_run(request),
                 origin=Origin(Face.REST, exchange.request_id),
             )
 
@@ -158,6 +158,12 @@ class RestFace:
     async def schema(self, _request: Request, _exchange: Exchange) -> Document:
         """Read the OpenAPI document of this face."""
         return Document(200, openapi_document())
+
+
+def _dry_run(request: Request) -> str | bool:
+    if not request.scope["query_string"]:
+        return False
+    return ",".join(request.query_params.getlist("dry_run") or ("false",))
 
 
 def _query(request: Request) -> Mapping[str, object]:

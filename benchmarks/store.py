@@ -109,8 +109,8 @@ def main() -> None:
     """Measure, and print what was measured as markdown."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5, help="of each round")
-    parser.add_argument("--warm-up", type=float, default=4, help="seconds of load before them")
+    parser.add_argument("--seconds", type=int, default=5, help="of each round")
+    parser.add_argument("--warm-up", type=int, default=4, help="seconds of load before them")
     options = parser.parse_args()
     shutil.rmtree(_LOGS, ignore_errors=True)
     _LOGS.mkdir()

@@ -47,8 +47,8 @@ def main() -> None:
     """Measure, and print what was measured as markdown."""
     parser = argparse.ArgumentParser(prog="scripts/bench upstream", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=6, help="of each round")
-    parser.add_argument("--warm-up", type=float, default=10, help="seconds of load before them")
+    parser.add_argument("--seconds", type=int, default=6, help="of each round")
+    parser.add_argument("--warm-up", type=int, default=10, help="seconds of load before them")
     options = parser.parse_args()
     shutil.rmtree(_LOGS, ignore_errors=True)
     try:

@@ -8,6 +8,8 @@ from typing import Final, cast
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from contact_gateway.faces.bodies import BODY_HAS_ARRIVED
+
 FIRST_REQUEST_WITHIN_SECONDS: Final = 2.0
 """How long a server that stops waits for the first request of a connection that it has taken."""
 
@@ -77,6 +79,11 @@ class HttpProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # chose
         super().on_headers_complete()
         self._head_bytes = None
         self._stop_waiting()
+
+    def on_message_complete(self) -> None:
+        """Tell the application, which has not begun where all came in one piece."""
+        self.scope[BODY_HAS_ARRIVED] = True
+        super().on_message_complete()
 
 
 class WrittenTogether(asyncio.Transport):

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
 from contact_gateway.access.principals import Principal
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.advertiser import Advertiser
-from contact_gateway.contacts.contact import DETAIL_NAMES, Contact, NewContact
+from contact_gateway.contacts.contact import DETAIL_NAMES, Contact
 from contact_gateway.contacts.fields import email_key
 from contact_gateway.contacts.outcomes import CreateContactOutcome, Created
 from contact_gateway.contacts.source import (
@@ -60,6 +60,22 @@ _Address: TypeAlias = tuple[int, str]
 
 
 @dataclass(frozen=True, slots=True)
+class _Submission:
+    """A creation, with what it may have in common with others."""
+
+    creation: Creation
+    email_key: str
+    idempotency_key: _IdempotencyKey | None
+
+    @classmethod
+    def of(cls, creation: Creation) -> "_Submission":
+        """Work out what that is."""
+        key = creation.idempotency_key
+        scoped = None if key is None else (_key_id(creation), key)
+        return cls(creation, email_key(creation.contact.email), scoped)
+
+
+@dataclass(frozen=True, slots=True)
 class _Known:
     """What bears on the submissions of one transaction; what it inserts is added."""
 
@@ -67,23 +83,23 @@ class _Known:
     hienergy: Mapping[int, Advertiser]
     existing: dict[_Address, Contact]
 
-    def facts(self, creation: Creation) -> policy.Facts:
+    def facts(self, submission: _Submission) -> policy.Facts:
         """Return what bears on one submission."""
-        key = _idempotency_key(creation)
-        owner = self.hienergy.get(creation.contact.advertiser_id)
-        address = None if owner is None else (owner.id, email_key(creation.contact.email))
+        key = submission.idempotency_key
+        owner = self.hienergy.get(submission.creation.contact.advertiser_id)
         return policy.Facts(
             earlier=None if key is None else self.earlier.get(key),
             hienergy=owner,
-            existing=None if address is None else self.existing.get(address),
+            existing=None if owner is None else self.existing.get((owner.id, submission.email_key)),
         )
 
-    def add(self, creation: Creation, contact: Contact) -> None:
+    def add(self, submission: _Submission, contact: Contact) -> None:
         """Take in what a submission has created."""
-        self.existing[contact.advertiser_id, email_key(contact.email)] = contact
-        key = _idempotency_key(creation)
+        self.existing[contact.advertiser_id, submission.email_key] = contact
+        key = submission.idempotency_key
         if key is not None:
-            self.earlier[key] = policy.Earlier(creation.contact.fingerprint(), contact)
+            fingerprint = submission.creation.contact.fingerprint()
+            self.earlier[key] = policy.Earlier(fingerprint, contact)
 
 
 def by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Contact]:
@@ -118,20 +134,21 @@ def create(connection: Connection, creations: Sequence[Creation]) -> Sequence[Cr
     Returns:
         The outcome of each, to be told only after the transaction is committed.
     """
+    submissions = [_Submission.of(creation) for creation in creations]
     hienergy = advertiser_rows.hienergy(
         connection, {creation.contact.advertiser_id for creation in creations}
     )
     known = _Known(
-        _earlier(connection, creations), hienergy, _existing(connection, creations, hienergy)
+        _earlier(connection, submissions), hienergy, _existing(connection, submissions, hienergy)
     )
     outcomes: list[CreateContactOutcome] = []
-    for unrelated in _unrelated(creations):
-        decisions = [(creation, _decided(creation, known)) for creation in unrelated]
-        inserted = iter(_insert(connection, decisions))
-        for creation, decision in decisions:
+    for unrelated in _unrelated(submissions):
+        decisions = [_decided(submission, known) for submission in unrelated]
+        inserted = iter(_insert(connection, zip(unrelated, decisions, strict=True)))
+        for submission, decision in zip(unrelated, decisions, strict=True):
             if isinstance(decision, policy.Insert):
                 contact = next(inserted)
-                known.add(creation, contact)
+                known.add(submission, contact)
                 outcomes.append(Created(contact))
             else:
                 outcomes.append(decision)
@@ -144,40 +161,37 @@ def forget_old_idempotency_keys(connection: Connection) -> None:
     connection.execute(delete(idempotency_records).where(idempotency_records.c.created_at < oldest))
 
 
-def _idempotency_key(creation: Creation) -> _IdempotencyKey | None:
-    if creation.idempotency_key is None:
-        return None
-    return _key_id(creation), creation.idempotency_key
-
-
 def _key_id(creation: Creation) -> int:
     if not isinstance(creation.principal, Principal):
         raise TypeError("the store serves the owners of its own keys")
     return creation.principal.key_id
 
 
-def _decided(creation: Creation, known: _Known) -> policy.Decision:
-    return policy.decide(creation.contact, known.facts(creation), dry_run=creation.dry_run)
+def _decided(submission: _Submission, known: _Known) -> policy.Decision:
+    creation = submission.creation
+    return policy.decide(creation.contact, known.facts(submission), dry_run=creation.dry_run)
 
 
-def _unrelated(creations: Iterable[Creation]) -> Iterator[Sequence[Creation]]:
+def _unrelated(submissions: Iterable[_Submission]) -> Iterator[Sequence[_Submission]]:
     """Yield submissions in order, apart where what one inserts may be a fact to another."""
-    together: list[Creation] = []
-    marks: set[str | _IdempotencyKey | None] = set()
-    for creation in creations:
-        own = {email_key(creation.contact.email), _idempotency_key(creation)} - {None}
+    together: list[_Submission] = []
+    marks: set[str | _IdempotencyKey] = set()
+    for submission in submissions:
+        own: tuple[str | _IdempotencyKey, ...] = (submission.email_key,)
+        if submission.idempotency_key is not None:
+            own = (submission.email_key, submission.idempotency_key)
         if not marks.isdisjoint(own):
             yield together
             together, marks = [], set()
-        together.append(creation)
-        marks |= own
+        together.append(submission)
+        marks.update(own)
     yield together
 
 
 def _earlier(
-    connection: Connection, creations: Sequence[Creation]
+    connection: Connection, submissions: Iterable[_Submission]
 ) -> dict[_IdempotencyKey, policy.Earlier]:
-    keys = {key for creation in creations if (key := _idempotency_key(creation)) is not None}
+    keys = {each.idempotency_key for each in submissions if each.idempotency_key is not None}
     if not keys:
         return {}
     api_key_ids, texts = zip(*keys, strict=True)
@@ -189,12 +203,12 @@ def _earlier(
 
 
 def _existing(
-    connection: Connection, creations: Sequence[Creation], hienergy: Mapping[int, Advertiser]
+    connection: Connection, submissions: Iterable[_Submission], hienergy: Mapping[int, Advertiser]
 ) -> dict[_Address, Contact]:
     addresses = {
-        (owner.id, email_key(creation.contact.email))
-        for creation in creations
-        if (owner := hienergy.get(creation.contact.advertiser_id)) is not None
+        (owner.id, submission.email_key)
+        for submission in submissions
+        if (owner := hienergy.get(submission.creation.contact.advertiser_id)) is not None
     }
     if not addresses:
         return {}
@@ -207,48 +221,48 @@ def _existing(
 
 
 def _insert(
-    connection: Connection, decisions: Iterable[tuple[Creation, policy.Decision]]
+    connection: Connection, decisions: Iterable[tuple[_Submission, policy.Decision]]
 ) -> Sequence[Contact]:
     """Insert the contacts that are decided upon, and remember their idempotency keys."""
     now = datetime.now(UTC)
     now = now.replace(microsecond=now.microsecond // 1000 * 1000)
     insertions = [
-        (creation, decision.advertiser, _row(decision, creation, now))
-        for creation, decision in decisions
+        (submission, decision.advertiser, _details(decision, now))
+        for submission, decision in decisions
         if isinstance(decision, policy.Insert)
     ]
     if not insertions:
         return ()
-    ids = connection.execute(_INSERT, [row for _, _, row in insertions]).scalars().all()
+    rows = [details | _beside(submission) for submission, _, details in insertions]
+    ids = connection.execute(_INSERT, rows).scalars()
     inserted = [
-        Contact(
-            id=contact_id,
-            advertiser_name=owner.title,
-            created_at=now,
-            updated_at=now,
-            **_details(creation.contact) | {"advertiser_id": owner.id},
-        )
-        for contact_id, (creation, owner, _) in zip(ids, insertions, strict=True)
+        Contact(id=contact_id, advertiser_name=owner.title, **details)
+        for contact_id, (_, owner, details) in zip(ids, insertions, strict=True)
     ]
     remembered = [
-        _remembered(key, creation, contact)
-        for contact, (creation, _, _) in zip(inserted, insertions, strict=True)
-        if (key := _idempotency_key(creation)) is not None
+        _remembered(submission.idempotency_key, submission.creation, contact)
+        for contact, (submission, _, _) in zip(inserted, insertions, strict=True)
+        if submission.idempotency_key is not None
     ]
     if remembered:
         connection.execute(_REMEMBER, remembered)
     return inserted
 
 
-def _row(decision: policy.Insert, creation: Creation, now: datetime) -> dict[str, object]:
-    submitted, origin = decision.contact, creation.origin
+def _details(decision: policy.Insert, now: datetime) -> dict[str, Any]:  # of several types, by name
+    details: dict[str, Any] = {name: getattr(decision.contact, name) for name in DETAIL_NAMES}
+    details["advertiser_id"] = decision.advertiser.id
+    details["created_at"] = details["updated_at"] = now
+    return details
+
+
+def _beside(submission: _Submission) -> dict[str, object]:
+    """Return what is stored beside what is shown: for looking it up, and for the audit trail."""
+    creation = submission.creation
+    contact, origin = creation.contact, creation.origin
     return {
-        **_details(submitted),
-        "advertiser_id": decision.advertiser.id,
-        "email_key": email_key(submitted.email),
-        "folded_text": folded(getattr(submitted, name) for name in _SEARCHED),
-        "created_at": now,
-        "updated_at": now,
+        "email_key": submission.email_key,
+        "folded_text": folded([getattr(contact, name) for name in _SEARCHED]),
         "created_by_key_id": _key_id(creation),
         "created_through": None if origin is None else origin.face.value,
         "created_by_request_id": None if origin is None else origin.request_id,
@@ -264,10 +278,6 @@ def _remembered(key: _IdempotencyKey, creation: Creation, contact: Contact) -> d
         "contact_id": contact.id,
         "created_at": contact.created_at,
     }
-
-
-def _details(submitted: NewContact) -> dict[str, Any]:  # fields of several types, by name
-    return {name: getattr(submitted, name) for name in DETAIL_NAMES}
 
 
 def _contact(row: Row[Any]) -> Contact:  # the columns' types are not kept by SQLAlchemy's Table

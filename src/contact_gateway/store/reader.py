@@ -40,10 +40,10 @@ class GroupReader(Generic[Key, Record]):
         Raises:
             SourceUnavailable: the database does not answer.
         """
-        answer: asyncio.Future[Record | None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, []).append(answer)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._drain())
+        answer: asyncio.Future[Record | None] = self._task.get_loop().create_future()
+        self._waiting.setdefault(key, []).append(answer)
         return await answer
 
     async def _drain(self) -> None:

@@ -5,7 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
@@ -31,9 +31,7 @@ Answer = TypeVar("Answer")
 @dataclass(frozen=True, slots=True)
 class _Waiting(Generic[Job, Answer]):
     job: Job
-    answer: asyncio.Future[Answer] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+    answer: asyncio.Future[Answer]
 
 
 class Observer(Protocol):
@@ -91,11 +89,11 @@ class GroupWriter(ABC, Generic[Job, Answer]):
         if len(self._waiting) >= self._max_waiting:
             self._note_failure("turned away")
             raise SourceUnavailable("too many wait to be written")
-        waiting: _Waiting[Job, Answer] = _Waiting(job)
-        self._waiting.append(waiting)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._drain())
-        return await waiting.answer
+        answer: asyncio.Future[Answer] = self._task.get_loop().create_future()
+        self._waiting.append(_Waiting(job, answer))
+        return await answer
 
     async def close(self) -> None:
         """Wait until all that was accepted is carried out."""

@@ -46,6 +46,18 @@ class GroupReader(Generic[Key, Record]):
         self._waiting.setdefault(key, []).append(answer)
         return await answer
 
+    async def get_all(self, keys: Iterable[Key]) -> Mapping[Key, Record]:
+        """Return those of the records that there are.
+
+        Raises:
+            SourceUnavailable: the database does not answer.
+        """
+        wanted = tuple(keys)
+        found = await asyncio.gather(*map(self.get, wanted))
+        return {
+            key: record for key, record in zip(wanted, found, strict=True) if record is not None
+        }
+
     async def _drain(self) -> None:
         while self._waiting:
             await all_in(self._waiting, MAX_BATCH)

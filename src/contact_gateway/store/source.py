@@ -1,6 +1,5 @@
 """The SQL store as a source of truth."""
 
-import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
@@ -25,7 +24,7 @@ from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import contacts as contact_rows
 from contact_gateway.store.engine import Database
-from contact_gateway.store.key_cache import KeyCache
+from contact_gateway.store.kept import KeptAdvertisers, KeptKeys
 from contact_gateway.store.reader import GroupReader
 from contact_gateway.store.writer import MAX_WAITING, ContactWriter, Observer
 
@@ -39,8 +38,8 @@ class SqlSource:
         self._database: Final = database
         self._writer: Final = ContactWriter(database, observer, max_waiting)
         self._contacts: Final = GroupReader(database, contact_rows.by_id)
-        self._advertisers: Final = GroupReader(database, advertiser_rows.by_id)
-        self._keys: Final = KeyCache(GroupReader(database, key_rows.by_lookup))
+        self._advertisers: Final = KeptAdvertisers(GroupReader(database, advertiser_rows.by_id))
+        self._keys: Final = KeptKeys(GroupReader(database, key_rows.by_lookup))
 
     async def close(self) -> None:
         """Finish what was accepted. The database stays open."""
@@ -84,8 +83,7 @@ class SqlSource:
         self, _: AnyPrincipal, ids: Collection[int]
     ) -> Mapping[int, Advertiser]:
         """Return those of the advertisers that there are."""
-        found = await asyncio.gather(*map(self._advertisers.get, ids))
-        return {each.id: each for each in found if each is not None}
+        return await self._advertisers.by_id(ids)
 
     async def advertiser_by_slug(self, _: AnyPrincipal, slug: str) -> Advertiser | None:
         """Return the advertiser with a slug."""

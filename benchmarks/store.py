@@ -25,7 +25,7 @@ from benchmarks.report import figures, ratios, rounds_told
 from benchmarks.revision import commit
 from benchmarks.servers import BenchmarkError, Launch, Server
 
-_LOGS: Final = Path(__file__).with_name("results")
+LOGS: Final = Path(__file__).with_name("results")
 _PROGRAMS: Final = (
     ("wrk", "wrk"),
     ("taskset", "util-linux"),
@@ -33,7 +33,7 @@ _PROGRAMS: Final = (
     ("node", "nodejs"),
     ("npm", "npm"),
 )
-_OPERATIONS: Final[Mapping[str, Operation]] = {
+OPERATIONS: Final[Mapping[str, Operation]] = {
     "createContact by GraphQL": replace(CREATE, ids=database.RECORDS),
     "createContact by REST": replace(CREATE_BY_REST, ids=database.RECORDS),
     "contact(id)": replace(CONTACT, ids=database.CONTACTS),
@@ -51,7 +51,7 @@ class _Contestant:
 
     name: str
     start: Callable[[Path, Path], AbstractContextManager[Server]]
-    operations: Mapping[str, Operation] = field(default_factory=lambda: _OPERATIONS)
+    operations: Mapping[str, Operation] = field(default_factory=lambda: OPERATIONS)
     may_fail: bool = False
 
 
@@ -112,8 +112,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=5, help="of each round")
     parser.add_argument("--warm-up", type=int, default=4, help="seconds of load before them")
     options = parser.parse_args()
-    shutil.rmtree(_LOGS, ignore_errors=True)
-    _LOGS.mkdir()
+    shutil.rmtree(LOGS, ignore_errors=True)
+    LOGS.mkdir()
     try:
         servers.pin_here(servers.LOAD_CORE)
         for program, package in _PROGRAMS:
@@ -122,7 +122,7 @@ def main() -> None:
         head = _conditions(options)
         results = _measure(options.rounds, options.seconds, options.warm_up)
     except BenchmarkError as error:
-        sys.exit(f"{error}\nLogs of servers, if any, are in {_LOGS.relative_to(servers.ROOT)}.")
+        sys.exit(f"{error}\nLogs of servers, if any, are in {LOGS.relative_to(servers.ROOT)}.")
     sys.stdout.write("\n\n".join((head, *_report(results))) + "\n")
 
 
@@ -138,7 +138,7 @@ def _conditions(options: argparse.Namespace) -> str:
 
 def _measure(rounds: int, seconds: float, warm_up: float) -> _Results:
     results = _Results()
-    with tempfile.TemporaryDirectory(dir=_LOGS) as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(dir=LOGS) as folder, ExitStack() as stack:
         prepared = database.prepare(Path(folder))
         for contestant in _CONTESTANTS:
             for _ in range(rounds):
@@ -170,7 +170,7 @@ def _measure(rounds: int, seconds: float, warm_up: float) -> _Results:
 
 def _rows(prepared: Prepared) -> Iterator[tuple[_Contestant, str, Operation]]:
     """Yield who is asked for what, an operation after the other, so that peers are neighbours."""
-    for operations in (_OPERATIONS, _ECHO):
+    for operations in (OPERATIONS, _ECHO):
         for name, operation in operations.items():
             for contestant in _CONTESTANTS:
                 if name in contestant.operations:
@@ -181,7 +181,7 @@ def _rows(prepared: Prepared) -> Iterator[tuple[_Contestant, str, Operation]]:
 def _started(contestant: _Contestant, prepared: Prepared) -> Iterator[tuple[Server, float]]:
     """Start a contestant over a new copy of the database."""
     file = prepared.copy(_file(contestant, prepared))
-    log = _LOGS / f"{_slug(contestant)}.log"
+    log = LOGS / f"{_slug(contestant)}.log"
     first = replace(next(iter(contestant.operations.values())), key=prepared.key)
     with started(contestant.start(log, file), first) as server:
         yield server
@@ -208,7 +208,7 @@ def _rate(name: str, ratio: float) -> Aim:
 
 
 def _compared(results: _Results) -> Iterator[str]:
-    by_graphql, by_rest, contact, page = _OPERATIONS
+    by_graphql, by_rest, contact, page = OPERATIONS
     beside_mercurius = {by_graphql: 4.0, by_rest: 3.0, contact: 1.0, page: 0.0}
     p99 = Aim("p99, at most 1", lambda each: each.load.p99_ms, operator.le, 1)
     for name, least in beside_mercurius.items():

@@ -1,0 +1,64 @@
+"""How much memory the gateway has over a million requests of every kind.
+
+Run it by `scripts/bench memory`.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+
+from benchmarks import database, servers
+from benchmarks.figures import table
+from benchmarks.load import Operation, send
+from benchmarks.measuring import started
+from benchmarks.revision import commit
+from benchmarks.servers import BenchmarkError, Server
+from benchmarks.store import LOGS, OPERATIONS, gateway
+
+
+def main() -> None:
+    """Send the requests, and print what memory there was after each part of them."""
+    parser = argparse.ArgumentParser(prog="scripts/bench memory", description=__doc__)
+    parser.add_argument("--requests", type=int, default=1_000_000)
+    parser.add_argument("--parts", type=int, default=10)
+    parser.add_argument("--seconds", type=int, default=3, help="of one operation at a time")
+    options = parser.parse_args()
+    shutil.rmtree(LOGS, ignore_errors=True)
+    LOGS.mkdir()
+    try:
+        servers.pin_here(servers.LOAD_CORE)
+        with tempfile.TemporaryDirectory(dir=LOGS) as folder:
+            prepared = database.prepare(Path(folder))
+            operations = [replace(each, key=prepared.key) for each in OPERATIONS.values()]
+            file = prepared.copy(prepared.file.with_name("gateway.sqlite3"))
+            with started(gateway(LOGS / "gateway.log", file), operations[0]) as (server, _):
+                part = options.requests // options.parts
+                rows = list(_parts(server, operations, options.parts, part, options.seconds))
+    except BenchmarkError as error:
+        sys.exit(str(error))
+    told = f"contact-gateway at {commit()}, all operations of `scripts/bench` in turn."
+    sys.stdout.write(f"{told}\n\n{table(('requests', 'memory MB'), rows)}\n")
+
+
+def _parts(
+    server: Server, operations: list[Operation], parts: int, size: int, seconds: int
+) -> Iterator[tuple[str, str]]:
+    requests = 0
+    yield "0", f"{server.memory_mb('VmRSS'):.0f}"
+    turns = cycle(operations)
+    for part in range(1, parts + 1):
+        while requests < part * size:
+            load = send(next(turns), server.port, seconds)
+            if load.failures:
+                raise BenchmarkError(f"{load.failures} failures. {load.failure}")
+            requests += load.requests
+        yield f"{requests:,}", f"{server.memory_mb('VmRSS'):.0f}"
+
+
+if __name__ == "__main__":
+    main()

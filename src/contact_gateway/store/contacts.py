@@ -21,6 +21,7 @@ from contact_gateway.contacts.source import (
 )
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store.paging import fetch_page
+from contact_gateway.store.prepared import PreparedInsert
 from contact_gateway.store.search import contains_folded, folded
 from contact_gateway.store.tables import advertisers, contacts, idempotency_records
 
@@ -52,7 +53,9 @@ _EARLIER: Final = (
         _record.idempotency_key.in_(bindparam("idempotency_keys", expanding=True)),
     )
 )
-_INSERT: Final = insert(contacts).returning(contacts.c.id, sort_by_parameter_order=True)
+_INSERT: Final = PreparedInsert(
+    contacts, [column.name for column in contacts.c if column is not contacts.c.id]
+)
 _REMEMBER: Final = insert(idempotency_records)
 
 _IdempotencyKey: TypeAlias = tuple[int, str]
@@ -234,7 +237,7 @@ def _insert(
     if not insertions:
         return ()
     rows = [details | _beside(submission) for submission, _, details in insertions]
-    ids = connection.execute(_INSERT, rows).scalars()
+    ids = _INSERT.ids(connection, rows)
     inserted = [
         Contact(id=contact_id, advertiser_name=owner.title, **details)
         for contact_id, (_, owner, details) in zip(ids, insertions, strict=True)

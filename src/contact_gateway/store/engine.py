@@ -139,10 +139,8 @@ def _faults_as_unavailable() -> Iterator[None]:
     """Tell a database that cannot answer now from a mistake in a statement."""
     try:
         yield
-    except sqlite3.Error as error:
-        raise SourceUnavailable(str(error)) from error
-    except DatabaseError as error:
-        reason = _passing_reason(error.orig)
+    except (DatabaseError, sqlite3.Error) as error:
+        reason = _passing_reason(error.orig if isinstance(error, DatabaseError) else error)
         if reason is None:
             raise
         raise SourceUnavailable(reason) from error

@@ -4,37 +4,38 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, or_, select
+from sqlalchemy import ColumnElement, Connection, or_, select
 from sqlalchemy.dialects.sqlite import insert
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.catalogue import Known
 from contact_gateway.contacts.source import AdvertiserFilter, Page, PageRequest
 from contact_gateway.store.paging import fetch_page
+from contact_gateway.store.prepared import PreparedSelect
 from contact_gateway.store.search import contains_folded, folded
 from contact_gateway.store.tables import advertisers, contacts
 
 _NAMES: Final = tuple(field.name for field in fields(Advertiser))
 _SELECT: Final = select(*(advertisers.c[name] for name in _NAMES))
-_BY_ID: Final = _SELECT.where(advertisers.c.id.in_(bindparam("ids", expanding=True)))
+_BY_ID: Final = PreparedSelect(_SELECT, advertisers.c.id)
 _submitted: Final = advertisers.alias("submitted")
-_HIENERGY: Final = (
-    _SELECT.add_columns(_submitted.c.id.label("submitted_id"))
-    .join(_submitted, _submitted.c.hienergy_id == advertisers.c.id)
-    .where(_submitted.c.id.in_(bindparam("ids", expanding=True)))
+_HIENERGY: Final = PreparedSelect(
+    _SELECT.add_columns(_submitted.c.id).join(
+        _submitted, _submitted.c.hienergy_id == advertisers.c.id
+    ),
+    _submitted.c.id,
 )
 
 
 def by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Advertiser]:
     """Return those of the advertisers that there are."""
-    rows = connection.execute(_BY_ID, {"ids": list(ids)})
-    return {advertiser.id: advertiser for advertiser in map(_advertiser, rows)}
+    found = map(_advertiser, _BY_ID.rows(connection, ids))
+    return {advertiser.id: advertiser for advertiser in found}
 
 
 def hienergy(connection: Connection, ids: Collection[int]) -> Mapping[int, Advertiser]:
     """Return what each of the advertisers names as its brand's HiEnergy record."""
-    rows = connection.execute(_HIENERGY, {"ids": list(ids)})
-    return {row.submitted_id: _advertiser(row) for row in rows}
+    return {row[-1]: _advertiser(row) for row in _HIENERGY.rows(connection, ids)}
 
 
 def by_slug(connection: Connection, slug: str) -> Advertiser | None:
@@ -135,7 +136,7 @@ def known(connection: Connection) -> Known:
     )
 
 
-def _advertiser(row: Row[Any]) -> Advertiser:  # SQLAlchemy's Table keeps no types of columns
+def _advertiser(row: Sequence[Any]) -> Advertiser:  # SQLAlchemy's Table keeps no types of columns
     # Further columns, where there are any, come after the advertiser's.
     return Advertiser(**dict(zip(_NAMES, row, strict=False)))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from contact_gateway.access.principals import Principal
 from contact_gateway.contacts import policy
@@ -21,7 +21,7 @@ from contact_gateway.contacts.source import (
 )
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store.paging import fetch_page
-from contact_gateway.store.prepared import PreparedInsert
+from contact_gateway.store.prepared import PreparedInsert, PreparedSelect
 from contact_gateway.store.search import contains_folded, folded
 from contact_gateway.store.tables import advertisers, contacts, idempotency_records
 
@@ -30,6 +30,7 @@ IDEMPOTENCY_RETENTION: Final = timedelta(hours=48)
 
 _SEARCHED: Final = ("email", "name", "given_name", "family_name", "job_title", "phone")
 _NAMES: Final = tuple(field.name for field in fields(Contact))
+_OWNER: Final = _NAMES.index("advertiser_id")
 _COLUMNS: Final = tuple(
     func.coalesce(advertisers.c.display_name, advertisers.c.name).label(name)
     if name == "advertiser_name"
@@ -39,10 +40,10 @@ _COLUMNS: Final = tuple(
 _SELECT: Final = select(*_COLUMNS).join_from(
     contacts, advertisers, advertisers.c.id == contacts.c.advertiser_id
 )
-_BY_ID: Final = _SELECT.where(contacts.c.id.in_(bindparam("ids", expanding=True)))
+_BY_ID: Final = PreparedSelect(_SELECT, contacts.c.id)
 # Pairs of columns are not compared as pairs: SQLite would go through the whole table.
-_WITH_ADDRESS: Final = _SELECT.add_columns(contacts.c.email_key).where(
-    contacts.c.email_key.in_(bindparam("email_keys", expanding=True))
+_WITH_ADDRESS: Final = PreparedSelect(
+    _SELECT.add_columns(contacts.c.email_key), contacts.c.email_key
 )
 _record: Final = idempotency_records.c
 _EARLIER: Final = (
@@ -107,8 +108,7 @@ class _Known:
 
 def by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Contact]:
     """Return those of the contacts that there are."""
-    rows = connection.execute(_BY_ID, {"ids": list(ids)})
-    return {contact.id: contact for contact in map(_contact, rows)}
+    return {contact.id: contact for contact in map(_contact, _BY_ID.rows(connection, ids))}
 
 
 def page(connection: Connection, wanted: ContactFilter, request: PageRequest) -> Page[Contact]:
@@ -215,11 +215,10 @@ def _existing(
     }
     if not addresses:
         return {}
-    keys = list({key for _, key in addresses})
     return {
         address: _contact(row)
-        for row in connection.execute(_WITH_ADDRESS, {"email_keys": keys})
-        if (address := (row.advertiser_id, row.email_key)) in addresses
+        for row in _WITH_ADDRESS.rows(connection, {key for _, key in addresses})
+        if (address := (row[_OWNER], row[-1])) in addresses
     }
 
 
@@ -283,6 +282,6 @@ def _remembered(key: _IdempotencyKey, creation: Creation, contact: Contact) -> d
     }
 
 
-def _contact(row: Row[Any]) -> Contact:  # the columns' types are not kept by SQLAlchemy's Table
+def _contact(row: Sequence[Any]) -> Contact:  # SQLAlchemy's Table keeps no types of columns
     # Further columns, where there are any, come after the contact's.
     return Contact(**dict(zip(_NAMES, row, strict=False)))

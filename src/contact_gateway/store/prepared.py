@@ -1,18 +1,64 @@
-"""An INSERT that is compiled once, and handed to the driver as it is.
+"""Statements that are compiled once, and handed to the driver as they are.
 
-SQLAlchemy's way to insert rows and learn their ids takes as long again as the database does. The
-statement is still what it compiles, and values are converted as its types say.
+To work out a statement, its parameters and its rows anew each time takes SQLAlchemy several times
+as long as SQLite takes to carry it out. Here it compiles statements, and its types convert values,
+but nothing stands between them and the driver, whose exceptions are not wrapped.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, Dialect, Table, insert
+from sqlalchemy import ClauseElement, Column, Connection, Dialect, Select, Table, bindparam, insert
 from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.types import TypeEngine
 
-_Convert: TypeAlias = Callable[[Any], Any]  # from what a column holds to what a driver takes
+Row: TypeAlias = Sequence[Any]
+"""The values of a row's columns, which have any types."""
+
+_Convert: TypeAlias = Callable[[Any], Any]
+_Converts: TypeAlias = tuple[tuple[int, _Convert], ...]
+
+
+class PreparedSelect:
+    """Selects the rows that have one of some values in a column.
+
+    It is compiled for 1, 2, 4 values and so on; the last value is repeated to fill up.
+    """
+
+    def __init__(self, statement: Select[Any], by: Column[Any]) -> None:
+        self._statement: Final = statement
+        self._by: Final = by
+        self._compiled: Final[dict[tuple[str, int], _Compiled]] = {}
+
+    def rows(self, connection: Connection, values: Iterable[object]) -> Iterator[Row]:
+        """Return the rows, in no order."""
+        wanted = list(values)
+        if not wanted:
+            return iter(())
+        size = 1 << (len(wanted) - 1).bit_length()
+        wanted.extend([wanted[-1]] * (size - len(wanted)))
+        key = connection.dialect.name, size
+        compiled = self._compiled.get(key)
+        if compiled is None:
+            compiled = self._compiled[key] = self._compile(connection.dialect, size)
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(compiled.sql, wanted)
+            rows = cursor.fetchall()
+        finally:
+            cursor.close()
+        return (_converted(row, compiled.converts) for row in rows)
+
+    def _compile(self, dialect: Dialect, size: int) -> "_Compiled":
+        values = [bindparam(f"value_{position}", type_=self._by.type) for position in range(size)]
+        sql, _ = _compiled(self._statement.where(self._by.in_(values)), dialect)
+        columns = self._statement.selected_columns
+        converts = (_on_this(column.type, dialect) for column in columns)
+        return _Compiled(
+            sql, (), _numbered(type_.result_processor(dialect, None) for type_ in converts)
+        )
 
 
 class PreparedInsert:
@@ -23,12 +69,12 @@ class PreparedInsert:
         self._columns: Final = tuple(columns)
         self._compiled: Final[dict[str, _Compiled]] = {}
 
-    def ids(self, connection: Connection, rows: Sequence[Mapping[str, object]]) -> Sequence[int]:
-        """Insert rows and return their ids, in order. What the driver raises is not wrapped."""
-        compiled = self._compiled.get(connection.dialect.name)
+    def ids(self, connection: Connection, rows: Iterable[Mapping[str, object]]) -> Sequence[int]:
+        """Insert rows and return their ids, in order."""
+        dialect = connection.dialect
+        compiled = self._compiled.get(dialect.name)
         if compiled is None:
-            compiled = self._compile(connection.dialect)
-            self._compiled[connection.dialect.name] = compiled
+            compiled = self._compiled[dialect.name] = self._compile(dialect)
         cursor = connection.connection.cursor()
         try:
             return [_inserted(cursor, compiled, row) for row in rows]
@@ -37,42 +83,55 @@ class PreparedInsert:
 
     def _compile(self, dialect: Dialect) -> "_Compiled":
         statement = insert(self._table).returning(self._table.c.id)
-        compiled = statement.compile(dialect=dialect, column_keys=self._columns)
-        names = tuple(getattr(compiled, "positiontup", None) or ())
-        if not names:
-            raise TypeError(f"{dialect.name} does not take its parameters by their positions")
-        types = (self._table.c[name].type.dialect_impl(dialect) for name in names)
-        converts = ((place, each.bind_processor(dialect)) for place, each in enumerate(types))
-        return _Compiled(
-            str(compiled),
-            names,
-            tuple(
-                # Rows that are inserted together share their times.
-                (place, lru_cache(maxsize=1)(convert))
-                for place, convert in converts
-                if convert is not None
-            ),
-        )
+        sql, names = _compiled(statement, dialect, self._columns)
+        types = (_on_this(self._table.c[name].type, dialect) for name in names)
+        converts = _numbered(type_.bind_processor(dialect) for type_ in types)
+        # Rows that are inserted together share their times.
+        cached = ((position, lru_cache(maxsize=1)(convert)) for position, convert in converts)
+        return _Compiled(sql, names, tuple(cached))
 
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """A statement for one driver: its parameters in their order, and which are converted how."""
+    """A statement for one driver: the names of its parameters, and which values to convert."""
 
     sql: str
     names: tuple[str, ...]
-    converts: tuple[tuple[int, _Convert], ...]
+    converts: _Converts
 
-    def values(self, row: Mapping[str, object]) -> list[object]:
-        """Return the parameters for a row."""
-        values = [row[name] for name in self.names]
-        for place, convert in self.converts:
-            values[place] = convert(values[place])
-        return values
+
+def _compiled(
+    statement: ClauseElement, dialect: Dialect, columns: Sequence[str] | None = None
+) -> tuple[str, tuple[str, ...]]:
+    """Return a statement's text, and the names of its parameters in their order."""
+    compiled = statement.compile(dialect=dialect, column_keys=columns)
+    names = getattr(compiled, "positiontup", None)
+    if names is None:
+        raise TypeError(f"{dialect.name} does not take its parameters by their positions")
+    return str(compiled), tuple(names)
+
+
+def _on_this(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
+    return type_.dialect_impl(dialect)
+
+
+def _numbered(converts: Iterable[_Convert | None]) -> _Converts:
+    """Return those that there are, with their positions."""
+    return tuple(
+        (position, convert) for position, convert in enumerate(converts) if convert is not None
+    )
+
+
+def _converted(row: Row, converts: _Converts) -> Row:
+    values = list(row)
+    for position, convert in converts:
+        values[position] = convert(values[position])
+    return values
 
 
 def _inserted(cursor: DBAPICursor, compiled: _Compiled, row: Mapping[str, object]) -> int:
-    cursor.execute(compiled.sql, compiled.values(row))
+    values = _converted([row[name] for name in compiled.names], compiled.converts)
+    cursor.execute(compiled.sql, values)
     (an_id,) = cursor.fetchone() or (None,)
     if not isinstance(an_id, int):
         raise TypeError("an INSERT has returned no id")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from contact_gateway.access.api_keys import MintedKey, mint
 from contact_gateway.access.principals import Role
@@ -54,8 +54,8 @@ class Gateway:
 
     async def contact_rows(self) -> int:
         """Count the contacts that are stored."""
-        async with self.database.reading() as connection:
-            return int((await connection.scalar(select(func.count()).select_from(contacts))) or 0)
+        query = select(func.count()).select_from(contacts)
+        return await self.database.read(lambda connection: connection.execute(query).scalar_one())
 
     async def rest(self, path: str, key: str | None = None, **query: str | int) -> httpx.Response:
         """Read from the REST face."""
@@ -124,22 +124,21 @@ async def filled_database(url: str) -> dict[str, str]:
     database = Database(sqlite_url(url))
     await schema.prepare(database)
     keys = {name: mint() for name in ("admin", "other_admin", "member", "expired", "revoked")}
-    await _fill(database, keys)
+    await database.write(lambda connection: _fill(connection, keys))
     await database.close()
     return {name: minted.text for name, minted in keys.items()} | {"unknown": mint().text}
 
 
-async def _fill(database: Database, keys: Mapping[str, MintedKey]) -> None:
+def _fill(connection: Connection, keys: Mapping[str, MintedKey]) -> None:
     now = datetime.now(UTC)
-    async with database.writing() as connection:
-        await advertisers.upsert(connection, CATALOGUE)
-        for name, minted in keys.items():
-            key_id = await api_keys.add(
-                connection,
-                minted,
-                role=Role.MEMBER if name == "member" else Role.ADMIN,
-                label=name,
-                expires_at=now - timedelta(seconds=1) if name == "expired" else None,
-            )
-            if name == "revoked":
-                await api_keys.revoke(connection, key_id)
+    advertisers.upsert(connection, CATALOGUE)
+    for name, minted in keys.items():
+        key_id = api_keys.add(
+            connection,
+            minted,
+            role=Role.MEMBER if name == "member" else Role.ADMIN,
+            label=name,
+            expires_at=now - timedelta(seconds=1) if name == "expired" else None,
+        )
+        if name == "revoked":
+            api_keys.revoke(connection, key_id)

@@ -20,7 +20,7 @@ MAYA_INPUT = {"advertiserId": 1001, "email": "maya@example.com"}
 
 @pytest.fixture
 def _broken_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(*_: object) -> None:
+    def broken(*_: object) -> None:
         raise RuntimeError("the inside of the gateway")
 
     monkeypatch.setattr(contacts, "create", broken)
@@ -40,13 +40,18 @@ async def test_a_fault_in_rest_is_a_500_that_shows_nothing(
     _check_the_log(log.getvalue(), response.headers["X-Request-Id"])
 
 
-async def test_a_fault_in_authentication_is_a_500_and_no_probe_minds(
-    gateway: Gateway, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def broken(*_: object) -> None:
+@pytest.fixture
+def _broken_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
         raise RuntimeError("the inside of the gateway")
 
     monkeypatch.setattr(api_keys, "by_lookup", broken)
+
+
+@pytest.mark.usefixtures("_broken_keys")
+async def test_a_fault_in_authentication_is_a_500_and_no_probe_minds(
+    gateway: Gateway, log: io.StringIO
+) -> None:
     response = await gateway.rest("/contacts", gateway.member)
     _check_the_log(log.getvalue(), response.headers["X-Request-Id"])
     alive = await gateway.client.get("/healthz", headers=credentials(gateway.member))
@@ -59,8 +64,9 @@ async def test_a_fault_in_authentication_is_a_500_and_no_probe_minds(
 async def test_a_table_that_is_not_there_is_a_fault_and_not_an_outage(
     gateway: Gateway, log: io.StringIO
 ) -> None:
-    async with gateway.database.writing() as connection:
-        await connection.exec_driver_sql("ALTER TABLE contacts RENAME TO elsewhere")
+    await gateway.database.write(
+        lambda connection: connection.exec_driver_sql("ALTER TABLE contacts RENAME TO elsewhere")
+    )
     response = await gateway.rest("/contacts", gateway.member)
 
     assert response.status_code == 500

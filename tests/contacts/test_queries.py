@@ -40,9 +40,12 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def _fill(database: Database) -> None:
     await schema.prepare(database)
-    async with database.writing() as connection:
-        await advertisers.upsert(connection, (BRAND, NETWORK_RECORD, ALONE))
-        key_id = await api_keys.add(connection, KEY, role=Role.MEMBER, label="reader")
+    await database.write(
+        lambda connection: advertisers.upsert(connection, (BRAND, NETWORK_RECORD, ALONE))
+    )
+    key_id = await database.write(
+        lambda connection: api_keys.add(connection, KEY, role=Role.MEMBER, label="reader")
+    )
     source = SqlSource(database)
     principal = Principal(key_id=key_id, label="reader", role=Role.MEMBER)
     for email in reversed(EMAILS):

@@ -52,8 +52,7 @@ def prepared_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     async def prepare() -> None:
         database = Database(sqlite_url(f"sqlite:///{file}"))
         await schema.prepare(database)
-        async with database.writing() as connection:
-            await advertisers.upsert(connection, CATALOGUE)
+        await database.write(lambda connection: advertisers.upsert(connection, CATALOGUE))
         await database.close()
 
     asyncio.run(prepare())
@@ -113,6 +112,7 @@ async def source(database: Database) -> AsyncIterator[SqlSource]:
 
 
 async def _admin(database: Database, label: str) -> Principal:
-    async with database.writing() as connection:
-        key_id = await api_keys.add(connection, mint(), role=Role.ADMIN, label=label)
+    key_id = await database.write(
+        lambda connection: api_keys.add(connection, mint(), role=Role.ADMIN, label=label)
+    )
     return Principal(key_id=key_id, label=label, role=Role.ADMIN)

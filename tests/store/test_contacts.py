@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Connection, Table, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from contact_gateway.access.principals import Principal
+from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, NewContact, new_contact
 from contact_gateway.contacts.outcomes import (
     Conflict,
@@ -23,6 +25,7 @@ from contact_gateway.contacts.source import (
     AdvertiserFilter,
     ContactFilter,
     Creation,
+    Page,
     PageRequest,
 )
 from contact_gateway.store import advertisers, contacts
@@ -50,8 +53,7 @@ def _creation(
 
 
 async def _create(database: Database, *creations: Creation) -> Sequence[CreateContactOutcome]:
-    async with database.writing() as connection:
-        return await contacts.create(connection, creations)
+    return await database.write(lambda connection: contacts.create(connection, creations))
 
 
 async def _created(database: Database, creation: Creation) -> Contact:
@@ -62,25 +64,27 @@ async def _created(database: Database, creation: Creation) -> Contact:
 
 
 async def _stored(database: Database, contact_id: int) -> Contact | None:
-    async with database.reading() as connection:
-        return await contacts.by_id(connection, contact_id)
+    found = await database.read(lambda connection: contacts.by_id(connection, {contact_id}))
+    return found.get(contact_id)
 
 
 async def _emails(database: Database, wanted: ContactFilter) -> list[str]:
-    async with database.reading() as connection:
-        page = await contacts.page(connection, wanted, ALL)
+    page = await database.read(lambda connection: contacts.page(connection, wanted, ALL))
     return [contact.email for contact in page.items]
 
 
 async def _rows(database: Database) -> tuple[int, int]:
     """Count the contacts and the idempotency records."""
-    async with database.reading() as connection:
-        return (
-            int(await connection.scalar(select(func.count()).select_from(contacts_table)) or 0),
-            int(
-                await connection.scalar(select(func.count()).select_from(idempotency_records)) or 0
-            ),
+    return await database.read(
+        lambda connection: (
+            _count(connection, contacts_table),
+            _count(connection, idempotency_records),
         )
+    )
+
+
+def _count(connection: Connection, table: Table) -> int:
+    return connection.execute(select(func.count()).select_from(table)).scalar_one()
 
 
 async def test_a_created_contact_is_what_is_read_afterwards(
@@ -144,13 +148,16 @@ async def test_an_advertiser_that_does_not_resolve_is_not_found(
     assert await _rows(database) == (0, 0)
 
 
+def _make_ids_big(connection: Connection) -> None:
+    connection.execute(update(contacts_table).values(id=BIG_ID))
+    connection.exec_driver_sql("UPDATE sqlite_sequence SET seq = ?", (BIG_ID,))
+
+
 async def test_ids_are_exact_beyond_what_a_double_holds(
     database: Database, admin: Principal
 ) -> None:
     first = await _created(database, _creation(admin))
-    async with database.writing() as connection:
-        await connection.execute(update(contacts_table).values(id=BIG_ID))
-        await connection.exec_driver_sql("UPDATE sqlite_sequence SET seq = ?", (BIG_ID,))
+    await database.write(_make_ids_big)
 
     second = await _created(database, _creation(admin, "b@example.com"))
 
@@ -205,12 +212,8 @@ async def test_the_database_itself_keeps_addresses_apart(
         updated_at=now,
     )
 
-    async def insert_it() -> None:
-        async with database.writing() as connection:
-            await connection.execute(past_the_look_up)
-
     with pytest.raises(IntegrityError, match="UNIQUE"):
-        await insert_it()
+        await database.write(lambda connection: connection.execute(past_the_look_up))
     assert await _rows(database) == (1, 0)
 
 
@@ -331,10 +334,10 @@ async def test_a_key_is_kept_for_a_day_at_least_and_then_forgotten(
     database: Database, admin: Principal, hours: int, *, kept: bool
 ) -> None:
     first = await _created(database, _creation(admin, key="k"))
-    async with database.writing() as connection:
-        then = datetime.now(UTC) - timedelta(hours=hours)
-        await connection.execute(update(idempotency_records).values(created_at=then))
-        await contacts.forget_old_idempotency_keys(connection)
+    then = datetime.now(UTC) - timedelta(hours=hours)
+    ageing = update(idempotency_records).values(created_at=then)
+    await database.write(lambda connection: connection.execute(ageing))
+    await database.write(contacts.forget_old_idempotency_keys)
 
     again = await _create(database, _creation(admin, key="k"))
 
@@ -448,8 +451,9 @@ async def test_contacts_come_newest_first_page_by_page(
 ) -> None:
     await _fill(database, admin)
 
-    async with database.reading() as connection:
-        page = await contacts.page(connection, ContactFilter(), request_)
+    page = await database.read(
+        lambda connection: contacts.page(connection, ContactFilter(), request_)
+    )
 
     assert [contact.email.removesuffix("example.com") for contact in page.items] == emails
     assert page.has_more == has_more
@@ -474,17 +478,21 @@ async def test_contacts_come_newest_first_page_by_page(
 async def test_advertisers_are_filtered_and_come_newest_first(
     database: Database, wanted: AdvertiserFilter, ids: list[int]
 ) -> None:
-    async with database.reading() as connection:
-        page = await advertisers.page(connection, wanted, ALL)
+    page = await database.read(lambda connection: advertisers.page(connection, wanted, ALL))
 
     assert [advertiser.id for advertiser in page.items] == ids
     assert not page.has_more
 
 
+def _advertisers(connection: Connection, request_: PageRequest) -> Page[Advertiser]:
+    return advertisers.page(connection, AdvertiserFilter(), request_)
+
+
 async def test_advertisers_come_page_by_page(database: Database) -> None:
-    async with database.reading() as connection:
-        first = await advertisers.page(connection, AdvertiserFilter(), PageRequest(1, 4))
-        last = await advertisers.page(connection, AdvertiserFilter(), PageRequest(2, 4))
+    first, last = [
+        await database.read(partial(_advertisers, request_=PageRequest(number, 4)))
+        for number in (1, 2)
+    ]
 
     assert (len(first.items), first.has_more) == (4, True)
     assert (len(last.items), last.has_more) == (3, False)

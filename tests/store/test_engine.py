@@ -1,13 +1,17 @@
+import asyncio
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, func, insert, select, text
+from anyio.lowlevel import checkpoint
+from sqlalchemy import URL, Connection, func, insert, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.store import engine
 from contact_gateway.store.engine import (
     Database,
     UnsupportedDatabaseError,
@@ -18,6 +22,7 @@ from contact_gateway.store.tables import advertisers
 
 pytestmark = pytest.mark.anyio
 
+WITHIN_SECONDS = 10
 ROW = {"id": 7, "name": "Tern", "network_name": "CJ", "folded_names": "tern"}
 
 
@@ -39,33 +44,35 @@ def _files(file: Path) -> list[str]:
 @pytest.fixture
 def somebody_else(url: URL) -> Iterator[sqlite3.Connection]:
     """Connect as another process would."""
-    with closing(sqlite3.connect(str(url.database), isolation_level=None)) as connection:
+    with closing(
+        sqlite3.connect(str(url.database), isolation_level=None, check_same_thread=False)
+    ) as connection:
         yield connection
 
 
 async def _pragma(database: Database, name: str, *, writer: bool) -> object:
-    async with database.writing() if writer else database.reading() as connection:
-        return await connection.scalar(text(f"PRAGMA {name}"))
+    work = database.write if writer else database.read
+    return await work(lambda connection: connection.scalar(text(f"PRAGMA {name}")))
+
+
+def _insert_row(connection: Connection, **changed: object) -> None:
+    connection.execute(insert(advertisers).values(ROW | changed))
+
+
+def _rows(connection: Connection) -> int:
+    return connection.execute(select(func.count()).select_from(advertisers)).scalar_one()
 
 
 async def _insert(database: Database, **changed: object) -> None:
-    async with database.writing() as connection:
-        await connection.execute(insert(advertisers).values(ROW | changed))
-
-
-async def _write_as_a_reader(database: Database) -> None:
-    async with database.reading() as connection:
-        await connection.execute(insert(advertisers).values(ROW))
+    await database.write(lambda connection: _insert_row(connection, **changed))
 
 
 async def _count(database: Database) -> int:
-    async with database.reading() as connection:
-        return int(await connection.scalar(select(func.count()).select_from(advertisers)) or 0)
+    return await database.read(_rows)
 
 
 async def _do_not_wait_for_locks(database: Database) -> None:
-    async with database.writing() as connection:
-        await connection.exec_driver_sql("PRAGMA busy_timeout=0")
+    await database.write(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout=0"))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +160,7 @@ async def test_a_reader_cannot_write(database: Database) -> None:
     before = await _count(database)
 
     with pytest.raises(SourceUnavailable) as refused:
-        await _write_as_a_reader(database)
+        await database.read(_insert_row)
 
     assert "readonly" in str(refused.value.__cause__)
     assert await _count(database) == before
@@ -187,13 +194,12 @@ async def test_what_was_written_is_there_after_the_file_is_opened_again(
 async def test_a_transaction_that_fails_leaves_nothing_behind(database: Database) -> None:
     before = await _count(database)
 
-    async def fail() -> None:
-        async with database.writing() as connection:
-            await connection.execute(insert(advertisers).values(ROW))
-            raise LookupError
+    def insert_and_fail(connection: Connection) -> None:
+        _insert_row(connection)
+        raise LookupError
 
     with pytest.raises(LookupError):
-        await fail()
+        await database.write(insert_and_fail)
 
     assert await _count(database) == before
 
@@ -201,11 +207,54 @@ async def test_a_transaction_that_fails_leaves_nothing_behind(database: Database
 async def test_readers_see_nothing_before_the_commit(database: Database) -> None:
     before = await _count(database)
 
-    async with database.writing() as connection:
-        await connection.execute(insert(advertisers).values(ROW))
-        assert await _count(database) == before
+    loop = asyncio.get_running_loop()
 
+    def insert_and_ask_a_reader(connection: Connection) -> int:
+        _insert_row(connection)
+        return asyncio.run_coroutine_threadsafe(_count(database), loop).result(WITHIN_SECONDS)
+
+    assert await database.write(insert_and_ask_a_reader) == before
     assert await _count(database) == before + 1
+
+
+async def test_a_reading_is_of_one_moment_whatever_is_written_meanwhile(
+    database: Database,
+) -> None:
+    loop = asyncio.get_running_loop()
+
+    def read_twice(connection: Connection) -> tuple[int, int]:
+        before = _rows(connection)
+        asyncio.run_coroutine_threadsafe(_insert(database), loop).result(WITHIN_SECONDS)
+        return before, _rows(connection)
+
+    before, after = await database.read(read_twice)
+
+    assert before == after
+    assert await _count(database) == before + 1
+
+
+async def test_as_many_as_want_to_read_at_once_take_turns(database: Database) -> None:
+    counts = await asyncio.gather(*(_count(database) for _ in range(50)))
+
+    assert counts == [await _count(database)] * 50
+
+
+@pytest.fixture
+def impatient_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("impatient_callers")
+async def test_who_finds_all_connections_in_use_for_too_long_is_told(database: Database) -> None:
+    may_end = threading.Event()
+    long_writing = asyncio.create_task(database.write(lambda _: may_end.wait(WITHIN_SECONDS)))
+    await checkpoint()
+
+    with pytest.raises(SourceUnavailable, match="in use"):
+        await _insert(database)
+    may_end.set()
+    await long_writing
+    await _insert(database)
 
 
 async def test_a_transaction_that_writes_locks_others_out_from_its_start(
@@ -213,9 +262,11 @@ async def test_a_transaction_that_writes_locks_others_out_from_its_start(
 ) -> None:
     somebody_else.execute("PRAGMA busy_timeout=0")
 
-    async with database.writing():
+    def let_somebody_else_try(_: Connection) -> None:
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             somebody_else.execute("BEGIN IMMEDIATE")
+
+    await database.write(let_somebody_else_try)
 
 
 async def test_closing_tidies_up_the_log(database: Database, file: Path) -> None:

@@ -55,8 +55,8 @@ async def ledger(database: Database) -> AsyncIterator[SqlLedger]:
 
 
 async def _rows(database: Database) -> int:
-    async with database.reading() as connection:
-        return int(await connection.scalar(select(func.count()).select_from(attempts)) or 0)
+    query = select(func.count()).select_from(attempts)
+    return await database.read(lambda connection: connection.execute(query).scalar_one())
 
 
 async def test_what_is_claimed_is_found(ledger: SqlLedger) -> None:

@@ -70,8 +70,7 @@ async def test_the_migrations_make_the_tables_that_the_code_describes(
 ) -> None:
     await schema.migrate(empty_database)
 
-    async with empty_database.reading() as connection:
-        assert await connection.run_sync(_differences) == []
+    assert await empty_database.read(_differences) == []
 
 
 async def test_the_comparison_would_notice_a_difference(
@@ -80,8 +79,7 @@ async def test_the_comparison_would_notice_a_difference(
     await schema.migrate(empty_database)
     plain.execute("ALTER TABLE contacts ADD COLUMN shoe_size TEXT")
 
-    async with empty_database.reading() as connection:
-        assert len(await connection.run_sync(_differences)) == 1
+    assert len(await empty_database.read(_differences)) == 1
 
 
 async def test_migrated_and_created_tables_have_the_same_keys_names_and_defaults(
@@ -89,12 +87,10 @@ async def test_migrated_and_created_tables_have_the_same_keys_names_and_defaults
 ) -> None:
     await schema.migrate(empty_database)
     created = Database(sqlite_url(f"sqlite:///{tmp_path / 'created.db'}"))
-    async with created.writing() as connection:
-        await connection.run_sync(metadata.create_all)
+    await created.write(metadata.create_all)
 
-    async with empty_database.reading() as one, created.reading() as other:
-        migrated_shape = await one.run_sync(_shape)
-        created_shape = await other.run_sync(_shape)
+    migrated_shape = await empty_database.read(_shape)
+    created_shape = await created.read(_shape)
     await created.close()
 
     assert set(migrated_shape) == set(metadata.tables)

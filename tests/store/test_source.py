@@ -1,7 +1,9 @@
 """The store as a source of truth: keys and advertisers as callers ask for them."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import partial
+from typing import Self
 
 import pytest
 from sqlalchemy import select
@@ -18,9 +20,12 @@ from contact_gateway.contacts.source import (
     SourceUnavailable,
 )
 from contact_gateway.store import api_keys
+from contact_gateway.store import source as source_module
 from contact_gateway.store.engine import Database
+from contact_gateway.store.key_cache import KeyCache
 from contact_gateway.store.source import SqlSource
 from contact_gateway.store.tables import api_keys as api_keys_table
+from stopped_clock import StoppedClock
 
 pytestmark = pytest.mark.anyio
 
@@ -34,10 +39,11 @@ async def _add(
 ) -> tuple[int, str]:
     """Store a new key; return its id and its text."""
     minted = mint()
-    async with database.writing() as connection:
-        key_id = await api_keys.add(
+    key_id = await database.write(
+        lambda connection: api_keys.add(
             connection, minted, role=role, label="ci", expires_at=expires_at
         )
+    )
     return key_id, minted.text
 
 
@@ -69,8 +75,9 @@ async def test_a_key_that_was_never_stored_is_unknown(source: SqlSource) -> None
 async def test_a_key_with_another_secret_is_unknown(source: SqlSource, database: Database) -> None:
     presented = mint()
     stored = replace(mint(), lookup=presented.lookup)
-    async with database.writing() as connection:
-        await api_keys.add(connection, stored, role=Role.ADMIN, label="ci")
+    await database.write(
+        lambda connection: api_keys.add(connection, stored, role=Role.ADMIN, label="ci")
+    )
 
     assert await source.authenticate(Credential(presented.text)) is KeyRefusal.UNKNOWN
 
@@ -89,16 +96,68 @@ async def test_a_key_is_valid_until_it_expires(
     assert isinstance(found, Principal) if is_valid else found is KeyRefusal.EXPIRED
 
 
-async def test_a_revoked_key_is_revoked_from_the_next_request_on(
-    source: SqlSource, database: Database
+async def _revoke(database: Database, key_id: int) -> None:
+    await database.write(lambda connection: api_keys.revoke(connection, key_id))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> StoppedClock:
+    """Stop the clock that says how old a key at hand is."""
+    clock = StoppedClock()
+    monkeypatch.setattr(source_module, "KeyCache", partial(KeyCache, now=clock))
+    return clock
+
+
+async def test_a_key_that_is_in_use_ends_within_five_seconds_of_being_revoked(
+    clock: StoppedClock, source: SqlSource, database: Database
 ) -> None:
     key_id, text = await _add(database)
     assert isinstance(await source.authenticate(Credential(text)), Principal)
 
-    async with database.writing() as connection:
-        await api_keys.revoke(connection, key_id)
+    await _revoke(database, key_id)
+    clock.seconds += 5
 
     assert await source.authenticate(Credential(text)) is KeyRefusal.REVOKED
+
+
+async def test_a_key_that_is_not_in_use_ends_as_soon_as_it_is_revoked(
+    source: SqlSource, database: Database
+) -> None:
+    key_id, text = await _add(database)
+
+    await _revoke(database, key_id)
+
+    assert await source.authenticate(Credential(text)) is KeyRefusal.REVOKED
+
+
+class _InTwoMinutes(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) + 2 * MINUTE
+
+
+async def test_a_key_that_is_in_use_ends_at_once_when_it_expires(
+    source: SqlSource, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, text = await _add(database, expires_at=datetime.now(UTC) + MINUTE)
+    assert isinstance(await source.authenticate(Credential(text)), Principal)
+
+    monkeypatch.setattr(source_module, "datetime", _InTwoMinutes)
+
+    assert await source.authenticate(Credential(text)) is KeyRefusal.EXPIRED
+
+
+async def test_a_key_works_as_soon_as_it_is_made_though_it_was_presented_before(
+    source: SqlSource, database: Database
+) -> None:
+    minted = mint()
+    assert await source.authenticate(Credential(minted.text)) is KeyRefusal.UNKNOWN
+
+    await database.write(
+        lambda connection: api_keys.add(connection, minted, role=Role.ADMIN, label="ci")
+    )
+
+    assert isinstance(await source.authenticate(Credential(minted.text)), Principal)
 
 
 @pytest.mark.parametrize(
@@ -124,8 +183,9 @@ async def test_what_is_no_key_is_malformed_without_a_look_up(
 async def test_a_key_cannot_be_read_from_the_database(database: Database) -> None:
     _, text = await _add(database)
 
-    async with database.reading() as connection:
-        (row,) = (await connection.execute(select(api_keys_table))).all()
+    (row,) = await database.read(
+        lambda connection: connection.execute(select(api_keys_table)).all()
+    )
 
     secret = text.removeprefix("cgw_")[12:44]
     assert secret not in repr(tuple(row))

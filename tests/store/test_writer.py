@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,6 @@ import pytest
 from anyio.lowlevel import checkpoint
 from sqlalchemy import Connection, Engine, event, func, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contact_gateway.access.principals import Principal
 from contact_gateway.contacts.contact import NewContact
@@ -29,6 +29,7 @@ from contact_gateway.store.writer import MAX_BATCH, ContactWriter
 pytestmark = pytest.mark.anyio
 
 GUILTY = "guilty@example.com"
+WITHIN_SECONDS = 10
 
 
 @pytest.fixture
@@ -41,19 +42,18 @@ async def writer(database: Database) -> AsyncIterator[ContactWriter]:
 @pytest.fixture
 async def database_with_a_fault(database: Database) -> Database:
     """Return a database that refuses one address, by a mistake in no submission."""
-    async with database.writing() as connection:
-        await connection.exec_driver_sql(
-            "CREATE TRIGGER fault BEFORE INSERT ON contacts WHEN NEW.email = 'guilty@example.com' "
-            "BEGIN SELECT RAISE(ABORT, 'a fault'); END"
-        )
+    await _write(
+        database,
+        "CREATE TRIGGER fault BEFORE INSERT ON contacts WHEN NEW.email = 'guilty@example.com' "
+        "BEGIN SELECT RAISE(ABORT, 'a fault'); END",
+    )
     return database
 
 
 @pytest.fixture
 async def impatient_database(database: Database) -> Database:
     """Return a database whose writer does not wait for locks."""
-    async with database.writing() as connection:
-        await connection.exec_driver_sql("PRAGMA busy_timeout=0")
+    await _write(database, "PRAGMA busy_timeout=0")
     return database
 
 
@@ -90,9 +90,13 @@ async def _all(
     )
 
 
+async def _write(database: Database, statement: str) -> None:
+    await database.write(lambda connection: connection.exec_driver_sql(statement))
+
+
 async def _emails(database: Database) -> list[str]:
-    async with database.reading() as connection:
-        return list(await connection.scalars(select(contacts.c.email).order_by(contacts.c.id)))
+    query = select(contacts.c.email).order_by(contacts.c.id)
+    return await database.read(lambda connection: list(connection.scalars(query)))
 
 
 def _addresses(count: int) -> list[str]:
@@ -196,9 +200,9 @@ async def test_creations_that_come_in_together_share_a_commit(
     outcomes = await _all(writer, [_creation(admin, email) for email in _addresses(MAX_BATCH)])
     await writer.close()
 
+    assert len(commits) <= 2  # one of them to forget old idempotency keys
     assert all(isinstance(outcome, Created) for outcome in outcomes)
     assert await _emails(database) == _addresses(MAX_BATCH)
-    assert len(commits) <= 2  # one of them to forget old idempotency keys
 
 
 async def test_more_than_a_batch_are_all_answered(
@@ -230,8 +234,7 @@ async def test_a_creation_that_failed_may_be_repeated_with_its_key(
     with pytest.raises(IntegrityError):
         await writer.write(_creation(admin, GUILTY, key="k"))
 
-    async with database_with_a_fault.writing() as connection:
-        await connection.exec_driver_sql("DROP TRIGGER fault")
+    await _write(database_with_a_fault, "DROP TRIGGER fault")
     outcome = await writer.write(_creation(admin, GUILTY, key="k"))
 
     assert isinstance(outcome, Created)
@@ -275,9 +278,9 @@ class _Noting:
 class _CountingTidies(ContactWriter):
     tidies = 0
 
-    async def tidy(self, connection: AsyncConnection) -> None:
+    def tidy(self, connection: Connection) -> None:
         self.tidies += 1
-        await super().tidy(connection)
+        super().tidy(connection)
 
 
 async def test_all_behind_a_batch_that_met_a_lock_are_answered_with_it(
@@ -353,17 +356,35 @@ async def test_a_fault_after_its_caller_went_away_harms_nobody(
     assert await _emails(database_with_a_fault) == ["b@example.com"]
 
 
+class _Held(ContactWriter):
+    """Carries out nothing before it is let go."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.may_go_on = threading.Event()
+
+    def carry_out(
+        self, connection: Connection, jobs: Sequence[Creation]
+    ) -> Sequence[CreateContactOutcome]:
+        assert self.may_go_on.wait(WITHIN_SECONDS)
+        return super().carry_out(connection, jobs)
+
+
 async def test_closing_waits_for_all_that_was_accepted(
-    writer: ContactWriter, database: Database, admin: Principal
+    database: Database, admin: Principal
 ) -> None:
+    writer = _Held(database)
     callers = [
         asyncio.create_task(writer.write(_creation(admin, email)))
         for email in _addresses(MAX_BATCH + 1)
     ]
     await checkpoint()
+    closing = asyncio.create_task(writer.close())
     assert await _emails(database) == []
+    assert not closing.done()
 
-    await writer.close()
+    writer.may_go_on.set()
+    await closing
 
     assert await _emails(database) == _addresses(MAX_BATCH + 1)
     assert all(isinstance(outcome, Created) for outcome in await asyncio.gather(*callers))
@@ -376,18 +397,17 @@ async def test_a_writer_that_did_nothing_closes(database: Database) -> None:
 
 
 async def _records(database: Database) -> int:
-    async with database.reading() as connection:
-        query = select(func.count()).select_from(idempotency_records)
-        return int(await connection.scalar(query) or 0)
+    query = select(func.count()).select_from(idempotency_records)
+    return await database.read(lambda connection: connection.execute(query).scalar_one())
 
 
 async def _create_with_an_old_key(database: Database, admin: Principal) -> None:
     writer = ContactWriter(database)
     await writer.write(_creation(admin, key="old"))
     await writer.close()
-    async with database.writing() as connection:
-        then = datetime.now(UTC) - timedelta(days=3)
-        await connection.execute(update(idempotency_records).values(created_at=then))
+    then = datetime.now(UTC) - timedelta(days=3)
+    ageing = update(idempotency_records).values(created_at=then)
+    await database.write(lambda connection: connection.execute(ageing))
 
 
 async def test_old_idempotency_keys_are_forgotten_by_the_way(
@@ -407,11 +427,11 @@ async def test_a_fault_in_forgetting_old_keys_stops_nothing(
     database: Database, admin: Principal
 ) -> None:
     await _create_with_an_old_key(database, admin)
-    async with database.writing() as connection:
-        await connection.exec_driver_sql(
-            "CREATE TRIGGER fault BEFORE DELETE ON idempotency_records "
-            "BEGIN SELECT RAISE(ABORT, 'a fault'); END"
-        )
+    await _write(
+        database,
+        "CREATE TRIGGER fault BEFORE DELETE ON idempotency_records "
+        "BEGIN SELECT RAISE(ABORT, 'a fault'); END",
+    )
 
     later_writer = ContactWriter(database)
     outcome = await later_writer.write(_creation(admin, "b@example.com"))

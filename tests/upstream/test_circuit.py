@@ -11,25 +11,16 @@ from contact_gateway.upstream.circuit import (
     Circuit,
     CircuitOpenError,
 )
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
+from stopped_clock import StoppedClock
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> StoppedClock:
+    return StoppedClock()
 
 
 @pytest.fixture
-def circuit(clock: Clock) -> Circuit:
+def circuit(clock: StoppedClock) -> Circuit:
     return Circuit(clock)
 
 
@@ -70,14 +61,14 @@ def test_a_success_between_failures_keeps_it_closed(circuit: Circuit) -> None:
     circuit.admit()
 
 
-def test_after_the_pause_one_call_tries_and_no_other(circuit: Circuit, clock: Clock) -> None:
+def test_after_the_pause_one_call_tries_and_no_other(circuit: Circuit, clock: StoppedClock) -> None:
     clock.seconds += _open(circuit)
     circuit.admit()
 
     assert [_refused(circuit) for _ in range(100)] == [1.0] * 100
 
 
-def test_a_trial_that_comes_back_closes_it(circuit: Circuit, clock: Clock) -> None:
+def test_a_trial_that_comes_back_closes_it(circuit: Circuit, clock: StoppedClock) -> None:
     clock.seconds += _open(circuit)
     circuit.admit()
     circuit.succeeded()
@@ -87,7 +78,7 @@ def test_a_trial_that_comes_back_closes_it(circuit: Circuit, clock: Clock) -> No
 
 
 def test_each_trial_that_fails_doubles_the_pause_up_to_the_longest(
-    circuit: Circuit, clock: Clock
+    circuit: Circuit, clock: StoppedClock
 ) -> None:
     pauses = [_open(circuit)]
     for _ in range(8):
@@ -100,7 +91,7 @@ def test_each_trial_that_fails_doubles_the_pause_up_to_the_longest(
         assert about * 0.8 <= pause <= about * 1.2
 
 
-def test_a_trial_that_is_given_up_lets_another_try(circuit: Circuit, clock: Clock) -> None:
+def test_a_trial_that_is_given_up_lets_another_try(circuit: Circuit, clock: StoppedClock) -> None:
     clock.seconds += _open(circuit)
     circuit.abandoned(circuit.admit())
 
@@ -116,7 +107,7 @@ def test_an_answer_that_comes_late_closes_it_too(circuit: Circuit) -> None:
 
 @pytest.mark.parametrize("end", [Circuit.failed, Circuit.abandoned], ids=["failed", "given up"])
 def test_a_call_from_before_it_opened_does_not_end_the_trial(
-    circuit: Circuit, clock: Clock, end: Callable[[Circuit, int], None]
+    circuit: Circuit, clock: StoppedClock, end: Callable[[Circuit, int], None]
 ) -> None:
     early = circuit.admit()
     clock.seconds += _open(circuit)

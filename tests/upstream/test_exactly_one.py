@@ -4,7 +4,8 @@ import asyncio
 import signal
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, closing
+from contextlib import AbstractAsyncContextManager, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -185,16 +186,31 @@ async def test_a_caller_who_goes_away_leaves_the_creation_to_be_finished(
 
 
 async def test_a_replay_goes_to_who_is_still_let_in(
-    gateway: Gateway, upstream: UpstreamGateway
+    tmp_path: Path, upstream: UpstreamGateway
 ) -> None:
-    await REST.submit(gateway, MAYA, gateway.other_admin, idempotency_key="k")
+    created = await _submit_as_other_admin(tmp_path, upstream)
     _set_revoked(upstream, "CURRENT_TIMESTAMP")
     try:
-        refused = await REST.submit(gateway, MAYA, gateway.other_admin, idempotency_key="k")
+        with _started_anew(tmp_path, upstream) as again:
+            refused = await _submit_as_other_admin(tmp_path, again)
     finally:
         _set_revoked(upstream, "NULL")
 
+    assert created.outcome == "CONTACT"
     assert refused.outcome == "UNAUTHORIZED"
+
+
+async def _submit_as_other_admin(tmp_path: Path, upstream: UpstreamGateway) -> Answer:
+    async with gateway_in_front(tmp_path, upstream) as gateway:
+        return await REST.submit(gateway, MAYA, gateway.other_admin, idempotency_key="k")
+
+
+@contextmanager
+def _started_anew(folder: Path, upstream: UpstreamGateway) -> Iterator[UpstreamGateway]:
+    """Serve the upstream's store by a process that has no keys at hand from before."""
+    environment = {"CONTACT_GATEWAY_DATABASE_URL": upstream.database_url}
+    with gateway_process(folder, environment=environment) as process:
+        yield replace(upstream, url=f"{process.address}/api/v1")
 
 
 def _set_revoked(upstream: UpstreamGateway, moment: str) -> None:

@@ -1,0 +1,111 @@
+"""What is done for each request goes by indexes: it takes as long however much is stored."""
+
+import sqlite3
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Connection
+
+from contact_gateway.access.principals import Principal
+from contact_gateway.contacts.contact import NewContact
+from contact_gateway.contacts.source import ContactFilter, Creation, PageRequest
+from contact_gateway.store import advertisers, api_keys, contacts
+from contact_gateway.store.engine import Database
+
+pytestmark = pytest.mark.anyio
+
+ADVERTISER_IDS = (1001, 2001, 1002, 3001, 404)
+
+
+def _statements(connection: Connection, work: Callable[[Connection], object]) -> list[str]:
+    """Do some work; return its statements, with their parameters in them."""
+    statements: list[str] = []
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    driver.set_trace_callback(statements.append)
+    work(connection)
+    driver.set_trace_callback(None)
+    return statements
+
+
+def _plan(connection: Connection, statement: str) -> list[str]:
+    rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")
+    return [row.detail for row in rows]
+
+
+def _scans(connection: Connection, work: Callable[[Connection], object]) -> list[str]:
+    """Do some work; return the steps of its statements that go through a whole table or index."""
+    steps = [
+        step for statement in _statements(connection, work) for step in _plan(connection, statement)
+    ]
+    assert steps
+    return [step for step in steps if step.startswith("SCAN")]
+
+
+def _creations(admin: Principal, *, with_key: bool) -> list[Creation]:
+    return [
+        Creation(
+            admin,
+            NewContact(advertiser_id=advertiser_id, email=f"{advertiser_id}@example.com"),
+            f"key {advertiser_id}" if with_key else None,
+            dry_run=False,
+        )
+        for advertiser_id in ADVERTISER_IDS
+    ]
+
+
+@pytest.mark.parametrize("with_key", [False, True], ids=["without a key", "with a key"])
+@pytest.mark.parametrize("batch", [1, len(ADVERTISER_IDS)], ids=["alone", "in a batch"])
+async def test_creating_goes_through_no_whole_table(
+    database: Database, admin: Principal, batch: int, *, with_key: bool
+) -> None:
+    """Neither for new contacts nor for those that there are."""
+    creations = _creations(admin, with_key=with_key)[:batch]
+    for _ in range(2):
+        scans = await database.write(
+            lambda connection: _scans(
+                connection, lambda connection: contacts.create(connection, creations)
+            )
+        )
+
+        assert scans == []
+
+
+@pytest.mark.parametrize(
+    "look_up",
+    [
+        pytest.param(lambda connection: contacts.by_id(connection, [1, 2, 3]), id="contacts"),
+        pytest.param(
+            lambda connection: advertisers.by_id(connection, ADVERTISER_IDS), id="advertisers"
+        ),
+        pytest.param(
+            lambda connection: advertisers.hienergy(connection, ADVERTISER_IDS), id="brands"
+        ),
+        pytest.param(lambda connection: api_keys.by_lookup(connection, ["a", "b"]), id="API keys"),
+    ],
+)
+async def test_looking_up_goes_through_no_whole_table(
+    database: Database, look_up: Callable[[Connection], object]
+) -> None:
+    assert await database.read(lambda connection: _scans(connection, look_up)) == []
+
+
+async def test_forgetting_old_idempotency_keys_goes_through_no_whole_table(
+    database: Database,
+) -> None:
+    forget = contacts.forget_old_idempotency_keys
+
+    assert await database.write(lambda connection: _scans(connection, forget)) == []
+
+
+async def test_going_through_a_whole_table_would_be_noticed(database: Database) -> None:
+    scans = await database.read(
+        lambda connection: _scans(
+            connection,
+            lambda connection: contacts.page(
+                connection, ContactFilter(q="maya"), PageRequest(1, 25)
+            ),
+        )
+    )
+
+    assert [scan for scan in scans if scan.startswith("SCAN contacts")]

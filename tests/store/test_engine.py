@@ -278,6 +278,49 @@ async def test_closing_tidies_up_the_log(database: Database, file: Path) -> None
     assert _files(file) == [file.name]
 
 
+async def test_closing_waits_for_a_connection_that_is_in_use(
+    database: Database, file: Path
+) -> None:
+    await _insert(database)
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def read_slowly(connection: Connection) -> int:
+        count = connection.scalar(select(func.count()).select_from(advertisers))
+        has_begun.set()
+        assert may_end.wait(10)
+        return int(count or 0)
+
+    reading = asyncio.create_task(database.read(read_slowly))
+    assert await asyncio.to_thread(has_begun.wait, 10)
+    closing = asyncio.create_task(database.close())
+    await checkpoint()
+    may_end.set()
+    await closing
+
+    assert await reading > 0
+    assert _files(file) == [file.name]
+
+
+async def test_what_hangs_is_left_alone_when_the_database_is_closed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_SECONDS", 0.01)
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def hang(_: Connection) -> None:
+        has_begun.set()
+        assert may_end.wait(10)
+
+    reading = asyncio.create_task(database.read(hang))
+    assert await asyncio.to_thread(has_begun.wait, 10)
+
+    await database.close()
+
+    assert not reading.done()
+    may_end.set()
+    await reading
+
+
 async def test_a_locked_database_is_unavailable_to_writers(
     database: Database, somebody_else: sqlite3.Connection
 ) -> None:

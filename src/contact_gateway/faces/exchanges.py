@@ -115,8 +115,6 @@ class Exchanges:
         self._app: Final = app
         self._admission: Final = admission
         self._observer: Final = observer
-        # Bound once: to bind for each request takes as long as to write the line.
-        self._log: Final = _log.bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -147,7 +145,7 @@ class Exchanges:
             seconds = time.perf_counter() - started
             if self._observer is not None:
                 self._observer.answered(exchange, seconds)
-            self._log.info(
+            _log.info(
                 "request",
                 method=scope["method"],
                 operation=exchange.operation,

@@ -11,7 +11,7 @@ go there and back for each step of each statement takes ten times as long.
 import asyncio
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Final, TypeVar
 
 import aiosqlite
@@ -179,6 +179,7 @@ class _Threads:
         self._file: Final = str(url.database)
         self._pragmas: Final = pragmas
         self._begin: Final = begin
+        self._size: Final = size
         self._free: Final = asyncio.Semaphore(size)
         self._idle: Final[list[_Thread]] = []
 
@@ -203,9 +204,17 @@ class _Threads:
             self._free.release()
 
     async def close(self) -> None:
-        """Close the connections that nothing uses."""
-        while self._idle:
-            await self._idle.pop().close()
+        """Close the connections, once what uses them has ended; what hangs is left alone."""
+        acquired = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BUSY_TIMEOUT_SECONDS):
+                while acquired < self._size:
+                    await self._free.acquire()
+                    acquired += 1
+                while self._idle:
+                    await self._idle.pop().close()
+        for _ in range(acquired):
+            self._free.release()
 
     async def _wait(self) -> None:
         try:

@@ -1,5 +1,6 @@
 """The SQL store as a source of truth."""
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
@@ -24,7 +25,7 @@ from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import contacts as contact_rows
 from contact_gateway.store.engine import Database
-from contact_gateway.store.kept import KeptAdvertisers, KeptKeys
+from contact_gateway.store.kept import Clock, KeptAdvertisers, KeptKeys
 from contact_gateway.store.reader import GroupReader
 from contact_gateway.store.writer import MAX_WAITING, ContactWriter, Observer
 
@@ -33,13 +34,19 @@ class SqlSource:
     """Implements `contacts.source.Source`: each method is a part of one transaction."""
 
     def __init__(
-        self, database: Database, observer: Observer | None = None, max_waiting: int = MAX_WAITING
+        self,
+        database: Database,
+        observer: Observer | None = None,
+        max_waiting: int = MAX_WAITING,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._database: Final = database
         self._writer: Final = ContactWriter(database, observer, max_waiting)
         self._contacts: Final = GroupReader(database, contact_rows.by_id)
-        self._advertisers: Final = KeptAdvertisers(GroupReader(database, advertiser_rows.by_id))
-        self._keys: Final = KeptKeys(GroupReader(database, key_rows.by_lookup))
+        self._advertisers: Final = KeptAdvertisers(
+            GroupReader(database, advertiser_rows.by_id), clock
+        )
+        self._keys: Final = KeptKeys(GroupReader(database, key_rows.by_lookup), clock)
 
     async def close(self) -> None:
         """Finish what was accepted. The database stays open."""

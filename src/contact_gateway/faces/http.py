@@ -101,4 +101,5 @@ def envelope(
 
 def timestamp(moment: datetime) -> str:
     """Write a time as RFC 3339 in UTC, to the millisecond: `2026-01-31T12:00:00.000Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    in_utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return in_utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")

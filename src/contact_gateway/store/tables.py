@@ -1,7 +1,8 @@
 """The tables, once: the migrations make what stands here, and a test compares the two."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -36,6 +37,18 @@ class UtcDateTime(TypeDecorator[datetime]):
     def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
         """Read the database's time as UTC."""
         return None if value is None else value.replace(tzinfo=UTC)
+
+    def result_processor(
+        self, dialect: Dialect, coltype: object
+    ) -> Callable[[Any], datetime | None] | None:  # a driver's value has any type
+        """Read SQLite's text in one step: pages have a hundred times."""
+        if dialect.name == "sqlite":
+            return _utc
+        return super().result_processor(dialect, coltype)
+
+
+def _utc(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(f"{text}+00:00")
 
 
 # SQLite gives a growing id only to a column declared INTEGER, which is 64 bits wide there.

@@ -65,15 +65,15 @@ class _Lines:
     def info(self, line: str) -> None:
         """Write a line, soon where there is an event loop."""
         self._waiting.append(line)
+        # One that has ended without writing is not waited for.
+        if self._written_by is not None and not self._written_by.is_closed():
+            return
         try:
-            loop = asyncio.get_running_loop()
+            self._written_by = asyncio.get_running_loop()
         except RuntimeError:
             self._write()
-            return
-        # One that has ended without writing is not waited for.
-        if loop is not self._written_by:
-            self._written_by = loop
-            loop.call_soon(self._write)
+        else:
+            self._written_by.call_soon(self._write)
 
     def error(self, line: str) -> None:
         """Write a line at once."""

@@ -226,7 +226,9 @@ def _headers_of(lines: RawHeaders) -> Mapping[str, str]:
             repeated.setdefault(name, [headers[name]]).append(value)
         else:
             headers[name] = value
-    return headers | {name: ", ".join(values) for name, values in repeated.items()}
+    for name, values in repeated.items():
+        headers[name] = ", ".join(values)
+    return headers
 
 
 def _request_id(headers: Mapping[str, str], credential: Credential | None) -> str:

@@ -1,5 +1,6 @@
 """One row's measurements: its cold starts, its rounds under load, its memory."""
 
+import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -42,19 +43,24 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """What a figure's ratio to that of another row, round by round, should be."""
+    """A figure whose ratio to that of another row, round by round, is told.
 
-    name: str
+    `compare` and `ratio` say what is aimed at; without a ratio, nothing is.
+    """
+
     figure: Callable[[Round], float]
     compare: Callable[[float, float], bool]
-    ratio: float
+    ratio: float | None
 
     def told(self, measured: Measured, peer: Measured) -> str:
         """Return the ratios, and whether their median is what is aimed at."""
         rounds = zip(measured.rounds, peer.rounds, strict=True)
         ratios = [self.figure(mine) / self.figure(its) for mine, its in rounds]
+        if self.ratio is None:
+            return spread(ratios, 2)
+        bound = "at least" if self.compare is operator.ge else "at most"
         met = "met" if self.compare(median(ratios), self.ratio) else "missed"
-        return f"{spread(ratios, 2)}: {met}"
+        return f"{spread(ratios, 2)}; {bound} {self.ratio:.3g}: {met}"
 
 
 @contextmanager

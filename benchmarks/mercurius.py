@@ -23,7 +23,7 @@ def start(log: Path, database: Path) -> AbstractContextManager[Server]:
         "NODE_ENV": "production",
         "PORT": str(port),
         "DATABASE": str(database),
-        "RATE_LIMIT_PER_HOUR": "0",
+        "RATE_LIMIT_PER_HOUR": str(servers.UNREACHED_RATE_LIMIT),
     }
     command = (node.systems_node(), "server.js")
     return servers.running(Launch(command, port, log, folder=_FOLDER, settings=settings))

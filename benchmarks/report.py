@@ -1,6 +1,6 @@
 """What the comparisons found, as markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmarks.figures import spread, table
 from benchmarks.load import CONNECTIONS
@@ -32,10 +32,10 @@ def figures(rows: Sequence[Measured]) -> str:
     return table(_HEAD, (_row(measured) for measured in rows))
 
 
-def ratios(ours: Sequence[Measured], peer: Measured, aims: Sequence[Aim]) -> str:
+def ratios(ours: Sequence[Measured], peer: Measured, aims: Mapping[str, Aim]) -> str:
     """Return the ratios of some rows to another's, with what is aimed at."""
-    rows = ((each.name, *(aim.told(each, peer) for aim in aims)) for each in ours)
-    compared = table(("", *(aim.name for aim in aims)), rows)
+    rows = ((each.name, *(aim.told(each, peer) for aim in aims.values())) for each in ours)
+    compared = table(("", *aims), rows)
     return f"Each round's ratio to {peer.name}, with what is aimed at:\n\n{compared}"
 
 

@@ -16,6 +16,9 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 PYTHON: Final = ROOT / ".venv" / "bin" / "python"
 GATEWAY_CORE: Final = 0
 LOAD_CORE: Final = 1
+UNREACHED_RATE_LIMIT: Final = 1_000_000_000
+"""Operations are counted, and nobody makes so many in an hour."""
+
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _STARTS_WITHIN_SECONDS: Final = 60
 _STOPS_WITHIN_SECONDS: Final = 30

@@ -12,7 +12,7 @@ from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store import advertisers
 from contact_gateway.store.engine import Database
-from contact_gateway.store.reader import GroupReader
+from contact_gateway.store.reader import MAX_BATCH, GroupReader
 
 pytestmark = pytest.mark.anyio
 
@@ -88,6 +88,16 @@ async def test_what_is_asked_for_at_one_moment_shares_a_statement(
 
     assert _ids(found) == [1001, 2001, 1001, 1002]
     assert reading.batches == [{1001, 1002, 2001}]
+
+
+async def test_a_statement_is_for_so_many_records_at_the_most(
+    reader: GroupReader[int, Advertiser], reading: Reading
+) -> None:
+    """SQLite takes no more than some thousand parameters."""
+    found = await reader.get_all(range(1001, 1001 + MAX_BATCH + 1))
+
+    assert found.keys() == {1001, 1002}
+    assert [len(batch) for batch in reading.batches] == [MAX_BATCH, 1]
 
 
 async def test_a_record_that_is_not_there_is_nothing(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from contact_gateway.store.arrivals import all_in
 from contact_gateway.store.engine import Database
 
-MAX_BATCH: Final = 128
+MAX_BATCH: Final = 256
 
 Key = TypeVar("Key")
 Record = TypeVar("Record")
@@ -31,7 +31,7 @@ class GroupReader(Generic[Key, Record]):
     ) -> None:
         self._database: Final = database
         self._read: Final = read
-        self._waiting: _Batch[Key, Record] = {}
+        self._waiting: Final[_Batch[Key, Record]] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def get(self, key: Key) -> Record | None:
@@ -61,7 +61,9 @@ class GroupReader(Generic[Key, Record]):
     async def _drain(self) -> None:
         while self._waiting:
             await all_in(self._waiting, MAX_BATCH)
-            batch, self._waiting = self._waiting, {}
+            batch = dict(islice(self._waiting.items(), MAX_BATCH))
+            for key in batch:
+                del self._waiting[key]
             await self._answer(batch)
 
     async def _answer(self, batch: _Batch[Key, Record]) -> None:

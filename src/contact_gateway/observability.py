@@ -59,7 +59,7 @@ class _Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream: Final = stream
-        self._waiting: Final[list[str]] = []
+        self._waiting: list[str] = []
         self._written_by: asyncio.AbstractEventLoop | None = None
 
     def info(self, line: str) -> None:
@@ -83,8 +83,8 @@ class _Lines:
     warning = error
 
     def _write(self) -> None:
-        lines = "\n".join(self._waiting)
-        self._waiting.clear()
+        waiting, self._waiting = self._waiting, []
+        lines = "\n".join(waiting)
         self._written_by = None
         if lines:
             with suppress(OSError, ValueError):

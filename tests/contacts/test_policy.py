@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from contact_gateway.access.principals import Principal, Role
+from contact_gateway.access.principals import KeyRefusal, Principal, Role
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.contact import Contact, ContactPreview, NewContact
 from contact_gateway.contacts.outcomes import (
@@ -13,6 +13,7 @@ from contact_gateway.contacts.outcomes import (
     IdempotencyKeyReused,
     NotFound,
     Previewed,
+    Unauthorized,
 )
 from contact_gateway.contacts.policy import Earlier, Facts, Insert, decide, may_create
 
@@ -47,6 +48,17 @@ def test_only_admins_create_contacts(role: Role) -> None:
     refusal = may_create(Principal(key_id=1, label="x", role=role))
 
     assert refusal == (None if role is Role.ADMIN else Forbidden())
+
+
+@BOTH
+@pytest.mark.parametrize("earlier", [None, SAME_INPUT, OTHER_INPUT])
+@pytest.mark.parametrize("ended", [KeyRefusal.REVOKED, KeyRefusal.EXPIRED])
+def test_an_api_key_that_has_ended_meanwhile_comes_before_all_else(
+    ended: KeyRefusal, earlier: Earlier | None, *, dry_run: bool
+) -> None:
+    facts = Facts(earlier=earlier, hienergy=BRAND, existing=EXISTING, refusal=ended)
+
+    assert decide(SUBMITTED, facts, dry_run=dry_run) == Unauthorized(ended)
 
 
 def test_where_all_rules_hold_the_contact_is_inserted_on_the_hienergy_record() -> None:

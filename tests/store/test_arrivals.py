@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from contact_gateway.store import arrivals
 from contact_gateway.store.arrivals import all_in
 
 pytestmark = pytest.mark.anyio
@@ -57,3 +58,11 @@ async def test_who_comes_much_later_is_not_waited_for() -> None:
 
 async def test_nobody_is_waited_for_once_there_are_enough() -> None:
     assert await _waited_for(1, 2 * ENOUGH) == ENOUGH
+
+
+async def test_the_first_waits_no_longer_than_a_commit_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(arrivals, "AT_MOST_SECONDS", 0)
+
+    assert await _waited_for(1, 5) == 1

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, Table, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from contact_gateway.access.principals import Principal
+from contact_gateway.access.principals import KeyRefusal, Principal
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, NewContact, new_contact
 from contact_gateway.contacts.outcomes import (
@@ -20,6 +20,7 @@ from contact_gateway.contacts.outcomes import (
     IdempotencyKeyReused,
     NotFound,
     Previewed,
+    Unauthorized,
 )
 from contact_gateway.contacts.source import (
     AdvertiserFilter,
@@ -28,7 +29,7 @@ from contact_gateway.contacts.source import (
     Page,
     PageRequest,
 )
-from contact_gateway.store import advertisers, contacts
+from contact_gateway.store import advertisers, api_keys, contacts
 from contact_gateway.store.engine import Database
 from contact_gateway.store.tables import contacts as contacts_table
 from contact_gateway.store.tables import idempotency_records
@@ -496,3 +497,23 @@ async def test_advertisers_come_page_by_page(database: Database) -> None:
 
     assert (len(first.items), first.has_more) == (4, True)
     assert (len(last.items), last.has_more) == (3, False)
+
+
+@pytest.mark.parametrize("key", [None, "again"], ids=["without a key", "with a key"])
+async def test_nothing_is_created_by_an_api_key_that_was_revoked_since_it_was_looked_at(
+    database: Database, admin: Principal, other_admin: Principal, key: str | None
+) -> None:
+    """Nor is told again what it created before; its neighbours in a batch are not touched."""
+    await _created(database, _creation(admin, key=key))
+    await database.write(lambda connection: api_keys.revoke(connection, admin.key_id))
+
+    repeated, new, neighbour = await _create(
+        database,
+        _creation(admin, key=key),
+        _creation(admin, "b@example.com"),
+        _creation(other_admin, "c@example.com"),
+    )
+
+    assert (repeated, new) == (Unauthorized(KeyRefusal.REVOKED),) * 2
+    assert isinstance(neighbour, Created)
+    assert await _emails(database, ContactFilter()) == ["c@example.com", "maya@example.com"]

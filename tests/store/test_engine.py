@@ -23,6 +23,7 @@ from contact_gateway.store.tables import advertisers
 pytestmark = pytest.mark.anyio
 
 WITHIN_SECONDS = 10
+COUNT = select(func.count()).select_from(advertisers)
 ROW = {"id": 7, "name": "Tern", "network_name": "CJ", "folded_names": "tern"}
 
 
@@ -276,6 +277,64 @@ async def test_closing_tidies_up_the_log(database: Database, file: Path) -> None
     await database.close()
 
     assert _files(file) == [file.name]
+
+
+async def test_what_nobody_waits_for_any_more_is_not_committed(database: Database) -> None:
+    """As an import that is broken off: all of it or nothing."""
+    before = await _count(database)
+    has_begun, may_go_on = threading.Event(), threading.Event()
+
+    def insert_slowly(connection: Connection) -> None:
+        _insert_row(connection)
+        has_begun.set()
+        assert may_go_on.wait(10)
+
+    writing = asyncio.create_task(database.write(insert_slowly))
+    assert await asyncio.to_thread(has_begun.wait, 10)
+    writing.cancel()
+    await asyncio.wait({writing})
+    may_go_on.set()
+
+    assert writing.cancelled()
+    assert await database.write(lambda connection: connection.scalar(COUNT)) == before
+
+
+async def test_what_nobody_waits_for_any_more_ends_before_its_next_statement(
+    database: Database,
+) -> None:
+    has_begun, may_go_on = threading.Event(), threading.Event()
+    has_gone_on = threading.Event()
+
+    def write_slowly(connection: Connection) -> None:
+        has_begun.set()
+        assert may_go_on.wait(10)
+        _insert_row(connection)
+        has_gone_on.set()
+
+    writing = asyncio.create_task(database.write(write_slowly))
+    assert await asyncio.to_thread(has_begun.wait, 10)
+    writing.cancel()
+    await asyncio.wait({writing})
+    may_go_on.set()
+    await database.write(lambda connection: connection.scalar(COUNT))
+
+    assert not has_gone_on.is_set()
+
+
+async def test_a_commit_that_fails_is_rolled_back(database: Database) -> None:
+    """Here by a constraint that is checked at the commit."""
+
+    def defer_and_break(connection: Connection) -> None:
+        connection.exec_driver_sql("PRAGMA defer_foreign_keys=ON")
+        connection.execute(insert(advertisers).values({**ROW, "hienergy_id": 404}))
+
+    before = await _count(database)
+    with pytest.raises(IntegrityError):
+        await database.write(defer_and_break)
+
+    await _insert(database)
+
+    assert await _count(database) == before + 1
 
 
 async def test_closing_waits_for_a_connection_that_is_in_use(

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.source import SourceUnavailable
-from contact_gateway.store import advertisers
+from contact_gateway.store import advertisers, engine
 from contact_gateway.store.engine import Database
 from contact_gateway.store.reader import MAX_BATCH, GroupReader
 
@@ -167,6 +167,22 @@ async def test_a_store_that_does_not_answer_says_so_to_all_who_wait(
 
         assert [type(error) for error in told] == [SourceUnavailable] * 3
     assert reading.batches == []
+
+
+async def test_those_behind_a_reading_that_hangs_are_told_with_it(
+    reader: GroupReader[int, Advertiser], reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "ANSWERS_WITHIN_SECONDS", 0.05)
+    reading.hold()
+    asking = await _asked(reader, 1001)
+    await reading.wait_until_held()
+    asking += await _asked(reader, 1002)
+
+    told = await asyncio.gather(*asking, return_exceptions=True)
+
+    assert [type(error) for error in told] == [SourceUnavailable] * 2
+    assert reading.batches == [{1001}]
+    reading.go_on()
 
 
 @pytest.mark.parametrize("gone", [0, 1, 2])

@@ -88,11 +88,19 @@ def verify(
     proven = hmac.compare_digest(presented.secret_hash, expected)
     if record is None or not proven:
         return KeyRefusal.UNKNOWN
+    ended = end(record, now)
+    if ended is not None:
+        return ended
+    return Principal(key_id=record.id, label=record.label, role=record.role)
+
+
+def end(record: KeyRecord, now: datetime) -> KeyRefusal | None:
+    """Tell why a key speaks for nobody any more; None while it does."""
     if record.revoked_at is not None:
         return KeyRefusal.REVOKED
     if record.expires_at is not None and record.expires_at <= now:
         return KeyRefusal.EXPIRED
-    return Principal(key_id=record.id, label=record.label, role=record.role)
+    return None
 
 
 def _random(length: int) -> str:

@@ -6,7 +6,7 @@ Pure functions over plain values: nothing here waits, reads or writes.
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from contact_gateway.access.principals import AnyPrincipal, ForwardedPrincipal, Role
+from contact_gateway.access.principals import AnyPrincipal, ForwardedPrincipal, KeyRefusal, Role
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, ContactPreview, NewContact
 from contact_gateway.contacts.outcomes import (
@@ -16,6 +16,7 @@ from contact_gateway.contacts.outcomes import (
     IdempotencyKeyReused,
     NotFound,
     Previewed,
+    Unauthorized,
 )
 
 
@@ -32,12 +33,14 @@ class Facts:
     """What the source knows that bears on one submission, all at one moment.
 
     `earlier` is what its idempotency key created; `hienergy` is the record that the submitted
-    advertiser names as its brand's; `existing` is the contact with the submitted address on it.
+    advertiser names as its brand's; `existing` is the contact with the submitted address on it;
+    `refusal` is why its API key, which was good when it was looked at, is so no more.
     """
 
     earlier: Earlier | None
     hienergy: Advertiser | None
     existing: Contact | None
+    refusal: KeyRefusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,9 @@ class Insert:
     contact: NewContact
 
 
-Decision: TypeAlias = Insert | Created | Previewed | IdempotencyKeyReused | NotFound | Conflict
+Decision: TypeAlias = (
+    Insert | Created | Previewed | Unauthorized | IdempotencyKeyReused | NotFound | Conflict
+)
 
 
 def may_create(principal: AnyPrincipal) -> Forbidden | None:
@@ -70,7 +75,12 @@ def repeat(
 
 
 def decide(submitted: NewContact, facts: Facts, *, dry_run: bool) -> Decision:
-    """Apply rules 5 to 7, in order: replay, resolve, refuse a second contact, or insert."""
+    """Apply rules 5 to 7, in order: replay, resolve, refuse a second contact, or insert.
+
+    Before them, once more, rule 1: a body may take its time, and a key be revoked meanwhile.
+    """
+    if facts.refusal is not None:
+        return Unauthorized(facts.refusal)
     if facts.earlier is not None:
         return repeat(submitted, facts.earlier, dry_run=dry_run)
     if facts.hienergy is None or not facts.hienergy.is_hienergy:

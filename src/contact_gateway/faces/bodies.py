@@ -146,7 +146,7 @@ async def _read_body(request: Request, headers: Mapping[str, str], limits: BodyL
 
 
 async def _received(request: Request, max_bytes: int) -> bytes:
-    body, more = b"", True
+    body, more = bytearray(), True
     while more:
         message = await request.receive()
         if message["type"] == "http.disconnect":
@@ -155,7 +155,7 @@ async def _received(request: Request, max_bytes: int) -> bytes:
         more = message.get("more_body", False)
         if len(body) > max_bytes:
             raise _too_large(max_bytes)
-    return body
+    return bytes(body)
 
 
 def _too_large(max_bytes: int) -> TransportError:

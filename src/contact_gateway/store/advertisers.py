@@ -29,13 +29,14 @@ _HIENERGY: Final = PreparedSelect(
 
 def by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Advertiser]:
     """Return those of the advertisers that there are."""
-    found = map(_advertiser, _BY_ID.rows(connection, ids))
+    found = map(_advertiser, _BY_ID.rows(connection, [(an_id,) for an_id in ids]))
     return {advertiser.id: advertiser for advertiser in found}
 
 
 def hienergy(connection: Connection, ids: Collection[int]) -> Mapping[int, Advertiser]:
     """Return what each of the advertisers names as its brand's HiEnergy record."""
-    return {row[-1]: _advertiser(row) for row in _HIENERGY.rows(connection, ids)}
+    rows = _HIENERGY.rows(connection, [(an_id,) for an_id in ids])
+    return {row[-1]: _advertiser(row) for row in rows}
 
 
 def by_slug(connection: Connection, slug: str) -> Advertiser | None:

@@ -1,20 +1,21 @@
 """API keys in SQL."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from contact_gateway.access.api_keys import KeyRecord, MintedKey
 from contact_gateway.access.principals import Role
+from contact_gateway.store.prepared import PreparedSelect
 from contact_gateway.store.tables import api_keys
 
 _COLUMNS: Final = tuple(column for column in api_keys.c if column.name != "is_demo")
-_BY_LOOKUP: Final = select(*_COLUMNS).where(
-    api_keys.c.lookup.in_(bindparam("lookups", expanding=True))
-)
+_NAMES: Final = tuple(column.name for column in _COLUMNS)
+_BY_LOOKUP: Final = PreparedSelect(select(*_COLUMNS), api_keys.c.lookup)
+_BY_ID: Final = PreparedSelect(select(*_COLUMNS), api_keys.c.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,14 @@ def add(  # noqa: PLR0913 - a key has this many parts
 
 def by_lookup(connection: Connection, lookups: Collection[str]) -> Mapping[str, KeyRecord]:
     """Return those of the keys that credentials name which there are."""
-    rows = connection.execute(_BY_LOOKUP, {"lookups": list(lookups)})
-    return {row.lookup: _record(row) for row in rows}
+    found = map(_record, _BY_LOOKUP.rows(connection, [(lookup,) for lookup in lookups]))
+    return {key.lookup: key for key in found}
+
+
+def by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, KeyRecord]:
+    """Return those of the keys that there are."""
+    found = map(_record, _BY_ID.rows(connection, [(key_id,) for key_id in ids]))
+    return {key.id: key for key in found}
 
 
 def every(connection: Connection) -> tuple[KeyRecord, ...]:
@@ -93,5 +100,6 @@ def has_real_keys(connection: Connection) -> bool:
     ).first() is not None
 
 
-def _record(row: Row[Any]) -> KeyRecord:
-    return KeyRecord(**{**row._mapping, "role": Role(row.role)})
+def _record(row: Sequence[Any]) -> KeyRecord:  # SQLAlchemy's Table keeps no types of columns
+    values = dict(zip(_NAMES, row, strict=True))
+    return KeyRecord(**values | {"role": Role(values["role"])})

@@ -5,9 +5,10 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
-from contact_gateway.access.principals import Principal
+from contact_gateway.access import api_keys
+from contact_gateway.access.principals import KeyRefusal, Principal
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import DETAIL_NAMES, Contact
@@ -20,6 +21,7 @@ from contact_gateway.contacts.source import (
     PageRequest,
 )
 from contact_gateway.store import advertisers as advertiser_rows
+from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store.paging import fetch_page
 from contact_gateway.store.prepared import PreparedInsert, PreparedSelect
 from contact_gateway.store.search import contains_folded, folded
@@ -30,7 +32,6 @@ IDEMPOTENCY_RETENTION: Final = timedelta(hours=48)
 
 _SEARCHED: Final = ("email", "name", "given_name", "family_name", "job_title", "phone")
 _NAMES: Final = tuple(field.name for field in fields(Contact))
-_OWNER: Final = _NAMES.index("advertiser_id")
 _COLUMNS: Final = tuple(
     func.coalesce(advertisers.c.display_name, advertisers.c.name).label(name)
     if name == "advertiser_name"
@@ -41,18 +42,16 @@ _SELECT: Final = select(*_COLUMNS).join_from(
     contacts, advertisers, advertisers.c.id == contacts.c.advertiser_id
 )
 _BY_ID: Final = PreparedSelect(_SELECT, contacts.c.id)
-# Pairs of columns are not compared as pairs: SQLite would go through the whole table.
 _WITH_ADDRESS: Final = PreparedSelect(
-    _SELECT.add_columns(contacts.c.email_key), contacts.c.email_key
+    _SELECT.add_columns(contacts.c.email_key), contacts.c.advertiser_id, contacts.c.email_key
 )
 _record: Final = idempotency_records.c
-_EARLIER: Final = (
-    _SELECT.add_columns(_record.api_key_id, _record.idempotency_key, _record.fingerprint)
-    .join(idempotency_records, _record.contact_id == contacts.c.id)
-    .where(
-        _record.api_key_id.in_(bindparam("api_key_ids", expanding=True)),
-        _record.idempotency_key.in_(bindparam("idempotency_keys", expanding=True)),
-    )
+_EARLIER: Final = PreparedSelect(
+    _SELECT.add_columns(_record.fingerprint, _record.api_key_id, _record.idempotency_key).join(
+        idempotency_records, _record.contact_id == contacts.c.id
+    ),
+    _record.api_key_id,
+    _record.idempotency_key,
 )
 _INSERT: Final = PreparedInsert(
     contacts, [column.name for column in contacts.c if column is not contacts.c.id]
@@ -83,6 +82,7 @@ class _Submission:
 class _Known:
     """What bears on the submissions of one transaction; what it inserts is added."""
 
+    refusals: Mapping[int, KeyRefusal | None]
     earlier: dict[_IdempotencyKey, policy.Earlier]
     hienergy: Mapping[int, Advertiser]
     existing: dict[_Address, Contact]
@@ -95,6 +95,7 @@ class _Known:
             earlier=None if key is None else self.earlier.get(key),
             hienergy=owner,
             existing=None if owner is None else self.existing.get((owner.id, submission.email_key)),
+            refusal=self.refusals[_key_id(submission.creation)],
         )
 
     def add(self, submission: _Submission, contact: Contact) -> None:
@@ -108,7 +109,8 @@ class _Known:
 
 def by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Contact]:
     """Return those of the contacts that there are."""
-    return {contact.id: contact for contact in map(_contact, _BY_ID.rows(connection, ids))}
+    rows = _BY_ID.rows(connection, [(an_id,) for an_id in ids])
+    return {contact.id: contact for contact in map(_contact, rows)}
 
 
 def page(connection: Connection, wanted: ContactFilter, request: PageRequest) -> Page[Contact]:
@@ -142,7 +144,10 @@ def create(connection: Connection, creations: Sequence[Creation]) -> Sequence[Cr
         connection, {creation.contact.advertiser_id for creation in creations}
     )
     known = _Known(
-        _earlier(connection, submissions), hienergy, _existing(connection, submissions, hienergy)
+        _refusals(connection, {_key_id(creation) for creation in creations}),
+        _earlier(connection, submissions),
+        hienergy,
+        _existing(connection, submissions, hienergy),
     )
     outcomes: list[CreateContactOutcome] = []
     for unrelated in _unrelated(submissions):
@@ -191,17 +196,22 @@ def _unrelated(submissions: Iterable[_Submission]) -> Iterator[Sequence[_Submiss
     yield together
 
 
+def _refusals(connection: Connection, key_ids: Collection[int]) -> Mapping[int, KeyRefusal | None]:
+    """Return why keys that were good have ended since."""
+    records, now = key_rows.by_id(connection, key_ids), datetime.now(UTC)
+    return {
+        key_id: api_keys.end(records[key_id], now) if key_id in records else KeyRefusal.UNKNOWN
+        for key_id in key_ids
+    }
+
+
 def _earlier(
     connection: Connection, submissions: Iterable[_Submission]
 ) -> dict[_IdempotencyKey, policy.Earlier]:
     keys = {each.idempotency_key for each in submissions if each.idempotency_key is not None}
-    if not keys:
-        return {}
-    api_key_ids, texts = zip(*keys, strict=True)
-    wanted = {"api_key_ids": list(set(api_key_ids)), "idempotency_keys": list(set(texts))}
     return {
-        (row.api_key_id, row.idempotency_key): policy.Earlier(row.fingerprint, _contact(row))
-        for row in connection.execute(_EARLIER, wanted)
+        (api_key_id, text): policy.Earlier(fingerprint, _contact(contact))
+        for *contact, fingerprint, api_key_id, text in _EARLIER.rows(connection, keys)
     }
 
 
@@ -213,13 +223,8 @@ def _existing(
         for submission in submissions
         if (owner := hienergy.get(submission.creation.contact.advertiser_id)) is not None
     }
-    if not addresses:
-        return {}
-    return {
-        address: _contact(row)
-        for row in _WITH_ADDRESS.rows(connection, {key for _, key in addresses})
-        if (address := (row[_OWNER], row[-1])) in addresses
-    }
+    found = ((_contact(row), row[-1]) for row in _WITH_ADDRESS.rows(connection, addresses))
+    return {(contact.advertiser_id, key): contact for contact, key in found}
 
 
 def _insert(

@@ -10,6 +10,7 @@ go there and back for each step of each statement takes ten times as long.
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Final, TypeVar
@@ -208,13 +209,17 @@ class _Threads:
         acquired = 0
         with suppress(TimeoutError):
             async with asyncio.timeout(BUSY_TIMEOUT_SECONDS):
+                await self._close_idle()
                 while acquired < self._size:
                     await self._free.acquire()
                     acquired += 1
-                while self._idle:
-                    await self._idle.pop().close()
+                    await self._close_idle()
         for _ in range(acquired):
             self._free.release()
+
+    async def _close_idle(self) -> None:
+        idle, self._idle[:] = self._idle[:], ()
+        await asyncio.gather(*(thread.close() for thread in idle))
 
     async def _wait(self) -> None:
         try:
@@ -227,6 +232,10 @@ class _Threads:
         thread = _Thread(self._file, self._pragmas, self._begin)
         await thread.open()
         return thread
+
+
+class _GivenUpError(Exception):
+    """Nobody waits for the work any more."""
 
 
 class _Thread(aiosqlite.Connection):
@@ -252,9 +261,16 @@ class _Thread(aiosqlite.Connection):
             hide_parameters=True,
         )
 
+        self._given_up = threading.Event()
+
         @event.listens_for(self._engine, "begin")
         def begin_transaction(connection: Connection) -> None:
             connection.exec_driver_sql(begin)
+
+        @event.listens_for(self._engine, "before_cursor_execute")
+        def go_on(*_: object) -> None:
+            if self._given_up.is_set():
+                raise _GivenUpError
 
     async def open(self) -> None:
         """Begin, once.
@@ -265,13 +281,30 @@ class _Thread(aiosqlite.Connection):
         await self  # type: ignore[unused-awaitable]  # which is all that it gives
 
     async def run(self, work: Callable[[Connection], T]) -> T:
-        """Do some work in a transaction: committed at its end, or rolled back."""
-        # What aiosqlite offers beside it is one step of one statement.
-        answer: T = await self._execute(  # type: ignore[no-untyped-call]  # it has no types
-            self._in_transaction, work
-        )
+        """Do some work in a transaction: committed at its end, or rolled back.
+
+        So it is where nobody waits for it any more: who breaks off an import keeps nothing of it.
+        """
+        given_up = threading.Event()
+        try:
+            # What aiosqlite offers beside it is one step of one statement.
+            answer: T = await self._execute(  # type: ignore[no-untyped-call]  # it has no types
+                self._in_transaction, work, given_up
+            )
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
         return answer
 
-    def _in_transaction(self, work: Callable[[Connection], T]) -> T:
-        with self._engine.begin() as connection:
-            return work(connection)
+    def _in_transaction(self, work: Callable[[Connection], T], given_up: threading.Event) -> T:
+        self._given_up = given_up
+        try:
+            with self._engine.begin() as connection:
+                answer = work(connection)
+                if given_up.is_set():
+                    raise _GivenUpError
+                return answer
+        finally:
+            # SQLAlchemy does not roll back where it is the commit that fails.
+            if self._conn.in_transaction:
+                self._conn.rollback()

@@ -5,12 +5,26 @@ as long as SQLite takes to carry it out. Here it compiles statements, and its ty
 but nothing stands between them and the driver, whose exceptions are not wrapped.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import ClauseElement, Column, Connection, Dialect, Select, Table, bindparam, insert
+from sqlalchemy import (
+    CTE,
+    ClauseElement,
+    Column,
+    Connection,
+    Dialect,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    column,
+    insert,
+    values,
+)
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.types import TypeEngine
 
@@ -22,21 +36,22 @@ _Converts: TypeAlias = tuple[tuple[int, _Convert], ...]
 
 
 class PreparedSelect:
-    """Selects the rows that have one of some values in a column.
+    """Selects the rows that have one of some combinations of values in some columns.
 
-    It is compiled for 1, 2, 4 values and so on; the last value is repeated to fill up.
+    It is compiled for 1, 2, 4 combinations and so on; the last one is repeated to fill up. They
+    are joined as a table: SQLite compares combinations with a list of them without an index.
     """
 
-    def __init__(self, statement: Select[Any], by: Column[Any]) -> None:
+    def __init__(self, statement: Select[Any], *by: Column[Any]) -> None:
         self._statement: Final = statement
         self._by: Final = by
         self._compiled: Final[dict[tuple[str, int], _Compiled]] = {}
 
-    def rows(self, connection: Connection, values: Iterable[object]) -> Iterator[Row]:
-        """Return the rows, in no order."""
-        wanted = list(values)
-        if not wanted:
+    def rows(self, connection: Connection, combinations: Collection[Row]) -> Iterator[Row]:
+        """Return the rows, in no order; some may come more than once."""
+        if not combinations:
             return iter(())
+        wanted = list(combinations)
         size = 1 << (len(wanted) - 1).bit_length()
         wanted.extend([wanted[-1]] * (size - len(wanted)))
         key = connection.dialect.name, size
@@ -45,20 +60,29 @@ class PreparedSelect:
             compiled = self._compiled[key] = self._compile(connection.dialect, size)
         cursor = connection.connection.cursor()
         try:
-            cursor.execute(compiled.sql, wanted)
+            cursor.execute(compiled.sql, list(chain.from_iterable(wanted)))
             rows = cursor.fetchall()
         finally:
             cursor.close()
         return (_converted(row, compiled.converts) for row in rows)
 
     def _compile(self, dialect: Dialect, size: int) -> "_Compiled":
-        values = [bindparam(f"value_{position}", type_=self._by.type) for position in range(size)]
-        sql, _ = _compiled(self._statement.where(self._by.in_(values)), dialect)
+        wanted = self._wanted(size)
+        having = (each == wanted.c[each.name] for each in self._by)
+        sql, names = _compiled(self._statement.join(wanted, and_(*having)), dialect)
         columns = self._statement.selected_columns
-        converts = (_on_this(column.type, dialect) for column in columns)
+        types = (_on_this(column.type, dialect) for column in columns)
         return _Compiled(
-            sql, (), _numbered(type_.result_processor(dialect, None) for type_ in converts)
+            sql, names, _numbered(type_.result_processor(dialect, None) for type_ in types)
         )
+
+    def _wanted(self, size: int) -> CTE:
+        columns = [column(each.name, each.type) for each in self._by]
+        combinations = [
+            tuple(bindparam(f"{each.name}_{number}", type_=each.type) for each in self._by)
+            for number in range(size)
+        ]
+        return values(*columns, name="wanted").data(combinations).cte("wanted")
 
 
 class PreparedInsert:

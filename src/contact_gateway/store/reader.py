@@ -7,6 +7,7 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
 
+from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store.arrivals import all_in
 from contact_gateway.store.engine import Database
 
@@ -70,13 +71,22 @@ class GroupReader(Generic[Key, Record]):
         keys = batch.keys()
         try:
             found = await self._database.read(lambda connection: self._read(connection, keys))
+        except SourceUnavailable as error:
+            # It is nobody's fault, and those who came meanwhile would wait as long.
+            _fail(chain(batch.values(), self._waiting.values()), error)
+            self._waiting.clear()
+            return
         except Exception as error:  # noqa: BLE001 - it is for those who wait to see
-            for answer in _unanswered(chain.from_iterable(batch.values())):
-                answer.set_exception(error)
+            _fail(batch.values(), error)
             return
         for key, answers in batch.items():
             for answer in _unanswered(answers):
                 answer.set_result(found.get(key))
+
+
+def _fail(waiting: Iterable[list[asyncio.Future[Record | None]]], error: Exception) -> None:
+    for answer in _unanswered(chain.from_iterable(waiting)):
+        answer.set_exception(error)
 
 
 def _unanswered(

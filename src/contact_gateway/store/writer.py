@@ -53,7 +53,8 @@ class Observer(Protocol):
 class GroupWriter(ABC, Generic[Job, Answer]):
     """Carries out jobs, many to a commit, and answers each after the commit that holds it.
 
-    A lone job waits for nobody: a batch is what came in while the last one was committed.
+    A lone job waits for nobody: a batch is what has come in when the event loop has brought all
+    that came together, or while the last one was committed.
     A batch that fails is carried out again one by one, so that only the guilty one fails. While one
     takes too long, nobody waits for it, nor behind it.
     """

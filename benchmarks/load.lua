@@ -2,10 +2,13 @@
 --   wrk -s load.lua URL -- BODY STATUS ADDRESSES CREATES KEY IDS MARK
 -- In BODY, {n} becomes MARK and a number that no other request has, {id} a number from 1 to IDS.
 -- An answer is right when it has STATUS, no errors and as many e-mail addresses as ADDRESSES says;
--- where CREATES is 1, the address starts with MARK. What `done` prints is read by load.py.
+-- where CREATES is 1, the address has MARK and a number that was sent and not answered before. Which
+-- answer belongs to which request, wrk does not tell: load.py looks at that, without measuring.
+-- What `done` prints is read there, too.
 
 local threads = {}
 local body, status, addresses, creates, ids, created
+local answered = {}
 sent, wrong, failure = 0, 0, ""
 
 function setup(thread)
@@ -15,7 +18,7 @@ end
 function init(args)
   body, status, addresses = args[1], tonumber(args[2]), tonumber(args[3])
   creates, ids, mark = args[4] == "1", tonumber(args[6]), args[7]
-  created = '"email":%s*"' .. mark
+  created = '"email":%s*"' .. mark .. "(%d+)@"
   wrk.method = "POST"
   wrk.headers["Content-Type"] = "application/json"
   wrk.headers["X-Api-Key"] = args[5]
@@ -31,8 +34,12 @@ local function is_right(got, answer)
   if got ~= status or answer:find('"errors"', 1, true) then
     return false
   end
-  if creates and not answer:find(created) then
-    return false
+  if creates then
+    local number = tonumber(answer:match(created))
+    if number == nil or number > sent or answered[number] then
+      return false
+    end
+    answered[number] = true
   end
   local _, found = answer:gsub('"email":', "")
   return found == addresses

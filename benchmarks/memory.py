@@ -1,4 +1,4 @@
-"""How much memory the gateway has over a million requests of every kind.
+"""How much memory the gateway has over a million creations and reads.
 
 Run it by `scripts/bench memory`.
 """

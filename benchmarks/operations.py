@@ -60,6 +60,8 @@ CREATE_KEYED: Final = graphql(_CREATE_KEYED, input=_CAMEL_CASE, key="{n}")
 CREATE_BY_REST: Final = Operation(
     "/api/v1/contacts", json.dumps({"contact": SNAKE_CASE}), HTTPStatus.CREATED
 )
-CONTACT: Final = replace(graphql(_CONTACT_BY_ID, id="{id}"), creates=False)
-CONTACTS: Final = replace(graphql(_CONTACTS, size=PAGE_SIZE), creates=False, addresses=PAGE_SIZE)
+CONTACT: Final = replace(graphql(_CONTACT_BY_ID, id="{id}"), creates=False, holds='"id":"{id}"')
+CONTACTS: Final = replace(
+    graphql(_CONTACTS, size=PAGE_SIZE), creates=False, addresses=PAGE_SIZE, holds=""
+)
 ECHO: Final = replace(CREATE, path="/", creates=False)

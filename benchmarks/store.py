@@ -19,7 +19,7 @@ from typing import Final
 from benchmarks import database, mercurius, servers
 from benchmarks.database import Prepared
 from benchmarks.figures import table
-from benchmarks.load import Operation, send
+from benchmarks.load import Operation, check, send
 from benchmarks.measuring import Aim, Measured, measure, started
 from benchmarks.operations import CONTACT, CONTACTS, CREATE, CREATE_BY_REST, ECHO, PAGE_SIZE
 from benchmarks.report import figures, rounds_told
@@ -148,6 +148,8 @@ def _measure(rounds: int, seconds: float, warm_up: float) -> _Results:
         }
         for contestant, _, operation in _rows(prepared):
             send(operation, running[contestant.name].port, warm_up)
+            if not contestant.may_fail:
+                check(operation, running[contestant.name].port)
         for _ in range(rounds):
             for contestant, name, operation in _rows(prepared):
                 results.of(name, contestant).rounds.append(

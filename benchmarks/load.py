@@ -22,9 +22,9 @@ _FIGURE: Final = re.compile(r"^(\w+)=(.*)$", re.MULTILINE)
 class Operation:
     """A POST, and what its answer holds: a status, no errors, and so many e-mail addresses.
 
-    In the body, `{n}` becomes what no other request has, `{id}` a number from 1 to `ids`; so do they
-    in `holds`, which is in the answer, blanks left out. One that `creates` a contact has `{n}` in
-    its e-mail address.
+    In the body, `{n}` becomes what no other request has, `{id}` a number from 1 to `ids`, and in
+    `holds` likewise, which is in the answer without its blanks. One that `creates` a contact has
+    `{n}` in its e-mail address.
     """
 
     path: str

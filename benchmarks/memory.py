@@ -4,7 +4,6 @@ Run it by `scripts/bench memory`.
 """
 
 import argparse
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,13 +11,14 @@ from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
-from benchmarks import database, servers
+from benchmarks import database
 from benchmarks.figures import table
 from benchmarks.load import Operation, send
 from benchmarks.measuring import started
+from benchmarks.results import LOGS, measuring
 from benchmarks.revision import commit
 from benchmarks.servers import BenchmarkError, Server
-from benchmarks.store import LOGS, OPERATIONS, gateway
+from benchmarks.store import OPERATIONS, gateway
 
 
 def main() -> None:
@@ -28,19 +28,13 @@ def main() -> None:
     parser.add_argument("--parts", type=int, default=10)
     parser.add_argument("--seconds", type=int, default=3, help="of one operation at a time")
     options = parser.parse_args()
-    shutil.rmtree(LOGS, ignore_errors=True)
-    LOGS.mkdir()
-    try:
-        servers.pin_here(servers.LOAD_CORE)
-        with tempfile.TemporaryDirectory(dir=LOGS) as folder:
-            prepared = database.prepare(Path(folder))
-            operations = [replace(each, key=prepared.key) for each in OPERATIONS.values()]
-            file = prepared.copy(prepared.file.with_name("gateway.sqlite3"))
-            with started(gateway(LOGS / "gateway.log", file), operations[0]) as (server, _):
-                part = options.requests // options.parts
-                rows = list(_parts(server, operations, options.parts, part, options.seconds))
-    except BenchmarkError as error:
-        sys.exit(str(error))
+    with measuring(), tempfile.TemporaryDirectory(dir=LOGS) as folder:
+        prepared = database.prepare(Path(folder))
+        operations = [replace(each, key=prepared.key) for each in OPERATIONS.values()]
+        file = prepared.copy(prepared.file.with_name("gateway.sqlite3"))
+        with started(gateway(LOGS / "gateway.log", file), operations[0]) as (server, _):
+            part = options.requests // options.parts
+            rows = list(_parts(server, operations, options.parts, part, options.seconds))
     told = f"contact-gateway at {commit()}, all operations of `scripts/bench` in turn."
     sys.stdout.write(f"{told}\n\n{table(('requests', 'memory MB'), rows)}\n")
 

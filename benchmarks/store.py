@@ -6,7 +6,6 @@ Run it by `scripts/bench`.
 import argparse
 import operator
 import platform
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,17 +22,10 @@ from benchmarks.load import Operation, check, send
 from benchmarks.measuring import Aim, Measured, measure, started
 from benchmarks.operations import CONTACT, CONTACTS, CREATE, CREATE_BY_REST, ECHO, PAGE_SIZE
 from benchmarks.report import figures, rounds_told
+from benchmarks.results import LOGS, NODE, measuring
 from benchmarks.revision import commit
-from benchmarks.servers import BenchmarkError, Launch, Server
+from benchmarks.servers import Launch, Server
 
-LOGS: Final = Path(__file__).with_name("results")
-_PROGRAMS: Final = (
-    ("wrk", "wrk"),
-    ("taskset", "util-linux"),
-    ("git", "git"),
-    ("node", "nodejs"),
-    ("npm", "npm"),
-)
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "createContact by GraphQL": replace(CREATE, ids=database.RECORDS),
     "createContact by REST": replace(CREATE_BY_REST, ids=database.RECORDS),
@@ -110,17 +102,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=5, help="of each round")
     parser.add_argument("--warm-up", type=int, default=4, help="seconds of load before them")
     options = parser.parse_args()
-    shutil.rmtree(LOGS, ignore_errors=True)
-    LOGS.mkdir()
-    try:
-        servers.pin_here(servers.LOAD_CORE)
-        for program, package in _PROGRAMS:
-            servers.tool(program, package)
+    with measuring(also=NODE):
         mercurius.prepare()
         head = _conditions(options)
         results = _measure(options.rounds, options.seconds, options.warm_up)
-    except BenchmarkError as error:
-        sys.exit(f"{error}\nLogs of servers, if any, are in {LOGS.relative_to(servers.ROOT)}.")
     sys.stdout.write("\n\n".join((head, *_report(results))) + "\n")
 
 

@@ -9,7 +9,6 @@ import json
 import operator
 import platform
 import re
-import shutil
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,18 +20,11 @@ from benchmarks.load import ask_once, send
 from benchmarks.measuring import Aim, Measured, measure, started
 from benchmarks.operations import CREATE_BY_REST
 from benchmarks.report import figures, ratios, rounds_told
+from benchmarks.results import LOGS, NODE, measuring
 from benchmarks.revision import commit
 from benchmarks.rows import OURS, PEERS, Row
 from benchmarks.servers import BenchmarkError, Server
 
-_LOGS: Final = Path(__file__).with_name("results")
-_PROGRAMS: Final = (
-    ("wrk", "wrk"),
-    ("taskset", "util-linux"),
-    ("git", "git"),
-    ("node", "nodejs"),
-    ("npm", "npm"),
-)
 _NO_LETTER: Final = re.compile("[^a-z]+")
 _ROWS: Final = (*OURS, *PEERS)
 _UPSTREAM_AT_LEAST: Final = 8_000
@@ -50,19 +42,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=6, help="of each round")
     parser.add_argument("--warm-up", type=int, default=10, help="seconds of load before them")
     options = parser.parse_args()
-    shutil.rmtree(_LOGS, ignore_errors=True)
-    try:
-        servers.pin_here(servers.LOAD_CORE)
-        for program, package in _PROGRAMS:
-            servers.tool(program, package)
+    with measuring(also=NODE):
         hive.prepare()
         compared = (
             f"contact-gateway at {commit()} on Python {platform.python_version()}, "
             f"{hive.description()}. The gateway on one core, the load and the upstream on another."
         )
         gateways, alone = _measure(options.rounds, options.seconds, options.warm_up)
-    except BenchmarkError as error:
-        sys.exit(f"{error}\nLogs of servers, if any, are in {_LOGS.relative_to(servers.ROOT)}.")
     ours, peers = gateways[: len(OURS)], gateways[len(OURS) :]
     told = (
         f"{compared} {rounds_told(options.rounds, options.seconds, options.warm_up)}",
@@ -74,10 +60,9 @@ def main() -> None:
 
 def _measure(rounds: int, seconds: float, warm_up: float) -> tuple[list[Measured], Measured]:
     """Return what was measured of each row, and of the upstream without a gateway."""
-    _LOGS.mkdir()
     gateways, alone = [Measured(row.name) for row in _ROWS], Measured("the upstream alone, REST")
     with ExitStack() as stack:
-        upstream = stack.enter_context(servers.upstream(_LOGS / "upstream.log"))
+        upstream = stack.enter_context(servers.upstream(LOGS / "upstream.log"))
         created = _counter(upstream)
         alone.rounds.append(measure(alone.name, CREATE_BY_REST, upstream, seconds, created))
         if alone.rounds[0].load.per_second < _UPSTREAM_AT_LEAST:
@@ -115,7 +100,7 @@ def _counter(upstream: Server) -> Callable[[], int]:
 
 
 def _log(row: Row) -> Path:
-    return _LOGS / f"{_NO_LETTER.sub('-', row.name.lower())}.log"
+    return LOGS / f"{_NO_LETTER.sub('-', row.name.lower())}.log"
 
 
 if __name__ == "__main__":

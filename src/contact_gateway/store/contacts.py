@@ -149,6 +149,7 @@ def create(connection: Connection, creations: Sequence[Creation]) -> Sequence[Cr
         hienergy,
         _existing(connection, submissions, hienergy),
     )
+    remembered_before = frozenset(known.earlier)
     outcomes: list[CreateContactOutcome] = []
     for unrelated in _unrelated(submissions):
         decisions = [_decided(submission, known) for submission in unrelated]
@@ -160,6 +161,10 @@ def create(connection: Connection, creations: Sequence[Creation]) -> Sequence[Cr
                 outcomes.append(Created(contact))
             else:
                 outcomes.append(decision)
+    _remember(
+        connection,
+        {key: known.earlier[key] for key in known.earlier.keys() - remembered_before},
+    )
     return outcomes
 
 
@@ -230,7 +235,7 @@ def _existing(
 def _insert(
     connection: Connection, decisions: Iterable[tuple[_Submission, policy.Decision]]
 ) -> Sequence[Contact]:
-    """Insert the contacts that are decided upon, and remember their idempotency keys."""
+    """Insert the contacts that are decided upon."""
     now = datetime.now(UTC)
     now = now.replace(microsecond=now.microsecond // 1000 * 1000)
     insertions = [
@@ -242,18 +247,10 @@ def _insert(
         return ()
     rows = [details | _beside(submission) for submission, _, details in insertions]
     ids = _INSERT.ids(connection, rows)
-    inserted = [
+    return [
         Contact(id=contact_id, advertiser_name=owner.title, **details)
         for contact_id, (_, owner, details) in zip(ids, insertions, strict=True)
     ]
-    remembered = [
-        _remembered(submission.idempotency_key, submission.creation, contact)
-        for contact, (submission, _, _) in zip(inserted, insertions, strict=True)
-        if submission.idempotency_key is not None
-    ]
-    if remembered:
-        connection.execute(_REMEMBER, remembered)
-    return inserted
 
 
 def _details(decision: policy.Insert, now: datetime) -> dict[str, Any]:  # of several types, by name
@@ -276,15 +273,20 @@ def _beside(submission: _Submission) -> dict[str, object]:
     }
 
 
-def _remembered(key: _IdempotencyKey, creation: Creation, contact: Contact) -> dict[str, object]:
-    api_key_id, idempotency_key = key
-    return {
-        "api_key_id": api_key_id,
-        "idempotency_key": idempotency_key,
-        "fingerprint": creation.contact.fingerprint(),
-        "contact_id": contact.id,
-        "created_at": contact.created_at,
-    }
+def _remember(connection: Connection, used: Mapping[_IdempotencyKey, policy.Earlier]) -> None:
+    """Remember what idempotency keys have created."""
+    rows = [
+        {
+            "api_key_id": api_key_id,
+            "idempotency_key": idempotency_key,
+            "fingerprint": earlier.fingerprint,
+            "contact_id": earlier.contact.id,
+            "created_at": earlier.contact.created_at,
+        }
+        for (api_key_id, idempotency_key), earlier in used.items()
+    ]
+    if rows:
+        connection.execute(_REMEMBER, rows)
 
 
 def _contact(row: Sequence[Any]) -> Contact:  # SQLAlchemy's Table keeps no types of columns

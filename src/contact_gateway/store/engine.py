@@ -79,7 +79,7 @@ class Database:
         Raises:
             SourceUnavailable: the database does not answer in time.
         """
-        return await in_time(self._readers.run(work))
+        return await _in_time(self._readers.run(work))
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Do some writing in a transaction, which is committed when this returns.
@@ -112,7 +112,7 @@ class Database:
         await self._writers.close()
 
 
-async def in_time(work: Coroutine[object, object, T]) -> T:
+async def _in_time(work: Coroutine[object, object, T]) -> T:
     """Wait as long as a store may take. The work goes on, since a thread cannot be stopped.
 
     Raises:

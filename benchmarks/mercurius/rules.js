@@ -41,7 +41,7 @@ export function rulesOver (store, operationsPerHour) {
     if (key.role !== 'admin') {
       return refusal('ForbiddenError', 'FORBIDDEN', "Only an admin's API key may create contacts.")
     }
-    const limited = spend(key.id)
+    const limited = spend(caller, key)
     if (limited) return limited
     const submission = read()
     const details = {}
@@ -80,7 +80,7 @@ export function rulesOver (store, operationsPerHour) {
   function mayRead (caller) {
     const key = identify(caller)
     if (key.code) return key
-    return (caller.reads ??= spend(key.id) ?? key)
+    return (caller.reads ??= spend(caller, key) ?? key)
   }
 
   return { createContact, mayRead }
@@ -146,17 +146,18 @@ function checksumOf (text) {
   return digits
 }
 
-// A key's hour begins with its first operation.
+// A key's hour begins with its first operation; the caller's answer tells of it.
 function hourlyBudget (limit) {
   if (!limit) return () => null
   const windows = new Map()
-  return keyId => {
+  return (caller, { id }) => {
     const now = Date.now()
-    let window = windows.get(keyId)
+    let window = windows.get(id)
     if (!window || window.resetsAt <= now) {
-      window = { spent: 0, resetsAt: now + HOUR }
-      windows.set(keyId, window)
+      window = { limit, spent: 0, resetsAt: now + HOUR }
+      windows.set(id, window)
     }
+    caller.window = window
     if (++window.spent <= limit) return null
     const retryAfterSeconds = Math.max(1, Math.ceil((window.resetsAt - now) / 1000))
     return refusal('RateLimitedError', 'RATE_LIMITED',

@@ -16,15 +16,43 @@ import { openStore } from './store.js'
 
 const { DATABASE, PORT = '8001', RATE_LIMIT_PER_HOUR = '10000' } = process.env
 const REQUEST_ID = /^(?!.*cgw_)[A-Za-z0-9._~-]{1,128}$/
+const HEADERS = {
+  'x-content-type-options': 'nosniff',
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'referrer-policy': 'no-referrer',
+  'cache-control': 'no-store'
+}
 
 const store = openStore(DATABASE)
 const rules = rulesOver(store, Number(RATE_LIMIT_PER_HOUR))
-const app = Fastify({ bodyLimit: 65536, genReqId: requestId })
+const app = Fastify({
+  bodyLimit: 65536,
+  genReqId: requestId,
+  logger: true,
+  // One line a request, as contact-gateway writes, is the hook's below.
+  disableRequestLogging: true
+})
 
 app.decorateRequest('caller', null)
 app.addHook('onRequest', (request, reply, done) => {
-  request.caller = { key: presentedKey(request.headers), owner: null, reads: null }
+  request.caller = { key: presentedKey(request.headers), owner: null, reads: null, window: null }
   reply.header('x-request-id', request.id)
+  reply.headers(HEADERS)
+  done()
+})
+app.addHook('onSend', ({ caller: { window } }, reply, payload, done) => {
+  if (window) {
+    reply.header('x-ratelimit-limit', window.limit)
+    reply.header('x-ratelimit-remaining', Math.max(0, window.limit - window.spent))
+    reply.header('x-ratelimit-reset', Math.ceil(window.resetsAt / 1000))
+  }
+  done(null, payload)
+})
+app.addHook('onResponse', (request, reply, done) => {
+  const { method, routeOptions: { url: operation } } = request
+  const { statusCode: status, elapsedTime } = reply
+  request.log.info(
+    { method, operation, status, duration_ms: Math.round(elapsedTime * 100) / 100 }, 'request')
   done()
 })
 app.addHook('onClose', async () => store.close())

@@ -6,7 +6,6 @@ They send them to the bare upstream on the other core, in interleaved rounds. Ru
 
 import argparse
 import asyncio
-import platform
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ from pyreqwest.client import ClientBuilder
 
 from benchmarks import servers
 from benchmarks.figures import spread, table
+from benchmarks.provenance import python
 from benchmarks.upstream_server import PATH
 
 Post = Callable[[], Awaitable[tuple[int, bytes]]]
@@ -164,7 +164,7 @@ def main() -> None:
     head = ("client", "POSTs/s", "CPU µs a POST", "p50 ms", "p99 ms")
     sys.stdout.write(
         f"{options.rounds} interleaved rounds of {options.seconds:g} s, {AT_A_TIME} at a time, "
-        f"Python {platform.python_version()} on uvloop. Medians (least to most).\n\n"
+        f"{python()} on uvloop. Medians (least to most).\n\n"
         + table(head, (_row(name, rounds) for name, rounds in measured.items()))
         + "\n"
     )

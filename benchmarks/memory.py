@@ -15,8 +15,8 @@ from benchmarks import database
 from benchmarks.figures import table
 from benchmarks.load import Operation, send
 from benchmarks.measuring import started
+from benchmarks.provenance import commit, python
 from benchmarks.results import LOGS, measuring
-from benchmarks.revision import commit
 from benchmarks.servers import BenchmarkError, Server
 from benchmarks.store import OPERATIONS, gateway
 
@@ -35,7 +35,9 @@ def main() -> None:
         with started(gateway(LOGS / "gateway.log", file), operations[0]) as (server, _):
             part = options.requests // options.parts
             rows = list(_parts(server, operations, options.parts, part, options.seconds))
-    told = f"contact-gateway at {commit()}, all operations of `scripts/bench` in turn."
+    told = (
+        f"contact-gateway at {commit()} on {python()}, all operations of `scripts/bench` in turn."
+    )
     sys.stdout.write(f"{told}\n\n{table(('requests', 'memory MB'), rows)}\n")
 
 

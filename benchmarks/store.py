@@ -5,7 +5,6 @@ Run it by `scripts/bench`.
 
 import argparse
 import operator
-import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,9 +20,9 @@ from benchmarks.figures import table
 from benchmarks.load import Operation, check, send
 from benchmarks.measuring import Aim, Measured, measure, started
 from benchmarks.operations import CONTACT, CONTACTS, CREATE, CREATE_BY_REST, ECHO, PAGE_SIZE
+from benchmarks.provenance import commit, python
 from benchmarks.report import figures, rounds_told
 from benchmarks.results import LOGS, NODE, measuring
-from benchmarks.revision import commit
 from benchmarks.servers import Launch, Server
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
@@ -113,7 +112,7 @@ def _conditions(options: argparse.Namespace) -> str:
     libraries = ("strawberry-graphql", "graphql-core", "uvicorn", "sqlalchemy")
     versions = ", ".join(f"{library} {version(library)}" for library in libraries)
     return (
-        f"contact-gateway at {commit()} on Python {platform.python_version()} ({versions}); "
+        f"contact-gateway at {commit()} on {python()} ({versions}); "
         f"{mercurius.description()}. The server on one core, the load on another. "
         f"{rounds_told(options.rounds, options.seconds, options.warm_up)}"
     )

@@ -7,7 +7,6 @@ import argparse
 import itertools
 import json
 import operator
-import platform
 import re
 import sys
 from collections.abc import Callable
@@ -19,9 +18,9 @@ from benchmarks import hive, servers
 from benchmarks.load import ask_once, send
 from benchmarks.measuring import Aim, Measured, measure, started
 from benchmarks.operations import CREATE_BY_REST
+from benchmarks.provenance import commit, python
 from benchmarks.report import figures, ratios, rounds_told
 from benchmarks.results import LOGS, NODE, measuring
-from benchmarks.revision import commit
 from benchmarks.rows import OURS, PEERS, Row
 from benchmarks.servers import BenchmarkError, Server
 
@@ -45,7 +44,7 @@ def main() -> None:
     with measuring(also=NODE):
         hive.prepare()
         compared = (
-            f"contact-gateway at {commit()} on Python {platform.python_version()}, "
+            f"contact-gateway at {commit()} on {python()}, "
             f"{hive.description()}. The gateway on one core, the load and the upstream on another."
         )
         gateways, alone = _measure(options.rounds, options.seconds, options.warm_up)

@@ -1,8 +1,16 @@
-"""Which commit is measured."""
+"""What is measured: which commit, and on which Python."""
 
+import platform
 import subprocess
+import sys
+from pathlib import Path
 
 from benchmarks import servers
+
+
+def python() -> str:
+    """Return the version of Python and where it lies: how it was built matters by a sixth."""
+    return f"Python {platform.python_version()} ({Path(sys.executable).resolve()})"
 
 
 def commit() -> str:

@@ -2,7 +2,13 @@
 
 from pathlib import Path
 
-from graphql import GraphQLInputObjectType, GraphQLInterfaceType, GraphQLObjectType, build_schema
+from graphql import (
+    GraphQLEnumType,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLObjectType,
+    build_schema,
+)
 
 from contact_gateway.contacts.contact import NEW_CONTACT_JSON_SCHEMA
 from contact_gateway.contacts.outcomes import ErrorCode
@@ -17,7 +23,7 @@ def test_the_printed_schema_is_current() -> None:
     )
 
 
-def test_every_type_field_argument_and_input_is_described() -> None:
+def test_every_type_field_argument_input_and_enum_value_is_described() -> None:
     schema = build_schema(schema_sdl())
     undescribed = []
     for name, kind in schema.type_map.items():
@@ -36,6 +42,12 @@ def test_every_type_field_argument_and_input_is_described() -> None:
                     for argument_name, argument in output.args.items()
                     if not argument.description
                 ]
+        if isinstance(kind, GraphQLEnumType):
+            undescribed += [
+                f"{name}.{value_name}"
+                for value_name, value in kind.values.items()
+                if not value.description
+            ]
 
     assert undescribed == []
 

@@ -25,6 +25,7 @@ from schemathesis.specs.openapi.checks import (
 from starlette.applications import Starlette
 
 from contact_gateway.app import create_app
+from contact_gateway.contacts.fields import MAX_ID
 from contact_gateway.contacts.outcomes import ErrorCode
 from contact_gateway.faces.graphql.schema import schema_sdl
 from contact_gateway.faces.http import TransportCode
@@ -86,10 +87,18 @@ def filter_query(_context: schemathesis.HookContext, query: Mapping[str, object]
     return not any(isinstance(value, (dict, list)) for value in (query or {}).values())
 
 
+def _is_told_wholly(case: Case) -> bool:
+    """Leave out digits that are no id: a pattern cannot say how large one may be."""
+    query: Mapping[str, object] = case.query or {}
+    ids = [str(query[name]) for name in ("advertiser_id", "hienergy_id") if name in query]
+    return all(1 <= int(text) <= MAX_ID for text in ids if text.isdecimal())
+
+
 @REST.parametrize()
 @MADE
 def test_rest_is_as_it_is_described(case: Case, served: Served) -> None:
-    checks = CHECKS_OF_A_READ if case.method == "GET" else CHECKS
+    is_right = case.method == "GET" and _is_told_wholly(case)
+    checks = CHECKS_OF_A_READ if is_right else CHECKS
     case.call_and_validate(app=served.app, headers=served.headers, checks=checks)
 
 

@@ -1,9 +1,25 @@
 """Advertisers, and which record of a brand is the HiEnergy one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 HIENERGY_NETWORK: Final = "HiEnergy"
+
+FIELD_DESCRIPTIONS: Final[Mapping[str, str]] = {
+    "id": "The record's 64-bit id.",
+    "name": "The brand's name on this network.",
+    "display_name": "The name to show to people.",
+    "slug": "The name in addresses.",
+    "domain": "The brand's domain.",
+    "network_name": (
+        f"The affiliate network of this record, or `{HIENERGY_NETWORK}` on the canonical one."
+    ),
+    "publisher_name": "The publisher's name there.",
+    "status": "How things stand on the network.",
+    "hienergy_id": "The id of the brand's HiEnergy record; null where it has none.",
+}
+"""What callers are told of an advertiser's fields."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

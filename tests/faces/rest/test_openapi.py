@@ -60,6 +60,32 @@ def test_every_outcome_of_the_operation_is_documented(path: str) -> None:
     assert paths["/contacts"]["post"]["operationId"] == "createContact"
 
 
+def test_what_may_be_left_out_of_a_submission_has_no_default() -> None:
+    # openapi-typescript, for one, takes what has a default for always there.
+    schemas: Any = openapi_document()["components"]
+    fields = schemas["schemas"]["NewContact"]["properties"]
+
+    assert [name for name, field in fields.items() if "default" in field] == []
+
+
+@pytest.mark.parametrize("name", ["advertiser_id", "hienergy_id"])
+@pytest.mark.parametrize("an_id", [2001, "9007199254740993"])
+def test_a_filter_takes_the_ids_that_answers_have(name: str, an_id: object) -> None:
+    components: Any = openapi_document()["components"]
+    schema = components["parameters"][name]["schema"]
+
+    Draft202012Validator(schema).validate(an_id)
+
+
+@pytest.mark.parametrize(
+    ("path", "method"), [("/contacts", "get"), ("/contacts/{id}", "get"), ("/advertisers", "get")]
+)
+def test_a_read_is_not_said_to_need_an_admin(path: str, method: str) -> None:
+    paths: Any = openapi_document()["paths"]
+
+    assert "admin" not in paths[path][method]["responses"]["403"]["description"]
+
+
 async def test_answers_are_as_documented(gateway: Gateway) -> None:
     async def post(body: object, query: str = "") -> object:
         response = await gateway.client.post(

@@ -1,11 +1,14 @@
 """The public GraphQL types, with the descriptions that the explorer shows as its manual."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any, NewType, Self, TypeAlias, TypeVar, assert_never, get_args
 
 import strawberry
 from strawberry.types import Info
+from strawberry.types.enum import StrawberryEnumDefinition
 
 from contact_gateway.access.principals import Identity, Role
 from contact_gateway.contacts import advertiser as advertisers
@@ -44,18 +47,29 @@ DATE_TIME = strawberry.scalar(
     serialize=timestamp,
 )
 
-strawberry.enum(
+
+def _describe_enum(enum: type[StrEnum], description: str, meanings: Mapping[str, str]) -> None:
+    """Make an enum of the domain one of GraphQL, each value with what it means."""
+    strawberry.enum(enum, description=description)
+    definition: StrawberryEnumDefinition = enum.__strawberry_definition__  # type: ignore[attr-defined]  # set above
+    for value in definition.values:
+        value.description = meanings[value.name]
+
+
+_describe_enum(
     outcomes.ErrorCode,
-    description="Why a submission was refused, in the order in which the rules are applied. "
-    + " ".join(f"`{refusal.code}`: {refusal.meaning}" for refusal in get_args(outcomes.Refusal)),
+    "Why a submission was refused: the first rule that failed. The values are in their order.",
+    {refusal.code.name: refusal.meaning for refusal in get_args(outcomes.Refusal)},
 )
-strawberry.enum(
+_describe_enum(
     ProblemCode,
-    description="Why a value was refused. "
-    + " ".join(f"`{code}`: {meaning}" for code, meaning in PROBLEM_MEANINGS.items()),
+    "Why a value was refused.",
+    {code.name: meaning for code, meaning in PROBLEM_MEANINGS.items()},
 )
-strawberry.enum(
-    Role, description="What the owner of a key may do: a member reads, an admin creates as well."
+_describe_enum(
+    Role,
+    "What the owner of a key may do.",
+    {Role.ADMIN.name: "Reads, and creates contacts.", Role.MEMBER.name: "Reads."},
 )
 
 
@@ -68,16 +82,18 @@ strawberry.enum(
 class Advertiser:
     """An advertiser, as GraphQL shows it."""
 
-    id: strawberry.ID = strawberry.field(description="The record's 64-bit id.")
-    name: str = strawberry.field(description="The brand's name on this network.")
-    display_name: str | None = strawberry.field(description="The name to show to people.")
-    slug: str | None = strawberry.field(description="The name in addresses.")
-    domain: str | None = strawberry.field(description="The brand's domain.")
-    network_name: str = strawberry.field(
-        description="The affiliate network of this record, or `HiEnergy` on the canonical one."
+    id: strawberry.ID = strawberry.field(description=advertisers.FIELD_DESCRIPTIONS["id"])
+    name: str = strawberry.field(description=advertisers.FIELD_DESCRIPTIONS["name"])
+    display_name: str | None = strawberry.field(
+        description=advertisers.FIELD_DESCRIPTIONS["display_name"]
     )
-    publisher_name: str | None = strawberry.field(description="The publisher's name there.")
-    status: str | None = strawberry.field(description="How things stand on the network.")
+    slug: str | None = strawberry.field(description=advertisers.FIELD_DESCRIPTIONS["slug"])
+    domain: str | None = strawberry.field(description=advertisers.FIELD_DESCRIPTIONS["domain"])
+    network_name: str = strawberry.field(description=advertisers.FIELD_DESCRIPTIONS["network_name"])
+    publisher_name: str | None = strawberry.field(
+        description=advertisers.FIELD_DESCRIPTIONS["publisher_name"]
+    )
+    status: str | None = strawberry.field(description=advertisers.FIELD_DESCRIPTIONS["status"])
     record: strawberry.Private[advertisers.Advertiser]
 
     @strawberry.field(

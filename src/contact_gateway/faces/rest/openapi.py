@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Final, get_args
 
+from contact_gateway.contacts.advertiser import FIELD_DESCRIPTIONS
 from contact_gateway.contacts.contact import DETAIL_NAMES, NEW_CONTACT_JSON_SCHEMA
-from contact_gateway.contacts.fields import MAX_ID, MAX_TEXT_LENGTH, PRINTABLE_PATTERN
+from contact_gateway.contacts.fields import MAX_TEXT_LENGTH, PRINTABLE_PATTERN
 from contact_gateway.contacts.outcomes import ErrorCode, Refusal
 from contact_gateway.contacts.problems import PROBLEM_MEANINGS, ProblemCode
 from contact_gateway.contacts.queries import DEFAULT_PAGE_SIZE, MAX_PAGE, MAX_PAGE_SIZE
@@ -27,12 +29,21 @@ _TRANSPORT_MEANINGS: Final[Mapping[TransportCode, str]] = {
     TransportCode.SERVICE_UNAVAILABLE: "The store does not answer, or too many wait; retry.",
 }
 _READ_REFUSALS: Final = (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED)
+_READ_MEANINGS: Final[Mapping[ErrorCode, str]] = {
+    ErrorCode.FORBIDDEN: "In front of HiEnergy: the API key may not read this there."
+}
 _READ_FAULTS: Final = (TransportCode.INTERNAL_ERROR, TransportCode.SERVICE_UNAVAILABLE)
+_RATE_LIMIT_HEADERS: Final = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 _HEADERS_BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
     401: ("WWW-Authenticate",),
-    405: ("Allow",),
-    429: ("Retry-After",),
+    429: (*_RATE_LIMIT_HEADERS, "Retry-After"),
+    500: (),
     503: ("Retry-After",),
+}
+_ADVERTISER_TYPES: Final[Mapping[str, object]] = {
+    "name": "string",
+    "network_name": "string",
+    "hienergy_id": ["integer", "null"],
 }
 _MINIMAL_SUBMISSION: Final = ("advertiser_id", "email")
 
@@ -56,7 +67,11 @@ def openapi_document() -> dict[str, object]:
         },
         "servers": [{"url": "/api/v1"}],
         "security": [{"apiKey": []}, {"bearer": []}],
-        "tags": [{"name": "Contacts"}, {"name": "Advertisers"}, {"name": "Schema"}],
+        "tags": [
+            {"name": "Contacts", "description": "The people of brands, on their HiEnergy records."},
+            {"name": "Advertisers", "description": "The records of brands."},
+            {"name": "Schema", "description": "What describes this API."},
+        ],
         "paths": {
             "/contacts": {
                 "post": creation,
@@ -155,7 +170,7 @@ def _list(operation_id: str, tag: str, page: str, filters: Iterable[str]) -> dic
         "parameters": [_ref("parameters", name) for name in names],
         "responses": {
             "200": _success("A page of the list.", page),
-            **_errors((*_READ_REFUSALS, ErrorCode.INVALID_INPUT), _READ_FAULTS),
+            **_errors((*_READ_REFUSALS, ErrorCode.INVALID_INPUT), _READ_FAULTS, _READ_MEANINGS),
         },
     }
 
@@ -168,7 +183,7 @@ def _record(operation_id: str, tag: str, document: str, name: str = "id") -> dic
         "parameters": [_ref("parameters", name)],
         "responses": {
             "200": _success("The record.", document),
-            **_errors((*_READ_REFUSALS, ErrorCode.NOT_FOUND), _READ_FAULTS),
+            **_errors((*_READ_REFUSALS, ErrorCode.NOT_FOUND), _READ_FAULTS, _READ_MEANINGS),
         },
     }
 
@@ -190,20 +205,28 @@ def _contacts_of_advertiser() -> dict[str, object]:
 def _success(description: str, schema: str, *headers: str) -> dict[str, object]:
     return {
         "description": description,
-        "headers": _headers("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
-        | _headers(*headers),
+        "headers": _headers(*_RATE_LIMIT_HEADERS, *headers),
         "content": {"application/json": {"schema": _ref("schemas", schema)}},
     }
 
 
 def _errors(
-    refusals: Iterable[ErrorCode], faults: Iterable[TransportCode]
+    refusals: Iterable[ErrorCode],
+    faults: Iterable[TransportCode],
+    special: Mapping[ErrorCode, str] = MappingProxyType({}),
 ) -> dict[str, dict[str, object]]:
+    """Describe the answers of some refusals and faults.
+
+    Args:
+        refusals: the outcomes that are refusals.
+        faults: what may happen beside the rules.
+        special: what a refusal means here, where that is not what it means for a creation.
+    """
     meanings: dict[int, list[str]] = {}
     for refusal in get_args(Refusal):
         if refusal.code in refusals:
             meanings.setdefault(STATUSES[refusal.code], []).append(
-                f"`{refusal.code}`: {refusal.meaning}"
+                f"`{refusal.code}`: {special.get(refusal.code, refusal.meaning)}"
             )
     for fault in faults:
         meanings.setdefault(TRANSPORT_STATUSES[fault], []).append(
@@ -212,7 +235,7 @@ def _errors(
     return {
         str(status): {
             "description": " ".join(sentences),
-            "headers": _headers(*_HEADERS_BY_STATUS.get(status, ())),
+            "headers": _headers(*_HEADERS_BY_STATUS.get(status, _RATE_LIMIT_HEADERS)),
             "content": {"application/json": {"schema": _ref("schemas", "Error")}},
         }
         for status, sentences in sorted(meanings.items())
@@ -231,7 +254,8 @@ def _parameters() -> dict[str, object]:
     size = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE, "default": DEFAULT_PAGE_SIZE}
     page = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 1}
     text = {"type": "string", "maxLength": MAX_TEXT_LENGTH, "pattern": PRINTABLE_PATTERN}
-    an_id = {"type": "integer", "minimum": 1, "maximum": MAX_ID}
+    # As in a submission: a number, or the string that every answer has.
+    an_id = {"anyOf": NEW_CONTACT_JSON_SCHEMA["properties"]["advertiser_id"]["anyOf"]}
     return {
         "id": {
             "name": "id",
@@ -296,7 +320,6 @@ def _header_components() -> dict[str, object]:
         "X-RateLimit-Reset": (number, "When the budget is full again, in seconds of Unix time."),
         "Retry-After": (number, "Seconds after which to try again."),
         "WWW-Authenticate": (text, "How to present a credential."),
-        "Allow": (text, "The methods of the route."),
         "Location": (text, "The path of the contact."),
         "Idempotent-Replayed": (text, "`true` where an earlier call created the contact."),
     }
@@ -316,30 +339,26 @@ def _schemas() -> dict[str, object]:
     an_id = {"type": "integer", "description": "The id of the HiEnergy advertiser that owns it."}
     attributes = {
         "advertiser_id": an_id,
-        "advertiser_name": {"type": ["string", "null"]},
+        "advertiser_name": {
+            "type": ["string", "null"],
+            "description": "The name to show of the advertiser that owns it.",
+        },
         "email": {"type": "string", "description": fields["email"]["description"]},
         **details,
     }
     moment = {"type": "string", "format": "date-time"}
     stored = attributes | {"created_at": moment, "updated_at": moment}
     unstored = attributes | {"created_at": {"type": "null"}, "updated_at": {"type": "null"}}
-    text, nullable = {"type": "string"}, {"type": ["string", "null"]}
+    text = {"type": "string"}
     advertiser = {
-        "name": text,
-        "display_name": nullable,
-        "slug": nullable,
-        "domain": nullable,
-        "network_name": text,
-        "publisher_name": nullable,
-        "status": nullable,
-        "hienergy_id": {
-            "type": ["integer", "null"],
-            "description": "The brand's HiEnergy record; null where it has none.",
-        },
+        name: {"type": _ADVERTISER_TYPES.get(name, ["string", "null"]), "description": description}
+        for name, description in FIELD_DESCRIPTIONS.items()
+        if name != "id"
     }
     return {
         "NewContact": {
-            key: value for key, value in NEW_CONTACT_JSON_SCHEMA.items() if key != "title"
+            **{key: value for key, value in NEW_CONTACT_JSON_SCHEMA.items() if key != "title"},
+            "properties": {name: _without_default(field) for name, field in fields.items()},
         },
         "CreateContactSubmission": _object({"contact": _ref("schemas", "NewContact")}),
         "Contact": _resource("contact", text, stored),
@@ -373,6 +392,7 @@ def _schemas() -> dict[str, object]:
             {
                 "path": {"type": "string", "examples": ["contact.email"]},
                 "code": {
+                    "type": "string",
                     "enum": list(ProblemCode),
                     "description": " ".join(
                         f"`{code}`: {meaning}" for code, meaning in PROBLEM_MEANINGS.items()
@@ -385,7 +405,10 @@ def _schemas() -> dict[str, object]:
             {
                 "error": _object(
                     {
-                        "code": {"enum": list(dict.fromkeys((*ErrorCode, *TransportCode)))},
+                        "code": {
+                            "type": "string",
+                            "enum": list(dict.fromkeys((*ErrorCode, *TransportCode))),
+                        },
                         "message": text,
                         "timestamp": moment,
                         "request_id": text,
@@ -404,12 +427,19 @@ def _schemas() -> dict[str, object]:
     }
 
 
+def _without_default(field: _Json) -> dict[str, object]:
+    """Leave out that a field is null unless given: some generators require what has a default."""
+    return {key: value for key, value in field.items() if key != "default"}
+
+
 def _object(properties: _Json) -> dict[str, object]:
     return {"type": "object", "properties": dict(properties), "required": list(properties)}
 
 
 def _resource(kind: str, an_id: _Json, attributes: _Json) -> dict[str, object]:
-    return _object({"id": an_id, "type": {"const": kind}, "attributes": _object(attributes)})
+    return _object(
+        {"id": an_id, "type": {"type": "string", "const": kind}, "attributes": _object(attributes)}
+    )
 
 
 def _document(schema: str) -> dict[str, object]:

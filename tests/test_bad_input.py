@@ -127,6 +127,7 @@ NO_JSON_IN_UTF_8: Final = (
     _no_json("lists, 30,000 deep, with their ends", b"[" * 30_000 + b"]" * 30_000),
     _no_json("objects, 10,000 deep", b'{"a":' * 10_000),
     _no_json("objects, 10,000 deep, with their ends", b'{"a":' * 10_000 + b"1" + b"}" * 10_000),
+    _no_json("a text without an end, of quotes", b"[]" * 33 + b'"' + rb"\"" * 32_000),
     _no_json("a form", b"contact%5Bemail%5D=maya%40example.com"),
     _no_json("XML", b"<contact><email>maya@example.com</email></contact>"),
     _no_json("a page", b"<!doctype html><script>alert(1)</script>"),

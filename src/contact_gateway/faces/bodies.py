@@ -19,8 +19,9 @@ are these."""
 BODY_HAS_ARRIVED: Final = "contact_gateway.body_has_arrived"
 """In the scope of a request, where the server says so: then no timer is needed to wait for it."""
 
-# A text, or a bracket outside of texts.
-_STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# A text, or a bracket outside of texts. A text without an end goes to the end, and is not looked at
+# again from each of its quotes.
+_STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

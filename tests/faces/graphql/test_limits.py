@@ -193,3 +193,12 @@ async def test_json_may_be_nested_so_deep(gateway: Gateway, depth: int) -> None:
     assert (response.status_code == 200) is (depth <= 32)
     if depth > 32:
         assert "32 values deep" in response.json()["errors"][0]["message"]
+
+
+async def test_brackets_in_a_text_without_an_end_do_not_count(gateway: Gateway) -> None:
+    """It is not looked at again from each quote in it, which would take for ever."""
+    response = await gateway.client.post(
+        "/graphql", content='{"query": "' + "[" * 40, headers={"Content-Type": "application/json"}
+    )
+
+    assert "not valid JSON" in response.json()["errors"][0]["message"]

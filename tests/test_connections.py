@@ -5,7 +5,7 @@ import re
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from tenacity import TryAgain, retry, retry_if_not_exception_type, stop_after_delay
 
 from contact_gateway import connections
@@ -165,6 +165,232 @@ def test_a_head_without_an_end_is_refused_and_the_connection_closed(
     assert answer.endswith(b"The head of the request is too large.")
 
 
+def _asked(process: GatewayProcess, *pieces: bytes) -> bytes:
+    """Send some bytes, piece by piece, and return what is answered until the connection ends."""
+    answers = bytearray()
+    with _connected(process) as connection:
+        for piece in pieces:
+            with suppress(ConnectionError):
+                connection.sendall(piece)
+        with suppress(ConnectionError):
+            while received := connection.recv(65536):
+                answers += received
+    return bytes(answers)
+
+
+def _statuses(answers: bytes) -> list[bytes]:
+    return re.findall(rb"HTTP/1.1 (\d+)", answers)
+
+
+class TestARequestThatOffersAnotherProtocol:
+    """What curl and Java send by default is answered as if it did not offer anything."""
+
+    HEAD = (
+        b"POST /graphql HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    )
+    BODY = b'{"query": "{ __typename }"}'
+    BY_LENGTH = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+    IN_CHUNKS = (
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+    )
+
+    @pytest.mark.parametrize("request_", [BY_LENGTH, IN_CHUNKS], ids=["by length", "in chunks"])
+    @pytest.mark.parametrize("cut", [None, -1, -20, -40], ids=str)
+    def test_has_its_body_read(
+        self, process: GatewayProcess, request_: bytes, cut: int | None
+    ) -> None:
+        pieces = (request_,) if cut is None else (request_[:cut], request_[cut:])
+        answers = _asked(process, *pieces[:-1], pieces[-1] + request_ + LAST_HEALTHZ)
+
+        assert _statuses(answers) == [b"200", b"200", b"200"]
+        assert answers.count(b'{"data":{"__typename":"Query"}}') == 2
+
+    def test_has_no_body_that_is_another_request(self, process: GatewayProcess) -> None:
+        head = self.HEAD.replace(
+            b"Upgrade: h2c", b"Upgrade: h2c\r\nContent-Length: %d" % len(HEALTHZ)
+        )
+
+        assert _statuses(_asked(process, head + b"\r\n", HEALTHZ, LAST_HEALTHZ)) == [b"400", b"200"]
+
+    def test_may_come_many_times_in_one_piece(self, process: GatewayProcess) -> None:
+        many = 1_500
+        healthz = HEALTHZ[:-2] + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+
+        answers = _asked(process, healthz * many + LAST_HEALTHZ)
+
+        assert _statuses(answers) == [b"200"] * (many + 1)
+
+
+class TestWhatStandsBesideABody:
+    """The sizes of chunks, and what comes behind the last one."""
+
+    HEAD = (
+        b"POST %b HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+    )
+
+    def test_is_no_header(self, process: GatewayProcess) -> None:
+        behind = b"X-Api-Key: anything\r\nX-Request-Id: from-behind\r\n\r\n"
+        answers = _asked(process, self.HEAD % b"/api/v1/contacts" + behind, LAST_HEALTHZ)
+
+        assert _statuses(answers) == [b"401", b"200"]
+        assert b"An API key is required" in answers
+        assert b"from-behind" not in answers
+
+    @pytest.mark.parametrize("path", [b"/graphql", b"/api/v1/contacts"], ids=["read", "not read"])
+    @pytest.mark.parametrize("endless", [b"x" * 1_000, b"x\r\na: "], ids=["one", "many"])
+    def test_has_an_end(self, process: GatewayProcess, path: bytes, endless: bytes) -> None:
+        many = 8 * MAX_HEAD_BYTES // len(endless)
+        answers = _asked(process, self.HEAD % path, b"a: ", endless * many)
+
+        # The body of the one is waited for, that of the other is not.
+        assert _statuses(answers) == ([b"400"] if path == b"/graphql" else [b"401"])
+
+    def test_is_more_than_the_body_where_that_comes_a_byte_at_a_time(
+        self, process: GatewayProcess
+    ) -> None:
+        body = b'{"query": "{ __typename }", "extensions": {"x": "%b"}}' % (b"x" * 20_000)
+        chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+        head, _ = (self.HEAD % b"/graphql").split(b"2\r\n", 1)
+
+        answers = _asked(process, head, chunks, b"0\r\n\r\n" + LAST_HEALTHZ)
+
+        assert _statuses(answers) == [b"200", b"200"]
+
+
+def test_white_space_around_a_header_is_no_part_of_it(process: GatewayProcess) -> None:
+    answers = _asked(process, LAST_HEALTHZ[:-2] + b"X-Request-Id: \t mine \t \r\n\r\n")
+
+    assert b"x-request-id: mine\r\n" in answers
+
+
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"),
+    [
+        (b"1.1", 0, b"400"),
+        (b"1.1", 1, b"200"),
+        (b"1.1", 2, b"400"),
+        (b"1.0", 0, b"200"),
+        (b"1.0", 2, b"400"),
+    ],
+)
+def test_a_request_names_one_host(
+    process: GatewayProcess, version: bytes, hosts: int, status: bytes
+) -> None:
+    head = b"GET /healthz HTTP/%b\r\nConnection: close\r\n%b\r\n"
+
+    assert _statuses(_asked(process, head % (version, b"Host: here\r\n" * hosts))) == [status]
+
+
+@pytest.mark.parametrize("path", [b"/healthz", b"/graphql", b"/api/v1/contacts/1"])
+def test_a_path_that_ends_in_a_line_break_is_another(process: GatewayProcess, path: bytes) -> None:
+    answers = _asked(process, LAST_HEALTHZ.replace(b"/healthz", path + b"%0A"))
+
+    assert _statuses(answers) == [b"404"]
+
+
+def test_a_client_of_http_1_0_is_not_told_to_continue(process: GatewayProcess) -> None:
+    body = TestARequestThatOffersAnotherProtocol.BODY
+    head = (
+        b"POST /graphql HTTP/1.0\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    )
+
+    assert _statuses(_asked(process, head, body)) == [b"200"]
+
+
+@asynccontextmanager
+async def _served(app: ASGIApp) -> AsyncIterator[int]:
+    """Serve an application in this process, and give the port."""
+    config = uvicorn.Config(
+        app,
+        http=connections.HttpProtocol,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=1,
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        await serving
+
+
+@pytest.mark.anyio
+class TestAnAnswer:
+    """What becomes of an answer, and what its end means for the connection."""
+
+    @pytest.fixture
+    def release(self) -> asyncio.Event:
+        """Return what the application waits for."""
+        return asyncio.Event()
+
+    @pytest.fixture
+    async def port(self, release: asyncio.Event) -> AsyncIterator[int]:
+        """Serve an application that answers when it is told to, and reads no body."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await release.wait()
+            await PlainTextResponse("fine")(scope, receive, send)
+
+        async with _served(app) as port:
+            yield port
+
+    async def test_comes_before_the_refusal_of_what_follows_its_request(
+        self, port: int, release: asyncio.Event
+    ) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HEALTHZ + b"no request\r\n\r\n")
+        asyncio.get_running_loop().call_later(0.05, release.set)
+        async with asyncio.timeout(10):
+            answers = await reader.read()
+        writer.close()
+
+        assert answers.startswith(b"HTTP/1.1 200 OK")
+        assert answers.endswith(b"fine")
+
+    async def test_is_given_to_who_will_send_no_more(
+        self, port: int, release: asyncio.Event
+    ) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HEALTHZ)
+        writer.write_eof()
+        asyncio.get_running_loop().call_later(0.05, release.set)
+        async with asyncio.timeout(10):
+            answers = await reader.read()
+        writer.close()
+
+        assert answers.endswith(b"fine")
+
+    @pytest.mark.parametrize(
+        "rest",
+        [
+            pytest.param(b"{}", id="the rest of its request comes"),
+            pytest.param(b"{}\r\n", id="a line break comes, too"),
+            pytest.param(b"{", id="some of the rest comes"),
+        ],
+    )
+    async def test_is_followed_by_the_end_of_a_connection_without_further_requests(
+        self,
+        port: int,
+        release: asyncio.Event,
+        rest: bytes,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(connections, "REST_WITHIN_SECONDS", 0.1)
+        release.set()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 2\r\n\r\n")
+        async with asyncio.timeout(10):
+            await reader.readuntil(b"fine")
+            writer.write(rest)
+            assert await reader.read() == b""
+        writer.close()
+
+
 @pytest.mark.anyio
 class TestAHead:
     """How long a head may take to arrive."""
@@ -177,15 +403,8 @@ class TestAHead:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await PlainTextResponse("fine")(scope, receive, send)
 
-        config = uvicorn.Config(
-            app, http=connections.HttpProtocol, lifespan="off", log_config=None, access_log=False
-        )
-        server = uvicorn.Server(config)
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            serving = asyncio.create_task(server.serve(sockets=[listener]))
-            yield listener.getsockname()[1]
-            server.should_exit = True
-            await serving
+        async with _served(app) as port:
+            yield port
 
     @pytest.mark.parametrize(
         "sent",

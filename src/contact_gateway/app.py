@@ -32,7 +32,12 @@ from contact_gateway.faces.graphql.endpoint import GraphQLEndpoint
 from contact_gateway.faces.graphql.explorer_page import explorer_assets
 from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.schema import build_schema
-from contact_gateway.faces.http import TransportCode, TransportError, service_unavailable
+from contact_gateway.faces.http import (
+    TransportCode,
+    TransportError,
+    no_such_route,
+    service_unavailable,
+)
 from contact_gateway.faces.rest.documents import Document
 from contact_gateway.faces.rest.routes import Resource, RestFace
 from contact_gateway.metrics import Metrics
@@ -262,10 +267,11 @@ def _cors(settings: Settings) -> list[Middleware]:
 async def _unknown_route(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    not_allowed = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
-    told = TransportError(
-        TransportCode.METHOD_NOT_ALLOWED if not_allowed else TransportCode.NOT_FOUND,
-        "The method is not allowed here." if not_allowed else "There is nothing at this address.",
-        {"Allow": "GET, HEAD"} if not_allowed else {},
-    )
+    told = no_such_route()
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        told = TransportError(
+            TransportCode.METHOD_NOT_ALLOWED,
+            "The method is not allowed here.",
+            {"Allow": "GET, HEAD"},
+        )
     return error_response(told, exchange_of(request.scope))

@@ -23,13 +23,16 @@ from contact_gateway.contacts.origin import Face
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.faces.http import (
     JsonResponse,
+    TransportCode,
     TransportError,
     envelope,
     internal_error,
+    no_such_route,
     service_unavailable,
 )
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_SPACES: Final = " \t"
 _BEARER: Final = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 _PROBES: Final = ("/healthz", "/readyz")
 # An answer is data, and no page: nothing of it may be run, framed, or told to other sites. The
@@ -165,8 +168,11 @@ class ExactPaths:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        endpoint = self._endpoints.get(scope.get("path", ""), self._app)
-        await endpoint(scope, receive, send)
+        path: str = scope.get("path", "")
+        if path.endswith("\n"):
+            # The router's patterns end before a last line break, too.
+            raise no_such_route()
+        await self._endpoints.get(path, self._app)(scope, receive, send)
 
 
 class Faults:
@@ -182,6 +188,7 @@ class Faults:
             return
         exchange = exchange_of(scope)
         try:
+            _require_host(scope, exchange.headers)
             await self._app(scope, receive, send)
         except ClientDisconnect:
             exchange.outcome = "DISCONNECTED"
@@ -190,6 +197,19 @@ class Faults:
                 # The answer cannot be taken back: the server logs the fault and breaks off.
                 raise
             await error_response(failure_of(error), exchange)(scope, receive, send)
+
+
+def _require_host(scope: Scope, headers: Mapping[str, str]) -> None:
+    """Refuse a request that names no host, or several (RFC 9112, section 3.2).
+
+    Raises:
+        TransportError: `BAD_REQUEST`.
+    """
+    host = headers.get("host")
+    if (host is None and scope["http_version"] == "1.1") or (host is not None and ", " in host):
+        raise TransportError(
+            TransportCode.BAD_REQUEST, "A request has one `Host` header, and no more."
+        )
 
 
 def failure_of(error: BaseException) -> TransportError:
@@ -216,12 +236,13 @@ def error_response(error: TransportError, exchange: Exchange) -> Response:
 def _headers_of(lines: RawHeaders) -> Mapping[str, str]:
     """Return the headers; lines of one name are joined, as RFC 9110, section 5.3, has it.
 
-    So two different keys in one request make one that is not valid, and neither wins.
+    So two different keys in one request make one that is not valid, and neither wins. White space
+    around a value is no part of it (RFC 9112, section 5.1); the server has left some behind it.
     """
     headers: dict[str, str] = {}
     repeated: dict[str, list[str]] = {}
     for raw_name, raw_value in lines:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1").strip(_SPACES)
         if name in headers:
             repeated.setdefault(name, [headers[name]]).append(value)
         else:
@@ -242,7 +263,7 @@ def _request_id(headers: Mapping[str, str], credential: Credential | None) -> st
 
 
 def _credential(headers: Mapping[str, str]) -> Credential | None:
-    key = headers.get("x-api-key", "").strip()
+    key = headers.get("x-api-key")
     if key:
         return Credential(key)
     bearer = _BEARER.fullmatch(headers.get("authorization", ""))

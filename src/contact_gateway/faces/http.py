@@ -54,6 +54,11 @@ class TransportError(Exception):
         return TRANSPORT_STATUSES[self.code]
 
 
+def no_such_route() -> TransportError:
+    """Return what a caller is told of an address where there is nothing."""
+    return TransportError(TransportCode.NOT_FOUND, "There is nothing at this address.")
+
+
 def internal_error() -> TransportError:
     """Return what a caller is told of a fault: nothing of the inside."""
     return TransportError(

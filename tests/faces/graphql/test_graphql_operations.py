@@ -263,6 +263,9 @@ async def test_introspection_can_be_switched_off(tmp_path: Path) -> None:
         ),
         ("application/json, application/graphql-response+json;q=0.9", 200, "application/json"),
         ("text/html, */*;q=0.1", 400, "application/json"),
+        ("application/json;q=0, */*", 400, "application/graphql-response+json"),
+        ("application/*, application/json;q=0.1", 400, "application/graphql-response+json"),
+        ("application/*;q=0.1, */*", 400, "application/json"),
     ],
 )
 async def test_the_media_type_decides_the_status_of_a_bad_document(
@@ -298,6 +301,26 @@ async def test_browsers_get_the_explorer_under_a_strict_policy(gateway: Gateway)
     assert script.status_code == 200
     assert nothing.json()["error"]["code"] == "NOT_FOUND"
     assert unguarded.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "text/html"),
+        ("TEXT/HTML", "text/html"),
+        ("text/html, application/json", "text/html"),
+        ("application/json, text/html;q=0", "application/json"),
+        ("application/json, text/html;q=0.9", "application/json"),
+        ("application/json, text/*", "application/json"),
+        ("*/*", "application/json"),
+    ],
+)
+async def test_the_explorer_is_for_who_wants_a_page_most(
+    gateway: Gateway, accept: str, media_type: str
+) -> None:
+    page = await gateway.client.get("/graphql", headers={"Accept": accept})
+
+    assert page.headers["Content-Type"].startswith(media_type)
 
 
 async def test_the_explorer_can_be_switched_off(tmp_path: Path) -> None:

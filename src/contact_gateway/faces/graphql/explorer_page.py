@@ -9,6 +9,8 @@ from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
+from contact_gateway.faces.graphql.statuses import prefers_html
+
 # The page lies outside of the folder of its assets, so it is never served without its policy.
 _PAGE: Final = files("contact_gateway.faces.graphql") / "explorer.html"
 _ASSETS: Final = files("contact_gateway.faces.graphql") / "explorer"
@@ -20,7 +22,7 @@ _POLICY: Final = (
 
 def wants_explorer(request: Request) -> bool:
     """Tell whether a browser asks for a page, and no client for an answer."""
-    return request.method in {"GET", "HEAD"} and "text/html" in request.headers.get("accept", "")
+    return request.method in {"GET", "HEAD"} and prefers_html(request.headers.get("accept", ""))
 
 
 def explorer_page() -> Response:

@@ -50,12 +50,18 @@ JSON: Final = Representation("application/json", {**_TOLD_BY_STATUS, Result.REQU
 # A client that takes anything, such as curl, gets JSON, and is told by the status.
 JSON_BY_DEFAULT: Final = Representation("application/json", _TOLD_BY_STATUS)
 
-_BY_NAME: Final[Mapping[str, Representation]] = {
-    representation.media_type: representation for representation in (GRAPHQL_RESPONSE, JSON)
-}
+_HTML: Final = "text/html"
 # RFC 9110, section 12.4.2.
 _QUALITY: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
-_RANGES: Final = frozenset({"application/*", "*/*"})
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Rank:
+    """How much a client wants a media type: the more, the higher."""
+
+    quality: float
+    is_named: bool
+    earliness: int
 
 
 def negotiate(accept: str) -> Representation | None:
@@ -65,14 +71,40 @@ def negotiate(accept: str) -> Representation | None:
     """
     if not accept.strip():
         return JSON_BY_DEFAULT
-    ranked: list[tuple[float, bool, int, Representation]] = []
+    ranges = _ranges(accept)
+    ranked = [(_rank(each.media_type, ranges), each) for each in (JSON, GRAPHQL_RESPONSE)]
+    rank, wanted = max(ranked, key=lambda pair: pair[0])
+    if not rank.quality:
+        return None
+    return JSON_BY_DEFAULT if wanted is JSON and not rank.is_named else wanted
+
+
+def prefers_html(accept: str) -> bool:
+    """Tell whether a client asks for a page by name, and for no answer of ours more than for it."""
+    ranges = _ranges(accept)
+    html = _rank(_HTML, ranges)
+    answers = max(_rank(each.media_type, ranges) for each in (JSON, GRAPHQL_RESPONSE))
+    return html.is_named and html.quality > 0 and html >= answers
+
+
+def _ranges(accept: str) -> Mapping[str, _Rank]:
+    """Return the media ranges of the header, each as it first stands there."""
+    ranges: dict[str, _Rank] = {}
     for position, member in enumerate(accept.split(",")):
-        media_range, *parameters = (part.strip().lower() for part in member.split(";"))
-        quality = _quality(parameters)
-        named = _BY_NAME.get(media_range)
-        if quality > 0 and (named is not None or media_range in _RANGES):
-            ranked.append((quality, named is not None, -position, named or JSON_BY_DEFAULT))
-    return max(ranked, key=lambda rank: rank[:3])[3] if ranked else None
+        name, *parameters = (part.strip().lower() for part in member.split(";"))
+        ranges.setdefault(
+            name, _Rank(_quality(parameters), is_named="*" not in name, earliness=-position)
+        )
+    return ranges
+
+
+def _rank(media_type: str, ranges: Mapping[str, _Rank]) -> _Rank:
+    """Return how much a media type is wanted: the most specific range says so (section 12.5.1)."""
+    kind = media_type.partition("/")[0]
+    found = (ranges.get(name) for name in (media_type, f"{kind}/*", "*/*"))
+    return next(
+        (rank for rank in found if rank is not None), _Rank(0.0, is_named=False, earliness=0)
+    )
 
 
 def _quality(parameters: list[str]) -> float:

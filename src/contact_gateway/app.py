@@ -62,6 +62,9 @@ _ALLOWED_HEADERS = (
     "Idempotency-Key",
     "X-Api-Key",
     "X-Request-Id",
+    # OpenTelemetry in a browser adds these.
+    "traceparent",
+    "tracestate",
 )
 _EXPOSED_HEADERS = (
     "Idempotent-Replayed",

@@ -339,7 +339,9 @@ async def test_browser_pages_of_other_origins_are_let_in_only_by_the_setting(
     preflight = {
         "Origin": origin,
         "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": "content-type, x-api-key, idempotency-key",
+        "Access-Control-Request-Headers": (
+            "content-type, idempotency-key, traceparent, tracestate, x-api-key"
+        ),
     }
     folder = tmp_path / "cors"
     folder.mkdir()

@@ -135,6 +135,18 @@ async def test_unusable_values_are_all_told(
     assert _problems(await queries.advertisers(caller, raw, source)) == problems
 
 
+@pytest.mark.parametrize("page", ["3000000000", 2**63, "9" * 20, "9" * 5000])
+async def test_a_page_beyond_the_last_is_told_which_that_is(
+    caller: Caller, source: Source, page: object
+) -> None:
+    found = await queries.contacts(caller, {"page": page}, source)
+
+    assert isinstance(found, InvalidInput)
+    assert [problem.message for problem in found.problems] == [
+        "The largest allowed value is 2147483647."
+    ]
+
+
 @pytest.mark.parametrize(
     ("advertiser_id", "code"), [("acme", "INVALID_TYPE"), ("0", "OUT_OF_RANGE")]
 )

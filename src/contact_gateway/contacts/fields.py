@@ -140,6 +140,9 @@ Id = Annotated[
 ]
 """A 64-bit id, as a number or, where numbers lose digits, as a string of digits."""
 
+PositiveNumber = Annotated[int, Field(strict=True, ge=1), BeforeValidator(_digits_as_number)]
+"""A whole number from 1 on, as a number or, as in an address, as digits; its user sets a limit."""
+
 Email = Annotated[
     str,
     StringConstraints(strict=True, max_length=MAX_EMAIL_LENGTH),

@@ -15,7 +15,7 @@ from contact_gateway.access.callers import Caller
 from contact_gateway.access.principals import AnyPrincipal, Identity
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
-from contact_gateway.contacts.fields import Id, RequiredText, Text, normalize_email
+from contact_gateway.contacts.fields import Id, PositiveNumber, RequiredText, Text, normalize_email
 from contact_gateway.contacts.outcomes import (
     Forbidden,
     InvalidInput,
@@ -42,9 +42,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Paged:
-    page: Annotated[Id, Field(le=MAX_PAGE)] = 1
-    per_page: Annotated[Id, Field(le=MAX_PAGE_SIZE)] | None = None
-    limit: Annotated[Id, Field(le=MAX_PAGE_SIZE)] | None = None
+    page: Annotated[PositiveNumber, Field(le=MAX_PAGE)] = 1
+    per_page: Annotated[PositiveNumber, Field(le=MAX_PAGE_SIZE)] | None = None
+    limit: Annotated[PositiveNumber, Field(le=MAX_PAGE_SIZE)] | None = None
     """Another name of `per_page`, which wins over it."""
 
     def page_request(self) -> PageRequest:

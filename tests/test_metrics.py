@@ -111,6 +111,16 @@ async def test_no_label_holds_what_a_caller_sent(measured: Gateway) -> None:
     }
 
 
+async def test_they_are_only_read(measured: Gateway) -> None:
+    read = await measured.client.head("/metrics")
+    refused = await measured.client.post("/metrics")
+
+    assert read.status_code == 200
+    assert refused.status_code == 405
+    assert refused.headers["Allow"] == "GET, HEAD"
+    assert refused.json()["error"]["code"] == "METHOD_NOT_ALLOWED"
+
+
 async def test_without_the_setting_there_are_none(gateway: Gateway) -> None:
     assert (await gateway.client.get("/metrics")).status_code == 404
     assert Settings().metrics is False

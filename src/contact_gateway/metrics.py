@@ -25,11 +25,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from contact_gateway.faces.exchanges import Exchange, exchange_of
+from contact_gateway.faces.http import TransportCode, TransportError
 
 _SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 _NONE: Final = "none"
+_READING: Final = ("GET", "HEAD")
 
 
 class Metrics:
@@ -96,6 +98,12 @@ class Metrics:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Show the metrics of all workers."""
+        if scope["method"] not in _READING:
+            raise TransportError(
+                TransportCode.METHOD_NOT_ALLOWED,
+                "The method is not allowed here.",
+                {"Allow": ", ".join(_READING)},
+            )
         exchange = exchange_of(scope)
         exchange.operation, exchange.outcome = "metrics", "OK"
         shown = Response(generate_latest(self._shown()), media_type=CONTENT_TYPE_LATEST)

@@ -34,7 +34,7 @@ GRAPHQL: Final = "/graphql"
 JSON: Final[Mapping[str, str]] = {"Content-Type": "application/json"}
 MAYA: Final[Mapping[str, object]] = {"advertiser_id": 1001, "email": "maya@example.com"}
 MAYA_INPUT: Final[Mapping[str, object]] = {"advertiserId": 1001, "email": "maya@example.com"}
-CODES: Final = frozenset({*ErrorCode, *TransportCode})
+CODES: Final = frozenset({*ErrorCode, *TransportCode, "PERSISTED_QUERY_NOT_SUPPORTED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -526,10 +526,14 @@ GRAPHQL_PARAMETERS: Final = (
     ),
     _parameters("an unknown operation", {"query": "query A { a }", "operationName": "B"}),
     _parameters("a lone surrogate for a name", {"query": "{ a }", "operationName": "\ud800"}),
-    _parameters(
-        "a stored document",
-        {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}},
+    replace(
+        _parameters(
+            "a stored document",
+            {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}},
+        ),
+        code="PERSISTED_QUERY_NOT_SUPPORTED",
     ),
+    _parameters("no stored document", {"extensions": {"persistedQuery": None}}),
 )
 GRAPHQL_DOCUMENTS: Final = (
     _document("a comment alone", "# nothing"),

@@ -115,6 +115,7 @@ ASKED = (
     Asked("an operation that is not there", '{"query": "{ a }", "operationName": "A"}', 400, 400),
     Asked("a body that is no JSON", '{"query"', 400, 400),
     Asked("a body without a document", "{}", 400, 400),
+    Asked("a document's hash alone", '{"extensions": {"persistedQuery": {}}}', 400, 400),
     Asked("a batch", '[{"query": "{ __typename }"}, {"query": "{ __typename }"}]', 400, 400),
     Asked("a batch of one", '[{"query": "{ __typename }"}]', 400, 400),
 )
@@ -137,6 +138,36 @@ async def test_the_status_is_that_of_the_media_type(gateway: Gateway, asked: Ask
         assert response.headers["Content-Type"] == f"{media_type}; charset=utf-8"
         was_executed = status == 200 and asked.graphql_response == 200
         assert ("data" in response.json()) is was_executed, media_type
+
+
+@pytest.mark.anyio
+async def test_a_client_that_sends_a_hash_first_is_told_to_send_the_document(
+    gateway: Gateway,
+) -> None:
+    """Apollo Client and urql look for these words, and fall back on nothing else."""
+    extensions = {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}
+    posted = await gateway.post_json("/graphql", {"extensions": extensions}, {})
+    got = await gateway.client.get("/graphql", params={"extensions": json.dumps(extensions)})
+
+    for response in (posted, got):
+        assert response.status_code == 400
+        assert response.json() == {
+            "errors": [
+                {
+                    "message": "PersistedQueryNotSupported",
+                    "extensions": {"code": "PERSISTED_QUERY_NOT_SUPPORTED"},
+                }
+            ]
+        }
+
+
+@pytest.mark.anyio
+async def test_a_document_that_comes_with_its_hash_is_executed(gateway: Gateway) -> None:
+    extensions = {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}
+    body = {"query": "{ __typename }", "extensions": extensions}
+    response = await gateway.post_json("/graphql", body, {})
+
+    assert response.json() == {"data": {"__typename": "Query"}}
 
 
 @pytest.mark.anyio

@@ -44,6 +44,12 @@ _VALUES: Final = re.compile(
 _READING: Final = frozenset({"GET", "HEAD"})
 _QUERIES: Final = frozenset({OperationType.QUERY})
 _QUERIES_AND_MUTATIONS: Final = frozenset({OperationType.QUERY, OperationType.MUTATION})
+# Clients with automatic persisted queries look for this before they send the document itself.
+_PERSISTED_QUERY_NOT_SUPPORTED: Final = "PERSISTED_QUERY_NOT_SUPPORTED"
+
+
+class _PersistedQueryError(Exception):
+    """Only the hash of a document was sent."""
 
 
 class GraphQLEndpoint:
@@ -90,6 +96,9 @@ class GraphQLEndpoint:
             result = await self._schema.execute(asked, context, allowed)
         except UnknownOperationError:
             return _refused(_bad_request("There is no such operation."), exchange, written)
+        except _PersistedQueryError:
+            not_supported = _bad_request("PersistedQueryNotSupported")
+            return _refused(not_supported, exchange, written, _PERSISTED_QUERY_NOT_SUPPORTED)
         except OperationNotAllowedError as error:
             if error.operation_type is OperationType.SUBSCRIPTION:
                 no_such_kind = _bad_request("Subscriptions are not offered.")
@@ -137,6 +146,8 @@ def _request(parameters: object) -> GraphQLRequest:
     variables = parameters.get("variables")
     operation_name = parameters.get("operationName")
     extensions = parameters.get("extensions")
+    if not query and isinstance(extensions, dict) and extensions.get("persistedQuery") is not None:
+        raise _PersistedQueryError
     if not isinstance(query, str) or not query.strip():
         raise _bad_request("`query` must be a GraphQL document.")
     if variables is not None and not isinstance(variables, dict):
@@ -211,10 +222,13 @@ def _without_values(message: str) -> str:
     return _VALUES.sub(lambda match: f"{match['what'] or ''}.", message)
 
 
-def _refused(error: TransportError, exchange: Exchange, written: Representation) -> Response:
-    exchange.outcome = error.code
+def _refused(
+    error: TransportError, exchange: Exchange, written: Representation, code: str | None = None
+) -> Response:
+    """Render a request that is not executed; `code` is one that only GraphQL has."""
+    exchange.outcome = code or error.code
     return JsonResponse(
-        {"errors": [{"message": error.message, "extensions": {"code": error.code}}]},
+        {"errors": [{"message": error.message, "extensions": {"code": exchange.outcome}}]},
         error.status,
         dict(error.headers),
         media_type=f"{written.media_type}; charset=utf-8",

@@ -45,7 +45,9 @@ async def test_a_read_without_a_valid_key_is_null_with_a_code(
     body = response.json()
     assert response.status_code == 200
     assert list(body["data"].values()) == [None]
-    assert [error["extensions"]["code"] for error in body["errors"]] == ["UNAUTHORIZED"]
+    assert [error["extensions"] for error in body["errors"]] == [
+        {"code": "UNAUTHORIZED", "requestId": response.headers["X-Request-Id"]}
+    ]
 
 
 async def test_what_was_created_can_be_read_with_its_advertisers(gateway: Gateway) -> None:
@@ -129,6 +131,28 @@ async def test_unusable_arguments_of_a_read_are_invalid_input(
     extensions = body["errors"][0]["extensions"]
     assert extensions["code"] == "INVALID_INPUT"
     assert [problem["path"] for problem in extensions["problems"]] == [path]
+
+
+async def test_a_refused_read_says_what_is_wrong_and_in_which_request(gateway: Gateway) -> None:
+    response = await gateway.graphql("{ contacts(perPage: 101) { nodes { id } } }", gateway.member)
+
+    (error,) = response.json()["errors"]
+    sentence = "The largest allowed value is 100."
+    assert error["message"] == f"`perPage`: {sentence}"
+    assert error["extensions"] == {
+        "code": "INVALID_INPUT",
+        "problems": [{"path": "perPage", "code": "OUT_OF_RANGE", "message": sentence}],
+        "requestId": response.headers["X-Request-Id"],
+    }
+
+
+async def test_a_read_with_several_problems_counts_them(gateway: Gateway) -> None:
+    document = "{ contacts(page: 0, perPage: 101) { nodes { id } } }"
+    response = await gateway.graphql(document, gateway.member)
+
+    (error,) = response.json()["errors"]
+    assert error["message"] == "The input has 2 problems."
+    assert [problem["path"] for problem in error["extensions"]["problems"]] == ["page", "perPage"]
 
 
 async def test_problems_are_spelled_as_the_caller_did(gateway: Gateway) -> None:

@@ -12,6 +12,7 @@ from contact_gateway.contacts.outcomes import (
     Unauthorized,
 )
 from contact_gateway.contacts.problems import Problem
+from contact_gateway.faces.exchanges import Exchange
 
 T = TypeVar("T")
 
@@ -19,26 +20,31 @@ T = TypeVar("T")
 class ReadRefusedError(GraphQLError):
     """A read that is not answered, with what the caller is told of why."""
 
-    def __init__(self, refusal: ReadRefusal) -> None:
+    def __init__(self, refusal: ReadRefusal, request_id: str) -> None:
+        message = refusal.message
         details: dict[str, object] = {}
         match refusal:
             case RateLimited(seconds):
                 details = {"retryAfterSeconds": seconds}
             case InvalidInput(problems):
                 details = {"problems": [_formatted(problem) for problem in problems]}
+                if len(problems) == 1 and refusal.said is None:
+                    # Many clients show the message alone.
+                    message = f"`{argument_path(problems[0])}`: {problems[0].message}"
             case Unauthorized() | Forbidden():
                 pass
-        super().__init__(refusal.message, extensions={"code": refusal.code, **details})
+        extensions = {"code": refusal.code, **details, "requestId": request_id}
+        super().__init__(message, extensions=extensions)
 
 
-def granted(answer: T | ReadRefusal) -> T:
+def granted(answer: T | ReadRefusal, exchange: Exchange) -> T:
     """Return what was read.
 
     Raises:
         ReadRefusedError: it was refused.
     """
     if isinstance(answer, (Unauthorized, Forbidden, RateLimited, InvalidInput)):
-        raise ReadRefusedError(answer)
+        raise ReadRefusedError(answer, exchange.request_id)
     return answer
 
 

@@ -52,7 +52,9 @@ class Query:
     async def viewer(self, info: ResolveInfo) -> Viewer | None:
         """Tell who calls."""
         context = info.context
-        return Viewer.of(granted(await queries.viewer(context.exchange.caller, context.source)))
+        return Viewer.of(
+            granted(await queries.viewer(context.exchange.caller, context.source), context.exchange)
+        )
 
     @strawberry.field(description="One contact; null where there is none with the id.")
     async def contact(
@@ -62,7 +64,9 @@ class Query:
     ) -> Contact | None:
         """Read a contact."""
         context = info.context
-        found = granted(await queries.contact(context.exchange.caller, id, context.source))
+        found = granted(
+            await queries.contact(context.exchange.caller, id, context.source), context.exchange
+        )
         return None if found is None else Contact.of(found)
 
     @strawberry.field(description="Contacts, newest first. All filters that are given must hold.")
@@ -96,7 +100,9 @@ class Query:
             "per_page": per_page,
         }
         context = info.context
-        found = granted(await queries.contacts(context.exchange.caller, raw, context.source))
+        found = granted(
+            await queries.contacts(context.exchange.caller, raw, context.source), context.exchange
+        )
         return ContactConnection(
             nodes=[Contact.of(contact) for contact in found.items], page_info=PageInfo.of(found)
         )
@@ -117,7 +123,10 @@ class Query:
         """Read a page of advertisers."""
         raw = {"q": q, "domain": domain, "page": page, "per_page": per_page}
         context = info.context
-        found = granted(await queries.advertisers(context.exchange.caller, raw, context.source))
+        found = granted(
+            await queries.advertisers(context.exchange.caller, raw, context.source),
+            context.exchange,
+        )
         return AdvertiserConnection(
             nodes=[Advertiser.of(record) for record in found.items],
             page_info=PageInfo.of(found),
@@ -142,7 +151,8 @@ class Query:
         found = granted(
             await queries.advertiser_by_id_or_slug(
                 context.exchange.caller, id, slug, context.source
-            )
+            ),
+            context.exchange,
         )
         return None if found is None else Advertiser.of(found)
 

@@ -114,7 +114,8 @@ class Advertiser:
         found = granted(
             await queries.equivalents(
                 context.exchange.caller, self.record.hienergy_id, context.source
-            )
+            ),
+            context.exchange,
         )
         return [Advertiser.of(record) for record in found if record.id != self.record.id]
 
@@ -139,7 +140,8 @@ async def _load_advertiser(info: ResolveInfo, advertiser_id: int | None) -> Adve
         return None
     context = info.context
     found = granted(
-        await queries.related_advertiser(context.exchange.caller, advertiser_id, context.source)
+        await queries.related_advertiser(context.exchange.caller, advertiser_id, context.source),
+        context.exchange,
     )
     return None if found is None else Advertiser.of(found)
 

@@ -27,7 +27,7 @@ from contact_gateway.contacts.catalogue import CatalogueError, advertisers, read
 from contact_gateway.contacts.fields import MAX_ID, RequiredText
 from contact_gateway.contacts.problems import problems_of
 from contact_gateway.contacts.source import SourceUnavailable
-from contact_gateway.demo import DemoKeys, NotADemoDatabaseError, prepare_demo
+from contact_gateway.demo import DemoKeys, NotADemoDatabaseError, end_demo, prepare_demo
 from contact_gateway.faces.graphql.schema import schema_sdl
 from contact_gateway.faces.rest.openapi import openapi_document
 from contact_gateway.metrics import shared_between_workers
@@ -87,9 +87,7 @@ def serve(
     with _told(), serving.listen(host, port) as listener:
         settings = load_settings()
         configure_logging(settings.log_format)
-        if demo:
-            _refuse_in_front_of_upstream(settings, "the demo fills")
-        keys = _run(settings, prepare_demo if demo else _no_keys)
+        keys = _run(settings, _what_becomes_of_demo_keys(settings, demo=demo))
 
         def announce() -> None:
             _announce(serving.address_of(listener), settings, keys)
@@ -277,7 +275,17 @@ def _refuse_in_front_of_upstream(settings: Settings, what: str) -> None:
         )
 
 
-async def _no_keys(_: Database) -> None:
+def _what_becomes_of_demo_keys(
+    settings: Settings, *, demo: bool
+) -> Callable[[Database], Awaitable[DemoKeys | None]]:
+    if demo:
+        _refuse_in_front_of_upstream(settings, "the demo fills")
+        return prepare_demo
+    # In front of an upstream no key of the store's is asked for.
+    return end_demo if settings.upstream_url is None else _nothing_more
+
+
+async def _nothing_more(_: Database) -> None:
     """Do nothing more than preparing the database."""
 
 

@@ -1,4 +1,4 @@
-"""The demo: a small made-up catalogue, and two keys that work until the next start."""
+"""The demo: a small made-up catalogue, and two keys that work until the next start of any kind."""
 
 from dataclasses import dataclass
 from importlib.resources import files
@@ -49,3 +49,14 @@ async def prepare_demo(database: Database) -> DemoKeys:
 
     await database.write(fill)
     return DemoKeys(admin=keys[Role.ADMIN].text, member=keys[Role.MEMBER].text)
+
+
+async def end_demo(database: Database) -> None:
+    """Revoke the keys of earlier demos, which were for a made-up catalogue only.
+
+    Raises:
+        SourceUnavailable: the database does not answer.
+    """
+    # Where there are none, nothing waits for another process that writes.
+    if await database.read(key_rows.has_demo_keys):
+        await database.write(key_rows.revoke_demo_keys)

@@ -1,17 +1,20 @@
 """`contact-gateway serve`, as a process: what it says, serves, logs, refuses, and how it ends."""
 
 import json
+import re
 import signal
 import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
+from contact_gateway import serving
 from gateway_process import Command, GatewayProcess, gateway_process, refused_start
 
 DEMO_ADVERTISERS = {
@@ -40,6 +43,28 @@ def create_by_graphql(client: httpx.Client, email: str) -> httpx.Response:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     with gateway_process(tmp_path_factory.mktemp("demo"), "--demo") as process:
         yield process
+
+
+@pytest.fixture
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `serve` prepare all and announce it, and end where it would listen for requests."""
+
+    def serve(_app: Starlette, _listener: socket.socket, started: Callable[[], None]) -> bool:
+        started()
+        return True
+
+    def serve_with_workers(_: socket.socket, _workers: int, started: Callable[[], None]) -> None:
+        started()
+
+    monkeypatch.setattr(serving, "serve", serve)
+    monkeypatch.setattr(serving, "serve_with_workers", serve_with_workers)
+
+
+def keys_of_a_demo(run: Command) -> list[str]:
+    """Start a demo, which ends at once, and return the keys that it printed."""
+    return re.findall(
+        r"^(?:Admin|Member) key +(\S+)", run("serve", "--port", "0", "--demo").stdout, re.MULTILINE
+    )
 
 
 class TestDemo:
@@ -105,6 +130,49 @@ class TestDemo:
         assert [answer.status_code for answer in refused] == [401, 401]
         assert ["revoked" in answer.text for answer in refused] == [True, True]
         assert kept == [created.json()["data"]]
+
+    @pytest.mark.usefixtures("no_server")
+    def test_its_keys_do_not_work_at_a_start_without_it(self, run: Command, folder: Path) -> None:
+        keys = keys_of_a_demo(run)
+        (folder / "x.csv").write_text("id,name,network_name\n1,Tern,HiEnergy\n", "utf-8")
+        run("advertisers", "import", "x.csv")
+        own = run("keys", "create", "--role", "admin", "--label", "x").stdout.strip()
+
+        with gateway_process(folder) as process, process.client() as client:
+            answers = [
+                client.get("/api/v1/contacts", headers={"X-Api-Key": key}) for key in (*keys, own)
+            ]
+
+        assert [answer.status_code for answer in answers] == [401, 401, 200]
+        assert ["revoked" in answer.text for answer in answers] == [True, True, False]
+
+    @pytest.mark.usefixtures("no_server")
+    @pytest.mark.parametrize(
+        ("options", "upstream", "are_revoked"),
+        [
+            pytest.param(("--workers", "2"), None, True, id="several workers"),
+            pytest.param((), "https://upstream.example", False, id="in front of an upstream"),
+        ],
+    )
+    def test_its_keys_are_revoked_before_anything_is_served(
+        self,
+        run: Command,
+        monkeypatch: pytest.MonkeyPatch,
+        options: tuple[str, ...],
+        upstream: str | None,
+        *,
+        are_revoked: bool,
+    ) -> None:
+        keys_of_a_demo(run)
+        if upstream is not None:
+            monkeypatch.setenv("CONTACT_GATEWAY_UPSTREAM_URL", upstream)
+
+        result = run("serve", "--port", "0", *options)
+
+        monkeypatch.delenv("CONTACT_GATEWAY_UPSTREAM_URL", raising=False)
+        revoked = [line.split()[-1] != "-" for line in run("keys", "list").stdout.splitlines()[1:]]
+        assert result.exit_code == 0
+        assert revoked == [are_revoked] * 2
 
     @pytest.mark.parametrize("holding", ["a key", "a revoked key", "other advertisers"])
     def test_it_is_refused_on_a_database_that_holds_anything_else(

@@ -84,6 +84,12 @@ def revoke(connection: Connection, key_id: int) -> Revocation | None:
     return Revocation(now, now=True)
 
 
+def has_demo_keys(connection: Connection) -> bool:
+    """Tell whether there is a demo key that is not revoked."""
+    working = select(api_keys.c.id).where(api_keys.c.is_demo, api_keys.c.revoked_at.is_(None))
+    return connection.execute(working.limit(1)).first() is not None
+
+
 def revoke_demo_keys(connection: Connection) -> None:
     """Revoke the demo keys of earlier starts."""
     connection.execute(

@@ -1,6 +1,7 @@
 """Every file of `examples/` does what it says, against a real server."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -80,6 +81,16 @@ class TestIndex:
         }
 
         assert linked == files
+
+    def test_what_its_commands_run_is_there(self) -> None:
+        index = (EXAMPLES / "README.md").read_text("utf-8")
+        serve, *settings, python = re.findall(r"^    (.*)$", index, re.MULTILINE)
+        uv, run_script, script, *arguments = python.split()
+
+        assert (serve, uv, run_script) == ("scripts/serve", ".uv/bin/uv", "run")
+        assert all(setting.startswith("export ") for setting in settings)
+        assert ROOT / script == TestPython.SCRIPT
+        assert len(arguments) == 2
 
 
 @pytest.mark.usefixtures("curl")

@@ -5,7 +5,7 @@
 # ///
 """Create a contact over GraphQL and handle each outcome.
 
-    CONTACT_GATEWAY=http://127.0.0.1:8000 API_KEY=cgw_… python create_contact.py 2001 a@example.com
+    CONTACT_GATEWAY=http://127.0.0.1:8000 API_KEY=cgw_… uv run create_contact.py 2001 a@example.com
 
 Prints one line. The exit status is 0 when the contact is there, 1 when it was refused.
 """

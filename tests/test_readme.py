@@ -3,12 +3,14 @@
 import re
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
 
 from chained_gateways import UpstreamGateway
-from contact_gateway.contacts.outcomes import ErrorCode
+from contact_gateway.contacts.outcomes import ErrorCode, ReadRefusal
+from contact_gateway.faces.http import TransportCode
 from contact_gateway.faces.rest.documents import STATUSES
 from contact_gateway.settings import PREFIX, Settings
 from gateway_process import gateway_process
@@ -33,6 +35,17 @@ def test_the_table_of_outcomes_is_that_of_the_code(code: ErrorCode) -> None:
     type_name = "".join(word.capitalize() for word in code.split("_")) + "Error"
 
     assert re.search(rf"\| `{type_name}`.*\| {STATUSES[code]} `{code}` \|", README)
+
+
+def test_the_codes_of_graphql_errors_are_those_of_the_code() -> None:
+    (sentences,) = re.findall(r"`extensions\.code`:(.*?)\.\n", README, re.DOTALL)
+    of_reads = {refusal.code for refusal in get_args(ReadRefusal)}
+    # There is one route, and what is not there is told in REST's envelope.
+    of_transport = set(TransportCode) - {TransportCode.NOT_FOUND}
+
+    told = re.findall(r"`([A-Z_]+)`", sentences)
+
+    assert set(told) == {*of_reads, *of_transport, "PERSISTED_QUERY_NOT_SUPPORTED"}
 
 
 def test_the_settings_are_those_of_the_code() -> None:

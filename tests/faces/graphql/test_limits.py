@@ -202,3 +202,12 @@ async def test_brackets_in_a_text_without_an_end_do_not_count(gateway: Gateway) 
     )
 
     assert "not valid JSON" in response.json()["errors"][0]["message"]
+
+
+async def test_an_error_is_no_longer_than_people_read(gateway: Gateway) -> None:
+    name = "cannot_represent_" * 1_000
+    response = await gateway.graphql(f"{{ {name} }}")
+
+    (error,) = response.json()["errors"]
+    assert error["message"].startswith("Cannot query field 'cannot_represent_")
+    assert len(error["message"]) <= 1_000

@@ -45,6 +45,8 @@ async def test_after_one_more_none_is_until_the_minute_is_over(set_clock: SetClo
     await _guess(guesses, ADDRESS, 4)
 
     assert guesses.refusal(ADDRESS, KEY) == TooManyGuesses(60)
+    set_clock(49.6)
+    assert guesses.refusal(ADDRESS, KEY) == TooManyGuesses(11)
     set_clock(59)
     assert guesses.refusal(ADDRESS, KEY) == TooManyGuesses(1)
     set_clock(60)
@@ -87,6 +89,13 @@ async def test_a_key_that_was_right_within_a_minute_is_looked_at_all_the_same(
     assert guesses.refusal(ADDRESS, Credential("another")) == TooManyGuesses(60)
     set_clock(61)
     assert guesses.refusal(ADDRESS, KEY) == TooManyGuesses(29)
+
+
+async def test_no_key_is_kept_as_it_is() -> None:
+    guesses = Guesses(3)
+    guesses.right(KEY)
+
+    assert KEY.secret not in repr(vars(guesses))
 
 
 async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,6 +258,20 @@ async def test_who_finds_all_connections_in_use_for_too_long_is_told(database: D
     await _insert(database)
 
 
+@pytest.mark.usefixtures("impatient_callers")
+async def test_who_looks_up_a_record_does_not_wait_for_who_searches(database: Database) -> None:
+    may_end = threading.Event()
+    searches = [
+        asyncio.create_task(database.read(lambda _: may_end.wait(WITHIN_SECONDS)))
+        for _ in range(10)
+    ]
+    await checkpoint()
+
+    assert await database.look_up(lambda connection: connection.scalar(text("SELECT 1"))) == 1
+    may_end.set()
+    await asyncio.gather(*searches, return_exceptions=True)
+
+
 async def test_a_transaction_that_writes_locks_others_out_from_its_start(
     database: Database, somebody_else: sqlite3.Connection
 ) -> None:

@@ -3,11 +3,12 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import structlog
 from anyio.lowlevel import checkpoint
 from sqlalchemy import Connection, Engine, event, func, select, update
 
@@ -21,6 +22,8 @@ from contact_gateway.contacts.outcomes import (
     Previewed,
 )
 from contact_gateway.contacts.source import Creation, SourceUnavailable
+from contact_gateway.store import contacts as creating
+from contact_gateway.store import writer as writers
 from contact_gateway.store.engine import Database
 from contact_gateway.store.tables import contacts, idempotency_records
 from contact_gateway.store.writer import MAX_BATCH, ContactWriter
@@ -277,9 +280,9 @@ class _Noting:
 class _CountingTidies(ContactWriter):
     tidies = 0
 
-    def tidy(self, connection: Connection) -> None:
+    def tidy(self, connection: Connection) -> bool:
         self.tidies += 1
-        super().tidy(connection)
+        return super().tidy(connection)
 
 
 async def test_all_behind_a_batch_that_met_a_lock_are_answered_with_it(
@@ -389,6 +392,43 @@ async def test_closing_waits_for_all_that_was_accepted(
     assert all(isinstance(outcome, Created) for outcome in await asyncio.gather(*callers))
 
 
+async def test_closing_does_not_wait_for_a_disk_that_hangs(
+    database: Database, admin: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writers, "ANSWERS_WITHIN_SECONDS", 0.05)
+    writer = _Held(database)
+    caller = asyncio.create_task(writer.write(_creation(admin)))
+    await checkpoint()
+
+    await writer.close()
+    with pytest.raises(SourceUnavailable):
+        await caller
+    writer.may_go_on.set()
+    await writer.close()
+
+
+class _NotingItsContext(_Noting):
+    """Notes what its log lines would hold."""
+
+    context: Mapping[str, object] | None = None
+
+    def begun(self, waiting: int) -> None:
+        del waiting
+        self.context = structlog.contextvars.get_contextvars()
+
+
+async def test_nothing_is_logged_in_the_name_of_who_came_first(
+    database: Database, admin: Principal
+) -> None:
+    noting = _NotingItsContext()
+    writer = ContactWriter(database, noting)
+    with structlog.contextvars.bound_contextvars(request_id="the first one's"):
+        await writer.write(_creation(admin))
+    await writer.close()
+
+    assert noting.context == {}
+
+
 async def test_a_writer_that_did_nothing_closes(database: Database) -> None:
     await ContactWriter(database).close()
 
@@ -404,9 +444,32 @@ async def _create_with_an_old_key(database: Database, admin: Principal) -> None:
     writer = ContactWriter(database)
     await writer.write(_creation(admin, key="old"))
     await writer.close()
+    await _age_idempotency_keys(database)
+
+
+async def _age_idempotency_keys(database: Database) -> None:
     then = datetime.now(UTC) - timedelta(days=3)
     ageing = update(idempotency_records).values(created_at=then)
     await database.write(lambda connection: connection.execute(ageing))
+
+
+async def test_old_idempotency_keys_are_forgotten_a_few_behind_each_batch(
+    database: Database, admin: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them at once would hold up who waits."""
+    monkeypatch.setattr(creating, "FORGOTTEN_AT_ONCE", 2)
+    early = ContactWriter(database)
+    await _all(early, [_creation(admin, email, key=email) for email in _addresses(5)])
+    await early.close()
+    await _age_idempotency_keys(database)
+
+    writer = _CountingTidies(database)
+    for number in range(4):
+        await writer.write(_creation(admin, f"later-{number}@example.com"))
+    await writer.close()
+
+    assert await _records(database) == 0
+    assert writer.tidies == 3
 
 
 async def test_old_idempotency_keys_are_forgotten_by_the_way(

@@ -1,15 +1,18 @@
 """How many wrong keys an address may present: who guesses is slowed down, and told nothing more."""
 
 import ipaddress
+import math
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from limits import RateLimitItemPerMinute
 
 from contact_gateway.access.counters import Counters
 from contact_gateway.access.principals import Credential
+
+Key = TypeVar("Key")
 
 _MAX_REMEMBERED: Final = 10_000
 _REMEMBERED_SECONDS: Final = 60.0
@@ -35,7 +38,8 @@ class Guesses:
         self._limit: Final = RateLimitItemPerMinute(per_minute)
         self._counters: Final = counters or Counters()
         self._refused_until: Final[OrderedDict[str, float]] = OrderedDict()
-        self._right: Final[OrderedDict[str, float]] = OrderedDict()
+        # By their digests: the keys themselves are kept nowhere.
+        self._right: Final[OrderedDict[bytes, float]] = OrderedDict()
 
     def refusal(self, address: str, credential: Credential) -> TooManyGuesses | None:
         """Return why a credential from an address is not looked at, or None where it is."""
@@ -45,9 +49,9 @@ class Guesses:
         now = time.time()
         if until is None or until <= now:
             return None
-        if now < self._right.get(credential.secret, 0.0) + _REMEMBERED_SECONDS:
+        if now < self._right.get(credential.digest(), 0.0) + _REMEMBERED_SECONDS:
             return None
-        return TooManyGuesses(max(1, round(until - now)))
+        return TooManyGuesses(math.ceil(until - now))
 
     async def wrong(self, address: str) -> None:
         """Count a wrong key of an address."""
@@ -58,10 +62,10 @@ class Guesses:
 
     def right(self, credential: Credential) -> None:
         """Remember that a key was right."""
-        _remember(self._right, credential.secret, time.time())
+        _remember(self._right, credential.digest(), time.time())
 
 
-def _remember(kept: OrderedDict[str, float], key: str, moment: float) -> None:
+def _remember(kept: OrderedDict[Key, float], key: Key, moment: float) -> None:
     kept[key] = moment
     kept.move_to_end(key)
     if len(kept) > _MAX_REMEMBERED:

@@ -1,5 +1,6 @@
 """Who a credential speaks for, or why it speaks for nobody."""
 
+import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
@@ -27,6 +28,10 @@ class Credential:
 
     secret: str
     scheme: CredentialScheme = CredentialScheme.API_KEY
+
+    def digest(self) -> bytes:
+        """Return what stands for it where it is remembered (32 bytes)."""
+        return hashlib.sha256(self.secret.encode(errors="surrogatepass")).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ class Database:
         self.url: Final = url
         self._writers: Final = _Threads(url, 1, _WRITER_PRAGMAS, begin="BEGIN IMMEDIATE")
         self._readers: Final = _Threads(url, _READERS, _READER_PRAGMAS, begin="BEGIN")
+        self._looking_up: Final = _Threads(url, 1, _READER_PRAGMAS, begin="BEGIN")
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Do some reading, all of it as of one moment, in the time that a store may take.
@@ -80,6 +81,14 @@ class Database:
             SourceUnavailable: the database does not answer in time.
         """
         return await _in_time(self._readers.run(work))
+
+    async def look_up(self, work: Callable[[Connection], T]) -> T:
+        """Read some single records, which never waits for those who read and search lists.
+
+        Raises:
+            SourceUnavailable: the database does not answer in time.
+        """
+        return await _in_time(self._looking_up.run(work))
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Do some writing in a transaction, which is committed when this returns.
@@ -108,7 +117,7 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections; the writer's last, as the last to go tidies up the log."""
-        await self._readers.close()
+        await asyncio.gather(self._readers.close(), self._looking_up.close())
         await self._writers.close()
 
 

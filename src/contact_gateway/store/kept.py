@@ -4,7 +4,6 @@ What is not there is looked up each time: a key works as soon as it is made, an 
 as soon as it is imported, and who guesses displaces nothing.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -43,7 +42,7 @@ class KeptKeys:
         Raises:
             SourceUnavailable: the database does not answer.
         """
-        digest = hashlib.sha256(credential.secret.encode(errors="surrogatepass")).digest()
+        digest = credential.digest()
         kept = self._kept.get(digest)
         if kept is not None:
             return kept

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert
 from contact_gateway.contacts import ledger
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.ledger import Attempt
-from contact_gateway.store.contacts import IDEMPOTENCY_RETENTION
+from contact_gateway.store.contacts import FORGOTTEN_AT_ONCE, IDEMPOTENCY_RETENTION
 from contact_gateway.store.engine import Database
 from contact_gateway.store.tables import attempts
 from contact_gateway.store.writer import MAX_WAITING, GroupWriter, Observer
@@ -89,10 +89,12 @@ class _LedgerWriter(GroupWriter[_Job, Attempt | None]):
         _write(connection, before, entries)
         return answers
 
-    def tidy(self, connection: Connection) -> None:
+    def tidy(self, connection: Connection) -> bool:
         """Forget attempts that are past their retention."""
         oldest = datetime.now(UTC) - IDEMPOTENCY_RETENTION
-        connection.execute(delete(attempts).where(attempts.c.held_until < oldest))
+        old = select(attempts.c.key).where(attempts.c.held_until < oldest).limit(FORGOTTEN_AT_ONCE)
+        deleted = connection.execute(delete(attempts).where(attempts.c.key.in_(old)))
+        return deleted.rowcount < FORGOTTEN_AT_ONCE
 
 
 def _apply(job: _Job, entries: _Entries) -> Attempt | None:

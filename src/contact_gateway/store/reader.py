@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextvars import Context
 from itertools import chain, islice
 from typing import Final, Generic, TypeAlias, TypeVar
 
@@ -42,7 +43,8 @@ class GroupReader(Generic[Key, Record]):
             SourceUnavailable: the database does not answer.
         """
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._drain())
+            # It serves all who come, and nothing in the name of the first.
+            self._task = asyncio.create_task(self._drain(), context=Context())
         answer: asyncio.Future[Record | None] = self._task.get_loop().create_future()
         self._waiting.setdefault(key, []).append(answer)
         return await answer
@@ -70,7 +72,7 @@ class GroupReader(Generic[Key, Record]):
     async def _answer(self, batch: _Batch[Key, Record]) -> None:
         keys = batch.keys()
         try:
-            found = await self._database.read(lambda connection: self._read(connection, keys))
+            found = await self._database.look_up(lambda connection: self._read(connection, keys))
         except SourceUnavailable as error:
             # It is nobody's fault, and those who came meanwhile would wait as long.
             _fail(chain(batch.values(), self._waiting.values()), error)

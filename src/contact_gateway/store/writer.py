@@ -5,6 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -35,7 +36,7 @@ class _Waiting(Generic[Job, Answer]):
 
 
 class Observer(Protocol):
-    """Is told how the writers of a process keep up."""
+    """Is told how the writers of a process keep up. It raises nothing: callers wait meanwhile."""
 
     def begun(self, waiting: int, /) -> None:
         """Take note of how many jobs wait when a batch is begun, its own among them."""
@@ -75,8 +76,11 @@ class GroupWriter(ABC, Generic[Job, Answer]):
         """Carry out jobs, in order, inside a transaction; return the answer of each."""
 
     @abstractmethod
-    def tidy(self, connection: Connection) -> None:
-        """Delete what is past its time. Done once an hour."""
+    def tidy(self, connection: Connection) -> bool:
+        """Delete what is past its time, but no more than delays nobody; tell whether that was all.
+
+        Done once an hour, and behind each batch until it was all.
+        """
 
     async def write(self, job: Job) -> Answer:
         """Carry out one job; it goes on even if its caller goes away.
@@ -91,15 +95,16 @@ class GroupWriter(ABC, Generic[Job, Answer]):
             self._note_failure("turned away")
             raise SourceUnavailable("too many wait to be written")
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._drain())
+            # It serves all who come, and logs nothing in the name of the first.
+            self._task = asyncio.create_task(self._drain(), context=Context())
         answer: asyncio.Future[Answer] = self._task.get_loop().create_future()
         self._waiting.append(_Waiting(job, answer))
         return await answer
 
     async def close(self) -> None:
-        """Wait until all that was accepted is carried out."""
+        """Wait until all that was accepted is carried out, or nobody waits for it any more."""
         if self._task is not None:
-            await self._task
+            await asyncio.wait({self._task}, timeout=ANSWERS_WITHIN_SECONDS)
 
     async def _drain(self) -> None:
         while self._waiting:
@@ -111,9 +116,11 @@ class GroupWriter(ABC, Generic[Job, Answer]):
             watch = asyncio.get_running_loop().call_later(
                 ANSWERS_WITHIN_SECONDS, self._give_up, batch
             )
-            if await self._answer(batch):
-                await self._tidy()
-            watch.cancel()
+            try:
+                if await self._answer(batch):
+                    await self._tidy()
+            finally:
+                watch.cancel()
             self._is_stuck = False
 
     def _give_up(self, batch: Sequence[_Waiting[Job, Answer]]) -> None:
@@ -173,11 +180,13 @@ class GroupWriter(ABC, Generic[Job, Answer]):
     async def _tidy(self) -> None:
         if time.monotonic() - self._tidied_at < _HOUR:
             return
-        self._tidied_at = time.monotonic()
         try:
-            await self._database.write(self.tidy)
+            is_tidy = await self._database.write(self.tidy)
         except Exception as error:  # noqa: BLE001 - no caller's business: they wait for the next batch
             _log.warning("old idempotency keys not deleted; trying again later", cause=repr(error))
+            is_tidy = True
+        if is_tidy:
+            self._tidied_at = time.monotonic()
 
 
 class ContactWriter(GroupWriter[Creation, CreateContactOutcome]):
@@ -189,9 +198,9 @@ class ContactWriter(GroupWriter[Creation, CreateContactOutcome]):
         """Carry out creations."""
         return contacts.create(connection, jobs)
 
-    def tidy(self, connection: Connection) -> None:
+    def tidy(self, connection: Connection) -> bool:
         """Forget old idempotency keys."""
-        contacts.forget_old_idempotency_keys(connection)
+        return contacts.forget_old_idempotency_keys(connection)
 
 
 def _fail(waiting: _Waiting[Job, Answer], error: Exception) -> None:

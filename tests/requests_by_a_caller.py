@@ -17,7 +17,7 @@ from contact_gateway.access.rate_limits import Unlimited
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import DETAIL_NAMES, Contact
-from contact_gateway.contacts.outcomes import CreateContactOutcome, Created
+from contact_gateway.contacts.outcomes import CreateContactOutcome, Created, ReadRefusal
 from contact_gateway.contacts.source import (
     AdvertiserFilter,
     ContactFilter,
@@ -95,7 +95,7 @@ class SameEachTime:
 
     async def equivalents(
         self, _: AnyPrincipal, hienergy_ids: Collection[int]
-    ) -> Mapping[int, Sequence[Advertiser]]:
+    ) -> Mapping[int, Sequence[Advertiser] | ReadRefusal]:
         return {
             an_id: tuple(
                 record

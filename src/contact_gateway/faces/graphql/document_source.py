@@ -4,9 +4,10 @@ The same record or page is asked for once, however often a document names it, an
 side by side are asked for in one look-up. The records of a page are not read again.
 """
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from strawberry.dataloader import DataLoader
 
@@ -28,6 +29,7 @@ _Found: TypeAlias = Advertiser | ReadRefusal | None
 _Equivalents: TypeAlias = Sequence[Advertiser] | ReadRefusal
 _ContactsKey: TypeAlias = tuple[ContactFilter, PageRequest]
 _AdvertisersKey: TypeAlias = tuple[AdvertiserFilter, PageRequest]
+_Record = TypeVar("_Record")
 
 
 class DocumentSource:
@@ -110,7 +112,7 @@ class DocumentSource:
         self, principal: AnyPrincipal, ids: Collection[int]
     ) -> Mapping[int, Advertiser | ReadRefusal]:
         """Return those of the advertisers that there are."""
-        found = await self._advertiser.load_many([(principal, an_id) for an_id in ids])
+        found = await _loaded(self._advertiser, principal, ids)
         return {
             an_id: record for an_id, record in zip(ids, found, strict=True) if record is not None
         }
@@ -126,7 +128,7 @@ class DocumentSource:
         self, principal: AnyPrincipal, hienergy_ids: Collection[int]
     ) -> Mapping[int, _Equivalents]:
         """Return the network records of each of the brands."""
-        found = await self._equivalents.load_many([(principal, an_id) for an_id in hienergy_ids])
+        found = await _loaded(self._equivalents, principal, hienergy_ids)
         for records in found:
             if isinstance(records, Sequence):
                 self._remember(principal, records)
@@ -142,3 +144,12 @@ class DocumentSource:
     async def _load_equivalents(self, keys: list[tuple[AnyPrincipal, int]]) -> list[_Equivalents]:
         found = await self._source.equivalents(keys[0][0], [an_id for _, an_id in keys])
         return [found.get(an_id, ()) for _, an_id in keys]
+
+
+async def _loaded(
+    loader: DataLoader[tuple[AnyPrincipal, int], _Record],
+    principal: AnyPrincipal,
+    ids: Collection[int],
+) -> list[_Record]:
+    # Others may wait for the same records: who no longer does must not take them back.
+    return await asyncio.shield(loader.load_many([(principal, an_id) for an_id in ids]))

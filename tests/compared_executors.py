@@ -17,7 +17,7 @@ from graphql import (
 )
 from graphql.validation import NoUnusedFragmentsRule, NoUnusedVariablesRule
 
-from contact_gateway.faces.graphql.compiler import Execute, Result, compile_operation
+from contact_gateway.faces.graphql.compiler import Compiler, Execute, Result
 from contact_gateway.faces.graphql.types import Context
 from submitting import Json
 
@@ -65,7 +65,12 @@ def by_plan(
 ) -> Execute:
     """Return what executes a document by a plan."""
     reference = by_graphql_core(schema, document, hide_suggestions=hide_suggestions)
-    return compile_operation(schema, document, None, reference, hide_suggestions=hide_suggestions)
+    compiler = Compiler(schema, hide_suggestions=hide_suggestions)
+    return compiler.compile(document, None, reference, _ignore)
+
+
+def _ignore(_: int) -> None:
+    """Let plans grow."""
 
 
 def is_planned(execute_operation: Execute) -> bool:

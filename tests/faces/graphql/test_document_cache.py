@@ -1,17 +1,41 @@
 """Documents seen before: bounded in size, and never another caller's variables or operation."""
 
+import gc
 from typing import Final
 
 import pytest
 from graphql import ExecutionResult, OperationType, parse
 
-from contact_gateway.faces.graphql.document_cache import DocumentCache, DocumentKey, ValidDocument
+from contact_gateway.faces.graphql.compiler.fields import Field
+from contact_gateway.faces.graphql.document_cache import (
+    MAX_PLAN_PARTS,
+    PART_SIZE,
+    DocumentCache,
+    DocumentKey,
+    ValidDocument,
+)
 from contact_gateway.faces.graphql.execution import ExecutableSchema, GraphQLRequest
 from contact_gateway.faces.graphql.schema import build_schema
+from requests_by_a_caller import context
 from running_gateway import Gateway
+from submitting import Json
 
 DOCUMENT: Final = ValidDocument(parse("{ __typename }"))
 BY_ID: Final = "query ($id: ID!) { advertiser(id: $id) { id } }"
+BY_SLUG: Final = """query ($slug: String!, $named: Boolean! = true) {
+  advertiser(slug: $slug) { id name @include(if: $named) hienergy { id name domain } }
+}"""
+LEAVES: Final = "id name displayName slug domain networkName publisherName status"
+# Each operation has a plan of its own for all that the fragments select.
+MANY_PLANS: Final = (
+    " ".join(f"query Q{each} {{ ...Q }}" for each in range(50))
+    + 'fragment Q on Query { advertiser(slug: "northwind") { ...A0 } }'
+    + " ".join(
+        f"fragment A{depth} on Advertiser {{ {LEAVES} hienergy {{ ...A{depth + 1} }} }}"
+        for depth in range(7)
+    )
+    + f"fragment A7 on Advertiser {{ {LEAVES} }}"
+)
 TWO_OPERATIONS: Final = "query One { __typename } query Two { two: __typename }"
 
 
@@ -29,7 +53,7 @@ def test_what_is_kept_is_found_under_its_own_key_alone() -> None:
 
 
 def test_beyond_its_size_the_least_recently_used_goes_first() -> None:
-    documents = DocumentCache(max_text_bytes=10)
+    documents = DocumentCache(max_size=10)
     documents.keep(_key("aaaa"), DOCUMENT)
     documents.keep(_key("bbbb"), DOCUMENT)
     assert documents.get(_key("aaaa")) is DOCUMENT
@@ -42,7 +66,7 @@ def test_beyond_its_size_the_least_recently_used_goes_first() -> None:
 
 @pytest.mark.parametrize("text", ["x" * 11, "\N{SNOWMAN}" * 4], ids=["ASCII", "other characters"])
 def test_what_is_larger_than_the_cache_displaces_nothing(text: str) -> None:
-    documents = DocumentCache(max_text_bytes=10)
+    documents = DocumentCache(max_size=10)
     documents.keep(_key("aaaa"), DOCUMENT)
     documents.keep(_key(text), DOCUMENT)
 
@@ -51,7 +75,7 @@ def test_what_is_larger_than_the_cache_displaces_nothing(text: str) -> None:
 
 
 def test_what_is_kept_twice_counts_once() -> None:
-    documents = DocumentCache(max_text_bytes=8)
+    documents = DocumentCache(max_size=8)
     documents.keep(_key("aaaa"), DOCUMENT)
     for _ in range(3):
         documents.keep(_key("bbbb"), DOCUMENT)
@@ -64,6 +88,43 @@ def test_a_lone_surrogate_has_a_size() -> None:
     documents.keep(_key('{ a(b: "\ud800") }'), DOCUMENT)
 
     assert documents.get(_key('{ a(b: "\ud800") }')) is DOCUMENT
+
+
+def test_what_is_added_to_plans_displaces_the_least_recently_used() -> None:
+    documents = DocumentCache(max_size=8 + 2 * PART_SIZE)
+    kept = [ValidDocument(DOCUMENT.document) for _ in range(2)]
+    documents.keep(_key("aaaa"), kept[0])
+    documents.keep(_key("bbbb"), kept[1])
+    documents.grow(_key("bbbb"), kept[1], 2)
+    assert documents.get(_key("aaaa")) is kept[0]
+    documents.grow(_key("aaaa"), kept[0], 1)
+
+    assert documents.get(_key("aaaa")) is kept[0]
+    assert documents.get(_key("bbbb")) is None
+    assert documents.size == 4 + PART_SIZE
+
+
+def test_plans_that_are_too_large_are_let_go_alone() -> None:
+    documents = DocumentCache(max_plan_parts=10)
+    document = ValidDocument(DOCUMENT.document)
+    documents.keep(_key("aaaa"), document)
+    documents.grow(_key("aaaa"), document, 10)
+    assert documents.size == 4 + 10 * PART_SIZE
+    for _ in range(2):
+        documents.grow(_key("aaaa"), document, 1)
+
+    assert document.is_too_large_to_plan
+    assert documents.get(_key("aaaa")) is document
+    assert documents.size == 4
+
+
+def test_plans_of_what_is_not_kept_count_nothing() -> None:
+    documents = DocumentCache()
+    documents.keep(_key("aaaa"), DOCUMENT)
+    documents.grow(_key("aaaa"), ValidDocument(DOCUMENT.document), 1)
+    documents.grow(_key("bbbb"), DOCUMENT, 1)
+
+    assert documents.size == 4
 
 
 @pytest.mark.anyio
@@ -117,6 +178,54 @@ class TestExecution:
 
         assert [key.text for key in documents.kept] == ["{ __typename }"]
 
+    async def test_a_plan_counts_what_it_gets_when_records_are_met(self) -> None:
+        documents = DocumentCache()
+        schema = build_schema(documents=documents)
+        sizes = []
+        for variables in (
+            {"slug": "nobody"},
+            {"slug": "northwind"},
+            {"slug": "northwind"},
+            {"slug": "northwind", "named": False},
+        ):
+            await _execute(schema, BY_SLUG, None, variables)
+            sizes.append(documents.size)
+
+        assert sizes[0] < sizes[1] == sizes[2] < sizes[3]
+
+    @pytest.mark.parametrize("max_plan_parts", range(0, 30, 2))
+    async def test_a_plan_that_becomes_too_large_changes_no_answer(
+        self, max_plan_parts: int
+    ) -> None:
+        documents = DocumentCache(max_plan_parts=max_plan_parts)
+        schema = build_schema(documents=documents)
+        for _ in range(3):
+            assert (await _execute(schema, BY_SLUG, None, {"slug": "nobody"})).data == {
+                "advertiser": None
+            }
+            found = await _execute(schema, BY_SLUG, None, {"slug": "northwind"})
+            assert found.errors is None
+            assert found.data == {
+                "advertiser": {
+                    "id": "1001",
+                    "name": "Northwind",
+                    "hienergy": {
+                        "id": "1001",
+                        "name": "Northwind",
+                        "domain": "northwind.example",
+                    },
+                }
+            }
+            assert documents.size <= len(BY_SLUG) + max_plan_parts * PART_SIZE
+
+    async def test_a_document_keeps_few_fields_however_many_operations_it_has(self) -> None:
+        schema = build_schema()
+        before = _fields_in_memory()
+        for operation in range(50):
+            assert (await _execute(schema, MANY_PLANS, f"Q{operation}")).errors is None
+
+        assert _fields_in_memory() - before <= MAX_PLAN_PARTS
+
 
 class _Watched(DocumentCache):
     def __init__(self) -> None:
@@ -128,6 +237,16 @@ class _Watched(DocumentCache):
         self.kept.append(key)
 
 
-async def _execute(schema: ExecutableSchema, text: str, operation: str | None) -> ExecutionResult:
-    request = GraphQLRequest(text, operation_name=operation)
-    return await schema.execute(request, None, {OperationType.QUERY})
+async def _execute(
+    schema: ExecutableSchema,
+    text: str,
+    operation: str | None,
+    variables: dict[str, Json] | None = None,
+) -> ExecutionResult:
+    request = GraphQLRequest(text, variables, operation)
+    return await schema.execute(request, context("member"), {OperationType.QUERY})
+
+
+def _fields_in_memory() -> int:
+    gc.collect()
+    return sum(isinstance(each, Field) for each in gc.get_objects())

@@ -7,6 +7,7 @@ execute would parse and validate each document anew.
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import strawberry
@@ -26,7 +27,7 @@ from graphql import (
 )
 
 from contact_gateway.faces.bodies import MAX_DIGITS
-from contact_gateway.faces.graphql.compiler import Execute, Result, compile_operation
+from contact_gateway.faces.graphql.compiler import Compiler, Execute, Result
 from contact_gateway.faces.graphql.document_cache import DocumentCache, DocumentKey, ValidDocument
 from contact_gateway.faces.graphql.limits import MAX_ERRORS, DocumentLimits, validation_rules
 
@@ -71,6 +72,7 @@ class ExecutableSchema:
         self._documents: Final = documents
         self._limits: Final = limits
         self._hide_suggestions: Final = not introspection
+        self._compiler: Final = Compiler(self._schema, hide_suggestions=self._hide_suggestions)
         self._rules: Final = {
             names_operation: validation_rules(
                 names_operation=names_operation, introspection=introspection
@@ -93,7 +95,7 @@ class ExecutableSchema:
                 return ExecutionResult(None, valid)
             operation = valid.operations.get(request.operation_name)
             if operation is None:
-                operation = self._operation(valid.document, request.operation_name)
+                operation = self._operation(valid, request)
                 valid.operations[request.operation_name] = operation
             result = operation(request.variables or {}, context)
             return result if isinstance(result, ExecutionResult) else await result
@@ -104,8 +106,9 @@ class ExecutableSchema:
         except Exception as fault:  # noqa: BLE001 - it is told and logged as a resolver's fault is
             return ExecutionResult(None, [GraphQLError(str(fault), original_error=fault)])
 
-    def _operation(self, document: DocumentNode, name: str | None) -> Execute:
+    def _operation(self, valid: ValidDocument, request: GraphQLRequest) -> Execute:
         """Return what executes an operation; without the compiler, it is graphql-core."""
+        document, name = valid.document, request.operation_name
 
         def by_reference(variables: dict[str, object], context: object) -> Result:
             return execute(
@@ -119,15 +122,15 @@ class ExecutableSchema:
                 hide_suggestions=self._hide_suggestions,
             )
 
-        return compile_operation(
-            self._schema, document, name, by_reference, hide_suggestions=self._hide_suggestions
-        )
+        grow = partial(self._documents.grow, _key(request), valid)
+        operation = self._compiler.compile(document, name, by_reference, grow)
+        return by_reference if valid.is_too_large_to_plan else operation
 
     def _valid_document(
         self, request: GraphQLRequest, allowed: Collection[OperationType]
     ) -> ValidDocument | list[GraphQLError]:
         """Return the document, or why it is not valid."""
-        key = DocumentKey(request.query, names_operation=request.operation_name is not None)
+        key = _key(request)
         kept = self._documents.get(key)
         valid = kept or ValidDocument(_parsed(request.query, self._limits.tokens))
         operation_type = _definition(valid.document, request.operation_name).operation
@@ -148,6 +151,10 @@ class ExecutableSchema:
                 return errors
             self._documents.keep(key, valid)
         return valid
+
+
+def _key(request: GraphQLRequest) -> DocumentKey:
+    return DocumentKey(request.query, names_operation=request.operation_name is not None)
 
 
 def _parsed(text: str, max_tokens: int) -> DocumentNode:

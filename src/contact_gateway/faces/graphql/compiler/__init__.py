@@ -7,6 +7,7 @@ graphql-core, as are all errors in variables and arguments.
 Source: the GraphQL specification, section 6; where it leaves a choice, graphql-core's is taken.
 """
 
-from contact_gateway.faces.graphql.compiler.operation import Execute, Result, compile_operation
+from contact_gateway.faces.graphql.compiler.operation import Compiler, Execute, Result
+from contact_gateway.faces.graphql.compiler.selections import Grow
 
-__all__ = ["Execute", "Result", "compile_operation"]
+__all__ = ["Compiler", "Execute", "Grow", "Result"]

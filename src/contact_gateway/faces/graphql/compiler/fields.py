@@ -48,7 +48,7 @@ class Field(ABC):
         self.is_non_null: Final = isinstance(definition.type, GraphQLNonNull)
         self.selections: Final = selections
         self.position: Final = Position(
-            selections.completer(definition.type), is_non_null=self.is_non_null
+            selections.resolvers.completer(definition.type), is_non_null=self.is_non_null
         )
         self._key: Final = (node.alias or node.name).value
         self._selection_sets: Final[dict[GraphQLObjectType, SelectionSet]] = {}

@@ -24,7 +24,7 @@ from graphql.language import SelectionSetNode
 from contact_gateway.faces.graphql.compiler.fields import SelectionSet
 from contact_gateway.faces.graphql.compiler.resolvers import Resolvers
 from contact_gateway.faces.graphql.compiler.run import Operation, Run
-from contact_gateway.faces.graphql.compiler.selections import Selections
+from contact_gateway.faces.graphql.compiler.selections import Grow, Selections
 from contact_gateway.faces.graphql.compiler.variables import Variables
 
 Result: TypeAlias = ExecutionResult | Awaitable[ExecutionResult]
@@ -33,34 +33,47 @@ Execute = Callable[[dict[str, object], object], Result]
 
 # Each may double the plans of an operation.
 MAX_CONDITIONS: Final = 4
-# Anybody may ask for all of them, and they take memory for as long as their document is kept.
-MAX_PLANS: Final = 4
+# What an operation takes before any field of it is made, in parts of a plan.
+_PARTS_OF_ANY: Final = 4
 _CONDITIONS: Final = frozenset({"skip", "include"})
 _INCREMENTAL: Final = ("defer", "stream")
 _INTROSPECTION: Final = frozenset({"__schema", "__type"})
 
 
-def compile_operation(
-    schema: GraphQLSchema,
-    document: DocumentNode,
-    operation_name: str | None,
-    by_reference: Execute,
-    *,
-    hide_suggestions: bool,
-) -> Execute:
-    """Return what executes an operation of a valid document as `by_reference` does, and faster.
+class Compiler:
+    """Compiles the operations of one schema; what they have in common is made once."""
 
-    `by_reference` executes it by graphql-core. It is returned itself where something is not
-    covered: introspection, subscriptions, incremental delivery, directives of an operation, other
-    directives than `@skip` and `@include`, and more than a few variables in those.
-    """
-    operation = _operation(schema, document, operation_name, hide_suggestions=hide_suggestions)
-    if operation is None or any(schema.get_directive(name) for name in _INCREMENTAL):
-        return by_reference
-    conditions = _conditions(document)
-    if conditions is None or len(conditions) > MAX_CONDITIONS:
-        return by_reference
-    return _Plan(operation, tuple(sorted(conditions)), by_reference).execute
+    def __init__(self, schema: GraphQLSchema, *, hide_suggestions: bool) -> None:
+        self._schema: Final = schema
+        self._hide_suggestions: Final = hide_suggestions
+        self._resolvers: Final = Resolvers(schema)
+
+    def compile(
+        self,
+        document: DocumentNode,
+        operation_name: str | None,
+        by_reference: Execute,
+        grow: Grow,
+    ) -> Execute:
+        """Return what executes an operation of a valid document as `by_reference` does, and faster.
+
+        `by_reference` executes it by graphql-core. It is returned itself where something is not
+        covered: introspection, subscriptions, incremental delivery, directives of an operation,
+        other directives than `@skip` and `@include`, and more than a few variables in those.
+        `grow` is told of all that the plan is made of, now and later.
+        """
+        schema = self._schema
+        operation = _operation(
+            schema, document, operation_name, hide_suggestions=self._hide_suggestions
+        )
+        if operation is None or any(schema.get_directive(name) for name in _INCREMENTAL):
+            return by_reference
+        conditions = _conditions(document)
+        if conditions is None or len(conditions) > MAX_CONDITIONS:
+            return by_reference
+        return _Plan(
+            operation, tuple(sorted(conditions)), by_reference, self._resolvers, grow
+        ).execute
 
 
 def _operation(
@@ -124,17 +137,25 @@ def _selections(document: DocumentNode) -> Iterator[SelectionNode]:
 
 
 class _Plan:
-    """The plan of one operation, for the last values of its conditions that were met."""
+    """The plan of one operation, for each of the values of its conditions that were met."""
 
     def __init__(
-        self, operation: Operation, conditions: tuple[str, ...], by_reference: Execute
+        self,
+        operation: Operation,
+        conditions: tuple[str, ...],
+        by_reference: Execute,
+        resolvers: Resolvers,
+        grow: Grow,
     ) -> None:
         self._operation: Final = operation
         self._conditions: Final = conditions
         self._by_reference: Final = by_reference
         self._variables: Final = Variables(operation)
-        self._resolvers: Final = Resolvers(operation.schema)
+        self._resolvers: Final = resolvers
+        self._grow: Final = grow
         self._roots: Final[dict[tuple[bool, ...], SelectionSet]] = {}
+        variables = operation.definition.variable_definitions or ()
+        grow(_PARTS_OF_ANY + len(operation.fragments) + len(variables))
 
     def execute(self, variables: dict[str, object], context: object) -> Result:
         """Execute the operation."""
@@ -165,13 +186,8 @@ class _Plan:
         if found is None:
             found = self._make_root(dict(zip(self._conditions, values, strict=True)))
             if found is not None:
-                self._keep(values, found)
+                self._roots[values] = found
         return found
-
-    def _keep(self, values: tuple[bool, ...], root: SelectionSet) -> None:
-        if len(self._roots) == MAX_PLANS:
-            del self._roots[next(iter(self._roots))]
-        self._roots[values] = root
 
     def _values(self, variables: Mapping[str, object]) -> tuple[bool, ...] | None:
         values = [variables.get(name) for name in self._conditions]
@@ -184,7 +200,8 @@ class _Plan:
         if not isinstance(root_type, GraphQLObjectType):
             return None
         try:
-            return Selections(operation, conditions, self._resolvers).of_root(root_type)
+            selections = Selections(operation, conditions, self._resolvers, self._grow)
+            return selections.of_root(root_type)
         except RecursionError:
             return None
 

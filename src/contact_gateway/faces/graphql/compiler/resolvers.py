@@ -10,12 +10,13 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import strawberry
-from graphql import GraphQLField, GraphQLSchema, default_field_resolver
+from graphql import GraphQLField, GraphQLOutputType, GraphQLSchema, default_field_resolver
 from graphql.pyutils import Path
 from strawberry.types import Info
 from strawberry.types.field import StrawberryField
 from strawberry.types.fields.resolver import StrawberryResolver
 
+from contact_gateway.faces.graphql.compiler.completion import Complete, completer_of
 from contact_gateway.faces.graphql.compiler.conversion import Conversion, conversion_of
 
 if TYPE_CHECKING:
@@ -32,13 +33,14 @@ _DEFINITION = "strawberry-definition"
 
 
 class Resolvers:
-    """How the fields of one schema are found, each looked at once however often it is asked for."""
+    """How the fields of one schema are found and completed, each looked at once however often."""
 
     def __init__(self, schema: GraphQLSchema) -> None:
         self._schema: Final = schema
         # By the identity of their definitions, which the schema keeps.
         self._attributes: Final[dict[int, Attribute | None]] = {}
         self._resolvers: Final[dict[int, Resolve]] = {}
+        self._completers: Final[dict[GraphQLOutputType, Complete]] = {}
 
     def attribute(self, definition: GraphQLField) -> Attribute | None:
         """Return how a field is read that has no resolver of its own; None where it has one."""
@@ -53,6 +55,13 @@ class Resolvers:
         if key not in self._resolvers:
             self._resolvers[key] = _resolver_of(definition, self._schema)
         return self._resolvers[key]
+
+    def completer(self, type_: GraphQLOutputType) -> Complete:
+        """Return what completes values of a type."""
+        found = self._completers.get(type_)
+        if found is None:
+            found = self._completers[type_] = completer_of(type_)
+        return found
 
 
 def _attribute_of(definition: GraphQLField, schema: GraphQLSchema) -> Attribute | None:

@@ -3,10 +3,10 @@
 Source: the GraphQL specification, section 6.3.2.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from graphql import GraphQLObjectType, GraphQLOutputType
+from graphql import GraphQLObjectType
 from graphql.execution.collect_fields import (
     CollectedFields,
     FieldDetails,
@@ -16,17 +16,26 @@ from graphql.execution.collect_fields import (
 )
 from graphql.execution.values import VariableValues
 
-from contact_gateway.faces.graphql.compiler.completion import Complete, completer_of
 from contact_gateway.faces.graphql.compiler.fields import SelectionSet, field_of
 from contact_gateway.faces.graphql.compiler.resolvers import Resolvers
 from contact_gateway.faces.graphql.compiler.run import Operation
+
+Grow = Callable[[int], None]
+"""Is told what was added to the plans of a document: nodes that fields were made of, and the like.
+
+Many fields are made only when a value of their type is met, so plans may grow in any execution.
+"""
 
 
 class Selections:
     """The selection sets of an operation, for given values of its `@skip` and `@include`."""
 
     def __init__(
-        self, operation: Operation, conditions: Mapping[str, bool], resolvers: Resolvers
+        self,
+        operation: Operation,
+        conditions: Mapping[str, bool],
+        resolvers: Resolvers,
+        grow: Grow,
     ) -> None:
         self.operation: Final = operation
         self.resolvers: Final = resolvers
@@ -34,12 +43,13 @@ class Selections:
         self._fragments: Final = {
             name: FragmentDetails(definition) for name, definition in operation.fragments.items()
         }
-        self._completers: Final[dict[GraphQLOutputType, Complete]] = {}
+        self._grow: Final = grow
         # Nodes that are reached by many ways, as those of fragments are, have one selection set.
         self._of_nodes: Final[dict[tuple[GraphQLObjectType, tuple[int, ...]], SelectionSet]] = {}
 
     def of_root(self, type_: GraphQLObjectType) -> SelectionSet:
         """Return what is selected of the root."""
+        self._grow(1 + len(self._fragments))
         operation = self.operation
         return self._selection_set(
             type_,
@@ -72,14 +82,8 @@ class Selections:
             )
         return found
 
-    def completer(self, type_: GraphQLOutputType) -> Complete:
-        """Return what completes values of a type."""
-        found = self._completers.get(type_)
-        if found is None:
-            found = self._completers[type_] = completer_of(type_)
-        return found
-
     def _selection_set(self, type_: GraphQLObjectType, collected: CollectedFields) -> SelectionSet:
+        self._grow(1 + sum(map(len, collected.grouped_field_set.values())))
         fields = (
             (key, field_of(type_, details, self))
             for key, details in collected.grouped_field_set.items()

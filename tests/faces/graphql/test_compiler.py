@@ -5,11 +5,12 @@ from functools import partial
 from typing import Final
 
 import pytest
-from graphql import GraphQLSchema, parse
+from graphql import ExecutionResult, GraphQLSchema, parse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compared_executors import by_plan, check_that_both_agree, is_planned, read
+from contact_gateway.faces.graphql.compiler import Compiler, Result
 from contact_gateway.faces.graphql.schema import strawberry_schema
 from generated_documents import Case, requests
 from nasty_schema import SCHEMA, Trace
@@ -169,6 +170,26 @@ def test_the_creation_of_a_contact(email: str, outcome: str) -> None:
 )
 def test_what_has_a_plan(document: str, *, planned: bool) -> None:
     assert is_planned(by_plan(OWN, parse(document))) is planned
+
+
+def test_the_conditions_of_another_operation_take_no_plan_away() -> None:
+    document = parse(
+        """query A($a: Boolean!) { shouted @include(if: $a) }
+        query B($b: Boolean!) { ...B }
+        fragment B on Query { shouted @include(if: $b) }"""
+    )
+
+    def by_reference(_variables: dict[str, Json], _context: object) -> Result:
+        pytest.fail("the plan was not used")
+
+    compiler = Compiler(NASTY, hide_suggestions=False)
+    for name, condition in (("A", "a"), ("B", "b")):
+        plan = compiler.compile(document, name, by_reference, lambda _: None)
+        for value in (True, False):
+            result = plan({condition: value}, Trace())
+            assert isinstance(result, ExecutionResult)
+            assert result.errors is None
+            assert list(result.data or ()) == (["shouted"] if value else [])
 
 
 def test_no_name_is_suggested_where_the_schema_is_hidden() -> None:

@@ -68,7 +68,7 @@ class Compiler:
         )
         if operation is None or any(schema.get_directive(name) for name in _INCREMENTAL):
             return by_reference
-        conditions = _conditions(document)
+        conditions = _conditions(document, operation.definition)
         if conditions is None or len(conditions) > MAX_CONDITIONS:
             return by_reference
         return _Plan(
@@ -106,8 +106,11 @@ def _operation(
     )
 
 
-def _conditions(document: DocumentNode) -> frozenset[str] | None:
-    """Return the variables of `@skip` and `@include`; None where other things stand there."""
+def _conditions(document: DocumentNode, operation: OperationDefinitionNode) -> set[str] | None:
+    """Return the operation's variables in `@skip` and `@include`; None where other things stand.
+
+    A valid operation defines all that it reaches; those of other operations have no values in it.
+    """
     found: set[str] = set()
     for selection in _selections(document):
         if isinstance(selection, FieldNode) and selection.name.value in _INTROSPECTION:
@@ -123,7 +126,7 @@ def _conditions(document: DocumentNode) -> frozenset[str] | None:
                     pass
                 case _:
                     return None
-    return frozenset(found)
+    return found & {each.variable.name.value for each in operation.variable_definitions or ()}
 
 
 def _selections(document: DocumentNode) -> Iterator[SelectionNode]:

@@ -27,7 +27,7 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 """A head that has not ended by then is refused: one without an end would take all memory. So is
 what stands beside a body: the sizes of its chunks, and what they call trailers."""
 
-# A chunk of one byte has five bytes beside it; most have more than one.
+# A chunk of one byte has five bytes beside it, or some more where its size begins with zeros.
 _BYTES_BESIDE_A_BYTE: Final = 8
 _Buffer: TypeAlias = "bytes | bytearray | memoryview[int] | array[int]"
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})

@@ -22,7 +22,7 @@ from contact_gateway.contacts.outcomes import (
     Previewed,
 )
 from contact_gateway.contacts.source import Creation, SourceUnavailable
-from contact_gateway.store import contacts as creating
+from contact_gateway.store import retention
 from contact_gateway.store import writer as writers
 from contact_gateway.store.engine import Database
 from contact_gateway.store.tables import contacts, idempotency_records
@@ -457,7 +457,7 @@ async def test_old_idempotency_keys_are_forgotten_a_few_behind_each_batch(
     database: Database, admin: Principal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of them at once would hold up who waits."""
-    monkeypatch.setattr(creating, "FORGOTTEN_AT_ONCE", 2)
+    monkeypatch.setattr(retention, "FORGOTTEN_AT_ONCE", 2)
     early = ContactWriter(database)
     await _all(early, [_creation(admin, email, key=email) for email in _addresses(5)])
     await early.close()

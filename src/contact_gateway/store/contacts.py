@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, delete, func, insert, select, tuple_
+from sqlalchemy import Connection, func, insert, select
 
 from contact_gateway.access import api_keys
 from contact_gateway.access.principals import KeyRefusal, Principal
@@ -24,14 +24,9 @@ from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store.paging import fetch_page
 from contact_gateway.store.prepared import PreparedInsert, PreparedSelect
+from contact_gateway.store.retention import forget_old
 from contact_gateway.store.search import contains_folded, folded
 from contact_gateway.store.tables import advertisers, contacts, idempotency_records
-
-IDEMPOTENCY_RETENTION: Final = timedelta(hours=48)
-"""How long a used idempotency key is remembered; the contract promises 24 hours."""
-
-FORGOTTEN_AT_ONCE: Final = 2_000
-"""How many are deleted in one transaction: some ten milliseconds' worth, for which others wait."""
 
 _SEARCHED: Final = ("email", "name", "given_name", "family_name", "job_title", "phone")
 _NAMES: Final = tuple(field.name for field in fields(Contact))
@@ -172,16 +167,8 @@ def create(connection: Connection, creations: Sequence[Creation]) -> Sequence[Cr
 
 
 def forget_old_idempotency_keys(connection: Connection) -> bool:
-    """Delete records of keys that are past their retention, but not too many at once.
-
-    Returns:
-        Whether those were all.
-    """
-    oldest = datetime.now(UTC) - IDEMPOTENCY_RETENTION
-    keys = (_record.api_key_id, _record.idempotency_key)
-    old = select(*keys).where(_record.created_at < oldest).limit(FORGOTTEN_AT_ONCE)
-    deleted = connection.execute(delete(idempotency_records).where(tuple_(*keys).in_(old)))
-    return deleted.rowcount < FORGOTTEN_AT_ONCE
+    """Delete records of keys that are past their retention; tell whether that was all of them."""
+    return forget_old(connection, idempotency_records, _record.created_at)
 
 
 def _key_id(creation: Creation) -> int:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, Row, delete, select
@@ -12,8 +12,8 @@ from sqlalchemy.dialects.sqlite import insert
 from contact_gateway.contacts import ledger
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.ledger import Attempt
-from contact_gateway.store.contacts import FORGOTTEN_AT_ONCE, IDEMPOTENCY_RETENTION
 from contact_gateway.store.engine import Database
+from contact_gateway.store.retention import forget_old
 from contact_gateway.store.tables import attempts
 from contact_gateway.store.writer import MAX_WAITING, GroupWriter, Observer
 
@@ -91,10 +91,7 @@ class _LedgerWriter(GroupWriter[_Job, Attempt | None]):
 
     def tidy(self, connection: Connection) -> bool:
         """Forget attempts that are past their retention."""
-        oldest = datetime.now(UTC) - IDEMPOTENCY_RETENTION
-        old = select(attempts.c.key).where(attempts.c.held_until < oldest).limit(FORGOTTEN_AT_ONCE)
-        deleted = connection.execute(delete(attempts).where(attempts.c.key.in_(old)))
-        return deleted.rowcount < FORGOTTEN_AT_ONCE
+        return forget_old(connection, attempts, attempts.c.held_until)
 
 
 def _apply(job: _Job, entries: _Entries) -> Attempt | None:

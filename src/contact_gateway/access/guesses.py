@@ -49,7 +49,7 @@ class Guesses:
         now = time.time()
         if until is None or until <= now:
             return None
-        if now < self._right.get(credential.digest(), 0.0) + _REMEMBERED_SECONDS:
+        if now < self._right.get(credential.digest, 0.0) + _REMEMBERED_SECONDS:
             return None
         return TooManyGuesses(math.ceil(until - now))
 
@@ -62,7 +62,7 @@ class Guesses:
 
     def right(self, credential: Credential) -> None:
         """Remember that a key was right."""
-        _remember(self._right, credential.digest(), time.time())
+        _remember(self._right, credential.digest, time.time())
 
 
 def _remember(kept: OrderedDict[Key, float], key: Key, moment: float) -> None:

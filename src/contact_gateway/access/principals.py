@@ -29,9 +29,13 @@ class Credential:
     secret: str
     scheme: CredentialScheme = CredentialScheme.API_KEY
 
-    def digest(self) -> bytes:
-        """Return what stands for it where it is remembered (32 bytes)."""
-        return hashlib.sha256(self.secret.encode(errors="surrogatepass")).digest()
+    digest: bytes = field(init=False, compare=False)
+    """What stands for it where it is remembered (32 bytes): several places ask in each request."""
+
+    def __post_init__(self) -> None:
+        """Work out the digest."""
+        digest = hashlib.sha256(self.secret.encode(errors="surrogatepass")).digest()
+        object.__setattr__(self, "digest", digest)
 
 
 @dataclass(frozen=True, slots=True)

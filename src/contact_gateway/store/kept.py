@@ -42,7 +42,7 @@ class KeptKeys:
         Raises:
             SourceUnavailable: the database does not answer.
         """
-        digest = credential.digest()
+        digest = credential.digest
         kept = self._kept.get(digest)
         if kept is not None:
             return kept

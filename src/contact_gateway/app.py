@@ -32,12 +32,7 @@ from contact_gateway.faces.graphql.endpoint import GraphQLEndpoint
 from contact_gateway.faces.graphql.explorer_page import explorer_assets
 from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.schema import build_schema
-from contact_gateway.faces.http import (
-    TransportCode,
-    TransportError,
-    no_such_route,
-    service_unavailable,
-)
+from contact_gateway.faces.http import method_not_allowed, no_such_route, service_unavailable
 from contact_gateway.faces.rest.documents import Document
 from contact_gateway.faces.rest.routes import Resource, RestFace
 from contact_gateway.metrics import Metrics
@@ -272,9 +267,5 @@ async def _unknown_route(request: Request, error: Exception) -> Response:
         raise error
     told = no_such_route()
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        told = TransportError(
-            TransportCode.METHOD_NOT_ALLOWED,
-            "The method is not allowed here.",
-            {"Allow": "GET, HEAD"},
-        )
+        told = method_not_allowed("GET, HEAD")
     return error_response(told, exchange_of(request.scope))

@@ -25,7 +25,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from contact_gateway.faces.exchanges import Exchange, exchange_of
-from contact_gateway.faces.http import TransportCode, TransportError
+from contact_gateway.faces.http import method_not_allowed
 
 _SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -99,11 +99,7 @@ class Metrics:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Show the metrics of all workers."""
         if scope["method"] not in _READING:
-            raise TransportError(
-                TransportCode.METHOD_NOT_ALLOWED,
-                "The method is not allowed here.",
-                {"Allow": ", ".join(_READING)},
-            )
+            raise method_not_allowed(", ".join(_READING))
         exchange = exchange_of(scope)
         exchange.operation, exchange.outcome = "metrics", "OK"
         shown = Response(generate_latest(self._shown()), media_type=CONTENT_TYPE_LATEST)

@@ -59,6 +59,13 @@ def no_such_route() -> TransportError:
     return TransportError(TransportCode.NOT_FOUND, "There is nothing at this address.")
 
 
+def method_not_allowed(
+    allow: str, message: str = "The method is not allowed here."
+) -> TransportError:
+    """Return what a caller is told whose method a route does not take; `allow` names those."""
+    return TransportError(TransportCode.METHOD_NOT_ALLOWED, message, {"Allow": allow})
+
+
 def internal_error() -> TransportError:
     """Return what a caller is told of a fault: nothing of the inside."""
     return TransportError(

@@ -28,6 +28,7 @@ from contact_gateway.faces.graphql.execution import (
     UnknownOperationError,
 )
 from contact_gateway.faces.graphql.explorer_page import explorer_page, wants_explorer
+from contact_gateway.faces.graphql.refusals import ReadRefusedError
 from contact_gateway.faces.graphql.statuses import (
     JSON_BY_DEFAULT,
     Representation,
@@ -35,7 +36,12 @@ from contact_gateway.faces.graphql.statuses import (
     negotiate,
 )
 from contact_gateway.faces.graphql.types import Context
-from contact_gateway.faces.http import JsonResponse, TransportCode, TransportError
+from contact_gateway.faces.http import (
+    JsonResponse,
+    TransportCode,
+    TransportError,
+    method_not_allowed,
+)
 
 _VALUES: Final = re.compile(
     r"(,| -)? found: .*|, found (Block)?String .*|(?P<what>cannot represent[^:]*value): .*",
@@ -104,11 +110,7 @@ class GraphQLEndpoint:
             if error.operation_type is OperationType.SUBSCRIPTION:
                 no_such_kind = _bad_request("Subscriptions are not offered.")
                 return _refused(no_such_kind, exchange, written)
-            not_here = TransportError(
-                TransportCode.METHOD_NOT_ALLOWED,
-                "Send mutations by POST.",
-                {"Allow": "POST"},
-            )
+            not_here = method_not_allowed("POST", "Send mutations by POST.")
             return _refused(not_here, exchange, written)
         except TransportError as error:
             return _refused(error, exchange, written)
@@ -120,11 +122,7 @@ class GraphQLEndpoint:
         elif request.method in _READING:
             parameters = _query_parameters(request, self._body_limits.max_json_depth)
         else:
-            raise TransportError(
-                TransportCode.METHOD_NOT_ALLOWED,
-                "Send GraphQL by POST, or queries by GET.",
-                {"Allow": "GET, HEAD, POST"},
-            )
+            raise method_not_allowed("GET, HEAD, POST", "Send GraphQL by POST, or queries by GET.")
         return _request(parameters)
 
 
@@ -161,7 +159,7 @@ def _request(parameters: object) -> GraphQLRequest:
 
 
 def _render(result: ExecutionResult, exchange: Exchange, written: Representation) -> Response:
-    errors = [_Told(error) for error in result.errors or ()]
+    errors = [_Told(error, exchange.request_id) for error in result.errors or ()]
     # Section 7.1.1 of the GraphQL specification: an error of a field has a path, one of the
     # request has none, and then there is no data.
     refused = [error for error in errors if not error.has_path]
@@ -199,7 +197,7 @@ def _is_outage(result: ExecutionResult, errors: Sequence["_Told"]) -> bool:
 class _Told:
     """A GraphQL error as its caller is told of it: a fault shows nothing of the inside."""
 
-    def __init__(self, error: GraphQLError) -> None:
+    def __init__(self, error: GraphQLError, request_id: str) -> None:
         original = error.original_error
         self.has_path: Final = error.path is not None
         self.headers: Final[dict[str, str]] = {}
@@ -212,6 +210,8 @@ class _Told:
             self.headers.update(failure.headers)
         else:
             formatted["message"] = _without_values(error.message)
+        if isinstance(original, ReadRefusedError):
+            extensions["requestId"] = request_id
         if "retryAfterSeconds" in extensions:
             self.headers["Retry-After"] = str(extensions["retryAfterSeconds"])
         self.code: Final = extensions.setdefault("code", TransportCode.BAD_REQUEST)

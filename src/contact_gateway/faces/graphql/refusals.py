@@ -12,7 +12,6 @@ from contact_gateway.contacts.outcomes import (
     Unauthorized,
 )
 from contact_gateway.contacts.problems import Problem
-from contact_gateway.faces.exchanges import Exchange
 
 T = TypeVar("T")
 
@@ -20,7 +19,7 @@ T = TypeVar("T")
 class ReadRefusedError(GraphQLError):
     """A read that is not answered, with what the caller is told of why."""
 
-    def __init__(self, refusal: ReadRefusal, request_id: str) -> None:
+    def __init__(self, refusal: ReadRefusal) -> None:
         message = refusal.message
         details: dict[str, object] = {}
         match refusal:
@@ -33,18 +32,17 @@ class ReadRefusedError(GraphQLError):
                     message = f"`{argument_path(problems[0])}`: {problems[0].message}"
             case Unauthorized() | Forbidden():
                 pass
-        extensions = {"code": refusal.code, **details, "requestId": request_id}
-        super().__init__(message, extensions=extensions)
+        super().__init__(message, extensions={"code": refusal.code, **details})
 
 
-def granted(answer: T | ReadRefusal, exchange: Exchange) -> T:
+def granted(answer: T | ReadRefusal) -> T:
     """Return what was read.
 
     Raises:
         ReadRefusedError: it was refused.
     """
     if isinstance(answer, (Unauthorized, Forbidden, RateLimited, InvalidInput)):
-        raise ReadRefusedError(answer, exchange.request_id)
+        raise ReadRefusedError(answer)
     return answer
 
 

@@ -52,9 +52,7 @@ class Query:
     async def viewer(self, info: ResolveInfo) -> Viewer | None:
         """Tell who calls."""
         context = info.context
-        return Viewer.of(
-            granted(await queries.viewer(context.exchange.caller, context.source), context.exchange)
-        )
+        return Viewer.of(granted(await queries.viewer(context.exchange.caller, context.source)))
 
     @strawberry.field(description="One contact; null where there is none with the id.")
     async def contact(
@@ -64,9 +62,7 @@ class Query:
     ) -> Contact | None:
         """Read a contact."""
         context = info.context
-        found = granted(
-            await queries.contact(context.exchange.caller, id, context.source), context.exchange
-        )
+        found = granted(await queries.contact(context.exchange.caller, id, context.source))
         return None if found is None else Contact.of(found)
 
     @strawberry.field(description="Contacts, newest first. All filters that are given must hold.")
@@ -100,9 +96,7 @@ class Query:
             "per_page": per_page,
         }
         context = info.context
-        found = granted(
-            await queries.contacts(context.exchange.caller, raw, context.source), context.exchange
-        )
+        found = granted(await queries.contacts(context.exchange.caller, raw, context.source))
         return ContactConnection(
             nodes=[Contact.of(contact) for contact in found.items], page_info=PageInfo.of(found)
         )
@@ -123,10 +117,7 @@ class Query:
         """Read a page of advertisers."""
         raw = {"q": q, "domain": domain, "page": page, "per_page": per_page}
         context = info.context
-        found = granted(
-            await queries.advertisers(context.exchange.caller, raw, context.source),
-            context.exchange,
-        )
+        found = granted(await queries.advertisers(context.exchange.caller, raw, context.source))
         return AdvertiserConnection(
             nodes=[Advertiser.of(record) for record in found.items],
             page_info=PageInfo.of(found),
@@ -151,8 +142,7 @@ class Query:
         found = granted(
             await queries.advertiser_by_id_or_slug(
                 context.exchange.caller, id, slug, context.source
-            ),
-            context.exchange,
+            )
         )
         return None if found is None else Advertiser.of(found)
 

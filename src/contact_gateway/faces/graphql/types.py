@@ -8,7 +8,7 @@ from typing import Annotated, Any, NewType, Self, TypeAlias, TypeVar, assert_nev
 
 import strawberry
 from strawberry.types import Info
-from strawberry.types.enum import StrawberryEnumDefinition
+from strawberry.types.enum import has_enum_definition
 
 from contact_gateway.access.principals import Identity, Role
 from contact_gateway.contacts import advertiser as advertisers
@@ -50,9 +50,10 @@ DATE_TIME = strawberry.scalar(
 
 def _describe_enum(enum: type[StrEnum], description: str, meanings: Mapping[str, str]) -> None:
     """Make an enum of the domain one of GraphQL, each value with what it means."""
-    strawberry.enum(enum, description=description)
-    definition: StrawberryEnumDefinition = enum.__strawberry_definition__  # type: ignore[attr-defined]  # set above
-    for value in definition.values:
+    made = strawberry.enum(enum, description=description)
+    if not has_enum_definition(made):
+        raise TypeError("Strawberry has made no enum")
+    for value in made.__strawberry_definition__.values:
         value.description = meanings[value.name]
 
 
@@ -114,8 +115,7 @@ class Advertiser:
         found = granted(
             await queries.equivalents(
                 context.exchange.caller, self.record.hienergy_id, context.source
-            ),
-            context.exchange,
+            )
         )
         return [Advertiser.of(record) for record in found if record.id != self.record.id]
 
@@ -140,8 +140,7 @@ async def _load_advertiser(info: ResolveInfo, advertiser_id: int | None) -> Adve
         return None
     context = info.context
     found = granted(
-        await queries.related_advertiser(context.exchange.caller, advertiser_id, context.source),
-        context.exchange,
+        await queries.related_advertiser(context.exchange.caller, advertiser_id, context.source)
     )
     return None if found is None else Advertiser.of(found)
 

@@ -28,7 +28,7 @@ from contact_gateway.faces.exchanges import (
     error_response,
     exchange_of,
 )
-from contact_gateway.faces.http import JsonResponse, TransportCode, TransportError
+from contact_gateway.faces.http import JsonResponse, method_not_allowed
 from contact_gateway.faces.rest.documents import (
     Document,
     advertiser_resource,
@@ -62,12 +62,8 @@ class Resource:
     async def _answer(self, request: Request, exchange: Exchange) -> Response:
         handler = self._handlers.get(request.method)
         if handler is None:
-            error = TransportError(
-                TransportCode.METHOD_NOT_ALLOWED,
-                "The method is not allowed here.",
-                {"Allow": ", ".join(sorted(self._handlers))},
-            )
-            return error_response(error, exchange)
+            allow = ", ".join(sorted(self._handlers))
+            return error_response(method_not_allowed(allow), exchange)
         exchange.operation = handler.__name__
         exchange.outcome = "OK"
         document = await handler(request, exchange)

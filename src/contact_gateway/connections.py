@@ -172,7 +172,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._bytes_beside = None
         self._stop_waiting()
-        self.scope[BODY_HAS_ARRIVED] = True  # type: ignore[typeddict-unknown-key]  # for us alone
+        self.scope["extensions"] = {BODY_HAS_ARRIVED: {}}
         super().on_message_complete()
 
     def on_response_complete(self) -> None:

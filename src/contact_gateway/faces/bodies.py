@@ -17,7 +17,8 @@ MAX_DIGITS: Final = 40
 are these."""
 
 BODY_HAS_ARRIVED: Final = "contact_gateway.body_has_arrived"
-"""In the scope of a request, where the server says so: then no timer is needed to wait for it."""
+"""Among the extensions of a request's scope, by which a server tells more than ASGI asks for: then
+no timer is needed to wait for it."""
 
 # A text, or a bracket outside of texts. A text without an end goes to the end, and is not looked at
 # again from each of its quotes.
@@ -133,7 +134,7 @@ async def _read_body(request: Request, headers: Mapping[str, str], limits: BodyL
     declared = headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
-    if BODY_HAS_ARRIVED in request.scope:
+    if BODY_HAS_ARRIVED in request.scope.get("extensions", ()):
         return await _received(request, max_bytes)
     try:
         async with asyncio.timeout(limits.timeout_seconds):

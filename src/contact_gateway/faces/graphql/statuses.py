@@ -71,9 +71,7 @@ def negotiate(accept: str) -> Representation | None:
     """
     if not accept.strip():
         return JSON_BY_DEFAULT
-    ranges = _ranges(accept)
-    ranked = [(_rank(each.media_type, ranges), each) for each in (JSON, GRAPHQL_RESPONSE)]
-    rank, wanted = max(ranked, key=lambda pair: pair[0])
+    rank, wanted = _most_wanted(_ranges(accept))
     if not rank.quality:
         return None
     return JSON_BY_DEFAULT if wanted is JSON and not rank.is_named else wanted
@@ -83,8 +81,13 @@ def prefers_html(accept: str) -> bool:
     """Tell whether a client asks for a page by name, and for no answer of ours more than for it."""
     ranges = _ranges(accept)
     html = _rank(_HTML, ranges)
-    answers = max(_rank(each.media_type, ranges) for each in (JSON, GRAPHQL_RESPONSE))
-    return html.is_named and html.quality > 0 and html >= answers
+    rank, _ = _most_wanted(ranges)
+    return html.is_named and html.quality > 0 and html >= rank
+
+
+def _most_wanted(ranges: Mapping[str, _Rank]) -> tuple[_Rank, Representation]:
+    ranked = ((_rank(each.media_type, ranges), each) for each in (JSON, GRAPHQL_RESPONSE))
+    return max(ranked, key=lambda pair: pair[0])
 
 
 def _ranges(accept: str) -> Mapping[str, _Rank]:

@@ -357,8 +357,9 @@ def _schemas() -> dict[str, object]:
     }
     return {
         "NewContact": {
-            **{key: value for key, value in NEW_CONTACT_JSON_SCHEMA.items() if key != "title"},
-            "properties": {name: _without_default(field) for name, field in fields.items()},
+            **_without("title", NEW_CONTACT_JSON_SCHEMA),
+            # That one is null unless given: some generators of clients require what has a default.
+            "properties": {name: _without("default", field) for name, field in fields.items()},
         },
         "CreateContactSubmission": _object({"contact": _ref("schemas", "NewContact")}),
         "Contact": _resource("contact", text, stored),
@@ -427,9 +428,8 @@ def _schemas() -> dict[str, object]:
     }
 
 
-def _without_default(field: _Json) -> dict[str, object]:
-    """Leave out that a field is null unless given: some generators require what has a default."""
-    return {key: value for key, value in field.items() if key != "default"}
+def _without(left_out: str, schema: _Json) -> dict[str, object]:
+    return {key: value for key, value in schema.items() if key != left_out}
 
 
 def _object(properties: _Json) -> dict[str, object]:

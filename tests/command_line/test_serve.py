@@ -1,20 +1,17 @@
 """`contact-gateway serve`, as a process: what it says, serves, logs, refuses, and how it ends."""
 
 import json
-import re
 import signal
 import socket
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
 import httpx
 import pytest
-from starlette.applications import Starlette
 
-from contact_gateway import serving
 from gateway_process import Command, GatewayProcess, gateway_process, refused_start
 
 DEMO_ADVERTISERS = {
@@ -43,28 +40,6 @@ def create_by_graphql(client: httpx.Client, email: str) -> httpx.Response:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     with gateway_process(tmp_path_factory.mktemp("demo"), "--demo") as process:
         yield process
-
-
-@pytest.fixture
-def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `serve` prepare all and announce it, and end where it would listen for requests."""
-
-    def serve(_app: Starlette, _listener: socket.socket, started: Callable[[], None]) -> bool:
-        started()
-        return True
-
-    def serve_with_workers(_: socket.socket, _workers: int, started: Callable[[], None]) -> None:
-        started()
-
-    monkeypatch.setattr(serving, "serve", serve)
-    monkeypatch.setattr(serving, "serve_with_workers", serve_with_workers)
-
-
-def keys_of_a_demo(run: Command) -> list[str]:
-    """Start a demo, which ends at once, and return the keys that it printed."""
-    return re.findall(
-        r"^(?:Admin|Member) key +(\S+)", run("serve", "--port", "0", "--demo").stdout, re.MULTILINE
-    )
 
 
 class TestDemo:
@@ -131,9 +106,9 @@ class TestDemo:
         assert ["revoked" in answer.text for answer in refused] == [True, True]
         assert kept == [created.json()["data"]]
 
-    @pytest.mark.usefixtures("no_server")
     def test_its_keys_do_not_work_at_a_start_without_it(self, run: Command, folder: Path) -> None:
-        keys = keys_of_a_demo(run)
+        with gateway_process(folder, "--demo") as demo:
+            keys = demo.admin_key, demo.member_key
         (folder / "x.csv").write_text("id,name,network_name\n1,Tern,HiEnergy\n", "utf-8")
         run("advertisers", "import", "x.csv")
         own = run("keys", "create", "--role", "admin", "--label", "x").stdout.strip()
@@ -146,32 +121,36 @@ class TestDemo:
         assert [answer.status_code for answer in answers] == [401, 401, 200]
         assert ["revoked" in answer.text for answer in answers] == [True, True, False]
 
-    @pytest.mark.usefixtures("no_server")
     @pytest.mark.parametrize(
-        ("options", "upstream", "are_revoked"),
+        ("options", "environment", "are_revoked"),
         [
-            pytest.param(("--workers", "2"), None, True, id="several workers"),
-            pytest.param((), "https://upstream.example", False, id="in front of an upstream"),
+            pytest.param(("--workers", "2"), {}, True, id="several workers"),
+            pytest.param(
+                (),
+                {"CONTACT_GATEWAY_UPSTREAM_URL": "https://upstream.example"},
+                False,
+                id="in front of an upstream",
+            ),
         ],
     )
     def test_its_keys_are_revoked_before_anything_is_served(
         self,
         run: Command,
-        monkeypatch: pytest.MonkeyPatch,
+        folder: Path,
         options: tuple[str, ...],
-        upstream: str | None,
+        environment: Mapping[str, str],
         *,
         are_revoked: bool,
     ) -> None:
-        keys_of_a_demo(run)
-        if upstream is not None:
-            monkeypatch.setenv("CONTACT_GATEWAY_UPSTREAM_URL", upstream)
+        with gateway_process(folder, "--demo"):
+            pass
 
-        result = run("serve", "--port", "0", *options)
+        with gateway_process(folder, *options, environment=environment) as process:
+            listed = run("keys", "list").stdout.splitlines()[1:]
+            exit_status = process.stop()
 
-        monkeypatch.delenv("CONTACT_GATEWAY_UPSTREAM_URL", raising=False)
-        revoked = [line.split()[-1] != "-" for line in run("keys", "list").stdout.splitlines()[1:]]
-        assert result.exit_code == 0
+        revoked = [line.split()[-1] != "-" for line in listed]
+        assert exit_status == 0
         assert revoked == [are_revoked] * 2
 
     @pytest.mark.parametrize("holding", ["a key", "a revoked key", "other advertisers"])

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import structlog
 
-from chained_gateways import UpstreamGateway, upstream_gateway
-from contact_gateway.observability import configure_logging
 from contact_gateway.settings import LogFormat
-from contact_gateway.store import engine
-from running_gateway import Gateway, running_gateway
+from contact_gateway.store import sqlite
+from contact_gateway.telemetry.logs import configure_logging
+from support.chained_gateways import UpstreamGateway, upstream_gateway
+from support.running_gateway import Gateway, running_gateway
 
 
 @pytest.fixture
@@ -56,6 +56,6 @@ def log() -> Iterator[io.StringIO]:
 def impatient_store(monkeypatch: pytest.MonkeyPatch) -> None:
     pragmas = tuple(
         "busy_timeout=50" if pragma.startswith("busy_timeout") else pragma
-        for pragma in engine._WRITER_PRAGMAS  # noqa: SLF001 - the wait is too long for a test
+        for pragma in sqlite._WRITER_PRAGMAS  # noqa: SLF001 - the wait is too long for a test
     )
-    monkeypatch.setattr(engine, "_WRITER_PRAGMAS", pragmas)
+    monkeypatch.setattr(sqlite, "_WRITER_PRAGMAS", pragmas)

@@ -15,10 +15,10 @@ from typing import Final
 
 import httpx
 
-from gateway_process import GatewayProcess
-from running_gateway import Gateway
-from served_gateway import Store
-from submitting import FACES, Face
+from support.gateway_process import GatewayProcess
+from support.running_gateway import Gateway
+from support.served_gateway import Store
+from support.submitting import FACES, Face
 
 KILLS: Final = int(os.environ.get("KILLS", "10"))
 CALLERS: Final = 8

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from running_gateway import Gateway, credentials, running_gateway
+from support.running_gateway import Gateway, credentials, running_gateway
 
 pytestmark = pytest.mark.anyio
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from graphql import OperationDefinitionNode, build_schema, parse, validate
 
-from gateway_process import GatewayProcess, clean_environment, gateway_process
-from missing_programs import cannot_be_run
+from support.gateway_process import GatewayProcess, clean_environment, gateway_process
+from support.missing_programs import cannot_be_run
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"

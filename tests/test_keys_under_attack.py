@@ -10,12 +10,12 @@ from typing import Final
 import pytest
 
 from contact_gateway.access.api_keys import mint
-from gateway_process import GatewayProcess, gateway_process
-from recorded_chain import recorded_chain
-from recorded_upstream import Recording, Request, recorded
-from redis_server import redis_server
-from running_gateway import Gateway, credentials, running_gateway
-from submitting import FACES, Face, Json
+from support.gateway_process import GatewayProcess, gateway_process
+from support.recorded_chain import recorded_chain
+from support.recorded_upstream import Recording, Request, recorded
+from support.redis_server import redis_server
+from support.running_gateway import Gateway, credentials, running_gateway
+from support.submitting import FACES, Face, Json
 
 pytestmark = pytest.mark.anyio
 

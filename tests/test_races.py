@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway_process import GatewayProcess
-from served_gateway import Store
-from submitting import FACES, Answer, Json
+from support.gateway_process import GatewayProcess
+from support.served_gateway import Store
+from support.submitting import FACES, Answer, Json
 
 CALLERS = 24
 

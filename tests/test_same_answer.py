@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from chained_gateways import UpstreamGateway, gateway_in_front, upstream_gateway
-from running_gateway import BIG_ID, Gateway, running_gateway
-from spoiling_proxy import SpoilingProxy
-from submitting import FACES, Answer, Face, Json
+from support.chained_gateways import UpstreamGateway, gateway_in_front, upstream_gateway
+from support.running_gateway import BIG_ID, Gateway, running_gateway
+from support.spoiling_proxy import SpoilingProxy
+from support.submitting import FACES, Answer, Face, Json
 
 pytestmark = pytest.mark.anyio
 

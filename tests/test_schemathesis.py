@@ -31,8 +31,8 @@ from contact_gateway.faces.graphql.schema import schema_sdl
 from contact_gateway.faces.http import TransportCode
 from contact_gateway.faces.rest.openapi import openapi_document
 from contact_gateway.settings import Settings
-from running_gateway import credentials, database_url, filled_database
-from submitting import Json
+from support.running_gateway import credentials, database_url, filled_database
+from support.submitting import Json
 
 Case = schemathesis.Case[Any]
 

@@ -15,12 +15,12 @@ import httpx
 import pytest
 from anyio.lowlevel import checkpoint
 
-from contact_gateway.store import contacts, engine, writer
-from gateway_process import GatewayProcess
-from resident_memory import resident_bytes
-from running_gateway import Gateway, running_gateway
-from served_gateway import Store
-from submitting import FACES, Answer, Face, Json
+from contact_gateway.store import contacts, group_commit, sqlite
+from support.gateway_process import GatewayProcess
+from support.resident_memory import resident_bytes
+from support.running_gateway import Gateway, running_gateway
+from support.served_gateway import Store
+from support.submitting import FACES, Answer, Face, Json
 
 BOTH_FACES = pytest.mark.parametrize("face", FACES.values(), ids=list(FACES))
 LONGEST_SECONDS: Final = 15
@@ -139,8 +139,8 @@ def hang(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hang]:
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", connected)
-    monkeypatch.setattr(engine, "ANSWERS_WITHIN_SECONDS", 0.2)
-    monkeypatch.setattr(writer, "ANSWERS_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite, "ANSWERS_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(group_commit, "ANSWERS_WITHIN_SECONDS", 0.2)
     yield hang
     hang.end()
 
@@ -238,7 +238,7 @@ async def _swamp(store: Store, process: GatewayProcess, callers: int) -> tuple[i
     async with store.gateway(process) as gateway:
         times = await asyncio.gather(*(submit(gateway, number) for number in range(callers)))
     assert max(times) < LONGEST_SECONDS
-    at_once = sum(seconds < engine.BUSY_TIMEOUT_SECONDS / 2 for seconds in times)
+    at_once = sum(seconds < sqlite.BUSY_TIMEOUT_SECONDS / 2 for seconds in times)
     return at_once, callers - at_once
 
 

@@ -15,41 +15,43 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from contact_gateway.access.counters import Counters
-from contact_gateway.access.guesses import Guesses
+from contact_gateway.access.key_guessing import KeyGuessLimiter
 from contact_gateway.access.rate_limits import Budget, KeptBySource, hourly_budget
 from contact_gateway.contacts.source import Source, SourceUnavailable
-from contact_gateway.faces.bodies import BodyLimits
-from contact_gateway.faces.exchanges import (
-    Admission,
-    ExactPaths,
-    Exchange,
-    Exchanges,
-    Faults,
-    error_response,
-    exchange_of,
-)
 from contact_gateway.faces.graphql.endpoint import GraphQLEndpoint
 from contact_gateway.faces.graphql.explorer_page import explorer_assets
 from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.schema import build_schema
-from contact_gateway.faces.http import method_not_allowed, no_such_route, service_unavailable
+from contact_gateway.faces.http import (
+    error_response,
+    method_not_allowed,
+    no_such_route,
+    service_unavailable,
+)
+from contact_gateway.faces.json_body import BodyLimits
+from contact_gateway.faces.middleware import (
+    ErrorMiddleware,
+    ExactPathMiddleware,
+    RequestContextMiddleware,
+)
+from contact_gateway.faces.request_context import Admission, RequestContext, request_context_of
 from contact_gateway.faces.rest.documents import Document
 from contact_gateway.faces.rest.routes import Resource, RestFace
-from contact_gateway.metrics import Metrics
-from contact_gateway.observability import configure_logging
-from contact_gateway.serving import spare_the_collector
+from contact_gateway.server.process import tune_garbage_collector
 from contact_gateway.settings import Settings, load_settings
-from contact_gateway.store import schema
-from contact_gateway.store.engine import Database, sqlite_url
+from contact_gateway.store import schema_version
+from contact_gateway.store.group_commit import Observer
 from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.source import SqlSource
-from contact_gateway.store.writer import Observer
+from contact_gateway.store.sqlite import Database, sqlite_url
+from contact_gateway.telemetry.logs import configure_logging
+from contact_gateway.telemetry.metrics import Metrics
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.operations import Operations
 from contact_gateway.upstream.source import UpstreamSource
 
 if TYPE_CHECKING:
-    from contact_gateway.tracing import Tracing
+    from contact_gateway.telemetry.traces import Tracing
 
 _ALLOWED_HEADERS = (
     "Authorization",
@@ -90,7 +92,7 @@ def create_app(settings: Settings) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         try:
-            await schema.prepare(database)
+            await schema_version.prepare(database)
             async with truth.opened():
                 yield
         finally:
@@ -120,12 +122,12 @@ def create_app(settings: Settings) -> Starlette:
     app = Starlette(
         routes=[*routes, *([explorer_assets()] if settings.graphiql else [])],
         middleware=[
-            Middleware(Exchanges, admission=admission, observer=metrics),
+            Middleware(RequestContextMiddleware, admission=admission, observer=metrics),
             *([] if tracing is None else [tracing.middleware()]),
             *_cors(settings),
-            Middleware(Faults),
+            Middleware(ErrorMiddleware),
             Middleware(
-                ExactPaths,
+                ExactPathMiddleware,
                 endpoints={route.path: route.app for route in routes if not route.param_convertors},
             ),
         ],
@@ -138,7 +140,7 @@ def create_app(settings: Settings) -> Starlette:
 
 def _tracing() -> "Tracing":
     # It comes with an extra that few need.
-    from contact_gateway.tracing import Tracing  # noqa: PLC0415
+    from contact_gateway.telemetry.traces import Tracing  # noqa: PLC0415
 
     return Tracing()
 
@@ -158,7 +160,7 @@ def _admission(truth: "_Truth", counters: Counters, settings: Settings) -> Admis
     return Admission(
         truth.source.authenticate,
         truth.budget,
-        Guesses(guesses, counters) if guesses else None,
+        KeyGuessLimiter(guesses, counters) if guesses else None,
         settings.trusted_proxies,
     )
 
@@ -225,21 +227,21 @@ def app_from_environment() -> Starlette:
     settings = load_settings()
     configure_logging(settings.log_format)
     app = create_app(settings)
-    spare_the_collector()
+    tune_garbage_collector()
     return app
 
 
-async def healthz(_request: Request, _exchange: Exchange) -> Document:
+async def healthz(_request: Request, _context: RequestContext) -> Document:
     """Tell that the process lives."""
     return Document(200, {"status": "ok"})
 
 
 def _readyz(
     database: Database, truth: _Truth
-) -> Callable[[Request, Exchange], Awaitable[Document]]:
-    async def readyz(_request: Request, _exchange: Exchange) -> Document:
+) -> Callable[[Request, RequestContext], Awaitable[Document]]:
+    async def readyz(_request: Request, _context: RequestContext) -> Document:
         """Tell that the store answers and is current; and upstream, where there is one."""
-        if not await schema.is_ready(database):
+        if not await schema_version.is_ready(database):
             raise service_unavailable(SourceUnavailable("the store is not ready"))
         if not await truth.is_reached():
             raise service_unavailable(SourceUnavailable("upstream is not reached"))
@@ -268,4 +270,4 @@ async def _unknown_route(request: Request, error: Exception) -> Response:
     told = no_such_route()
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         told = method_not_allowed("GET, HEAD")
-    return error_response(told, exchange_of(request.scope))
+    return error_response(told, request_context_of(request.scope))

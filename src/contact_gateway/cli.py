@@ -19,7 +19,6 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Connection
 
-from contact_gateway import serving
 from contact_gateway.access.api_keys import KeyRecord, mint
 from contact_gateway.access.principals import Role
 from contact_gateway.app import create_app
@@ -30,14 +29,15 @@ from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.demo import DemoKeys, NotADemoDatabaseError, end_demo, prepare_demo
 from contact_gateway.faces.graphql.schema import schema_sdl
 from contact_gateway.faces.rest.openapi import openapi_document
-from contact_gateway.metrics import shared_between_workers
-from contact_gateway.observability import configure_logging
+from contact_gateway.server import process
 from contact_gateway.settings import Settings, SettingsError, load_settings
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import audit_trail
-from contact_gateway.store import schema as store_schema
-from contact_gateway.store.engine import Database, has_wal_reset_bug, sqlite_url
+from contact_gateway.store import schema_version as store_schema
+from contact_gateway.store.sqlite import Database, has_wal_reset_bug, sqlite_url
+from contact_gateway.telemetry.logs import configure_logging
+from contact_gateway.telemetry.metrics import shared_between_workers
 
 T = TypeVar("T")
 
@@ -84,16 +84,16 @@ def serve(
     ] = False,
 ) -> None:
     """Serve both faces until SIGTERM or Ctrl-C."""
-    with _told(), serving.listen(host, port) as listener:
+    with _told(), process.listen(host, port) as listener:
         settings = load_settings()
         configure_logging(settings.log_format)
         keys = _run(settings, _what_becomes_of_demo_keys(settings, demo=demo))
 
         def announce() -> None:
-            _announce(serving.address_of(listener), settings, keys)
+            _announce(process.address_of(listener), settings, keys)
 
         if workers == 1:
-            if not serving.serve(create_app(settings), listener, announce):
+            if not process.serve(create_app(settings), listener, announce):
                 _stop("the server did not start; the log says why")
             return
         if has_wal_reset_bug():
@@ -108,7 +108,7 @@ def serve(
                 "itself."
             )
         with shared_between_workers() if settings.metrics else nullcontext():
-            serving.serve_with_workers(listener, workers, announce)
+            process.serve_with_workers(listener, workers, announce)
 
 
 @main.command()
@@ -331,7 +331,7 @@ def _told() -> Iterator[None]:
         _stop(f"CONTACT_GATEWAY_DATABASE_URL: {error}")
     except NotADemoDatabaseError as error:
         _stop(f"--demo: {error}. Set CONTACT_GATEWAY_DATABASE_URL to another file.")
-    except serving.AddressError as error:
+    except process.AddressError as error:
         _stop(f"--host, --port: {error}.")
     except SourceUnavailable as error:
         _stop(f"CONTACT_GATEWAY_DATABASE_URL: the database does not answer: {error.reason}")

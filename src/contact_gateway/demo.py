@@ -10,7 +10,7 @@ from contact_gateway.access.principals import Role
 from contact_gateway.contacts.catalogue import Known, advertisers, read_csv
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
-from contact_gateway.store.engine import Database
+from contact_gateway.store.sqlite import Database
 
 
 class NotADemoDatabaseError(RuntimeError):

@@ -13,10 +13,10 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from contact_gateway.access.addresses import Network
+from contact_gateway.access.client_address import Network
 from contact_gateway.faces.graphql.limits import DocumentLimits
-from contact_gateway.store.engine import UnsupportedDatabaseError, sqlite_url
-from contact_gateway.store.writer import MAX_WAITING
+from contact_gateway.store.group_commit import MAX_WAITING
+from contact_gateway.store.sqlite import UnsupportedDatabaseError, sqlite_url
 
 PREFIX: Final = "CONTACT_GATEWAY_"
 _DOCUMENT: Final = DocumentLimits()

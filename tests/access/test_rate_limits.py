@@ -4,8 +4,8 @@ from collections.abc import Callable
 import pytest
 
 from contact_gateway.access.principals import Principal, Role
+from contact_gateway.access.quota import Quota
 from contact_gateway.access.rate_limits import HourlyBudget, hourly_budget
-from contact_gateway.access.windows import Window
 
 pytestmark = pytest.mark.anyio
 
@@ -121,7 +121,7 @@ async def test_seconds_left_are_whole_and_at_least_one(
 ) -> None:
     set_clock(0)
 
-    assert Window(limit=1, remaining=0, resets_at=NOON + resets_in).seconds_left() == seconds
+    assert Quota(limit=1, remaining=0, resets_at=NOON + resets_in).seconds_left() == seconds
 
 
 async def test_without_a_limit_nothing_is_counted_and_nothing_is_told() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from gateway_process import Command, GatewayProcess, gateway_process
+from support.gateway_process import Command, GatewayProcess, gateway_process
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from sqlalchemy import URL
 from contact_gateway.access.api_keys import mint
 from contact_gateway.access.principals import Principal, Role
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
-from contact_gateway.store import advertisers, api_keys, schema
-from contact_gateway.store.engine import Database, sqlite_url
+from contact_gateway.store import advertisers, api_keys, schema_version
 from contact_gateway.store.source import SqlSource
+from contact_gateway.store.sqlite import Database, sqlite_url
 
 BIG_ID = 2**53 + 1
 CATALOGUE = (
@@ -51,7 +51,7 @@ def prepared_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     async def prepare() -> None:
         database = Database(sqlite_url(f"sqlite:///{file}"))
-        await schema.prepare(database)
+        await schema_version.prepare(database)
         await database.write(lambda connection: advertisers.upsert(connection, CATALOGUE))
         await database.close()
 

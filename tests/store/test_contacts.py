@@ -30,7 +30,7 @@ from contact_gateway.contacts.source import (
     PageRequest,
 )
 from contact_gateway.store import advertisers, api_keys, contacts
-from contact_gateway.store.engine import Database
+from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import contacts as contacts_table
 from contact_gateway.store.tables import idempotency_records
 

@@ -12,9 +12,9 @@ from sqlalchemy import func, select
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.contacts.source import SourceUnavailable
-from contact_gateway.store.engine import Database
 from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.retention import IDEMPOTENCY_RETENTION
+from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import attempts
 
 pytestmark = pytest.mark.anyio

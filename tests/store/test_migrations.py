@@ -9,9 +9,9 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import URL, Connection, inspect
 
 from contact_gateway.contacts.source import SourceUnavailable
-from contact_gateway.store import schema
-from contact_gateway.store.engine import Database, sqlite_url
-from contact_gateway.store.schema import SchemaNotCurrentError, newest_revision
+from contact_gateway.store import schema_version
+from contact_gateway.store.schema_version import SchemaNotCurrentError, newest_revision
+from contact_gateway.store.sqlite import Database, sqlite_url
 from contact_gateway.store.tables import metadata
 
 pytestmark = pytest.mark.anyio
@@ -68,7 +68,7 @@ def _sql(connection: sqlite3.Connection) -> list[object]:
 async def test_the_migrations_make_the_tables_that_the_code_describes(
     empty_database: Database,
 ) -> None:
-    await schema.migrate(empty_database)
+    await schema_version.migrate(empty_database)
 
     assert await empty_database.read(_differences) == []
 
@@ -76,7 +76,7 @@ async def test_the_migrations_make_the_tables_that_the_code_describes(
 async def test_the_comparison_would_notice_a_difference(
     empty_database: Database, plain: sqlite3.Connection
 ) -> None:
-    await schema.migrate(empty_database)
+    await schema_version.migrate(empty_database)
     plain.execute("ALTER TABLE contacts ADD COLUMN shoe_size TEXT")
 
     assert len(await empty_database.read(_differences)) == 1
@@ -85,7 +85,7 @@ async def test_the_comparison_would_notice_a_difference(
 async def test_migrated_and_created_tables_have_the_same_keys_names_and_defaults(
     empty_database: Database, tmp_path: Path
 ) -> None:
-    await schema.migrate(empty_database)
+    await schema_version.migrate(empty_database)
     created = Database(sqlite_url(f"sqlite:///{tmp_path / 'created.db'}"))
     await created.write(metadata.create_all)
 
@@ -101,7 +101,7 @@ async def test_migrated_and_created_tables_have_the_same_keys_names_and_defaults
 async def test_an_id_is_never_given_twice(
     empty_database: Database, plain: sqlite3.Connection, table: str
 ) -> None:
-    await schema.migrate(empty_database)
+    await schema_version.migrate(empty_database)
 
     (sql,) = plain.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()
 
@@ -111,13 +111,13 @@ async def test_an_id_is_never_given_twice(
 async def test_migrating_twice_changes_nothing(
     empty_database: Database, plain: sqlite3.Connection
 ) -> None:
-    await schema.migrate(empty_database)
+    await schema_version.migrate(empty_database)
     before = _sql(plain)
 
-    await schema.migrate(empty_database)
+    await schema_version.migrate(empty_database)
 
     assert _sql(plain) == before
-    assert await schema.revision(empty_database) == newest_revision()
+    assert await schema_version.revision(empty_database) == newest_revision()
 
 
 async def test_a_migration_that_fails_leaves_nothing_behind(
@@ -127,7 +127,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
     plain.execute("CREATE TABLE idempotency_records (x)")
 
     with pytest.raises(SchemaNotCurrentError, match="already exists"):
-        await schema.migrate(empty_database)
+        await schema_version.migrate(empty_database)
 
     assert [row[0] for row in plain.execute("SELECT name FROM sqlite_master")] == [
         "idempotency_records"
@@ -135,17 +135,17 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
 
 
 async def test_a_new_file_gets_its_tables(empty_database: Database) -> None:
-    await schema.prepare(empty_database)
+    await schema_version.prepare(empty_database)
 
-    assert await schema.is_ready(empty_database)
+    assert await schema_version.is_ready(empty_database)
 
 
 async def test_an_empty_file_gets_its_tables(empty_database: Database, empty_file: Path) -> None:
     assert Path(str(empty_database.url.database)) == empty_file
 
-    await schema.prepare(empty_database)
+    await schema_version.prepare(empty_database)
 
-    assert await schema.revision(empty_database) == newest_revision()
+    assert await schema_version.revision(empty_database) == newest_revision()
 
 
 async def test_a_current_database_is_left_as_it_is(
@@ -153,7 +153,7 @@ async def test_a_current_database_is_left_as_it_is(
 ) -> None:
     before = list(plain.iterdump())
 
-    await schema.prepare(database)
+    await schema_version.prepare(database)
 
     assert list(plain.iterdump()) == before
 
@@ -162,15 +162,17 @@ async def test_a_database_of_an_older_version_is_refused_and_left_to_the_operato
     database: Database, plain: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = list(plain.iterdump())
-    monkeypatch.setattr(schema, "newest_revision", lambda: "9999")
+    monkeypatch.setattr(schema_version, "newest_revision", lambda: "9999")
 
     with pytest.raises(SchemaNotCurrentError, match=r"0003, .*9999.*contact-gateway migrate"):
-        await schema.prepare(database)
+        await schema_version.prepare(database)
 
     assert list(plain.iterdump()) == before
 
 
-@pytest.mark.parametrize("step", [schema.prepare, schema.migrate], ids=["prepare", "migrate"])
+@pytest.mark.parametrize(
+    "step", [schema_version.prepare, schema_version.migrate], ids=["prepare", "migrate"]
+)
 async def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(
     database: Database,
     plain: sqlite3.Connection,
@@ -185,7 +187,9 @@ async def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(
     assert list(plain.iterdump()) == before
 
 
-@pytest.mark.parametrize("step", [schema.prepare, schema.migrate], ids=["prepare", "migrate"])
+@pytest.mark.parametrize(
+    "step", [schema_version.prepare, schema_version.migrate], ids=["prepare", "migrate"]
+)
 async def test_a_file_that_cannot_be_made_is_unavailable(
     unreachable_database: Database, step: Callable[[Database], Awaitable[None]]
 ) -> None:
@@ -194,20 +198,20 @@ async def test_a_file_that_cannot_be_made_is_unavailable(
 
 
 async def test_a_database_without_tables_is_not_ready(empty_database: Database) -> None:
-    assert not await schema.is_ready(empty_database)
+    assert not await schema_version.is_ready(empty_database)
 
 
 async def test_a_database_of_another_version_is_not_ready(
     database: Database, plain: sqlite3.Connection
 ) -> None:
-    assert await schema.is_ready(database)
+    assert await schema_version.is_ready(database)
 
     plain.execute("UPDATE alembic_version SET version_num = 'elder'")
 
-    assert not await schema.is_ready(database)
+    assert not await schema_version.is_ready(database)
 
 
 async def test_a_database_that_does_not_answer_is_not_ready(
     unreachable_database: Database,
 ) -> None:
-    assert not await schema.is_ready(unreachable_database)
+    assert not await schema_version.is_ready(unreachable_database)

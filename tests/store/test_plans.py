@@ -10,7 +10,7 @@ from contact_gateway.access.principals import Principal
 from contact_gateway.contacts.contact import NewContact
 from contact_gateway.contacts.source import ContactFilter, Creation, PageRequest
 from contact_gateway.store import advertisers, api_keys, contacts
-from contact_gateway.store.engine import Database
+from contact_gateway.store.sqlite import Database
 
 pytestmark = pytest.mark.anyio
 

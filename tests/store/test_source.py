@@ -18,10 +18,10 @@ from contact_gateway.contacts.source import (
     SourceUnavailable,
 )
 from contact_gateway.store import api_keys
-from contact_gateway.store.engine import Database
 from contact_gateway.store.source import SqlSource
+from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import api_keys as api_keys_table
-from stopped_clock import StoppedClock
+from support.stopped_clock import StoppedClock
 
 pytestmark = pytest.mark.anyio
 

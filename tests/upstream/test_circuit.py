@@ -11,7 +11,7 @@ from contact_gateway.upstream.circuit import (
     Circuit,
     CircuitOpenError,
 )
-from stopped_clock import StoppedClock
+from support.stopped_clock import StoppedClock
 
 
 @pytest.fixture

@@ -20,13 +20,13 @@ from contact_gateway.contacts.outcomes import (
     RateLimited,
 )
 from contact_gateway.contacts.source import ContactFilter, Page, PageRequest, SourceUnavailable
-from contact_gateway.store import schema
-from contact_gateway.store.engine import Database, sqlite_url
+from contact_gateway.store import schema_version
 from contact_gateway.store.ledger import SqlLedger
+from contact_gateway.store.sqlite import Database, sqlite_url
 from contact_gateway.upstream.client import Delivery, UpstreamClient, UpstreamUnavailable
 from contact_gateway.upstream.creations import Creations
 from contact_gateway.upstream.operations import Operations
-from running_gateway import database_url
+from support.running_gateway import database_url
 
 pytestmark = pytest.mark.anyio
 
@@ -115,7 +115,7 @@ def upstream() -> Scripted:
 @pytest.fixture
 async def ledger(tmp_path: Path) -> AsyncIterator[SqlLedger]:
     database = Database(sqlite_url(database_url(tmp_path)))
-    await schema.prepare(database)
+    await schema_version.prepare(database)
     ledger = SqlLedger(database)
     yield ledger
     await ledger.close()

@@ -12,16 +12,16 @@ from typing import Final
 import pytest
 
 from contact_gateway.upstream.circuit import FAILURES_THAT_OPEN
-from recorded_chain import KEY, recorded_chain
-from recorded_upstream import (
+from support.recorded_chain import KEY, recorded_chain
+from support.recorded_upstream import (
     End,
     RecordedUpstream,
     Recording,
     Request,
     recorded,
 )
-from running_gateway import Gateway, credentials
-from submitting import FACES, Face, Json
+from support.running_gateway import Gateway, credentials
+from support.submitting import FACES, Face, Json
 
 pytestmark = pytest.mark.anyio
 

@@ -12,12 +12,12 @@ from typing import Final
 import httpx
 import pytest
 
-from chained_gateways import UpstreamGateway, gateway_in_front
-from gateway_process import GatewayProcess, gateway_process
-from running_gateway import Gateway
-from served_gateway import gateway_of
-from spoiling_proxy import Spoiling, SpoilingProxy
-from submitting import FACES, Answer, Face
+from support.chained_gateways import UpstreamGateway, gateway_in_front
+from support.gateway_process import GatewayProcess, gateway_process
+from support.running_gateway import Gateway
+from support.served_gateway import gateway_of
+from support.spoiling_proxy import Spoiling, SpoilingProxy
+from support.submitting import FACES, Answer, Face
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 from limits.errors import StorageError
 
-from contact_gateway.access.windows import Window
+from contact_gateway.access.quota import Quota
 
 ASKED_AGAIN_AFTER_SECONDS: Final = 5.0
 _TIMEOUT_SECONDS: Final = 0.5
@@ -41,7 +41,7 @@ class Counters:
         if self._server is not None:
             await self._server.close()
 
-    async def hit(self, limit: RateLimitItem, key: str) -> Window:
+    async def hit(self, limit: RateLimitItem, key: str) -> Quota:
         """Count one; the window says whether it was one too many."""
         if self._server is not None and time.monotonic() >= self._asked_from:
             try:
@@ -50,7 +50,7 @@ class Counters:
                 self._note(error)
         return self._own.hit(limit, key)
 
-    async def read(self, limit: RateLimitItem, key: str) -> Window:
+    async def read(self, limit: RateLimitItem, key: str) -> Quota:
         """Return what is left, and count nothing."""
         if self._server is not None and time.monotonic() >= self._asked_from:
             try:
@@ -76,7 +76,7 @@ class _Own:
         self._open: Final[dict[tuple[RateLimitItem, str], _Counted]] = {}
         self._tidied_at = 0.0
 
-    def hit(self, limit: RateLimitItem, key: str) -> Window:
+    def hit(self, limit: RateLimitItem, key: str) -> Quota:
         """Count one, in a window that opens now unless one is open."""
         now = time.time()
         counted = self._open.get((limit, key))
@@ -86,7 +86,7 @@ class _Own:
         counted.count += 1
         return _window(limit, counted)
 
-    def read(self, limit: RateLimitItem, key: str) -> Window:
+    def read(self, limit: RateLimitItem, key: str) -> Quota:
         """Return what is left, and count nothing."""
         now = time.time()
         counted = self._open.get((limit, key))
@@ -109,8 +109,8 @@ class _Counted:
     count: int = 0
 
 
-def _window(limit: RateLimitItem, counted: _Counted) -> Window:
-    return Window(
+def _window(limit: RateLimitItem, counted: _Counted) -> Quota:
+    return Quota(
         limit=limit.amount,
         remaining=max(0, limit.amount - counted.count),
         resets_at=counted.ends_at,
@@ -137,15 +137,15 @@ class _Server:
         )
         self._limiter: Final = FixedWindowRateLimiter(storage)
 
-    async def hit(self, limit: RateLimitItem, key: str) -> Window:
+    async def hit(self, limit: RateLimitItem, key: str) -> Quota:
         """Count one."""
         within = await self._limiter.hit(limit, key)
         return await self.read(limit, key, exceeded=not within)
 
-    async def read(self, limit: RateLimitItem, key: str, *, exceeded: bool = False) -> Window:
+    async def read(self, limit: RateLimitItem, key: str, *, exceeded: bool = False) -> Quota:
         """Return what is left, and count nothing."""
         stats = await self._limiter.get_window_stats(limit, key)
-        return Window(
+        return Quota(
             limit=limit.amount,
             remaining=max(0, stats.remaining),
             resets_at=stats.reset_time,

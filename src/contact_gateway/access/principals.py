@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
-from contact_gateway.access.windows import Window
+from contact_gateway.access.quota import Quota
 
 
 class Role(StrEnum):
@@ -55,7 +55,7 @@ class Reported:
     known.
     """
 
-    window: Window | None = None
+    window: Quota | None = None
     is_refused: bool | None = None
 
 

@@ -6,17 +6,17 @@ from limits import RateLimitItemPerHour
 
 from contact_gateway.access.counters import Counters
 from contact_gateway.access.principals import AnyPrincipal, ForwardedPrincipal, Principal
-from contact_gateway.access.windows import Window
+from contact_gateway.access.quota import Quota
 
 
 class Budget(Protocol):
     """Counts each key's operations."""
 
-    async def spend(self, principal: AnyPrincipal, /) -> Window | None:
+    async def spend(self, principal: AnyPrincipal, /) -> Quota | None:
         """Count one operation; the window says whether it was one too many. None: no limit."""
         ...
 
-    async def window(self, principal: AnyPrincipal, /) -> Window | None:
+    async def window(self, principal: AnyPrincipal, /) -> Quota | None:
         """Return what is left, and count nothing. None: no limit."""
         ...
 
@@ -37,7 +37,7 @@ class KeptBySource:
     async def spend(self, _: AnyPrincipal) -> None:
         """Count nothing: the source does, and refuses by itself."""
 
-    async def window(self, principal: AnyPrincipal) -> Window | None:
+    async def window(self, principal: AnyPrincipal) -> Quota | None:
         """Return what the source reported while it served this request."""
         return principal.reported.window if isinstance(principal, ForwardedPrincipal) else None
 
@@ -49,11 +49,11 @@ class HourlyBudget:
         self._limit: Final = RateLimitItemPerHour(per_hour)
         self._counters: Final = counters or Counters()
 
-    async def spend(self, principal: AnyPrincipal) -> Window:
+    async def spend(self, principal: AnyPrincipal) -> Quota:
         """Count one operation, also one over the limit."""
         return await self._counters.hit(self._limit, _counted_by(principal))
 
-    async def window(self, principal: AnyPrincipal) -> Window:
+    async def window(self, principal: AnyPrincipal) -> Quota:
         """Return what is left."""
         return await self._counters.read(self._limit, _counted_by(principal))
 

@@ -8,9 +8,13 @@ from enum import StrEnum
 from typing import Final
 
 import orjson
+import structlog
 from starlette.responses import Response
 
 from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.faces.request_context import RequestContext
+
+_log = structlog.get_logger(__name__)
 
 
 class TransportCode(StrEnum):
@@ -115,3 +119,24 @@ def timestamp(moment: datetime) -> str:
     """Write a time as RFC 3339 in UTC, to the millisecond: `2026-01-31T12:00:00.000Z`."""
     in_utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
     return in_utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def failure_of(error: BaseException) -> TransportError:
+    """Return what a caller is told of an exception. A fault is logged here, once."""
+    if isinstance(error, TransportError):
+        return error
+    if isinstance(error, SourceUnavailable):
+        _log.warning("source unavailable", cause=error.reason)
+        return service_unavailable(error)
+    _log.error("fault", exc_info=error)
+    return internal_error()
+
+
+def error_response(error: TransportError, context: RequestContext) -> Response:
+    """Render a transport error as the envelope."""
+    context.outcome = error.code
+    return JsonResponse(
+        envelope(error.code, error.message, context.request_id),
+        status_code=error.status,
+        headers=dict(error.headers),
+    )

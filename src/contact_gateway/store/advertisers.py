@@ -11,7 +11,7 @@ from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.catalogue import Known
 from contact_gateway.contacts.source import AdvertiserFilter, Page, PageRequest
 from contact_gateway.store.paging import fetch_page
-from contact_gateway.store.prepared import PreparedSelect
+from contact_gateway.store.prepared_statements import PreparedSelect
 from contact_gateway.store.search import contains_folded, folded
 from contact_gateway.store.tables import advertisers, contacts
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from contact_gateway.access.api_keys import KeyRecord, MintedKey
 from contact_gateway.access.principals import Role
-from contact_gateway.store.prepared import PreparedSelect
+from contact_gateway.store.prepared_statements import PreparedSelect
 from contact_gateway.store.tables import api_keys
 
 _COLUMNS: Final = tuple(column for column in api_keys.c if column.name != "is_demo")

@@ -23,7 +23,7 @@ from contact_gateway.contacts.source import (
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store.paging import fetch_page
-from contact_gateway.store.prepared import PreparedInsert, PreparedSelect
+from contact_gateway.store.prepared_statements import PreparedInsert, PreparedSelect
 from contact_gateway.store.retention import forget_old
 from contact_gateway.store.search import contains_folded, folded
 from contact_gateway.store.tables import advertisers, contacts, idempotency_records

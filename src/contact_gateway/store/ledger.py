@@ -12,10 +12,10 @@ from sqlalchemy.dialects.sqlite import insert
 from contact_gateway.contacts import ledger
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.ledger import Attempt
-from contact_gateway.store.engine import Database
+from contact_gateway.store.group_commit import MAX_WAITING, GroupCommit, Observer
 from contact_gateway.store.retention import forget_old
+from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import attempts
-from contact_gateway.store.writer import MAX_WAITING, GroupWriter, Observer
 
 _ATTEMPT_NAMES: Final = tuple(field.name for field in fields(Attempt))
 _CONTACT_NAMES: Final = tuple(field.name for field in fields(Contact))
@@ -80,7 +80,7 @@ class SqlLedger:
         return await self._writer.write(_Put(key, holder, attempt)) == attempt
 
 
-class _LedgerWriter(GroupWriter[_Job, Attempt | None]):
+class _LedgerWriter(GroupCommit[_Job, Attempt | None]):
     def carry_out(self, connection: Connection, jobs: Sequence[_Job]) -> Sequence[Attempt | None]:
         """Read all entries once, apply the jobs in their order, and write what has changed."""
         before = _entries(connection, {job.key for job in jobs})

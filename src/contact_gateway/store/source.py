@@ -24,10 +24,10 @@ from contact_gateway.contacts.source import (
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import contacts as contact_rows
-from contact_gateway.store.engine import Database
-from contact_gateway.store.kept import Clock, KeptAdvertisers, KeptKeys
-from contact_gateway.store.reader import GroupReader
-from contact_gateway.store.writer import MAX_WAITING, ContactWriter, Observer
+from contact_gateway.store.batched_reads import BatchedReader
+from contact_gateway.store.caches import AdvertiserCache, ApiKeyCache, Clock
+from contact_gateway.store.group_commit import MAX_WAITING, ContactGroupCommit, Observer
+from contact_gateway.store.sqlite import Database
 
 
 class SqlSource:
@@ -41,12 +41,12 @@ class SqlSource:
         clock: Clock = time.monotonic,
     ) -> None:
         self._database: Final = database
-        self._writer: Final = ContactWriter(database, observer, max_waiting)
-        self._contacts: Final = GroupReader(database, contact_rows.by_id)
-        self._advertisers: Final = KeptAdvertisers(
-            GroupReader(database, advertiser_rows.by_id), clock
+        self._writer: Final = ContactGroupCommit(database, observer, max_waiting)
+        self._contacts: Final = BatchedReader(database, contact_rows.by_id)
+        self._advertisers: Final = AdvertiserCache(
+            BatchedReader(database, advertiser_rows.by_id), clock
         )
-        self._keys: Final = KeptKeys(GroupReader(database, key_rows.by_lookup), clock)
+        self._keys: Final = ApiKeyCache(BatchedReader(database, key_rows.by_lookup), clock)
 
     async def close(self) -> None:
         """Finish what was accepted. The database stays open."""

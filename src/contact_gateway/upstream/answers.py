@@ -13,7 +13,7 @@ from typing import Final, NoReturn, TypeVar
 import structlog
 
 from contact_gateway.access.principals import KeyRefusal
-from contact_gateway.access.windows import Window
+from contact_gateway.access.quota import Quota
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.outcomes import (
     Conflict,
@@ -114,7 +114,7 @@ def not_understood(answer: Answer, error: NotUnderstoodError) -> NoReturn:
     ) from None
 
 
-def window_of(answer: Answer) -> Window | None:
+def window_of(answer: Answer) -> Quota | None:
     """Return what upstream tells of the caller's budget; None where it tells none."""
     if _LIMIT not in answer.headers:
         return None
@@ -126,7 +126,7 @@ def window_of(answer: Answer) -> Window | None:
     if limit is None or remaining is None or resets_at is None:
         return None
     refused = answer.status == HTTPStatus.TOO_MANY_REQUESTS
-    return Window(limit, remaining, float(resets_at), exceeded=refused)
+    return Quota(limit, remaining, float(resets_at), exceeded=refused)
 
 
 @dataclass(frozen=True, slots=True)

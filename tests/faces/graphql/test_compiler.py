@@ -9,13 +9,13 @@ from graphql import ExecutionResult, GraphQLSchema, parse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compared_executors import by_plan, check_that_both_agree, is_planned, read
-from contact_gateway.faces.graphql.compiler import Compiler, Result
 from contact_gateway.faces.graphql.schema import strawberry_schema
-from generated_documents import Case, requests
-from nasty_schema import SCHEMA, Trace
-from requests_by_a_caller import context
-from submitting import CREATE_CONTACT, Json
+from graphql_plans import Compiler, Result
+from support.compared_executors import by_plan, check_that_both_agree, is_planned, read
+from support.generated_documents import Case, requests
+from support.nasty_schema import SCHEMA, Trace
+from support.requests_by_a_caller import context
+from support.submitting import CREATE_CONTACT, Json
 
 # There is no public name for what Strawberry makes for graphql-core.
 NASTY: Final[GraphQLSchema] = SCHEMA._schema  # noqa: SLF001

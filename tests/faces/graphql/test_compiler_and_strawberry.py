@@ -15,8 +15,14 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.exception_handlers import ExceptionHandler
 from strawberry.types import Info
 
-from compared_executors import by_graphql_core, by_plan, check_that_both_agree, is_planned, read
-from submitting import Json
+from support.compared_executors import (
+    by_graphql_core,
+    by_plan,
+    check_that_both_agree,
+    is_planned,
+    read,
+)
+from support.submitting import Json
 
 T = TypeVar("T")
 

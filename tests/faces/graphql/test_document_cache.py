@@ -6,7 +6,6 @@ from typing import Final
 import pytest
 from graphql import ExecutionResult, OperationType, parse
 
-from contact_gateway.faces.graphql.compiler.fields import Field
 from contact_gateway.faces.graphql.document_cache import (
     MAX_PLAN_PARTS,
     PART_SIZE,
@@ -16,9 +15,10 @@ from contact_gateway.faces.graphql.document_cache import (
 )
 from contact_gateway.faces.graphql.execution import ExecutableSchema, GraphQLRequest
 from contact_gateway.faces.graphql.schema import build_schema
-from requests_by_a_caller import context
-from running_gateway import Gateway
-from submitting import Json
+from graphql_plans.fields import Field
+from support.requests_by_a_caller import context
+from support.running_gateway import Gateway
+from support.submitting import Json
 
 DOCUMENT: Final = ValidDocument(parse("{ __typename }"))
 BY_ID: Final = "query ($id: ID!) { advertiser(id: $id) { id } }"

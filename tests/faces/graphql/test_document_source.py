@@ -8,17 +8,17 @@ import pytest
 from anyio.lowlevel import checkpoint
 from graphql import ExecutionResult, OperationType
 
-from contact_gateway.access.callers import Caller
+from contact_gateway.access.caller import Caller
 from contact_gateway.access.principals import AnyPrincipal, Credential
 from contact_gateway.access.rate_limits import Unlimited
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.outcomes import RateLimited, ReadRefusal
-from contact_gateway.faces.exchanges import Exchange
 from contact_gateway.faces.graphql.document_source import DocumentSource
 from contact_gateway.faces.graphql.execution import GraphQLRequest
 from contact_gateway.faces.graphql.schema import build_schema
-from contact_gateway.faces.graphql.types import Context
-from requests_by_a_caller import SameEachTime
+from contact_gateway.faces.graphql.types import GraphQLContext
+from contact_gateway.faces.request_context import RequestContext
+from support.requests_by_a_caller import SameEachTime
 
 pytestmark = pytest.mark.anyio
 
@@ -81,5 +81,7 @@ async def test_a_field_that_fails_takes_nobodys_record_along(
 
 async def _execute(source: SameEachTime, text: str) -> ExecutionResult:
     caller = Caller(Credential("member"), source.authenticate, Unlimited())
-    context = Context(Exchange("a-request", caller), DocumentSource(source), None, None)
+    context = GraphQLContext(
+        RequestContext("a-request", caller), DocumentSource(source), None, None
+    )
     return await build_schema().execute(GraphQLRequest(text), context, {OperationType.QUERY})

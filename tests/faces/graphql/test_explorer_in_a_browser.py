@@ -16,8 +16,8 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from gateway_process import gateway_process
-from missing_programs import cannot_be_run
+from support.gateway_process import gateway_process
+from support.missing_programs import cannot_be_run
 
 # Where the README's picture goes when it is to be taken anew.
 SCREENSHOT = os.environ.get("EXPLORER_SCREENSHOT")

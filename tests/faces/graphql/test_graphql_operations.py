@@ -5,8 +5,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from running_gateway import BIG_ID, Gateway, credentials, running_gateway
-from submitting import CREATE_CONTACT, FACES
+from support.running_gateway import BIG_ID, Gateway, credentials, running_gateway
+from support.submitting import CREATE_CONTACT, FACES
 
 pytestmark = pytest.mark.anyio
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from gateway_process import GatewayProcess, gateway_process
-from missing_programs import cannot_be_run
-from running_gateway import Gateway, credentials
+from support.gateway_process import GatewayProcess, gateway_process
+from support.missing_programs import cannot_be_run
+from support.running_gateway import Gateway, credentials
 
 AUDIT = Path(__file__).parent / "graphql_over_http"
 # Of graphql-http 1.23: a script that lost some of them would pass in vain.

@@ -11,8 +11,8 @@ from typing import Final
 import pytest
 
 from contact_gateway.settings import LogFormat, Profile, Settings
-from running_gateway import Gateway, credentials, running_gateway
-from submitting import Json
+from support.running_gateway import Gateway, credentials, running_gateway
+from support.submitting import Json
 
 pytestmark = pytest.mark.anyio
 

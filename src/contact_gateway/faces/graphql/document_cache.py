@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from graphql import DocumentNode
 
-from contact_gateway.faces.graphql.compiler import Execute
+from graphql_plans import Execute
 
 # Anybody may send documents. One takes 90 to 200 times the memory of its text, so all take some
 # 20 MB at the most, with their plans.

@@ -23,7 +23,7 @@ from contact_gateway.contacts.source import (
     PageRequest,
     Source,
 )
-from contact_gateway.faces.graphql.once import Once
+from contact_gateway.faces.graphql.single_flight import SingleFlight
 
 _Found: TypeAlias = Advertiser | ReadRefusal | None
 _Equivalents: TypeAlias = Sequence[Advertiser] | ReadRefusal
@@ -39,24 +39,24 @@ class DocumentSource:
         self._source: Final = source
 
     @cached_property
-    def _identity(self) -> Once[None, Identity | ReadRefusal]:
-        return Once()
+    def _identity(self) -> SingleFlight[None, Identity | ReadRefusal]:
+        return SingleFlight()
 
     @cached_property
-    def _contact(self) -> Once[int, Contact | ReadRefusal | None]:
-        return Once()
+    def _contact(self) -> SingleFlight[int, Contact | ReadRefusal | None]:
+        return SingleFlight()
 
     @cached_property
-    def _contacts(self) -> Once[_ContactsKey, Page[Contact] | ReadRefusal]:
-        return Once()
+    def _contacts(self) -> SingleFlight[_ContactsKey, Page[Contact] | ReadRefusal]:
+        return SingleFlight()
 
     @cached_property
-    def _advertisers(self) -> Once[_AdvertisersKey, Page[Advertiser] | ReadRefusal]:
-        return Once()
+    def _advertisers(self) -> SingleFlight[_AdvertisersKey, Page[Advertiser] | ReadRefusal]:
+        return SingleFlight()
 
     @cached_property
-    def _slug(self) -> Once[str, _Found]:
-        return Once()
+    def _slug(self) -> SingleFlight[str, _Found]:
+        return SingleFlight()
 
     @cached_property
     def _advertiser(self) -> DataLoader[tuple[AnyPrincipal, int], _Found]:

@@ -14,12 +14,6 @@ from starlette.types import Receive, Scope, Send
 
 from contact_gateway.contacts.origin import Face
 from contact_gateway.contacts.source import Source
-from contact_gateway.faces.bodies import BodyLimits, parse_json, read_json
-from contact_gateway.faces.exchanges import (
-    Exchange,
-    exchange_of,
-    failure_of,
-)
 from contact_gateway.faces.graphql.document_source import DocumentSource
 from contact_gateway.faces.graphql.execution import (
     ExecutableSchema,
@@ -35,13 +29,16 @@ from contact_gateway.faces.graphql.statuses import (
     Result,
     negotiate,
 )
-from contact_gateway.faces.graphql.types import Context
+from contact_gateway.faces.graphql.types import GraphQLContext
 from contact_gateway.faces.http import (
     JsonResponse,
     TransportCode,
     TransportError,
+    failure_of,
     method_not_allowed,
 )
+from contact_gateway.faces.json_body import BodyLimits, parse_json, read_json
+from contact_gateway.faces.request_context import RequestContext, request_context_of
 
 _VALUES: Final = re.compile(
     r"(,| -)? found: .*|, found (Block)?String .*|(?P<what>cannot represent[^:]*value): .*",
@@ -72,19 +69,19 @@ class GraphQLEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        exchange = exchange_of(scope)
-        exchange.face = Face.GRAPHQL
+        request_context = request_context_of(scope)
+        request_context.face = Face.GRAPHQL
         request = Request(scope, receive)
         if self._explorer and wants_explorer(request):
             response = explorer_page()
-            exchange.operation, exchange.outcome = "explorer", "OK"
+            request_context.operation, request_context.outcome = "explorer", "OK"
         else:
-            response = await self._answer(request, exchange)
+            response = await self._answer(request, request_context)
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, exchange: Exchange) -> Response:
-        exchange.operation = "graphql"
-        accepted = negotiate(exchange.headers.get("accept", ""))
+    async def _answer(self, request: Request, request_context: RequestContext) -> Response:
+        request_context.operation = "graphql"
+        accepted = negotiate(request_context.headers.get("accept", ""))
         written = accepted or JSON_BY_DEFAULT
         try:
             if accepted is None:
@@ -92,33 +89,33 @@ class GraphQLEndpoint:
                     TransportCode.NOT_ACCEPTABLE,
                     "The answer is application/graphql-response+json or application/json.",
                 )
-            asked = await self._read(request, exchange)
+            asked = await self._read(request, request_context)
             allowed = _QUERIES if request.method in _READING else _QUERIES_AND_MUTATIONS
-            context = Context(
-                exchange,
+            context = GraphQLContext(
+                request_context,
                 DocumentSource(self._source),
                 asked.operation_name,
-                exchange.headers.get("idempotency-key"),
+                request_context.headers.get("idempotency-key"),
             )
             result = await self._schema.execute(asked, context, allowed)
         except UnknownOperationError:
-            return _refused(_bad_request("There is no such operation."), exchange, written)
+            return _refused(_bad_request("There is no such operation."), request_context, written)
         except _PersistedQueryError:
             not_supported = _bad_request("PersistedQueryNotSupported")
-            return _refused(not_supported, exchange, written, _PERSISTED_QUERY_NOT_SUPPORTED)
+            return _refused(not_supported, request_context, written, _PERSISTED_QUERY_NOT_SUPPORTED)
         except OperationNotAllowedError as error:
             if error.operation_type is OperationType.SUBSCRIPTION:
                 no_such_kind = _bad_request("Subscriptions are not offered.")
-                return _refused(no_such_kind, exchange, written)
+                return _refused(no_such_kind, request_context, written)
             not_here = method_not_allowed("POST", "Send mutations by POST.")
-            return _refused(not_here, exchange, written)
+            return _refused(not_here, request_context, written)
         except TransportError as error:
-            return _refused(error, exchange, written)
-        return _render(result, exchange, written)
+            return _refused(error, request_context, written)
+        return _render(result, request_context, written)
 
-    async def _read(self, request: Request, exchange: Exchange) -> GraphQLRequest:
+    async def _read(self, request: Request, request_context: RequestContext) -> GraphQLRequest:
         if request.method == "POST":
-            parameters = await read_json(request, exchange.headers, self._body_limits)
+            parameters = await read_json(request, request_context.headers, self._body_limits)
         elif request.method in _READING:
             parameters = _query_parameters(request, self._body_limits.max_json_depth)
         else:
@@ -158,8 +155,10 @@ def _request(parameters: object) -> GraphQLRequest:
     return GraphQLRequest(query, variables, operation_name or None)
 
 
-def _render(result: ExecutionResult, exchange: Exchange, written: Representation) -> Response:
-    errors = [_Told(error, exchange.request_id) for error in result.errors or ()]
+def _render(
+    result: ExecutionResult, request_context: RequestContext, written: Representation
+) -> Response:
+    errors = [_Told(error, request_context.request_id) for error in result.errors or ()]
     # Section 7.1.1 of the GraphQL specification: an error of a field has a path, one of the
     # request has none, and then there is no data.
     refused = [error for error in errors if not error.has_path]
@@ -172,11 +171,11 @@ def _render(result: ExecutionResult, exchange: Exchange, written: Representation
     headers: dict[str, str] = {}
     if errors:
         body = {"errors": [error.formatted for error in errors], **body}
-        exchange.outcome = str(errors[0].code)
+        request_context.outcome = str(errors[0].code)
         for error in errors:
             headers |= error.headers
-    elif exchange.outcome is None:
-        exchange.outcome = "OK"
+    elif request_context.outcome is None:
+        request_context.outcome = "OK"
     return JsonResponse(
         body,
         written.statuses[kind],
@@ -227,12 +226,15 @@ def _without_values(message: str) -> str:
 
 
 def _refused(
-    error: TransportError, exchange: Exchange, written: Representation, code: str | None = None
+    error: TransportError,
+    request_context: RequestContext,
+    written: Representation,
+    code: str | None = None,
 ) -> Response:
     """Render a request that is not executed; `code` is one that only GraphQL has."""
-    exchange.outcome = code or error.code
+    request_context.outcome = code or error.code
     return JsonResponse(
-        {"errors": [{"message": error.message, "extensions": {"code": exchange.outcome}}]},
+        {"errors": [{"message": error.message, "extensions": {"code": request_context.outcome}}]},
         error.status,
         dict(error.headers),
         media_type=f"{written.media_type}; charset=utf-8",

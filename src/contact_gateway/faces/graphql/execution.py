@@ -26,10 +26,10 @@ from graphql import (
     visit,
 )
 
-from contact_gateway.faces.bodies import MAX_DIGITS
-from contact_gateway.faces.graphql.compiler import Compiler, Execute, Result
 from contact_gateway.faces.graphql.document_cache import DocumentCache, DocumentKey, ValidDocument
 from contact_gateway.faces.graphql.limits import MAX_ERRORS, DocumentLimits, validation_rules
+from contact_gateway.faces.json_body import MAX_DIGITS
+from graphql_plans import Compiler, Execute, Result
 
 _MORE_DIGITS: Final = re.compile(f"[0-9]{{{MAX_DIGITS + 1}}}")
 

@@ -5,10 +5,11 @@ from typing import Annotated
 import strawberry
 from strawberry.schema.config import StrawberryConfig
 
-from contact_gateway.contacts import queries, resolver
+from contact_gateway.contacts import reads
+from contact_gateway.contacts.create_contact import Submission, create_contact
 from contact_gateway.contacts.origin import Face, Origin
 from contact_gateway.contacts.outcomes import outcome_name
-from contact_gateway.contacts.queries import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from contact_gateway.contacts.reads import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from contact_gateway.faces.graphql.document_cache import DocumentCache
 from contact_gateway.faces.graphql.execution import ExecutableSchema
 from contact_gateway.faces.graphql.idempotency_header import stands_in_for_the_argument
@@ -52,7 +53,7 @@ class Query:
     async def viewer(self, info: ResolveInfo) -> Viewer | None:
         """Tell who calls."""
         context = info.context
-        return Viewer.of(granted(await queries.viewer(context.exchange.caller, context.source)))
+        return Viewer.of(granted(await reads.viewer(context.request.caller, context.source)))
 
     @strawberry.field(description="One contact; null where there is none with the id.")
     async def contact(
@@ -62,7 +63,7 @@ class Query:
     ) -> Contact | None:
         """Read a contact."""
         context = info.context
-        found = granted(await queries.contact(context.exchange.caller, id, context.source))
+        found = granted(await reads.contact(context.request.caller, id, context.source))
         return None if found is None else Contact.of(found)
 
     @strawberry.field(description="Contacts, newest first. All filters that are given must hold.")
@@ -96,7 +97,7 @@ class Query:
             "per_page": per_page,
         }
         context = info.context
-        found = granted(await queries.contacts(context.exchange.caller, raw, context.source))
+        found = granted(await reads.contacts(context.request.caller, raw, context.source))
         return ContactConnection(
             nodes=[Contact.of(contact) for contact in found.items], page_info=PageInfo.of(found)
         )
@@ -117,7 +118,7 @@ class Query:
         """Read a page of advertisers."""
         raw = {"q": q, "domain": domain, "page": page, "per_page": per_page}
         context = info.context
-        found = granted(await queries.advertisers(context.exchange.caller, raw, context.source))
+        found = granted(await reads.advertisers(context.request.caller, raw, context.source))
         return AdvertiserConnection(
             nodes=[Advertiser.of(record) for record in found.items],
             page_info=PageInfo.of(found),
@@ -140,9 +141,7 @@ class Query:
         """Read an advertiser."""
         context = info.context
         found = granted(
-            await queries.advertiser_by_id_or_slug(
-                context.exchange.caller, id, slug, context.source
-            )
+            await reads.advertiser_by_id_or_slug(context.request.caller, id, slug, context.source)
         )
         return None if found is None else Advertiser.of(found)
 
@@ -190,20 +189,20 @@ class Mutation:
             # Strawberry's own info does not show the fragments.
             raw_info = info._raw_info  # noqa: SLF001
             idempotency_key = header if stands_in_for_the_argument(raw_info) else None
-        submission = resolver.Submission(
+        submission = Submission(
             contact=input.raw(),
             idempotency_key=idempotency_key,
             dry_run=dry_run,
-            origin=Origin(Face.GRAPHQL, context.exchange.request_id),
+            origin=Origin(Face.GRAPHQL, context.request.request_id),
         )
 
-        async def read() -> resolver.Submission:
+        async def read() -> Submission:
             return submission
 
-        outcome = await resolver.create_contact(context.exchange.caller, read, context.source)
-        context.exchange.operation = "create_contact"
-        context.exchange.outcome = outcome_name(outcome)
-        return create_contact_result(outcome, context.exchange.request_id)
+        outcome = await create_contact(context.request.caller, read, context.source)
+        context.request.operation = "create_contact"
+        context.request.outcome = outcome_name(outcome)
+        return create_contact_result(outcome, context.request.request_id)
 
 
 def build_schema(

@@ -13,31 +13,31 @@ from strawberry.types.enum import has_enum_definition
 from contact_gateway.access.principals import Identity, Role
 from contact_gateway.contacts import advertiser as advertisers
 from contact_gateway.contacts import contact as contacts
-from contact_gateway.contacts import outcomes, queries
+from contact_gateway.contacts import outcomes, reads
 from contact_gateway.contacts.problems import PROBLEM_MEANINGS, Problem, ProblemCode
 from contact_gateway.contacts.source import Page, Source
-from contact_gateway.faces.exchanges import Exchange
 from contact_gateway.faces.graphql.refusals import argument_path, granted
 from contact_gateway.faces.http import timestamp
+from contact_gateway.faces.request_context import RequestContext
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class GraphQLContext:
     """What the resolvers of one document work with.
 
     `source` reads nothing twice for a document; `operation_name` chooses among a document's
     operations, `idempotency_header` is the request's `Idempotency-Key`; None where there was none.
     """
 
-    exchange: Exchange
+    request: RequestContext
     source: Source
     operation_name: str | None
     idempotency_header: str | None
 
 
-ResolveInfo: TypeAlias = Info[Context, None]
+ResolveInfo: TypeAlias = Info[GraphQLContext, None]
 
 DateTime = NewType("DateTime", datetime)
 DATE_TIME = strawberry.scalar(
@@ -113,9 +113,7 @@ class Advertiser:
             return []
         context = info.context
         found = granted(
-            await queries.equivalents(
-                context.exchange.caller, self.record.hienergy_id, context.source
-            )
+            await reads.equivalents(context.request.caller, self.record.hienergy_id, context.source)
         )
         return [Advertiser.of(record) for record in found if record.id != self.record.id]
 
@@ -140,7 +138,7 @@ async def _load_advertiser(info: ResolveInfo, advertiser_id: int | None) -> Adve
         return None
     context = info.context
     found = granted(
-        await queries.related_advertiser(context.exchange.caller, advertiser_id, context.source)
+        await reads.related_advertiser(context.request.caller, advertiser_id, context.source)
     )
     return None if found is None else Advertiser.of(found)
 

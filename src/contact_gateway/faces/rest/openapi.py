@@ -11,7 +11,7 @@ from contact_gateway.contacts.contact import DETAIL_NAMES, NEW_CONTACT_JSON_SCHE
 from contact_gateway.contacts.fields import MAX_TEXT_LENGTH, PRINTABLE_PATTERN
 from contact_gateway.contacts.outcomes import ErrorCode, Refusal
 from contact_gateway.contacts.problems import PROBLEM_MEANINGS, ProblemCode
-from contact_gateway.contacts.queries import DEFAULT_PAGE_SIZE, MAX_PAGE, MAX_PAGE_SIZE
+from contact_gateway.contacts.reads import DEFAULT_PAGE_SIZE, MAX_PAGE, MAX_PAGE_SIZE
 from contact_gateway.faces.http import TRANSPORT_STATUSES, TransportCode
 from contact_gateway.faces.rest.documents import STATUSES
 

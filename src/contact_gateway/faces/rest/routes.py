@@ -8,8 +8,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from contact_gateway.contacts import queries
+from contact_gateway.contacts import reads
 from contact_gateway.contacts.contact import unknown_fields
+from contact_gateway.contacts.create_contact import Submission, create_contact
 from contact_gateway.contacts.origin import Face, Origin
 from contact_gateway.contacts.outcomes import (
     Forbidden,
@@ -20,15 +21,10 @@ from contact_gateway.contacts.outcomes import (
     Unauthorized,
     outcome_name,
 )
-from contact_gateway.contacts.resolver import Submission, create_contact
 from contact_gateway.contacts.source import Page, Source
-from contact_gateway.faces.bodies import BodyLimits, read_json
-from contact_gateway.faces.exchanges import (
-    Exchange,
-    error_response,
-    exchange_of,
-)
-from contact_gateway.faces.http import JsonResponse, method_not_allowed
+from contact_gateway.faces.http import JsonResponse, error_response, method_not_allowed
+from contact_gateway.faces.json_body import BodyLimits, read_json
+from contact_gateway.faces.request_context import RequestContext, request_context_of
 from contact_gateway.faces.rest.documents import (
     Document,
     advertiser_resource,
@@ -40,7 +36,7 @@ from contact_gateway.faces.rest.documents import (
 from contact_gateway.faces.rest.openapi import openapi_document
 
 T = TypeVar("T")
-_Handler = Callable[[Request, Exchange], Awaitable[Document]]
+_Handler = Callable[[Request, RequestContext], Awaitable[Document]]
 
 
 class Resource:
@@ -54,19 +50,19 @@ class Resource:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        exchange = exchange_of(scope)
-        exchange.face = self._face
-        response = await self._answer(Request(scope, receive), exchange)
+        context = request_context_of(scope)
+        context.face = self._face
+        response = await self._answer(Request(scope, receive), context)
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, exchange: Exchange) -> Response:
+    async def _answer(self, request: Request, context: RequestContext) -> Response:
         handler = self._handlers.get(request.method)
         if handler is None:
             allow = ", ".join(sorted(self._handlers))
-            return error_response(method_not_allowed(allow), exchange)
-        exchange.operation = handler.__name__
-        exchange.outcome = "OK"
-        document = await handler(request, exchange)
+            return error_response(method_not_allowed(allow), context)
+        context.operation = handler.__name__
+        context.outcome = "OK"
+        document = await handler(request, context)
         return JsonResponse(document.body, document.status, dict(document.headers))
 
 
@@ -90,13 +86,13 @@ class RestFace:
             Route("/api/v1/schema", Resource(get=self.schema)),
         ]
 
-    async def create_contact(self, request: Request, exchange: Exchange) -> Document:
+    async def create_contact(self, request: Request, context: RequestContext) -> Document:
         """Create a contact (`POST /contacts`)."""
         ignored: tuple[str, ...] = ()
 
         async def read() -> Submission:
             nonlocal ignored
-            body = await read_json(request, exchange.headers, self._body_limits)
+            body = await read_json(request, context.headers, self._body_limits)
             members = body if isinstance(body, dict) else {}
             contact = members.get("contact")
             ignored = (
@@ -105,53 +101,53 @@ class RestFace:
             )
             return Submission(
                 contact=contact,
-                idempotency_key=exchange.headers.get("idempotency-key"),
+                idempotency_key=context.headers.get("idempotency-key"),
                 dry_run=_dry_run(request),
-                origin=Origin(Face.REST, exchange.request_id),
+                origin=Origin(Face.REST, context.request_id),
             )
 
-        outcome = await create_contact(exchange.caller, read, self._source)
-        exchange.outcome = outcome_name(outcome)
-        return outcome_document(outcome, exchange.request_id, ignored)
+        outcome = await create_contact(context.caller, read, self._source)
+        context.outcome = outcome_name(outcome)
+        return outcome_document(outcome, context.request_id, ignored)
 
-    async def contact(self, request: Request, exchange: Exchange) -> Document:
+    async def contact(self, request: Request, context: RequestContext) -> Document:
         """Read one contact."""
         contact_id = request.path_params["id"]
-        found = await queries.contact(exchange.caller, contact_id, self._source)
-        return _record(found, contact_resource, "contact", exchange)
+        found = await reads.contact(context.caller, contact_id, self._source)
+        return _record(found, contact_resource, "contact", context)
 
-    async def contacts(self, request: Request, exchange: Exchange) -> Document:
+    async def contacts(self, request: Request, context: RequestContext) -> Document:
         """Read a page of contacts."""
         raw = _query(request)
         return _page(
-            await queries.contacts(exchange.caller, raw, self._source), contact_resource, exchange
+            await reads.contacts(context.caller, raw, self._source), contact_resource, context
         )
 
-    async def advertisers(self, request: Request, exchange: Exchange) -> Document:
+    async def advertisers(self, request: Request, context: RequestContext) -> Document:
         """Read a page of advertisers."""
         raw = _query(request)
         return _page(
-            await queries.advertisers(exchange.caller, raw, self._source),
+            await reads.advertisers(context.caller, raw, self._source),
             advertiser_resource,
-            exchange,
+            context,
         )
 
-    async def advertiser(self, request: Request, exchange: Exchange) -> Document:
+    async def advertiser(self, request: Request, context: RequestContext) -> Document:
         """Read one advertiser."""
         advertiser_id = request.path_params["id"]
-        found = await queries.advertiser(exchange.caller, advertiser_id, self._source)
-        return _record(found, advertiser_resource, "advertiser", exchange)
+        found = await reads.advertiser(context.caller, advertiser_id, self._source)
+        return _record(found, advertiser_resource, "advertiser", context)
 
-    async def advertiser_contacts(self, request: Request, exchange: Exchange) -> Document:
+    async def advertiser_contacts(self, request: Request, context: RequestContext) -> Document:
         """Read a page of a brand's contacts."""
-        found = await queries.contacts_of_advertiser(
-            exchange.caller, request.path_params["id"], _query(request), self._source
+        found = await reads.contacts_of_advertiser(
+            context.caller, request.path_params["id"], _query(request), self._source
         )
         if found is None:
-            return _refusal(NotFound("There is no such advertiser."), exchange)
-        return _page(found, contact_resource, exchange)
+            return _refusal(NotFound("There is no such advertiser."), context)
+        return _page(found, contact_resource, context)
 
-    async def schema(self, _request: Request, _exchange: Exchange) -> Document:
+    async def schema(self, _request: Request, _context: RequestContext) -> Document:
         """Read the OpenAPI document of this face."""
         return Document(200, openapi_document())
 
@@ -170,23 +166,25 @@ def _record(
     found: T | ReadRefusal | None,
     resource: Callable[[T], dict[str, object]],
     noun: str,
-    exchange: Exchange,
+    context: RequestContext,
 ) -> Document:
     if isinstance(found, (Unauthorized, Forbidden, RateLimited, InvalidInput)):
-        return _refusal(found, exchange)
+        return _refusal(found, context)
     if found is None:
-        return _refusal(NotFound(f"There is no such {noun}."), exchange)
+        return _refusal(NotFound(f"There is no such {noun}."), context)
     return Document(200, {"data": resource(found)})
 
 
 def _page(
-    found: Page[T] | ReadRefusal, resource: Callable[[T], dict[str, object]], exchange: Exchange
+    found: Page[T] | ReadRefusal,
+    resource: Callable[[T], dict[str, object]],
+    context: RequestContext,
 ) -> Document:
     if isinstance(found, Page):
         return page_document(found, resource)
-    return _refusal(found, exchange)
+    return _refusal(found, context)
 
 
-def _refusal(refusal: ReadRefusal | NotFound, exchange: Exchange) -> Document:
-    exchange.outcome = refusal.code
-    return refusal_document(refusal, exchange.request_id)
+def _refusal(refusal: ReadRefusal | NotFound, context: RequestContext) -> Document:
+    context.outcome = refusal.code
+    return refusal_document(refusal, context.request_id)

@@ -1,0 +1,110 @@
+"""The context of one request: its id, its caller, its headers, and what the log reports of it."""
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from starlette.types import Scope
+
+from contact_gateway.access.api_keys import PREFIX as API_KEY_PREFIX
+from contact_gateway.access.caller import Authenticate, Caller
+from contact_gateway.access.client_address import Network, client_address
+from contact_gateway.access.key_guessing import KeyGuessLimiter
+from contact_gateway.access.principals import Credential, CredentialScheme
+from contact_gateway.access.rate_limits import Budget
+from contact_gateway.contacts.origin import Face
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_SPACES: Final = " \t"
+_BEARER: Final = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
+_SCOPE_KEY: Final = "contact_gateway.request_context"
+
+RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """One request, and what its log line will report.
+
+    `headers` are the request's, by lower-case name. `status` is the response's, 0 until it starts.
+    """
+
+    request_id: str
+    caller: Caller
+    headers: Mapping[str, str] = field(default_factory=dict)
+    operation: str | None = None
+    outcome: str | None = None
+    status: int = 0
+    face: Face | None = None
+
+
+def request_context_of(scope: Scope) -> RequestContext:
+    """Return the context of a request."""
+    context = scope[_SCOPE_KEY]
+    if not isinstance(context, RequestContext):
+        raise TypeError("RequestContextMiddleware is missing")
+    return context
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """How requests get their callers: who authenticates them, and within which limits."""
+
+    authenticate: Authenticate
+    budget: Budget
+    guesses: KeyGuessLimiter | None = None
+    trusted_proxies: Sequence[Network] = ()
+
+    def admit(self, scope: Scope) -> RequestContext:
+        """Make the context of a request and attach it to the request's scope."""
+        headers = _joined_headers(scope["headers"])
+        credential = _credential(headers)
+        peer: tuple[str, int] | None = scope.get("client")
+        address = client_address(
+            None if peer is None else peer[0],
+            headers.get("x-forwarded-for", ""),
+            self.trusted_proxies,
+        )
+        caller = Caller(credential, self.authenticate, self.budget, self.guesses, address)
+        context = RequestContext(_request_id(headers, credential), caller, headers)
+        scope[_SCOPE_KEY] = context
+        return context
+
+
+def _joined_headers(lines: RawHeaders) -> Mapping[str, str]:
+    """Return the headers; lines of one name are joined, as RFC 9110, section 5.3, has it.
+
+    So two different keys in one request make one that is not valid, and neither wins. White space
+    around a value is no part of it (RFC 9112, section 5.1); the server has left some behind it.
+    """
+    headers: dict[str, str] = {}
+    repeated: dict[str, list[str]] = {}
+    for raw_name, raw_value in lines:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1").strip(_SPACES)
+        if name in headers:
+            repeated.setdefault(name, [headers[name]]).append(value)
+        else:
+            headers[name] = value
+    for name, values in repeated.items():
+        headers[name] = ", ".join(values)
+    return headers
+
+
+def _request_id(headers: Mapping[str, str], credential: Credential | None) -> str:
+    given = headers.get("x-request-id", "")
+    well_formed = (
+        _REQUEST_ID.fullmatch(given)
+        and API_KEY_PREFIX not in given
+        and (credential is None or credential.secret not in given)
+    )
+    return given if well_formed else f"{random.getrandbits(128):032x}"
+
+
+def _credential(headers: Mapping[str, str]) -> Credential | None:
+    key = headers.get("x-api-key")
+    if key:
+        return Credential(key)
+    bearer = _BEARER.fullmatch(headers.get("authorization", ""))
+    return None if bearer is None else Credential(bearer[1], CredentialScheme.BEARER)

@@ -1,0 +1,108 @@
+"""Guessing keys: so many wrong ones from an address in a minute, and then none is looked at."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from contact_gateway.access.key_guessing import KeyGuessLimiter, TooManyWrongKeys
+from contact_gateway.access.principals import Credential
+
+pytestmark = pytest.mark.anyio
+
+NOON = 1_750_000_000.0
+ADDRESS, OTHER_ADDRESS = "192.0.2.1", "192.0.2.2"
+KEY = Credential("any key")
+
+SetClock = Callable[[float], None]
+
+
+@pytest.fixture(autouse=True)
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
+    """Stop the clock at so many seconds after noon; it starts at noon."""
+
+    def set_clock(seconds_after_noon: float) -> None:
+        monkeypatch.setattr(time, "time", lambda: NOON + seconds_after_noon)
+
+    set_clock(0)
+    return set_clock
+
+
+async def _guess(guesses: KeyGuessLimiter, address: str, times: int) -> None:
+    for _ in range(times):
+        await guesses.wrong(address)
+
+
+async def test_as_many_as_the_limit_are_looked_at() -> None:
+    guesses = KeyGuessLimiter(3)
+    await _guess(guesses, ADDRESS, 3)
+
+    assert guesses.refusal(ADDRESS, KEY) is None
+
+
+async def test_after_one_more_none_is_until_the_minute_is_over(set_clock: SetClock) -> None:
+    guesses = KeyGuessLimiter(3)
+    await _guess(guesses, ADDRESS, 4)
+
+    assert guesses.refusal(ADDRESS, KEY) == TooManyWrongKeys(60)
+    set_clock(49.6)
+    assert guesses.refusal(ADDRESS, KEY) == TooManyWrongKeys(11)
+    set_clock(59)
+    assert guesses.refusal(ADDRESS, KEY) == TooManyWrongKeys(1)
+    set_clock(60)
+    assert guesses.refusal(ADDRESS, KEY) is None
+
+
+async def test_another_address_is_not_refused() -> None:
+    guesses = KeyGuessLimiter(3)
+    await _guess(guesses, ADDRESS, 4)
+
+    assert guesses.refusal(OTHER_ADDRESS, KEY) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("2001:db8::1", "2001:db8::ffff", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("a-test-client", "a-test-client", True),
+    ],
+)
+async def test_who_has_a_network_of_ipv6_is_one(one: str, other: str, *, is_same: bool) -> None:
+    guesses = KeyGuessLimiter(1)
+    await _guess(guesses, one, 2)
+
+    assert (guesses.refusal(other, KEY) is not None) is is_same
+
+
+async def test_a_key_that_was_right_within_a_minute_is_looked_at_all_the_same(
+    set_clock: SetClock,
+) -> None:
+    """Who guesses may sit behind one address with who need not."""
+    guesses = KeyGuessLimiter(3)
+    guesses.right(KEY)
+    set_clock(30)
+    await _guess(guesses, ADDRESS, 4)
+
+    assert guesses.refusal(ADDRESS, KEY) is None
+    assert guesses.refusal(ADDRESS, Credential("another")) == TooManyWrongKeys(60)
+    set_clock(61)
+    assert guesses.refusal(ADDRESS, KEY) == TooManyWrongKeys(29)
+
+
+async def test_no_key_is_kept_as_it_is() -> None:
+    guesses = KeyGuessLimiter(3)
+    guesses.right(KEY)
+
+    assert KEY.secret not in repr(vars(guesses))
+
+
+async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contact_gateway.access.key_guessing._MAX_REMEMBERED", 2)
+    guesses = KeyGuessLimiter(1)
+    for number in range(3):
+        await _guess(guesses, f"192.0.2.{number}", 2)
+
+    refused = [guesses.refusal(f"192.0.2.{number}", KEY) is not None for number in range(3)]
+    assert refused == [False, True, True]

@@ -1,0 +1,339 @@
+"""The reads over a real store: who may, which values are taken, and what is not given."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from contact_gateway.access.api_keys import mint
+from contact_gateway.access.caller import Caller
+from contact_gateway.access.principals import Credential, KeyRefusal, Principal, Role
+from contact_gateway.access.rate_limits import HourlyBudget, Unlimited
+from contact_gateway.contacts import reads
+from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
+from contact_gateway.contacts.contact import Contact, NewContact
+from contact_gateway.contacts.outcomes import InvalidInput, RateLimited, Unauthorized
+from contact_gateway.contacts.source import Creation, Page, PageRequest, Source
+from contact_gateway.store import advertisers, api_keys, schema_version
+from contact_gateway.store.source import SqlSource
+from contact_gateway.store.sqlite import Database, sqlite_url
+
+pytestmark = pytest.mark.anyio
+
+BRAND = Advertiser(
+    id=1001, name="Northwind", slug="nw", network_name=HIENERGY_NETWORK, hienergy_id=1001
+)
+NETWORK_RECORD = Advertiser(id=2001, name="Northwind US", network_name="CJ", hienergy_id=1001)
+ALONE = Advertiser(id=3001, name="Unlisted", network_name="CJ")
+EMAILS = ("c@example.com", "b@example.com", "a@example.com")
+KEY = mint()
+
+
+@pytest.fixture(scope="session")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a store with three advertisers, three contacts and a member's key."""
+    file = tmp_path_factory.mktemp("queries") / "store.db"
+    asyncio.run(_fill(Database(sqlite_url(f"sqlite:///{file}"))))
+    return file
+
+
+async def _fill(database: Database) -> None:
+    await schema_version.prepare(database)
+    await database.write(
+        lambda connection: advertisers.upsert(connection, (BRAND, NETWORK_RECORD, ALONE))
+    )
+    key_id = await database.write(
+        lambda connection: api_keys.add(connection, KEY, role=Role.MEMBER, label="reader")
+    )
+    source = SqlSource(database)
+    principal = Principal(key_id=key_id, label="reader", role=Role.MEMBER)
+    for email in reversed(EMAILS):
+        submitted = NewContact(advertiser_id=1001, email=email)
+        await source.create_contact(Creation(principal, submitted, None, dry_run=False))
+    await source.close()
+    await database.close()
+
+
+@pytest.fixture
+async def source(file: Path) -> AsyncIterator[Source]:
+    """Open the store. Nothing here writes, so all the tests may share it."""
+    database = Database(sqlite_url(f"sqlite:///{file}"))
+    source = SqlSource(database)
+    yield source
+    await source.close()
+    await database.close()
+
+
+@pytest.fixture
+def caller(source: Source) -> Caller:
+    return Caller(Credential(KEY.text), source.authenticate, Unlimited())
+
+
+def _emails(found: object) -> list[str]:
+    assert isinstance(found, Page), found
+    return [contact.email for contact in found.items]
+
+
+def _problems(found: object) -> list[tuple[str, str]]:
+    assert isinstance(found, InvalidInput), found
+    return [(".".join(problem.path), problem.code) for problem in found.problems]
+
+
+@pytest.mark.parametrize(
+    ("raw", "number", "size"),
+    [
+        pytest.param({}, 1, 25, id="not given"),
+        pytest.param({"page": 3, "per_page": 10}, 3, 10, id="numbers"),
+        pytest.param({"page": "3", "per_page": "10"}, 3, 10, id="digits"),
+        pytest.param({"page": None, "per_page": ""}, 1, 25, id="null and empty"),
+        pytest.param({"per_page": 1}, 1, 1, id="the smallest page"),
+        pytest.param({"per_page": 100}, 1, 100, id="the largest page"),
+        pytest.param({"page": 2**31 - 1}, 2**31 - 1, 25, id="the last page"),
+    ],
+)
+async def test_a_page_has_a_number_and_a_size(
+    caller: Caller, source: Source, raw: dict[str, object], number: int, size: int
+) -> None:
+    for found in (
+        await reads.contacts(caller, raw, source),
+        await reads.advertisers(caller, raw, source),
+        await reads.contacts_of_advertiser(caller, "2001", raw, source),
+    ):
+        assert isinstance(found, Page)
+        assert found.request == PageRequest(number, size)
+
+
+@pytest.mark.parametrize(
+    ("raw", "problems"),
+    [
+        ({"page": 0}, [("page", "OUT_OF_RANGE")]),
+        ({"page": "-1"}, [("page", "OUT_OF_RANGE")]),
+        ({"page": 2**31}, [("page", "OUT_OF_RANGE")]),
+        ({"page": "9" * 5000}, [("page", "OUT_OF_RANGE")]),
+        ({"page": "two"}, [("page", "INVALID_TYPE")]),
+        ({"per_page": 0}, [("per_page", "OUT_OF_RANGE")]),
+        ({"per_page": 101}, [("per_page", "OUT_OF_RANGE")]),
+        ({"per_page": True}, [("per_page", "INVALID_TYPE")]),
+        ({"per_page": 2.0}, [("per_page", "INVALID_TYPE")]),
+        ({"q": "a\x00"}, [("q", "INVALID_CHARACTERS")]),
+        ({"domain": "a" * 256}, [("domain", "TOO_LONG")]),
+        (
+            {"per_page": 0, "q": 1, "page": 0},
+            [("page", "OUT_OF_RANGE"), ("per_page", "OUT_OF_RANGE"), ("q", "INVALID_TYPE")],
+        ),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+async def test_unusable_values_are_all_told(
+    caller: Caller,
+    source: Source,
+    raw: dict[str, object],
+    problems: list[tuple[str, str]],
+) -> None:
+    assert _problems(await reads.contacts(caller, raw, source)) == problems
+    assert _problems(await reads.advertisers(caller, raw, source)) == problems
+
+
+@pytest.mark.parametrize("page", ["3000000000", 2**63, "9" * 20, "9" * 5000])
+async def test_a_page_beyond_the_last_is_told_which_that_is(
+    caller: Caller, source: Source, page: object
+) -> None:
+    found = await reads.contacts(caller, {"page": page}, source)
+
+    assert isinstance(found, InvalidInput)
+    assert [problem.message for problem in found.problems] == [
+        "The largest allowed value is 2147483647."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("advertiser_id", "code"), [("acme", "INVALID_TYPE"), ("0", "OUT_OF_RANGE")]
+)
+async def test_an_unusable_advertiser_id_in_a_filter_is_told(
+    caller: Caller, source: Source, advertiser_id: str, code: str
+) -> None:
+    found = await reads.contacts(caller, {"advertiser_id": advertiser_id}, source)
+
+    assert _problems(found) == [("advertiser_id", code)]
+
+
+@pytest.mark.parametrize(
+    ("raw", "emails"),
+    [
+        pytest.param({}, EMAILS, id="no filter"),
+        pytest.param({"q": "b@"}, EMAILS[1:2], id="q"),
+        pytest.param({"q": "  b@ "}, EMAILS[1:2], id="q, trimmed"),
+        pytest.param({"email": "A@example.com"}, EMAILS[2:], id="email"),
+        pytest.param({"advertiser_id": "2001"}, EMAILS, id="a network record's id"),
+        pytest.param({"advertiser_id": 3001}, (), id="an id without a brand"),
+        pytest.param({"advertiser_name": "north"}, EMAILS, id="advertiser's name"),
+        pytest.param({"domain": "other.example"}, (), id="domain"),
+    ],
+)
+async def test_the_filters_are_known_by_their_names(
+    caller: Caller, source: Source, raw: dict[str, object], emails: tuple[str, ...]
+) -> None:
+    assert tuple(_emails(await reads.contacts(caller, raw, source))) == emails
+
+
+async def test_unknown_names_are_ignored(caller: Caller, source: Source) -> None:
+    raw = {"sort": "email", "size": "0", "": "x"}
+
+    assert tuple(_emails(await reads.contacts(caller, raw, source))) == EMAILS
+    assert isinstance(await reads.advertisers(caller, raw, source), Page)
+
+
+@pytest.mark.parametrize("empty", ["", None, "   "], ids=["empty", "null", "blank"])
+@pytest.mark.parametrize("name", ["q", "email", "advertiser_name", "domain"])
+async def test_an_empty_text_counts_as_not_given(
+    caller: Caller, source: Source, name: str, empty: str | None
+) -> None:
+    assert tuple(_emails(await reads.contacts(caller, {name: empty}, source))) == EMAILS
+
+
+@pytest.mark.parametrize("empty", ["", None], ids=["empty", "null"])
+async def test_an_empty_advertiser_id_counts_as_not_given(
+    caller: Caller, source: Source, empty: str | None
+) -> None:
+    found = await reads.contacts(caller, {"advertiser_id": empty}, source)
+
+    assert tuple(_emails(found)) == EMAILS
+
+
+@pytest.mark.parametrize(
+    ("contact_id", "email"),
+    [
+        pytest.param("1", "a@example.com", id="there"),
+        pytest.param("4", None, id="not there"),
+        pytest.param("acme", None, id="no number"),
+        pytest.param("0", None, id="zero"),
+        pytest.param("", None, id="empty"),
+        pytest.param(str(2**63), None, id="above 64 bits"),
+        pytest.param("9" * 5000, None, id="very many digits"),
+    ],
+)
+async def test_a_contact_is_found_by_its_id_or_is_nothing(
+    caller: Caller, source: Source, contact_id: str, email: str | None
+) -> None:
+    found = await reads.contact(caller, contact_id, source)
+
+    assert (found.email if isinstance(found, Contact) else found) == email
+
+
+@pytest.mark.parametrize(
+    ("advertiser_id", "advertiser"),
+    [("1001", BRAND), ("2001", NETWORK_RECORD), ("404", None), ("acme", None), ("", None)],
+)
+async def test_an_advertiser_is_found_by_its_id_or_is_nothing(
+    caller: Caller, source: Source, advertiser_id: str, advertiser: Advertiser | None
+) -> None:
+    assert await reads.advertiser(caller, advertiser_id, source) == advertiser
+
+
+@pytest.mark.parametrize(
+    ("advertiser_id", "slug", "advertiser"),
+    [
+        pytest.param("2001", None, NETWORK_RECORD, id="id"),
+        pytest.param(None, "nw", BRAND, id="slug"),
+        pytest.param(None, "none", None, id="a slug of nobody"),
+    ],
+)
+async def test_an_advertiser_is_found_by_id_or_slug(
+    caller: Caller,
+    source: Source,
+    advertiser_id: str | None,
+    slug: str | None,
+    advertiser: Advertiser | None,
+) -> None:
+    found = await reads.advertiser_by_id_or_slug(caller, advertiser_id, slug, source)
+
+    assert found == advertiser
+
+
+@pytest.mark.parametrize(
+    ("advertiser_id", "slug"), [("1001", "nw"), (None, None)], ids=["both", "neither"]
+)
+async def test_an_advertiser_is_asked_for_by_one_of_id_and_slug(
+    caller: Caller, source: Source, advertiser_id: str | None, slug: str | None
+) -> None:
+    found = await reads.advertiser_by_id_or_slug(caller, advertiser_id, slug, source)
+
+    assert _problems(found) == [("id", "INVALID_ARGUMENTS")]
+
+
+@pytest.mark.parametrize(
+    ("advertiser_id", "emails"),
+    [
+        pytest.param("1001", EMAILS, id="the HiEnergy record"),
+        pytest.param("2001", EMAILS, id="a network record"),
+        pytest.param("3001", (), id="a record without a brand"),
+    ],
+)
+async def test_an_advertisers_contacts_are_those_of_its_hienergy_record(
+    caller: Caller, source: Source, advertiser_id: str, emails: tuple[str, ...]
+) -> None:
+    found = await reads.contacts_of_advertiser(caller, advertiser_id, {}, source)
+
+    assert tuple(_emails(found)) == emails
+
+
+async def test_an_advertiser_that_is_not_there_has_no_list(caller: Caller, source: Source) -> None:
+    assert await reads.contacts_of_advertiser(caller, "404", {}, source) is None
+
+
+async def test_the_advertiser_of_the_address_goes_before_one_in_the_query(
+    caller: Caller, source: Source
+) -> None:
+    raw = {"advertiser_id": "3001"}
+
+    found = await reads.contacts_of_advertiser(caller, "1001", raw, source)
+
+    assert tuple(_emails(found)) == EMAILS
+
+
+async def _every_read(caller: Caller, source: Source) -> list[object]:
+    # Each with input that would be refused or not be found.
+    return [
+        await reads.contact(caller, "404", source),
+        await reads.contacts(caller, {"page": 0}, source),
+        await reads.contacts_of_advertiser(caller, "404", {"page": 0}, source),
+        await reads.advertisers(caller, {"page": 0}, source),
+        await reads.advertiser(caller, "404", source),
+        await reads.advertiser_by_id_or_slug(caller, None, None, source),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("credential", "reason"),
+    [
+        pytest.param(None, KeyRefusal.MISSING, id="no key"),
+        pytest.param("hunter2", KeyRefusal.MALFORMED, id="no key of ours"),
+        pytest.param(mint().text, KeyRefusal.UNKNOWN, id="an unknown key"),
+    ],
+)
+async def test_without_a_valid_key_nothing_is_read_or_told(
+    source: Source, credential: str | None, reason: KeyRefusal
+) -> None:
+    caller = Caller(
+        None if credential is None else Credential(credential), source.authenticate, Unlimited()
+    )
+
+    assert await _every_read(caller, source) == [Unauthorized(reason)] * 6
+
+
+async def test_over_budget_nothing_is_read_or_told(source: Source) -> None:
+    budget = HourlyBudget(1)
+    await reads.contact(Caller(Credential(KEY.text), source.authenticate, budget), "1", source)
+
+    answers = await _every_read(Caller(Credential(KEY.text), source.authenticate, budget), source)
+
+    assert all(isinstance(answer, RateLimited) for answer in answers)
+
+
+async def test_all_reads_of_a_request_are_one_operation(source: Source) -> None:
+    budget = HourlyBudget(1)
+
+    answers = await _every_read(Caller(Credential(KEY.text), source.authenticate, budget), source)
+
+    assert not any(isinstance(answer, RateLimited) for answer in answers)

@@ -1,0 +1,288 @@
+"""What is at hand: for five seconds at the most, and only what there is."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Generic, TypeVar
+
+import pytest
+from sqlalchemy import Connection
+
+from contact_gateway.access.api_keys import KeyRecord, MintedKey, mint
+from contact_gateway.access.principals import Credential, KeyRefusal, Principal, Role
+from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
+from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.store import advertisers, api_keys, caches
+from contact_gateway.store.batched_reads import BatchedReader
+from contact_gateway.store.caches import AdvertiserCache, ApiKeyCache
+from contact_gateway.store.sqlite import Database
+from support.stopped_clock import StoppedClock
+
+pytestmark = pytest.mark.anyio
+
+TERN = Advertiser(id=7, name="Tern", network_name=HIENERGY_NETWORK, hienergy_id=7)
+Key = TypeVar("Key")
+Record = TypeVar("Record")
+
+
+@pytest.fixture
+def clock() -> StoppedClock:
+    return StoppedClock()
+
+
+class Reading(Generic[Key, Record]):
+    """Reads records, and notes which; it takes some time by a clock."""
+
+    def __init__(
+        self,
+        clock: StoppedClock,
+        read: Callable[[Connection, Collection[Key]], Mapping[Key, Record]],
+    ) -> None:
+        self._clock = clock
+        self._read = read
+        self.takes_seconds = 0.0
+        self.asked: list[Key] = []
+
+    def __call__(self, connection: Connection, keys: Collection[Key]) -> Mapping[Key, Record]:
+        self.asked += keys
+        found = self._read(connection, keys)
+        self._clock.seconds += self.takes_seconds
+        return found
+
+
+@pytest.fixture
+def reading(clock: StoppedClock) -> Reading[str, KeyRecord]:
+    return Reading(clock, api_keys.by_lookup)
+
+
+@pytest.fixture
+def keys(database: Database, reading: Reading[str, KeyRecord], clock: StoppedClock) -> ApiKeyCache:
+    return ApiKeyCache(BatchedReader(database, reading), clock)
+
+
+async def _add(database: Database, minted: MintedKey, expires_at: datetime | None = None) -> int:
+    return await database.write(
+        lambda connection: api_keys.add(
+            connection, minted, role=Role.ADMIN, label="ci", expires_at=expires_at
+        )
+    )
+
+
+async def _made(database: Database, count: int) -> list[MintedKey]:
+    minted = [mint() for _ in range(count)]
+    for each in minted:
+        await _add(database, each)
+    return minted
+
+
+async def _owner(keys: ApiKeyCache, key: MintedKey) -> Principal | KeyRefusal:
+    return await keys.authenticate(Credential(key.text))
+
+
+async def test_a_key_speaks_for_its_owner_each_time(keys: ApiKeyCache, database: Database) -> None:
+    minted = mint()
+    key_id = await _add(database, minted)
+
+    for _ in range(2):
+        assert await _owner(keys, minted) == Principal(key_id, "ci", Role.ADMIN)
+
+
+async def test_a_key_that_is_used_again_is_not_looked_up_again(
+    keys: ApiKeyCache,
+    database: Database,
+    reading: Reading[str, KeyRecord],
+    clock: StoppedClock,
+) -> None:
+    (key,) = await _made(database, 1)
+
+    first = await _owner(keys, key)
+    clock.seconds += 4.9
+
+    assert await _owner(keys, key) == first
+    assert reading.asked == [key.lookup]
+
+
+async def test_using_a_key_does_not_keep_it_for_longer(
+    keys: ApiKeyCache,
+    database: Database,
+    reading: Reading[str, KeyRecord],
+    clock: StoppedClock,
+) -> None:
+    (key,) = await _made(database, 1)
+    for _ in range(6):
+        await _owner(keys, key)
+        clock.seconds += 1
+
+    assert reading.asked == [key.lookup, key.lookup]
+
+
+@pytest.mark.parametrize(
+    "reading_takes_seconds",
+    [
+        pytest.param(0, id="a quick reading"),
+        pytest.param(3, id="revoked during the reading"),
+        pytest.param(5, id="a reading as long as a key is kept"),
+        pytest.param(7, id="a longer reading"),
+    ],
+)
+async def test_a_key_ends_within_five_seconds_of_being_revoked(
+    keys: ApiKeyCache,
+    database: Database,
+    reading: Reading[str, KeyRecord],
+    clock: StoppedClock,
+    reading_takes_seconds: float,
+) -> None:
+    """Counted from before the reading: once it has read the key, the key may be revoked."""
+    minted = mint()
+    key_id = await _add(database, minted)
+    revocable_from = clock.seconds
+    reading.takes_seconds = reading_takes_seconds
+    assert isinstance(await _owner(keys, minted), Principal)
+
+    await database.write(lambda connection: api_keys.revoke(connection, key_id))
+    clock.seconds = max(clock.seconds, revocable_from + 5)
+
+    assert await _owner(keys, minted) is KeyRefusal.REVOKED
+
+
+async def test_a_key_that_is_about_to_expire_is_not_kept_beyond_that(
+    keys: ApiKeyCache,
+    database: Database,
+    reading: Reading[str, KeyRecord],
+    clock: StoppedClock,
+) -> None:
+    minted = mint()
+    await _add(database, minted, datetime.now(UTC) + timedelta(seconds=3))
+    assert isinstance(await _owner(keys, minted), Principal)
+
+    clock.seconds += 3
+    await _owner(keys, minted)
+
+    assert reading.asked == [minted.lookup] * 2
+
+
+async def test_a_key_works_as_soon_as_it_is_made(
+    keys: ApiKeyCache, database: Database, reading: Reading[str, KeyRecord]
+) -> None:
+    minted = mint()
+    for _ in range(2):
+        assert await _owner(keys, minted) is KeyRefusal.UNKNOWN
+
+    await _add(database, minted)
+
+    assert isinstance(await _owner(keys, minted), Principal)
+    assert reading.asked == [minted.lookup] * 3
+
+
+async def test_another_secret_is_no_key_while_the_right_one_is_at_hand(
+    keys: ApiKeyCache, database: Database
+) -> None:
+    (key,) = await _made(database, 1)
+    await _owner(keys, key)
+    other = mint()
+    forged = replace(other, text=_with_lookup(other, key.lookup))
+
+    assert await _owner(keys, forged) in {KeyRefusal.UNKNOWN, KeyRefusal.MALFORMED}
+
+
+def _with_lookup(key: MintedKey, lookup: str) -> str:
+    return key.text.replace(key.lookup, lookup)
+
+
+@pytest.fixture
+def room_for_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caches, "_MAX_KEPT", 2)
+
+
+@pytest.mark.usefixtures("room_for_two")
+async def test_of_too_many_keys_the_one_that_was_not_used_for_longest_is_given_up(
+    database: Database, reading: Reading[str, KeyRecord], clock: StoppedClock
+) -> None:
+    keys = ApiKeyCache(BatchedReader(database, reading), clock)
+    one, two, three = await _made(database, 3)
+    for key in (one, two, one, three):
+        await _owner(keys, key)
+    reading.asked.clear()
+
+    for key in (one, three, two):
+        await _owner(keys, key)
+
+    assert reading.asked == [two.lookup]
+
+
+@pytest.mark.usefixtures("room_for_two")
+async def test_who_guesses_displaces_nobodys_key(
+    database: Database, reading: Reading[str, KeyRecord], clock: StoppedClock
+) -> None:
+    keys = ApiKeyCache(BatchedReader(database, reading), clock)
+    known = await _made(database, 2)
+    for key in known:
+        await _owner(keys, key)
+    for _ in range(5):
+        await _owner(keys, mint())
+    reading.asked.clear()
+
+    for key in known:
+        await _owner(keys, key)
+
+    assert reading.asked == []
+
+
+async def test_a_store_that_does_not_answer_says_so_each_time(
+    unreachable_database: Database, reading: Reading[str, KeyRecord]
+) -> None:
+    keys = ApiKeyCache(BatchedReader(unreachable_database, reading))
+
+    for _ in range(2):
+        with pytest.raises(SourceUnavailable):
+            await _owner(keys, mint())
+
+
+@pytest.fixture
+def reading_advertisers(clock: StoppedClock) -> Reading[int, Advertiser]:
+    return Reading(clock, advertisers.by_id)
+
+
+@pytest.fixture
+def shown(
+    database: Database, reading_advertisers: Reading[int, Advertiser], clock: StoppedClock
+) -> AdvertiserCache:
+    return AdvertiserCache(BatchedReader(database, reading_advertisers), clock)
+
+
+async def _import(database: Database, *records: Advertiser) -> None:
+    await database.write(lambda connection: advertisers.upsert(connection, records))
+
+
+async def test_advertisers_are_read_together_and_those_at_hand_not_again(
+    shown: AdvertiserCache, reading_advertisers: Reading[int, Advertiser]
+) -> None:
+    assert (await shown.by_id([1001])).keys() == {1001}
+    assert (await shown.by_id([1001, 2001, 404])).keys() == {1001, 2001}
+    assert (await shown.by_id([1001, 2001])).keys() == {1001, 2001}
+    assert (await shown.by_id([])).keys() == set()
+    assert reading_advertisers.asked[:1] == [1001]
+    assert sorted(reading_advertisers.asked[1:]) == [404, 2001]
+
+
+async def test_an_advertiser_is_found_as_soon_as_it_is_imported(
+    shown: AdvertiserCache, database: Database
+) -> None:
+    assert await shown.by_id([TERN.id]) == {}
+
+    await _import(database, TERN)
+
+    assert await shown.by_id([TERN.id]) == {TERN.id: TERN}
+
+
+async def test_a_changed_advertiser_is_shown_within_five_seconds(
+    shown: AdvertiserCache, database: Database, clock: StoppedClock
+) -> None:
+    await _import(database, TERN)
+    await shown.by_id([TERN.id])
+    changed = replace(TERN, name="Arctic Tern")
+
+    await _import(database, changed)
+    clock.seconds += 5
+
+    assert await shown.by_id([TERN.id]) == {TERN.id: changed}

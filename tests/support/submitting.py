@@ -1,0 +1,202 @@
+"""One way to submit a contact for both faces, and one way to read what came of it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from support.running_gateway import Gateway, credentials
+
+# A JSON answer: of any shape until a test has looked at it.
+Json = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An outcome as its caller sees it, in words that both faces share."""
+
+    outcome: str
+    contact: Mapping[str, Json] | None = None
+    problems: frozenset[tuple[str, str]] = frozenset()
+    retry_after_seconds: int | None = None
+    message: str | None = None
+    # What only one face has: not compared between them.
+    status: int = field(default=200, compare=False)
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False)
+    request_id: str | None = field(default=None, compare=False)
+
+
+class Face(Protocol):
+    """A way in."""
+
+    async def submit(
+        self,
+        gateway: Gateway,
+        contact: Mapping[str, Json],
+        key: str | None,
+        *,
+        idempotency_key: str | None = None,
+        dry_run: bool = False,
+    ) -> Answer:
+        """Submit a contact by the names of the published reference."""
+        ...
+
+
+class Rest:
+    """The REST face."""
+
+    async def submit(
+        self,
+        gateway: Gateway,
+        contact: Mapping[str, Json],
+        key: str | None,
+        *,
+        idempotency_key: str | None = None,
+        dry_run: bool = False,
+    ) -> Answer:
+        headers = credentials(key)
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
+        response = await gateway.post_json(
+            "/api/v1/contacts",
+            {"contact": contact},
+            headers,
+            params={"dry_run": "true"} if dry_run else None,
+        )
+        body = response.json()
+        if response.is_success:
+            return Answer(
+                outcome="PREVIEW" if dry_run else "CONTACT",
+                contact=_resource(body["data"]),
+                status=response.status_code,
+                headers=response.headers,
+            )
+        error, details = body["error"], body["error"]["details"]
+        existing = details.get("existing")
+        return Answer(
+            outcome=error["code"],
+            contact=None if existing is None else _resource(existing),
+            problems=frozenset(
+                (problem["path"], problem["code"]) for problem in details.get("problems", ())
+            ),
+            retry_after_seconds=details.get("retry_after_seconds"),
+            message=error["message"],
+            status=response.status_code,
+            headers=response.headers,
+            request_id=error["request_id"],
+        )
+
+
+CREATE_CONTACT = """
+fragment Attributes on Contact {
+  id advertiserId advertiserName email name givenName familyName phone jobTitle source status
+  linkedinProfileUrl createdAt updatedAt
+}
+mutation ($input: CreateContactInput!, $idempotencyKey: String, $dryRun: Boolean! = false) {
+  createContact(input: $input, idempotencyKey: $idempotencyKey, dryRun: $dryRun) {
+    __typename
+    ... on Contact { ...Attributes }
+    ... on ContactPreview {
+      advertiserId advertiserName email name givenName familyName phone jobTitle source status
+      linkedinProfileUrl
+    }
+    ... on ApiError { code message requestId }
+    ... on InvalidInputError { problems { path code message } }
+    ... on ConflictError { existing { ...Attributes } }
+    ... on RateLimitedError { retryAfterSeconds }
+  }
+}
+"""
+
+
+class GraphQL:
+    """The GraphQL face."""
+
+    async def submit(
+        self,
+        gateway: Gateway,
+        contact: Mapping[str, Json],
+        key: str | None,
+        *,
+        idempotency_key: str | None = None,
+        dry_run: bool = False,
+    ) -> Answer:
+        variables = {
+            "input": {_camel_case(name): value for name, value in contact.items()},
+            "idempotencyKey": idempotency_key,
+            "dryRun": dry_run,
+        }
+        response = await gateway.graphql(CREATE_CONTACT, key, variables)
+        body = response.json()
+        if "errors" in body:
+            # A fault, and never a business outcome.
+            (error,) = body["errors"]
+            assert error["extensions"] == {"code": "SERVICE_UNAVAILABLE"}, body
+            return Answer(
+                outcome="SERVICE_UNAVAILABLE",
+                message=error["message"],
+                status=response.status_code,
+                headers=response.headers,
+            )
+        member = body["data"]["createContact"]
+        kind = member.pop("__typename")
+        if kind in {"Contact", "ContactPreview"}:
+            outcome = {"Contact": "CONTACT", "ContactPreview": "PREVIEW"}[kind]
+            return Answer(
+                outcome=outcome,
+                contact=_attributes(member),
+                status=response.status_code,
+                headers=response.headers,
+            )
+        assert kind == TYPE_NAMES[member["code"]]
+        existing = member.get("existing")
+        return Answer(
+            outcome=member["code"],
+            contact=None if existing is None else _attributes(existing),
+            problems=frozenset(
+                (_rest_path(problem["path"]), problem["code"])
+                for problem in member.get("problems", ())
+            ),
+            retry_after_seconds=member.get("retryAfterSeconds"),
+            message=member["message"],
+            request_id=member["requestId"],
+            status=response.status_code,
+            headers=response.headers,
+        )
+
+
+TYPE_NAMES = {
+    "UNAUTHORIZED": "UnauthorizedError",
+    "FORBIDDEN": "ForbiddenError",
+    "RATE_LIMITED": "RateLimitedError",
+    "INVALID_INPUT": "InvalidInputError",
+    "IDEMPOTENCY_KEY_REUSED": "IdempotencyKeyReusedError",
+    "NOT_FOUND": "NotFoundError",
+    "CONFLICT": "ConflictError",
+}
+FACES: Mapping[str, Face] = {"REST": Rest(), "GraphQL": GraphQL()}
+
+
+def _resource(resource: Mapping[str, Json]) -> dict[str, Json]:
+    assert resource["type"] == "contact"
+    attributes = dict(resource["attributes"])
+    return attributes | {"id": resource["id"], "advertiser_id": str(attributes["advertiser_id"])}
+
+
+def _attributes(member: Mapping[str, Json]) -> dict[str, Json]:
+    missing_of_a_preview = {"id": None, "created_at": None, "updated_at": None}
+    return missing_of_a_preview | {_snake_case(name): value for name, value in member.items()}
+
+
+def _rest_path(path: str) -> str:
+    if path == "idempotencyKey":
+        return "Idempotency-Key"
+    return _snake_case(path.replace("input", "contact"))
+
+
+def _camel_case(name: str) -> str:
+    return re.sub("_([a-z])", lambda match: match[1].upper(), name)
+
+
+def _snake_case(name: str) -> str:
+    return re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name)

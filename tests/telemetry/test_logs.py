@@ -1,0 +1,151 @@
+"""What is logged: a line an event, in one format, and never at a request's cost."""
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from contact_gateway.settings import LogFormat
+from contact_gateway.telemetry.logs import configure_logging
+from support.running_gateway import Gateway
+
+FORMATS = pytest.mark.parametrize("log_format", LogFormat)
+
+
+class _Full(io.StringIO):
+    """A stream on a disk that is full."""
+
+    def write(self, _: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    before = root.handlers, root.level
+    yield
+    root.handlers, root.level = before
+    structlog.reset_defaults()
+
+
+@FORMATS
+def test_the_gateways_lines_and_those_of_libraries_have_one_format(log_format: LogFormat) -> None:
+    lines = io.StringIO()
+    configure_logging(log_format, lines)
+    structlog.get_logger().warning("ours", cause="c")
+    logging.getLogger("a.library").warning("theirs")
+
+    ours, theirs = lines.getvalue().splitlines()
+    if log_format is LogFormat.JSON:
+        assert json.loads(ours).keys() == {"event", "level", "timestamp", "cause"}
+        assert json.loads(theirs).keys() == {"event", "level", "timestamp"}
+    else:
+        assert "[warning  ] ours" in ours
+        assert "[warning  ] theirs" in theirs
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_people_at_a_terminal_get_columns_and_programs_json(*, is_terminal: bool) -> None:
+    lines = _Terminal() if is_terminal else io.StringIO()
+    configure_logging(None, lines)
+    structlog.get_logger().info("request")
+
+    assert lines.getvalue().startswith("{") is not is_terminal
+
+
+@FORMATS
+def test_what_libraries_say_in_passing_is_not_logged(log_format: LogFormat) -> None:
+    lines = io.StringIO()
+    configure_logging(log_format, lines)
+    logging.getLogger("a.library").info("a caller's input")
+
+    assert lines.getvalue() == ""
+
+
+@FORMATS
+def test_a_fault_is_logged_with_its_traceback_and_without_the_values_in_it(
+    log_format: LogFormat,
+) -> None:
+    lines = io.StringIO()
+    configure_logging(log_format, lines)
+    secret = "cgw_" + "s" * 50
+    try:
+        raise ValueError("\ud800")
+    except ValueError as error:
+        structlog.get_logger().error("fault", exc_info=error)
+
+    assert "ValueError" in lines.getvalue()
+    assert "test_logs" in lines.getvalue()
+    assert secret not in lines.getvalue()
+
+
+@FORMATS
+@pytest.mark.anyio
+async def test_a_log_that_cannot_be_written_disturbs_no_request(
+    gateway: Gateway, log_format: LogFormat
+) -> None:
+    configure_logging(log_format, _Full())
+
+    assert (await gateway.client.get("/healthz")).status_code == 200
+
+
+class _Counting(io.StringIO):
+    """A stream that counts how often something is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        return super().write(text)
+
+
+def _events(lines: io.StringIO) -> list[object]:
+    return [json.loads(line)["event"] for line in lines.getvalue().splitlines()]
+
+
+@pytest.mark.anyio
+async def test_lines_of_requests_that_end_together_are_written_together() -> None:
+    lines = _Counting()
+    configure_logging(LogFormat.JSON, lines)
+    for number in range(3):
+        structlog.get_logger().info(f"request {number}")
+    await asyncio.sleep(0)
+
+    assert _events(lines) == ["request 0", "request 1", "request 2"]
+    assert lines.writes == 1
+
+
+@pytest.mark.anyio
+async def test_what_went_wrong_is_written_at_once_and_in_its_order() -> None:
+    lines = _Counting()
+    configure_logging(LogFormat.JSON, lines)
+    structlog.get_logger().info("request")
+    structlog.get_logger().error("fault")
+
+    assert _events(lines) == ["request", "fault"]
+
+
+def test_lines_of_a_loop_that_ended_are_written_before_those_of_the_next() -> None:
+    lines = _Counting()
+    configure_logging(LogFormat.JSON, lines)
+    for _ in range(2):
+        loop = asyncio.new_event_loop()
+        # It stops in this very step, before it writes.
+        loop.call_soon(lambda: structlog.get_logger().info("request"))
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+    structlog.get_logger().info("the last")
+
+    assert _events(lines) == ["request", "request", "the last"]

@@ -1,0 +1,142 @@
+"""What `/metrics` tells: of every request its face, operation and outcome, and of the store."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from contact_gateway.settings import Settings
+from support.gateway_process import gateway_process
+from support.running_gateway import Gateway, credentials, running_gateway
+from support.submitting import FACES, Face
+
+pytestmark = pytest.mark.anyio
+
+MAYA = {"advertiser_id": 2001, "email": "maya@example.com"}
+Labels = Mapping[str, str]
+
+
+def _samples(text: str, name: str) -> dict[tuple[str, ...], float]:
+    """Return the values of a metric by those of its labels, in the labels' order."""
+    return {
+        tuple(sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+@pytest.fixture
+async def measured(tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with running_gateway(tmp_path, metrics=True) as gateway:
+        yield gateway
+
+
+async def _metrics(gateway: Gateway) -> str:
+    response = await gateway.client.get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"].startswith("text/plain; version=")
+    return response.text
+
+
+@pytest.mark.parametrize(("name", "face"), [("REST", "rest"), ("GraphQL", "graphql")])
+async def test_requests_are_counted_by_face_operation_and_outcome(
+    measured: Gateway, name: str, face: str
+) -> None:
+    submit = FACES[name].submit
+    for key in (measured.admin, measured.admin, measured.member, None):
+        await submit(measured, MAYA, key)
+    requests = _samples(await _metrics(measured), "contact_gateway_requests_total")
+
+    assert requests == {
+        (face, "create_contact", "CREATED"): 1,
+        (face, "create_contact", "CONFLICT"): 1,
+        (face, "create_contact", "FORBIDDEN"): 1,
+        (face, "create_contact", "UNAUTHORIZED"): 1,
+    }
+
+
+async def test_the_time_of_each_request_is_measured(measured: Gateway) -> None:
+    for _ in range(3):
+        await measured.rest("/contacts", measured.member)
+    text = await _metrics(measured)
+
+    name = "contact_gateway_request_duration_seconds"
+    assert _samples(text, f"{name}_count") == {("rest", "contacts"): 3}
+    assert 0 < _samples(text, f"{name}_sum")["rest", "contacts"] < 60
+
+
+async def test_commits_are_counted_with_what_shared_them(measured: Gateway) -> None:
+    for number in range(3):
+        await FACES["REST"].submit(
+            measured, MAYA | {"email": f"{number}@example.com"}, measured.admin
+        )
+    text = await _metrics(measured)
+
+    assert _samples(text, "contact_gateway_commit_jobs_count")[()] == 3
+    assert _samples(text, "contact_gateway_commit_jobs_sum")[()] == 3
+    assert _samples(text, "contact_gateway_commit_duration_seconds_count")[()] == 3
+    assert _samples(text, "contact_gateway_waiting_jobs")[()] == 1
+
+
+@pytest.mark.parametrize("face", FACES.values(), ids=list(FACES))
+@pytest.mark.usefixtures("impatient_store")
+async def test_what_the_store_does_not_carry_out_is_counted(tmp_path: Path, face: Face) -> None:
+    async with running_gateway(tmp_path, metrics=True) as gateway:
+        with closing(sqlite3.connect(str(gateway.database.url.database))) as locking:
+            locking.execute("BEGIN IMMEDIATE")
+            told = await face.submit(gateway, MAYA, gateway.admin)
+            locking.rollback()
+        text = await _metrics(gateway)
+
+    assert told.outcome == "SERVICE_UNAVAILABLE"
+    assert _samples(text, "contact_gateway_store_errors_total") == {("unavailable",): 1}
+
+
+async def test_no_label_holds_what_a_caller_sent(measured: Gateway) -> None:
+    await measured.rest("/secret-path", measured.admin, email="secret@example.com")
+    await measured.graphql("query secretName { viewer { label } }", measured.admin)
+    await measured.client.request("SECRET", "/graphql", headers=credentials(measured.admin))
+    text = await _metrics(measured)
+
+    assert "secret" not in text.lower()
+    assert measured.admin not in text
+    assert set(_samples(text, "contact_gateway_requests_total")) == {
+        ("none", "none", "NOT_FOUND"),
+        ("graphql", "graphql", "OK"),
+        ("graphql", "graphql", "METHOD_NOT_ALLOWED"),
+    }
+
+
+async def test_they_are_only_read(measured: Gateway) -> None:
+    read = await measured.client.head("/metrics")
+    refused = await measured.client.post("/metrics")
+
+    assert read.status_code == 200
+    assert refused.status_code == 405
+    assert refused.headers["Allow"] == "GET, HEAD"
+    assert refused.json()["error"]["code"] == "METHOD_NOT_ALLOWED"
+
+
+async def test_without_the_setting_there_are_none(gateway: Gateway) -> None:
+    assert (await gateway.client.get("/metrics")).status_code == 404
+    assert Settings().metrics is False
+
+
+def test_whichever_worker_is_asked_tells_of_all(tmp_path: Path) -> None:
+    environment = {"CONTACT_GATEWAY_METRICS": "true"}
+    with gateway_process(tmp_path, "--demo", "--workers", "2", environment=environment) as process:
+        for _ in range(20):
+            with process.client(process.member_key) as client:
+                assert client.get("/api/v1/contacts").status_code == 200
+        counted = []
+        for _ in range(10):
+            with process.client() as client:
+                text = client.get("/metrics").text
+            requests = _samples(text, "contact_gateway_requests_total")
+            counted.append(requests["rest", "contacts", "OK"])
+
+    assert counted == [20] * 10

@@ -10,7 +10,7 @@ import pytest
 
 from contact_gateway.contacts.outcomes import ErrorCode, ReadRefusal
 from contact_gateway.faces.http import TransportCode
-from contact_gateway.faces.rest.documents import STATUSES
+from contact_gateway.http_statuses import status_of
 from contact_gateway.settings import PREFIX, Settings
 from support.chained_gateways import UpstreamGateway
 from support.gateway_process import gateway_process
@@ -34,7 +34,7 @@ def test_the_first_two_shell_blocks_run_and_test_the_gateway() -> None:
 def test_the_table_of_outcomes_is_that_of_the_code(code: ErrorCode) -> None:
     type_name = "".join(word.capitalize() for word in code.split("_")) + "Error"
 
-    assert re.search(rf"\| `{type_name}`.*\| {STATUSES[code]} `{code}` \|", README)
+    assert re.search(rf"\| `{type_name}`.*\| {status_of(ErrorCode(code))} `{code}` \|", README)
 
 
 def test_the_codes_of_graphql_errors_are_those_of_the_code() -> None:

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from contact_gateway.access.counters import Counters
 from contact_gateway.access.key_guessing import KeyGuessLimiter
-from contact_gateway.access.rate_limits import Budget, KeptBySource, hourly_budget
+from contact_gateway.access.rate_limits import HourlyRateLimit
 from contact_gateway.contacts.source import Source, SourceUnavailable
 from contact_gateway.faces.graphql.endpoint import GraphQLEndpoint
 from contact_gateway.faces.graphql.explorer_page import explorer_assets
@@ -34,7 +34,7 @@ from contact_gateway.faces.middleware import (
     ExactPathMiddleware,
     RequestContextMiddleware,
 )
-from contact_gateway.faces.request_context import Admission, RequestContext, request_context_of
+from contact_gateway.faces.request_context import CallerFactory, RequestContext, request_context_of
 from contact_gateway.faces.rest.documents import Document
 from contact_gateway.faces.rest.routes import Resource, RestFace
 from contact_gateway.server.process import tune_garbage_collector
@@ -47,7 +47,6 @@ from contact_gateway.store.sqlite import Database, sqlite_url
 from contact_gateway.telemetry.logs import configure_logging
 from contact_gateway.telemetry.metrics import Metrics
 from contact_gateway.upstream.client import UpstreamClient
-from contact_gateway.upstream.operations import Operations
 from contact_gateway.upstream.source import UpstreamSource
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def create_app(settings: Settings) -> Starlette:
     metrics = Metrics() if settings.metrics else None
     tracing = _tracing() if settings.traces else None
     truth = (
-        _own_store(database, counters, settings, metrics)
+        _own_store(database, settings, metrics)
         if settings.upstream_url is None
         else _upstream(database, settings.upstream_url, settings, metrics, tracing)
     )
@@ -104,10 +103,9 @@ def create_app(settings: Settings) -> Starlette:
     body_limits = BodyLimits(
         settings.max_body_bytes, settings.body_timeout_seconds, settings.max_json_depth
     )
-    rest = RestFace(truth.source, body_limits)
+    rest = RestFace(body_limits)
     graphql = GraphQLEndpoint(
         build_schema(introspection=settings.introspection, limits=_document_limits(settings)),
-        truth.source,
         body_limits,
         explorer=settings.graphiql,
     )
@@ -118,11 +116,14 @@ def create_app(settings: Settings) -> Starlette:
         Route("/readyz", Resource(None, get=_readyz(database, truth))),
         *([] if metrics is None else [Route("/metrics", metrics)]),
     ]
-    admission = _admission(truth, counters, settings)
     app = Starlette(
         routes=[*routes, *([explorer_assets()] if settings.graphiql else [])],
         middleware=[
-            Middleware(RequestContextMiddleware, admission=admission, observer=metrics),
+            Middleware(
+                RequestContextMiddleware,
+                callers=_callers(truth, counters, settings),
+                observer=metrics,
+            ),
             *([] if tracing is None else [tracing.middleware()]),
             *_cors(settings),
             Middleware(ErrorMiddleware),
@@ -155,11 +156,11 @@ def _document_limits(settings: Settings) -> DocumentLimits:
     )
 
 
-def _admission(truth: "_Truth", counters: Counters, settings: Settings) -> Admission:
-    guesses = settings.key_guesses_per_minute
-    return Admission(
-        truth.source.authenticate,
-        truth.budget,
+def _callers(truth: "_Truth", counters: Counters, settings: Settings) -> CallerFactory:
+    per_hour, guesses = settings.rate_limit_per_hour, settings.key_guesses_per_minute
+    return CallerFactory(
+        truth.source,
+        HourlyRateLimit(per_hour, counters) if per_hour else None,
         KeyGuessLimiter(guesses, counters) if guesses else None,
         settings.trusted_proxies,
     )
@@ -170,16 +171,12 @@ class _Truth:
     """The source of truth of one gateway, and what belongs to it."""
 
     source: Source
-    budget: Budget
     opened: Callable[[], AbstractAsyncContextManager[None]]
     is_reached: Callable[[], Awaitable[bool]]
 
 
-def _own_store(
-    database: Database, counters: Counters, settings: Settings, observer: Observer | None
-) -> _Truth:
+def _own_store(database: Database, settings: Settings, observer: Observer | None) -> _Truth:
     source = SqlSource(database, observer, settings.max_waiting)
-    budget = hourly_budget(settings.rate_limit_per_hour, counters)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[None]:
@@ -191,7 +188,7 @@ def _own_store(
     async def is_reached() -> bool:
         return True
 
-    return _Truth(source, budget, opened, is_reached)
+    return _Truth(source, opened, is_reached)
 
 
 def _upstream(
@@ -208,7 +205,7 @@ def _upstream(
         max_connections=settings.upstream_max_connections,
         span=None if tracing is None else tracing.call,
     )
-    source = UpstreamSource(Operations(client), ledger)
+    source = UpstreamSource(client, ledger)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[None]:
@@ -219,7 +216,7 @@ def _upstream(
                 await source.close()
                 await ledger.close()
 
-    return _Truth(source, KeptBySource(), opened, client.is_reached)
+    return _Truth(source, opened, client.is_reached)
 
 
 def app_from_environment() -> Starlette:

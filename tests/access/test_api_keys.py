@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contact_gateway.access.api_keys import PREFIX, KeyRecord, MintedKey, mint, parse, verify
-from contact_gateway.access.principals import KeyRefusal, Principal, Role
+from contact_gateway.access.principals import ApiKeyOwner, KeyRefusal, Role
 
 ALPHABET = string.digits + string.ascii_letters
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
@@ -29,7 +29,7 @@ def _record(minted: MintedKey) -> KeyRecord:
     )
 
 
-def _verify(minted: MintedKey, record: KeyRecord | None) -> Principal | KeyRefusal:
+def _verify(minted: MintedKey, record: KeyRecord | None) -> ApiKeyOwner | KeyRefusal:
     presented = parse(minted.text)
     assert presented is not None
     return verify(presented, record, NOW)
@@ -119,7 +119,7 @@ def test_a_known_key_speaks_for_its_owner() -> None:
 
     owner = _verify(minted, _record(minted))
 
-    assert owner == Principal(key_id=7, label="ci", role=Role.ADMIN)
+    assert owner == ApiKeyOwner(key_id=7, label="ci", role=Role.ADMIN)
 
 
 def test_a_key_that_is_not_on_record_is_unknown() -> None:
@@ -162,7 +162,7 @@ def test_a_key_is_valid_until_the_moment_it_expires(
     found = _verify(minted, replace(_record(minted), expires_at=expires_at))
 
     assert (found is not KeyRefusal.EXPIRED) == is_valid
-    assert isinstance(found, Principal) == is_valid
+    assert isinstance(found, ApiKeyOwner) == is_valid
 
 
 def test_a_revoked_key_stays_revoked_after_it_has_expired() -> None:

@@ -30,7 +30,7 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
 
 async def _guess(guesses: KeyGuessLimiter, address: str, times: int) -> None:
     for _ in range(times):
-        await guesses.wrong(address)
+        await guesses.record_wrong(address)
 
 
 async def test_as_many_as_the_limit_are_looked_at() -> None:
@@ -81,7 +81,7 @@ async def test_a_key_that_was_right_within_a_minute_is_looked_at_all_the_same(
 ) -> None:
     """Who guesses may sit behind one address with who need not."""
     guesses = KeyGuessLimiter(3)
-    guesses.right(KEY)
+    guesses.record_right(KEY)
     set_clock(30)
     await _guess(guesses, ADDRESS, 4)
 
@@ -93,13 +93,13 @@ async def test_a_key_that_was_right_within_a_minute_is_looked_at_all_the_same(
 
 async def test_no_key_is_kept_as_it_is() -> None:
     guesses = KeyGuessLimiter(3)
-    guesses.right(KEY)
+    guesses.record_right(KEY)
 
     assert KEY.secret not in repr(vars(guesses))
 
 
 async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("contact_gateway.access.key_guessing._MAX_REMEMBERED", 2)
+    monkeypatch.setattr("contact_gateway.access.key_guessing._MAX_ENTRIES", 2)
     guesses = KeyGuessLimiter(1)
     for number in range(3):
         await _guess(guesses, f"192.0.2.{number}", 2)

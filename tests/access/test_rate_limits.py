@@ -3,15 +3,14 @@ from collections.abc import Callable
 
 import pytest
 
-from contact_gateway.access.principals import Principal, Role
 from contact_gateway.access.quota import Quota
-from contact_gateway.access.rate_limits import HourlyBudget, hourly_budget
+from contact_gateway.access.rate_limits import HourlyRateLimit
 
 pytestmark = pytest.mark.anyio
 
 NOON = 1_750_000_000.0
-KEY = Principal(key_id=1, label="one", role=Role.ADMIN)
-OTHER_KEY = Principal(key_id=2, label="two", role=Role.ADMIN)
+KEY = "1"
+OTHER_KEY = "2"
 
 SetClock = Callable[[float], None]
 
@@ -27,41 +26,41 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
     return set_clock
 
 
-async def test_each_operation_takes_one_of_the_budget(set_clock: SetClock) -> None:
+async def test_each_operation_uses_one_of_the_quota(set_clock: SetClock) -> None:
     set_clock(0)
-    budget = HourlyBudget(2)
+    rate_limit = HourlyRateLimit(2)
 
-    windows = [await budget.spend(KEY) for _ in range(3)]
+    quotas = [await rate_limit.hit(KEY) for _ in range(3)]
 
-    assert [(window.remaining, window.exceeded) for window in windows] == [
+    assert [(window.remaining, window.exceeded) for window in quotas] == [
         (1, False),
         (0, False),
         (0, True),
     ]
-    assert {window.limit for window in windows} == {2}
+    assert {window.limit for window in quotas} == {2}
 
 
 async def test_the_window_opens_with_the_first_operation_and_lasts_an_hour(
     set_clock: SetClock,
 ) -> None:
-    budget = HourlyBudget(5)
+    rate_limit = HourlyRateLimit(5)
     set_clock(100)
 
-    first = await budget.spend(KEY)
+    first = await rate_limit.hit(KEY)
     set_clock(3_699)
-    last = await budget.spend(KEY)
+    last = await rate_limit.hit(KEY)
 
     assert first.resets_at == last.resets_at == NOON + 3_700
     assert (last.remaining, last.seconds_left()) == (3, 1)
 
 
-async def test_the_budget_is_full_again_when_the_hour_is_over(set_clock: SetClock) -> None:
-    budget = HourlyBudget(1)
-    await budget.spend(KEY)
-    refused = await budget.spend(KEY)
+async def test_the_quota_is_full_again_after_the_hour(set_clock: SetClock) -> None:
+    rate_limit = HourlyRateLimit(1)
+    await rate_limit.hit(KEY)
+    refused = await rate_limit.hit(KEY)
 
     set_clock(refused.seconds_left())
-    again = await budget.spend(KEY)
+    again = await rate_limit.hit(KEY)
 
     assert (refused.exceeded, refused.seconds_left()) == (True, 1)
     assert not again.exceeded
@@ -71,37 +70,37 @@ async def test_the_budget_is_full_again_when_the_hour_is_over(set_clock: SetCloc
 async def test_operations_over_the_limit_do_not_move_the_end_of_the_window(
     set_clock: SetClock,
 ) -> None:
-    budget = HourlyBudget(1)
-    await budget.spend(KEY)
+    rate_limit = HourlyRateLimit(1)
+    await rate_limit.hit(KEY)
 
     set_clock(1_800)
-    refused = [await budget.spend(KEY) for _ in range(10)]
+    refused = [await rate_limit.hit(KEY) for _ in range(10)]
 
     assert {window.resets_at for window in refused} == {NOON + 3_600}
     assert {window.seconds_left() for window in refused} == {1_800}
 
 
-async def test_each_key_has_a_budget_of_its_own() -> None:
-    budget = HourlyBudget(1)
-    await budget.spend(KEY)
+async def test_each_key_has_its_own_quota() -> None:
+    rate_limit = HourlyRateLimit(1)
+    await rate_limit.hit(KEY)
 
-    assert (await budget.spend(KEY)).exceeded
-    assert not (await budget.spend(OTHER_KEY)).exceeded
-
-
-async def test_looking_at_the_window_counts_nothing() -> None:
-    budget = HourlyBudget(3)
-    await budget.spend(KEY)
-
-    windows = [await budget.window(KEY) for _ in range(5)]
-
-    assert {(window.remaining, window.exceeded) for window in windows} == {(2, False)}
+    assert (await rate_limit.hit(KEY)).exceeded
+    assert not (await rate_limit.hit(OTHER_KEY)).exceeded
 
 
-async def test_a_key_that_did_nothing_has_its_whole_budget(set_clock: SetClock) -> None:
+async def test_reading_the_quota_counts_nothing() -> None:
+    rate_limit = HourlyRateLimit(3)
+    await rate_limit.hit(KEY)
+
+    quotas = [await rate_limit.read(KEY) for _ in range(5)]
+
+    assert {(window.remaining, window.exceeded) for window in quotas} == {(2, False)}
+
+
+async def test_an_unused_key_has_its_whole_quota(set_clock: SetClock) -> None:
     set_clock(0)
 
-    window = await HourlyBudget(3).window(KEY)
+    window = await HourlyRateLimit(3).read(KEY)
 
     assert (window.limit, window.remaining, window.exceeded) == (3, 3, False)
     assert NOON <= window.resets_at <= NOON + 3_600
@@ -122,17 +121,3 @@ async def test_seconds_left_are_whole_and_at_least_one(
     set_clock(0)
 
     assert Quota(limit=1, remaining=0, resets_at=NOON + resets_in).seconds_left() == seconds
-
-
-async def test_without_a_limit_nothing_is_counted_and_nothing_is_told() -> None:
-    budget = hourly_budget(0)
-
-    assert [await budget.spend(KEY) for _ in range(3)] == [None, None, None]
-    assert await budget.window(KEY) is None
-
-
-async def test_a_limit_makes_a_budget_of_that_size() -> None:
-    window = await hourly_budget(10_000).window(KEY)
-
-    assert window is not None
-    assert window.limit == 10_000

@@ -105,10 +105,10 @@ def test_a_file_without_rows_holds_no_advertisers(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "reason"),
     [
-        pytest.param("", 1, "'id' is missing", id="an empty file"),
-        pytest.param("id,name\n", 1, "'network_name' is missing", id="a missing column"),
-        pytest.param(f"{HEADER},logo\n", 1, "'logo' is not a column", id="an unknown column"),
-        pytest.param(f"{HEADER},name\n", 1, "'name' stands twice", id="a column twice"),
+        pytest.param("", 1, "missing column 'id'", id="an empty file"),
+        pytest.param("id,name\n", 1, "missing column 'network_name'", id="a missing column"),
+        pytest.param(f"{HEADER},logo\n", 1, "unknown column 'logo'", id="an unknown column"),
+        pytest.param(f"{HEADER},name\n", 1, "duplicate column 'name'", id="a column twice"),
         pytest.param(f"{HEADER}\n1,T,CJ,\n2,A,CJ\n", 3, "4 columns", id="too few columns"),
         pytest.param(f"{HEADER}\n1,T,CJ,,\n", 2, "4 columns", id="too many columns"),
         pytest.param(f"{HEADER}\n,T,CJ,\n", 2, "id: A value is required", id="no id"),
@@ -122,7 +122,10 @@ def test_a_file_without_rows_holds_no_advertisers(text: str) -> None:
         pytest.param(f"{HEADER}\n1,T,,\n", 2, "network_name: A value", id="no network"),
         pytest.param(f"{HEADER}\n1,T,CJ,x\n", 2, "hienergy_id: A whole", id="owner of letters"),
         pytest.param(
-            f"{HEADER}\n1,T,CJ,\n\n1,T,CJ,\n", 4, "id 1 stands on line 2 already", id="an id twice"
+            f"{HEADER}\n1,T,CJ,\n\n1,T,CJ,\n",
+            4,
+            "duplicate id 1, first on line 2",
+            id="an id twice",
         ),
         pytest.param(
             f"{HEADER}\n1,T,CJ,9\n", 2, "hienergy_id 9 is not a HiEnergy record", id="unknown owner"
@@ -142,7 +145,7 @@ def test_a_file_without_rows_holds_no_advertisers(text: str) -> None:
         pytest.param(
             f"{HEADER}\n1,T,HiEnergy,\n2,U,HiEnergy,1\n",
             3,
-            "a HiEnergy record's hienergy_id is empty or its own id",
+            "the hienergy_id of a HiEnergy record must be empty or its own id",
             id="a HiEnergy record with another owner",
         ),
     ],
@@ -194,7 +197,7 @@ GOOD_LINE = '{"id": 1, "name": "Tern", "network_name": "CJ"}\n'
         pytest.param(
             '{"id": 2, "name": "\\ud800", "network_name": "CJ"}', "name: Control", id="a surrogate"
         ),
-        pytest.param(GOOD_LINE, "id 1 stands on line 1 already", id="an id twice"),
+        pytest.param(GOOD_LINE, "duplicate id 1, first on line 1", id="an id twice"),
     ],
 )
 def test_a_jsonl_file_is_refused_with_line_and_reason(bad_line: str, reason: str) -> None:

@@ -1,10 +1,9 @@
 """Claiming an attempt: who may call, who has to wait, and who takes over."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.ledger import Attempt, claim
+from support.contacts import stored, submitted
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -16,14 +15,9 @@ FIRST = Attempt(
     holder="first",
     held_until=NOON + 12 * SECOND,
 )
-LATER = replace(FIRST, holder="later", sent_at=NOON + SECOND, held_until=NOON + 13 * SECOND)
-CONTACT = Contact(
-    id=1,
-    advertiser_id=1001,
-    advertiser_name="Northwind",
-    email="maya@example.com",
-    created_at=NOON,
-    updated_at=NOON,
+LATER = FIRST._replace(holder="later", sent_at=NOON + SECOND, held_until=NOON + 13 * SECOND)
+CONTACT = stored(
+    submitted(advertiser_id=1001, email="maya@example.com"), NOON, advertiser_name="Northwind"
 )
 
 
@@ -36,20 +30,19 @@ def test_one_that_is_held_stays_as_it_is() -> None:
 
 
 def test_one_that_is_answered_stays_as_it_is_also_after_its_hold() -> None:
-    answered = replace(FIRST, contact=CONTACT)
-    much_later = replace(LATER, sent_at=NOON + timedelta(hours=1))
+    answered = FIRST._replace(contact=CONTACT)
+    much_later = LATER._replace(sent_at=NOON + timedelta(hours=1))
 
     assert claim(answered, LATER) is answered
     assert claim(answered, much_later) is answered
 
 
 def test_one_that_nobody_holds_any_more_is_taken_over_with_what_is_known_of_it() -> None:
-    newcomer = replace(
-        LATER,
+    newcomer = LATER._replace(
         sent_at=FIRST.held_until,
         held_until=NOON + 24 * SECOND,
         email="noor@example.com",
         fingerprint=b"b" * 32,
     )
 
-    assert claim(FIRST, newcomer) == replace(FIRST, holder="later", held_until=newcomer.held_until)
+    assert claim(FIRST, newcomer) == FIRST._replace(holder="later", held_until=newcomer.held_until)

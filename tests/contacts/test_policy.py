@@ -3,23 +3,21 @@ from datetime import UTC, datetime
 
 import pytest
 
-from contact_gateway.access.principals import KeyRefusal, Principal, Role
+from contact_gateway.access.principals import KeyRefusal, Role
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
-from contact_gateway.contacts.contact import Contact, ContactPreview, NewContact
+from contact_gateway.contacts.contact import Contact, ContactPreview
 from contact_gateway.contacts.outcomes import (
-    Conflict,
     Created,
-    Forbidden,
     IdempotencyKeyReused,
-    NotFound,
     Previewed,
     Unauthorized,
 )
 from contact_gateway.contacts.policy import Earlier, Facts, Insert, decide, may_create
+from support.contacts import FORBIDDEN, KEY_REUSED, NOT_FOUND, conflict, stored, submitted
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 # Submitted for a network record; the brand's HiEnergy record is 1001.
-SUBMITTED = NewContact(advertiser_id=2001, email="maya@example.com", name="Maya", phone="1")
+SUBMITTED = submitted(advertiser_id=2001, email="maya@example.com", name="Maya", phone="1")
 BRAND = Advertiser(
     id=1001,
     name="Northwind",
@@ -28,26 +26,24 @@ BRAND = Advertiser(
     hienergy_id=1001,
 )
 NETWORK_RECORD = Advertiser(id=2001, name="Northwind US", network_name="CJ", hienergy_id=1001)
-EARLIER = Contact(
-    id=41,
-    advertiser_id=1001,
+EARLIER = stored(
+    submitted(advertiser_id=1001, email="maya@example.com"),
+    NOW,
+    id_=41,
     advertiser_name="Northwind Outfitters",
-    email="maya@example.com",
-    created_at=NOW,
-    updated_at=NOW,
 )
-PREVIEWED_EARLIER = Previewed(ContactPreview.of_contact(EARLIER))
-EXISTING = replace(EARLIER, id=42)
+PREVIEWED_EARLIER = Previewed(ContactPreview(EARLIER.details, EARLIER.advertiser_name))
+EXISTING = EARLIER._replace(id=42)
 SAME_INPUT = Earlier(SUBMITTED.fingerprint(), EARLIER)
-OTHER_INPUT = Earlier(replace(SUBMITTED, phone="2").fingerprint(), EARLIER)
+OTHER_INPUT = Earlier(SUBMITTED._replace(phone="2").fingerprint(), EARLIER)
 BOTH = pytest.mark.parametrize("dry_run", [False, True], ids=["for real", "dry run"])
 
 
 @pytest.mark.parametrize("role", Role)
 def test_only_admins_create_contacts(role: Role) -> None:
-    refusal = may_create(Principal(key_id=1, label="x", role=role))
+    refusal = may_create(role)
 
-    assert refusal == (None if role is Role.ADMIN else Forbidden())
+    assert refusal == (None if role is Role.ADMIN else FORBIDDEN)
 
 
 @BOTH
@@ -72,11 +68,8 @@ def test_a_dry_run_previews_the_contact_on_the_hienergy_record() -> None:
 
     assert decide(SUBMITTED, facts, dry_run=True) == Previewed(
         ContactPreview(
-            advertiser_id=1001,
-            advertiser_name="Northwind Outfitters",
-            email="maya@example.com",
-            name="Maya",
-            phone="1",
+            submitted(advertiser_id=1001, email="maya@example.com", name="Maya", phone="1"),
+            "Northwind Outfitters",
         )
     )
 
@@ -102,14 +95,14 @@ def test_an_advertiser_that_names_no_hienergy_record_is_not_found(
 ) -> None:
     facts = Facts(earlier=None, hienergy=hienergy, existing=None)
 
-    assert decide(SUBMITTED, facts, dry_run=dry_run) == NotFound()
+    assert decide(SUBMITTED, facts, dry_run=dry_run) == NOT_FOUND
 
 
 @BOTH
 def test_a_contact_with_the_address_is_a_conflict_that_shows_it(*, dry_run: bool) -> None:
     facts = Facts(earlier=None, hienergy=BRAND, existing=EXISTING)
 
-    assert decide(SUBMITTED, facts, dry_run=dry_run) == Conflict(EXISTING)
+    assert decide(SUBMITTED, facts, dry_run=dry_run) == conflict(EXISTING)
 
 
 @BOTH
@@ -127,7 +120,7 @@ def test_a_repeated_key_with_the_same_input_returns_what_it_created(*, dry_run: 
     ("earlier", "outcome"),
     [
         pytest.param(SAME_INPUT, Created(EARLIER, replayed=True), id="same input"),
-        pytest.param(OTHER_INPUT, IdempotencyKeyReused(), id="other input"),
+        pytest.param(OTHER_INPUT, KEY_REUSED, id="other input"),
     ],
 )
 def test_a_used_key_comes_before_the_advertiser_and_the_address(
@@ -149,4 +142,4 @@ def test_a_used_key_comes_before_the_advertiser_and_the_address(
 def test_the_advertiser_comes_before_the_address(*, dry_run: bool) -> None:
     facts = Facts(earlier=None, hienergy=None, existing=EXISTING)
 
-    assert decide(SUBMITTED, facts, dry_run=dry_run) == NotFound()
+    assert decide(SUBMITTED, facts, dry_run=dry_run) == NOT_FOUND

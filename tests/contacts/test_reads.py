@@ -8,16 +8,17 @@ import pytest
 
 from contact_gateway.access.api_keys import mint
 from contact_gateway.access.caller import Caller
-from contact_gateway.access.principals import Credential, KeyRefusal, Principal, Role
-from contact_gateway.access.rate_limits import HourlyBudget, Unlimited
+from contact_gateway.access.principals import Credential, KeyRefusal, Role
+from contact_gateway.access.rate_limits import HourlyRateLimit
 from contact_gateway.contacts import reads
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
-from contact_gateway.contacts.contact import Contact, NewContact
+from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.outcomes import InvalidInput, RateLimited, Unauthorized
-from contact_gateway.contacts.source import Creation, Page, PageRequest, Source
+from contact_gateway.contacts.source import ContactCaller, Creation, Page, PageRequest, Source
 from contact_gateway.store import advertisers, api_keys, schema_version
 from contact_gateway.store.source import SqlSource
 from contact_gateway.store.sqlite import Database, sqlite_url
+from support.contacts import submitted
 
 pytestmark = pytest.mark.anyio
 
@@ -43,14 +44,15 @@ async def _fill(database: Database) -> None:
     await database.write(
         lambda connection: advertisers.upsert(connection, (BRAND, NETWORK_RECORD, ALONE))
     )
-    key_id = await database.write(
+    await database.write(
         lambda connection: api_keys.add(connection, KEY, role=Role.MEMBER, label="reader")
     )
     source = SqlSource(database)
-    principal = Principal(key_id=key_id, label="reader", role=Role.MEMBER)
+    access = await source.authenticate(Credential(KEY.text))
+    assert not isinstance(access, KeyRefusal)
     for email in reversed(EMAILS):
-        submitted = NewContact(advertiser_id=1001, email=email)
-        await source.create_contact(Creation(principal, submitted, None, dry_run=False))
+        contact = submitted(advertiser_id=1001, email=email)
+        await access.create_contact(Creation(contact, None, dry_run=False))
     await source.close()
     await database.close()
 
@@ -66,13 +68,13 @@ async def source(file: Path) -> AsyncIterator[Source]:
 
 
 @pytest.fixture
-def caller(source: Source) -> Caller:
-    return Caller(Credential(KEY.text), source.authenticate, Unlimited())
+def caller(source: Source) -> ContactCaller:
+    return Caller(Credential(KEY.text), source.authenticate)
 
 
 def _emails(found: object) -> list[str]:
     assert isinstance(found, Page), found
-    return [contact.email for contact in found.items]
+    return [contact.details.email for contact in found.items]
 
 
 def _problems(found: object) -> list[tuple[str, str]]:
@@ -93,12 +95,12 @@ def _problems(found: object) -> list[tuple[str, str]]:
     ],
 )
 async def test_a_page_has_a_number_and_a_size(
-    caller: Caller, source: Source, raw: dict[str, object], number: int, size: int
+    caller: ContactCaller, raw: dict[str, object], number: int, size: int
 ) -> None:
     for found in (
-        await reads.contacts(caller, raw, source),
-        await reads.advertisers(caller, raw, source),
-        await reads.contacts_of_advertiser(caller, "2001", raw, source),
+        await reads.contacts(caller, raw),
+        await reads.advertisers(caller, raw),
+        await reads.contacts_of_advertiser(caller, "2001", raw),
     ):
         assert isinstance(found, Page)
         assert found.request == PageRequest(number, size)
@@ -126,20 +128,19 @@ async def test_a_page_has_a_number_and_a_size(
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )
 async def test_unusable_values_are_all_told(
-    caller: Caller,
-    source: Source,
+    caller: ContactCaller,
     raw: dict[str, object],
     problems: list[tuple[str, str]],
 ) -> None:
-    assert _problems(await reads.contacts(caller, raw, source)) == problems
-    assert _problems(await reads.advertisers(caller, raw, source)) == problems
+    assert _problems(await reads.contacts(caller, raw)) == problems
+    assert _problems(await reads.advertisers(caller, raw)) == problems
 
 
 @pytest.mark.parametrize("page", ["3000000000", 2**63, "9" * 20, "9" * 5000])
 async def test_a_page_beyond_the_last_is_told_which_that_is(
-    caller: Caller, source: Source, page: object
+    caller: ContactCaller, page: object
 ) -> None:
-    found = await reads.contacts(caller, {"page": page}, source)
+    found = await reads.contacts(caller, {"page": page})
 
     assert isinstance(found, InvalidInput)
     assert [problem.message for problem in found.problems] == [
@@ -151,9 +152,9 @@ async def test_a_page_beyond_the_last_is_told_which_that_is(
     ("advertiser_id", "code"), [("acme", "INVALID_TYPE"), ("0", "OUT_OF_RANGE")]
 )
 async def test_an_unusable_advertiser_id_in_a_filter_is_told(
-    caller: Caller, source: Source, advertiser_id: str, code: str
+    caller: ContactCaller, advertiser_id: str, code: str
 ) -> None:
-    found = await reads.contacts(caller, {"advertiser_id": advertiser_id}, source)
+    found = await reads.contacts(caller, {"advertiser_id": advertiser_id})
 
     assert _problems(found) == [("advertiser_id", code)]
 
@@ -172,31 +173,31 @@ async def test_an_unusable_advertiser_id_in_a_filter_is_told(
     ],
 )
 async def test_the_filters_are_known_by_their_names(
-    caller: Caller, source: Source, raw: dict[str, object], emails: tuple[str, ...]
+    caller: ContactCaller, raw: dict[str, object], emails: tuple[str, ...]
 ) -> None:
-    assert tuple(_emails(await reads.contacts(caller, raw, source))) == emails
+    assert tuple(_emails(await reads.contacts(caller, raw))) == emails
 
 
-async def test_unknown_names_are_ignored(caller: Caller, source: Source) -> None:
+async def test_unknown_names_are_ignored(caller: ContactCaller) -> None:
     raw = {"sort": "email", "size": "0", "": "x"}
 
-    assert tuple(_emails(await reads.contacts(caller, raw, source))) == EMAILS
-    assert isinstance(await reads.advertisers(caller, raw, source), Page)
+    assert tuple(_emails(await reads.contacts(caller, raw))) == EMAILS
+    assert isinstance(await reads.advertisers(caller, raw), Page)
 
 
 @pytest.mark.parametrize("empty", ["", None, "   "], ids=["empty", "null", "blank"])
 @pytest.mark.parametrize("name", ["q", "email", "advertiser_name", "domain"])
 async def test_an_empty_text_counts_as_not_given(
-    caller: Caller, source: Source, name: str, empty: str | None
+    caller: ContactCaller, name: str, empty: str | None
 ) -> None:
-    assert tuple(_emails(await reads.contacts(caller, {name: empty}, source))) == EMAILS
+    assert tuple(_emails(await reads.contacts(caller, {name: empty}))) == EMAILS
 
 
 @pytest.mark.parametrize("empty", ["", None], ids=["empty", "null"])
 async def test_an_empty_advertiser_id_counts_as_not_given(
-    caller: Caller, source: Source, empty: str | None
+    caller: ContactCaller, empty: str | None
 ) -> None:
-    found = await reads.contacts(caller, {"advertiser_id": empty}, source)
+    found = await reads.contacts(caller, {"advertiser_id": empty})
 
     assert tuple(_emails(found)) == EMAILS
 
@@ -214,11 +215,11 @@ async def test_an_empty_advertiser_id_counts_as_not_given(
     ],
 )
 async def test_a_contact_is_found_by_its_id_or_is_nothing(
-    caller: Caller, source: Source, contact_id: str, email: str | None
+    caller: ContactCaller, contact_id: str, email: str | None
 ) -> None:
-    found = await reads.contact(caller, contact_id, source)
+    found = await reads.contact(caller, contact_id)
 
-    assert (found.email if isinstance(found, Contact) else found) == email
+    assert (found.details.email if isinstance(found, Contact) else found) == email
 
 
 @pytest.mark.parametrize(
@@ -226,9 +227,9 @@ async def test_a_contact_is_found_by_its_id_or_is_nothing(
     [("1001", BRAND), ("2001", NETWORK_RECORD), ("404", None), ("acme", None), ("", None)],
 )
 async def test_an_advertiser_is_found_by_its_id_or_is_nothing(
-    caller: Caller, source: Source, advertiser_id: str, advertiser: Advertiser | None
+    caller: ContactCaller, advertiser_id: str, advertiser: Advertiser | None
 ) -> None:
-    assert await reads.advertiser(caller, advertiser_id, source) == advertiser
+    assert await reads.advertiser(caller, advertiser_id) == advertiser
 
 
 @pytest.mark.parametrize(
@@ -240,13 +241,12 @@ async def test_an_advertiser_is_found_by_its_id_or_is_nothing(
     ],
 )
 async def test_an_advertiser_is_found_by_id_or_slug(
-    caller: Caller,
-    source: Source,
+    caller: ContactCaller,
     advertiser_id: str | None,
     slug: str | None,
     advertiser: Advertiser | None,
 ) -> None:
-    found = await reads.advertiser_by_id_or_slug(caller, advertiser_id, slug, source)
+    found = await reads.advertiser_by_id_or_slug(caller, advertiser_id, slug)
 
     assert found == advertiser
 
@@ -255,9 +255,9 @@ async def test_an_advertiser_is_found_by_id_or_slug(
     ("advertiser_id", "slug"), [("1001", "nw"), (None, None)], ids=["both", "neither"]
 )
 async def test_an_advertiser_is_asked_for_by_one_of_id_and_slug(
-    caller: Caller, source: Source, advertiser_id: str | None, slug: str | None
+    caller: ContactCaller, advertiser_id: str | None, slug: str | None
 ) -> None:
-    found = await reads.advertiser_by_id_or_slug(caller, advertiser_id, slug, source)
+    found = await reads.advertiser_by_id_or_slug(caller, advertiser_id, slug)
 
     assert _problems(found) == [("id", "INVALID_ARGUMENTS")]
 
@@ -271,36 +271,36 @@ async def test_an_advertiser_is_asked_for_by_one_of_id_and_slug(
     ],
 )
 async def test_an_advertisers_contacts_are_those_of_its_hienergy_record(
-    caller: Caller, source: Source, advertiser_id: str, emails: tuple[str, ...]
+    caller: ContactCaller, advertiser_id: str, emails: tuple[str, ...]
 ) -> None:
-    found = await reads.contacts_of_advertiser(caller, advertiser_id, {}, source)
+    found = await reads.contacts_of_advertiser(caller, advertiser_id, {})
 
     assert tuple(_emails(found)) == emails
 
 
-async def test_an_advertiser_that_is_not_there_has_no_list(caller: Caller, source: Source) -> None:
-    assert await reads.contacts_of_advertiser(caller, "404", {}, source) is None
+async def test_an_advertiser_that_is_not_there_has_no_list(caller: ContactCaller) -> None:
+    assert await reads.contacts_of_advertiser(caller, "404", {}) is None
 
 
 async def test_the_advertiser_of_the_address_goes_before_one_in_the_query(
-    caller: Caller, source: Source
+    caller: ContactCaller,
 ) -> None:
     raw = {"advertiser_id": "3001"}
 
-    found = await reads.contacts_of_advertiser(caller, "1001", raw, source)
+    found = await reads.contacts_of_advertiser(caller, "1001", raw)
 
     assert tuple(_emails(found)) == EMAILS
 
 
-async def _every_read(caller: Caller, source: Source) -> list[object]:
+async def _every_read(caller: ContactCaller) -> list[object]:
     # Each with input that would be refused or not be found.
     return [
-        await reads.contact(caller, "404", source),
-        await reads.contacts(caller, {"page": 0}, source),
-        await reads.contacts_of_advertiser(caller, "404", {"page": 0}, source),
-        await reads.advertisers(caller, {"page": 0}, source),
-        await reads.advertiser(caller, "404", source),
-        await reads.advertiser_by_id_or_slug(caller, None, None, source),
+        await reads.contact(caller, "404"),
+        await reads.contacts(caller, {"page": 0}),
+        await reads.contacts_of_advertiser(caller, "404", {"page": 0}),
+        await reads.advertisers(caller, {"page": 0}),
+        await reads.advertiser(caller, "404"),
+        await reads.advertiser_by_id_or_slug(caller, None, None),
     ]
 
 
@@ -315,25 +315,23 @@ async def _every_read(caller: Caller, source: Source) -> list[object]:
 async def test_without_a_valid_key_nothing_is_read_or_told(
     source: Source, credential: str | None, reason: KeyRefusal
 ) -> None:
-    caller = Caller(
-        None if credential is None else Credential(credential), source.authenticate, Unlimited()
-    )
+    caller = Caller(None if credential is None else Credential(credential), source.authenticate)
 
-    assert await _every_read(caller, source) == [Unauthorized(reason)] * 6
+    assert await _every_read(caller) == [Unauthorized(reason)] * 6
 
 
 async def test_over_budget_nothing_is_read_or_told(source: Source) -> None:
-    budget = HourlyBudget(1)
-    await reads.contact(Caller(Credential(KEY.text), source.authenticate, budget), "1", source)
+    rate_limit = HourlyRateLimit(1)
+    await reads.contact(Caller(Credential(KEY.text), source.authenticate, rate_limit), "1")
 
-    answers = await _every_read(Caller(Credential(KEY.text), source.authenticate, budget), source)
+    answers = await _every_read(Caller(Credential(KEY.text), source.authenticate, rate_limit))
 
     assert all(isinstance(answer, RateLimited) for answer in answers)
 
 
 async def test_all_reads_of_a_request_are_one_operation(source: Source) -> None:
-    budget = HourlyBudget(1)
+    rate_limit = HourlyRateLimit(1)
 
-    answers = await _every_read(Caller(Credential(KEY.text), source.authenticate, budget), source)
+    answers = await _every_read(Caller(Credential(KEY.text), source.authenticate, rate_limit))
 
     assert not any(isinstance(answer, RateLimited) for answer in answers)

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import URL
 
 from contact_gateway.access.api_keys import mint
-from contact_gateway.access.principals import Principal, Role
+from contact_gateway.access.principals import ApiKeyOwner, Role
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.store import advertisers, api_keys, schema_version
 from contact_gateway.store.source import SqlSource
@@ -95,12 +95,12 @@ async def unreachable_database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def admin(database: Database) -> Principal:
+async def admin(database: Database) -> ApiKeyOwner:
     return await _admin(database, "ci")
 
 
 @pytest.fixture
-async def other_admin(database: Database) -> Principal:
+async def other_admin(database: Database) -> ApiKeyOwner:
     return await _admin(database, "laptop")
 
 
@@ -111,8 +111,8 @@ async def source(database: Database) -> AsyncIterator[SqlSource]:
     await source.close()
 
 
-async def _admin(database: Database, label: str) -> Principal:
+async def _admin(database: Database, label: str) -> ApiKeyOwner:
     key_id = await database.write(
         lambda connection: api_keys.add(connection, mint(), role=Role.ADMIN, label=label)
     )
-    return Principal(key_id=key_id, label=label, role=Role.ADMIN)
+    return ApiKeyOwner(key_id=key_id, label=label, role=Role.ADMIN)

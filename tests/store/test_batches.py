@@ -12,27 +12,29 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, select
 
 from contact_gateway.access.api_keys import mint
-from contact_gateway.access.principals import Principal, Role
-from contact_gateway.contacts.contact import Contact, NewContact
+from contact_gateway.access.principals import ApiKeyOwner, Role
+from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.outcomes import Conflict, CreateContactOutcome, Created
 from contact_gateway.contacts.source import Creation
 from contact_gateway.store import api_keys, contacts
+from contact_gateway.store.contacts import Submitted
 from contact_gateway.store.tables import contacts as contacts_table
 from contact_gateway.store.tables import idempotency_records
+from support.contacts import submitted
 
 NOW = datetime.now(UTC)
-ADMINS = tuple(Principal(key_id=id_, label="ci", role=Role.ADMIN) for id_ in (1, 2))
+ADMINS = tuple(ApiKeyOwner(key_id=id_, label="ci", role=Role.ADMIN) for id_ in (1, 2))
 
 submissions = st.builds(
-    NewContact,
+    submitted,
     # Two of one brand, one of another, one without a brand, and none.
     advertiser_id=st.sampled_from([1001, 2001, 1002, 3001, 404]),
     email=st.sampled_from(["a@example.com", "A@example.com", "b@example.com", "c@example.com"]),
     name=st.sampled_from([None, "Maya"]),
 )
 creations = st.builds(
-    Creation,
-    principal=st.sampled_from(ADMINS),
+    lambda admin, **creation: Submitted(admin.key_id, Creation(**creation)),
+    admin=st.sampled_from(ADMINS),
     contact=submissions,
     idempotency_key=st.sampled_from([None, "k", "K", "l"]),
     dry_run=st.sampled_from([False, False, True]),
@@ -55,7 +57,7 @@ def _copy(file: Path) -> Iterator[Connection]:
     engine.dispose()
 
 
-def _one_by_one(connection: Connection, some: Sequence[Creation]) -> list[CreateContactOutcome]:
+def _one_by_one(connection: Connection, some: Sequence[Submitted]) -> list[CreateContactOutcome]:
     return [outcome for each in some for outcome in contacts.create(connection, [each])]
 
 
@@ -70,7 +72,7 @@ def _timeless(outcome: CreateContactOutcome) -> CreateContactOutcome:
 
 
 def _at_one_time(contact: Contact) -> Contact:
-    return replace(contact, created_at=NOW, updated_at=NOW)
+    return contact._replace(created_at=NOW, updated_at=NOW)
 
 
 def _stored(connection: Connection) -> list[tuple[object, ...]]:
@@ -89,7 +91,7 @@ def _stored(connection: Connection) -> list[tuple[object, ...]]:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(creations, max_size=3), st.lists(creations, min_size=1, max_size=12))
 def test_a_batch_comes_out_as_one_by_one(
-    prepared_file: Path, earlier: list[Creation], batch: list[Creation]
+    prepared_file: Path, earlier: list[Submitted], batch: list[Submitted]
 ) -> None:
     with _copy(prepared_file) as one, _copy(prepared_file) as other:
         _one_by_one(one, earlier)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection
 
 from contact_gateway.access.api_keys import KeyRecord, MintedKey, mint
-from contact_gateway.access.principals import Credential, KeyRefusal, Principal, Role
+from contact_gateway.access.principals import ApiKeyOwner, Credential, KeyRefusal, Role
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store import advertisers, api_keys, caches
@@ -75,7 +75,7 @@ async def _made(database: Database, count: int) -> list[MintedKey]:
     return minted
 
 
-async def _owner(keys: ApiKeyCache, key: MintedKey) -> Principal | KeyRefusal:
+async def _owner(keys: ApiKeyCache, key: MintedKey) -> ApiKeyOwner | KeyRefusal:
     return await keys.authenticate(Credential(key.text))
 
 
@@ -84,7 +84,7 @@ async def test_a_key_speaks_for_its_owner_each_time(keys: ApiKeyCache, database:
     key_id = await _add(database, minted)
 
     for _ in range(2):
-        assert await _owner(keys, minted) == Principal(key_id, "ci", Role.ADMIN)
+        assert await _owner(keys, minted) == ApiKeyOwner(key_id, "ci", Role.ADMIN)
 
 
 async def test_a_key_that_is_used_again_is_not_looked_up_again(
@@ -137,7 +137,7 @@ async def test_a_key_ends_within_five_seconds_of_being_revoked(
     key_id = await _add(database, minted)
     revocable_from = clock.seconds
     reading.takes_seconds = reading_takes_seconds
-    assert isinstance(await _owner(keys, minted), Principal)
+    assert isinstance(await _owner(keys, minted), ApiKeyOwner)
 
     await database.write(lambda connection: api_keys.revoke(connection, key_id))
     clock.seconds = max(clock.seconds, revocable_from + 5)
@@ -153,7 +153,7 @@ async def test_a_key_that_is_about_to_expire_is_not_kept_beyond_that(
 ) -> None:
     minted = mint()
     await _add(database, minted, datetime.now(UTC) + timedelta(seconds=3))
-    assert isinstance(await _owner(keys, minted), Principal)
+    assert isinstance(await _owner(keys, minted), ApiKeyOwner)
 
     clock.seconds += 3
     await _owner(keys, minted)
@@ -170,7 +170,7 @@ async def test_a_key_works_as_soon_as_it_is_made(
 
     await _add(database, minted)
 
-    assert isinstance(await _owner(keys, minted), Principal)
+    assert isinstance(await _owner(keys, minted), ApiKeyOwner)
     assert reading.asked == [minted.lookup] * 3
 
 
@@ -191,7 +191,7 @@ def _with_lookup(key: MintedKey, lookup: str) -> str:
 
 @pytest.fixture
 def room_for_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caches, "_MAX_KEPT", 2)
+    monkeypatch.setattr(caches, "_MAX_ENTRIES", 2)
 
 
 @pytest.mark.usefixtures("room_for_two")

@@ -1,7 +1,6 @@
 """Contacts in SQL: rules 5 to 7 over what is stored, and the lists."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -10,14 +9,12 @@ import pytest
 from sqlalchemy import Connection, Table, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from contact_gateway.access.principals import KeyRefusal, Principal
+from contact_gateway.access.principals import ApiKeyOwner, KeyRefusal
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, NewContact, new_contact
 from contact_gateway.contacts.outcomes import (
-    Conflict,
     CreateContactOutcome,
     Created,
-    IdempotencyKeyReused,
     NotFound,
     Previewed,
     Unauthorized,
@@ -29,10 +26,12 @@ from contact_gateway.contacts.source import (
     Page,
     PageRequest,
 )
-from contact_gateway.store import advertisers, api_keys, contacts
+from contact_gateway.store import advertisers, api_keys, contacts, idempotency
+from contact_gateway.store.contacts import Submitted
 from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import contacts as contacts_table
 from contact_gateway.store.tables import idempotency_records
+from support.contacts import KEY_REUSED, NOT_FOUND, conflict
 
 pytestmark = pytest.mark.anyio
 
@@ -41,23 +40,23 @@ ALL = PageRequest(1, 100)
 
 
 def _creation(
-    principal: Principal,
+    principal: ApiKeyOwner,
     email: str = "maya@example.com",
     *,
     key: str | None = None,
     dry_run: bool = False,
     **fields: object,
-) -> Creation:
+) -> Submitted:
     contact = new_contact({"advertiser_id": 1001, "email": email} | fields)
     assert isinstance(contact, NewContact), contact
-    return Creation(principal, contact, key, dry_run)
+    return Submitted(principal.key_id, Creation(contact, key, dry_run))
 
 
-async def _create(database: Database, *creations: Creation) -> Sequence[CreateContactOutcome]:
+async def _create(database: Database, *creations: Submitted) -> Sequence[CreateContactOutcome]:
     return await database.write(lambda connection: contacts.create(connection, creations))
 
 
-async def _created(database: Database, creation: Creation) -> Contact:
+async def _created(database: Database, creation: Submitted) -> Contact:
     (outcome,) = await _create(database, creation)
     assert isinstance(outcome, Created), outcome
     assert not outcome.replayed
@@ -71,7 +70,7 @@ async def _stored(database: Database, contact_id: int) -> Contact | None:
 
 async def _emails(database: Database, wanted: ContactFilter) -> list[str]:
     page = await database.read(lambda connection: contacts.page(connection, wanted, ALL))
-    return [contact.email for contact in page.items]
+    return [contact.details.email for contact in page.items]
 
 
 async def _rows(database: Database) -> tuple[int, int]:
@@ -89,7 +88,7 @@ def _count(connection: Connection, table: Table) -> int:
 
 
 async def test_a_created_contact_is_what_is_read_afterwards(
-    database: Database, admin: Principal
+    database: Database, admin: ApiKeyOwner
 ) -> None:
     fields: dict[str, Any] = {
         "name": "Maya L.",
@@ -104,13 +103,16 @@ async def test_a_created_contact_is_what_is_read_afterwards(
 
     created = await _created(database, _creation(admin, **fields))
 
-    assert {name: getattr(created, name) for name in fields} == fields
-    assert (created.advertiser_id, created.advertiser_name) == (1001, "Northwind Outfitters")
+    assert {name: getattr(created.details, name) for name in fields} == fields
+    assert (created.details.advertiser_id, created.advertiser_name) == (
+        1001,
+        "Northwind Outfitters",
+    )
     assert await _stored(database, created.id) == created
 
 
 async def test_a_new_contact_bears_the_time_in_utc_to_the_millisecond(
-    database: Database, admin: Principal
+    database: Database, admin: ApiKeyOwner
 ) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
 
@@ -127,11 +129,11 @@ async def test_a_new_contact_bears_the_time_in_utc_to_the_millisecond(
     [(1001, 1001), (2001, 1001), (2002, 1001), (2003, 1002), (BIG_ID, BIG_ID)],
 )
 async def test_a_contact_lies_on_the_brands_hienergy_record(
-    database: Database, admin: Principal, submitted: int, owner: int
+    database: Database, admin: ApiKeyOwner, submitted: int, owner: int
 ) -> None:
     created = await _created(database, _creation(admin, advertiser_id=submitted))
 
-    assert created.advertiser_id == owner
+    assert created.details.advertiser_id == owner
 
 
 @pytest.mark.parametrize(
@@ -143,9 +145,9 @@ async def test_a_contact_lies_on_the_brands_hienergy_record(
     ],
 )
 async def test_an_advertiser_that_does_not_resolve_is_not_found(
-    database: Database, admin: Principal, submitted: int
+    database: Database, admin: ApiKeyOwner, submitted: int
 ) -> None:
-    assert await _create(database, _creation(admin, advertiser_id=submitted)) == [NotFound()]
+    assert await _create(database, _creation(admin, advertiser_id=submitted)) == [NOT_FOUND]
     assert await _rows(database) == (0, 0)
 
 
@@ -155,7 +157,7 @@ def _make_ids_big(connection: Connection) -> None:
 
 
 async def test_ids_are_exact_beyond_what_a_double_holds(
-    database: Database, admin: Principal
+    database: Database, admin: ApiKeyOwner
 ) -> None:
     first = await _created(database, _creation(admin))
     await database.write(_make_ids_big)
@@ -163,7 +165,7 @@ async def test_ids_are_exact_beyond_what_a_double_holds(
     second = await _created(database, _creation(admin, "b@example.com"))
 
     assert second.id == BIG_ID + 1
-    assert await _stored(database, BIG_ID) == replace(first, id=BIG_ID)
+    assert await _stored(database, BIG_ID) == first._replace(id=BIG_ID)
     assert await _stored(database, BIG_ID - 1) is None
 
 
@@ -172,26 +174,26 @@ async def test_ids_are_exact_beyond_what_a_double_holds(
     "email", ["maya@example.com", "MAYA@example.com", "maya@EXAMPLE.com", "Maya@Example.Com"]
 )
 async def test_an_address_is_taken_in_any_case_on_any_record_of_the_brand(
-    database: Database, admin: Principal, email: str, submitted: int
+    database: Database, admin: ApiKeyOwner, email: str, submitted: int
 ) -> None:
     first = await _created(database, _creation(admin))
 
     again = await _create(database, _creation(admin, email, advertiser_id=submitted))
 
-    assert again == [Conflict(first)]
+    assert again == [conflict(first)]
     assert await _rows(database) == (1, 0)
 
 
 async def test_an_address_is_taken_in_any_case_of_other_scripts(
-    database: Database, admin: Principal
+    database: Database, admin: ApiKeyOwner
 ) -> None:
     first = await _created(database, _creation(admin, "jos\xe9@example.com"))
 
-    assert await _create(database, _creation(admin, "JOS\xc9@example.com")) == [Conflict(first)]
+    assert await _create(database, _creation(admin, "JOS\xc9@example.com")) == [conflict(first)]
 
 
 async def test_another_brand_may_have_the_same_address(
-    database: Database, admin: Principal
+    database: Database, admin: ApiKeyOwner
 ) -> None:
     first = await _created(database, _creation(admin))
     second = await _created(database, _creation(admin, advertiser_id=1002))
@@ -200,7 +202,7 @@ async def test_another_brand_may_have_the_same_address(
 
 
 async def test_the_database_itself_keeps_addresses_apart(
-    database: Database, admin: Principal
+    database: Database, admin: ApiKeyOwner
 ) -> None:
     await _created(database, _creation(admin))
     now = datetime.now(UTC)
@@ -219,9 +221,9 @@ async def test_the_database_itself_keeps_addresses_apart(
 
 
 async def test_what_one_submission_creates_is_a_fact_to_those_after_it(
-    database: Database, admin: Principal
+    database: Database, admin: ApiKeyOwner
 ) -> None:
-    first, conflict, replay, reuse = await _create(
+    first, taken, replay, reuse = await _create(
         database,
         _creation(admin, key="k"),
         _creation(admin, "MAYA@example.com", advertiser_id=2001),
@@ -230,14 +232,14 @@ async def test_what_one_submission_creates_is_a_fact_to_those_after_it(
     )
 
     assert isinstance(first, Created)
-    assert conflict == Conflict(first.contact)
+    assert taken == conflict(first.contact)
     assert replay == Created(first.contact, replayed=True)
-    assert reuse == IdempotencyKeyReused()
+    assert reuse == KEY_REUSED
     assert await _rows(database) == (1, 1)
 
 
 async def test_outcomes_come_in_the_order_of_the_submissions(
-    database: Database, admin: Principal
+    database: Database, admin: ApiKeyOwner
 ) -> None:
     outcomes = await _create(
         database,
@@ -250,7 +252,7 @@ async def test_outcomes_come_in_the_order_of_the_submissions(
     assert [type(outcome) for outcome in outcomes] == [NotFound, Created, Previewed, Created]
 
 
-async def test_a_replay_returns_the_first_contact(database: Database, admin: Principal) -> None:
+async def test_a_replay_returns_the_first_contact(database: Database, admin: ApiKeyOwner) -> None:
     first = await _created(database, _creation(admin, key="k", advertiser_id="2001", name="M"))
 
     again = await _create(database, _creation(admin, key="k", advertiser_id=2001, name=" M "))
@@ -269,29 +271,29 @@ async def test_a_replay_returns_the_first_contact(database: Database, admin: Pri
     ],
 )
 async def test_a_key_that_was_used_with_another_input_is_refused(
-    database: Database, admin: Principal, other: dict[str, Any]
+    database: Database, admin: ApiKeyOwner, other: dict[str, Any]
 ) -> None:
     await _created(database, _creation(admin, key="k"))
 
     again = await _create(database, _creation(admin, key="k", **other))
 
-    assert again == [IdempotencyKeyReused()]
+    assert again == [KEY_REUSED]
 
 
 async def test_an_idempotency_key_is_scoped_to_the_api_key(
-    database: Database, admin: Principal, other_admin: Principal
+    database: Database, admin: ApiKeyOwner, other_admin: ApiKeyOwner
 ) -> None:
     mine = await _created(database, _creation(admin, key="k"))
 
     theirs = await _created(database, _creation(other_admin, "b@example.com", key="k"))
-    conflict = await _create(database, _creation(other_admin, key="k2"))
+    taken = await _create(database, _creation(other_admin, key="k2"))
 
     assert theirs.id != mine.id
-    assert conflict == [Conflict(mine)]
+    assert taken == [conflict(mine)]
     assert await _create(database, _creation(admin, key="k")) == [Created(mine, replayed=True)]
 
 
-async def test_idempotency_keys_differ_by_case(database: Database, admin: Principal) -> None:
+async def test_idempotency_keys_differ_by_case(database: Database, admin: ApiKeyOwner) -> None:
     await _created(database, _creation(admin, key="k"))
 
     await _created(database, _creation(admin, "b@example.com", key="K"))
@@ -308,7 +310,7 @@ async def test_idempotency_keys_differ_by_case(database: Database, admin: Princi
     ],
 )
 async def test_only_a_created_contact_is_remembered(
-    database: Database, admin: Principal, refused: dict[str, Any]
+    database: Database, admin: ApiKeyOwner, refused: dict[str, Any]
 ) -> None:
     await _created(database, _creation(admin, "taken@example.com"))
     (outcome,) = await _create(database, _creation(admin, key="k", **refused))
@@ -320,11 +322,14 @@ async def test_only_a_created_contact_is_remembered(
     assert await _rows(database) == (2, 1)
 
 
-async def test_a_dry_run_creates_nothing(database: Database, admin: Principal) -> None:
+async def test_a_dry_run_creates_nothing(database: Database, admin: ApiKeyOwner) -> None:
     (outcome,) = await _create(database, _creation(admin, key="k", dry_run=True))
 
     assert isinstance(outcome, Previewed)
-    assert (outcome.preview.email, outcome.preview.advertiser_id) == ("maya@example.com", 1001)
+    assert (outcome.preview.details.email, outcome.preview.details.advertiser_id) == (
+        "maya@example.com",
+        1001,
+    )
     assert await _rows(database) == (0, 0)
 
 
@@ -332,21 +337,21 @@ async def test_a_dry_run_creates_nothing(database: Database, admin: Principal) -
     ("hours", "kept"), [(0, True), (24, True), (47, True), (49, False), (1000, False)]
 )
 async def test_a_key_is_kept_for_a_day_at_least_and_then_forgotten(
-    database: Database, admin: Principal, hours: int, *, kept: bool
+    database: Database, admin: ApiKeyOwner, hours: int, *, kept: bool
 ) -> None:
     first = await _created(database, _creation(admin, key="k"))
     then = datetime.now(UTC) - timedelta(hours=hours)
     ageing = update(idempotency_records).values(created_at=then)
     await database.write(lambda connection: connection.execute(ageing))
-    await database.write(contacts.forget_old_idempotency_keys)
+    await database.write(idempotency.purge)
 
     again = await _create(database, _creation(admin, key="k"))
 
-    assert again == [Created(first, replayed=True) if kept else Conflict(first)]
+    assert again == [Created(first, replayed=True) if kept else conflict(first)]
     assert await _rows(database) == (1, 1 if kept else 0)
 
 
-async def _fill(database: Database, admin: Principal) -> None:
+async def _fill(database: Database, admin: ApiKeyOwner) -> None:
     await _create(
         database,
         _creation(admin, "jose@example.com", name="Jos\xe9 \xc5ngstr\xf6m", job_title="Head"),
@@ -380,7 +385,7 @@ async def _fill(database: Database, admin: Principal) -> None:
     ],
 )
 async def test_q_finds_a_text_anywhere_in_any_case(
-    database: Database, admin: Principal, q: str, emails: list[str]
+    database: Database, admin: ApiKeyOwner, q: str, emails: list[str]
 ) -> None:
     await _fill(database, admin)
 
@@ -413,7 +418,7 @@ async def test_q_finds_a_text_anywhere_in_any_case(
     ],
 )
 async def test_contacts_are_filtered(
-    database: Database, admin: Principal, wanted: ContactFilter, emails: list[str]
+    database: Database, admin: ApiKeyOwner, wanted: ContactFilter, emails: list[str]
 ) -> None:
     await _fill(database, admin)
 
@@ -424,7 +429,7 @@ async def test_contacts_are_filtered(
 
 @pytest.mark.parametrize("email", ["Jose@EXAMPLE.COM", "jose@Example.com"])
 async def test_the_email_filter_disregards_the_case_of_the_domain(
-    database: Database, admin: Principal, email: str
+    database: Database, admin: ApiKeyOwner, email: str
 ) -> None:
     await _fill(database, admin)
 
@@ -444,7 +449,7 @@ async def test_the_email_filter_disregards_the_case_of_the_domain(
 )
 async def test_contacts_come_newest_first_page_by_page(
     database: Database,
-    admin: Principal,
+    admin: ApiKeyOwner,
     request_: PageRequest,
     emails: list[str],
     *,
@@ -456,7 +461,7 @@ async def test_contacts_come_newest_first_page_by_page(
         lambda connection: contacts.page(connection, ContactFilter(), request_)
     )
 
-    assert [contact.email.removesuffix("example.com") for contact in page.items] == emails
+    assert [contact.details.email.removesuffix("example.com") for contact in page.items] == emails
     assert page.has_more == has_more
     assert page.request == request_
 
@@ -501,7 +506,7 @@ async def test_advertisers_come_page_by_page(database: Database) -> None:
 
 @pytest.mark.parametrize("key", [None, "again"], ids=["without a key", "with a key"])
 async def test_nothing_is_created_by_an_api_key_that_was_revoked_since_it_was_looked_at(
-    database: Database, admin: Principal, other_admin: Principal, key: str | None
+    database: Database, admin: ApiKeyOwner, other_admin: ApiKeyOwner, key: str | None
 ) -> None:
     """Nor is told again what it created before; its neighbours in a batch are not touched."""
     await _created(database, _creation(admin, key=key))

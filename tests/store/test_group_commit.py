@@ -12,21 +12,20 @@ import structlog
 from anyio.lowlevel import checkpoint
 from sqlalchemy import Connection, Engine, event, func, select, update
 
-from contact_gateway.access.principals import Principal
-from contact_gateway.contacts.contact import NewContact
+from contact_gateway.access.principals import ApiKeyOwner
 from contact_gateway.contacts.outcomes import (
-    Conflict,
     CreateContactOutcome,
     Created,
-    NotFound,
     Previewed,
 )
 from contact_gateway.contacts.source import Creation, SourceUnavailable
 from contact_gateway.store import group_commit as writers
 from contact_gateway.store import retention
+from contact_gateway.store.contacts import Submitted
 from contact_gateway.store.group_commit import MAX_BATCH, ContactGroupCommit
 from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import contacts, idempotency_records
+from support.contacts import NOT_FOUND, conflict, submitted
 
 pytestmark = pytest.mark.anyio
 
@@ -73,18 +72,19 @@ def commits() -> Iterator[list[object]]:
 
 
 def _creation(
-    admin: Principal,
+    admin: ApiKeyOwner,
     email: str = "maya@example.com",
     *,
     advertiser_id: int = 1001,
     key: str | None = None,
     dry_run: bool = False,
-) -> Creation:
-    return Creation(admin, NewContact(advertiser_id=advertiser_id, email=email), key, dry_run)
+) -> Submitted:
+    contact = submitted(advertiser_id=advertiser_id, email=email)
+    return Submitted(admin.key_id, Creation(contact, key, dry_run))
 
 
 async def _all(
-    writer: ContactGroupCommit, creations: Sequence[Creation]
+    writer: ContactGroupCommit, creations: Sequence[Submitted]
 ) -> list[CreateContactOutcome | BaseException]:
     """Submit all at once; return outcomes and faults, in order."""
     return await asyncio.gather(
@@ -106,7 +106,7 @@ def _addresses(count: int) -> list[str]:
 
 
 async def test_a_lone_creation_is_answered(
-    writer: ContactGroupCommit, database: Database, admin: Principal
+    writer: ContactGroupCommit, database: Database, admin: ApiKeyOwner
 ) -> None:
     outcome = await writer.write(_creation(admin))
 
@@ -115,17 +115,17 @@ async def test_a_lone_creation_is_answered(
 
 
 async def test_creations_one_after_the_other_are_answered(
-    writer: ContactGroupCommit, admin: Principal
+    writer: ContactGroupCommit, admin: ApiKeyOwner
 ) -> None:
     first = await writer.write(_creation(admin))
     again = await writer.write(_creation(admin))
 
     assert isinstance(first, Created)
-    assert again == Conflict(first.contact)
+    assert again == conflict(first.contact)
 
 
 async def test_each_gets_the_answer_to_its_own_creation(
-    writer: ContactGroupCommit, admin: Principal
+    writer: ContactGroupCommit, admin: ApiKeyOwner
 ) -> None:
     created, not_found, previewed = await _all(
         writer,
@@ -137,14 +137,14 @@ async def test_each_gets_the_answer_to_its_own_creation(
     )
 
     assert isinstance(created, Created)
-    assert created.contact.email == "a@example.com"
-    assert not_found == NotFound()
+    assert created.contact.details.email == "a@example.com"
+    assert not_found == NOT_FOUND
     assert isinstance(previewed, Previewed)
-    assert previewed.preview.email == "c@example.com"
+    assert previewed.preview.details.email == "c@example.com"
 
 
 async def test_many_at_once_with_one_address_create_one_contact(
-    writer: ContactGroupCommit, database: Database, admin: Principal
+    writer: ContactGroupCommit, database: Database, admin: ApiKeyOwner
 ) -> None:
     outcomes = await _all(
         writer,
@@ -157,12 +157,12 @@ async def test_many_at_once_with_one_address_create_one_contact(
     )
 
     (created,) = [outcome for outcome in outcomes if isinstance(outcome, Created)]
-    assert outcomes.count(Conflict(created.contact)) == 89
+    assert outcomes.count(conflict(created.contact)) == 89
     assert len(await _emails(database)) == 1
 
 
 async def test_many_at_once_with_one_idempotency_key_all_get_one_contact(
-    writer: ContactGroupCommit, database: Database, admin: Principal
+    writer: ContactGroupCommit, database: Database, admin: ApiKeyOwner
 ) -> None:
     outcomes = await _all(writer, [_creation(admin, key="k")] * 50)
 
@@ -174,7 +174,7 @@ async def test_many_at_once_with_one_idempotency_key_all_get_one_contact(
 
 
 async def test_two_writers_of_one_file_create_one_contact_too(
-    database: Database, admin: Principal
+    database: Database, admin: ApiKeyOwner
 ) -> None:
     other_database = Database(database.url)
     writers = (ContactGroupCommit(database), ContactGroupCommit(other_database))
@@ -197,7 +197,7 @@ async def test_two_writers_of_one_file_create_one_contact_too(
 
 
 async def test_creations_that_come_in_together_share_a_commit(
-    writer: ContactGroupCommit, database: Database, admin: Principal, commits: list[object]
+    writer: ContactGroupCommit, database: Database, admin: ApiKeyOwner, commits: list[object]
 ) -> None:
     outcomes = await _all(writer, [_creation(admin, email) for email in _addresses(MAX_BATCH)])
     await writer.close()
@@ -208,7 +208,7 @@ async def test_creations_that_come_in_together_share_a_commit(
 
 
 async def test_more_than_a_batch_are_all_answered(
-    writer: ContactGroupCommit, database: Database, admin: Principal
+    writer: ContactGroupCommit, database: Database, admin: ApiKeyOwner
 ) -> None:
     outcomes = await _all(writer, [_creation(admin, email) for email in _addresses(MAX_BATCH + 1)])
 
@@ -217,7 +217,7 @@ async def test_more_than_a_batch_are_all_answered(
 
 
 async def test_a_creation_at_which_the_database_fails_fails_alone(
-    database_with_a_fault: Database, writer: ContactGroupCommit, admin: Principal
+    database_with_a_fault: Database, writer: ContactGroupCommit, admin: ApiKeyOwner
 ) -> None:
     before, guilty, after = await _all(
         writer,
@@ -231,7 +231,7 @@ async def test_a_creation_at_which_the_database_fails_fails_alone(
 
 
 async def test_a_creation_that_failed_may_be_repeated_with_its_key(
-    database_with_a_fault: Database, writer: ContactGroupCommit, admin: Principal
+    database_with_a_fault: Database, writer: ContactGroupCommit, admin: ApiKeyOwner
 ) -> None:
     with pytest.raises(sqlite3.IntegrityError):
         await writer.write(_creation(admin, GUILTY, key="k"))
@@ -244,7 +244,7 @@ async def test_a_creation_that_failed_may_be_repeated_with_its_key(
 
 
 async def test_a_locked_database_is_unavailable_to_all_that_wait_and_then_works_again(
-    impatient_database: Database, writer: ContactGroupCommit, admin: Principal
+    impatient_database: Database, writer: ContactGroupCommit, admin: ApiKeyOwner
 ) -> None:
     creations = [_creation(admin, email, key=email) for email in _addresses(3)]
     with closing(
@@ -286,7 +286,7 @@ class _CountingTidies(ContactGroupCommit):
 
 
 async def test_all_behind_a_batch_that_met_a_lock_are_answered_with_it(
-    impatient_database: Database, admin: Principal
+    impatient_database: Database, admin: ApiKeyOwner
 ) -> None:
     """Each batch would wait for the lock as long again, and so would tidying up."""
     noting = _Noting()
@@ -309,7 +309,7 @@ async def test_all_behind_a_batch_that_met_a_lock_are_answered_with_it(
 
 
 async def test_when_too_many_wait_the_next_is_turned_away(
-    database: Database, admin: Principal
+    database: Database, admin: ApiKeyOwner
 ) -> None:
     writer = ContactGroupCommit(database, max_waiting=2)
     first, second, third = await _all(writer, [_creation(admin, email) for email in _addresses(3)])
@@ -325,7 +325,7 @@ async def test_when_too_many_wait_the_next_is_turned_away(
 
 
 async def test_a_caller_that_goes_away_does_not_stop_its_creation(
-    writer: ContactGroupCommit, database: Database, admin: Principal
+    writer: ContactGroupCommit, database: Database, admin: ApiKeyOwner
 ) -> None:
     caller = asyncio.create_task(writer.write(_creation(admin, key="k")))
     neighbour = asyncio.create_task(writer.write(_creation(admin, "b@example.com")))
@@ -344,7 +344,7 @@ async def test_a_caller_that_goes_away_does_not_stop_its_creation(
 
 
 async def test_a_fault_after_its_caller_went_away_harms_nobody(
-    database_with_a_fault: Database, writer: ContactGroupCommit, admin: Principal
+    database_with_a_fault: Database, writer: ContactGroupCommit, admin: ApiKeyOwner
 ) -> None:
     caller = asyncio.create_task(writer.write(_creation(admin, GUILTY)))
     neighbour = asyncio.create_task(writer.write(_creation(admin, "b@example.com")))
@@ -366,14 +366,14 @@ class _Held(ContactGroupCommit):
         self.may_go_on = threading.Event()
 
     def carry_out(
-        self, connection: Connection, jobs: Sequence[Creation]
+        self, connection: Connection, jobs: Sequence[Submitted]
     ) -> Sequence[CreateContactOutcome]:
         assert self.may_go_on.wait(WITHIN_SECONDS)
         return super().carry_out(connection, jobs)
 
 
 async def test_closing_waits_for_all_that_was_accepted(
-    database: Database, admin: Principal
+    database: Database, admin: ApiKeyOwner
 ) -> None:
     writer = _Held(database)
     callers = [
@@ -393,7 +393,7 @@ async def test_closing_waits_for_all_that_was_accepted(
 
 
 async def test_closing_does_not_wait_for_a_disk_that_hangs(
-    database: Database, admin: Principal, monkeypatch: pytest.MonkeyPatch
+    database: Database, admin: ApiKeyOwner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writers, "ANSWERS_WITHIN_SECONDS", 0.05)
     writer = _Held(database)
@@ -418,7 +418,7 @@ class _NotingItsContext(_Noting):
 
 
 async def test_nothing_is_logged_in_the_name_of_who_came_first(
-    database: Database, admin: Principal
+    database: Database, admin: ApiKeyOwner
 ) -> None:
     noting = _NotingItsContext()
     writer = ContactGroupCommit(database, noting)
@@ -440,7 +440,7 @@ async def _records(database: Database) -> int:
     return await database.read(lambda connection: connection.execute(query).scalar_one())
 
 
-async def _create_with_an_old_key(database: Database, admin: Principal) -> None:
+async def _create_with_an_old_key(database: Database, admin: ApiKeyOwner) -> None:
     writer = ContactGroupCommit(database)
     await writer.write(_creation(admin, key="old"))
     await writer.close()
@@ -454,7 +454,7 @@ async def _age_idempotency_keys(database: Database) -> None:
 
 
 async def test_old_idempotency_keys_are_forgotten_a_few_behind_each_batch(
-    database: Database, admin: Principal, monkeypatch: pytest.MonkeyPatch
+    database: Database, admin: ApiKeyOwner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of them at once would hold up who waits."""
     monkeypatch.setattr(retention, "FORGOTTEN_AT_ONCE", 2)
@@ -473,7 +473,7 @@ async def test_old_idempotency_keys_are_forgotten_a_few_behind_each_batch(
 
 
 async def test_old_idempotency_keys_are_forgotten_by_the_way(
-    database: Database, admin: Principal
+    database: Database, admin: ApiKeyOwner
 ) -> None:
     await _create_with_an_old_key(database, admin)
 
@@ -486,7 +486,7 @@ async def test_old_idempotency_keys_are_forgotten_by_the_way(
 
 
 async def test_a_fault_in_forgetting_old_keys_stops_nothing(
-    database: Database, admin: Principal
+    database: Database, admin: ApiKeyOwner
 ) -> None:
     await _create_with_an_old_key(database, admin)
     await _write(

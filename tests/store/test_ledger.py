@@ -2,20 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
 
-from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.retention import IDEMPOTENCY_RETENTION
 from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import attempts
+from support.contacts import stored, submitted
 
 pytestmark = pytest.mark.anyio
 
@@ -30,21 +29,18 @@ ATTEMPT = Attempt(
     holder="first",
     held_until=NOW + HELD,
 )
-CONTACT = Contact(
-    id=2**63 - 1,
-    advertiser_id=2**53 + 1,
+CONTACT = stored(
+    submitted(advertiser_id=2**53 + 1, email="maya@exämple.com", name="Maya \ud800"),
+    NOW,
+    id_=2**63 - 1,
     advertiser_name="Meridian \N{SNOWMAN}",
-    email="maya@exämple.com",
-    name="Maya \ud800",
-    created_at=NOW,
-    updated_at=NOW + HELD,
-)
+)._replace(updated_at=NOW + HELD)
 
 
 def _later(attempt: Attempt, seconds: float, holder: str = "later") -> Attempt:
     """Return the attempt of somebody who comes later."""
     now = attempt.sent_at + timedelta(seconds=seconds)
-    return replace(attempt, holder=holder, sent_at=now, held_until=now + HELD)
+    return attempt._replace(holder=holder, sent_at=now, held_until=now + HELD)
 
 
 @pytest.fixture
@@ -70,7 +66,7 @@ async def test_an_answer_is_kept_with_all_of_its_contact(
     ledger: SqlLedger, database: Database
 ) -> None:
     await ledger.claim(KEY, ATTEMPT)
-    answered = replace(ATTEMPT, contact=CONTACT)
+    answered = ATTEMPT._replace(contact=CONTACT)
 
     assert await ledger.put(KEY, "first", answered)
     assert await SqlLedger(database).find(KEY) == answered
@@ -80,7 +76,7 @@ async def test_an_answer_is_kept_with_all_of_its_contact(
 async def test_only_its_holder_replaces_or_forgets_an_attempt(ledger: SqlLedger) -> None:
     await ledger.claim(KEY, ATTEMPT)
 
-    assert not await ledger.put(KEY, "somebody", replace(ATTEMPT, contact=CONTACT))
+    assert not await ledger.put(KEY, "somebody", ATTEMPT._replace(contact=CONTACT))
     assert not await ledger.put(KEY, "somebody", None)
     assert await ledger.find(KEY) == ATTEMPT
     assert await ledger.put(KEY, "first", None)
@@ -92,8 +88,8 @@ async def test_who_takes_over_takes_it_from_the_first_holder(ledger: SqlLedger) 
     taken = await ledger.claim(KEY, _later(ATTEMPT, 12))
 
     assert taken.holder == "later"
-    assert not await ledger.put(KEY, "first", replace(ATTEMPT, contact=CONTACT))
-    assert await ledger.put(KEY, "later", replace(taken, contact=CONTACT))
+    assert not await ledger.put(KEY, "first", ATTEMPT._replace(contact=CONTACT))
+    assert await ledger.put(KEY, "later", taken._replace(contact=CONTACT))
 
 
 async def test_of_many_who_claim_one_key_one_may_call(database: Database) -> None:
@@ -118,9 +114,9 @@ async def test_what_is_past_its_retention_is_forgotten(database: Database) -> No
     old = _later(ATTEMPT, -IDEMPOTENCY_RETENTION.total_seconds() - 3600)
     recent = _later(ATTEMPT, -IDEMPOTENCY_RETENTION.total_seconds() + 3600)
     before = SqlLedger(database)
-    await before.claim(b"o" * 32, replace(old, contact=CONTACT))
+    await before.claim(b"o" * 32, old._replace(contact=CONTACT))
     await before.claim(b"u" * 32, old)
-    await before.claim(b"r" * 32, replace(recent, contact=CONTACT))
+    await before.claim(b"r" * 32, recent._replace(contact=CONTACT))
     await before.close()
 
     # Tidying is done at the first write of a process, and then once an hour.

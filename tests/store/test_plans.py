@@ -6,11 +6,12 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import Connection
 
-from contact_gateway.access.principals import Principal
-from contact_gateway.contacts.contact import NewContact
+from contact_gateway.access.principals import ApiKeyOwner
 from contact_gateway.contacts.source import ContactFilter, Creation, PageRequest
-from contact_gateway.store import advertisers, api_keys, contacts
+from contact_gateway.store import advertisers, api_keys, contacts, idempotency
+from contact_gateway.store.contacts import Submitted
 from contact_gateway.store.sqlite import Database
+from support.contacts import submitted
 
 pytestmark = pytest.mark.anyio
 
@@ -49,13 +50,15 @@ def _scans(connection: Connection, work: Callable[[Connection], object]) -> list
     ]
 
 
-def _creations(admin: Principal, *, with_key: bool) -> list[Creation]:
+def _creations(admin: ApiKeyOwner, *, with_key: bool) -> list[Submitted]:
     return [
-        Creation(
-            admin,
-            NewContact(advertiser_id=advertiser_id, email=f"{advertiser_id}@example.com"),
-            f"key {advertiser_id}" if with_key else None,
-            dry_run=False,
+        Submitted(
+            admin.key_id,
+            Creation(
+                submitted(advertiser_id=advertiser_id, email=f"{advertiser_id}@example.com"),
+                f"key {advertiser_id}" if with_key else None,
+                dry_run=False,
+            ),
         )
         for advertiser_id in ADVERTISER_IDS
     ]
@@ -64,7 +67,7 @@ def _creations(admin: Principal, *, with_key: bool) -> list[Creation]:
 @pytest.mark.parametrize("with_key", [False, True], ids=["without a key", "with a key"])
 @pytest.mark.parametrize("batch", [1, len(ADVERTISER_IDS)], ids=["alone", "in a batch"])
 async def test_creating_goes_through_no_whole_table(
-    database: Database, admin: Principal, batch: int, *, with_key: bool
+    database: Database, admin: ApiKeyOwner, batch: int, *, with_key: bool
 ) -> None:
     """Neither for new contacts nor for those that there are."""
     creations = _creations(admin, with_key=with_key)[:batch]
@@ -100,7 +103,7 @@ async def test_looking_up_goes_through_no_whole_table(
 async def test_forgetting_old_idempotency_keys_goes_through_no_whole_table(
     database: Database,
 ) -> None:
-    forget = contacts.forget_old_idempotency_keys
+    forget = idempotency.purge
 
     assert await database.write(lambda connection: _scans(connection, forget)) == []
 

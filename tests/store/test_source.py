@@ -7,8 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from contact_gateway.access.api_keys import mint
-from contact_gateway.access.principals import Credential, KeyRefusal, Principal, Role
-from contact_gateway.contacts.contact import NewContact
+from contact_gateway.access.principals import ApiKeyOwner, Credential, KeyRefusal, Role
 from contact_gateway.contacts.outcomes import Created
 from contact_gateway.contacts.source import (
     AdvertiserFilter,
@@ -18,16 +17,17 @@ from contact_gateway.contacts.source import (
     SourceUnavailable,
 )
 from contact_gateway.store import api_keys
-from contact_gateway.store.source import SqlSource
+from contact_gateway.store.source import SqlSource, StoreAccess
 from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import api_keys as api_keys_table
+from support.contacts import submitted
 from support.stopped_clock import StoppedClock
 
 pytestmark = pytest.mark.anyio
 
 BIG_ID = 2**53 + 1
 MINUTE = timedelta(minutes=1)
-OWNER = Principal(key_id=1, label="ci", role=Role.ADMIN)
+OWNER = ApiKeyOwner(key_id=1, label="ci", role=Role.ADMIN)
 
 
 async def _add(
@@ -49,9 +49,9 @@ async def test_a_key_speaks_for_its_owner(
 ) -> None:
     key_id, text = await _add(database, role=role)
 
-    assert await source.authenticate(Credential(text)) == Principal(
-        key_id=key_id, label="ci", role=role
-    )
+    access = await source.authenticate(Credential(text))
+    assert isinstance(access, StoreAccess)
+    assert access.principal == ApiKeyOwner(key_id=key_id, label="ci", role=role)
 
 
 async def test_each_key_speaks_for_its_own_owner(source: SqlSource, database: Database) -> None:
@@ -59,7 +59,7 @@ async def test_each_key_speaks_for_its_own_owner(source: SqlSource, database: Da
 
     owners = [await source.authenticate(Credential(text)) for _, text in keys]
 
-    assert [isinstance(owner, Principal) and owner.key_id for owner in owners] == [
+    assert [isinstance(owner, StoreAccess) and owner.principal.key_id for owner in owners] == [
         key_id for key_id, _ in keys
     ]
 
@@ -89,7 +89,7 @@ async def test_a_key_is_valid_until_it_expires(
 
     found = await source.authenticate(Credential(text))
 
-    assert isinstance(found, Principal) if is_valid else found is KeyRefusal.EXPIRED
+    assert isinstance(found, StoreAccess) if is_valid else found is KeyRefusal.EXPIRED
 
 
 async def _revoke(database: Database, key_id: int) -> None:
@@ -102,7 +102,7 @@ async def test_a_key_that_is_in_use_ends_within_five_seconds_of_being_revoked(
     clock = StoppedClock()
     source = SqlSource(database, clock=clock)
     key_id, text = await _add(database)
-    assert isinstance(await source.authenticate(Credential(text)), Principal)
+    assert isinstance(await source.authenticate(Credential(text)), StoreAccess)
 
     await _revoke(database, key_id)
     clock.seconds += 5
@@ -131,7 +131,7 @@ async def test_a_key_works_as_soon_as_it_is_made_though_it_was_presented_before(
         lambda connection: api_keys.add(connection, minted, role=Role.ADMIN, label="ci")
     )
 
-    assert isinstance(await source.authenticate(Credential(minted.text)), Principal)
+    assert isinstance(await source.authenticate(Credential(minted.text)), StoreAccess)
 
 
 @pytest.mark.parametrize(
@@ -176,24 +176,25 @@ async def test_a_store_that_does_not_answer_says_so(unreachable_database: Databa
 
 
 async def test_a_created_contact_is_found_alone_and_in_the_list(
-    source: SqlSource, admin: Principal
+    source: SqlSource, admin: ApiKeyOwner
 ) -> None:
-    submitted = NewContact(advertiser_id=2001, email="maya@example.com")
+    access = StoreAccess(source, admin)
+    contact = submitted(advertiser_id=2001, email="maya@example.com")
 
-    outcome = await source.create_contact(Creation(admin, submitted, None, dry_run=False))
-    page = await source.contacts(OWNER, ContactFilter(), PageRequest(1, 25))
+    outcome = await access.create_contact(Creation(contact, None, dry_run=False))
+    page = await access.contacts(ContactFilter(), PageRequest(1, 25))
 
     assert isinstance(outcome, Created)
-    assert await source.contact(OWNER, outcome.contact.id) == outcome.contact
+    assert await access.contact(outcome.contact.id) == outcome.contact
     assert list(page.items) == [outcome.contact]
 
 
 async def test_a_contact_that_is_not_there_is_nothing(source: SqlSource) -> None:
-    assert await source.contact(OWNER, 2**63 - 1) is None
+    assert await StoreAccess(source, OWNER).contact(2**63 - 1) is None
 
 
 async def test_advertisers_are_found_by_id_and_the_unknown_left_out(source: SqlSource) -> None:
-    found = await source.advertisers_by_id(OWNER, (2001, BIG_ID, 404))
+    found = await StoreAccess(source, OWNER).advertisers_by_id((2001, BIG_ID, 404))
 
     assert {key: advertiser.name for key, advertiser in found.items()} == {
         2001: "Northwind US",
@@ -213,13 +214,13 @@ async def test_advertisers_are_found_by_id_and_the_unknown_left_out(source: SqlS
 async def test_an_advertiser_is_found_by_slug(
     source: SqlSource, slug: str, advertiser_id: int | None
 ) -> None:
-    found = await source.advertiser_by_slug(OWNER, slug)
+    found = await StoreAccess(source, OWNER).advertiser_by_slug(slug)
 
     assert (found and found.id) == advertiser_id
 
 
 async def test_equivalents_are_the_network_records_of_each_brand(source: SqlSource) -> None:
-    found = await source.equivalents(OWNER, (1001, 1002, BIG_ID))
+    found = await StoreAccess(source, OWNER).equivalents((1001, 1002, BIG_ID))
 
     assert {
         brand: [advertiser.id for advertiser in records] for brand, records in found.items()
@@ -227,7 +228,8 @@ async def test_equivalents_are_the_network_records_of_each_brand(source: SqlSour
 
 
 async def test_advertisers_are_listed(source: SqlSource) -> None:
-    page = await source.advertisers(OWNER, AdvertiserFilter(q="northwind"), PageRequest(1, 2))
+    wanted = AdvertiserFilter(q="northwind")
+    page = await StoreAccess(source, OWNER).advertisers(wanted, PageRequest(1, 2))
 
     assert [advertiser.id for advertiser in page.items] == [2002, 2001]
     assert page.has_more

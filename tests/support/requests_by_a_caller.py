@@ -1,59 +1,53 @@
-"""Requests to the gateway's own schema, by a caller who may or may not create contacts."""
+"""Requests to the gateway's own schema, by a caller that may or may not create contacts."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from contact_gateway.access.caller import Caller
-from contact_gateway.access.principals import (
-    AnyPrincipal,
-    Credential,
-    Identity,
-    KeyRefusal,
-    Principal,
-    Role,
-)
-from contact_gateway.access.rate_limits import Unlimited
+from contact_gateway.access.principals import ApiKeyOwner, Credential, Identity, KeyRefusal, Role
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.advertiser import Advertiser
-from contact_gateway.contacts.contact import DETAIL_NAMES, Contact
+from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.outcomes import CreateContactOutcome, Created, ReadRefusal
 from contact_gateway.contacts.source import (
     AdvertiserFilter,
+    ContactCaller,
     ContactFilter,
     Creation,
     Page,
     PageRequest,
     SourceUnavailable,
 )
-from contact_gateway.faces.graphql.document_source import DocumentSource
+from contact_gateway.faces.graphql.document_access import DocumentAccess
 from contact_gateway.faces.graphql.types import GraphQLContext
 from contact_gateway.faces.request_context import RequestContext
+from support.contacts import stored, submitted
 from support.running_gateway import CATALOGUE
 
 _NOW: Final = datetime(2026, 1, 31, 12, tzinfo=UTC)
 _ADVERTISERS: Final = {record.id: record for record in CATALOGUE}
-_TAKEN: Final = Contact(
-    id=1,
-    advertiser_id=1001,
-    advertiser_name="Meridian",
-    email="maya@example.com",
-    created_at=_NOW,
-    updated_at=_NOW,
+_TAKEN: Final = stored(
+    submitted(advertiser_id=1001, email="maya@example.com"), _NOW, advertiser_name="Meridian"
 )
 
 
 class SameEachTime:
-    """A source that answers the same each time, as comparing two executors needs it."""
+    """A source, and the access to it, that returns the same each time, to compare two executors."""
 
-    async def authenticate(self, credential: Credential) -> AnyPrincipal | KeyRefusal:
+    def __init__(self) -> None:
+        self.principal = ApiKeyOwner(1, "admin", Role.ADMIN)
+
+    async def authenticate(self, credential: Credential) -> "SameEachTime | KeyRefusal":
         roles = {"admin": Role.ADMIN, "member": Role.MEMBER}
         role = roles.get(credential.secret)
-        return KeyRefusal.UNKNOWN if role is None else Principal(1, credential.secret, role)
+        if role is None:
+            return KeyRefusal.UNKNOWN
+        self.principal = ApiKeyOwner(1, credential.secret, role)
+        return self
 
-    async def identify(self, principal: AnyPrincipal) -> Identity:
-        assert isinstance(principal, Principal)
-        return Identity(principal.label, principal.role)
+    async def identify(self) -> Identity:
+        return Identity(self.principal.label, self.principal.role)
 
     async def create_contact(self, creation: Creation) -> CreateContactOutcome:
         contact = creation.contact
@@ -61,40 +55,31 @@ class SameEachTime:
             raise SourceUnavailable("tried")
         named = _ADVERTISERS.get(contact.advertiser_id)
         owner = None if named is None else _ADVERTISERS.get(named.hienergy_id or 0)
-        existing = _TAKEN if contact.email == _TAKEN.email else None
+        existing = _TAKEN if contact.email == _TAKEN.details.email else None
         facts = policy.Facts(earlier=None, hienergy=owner, existing=existing)
         decision = policy.decide(contact, facts, dry_run=creation.dry_run)
         if not isinstance(decision, policy.Insert):
             return decision
-        details = {name: getattr(decision.contact, name) for name in DETAIL_NAMES}
-        details |= {"advertiser_id": decision.advertiser.id}
-        name = decision.advertiser.title
-        stored = Contact(**details, id=2, advertiser_name=name, created_at=_NOW, updated_at=_NOW)
-        return Created(stored)
+        details = decision.contact._replace(advertiser_id=decision.advertiser.id)
+        return Created(stored(details, _NOW, id_=2, advertiser_name=decision.advertiser.title))
 
-    async def contact(self, _: AnyPrincipal, contact_id: int) -> Contact | None:
+    async def contact(self, contact_id: int) -> Contact | None:
         return _TAKEN if contact_id == _TAKEN.id else None
 
-    async def contacts(
-        self, _: AnyPrincipal, _wanted: ContactFilter, page: PageRequest
-    ) -> Page[Contact]:
+    async def contacts(self, _wanted: ContactFilter, page: PageRequest) -> Page[Contact]:
         return Page((_TAKEN,), page, has_more=False)
 
-    async def advertisers(
-        self, _: AnyPrincipal, _wanted: AdvertiserFilter, page: PageRequest
-    ) -> Page[Advertiser]:
+    async def advertisers(self, _wanted: AdvertiserFilter, page: PageRequest) -> Page[Advertiser]:
         return Page(tuple(_ADVERTISERS.values())[: page.size], page, has_more=True)
 
-    async def advertisers_by_id(
-        self, _: AnyPrincipal, ids: Collection[int]
-    ) -> Mapping[int, Advertiser]:
+    async def advertisers_by_id(self, ids: Collection[int]) -> Mapping[int, Advertiser]:
         return {an_id: _ADVERTISERS[an_id] for an_id in ids if an_id in _ADVERTISERS}
 
-    async def advertiser_by_slug(self, _: AnyPrincipal, slug: str) -> Advertiser | None:
+    async def advertiser_by_slug(self, slug: str) -> Advertiser | None:
         return next((record for record in _ADVERTISERS.values() if record.slug == slug), None)
 
     async def equivalents(
-        self, _: AnyPrincipal, hienergy_ids: Collection[int]
+        self, hienergy_ids: Collection[int]
     ) -> Mapping[int, Sequence[Advertiser] | ReadRefusal]:
         return {
             an_id: tuple(
@@ -110,6 +95,7 @@ def context(key: str | None, idempotency_header: str | None = None) -> GraphQLCo
     """Return the context of a request with a key, which is a role's name or none that is known."""
     source = SameEachTime()
     credential = None if key is None else Credential(key)
-    caller = Caller(credential, source.authenticate, Unlimited())
+    caller: ContactCaller = Caller(credential, source.authenticate)
+    caller.decorate(DocumentAccess)
     request = RequestContext("a-request", caller)
-    return GraphQLContext(request, DocumentSource(source), None, idempotency_header)
+    return GraphQLContext(request, None, idempotency_header)

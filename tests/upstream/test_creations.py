@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from contact_gateway.access.principals import Credential, ForwardedPrincipal
+from contact_gateway.access.principals import Credential
 from contact_gateway.contacts.advertiser import Advertiser
-from contact_gateway.contacts.contact import DETAIL_NAMES, Contact, NewContact
+from contact_gateway.contacts.contact import Contact, NewContact
 from contact_gateway.contacts.outcomes import (
-    Conflict,
     CreateContactOutcome,
     Created,
-    IdempotencyKeyReused,
     NotFound,
     RateLimited,
 )
@@ -26,14 +24,14 @@ from contact_gateway.store.sqlite import Database, sqlite_url
 from contact_gateway.upstream.client import Delivery, UpstreamClient, UpstreamUnavailable
 from contact_gateway.upstream.creations import Creations
 from contact_gateway.upstream.operations import Operations
+from support.contacts import KEY_REUSED, NOT_FOUND, conflict, stored, submitted
 from support.running_gateway import database_url
 
 pytestmark = pytest.mark.anyio
 
-MAYA = NewContact(advertiser_id=2001, email="maya@example.com", name="Maya")
-NOOR = NewContact(advertiser_id=2001, email="noor@example.com")
-SENT_OTHERWISE = replace(MAYA, name="Maya L.")
-CALLER = ForwardedPrincipal(Credential("key"))
+MAYA = submitted(advertiser_id=2001, email="maya@example.com", name="Maya")
+NOOR = submitted(advertiser_id=2001, email="noor@example.com")
+SENT_OTHERWISE = MAYA._replace(name="Maya L.")
 NORTHWIND = Advertiser(
     id=1001,
     name="Northwind",
@@ -53,18 +51,17 @@ LOST = UpstreamUnavailable("cut", Delivery.OVER)
 Answer = CreateContactOutcome | Exception
 
 
-def stored(contact: NewContact, created_at: datetime | None = None) -> Contact:
-    """Return the contact that upstream has made of a submission."""
-    moment = created_at or datetime.now(UTC)
-    details = {name: getattr(contact, name) for name in DETAIL_NAMES}
-    return Contact(**details, id=1, advertiser_name=None, created_at=moment, updated_at=moment)
+def created_upstream(contact: NewContact, created_at: datetime | None = None) -> Contact:
+    """Return the contact that upstream made of a submission."""
+    return stored(contact, created_at or datetime.now(UTC))
 
 
 class Scripted(Operations):
     """Upstream's operations with answers in turn, and the contacts that a look-up finds."""
 
     def __init__(self) -> None:
-        super().__init__(UpstreamClient("http://nobody", timeout_seconds=1, max_connections=1))
+        client = UpstreamClient("http://nobody", timeout_seconds=1, max_connections=1)
+        super().__init__(client, Credential("key"))
         self.answers: list[Answer | Callable[[], Answer]] = []
         self.found: list[Contact] = []
         self.has_more = False
@@ -79,10 +76,8 @@ class Scripted(Operations):
     def clock_ahead(self) -> timedelta | None:
         return self.ahead
 
-    async def create_contact(
-        self, principal: ForwardedPrincipal, contact: NewContact, *, dry_run: bool
-    ) -> CreateContactOutcome:
-        del principal, contact, dry_run
+    async def send_creation(self, contact: NewContact, *, dry_run: bool) -> CreateContactOutcome:
+        del contact, dry_run
         self.creations += 1
         await asyncio.sleep(0)
         await self.gate.wait()
@@ -92,18 +87,16 @@ class Scripted(Operations):
             raise answer
         return answer
 
-    async def contacts(
-        self, principal: object, wanted: ContactFilter, page: PageRequest
-    ) -> Page[Contact]:
-        del principal
+    async def contacts(self, wanted: ContactFilter, page: PageRequest) -> Page[Contact]:
         wants_all = self.knows_brands or wanted.advertiser_id is None
         found = [
-            one for one in self.found if wants_all or one.advertiser_id == wanted.advertiser_id
+            one
+            for one in self.found
+            if wants_all or one.details.advertiser_id == wanted.advertiser_id
         ]
         return Page(tuple(found), page, has_more=self.has_more)
 
-    async def advertiser(self, principal: object, id_or_slug: int | str) -> Advertiser | None:
-        del principal
+    async def advertiser(self, id_or_slug: int | str) -> Advertiser | None:
         return BRAND.get(id_or_slug)
 
 
@@ -124,27 +117,29 @@ async def ledger(tmp_path: Path) -> AsyncIterator[SqlLedger]:
 
 @pytest.fixture
 def creations(upstream: Scripted, ledger: SqlLedger) -> Creations:
-    return Creations(upstream, ledger)
+    return Creations(upstream.timeout_seconds, ledger)
 
 
-async def _create(creations: Creations, contact: NewContact) -> CreateContactOutcome:
-    return await creations.create(CALLER, contact, "k", dry_run=False)
+async def _create(
+    creations: Creations, upstream: Scripted, contact: NewContact
+) -> CreateContactOutcome:
+    return await creations.create(upstream, contact, "k", dry_run=False)
 
 
 async def _lose(creations: Creations, upstream: Scripted, contact: NewContact) -> None:
     upstream.answers.append(LOST)
     with pytest.raises(SourceUnavailable):
-        await _create(creations, contact)
+        await _create(creations, upstream, contact)
 
 
 async def test_callers_with_one_key_and_different_inputs_do_not_stop_the_process(
     creations: Creations, upstream: Scripted
 ) -> None:
     """Each comes the moment the one before ends, which once waited for what had ended."""
-    upstream.answers = [NotFound() for _ in range(40)]
+    upstream.answers = [NOT_FOUND for _ in range(40)]
     inputs = [MAYA, NOOR] * 10
     outcomes = await asyncio.wait_for(
-        asyncio.gather(*(_create(creations, contact) for contact in inputs)), timeout=10
+        asyncio.gather(*(_create(creations, upstream, contact) for contact in inputs)), timeout=10
     )
 
     assert {type(outcome) for outcome in outcomes} == {NotFound}
@@ -154,21 +149,21 @@ async def test_a_conflict_with_another_address_is_not_what_the_key_created(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
-    somebodys = stored(NOOR)
-    upstream.answers.append(Conflict(somebodys))
+    somebodys = created_upstream(NOOR)
+    upstream.answers.append(conflict(somebodys))
 
-    assert await _create(creations, NOOR) == Conflict(somebodys)
+    assert await _create(creations, upstream, NOOR) == conflict(somebodys)
 
 
 async def test_a_late_contact_belongs_to_the_input_that_created_it(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
-    late = stored(MAYA)
-    upstream.answers.append(Conflict(late))
+    late = created_upstream(MAYA)
+    upstream.answers.append(conflict(late))
 
-    assert await _create(creations, SENT_OTHERWISE) == IdempotencyKeyReused()
-    assert await _create(creations, MAYA) == Created(late, replayed=True)
+    assert await _create(creations, upstream, SENT_OTHERWISE) == KEY_REUSED
+    assert await _create(creations, upstream, MAYA) == Created(late, replayed=True)
     assert upstream.creations == 2
 
 
@@ -177,11 +172,11 @@ async def test_a_refused_repeat_does_not_forget_the_attempt_before_it(
 ) -> None:
     await _lose(creations, upstream, MAYA)
     upstream.answers.append(RateLimited(1))
-    refused = await _create(creations, MAYA)
-    upstream.found = [stored(MAYA)]
+    refused = await _create(creations, upstream, MAYA)
+    upstream.found = [created_upstream(MAYA)]
 
     assert refused == RateLimited(1)
-    assert await _create(creations, MAYA) == Created(upstream.found[0], replayed=True)
+    assert await _create(creations, upstream, MAYA) == Created(upstream.found[0], replayed=True)
     assert upstream.creations == 2
 
 
@@ -189,21 +184,21 @@ async def test_a_conflict_that_may_be_with_the_keys_own_contact_is_not_told(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
-    upstream.answers.append(Conflict(None))
+    upstream.answers.append(conflict(None))
     with pytest.raises(SourceUnavailable):
-        await _create(creations, MAYA)
-    upstream.found = [stored(MAYA)]
+        await _create(creations, upstream, MAYA)
+    upstream.found = [created_upstream(MAYA)]
 
-    assert await _create(creations, MAYA) == Created(upstream.found[0], replayed=True)
+    assert await _create(creations, upstream, MAYA) == Created(upstream.found[0], replayed=True)
 
 
 async def test_nothing_is_sent_where_the_contact_is_there_whoever_made_it(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
-    upstream.found = [stored(MAYA, datetime.now(UTC) - timedelta(hours=1))]
+    upstream.found = [created_upstream(MAYA, datetime.now(UTC) - timedelta(hours=1))]
 
-    assert await _create(creations, MAYA) == Conflict(upstream.found[0])
+    assert await _create(creations, upstream, MAYA) == conflict(upstream.found[0])
     assert upstream.creations == 1
 
 
@@ -211,10 +206,10 @@ async def test_a_look_up_that_finds_others_does_not_tell_that_nothing_is_there(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
-    upstream.found, upstream.has_more = [stored(NOOR)], True
+    upstream.found, upstream.has_more = [created_upstream(NOOR)], True
 
     with pytest.raises(SourceUnavailable):
-        await _create(creations, MAYA)
+        await _create(creations, upstream, MAYA)
     assert upstream.creations == 1
 
 
@@ -224,7 +219,7 @@ async def test_nothing_is_sent_where_the_ledger_took_too_long_of_the_time_it_is_
     monkeypatch.setattr("contact_gateway.upstream.creations._WRITTEN_WITHIN", timedelta(0))
 
     with pytest.raises(SourceUnavailable):
-        await _create(creations, MAYA)
+        await _create(creations, upstream, MAYA)
     assert upstream.creations == 0
 
 
@@ -241,9 +236,9 @@ async def test_a_contact_made_since_the_attempt_by_upstreams_clock_is_its_own(
     creations: Creations, upstream: Scripted, ahead: timedelta | None, made: timedelta
 ) -> None:
     await _lose(creations, upstream, MAYA)
-    upstream.ahead, upstream.found = ahead, [stored(MAYA, datetime.now(UTC) + made)]
+    upstream.ahead, upstream.found = ahead, [created_upstream(MAYA, datetime.now(UTC) + made)]
 
-    assert await _create(creations, MAYA) == Created(upstream.found[0], replayed=True)
+    assert await _create(creations, upstream, MAYA) == Created(upstream.found[0], replayed=True)
 
 
 @pytest.mark.parametrize(
@@ -259,9 +254,9 @@ async def test_a_contact_made_before_the_attempt_by_upstreams_clock_is_anothers(
     creations: Creations, upstream: Scripted, ahead: timedelta | None, made: timedelta
 ) -> None:
     await _lose(creations, upstream, MAYA)
-    upstream.ahead, upstream.found = ahead, [stored(MAYA, datetime.now(UTC) + made)]
+    upstream.ahead, upstream.found = ahead, [created_upstream(MAYA, datetime.now(UTC) + made)]
 
-    assert await _create(creations, MAYA) == Conflict(upstream.found[0])
+    assert await _create(creations, upstream, MAYA) == conflict(upstream.found[0])
 
 
 async def test_a_contact_is_found_where_upstream_knows_it_by_its_hienergy_record_alone(
@@ -269,9 +264,9 @@ async def test_a_contact_is_found_where_upstream_knows_it_by_its_hienergy_record
 ) -> None:
     upstream.knows_brands = False
     await _lose(creations, upstream, MAYA)
-    upstream.found = [stored(replace(MAYA, advertiser_id=1001))]
+    upstream.found = [created_upstream(MAYA._replace(advertiser_id=1001))]
 
-    assert await _create(creations, MAYA) == Created(upstream.found[0], replayed=True)
+    assert await _create(creations, upstream, MAYA) == Created(upstream.found[0], replayed=True)
     assert upstream.creations == 1
 
 
@@ -280,20 +275,20 @@ async def test_a_contact_of_another_brand_is_no_reason_not_to_send(
 ) -> None:
     upstream.knows_brands = False
     await _lose(creations, upstream, MAYA)
-    upstream.found = [stored(replace(MAYA, advertiser_id=1002))]
-    created = stored(replace(MAYA, advertiser_id=1001))
+    upstream.found = [created_upstream(MAYA._replace(advertiser_id=1002))]
+    created = created_upstream(MAYA._replace(advertiser_id=1001))
     upstream.answers.append(Created(created))
 
-    assert await _create(creations, MAYA) == Created(created)
+    assert await _create(creations, upstream, MAYA) == Created(created)
 
 
 async def test_a_conflict_is_told_without_its_contact_where_the_look_up_hangs(
     creations: Creations, upstream: Scripted
 ) -> None:
-    upstream.answers.append(Conflict(None))
+    upstream.answers.append(conflict(None))
     upstream.look_ups.clear()
 
-    assert await creations.create(CALLER, MAYA, None, dry_run=False) == Conflict(None)
+    assert await creations.create(upstream, MAYA, None, dry_run=False) == conflict(None)
 
 
 async def test_a_caller_waits_within_bounds_and_the_creation_goes_on(
@@ -303,15 +298,15 @@ async def test_a_caller_waits_within_bounds_and_the_creation_goes_on(
     monkeypatch.setattr(
         "contact_gateway.upstream.creations._HELD_BESIDE_THE_CALL", timedelta(seconds=0.2)
     )
-    creations = Creations(upstream, ledger)
+    creations = Creations(upstream.timeout_seconds, ledger)
     upstream.gate.clear()
-    created = stored(MAYA)
+    created = created_upstream(MAYA)
     upstream.answers.append(Created(created))
     with pytest.raises(SourceUnavailable, match="too long"):
-        await _create(creations, MAYA)
+        await _create(creations, upstream, MAYA)
     upstream.gate.set()
     await creations.close()
     upstream.found = [created]
 
-    assert await _create(creations, MAYA) == Created(created, replayed=True)
+    assert await _create(creations, upstream, MAYA) == Created(created, replayed=True)
     assert upstream.creations == 1

@@ -10,13 +10,14 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from contact_gateway.access.principals import Credential, ForwardedPrincipal
+from contact_gateway.access.principals import Credential
+from contact_gateway.contacts.ledger import Ledger
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.sqlite import Database, sqlite_url
 from contact_gateway.upstream.client import UpstreamClient
-from contact_gateway.upstream.operations import Operations
-from contact_gateway.upstream.source import MAX_CALLS_AT_ONCE, UpstreamSource
+from contact_gateway.upstream.creations import Creations
+from contact_gateway.upstream.source import MAX_CONCURRENT_CALLS, UpstreamAccess
 from support.chained_gateways import UpstreamGateway, gateway_in_front
 from support.recorded_chain import KEY, recorded_chain
 from support.recorded_upstream import (
@@ -203,7 +204,7 @@ async def test_a_page_of_contacts_costs_a_call_a_distinct_advertiser(
 async def test_advertisers_are_read_side_by_side_and_not_all_at_once(tmp_path: Path) -> None:
     query = '{ contacts(q: "50", perPage: 50) { nodes { advertiser { name } } } }'
     async with recorded_chain(_catalogue, tmp_path) as (gateway, upstream):
-        upstream.crowd = MAX_CALLS_AT_ONCE
+        upstream.crowd = MAX_CONCURRENT_CALLS
 
         def answering(request: Request) -> Recording:
             if "advertisers" not in request.target:
@@ -218,7 +219,7 @@ async def test_advertisers_are_read_side_by_side_and_not_all_at_once(tmp_path: P
         body = (await answer).json()
 
     assert len(body["data"]["contacts"]["nodes"]) == 50
-    assert upstream.most_under_way == MAX_CALLS_AT_ONCE
+    assert upstream.most_under_way == MAX_CONCURRENT_CALLS
 
 
 async def test_a_document_asks_for_the_same_only_once(tmp_path: Path) -> None:
@@ -310,18 +311,16 @@ class TestAReadThatIsNotAnswered:
             assert response.headers["Retry-After"] in {"1", "5"}
 
 
-class Hanging(Operations):
-    """Upstream's operations, of which none is ever answered."""
+class Hanging(UpstreamAccess):
+    """Upstream's operations without any response."""
 
-    def __init__(self, timeout_seconds: float) -> None:
-        super().__init__(
-            UpstreamClient("http://nobody", timeout_seconds=timeout_seconds, max_connections=1)
-        )
+    def __init__(self, timeout_seconds: float, ledger: Ledger) -> None:
+        client = UpstreamClient("http://nobody", timeout_seconds=timeout_seconds, max_connections=1)
+        super().__init__(client, Credential(KEY), Creations(timeout_seconds, ledger))
         self.asked: list[int | str] = []
         self.left = 0
 
-    async def advertiser(self, principal: object, id_or_slug: int | str) -> None:
-        del principal
+    async def advertiser(self, id_or_slug: int | str) -> None:
         self.asked.append(id_or_slug)
         try:
             await asyncio.Event().wait()
@@ -331,12 +330,12 @@ class Hanging(Operations):
 
 async def test_many_records_take_no_longer_than_one_may(tmp_path: Path) -> None:
     """However many turns it takes; and who has waited for a turn then asks nothing more."""
-    operations = Hanging(timeout_seconds=0.1)
-    source = UpstreamSource(operations, SqlLedger(Database(sqlite_url(database_url(tmp_path)))))
-    with pytest.raises(SourceUnavailable, match="many records"):
-        await source.advertisers_by_id(ForwardedPrincipal(Credential(KEY)), range(40))
+    ledger = SqlLedger(Database(sqlite_url(database_url(tmp_path))))
+    access = Hanging(timeout_seconds=0.1, ledger=ledger)
+    with pytest.raises(SourceUnavailable, match="several records"):
+        await access.advertisers_by_id(range(40))
 
-    assert operations.left == len(operations.asked) == MAX_CALLS_AT_ONCE
+    assert access.left == len(access.asked) == MAX_CONCURRENT_CALLS
 
 
 async def test_paging_that_upstream_tells_is_kept(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""API keys: how one is minted, recognised and verified.
+"""API keys: minting, parsing and verifying them.
 
-A key reads `cgw_` + 12 characters that find it + 32 that prove it + 6 of checksum, all of the
-alphabet 0-9A-Za-z. The prefix lets secret scanners find a leaked key; the checksum tells a typo
-from a key that was revoked, without asking the store. Of the proving part, 190 bits of
-randomness, the store holds only the SHA-256: a fast hash is enough where guessing is hopeless.
+A key is `cgw_` + a 12-character lookup id + a 32-character secret + a 6-character checksum, all in
+the alphabet 0-9A-Za-z. The prefix lets secret scanners find a leaked key. The checksum separates a
+typo from a revoked key without a database read. The store holds only the SHA-256 of the secret: a
+fast hash is enough for 190 random bits.
 """
 
 import binascii
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from contact_gateway.access.principals import KeyRefusal, Principal, Role
+from contact_gateway.access.principals import ApiKeyOwner, KeyRefusal, Role
 
 PREFIX: Final = "cgw_"
 _ALPHABET: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -33,7 +33,7 @@ _NO_HASH: Final = bytes(32)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PresentedKey:
-    """A credential of the right shape and checksum: what finds the key, and what proves it."""
+    """A well-formed credential: the id to look the key up by, and the hash to verify it with."""
 
     lookup: str
     secret_hash: bytes
@@ -41,7 +41,7 @@ class PresentedKey:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class MintedKey:
-    """A new key. `text` is shown once and kept nowhere; the rest goes into the store."""
+    """A new key. `text` is shown once and never stored."""
 
     text: str
     lookup: str
@@ -50,7 +50,7 @@ class MintedKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """A key as the store knows it. Times are aware and in UTC."""
+    """An API key as stored. Times are aware and in UTC."""
 
     id: int
     lookup: str
@@ -63,7 +63,7 @@ class KeyRecord:
 
 
 def mint() -> MintedKey:
-    """Return a new key of 190 random bits that nobody has seen."""
+    """Return a new key with 190 random bits."""
     lookup = _random(_LOOKUP_LENGTH)
     secret = _random(_SECRET_LENGTH)
     text = f"{PREFIX}{lookup}{secret}"
@@ -71,7 +71,7 @@ def mint() -> MintedKey:
 
 
 def parse(text: str) -> PresentedKey | None:
-    """Read a credential, or return None where it is not a key or has a typo."""
+    """Parse a credential; return None if it is not a key or has a typo."""
     match = _SHAPE.fullmatch(text)
     if match is None:
         return None
@@ -82,20 +82,20 @@ def parse(text: str) -> PresentedKey | None:
 
 def verify(
     presented: PresentedKey, record: KeyRecord | None, now: datetime
-) -> Principal | KeyRefusal:
-    """Decide whom a presented key speaks for, in the same time whether or not it is known."""
+) -> ApiKeyOwner | KeyRefusal:
+    """Return the owner of a presented key, in constant time whether or not the key is known."""
     expected = _NO_HASH if record is None else record.secret_hash
-    proven = hmac.compare_digest(presented.secret_hash, expected)
-    if record is None or not proven:
+    matches = hmac.compare_digest(presented.secret_hash, expected)
+    if record is None or not matches:
         return KeyRefusal.UNKNOWN
-    ended = end(record, now)
-    if ended is not None:
-        return ended
-    return Principal(key_id=record.id, label=record.label, role=record.role)
+    refusal = refusal_of(record, now)
+    if refusal is not None:
+        return refusal
+    return ApiKeyOwner(key_id=record.id, label=record.label, role=record.role)
 
 
-def end(record: KeyRecord, now: datetime) -> KeyRefusal | None:
-    """Tell why a key speaks for nobody any more; None while it does."""
+def refusal_of(record: KeyRecord, now: datetime) -> KeyRefusal | None:
+    """Return why a stored key is no longer valid, or None if it is."""
     if record.revoked_at is not None:
         return KeyRefusal.REVOKED
     if record.expires_at is not None and record.expires_at <= now:

@@ -1,124 +1,135 @@
-"""The caller of one request: authenticated at most once, whatever the request holds."""
+"""The caller of one request: authenticated at most once, and counted."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from contact_gateway.access.client_address import UNKNOWN
 from contact_gateway.access.key_guessing import KeyGuessLimiter, TooManyWrongKeys
-from contact_gateway.access.principals import (
-    AnyPrincipal,
-    Credential,
-    ForwardedPrincipal,
-    KeyRefusal,
-    Principal,
-)
+from contact_gateway.access.principals import Authenticated, Credential, KeyRefusal, Principal
 from contact_gateway.access.quota import Quota
-from contact_gateway.access.rate_limits import Budget
+from contact_gateway.access.rate_limits import HourlyRateLimit
 
-# What was a key once is no guess.
+# An expired or revoked key was once valid, so presenting it is not guessing.
 _WRONG: Final = frozenset({KeyRefusal.MALFORMED, KeyRefusal.UNKNOWN})
 
-Authenticate = Callable[[Credential], Awaitable[AnyPrincipal | KeyRefusal]]
+Access = TypeVar("Access", bound=Authenticated)
 
 
-class Caller:
-    """Who sent a request, and what they may still do in this hour.
+class Caller(Generic[Access]):
+    """The sender of a request: its credential, its access once authenticated, and its quota.
 
-    Nothing is looked up before it is asked for, and nothing twice, also when looking it up failed.
+    Authentication is lazy and happens once per request, even if it fails.
     """
 
     def __init__(
         self,
         credential: Credential | None,
-        authenticate: Authenticate,
-        budget: Budget,
+        authenticate: Callable[[Credential], Awaitable[Access | KeyRefusal]],
+        rate_limit: HourlyRateLimit | None = None,
         guesses: KeyGuessLimiter | None = None,
         address: str = UNKNOWN,
     ) -> None:
         self._credential: Final = credential
         self._authenticate: Final = authenticate
-        self._budget: Final = budget
+        self._rate_limit: Final = rate_limit
         self._guesses: Final = guesses
         self._address: Final = address
         self._lock: Final = asyncio.Lock()
-        self._principal: AnyPrincipal | KeyRefusal | TooManyWrongKeys | None = None
+        self._decorate: Callable[[Access], Access] | None = None
+        self._access: Access | KeyRefusal | TooManyWrongKeys | None = None
         self._failure: Exception | None = None
-        self._spent: Quota | None = None
-        self._reads: Quota | None = None
-        self._reads_counted = False
+        self._quota: Quota | None = None
+        self._quota_of_reads: Quota | None = None
+        self._reads_are_counted = False
 
     @property
     def presents_credential(self) -> bool:
-        """Tell whether there is a credential at all, good or bad."""
+        """Whether the request has a credential, valid or not."""
         return self._credential is not None
 
-    async def principal(self) -> AnyPrincipal | KeyRefusal | TooManyWrongKeys:
-        """Return the owner of the presented key, or why there is none."""
+    def decorate(self, decorate: Callable[[Access], Access]) -> None:
+        """Have `access` return its result decorated. Call this before the first `access`."""
+        self._decorate = decorate
+
+    async def access(self) -> Access | KeyRefusal | TooManyWrongKeys:
+        """Authenticate, and return the access of the credential or why there is none.
+
+        Raises:
+            Exception: what authentication raised, again at each call.
+        """
         if self._credential is None:
             return KeyRefusal.MISSING
-        if self._principal is not None:
-            return self._principal
+        if self._access is not None:
+            return self._access
         async with self._lock:
             if self._failure is not None:
                 raise self._failure
-            if self._principal is None:
+            if self._access is None:
                 try:
-                    self._principal = await self._judged(self._credential)
+                    self._access = await self._authenticated(self._credential)
                 except Exception as error:
                     self._failure = error
                     raise
-            return self._principal
+            return self._access
 
-    async def _judged(self, credential: Credential) -> AnyPrincipal | KeyRefusal | TooManyWrongKeys:
-        if self._guesses is None:
-            return await self._authenticate(credential)
-        refusal = self._guesses.refusal(self._address, credential)
-        if refusal is not None:
-            return refusal
-        principal = await self._authenticate(credential)
-        if isinstance(principal, Principal):
-            self._guesses.right(credential)
-        elif principal in _WRONG:
-            await self._guesses.wrong(self._address)
-        return principal
+    async def _authenticated(
+        self, credential: Credential
+    ) -> Access | KeyRefusal | TooManyWrongKeys:
+        if self._guesses is not None:
+            refusal = self._guesses.refusal(self._address, credential)
+            if refusal is not None:
+                return refusal
+        access = await self._authenticate(credential)
+        if isinstance(access, KeyRefusal):
+            if self._guesses is not None and access in _WRONG:
+                await self._guesses.record_wrong(self._address)
+            return access
+        return access if self._decorate is None else self._decorate(access)
 
     async def conclude(self) -> None:
-        """Take in what the source has said of the credential, at the end of the request."""
-        principal = self._principal
-        if self._guesses is None or not isinstance(principal, ForwardedPrincipal):
+        """Record at the end of the request whether its credential proved right or wrong."""
+        access = self._access
+        if self._guesses is None or self._credential is None or access is None:
             return
-        if principal.reported.is_refused:
-            await self._guesses.wrong(self._address)
-        elif principal.reported.is_refused is False:
-            self._guesses.right(principal.credential)
+        if isinstance(access, (KeyRefusal, TooManyWrongKeys)):
+            return
+        is_refused = access.principal.is_refused
+        if is_refused:
+            await self._guesses.record_wrong(self._address)
+        elif is_refused is False:
+            self._guesses.record_right(self._credential)
 
-    async def spend(self, principal: AnyPrincipal) -> Quota | None:
-        """Count one operation against the key's budget."""
-        self._spent = await self._budget.spend(principal)
-        return self._spent
+    async def spend(self, principal: Principal) -> Quota | None:
+        """Count one operation; return the quota after it, or None where nothing is counted."""
+        if self._rate_limit is not None and principal.quota_key is not None:
+            self._quota = await self._rate_limit.hit(principal.quota_key)
+        return self._quota
 
-    async def spend_on_reads(self, principal: AnyPrincipal) -> Quota | None:
-        """Count all the reads of this request as one operation."""
-        if self._reads_counted:
-            return self._reads
-        async with self._lock:
-            if not self._reads_counted:
-                self._reads = await self.spend(principal)
-                self._reads_counted = True
-            return self._reads
+    async def spend_on_reads(self, principal: Principal) -> Quota | None:
+        """Count all reads of this request as one operation."""
+        if not self._reads_are_counted:
+            async with self._lock:
+                if not self._reads_are_counted:
+                    self._quota_of_reads = await self.spend(principal)
+                    self._reads_are_counted = True
+        return self._quota_of_reads
 
-    async def window(self) -> Quota | None:
-        """Return what is left of the budget, or None without a valid key or without a limit.
+    async def quota(self) -> Quota | None:
+        """Return what is left of the quota, as of the last operation of this request.
 
-        It is as of the last operation of this request, where there was one. Also None where the
-        look-up of the key failed before: that was told then.
+        None without an accepted credential, without a limit, and where authentication failed.
         """
-        if self._spent is not None:
-            return self._spent
-        if not self.presents_credential or self._failure is not None:
+        if self._quota is not None:
+            return self._quota
+        if self._failure is not None:
             return None
-        principal = await self.principal()
-        if isinstance(principal, (KeyRefusal, TooManyWrongKeys)):
+        access = await self.access()
+        if isinstance(access, (KeyRefusal, TooManyWrongKeys)):
             return None
-        return await self._budget.window(principal)
+        principal = access.principal
+        if principal.quota_key is None:
+            return principal.reported_quota
+        return (
+            None if self._rate_limit is None else await self._rate_limit.read(principal.quota_key)
+        )

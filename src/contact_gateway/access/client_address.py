@@ -1,4 +1,4 @@
-"""The address that a request comes from, through the proxies that are trusted to tell it."""
+"""The client's address, seen through trusted proxies."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -7,24 +7,24 @@ from typing import Final, TypeAlias
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 UNKNOWN: Final = "unknown"
-"""Where there is none, as over a Unix socket."""
+"""The address of a connection that has none, such as a Unix socket."""
 
 
 def client_address(peer: str | None, forwarded_for: str, trusted: Sequence[Network]) -> str:
-    """Return the address nearest to this machine that no trusted proxy has.
+    """Return the last address in the chain of proxies that is not a trusted proxy's.
 
     Args:
         peer: the other end of the connection.
-        forwarded_for: the header `X-Forwarded-For`, in which each proxy adds who asked it.
-        trusted: the networks of proxies whose word is taken.
+        forwarded_for: the header `X-Forwarded-For`; each proxy appends its client's address.
+        trusted: the networks of the trusted proxies.
     """
     address = peer or UNKNOWN
     if not trusted or not forwarded_for:
         return address
-    for told in reversed(forwarded_for.split(",")):
+    for hop in reversed(forwarded_for.split(",")):
         if not _is_trusted(address, trusted):
             return address
-        address = _without_port(told.strip()) or address
+        address = _parsed(hop.strip()) or address
     return address
 
 
@@ -36,13 +36,13 @@ def _is_trusted(address: str, trusted: Sequence[Network]) -> bool:
     return any(ip in network for network in trusted)
 
 
-def _without_port(told: str) -> str | None:
-    """Read an address as proxies write it; None where it is none."""
-    text = told
-    if told.startswith("["):
-        text = told[1:].partition("]")[0]
-    elif told.count(":") == 1:
-        text = told.partition(":")[0]
+def _parsed(hop: str) -> str | None:
+    """Parse an address with or without a port, as proxies write it; None if it is not one."""
+    text = hop
+    if hop.startswith("["):
+        text = hop[1:].partition("]")[0]
+    elif hop.count(":") == 1:
+        text = hop.partition(":")[0]
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

@@ -1,7 +1,7 @@
-"""Counting in fixed windows: in this process, or on a server that many hosts share.
+"""Fixed-window counters, in this process or on a Redis-compatible server that several hosts share.
 
-The server speaks Redis's protocol. While it does not answer, each process counts by itself: a
-limit that is less exact is better than a gateway that stands still.
+While the server does not respond, each process counts on its own: a less exact limit is better than
+a gateway that stops.
 """
 
 import time
@@ -16,25 +16,27 @@ from limits.errors import StorageError
 
 from contact_gateway.access.quota import Quota
 
-ASKED_AGAIN_AFTER_SECONDS: Final = 5.0
+RETRY_AFTER_SECONDS: Final = 5.0
+"""How long a server that did not respond is left alone."""
+
 _TIMEOUT_SECONDS: Final = 0.5
-_TIDIED_EVERY_SECONDS: Final = 60.0
+_PURGE_INTERVAL_SECONDS: Final = 60.0
 _PREFIX: Final = "contact-gateway"
 
 _log = structlog.get_logger(__name__)
 
 
 class Counters:
-    """Counts what happens to each of many keys.
+    """Counts events by key, each key in windows of its limit.
 
     Args:
-        url: `redis://HOST:PORT/DB` or the like; None to count in this process's memory.
+        url: the server, such as `redis://HOST:PORT/DB`; None counts in memory.
     """
 
     def __init__(self, url: str | None = None) -> None:
-        self._own: Final = _Own()
-        self._server: Final = None if url is None else _Server(url)
-        self._asked_from = 0.0
+        self._memory: Final = _MemoryCounters()
+        self._server: Final = None if url is None else _RedisCounters(url)
+        self._retry_at = 0.0
 
     async def close(self) -> None:
         """Close the connections to the server, if there is one."""
@@ -42,87 +44,85 @@ class Counters:
             await self._server.close()
 
     async def hit(self, limit: RateLimitItem, key: str) -> Quota:
-        """Count one; the window says whether it was one too many."""
-        if self._server is not None and time.monotonic() >= self._asked_from:
+        """Count one event; `exceeded` says whether it was one too many."""
+        if self._server is not None and time.monotonic() >= self._retry_at:
             try:
                 return await self._server.hit(limit, key)
             except StorageError as error:
-                self._note(error)
-        return self._own.hit(limit, key)
+                self._back_off(error)
+        return self._memory.hit(limit, key)
 
     async def read(self, limit: RateLimitItem, key: str) -> Quota:
-        """Return what is left, and count nothing."""
-        if self._server is not None and time.monotonic() >= self._asked_from:
+        """Return what is left, without counting."""
+        if self._server is not None and time.monotonic() >= self._retry_at:
             try:
                 return await self._server.read(limit, key)
             except StorageError as error:
-                self._note(error)
-        return self._own.read(limit, key)
+                self._back_off(error)
+        return self._memory.read(limit, key)
 
-    def _note(self, error: StorageError) -> None:
-        """Leave a server alone for a while that does not answer."""
-        self._asked_from = time.monotonic() + ASKED_AGAIN_AFTER_SECONDS
+    def _back_off(self, error: StorageError) -> None:
+        self._retry_at = time.monotonic() + RETRY_AFTER_SECONDS
         _log.warning(
-            "the rate limits' server does not answer; this process counts by itself",
-            # The text may hold the server's address and password.
+            "rate limit server does not respond; counting in this process",
+            # Only the type: the text may contain the server's address and password.
             cause=type(error.__cause__).__name__,
         )
 
 
-class _Own:
-    """Counts in this process. It is asked for each request, so it goes no detours."""
-
-    def __init__(self) -> None:
-        self._open: Final[dict[tuple[RateLimitItem, str], _Counted]] = {}
-        self._tidied_at = 0.0
-
-    def hit(self, limit: RateLimitItem, key: str) -> Quota:
-        """Count one, in a window that opens now unless one is open."""
-        now = time.time()
-        counted = self._open.get((limit, key))
-        if counted is None or counted.ends_at <= now:
-            self._tidy(now)
-            counted = self._open[limit, key] = _Counted(now + limit.get_expiry())
-        counted.count += 1
-        return _window(limit, counted)
-
-    def read(self, limit: RateLimitItem, key: str) -> Quota:
-        """Return what is left, and count nothing."""
-        now = time.time()
-        counted = self._open.get((limit, key))
-        return _window(
-            limit, _Counted(now) if counted is None or counted.ends_at <= now else counted
-        )
-
-    def _tidy(self, now: float) -> None:
-        """Forget the windows that are over."""
-        if now - self._tidied_at < _TIDIED_EVERY_SECONDS:
-            return
-        self._tidied_at = now
-        for key in [key for key, counted in self._open.items() if counted.ends_at <= now]:
-            del self._open[key]
-
-
 @dataclass(slots=True)
-class _Counted:
+class _Window:
     ends_at: float
     count: int = 0
 
+    def quota(self, limit: RateLimitItem) -> Quota:
+        return Quota(
+            limit=limit.amount,
+            remaining=max(0, limit.amount - self.count),
+            resets_at=self.ends_at,
+            exceeded=self.count > limit.amount,
+        )
 
-def _window(limit: RateLimitItem, counted: _Counted) -> Quota:
-    return Quota(
-        limit=limit.amount,
-        remaining=max(0, limit.amount - counted.count),
-        resets_at=counted.ends_at,
-        exceeded=counted.count > limit.amount,
-    )
+
+class _MemoryCounters:
+    """Counts in a dictionary; the library's own memory storage is several times slower."""
+
+    def __init__(self) -> None:
+        self._windows: Final[dict[tuple[RateLimitItem, str], _Window]] = {}
+        self._purged_at = 0.0
+
+    def hit(self, limit: RateLimitItem, key: str) -> Quota:
+        """Count one event, in the open window or in a new one."""
+        now = time.time()
+        window = self._windows.get((limit, key))
+        if window is None or window.ends_at <= now:
+            self._purge(now)
+            window = self._windows[limit, key] = _Window(now + limit.get_expiry())
+        window.count += 1
+        return window.quota(limit)
+
+    def read(self, limit: RateLimitItem, key: str) -> Quota:
+        """Return what is left, without counting."""
+        now = time.time()
+        window = self._windows.get((limit, key))
+        if window is None or window.ends_at <= now:
+            window = _Window(now)
+        return window.quota(limit)
+
+    def _purge(self, now: float) -> None:
+        """Delete the windows that have ended."""
+        if now - self._purged_at < _PURGE_INTERVAL_SECONDS:
+            return
+        self._purged_at = now
+        for key in [key for key, window in self._windows.items() if window.ends_at <= now]:
+            del self._windows[key]
 
 
-class _Server:
-    """Counts on a server."""
+class _RedisCounters:
+    """Counts on a Redis-compatible server."""
 
     def __init__(self, url: str) -> None:
-        # It comes with an extra that few need.
+        # The client comes with the optional extra `redis`.
         from redis.asyncio import ConnectionPool  # noqa: PLC0415
 
         self._pool: Final = ConnectionPool.from_url(
@@ -133,17 +133,17 @@ class _Server:
             wrap_exceptions=True,
             implementation="redispy",
             key_prefix=_PREFIX,
-            connection_pool=self._pool,  # type: ignore[arg-type]  # as it is documented
+            connection_pool=self._pool,  # type: ignore[arg-type]  # as the library documents it
         )
         self._limiter: Final = FixedWindowRateLimiter(storage)
 
     async def hit(self, limit: RateLimitItem, key: str) -> Quota:
-        """Count one."""
+        """Count one event."""
         within = await self._limiter.hit(limit, key)
         return await self.read(limit, key, exceeded=not within)
 
     async def read(self, limit: RateLimitItem, key: str, *, exceeded: bool = False) -> Quota:
-        """Return what is left, and count nothing."""
+        """Return what is left, without counting."""
         stats = await self._limiter.get_window_stats(limit, key)
         return Quota(
             limit=limit.amount,

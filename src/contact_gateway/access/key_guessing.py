@@ -1,11 +1,10 @@
-"""How many wrong keys an address may present: who guesses is slowed down, and told nothing more."""
+"""Limits wrong API keys per client address."""
 
 import ipaddress
 import math
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from limits import RateLimitItemPerMinute
 
@@ -14,65 +13,66 @@ from contact_gateway.access.principals import Credential
 
 Key = TypeVar("Key")
 
-_MAX_REMEMBERED: Final = 10_000
-_REMEMBERED_SECONDS: Final = 60.0
-# Who has one address of IPv6 has all of such a network.
-_IPV6_NETWORK: Final = 64
+_MAX_ENTRIES: Final = 10_000
+_GRACE_SECONDS: Final = 60.0
+# One IPv6 subscriber usually owns a whole /64.
+_IPV6_PREFIX: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class TooManyWrongKeys:
-    """From this address came too many wrong keys; for so many seconds none is looked at."""
+class TooManyWrongKeys(NamedTuple):
+    """The address sent too many wrong keys and is blocked for this many seconds."""
 
     seconds: int
 
 
 class KeyGuessLimiter:
-    """Counts the wrong keys of each address, for all who ask in this process.
+    """Counts wrong keys per address and blocks an address that sends too many.
 
-    An address with too many is refused for the rest of the minute, whatever key it presents. Not
-    so the keys that were right a moment ago: beside them, behind one address, may sit who guesses.
+    The block lasts for the rest of the minute and applies to every key, except keys that were valid
+    within the last minute: an attacker may share the address of a NAT with legitimate clients.
     """
 
     def __init__(self, per_minute: int, counters: Counters | None = None) -> None:
         self._limit: Final = RateLimitItemPerMinute(per_minute)
         self._counters: Final = counters or Counters()
-        self._refused_until: Final[OrderedDict[str, float]] = OrderedDict()
-        # By their digests: the keys themselves are kept nowhere.
-        self._right: Final[OrderedDict[bytes, float]] = OrderedDict()
+        self._blocked_until: Final[OrderedDict[str, float]] = OrderedDict()
+        # By digest, so that no key is held in memory.
+        self._right_at: Final[OrderedDict[bytes, float]] = OrderedDict()
 
     def refusal(self, address: str, credential: Credential) -> TooManyWrongKeys | None:
-        """Return why a credential from an address is not looked at, or None where it is."""
-        if not self._refused_until:
+        """Return the block that applies to this credential from this address, or None."""
+        if not self._blocked_until:
             return None
-        until = self._refused_until.get(_network(address))
+        until = self._blocked_until.get(_network(address))
         now = time.time()
         if until is None or until <= now:
             return None
-        if now < self._right.get(credential.digest, 0.0) + _REMEMBERED_SECONDS:
+        if now < self._right_at.get(credential.digest, 0.0) + _GRACE_SECONDS:
             return None
         return TooManyWrongKeys(math.ceil(until - now))
 
-    async def wrong(self, address: str) -> None:
-        """Count a wrong key of an address."""
+    async def record_wrong(self, address: str) -> None:
+        """Count a wrong key; block the address if it was one too many."""
         network = _network(address)
-        window = await self._counters.hit(self._limit, f"guesses:{network}")
-        if window.exceeded:
-            _remember(self._refused_until, network, window.resets_at)
+        quota = await self._counters.hit(self._limit, f"guesses:{network}")
+        if quota.exceeded:
+            _put(self._blocked_until, network, quota.resets_at)
 
-    def right(self, credential: Credential) -> None:
-        """Remember that a key was right."""
-        _remember(self._right, credential.digest, time.time())
+    def record_right(self, credential: Credential) -> None:
+        """Remember that a key was valid."""
+        _put(self._right_at, credential.digest, time.time())
 
 
-def _remember(kept: OrderedDict[Key, float], key: Key, moment: float) -> None:
-    kept[key] = moment
-    kept.move_to_end(key)
-    if len(kept) > _MAX_REMEMBERED:
-        kept.popitem(last=False)
+def _put(entries: OrderedDict[Key, float], key: Key, moment: float) -> None:
+    """Add an entry, and evict the least recently added beyond the bound."""
+    entries[key] = moment
+    entries.move_to_end(key)
+    if len(entries) > _MAX_ENTRIES:
+        entries.popitem(last=False)
 
 
 def _network(address: str) -> str:
+    """Return what an address is counted by: itself, or the /64 of an IPv6 address."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
@@ -82,4 +82,4 @@ def _network(address: str) -> str:
     mapped = ip.ipv4_mapped
     if mapped is not None:
         return str(mapped)
-    return str(ipaddress.ip_network((ip, _IPV6_NETWORK), strict=False))
+    return str(ipaddress.ip_network((ip, _IPV6_PREFIX), strict=False))

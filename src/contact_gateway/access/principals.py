@@ -1,22 +1,22 @@
-"""Who a credential speaks for, or why it speaks for nobody."""
+"""Who a credential belongs to, and why a credential is refused."""
 
 import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import NamedTuple, Protocol
 
 from contact_gateway.access.quota import Quota
 
 
 class Role(StrEnum):
-    """What a key's owner is to HiEnergy: only admins create contacts, members read."""
+    """The role of an API key: admins create contacts, members only read."""
 
     ADMIN = "admin"
     MEMBER = "member"
 
 
 class CredentialScheme(StrEnum):
-    """How a credential is presented in HTTP."""
+    """The HTTP header that carries a credential."""
 
     API_KEY = "X-Api-Key"
     BEARER = "Authorization: Bearer"
@@ -24,65 +24,87 @@ class CredentialScheme(StrEnum):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Credential:
-    """What a caller presents, as it came. It is never shown, logged or stored."""
+    """The secret that a client sent. Never shown, logged or stored."""
 
     secret: str
     scheme: CredentialScheme = CredentialScheme.API_KEY
 
     digest: bytes = field(init=False, compare=False)
-    """What stands for it where it is remembered (32 bytes): several places ask in each request."""
+    """The SHA-256 of the secret (32 bytes), for caches that must not hold the secret."""
 
     def __post_init__(self) -> None:
-        """Work out the digest."""
+        """Compute the digest once, since several caches use it in each request."""
         digest = hashlib.sha256(self.secret.encode(errors="surrogatepass")).digest()
         object.__setattr__(self, "digest", digest)
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """The owner of a valid key. Idempotency keys and the rate limit are counted by `key_id`."""
+class Principal(Protocol):
+    """The owner of an accepted credential, as far as admission needs to know them."""
+
+    @property
+    def role(self) -> Role | None:
+        """The role; None where only the source of truth knows it."""
+        ...
+
+    @property
+    def quota_key(self) -> str | None:
+        """What the gateway counts this owner's operations by; None where the source counts."""
+        ...
+
+    @property
+    def reported_quota(self) -> Quota | None:
+        """The quota that the source reported while it served this request."""
+        ...
+
+    @property
+    def is_refused(self) -> bool | None:
+        """Whether the credential turned out to be wrong; None while that is unknown."""
+        ...
+
+
+class ApiKeyOwner(NamedTuple):
+    """The owner of a valid API key of the gateway's own store. Implements `Principal`."""
 
     key_id: int
     label: str
     role: Role
 
+    @property
+    def quota_key(self) -> str:
+        """The id of the key."""
+        return str(self.key_id)
 
-@dataclass(slots=True)
-class Reported:
-    """What the source said of a caller while it served one request.
+    @property
+    def reported_quota(self) -> None:
+        """None: the gateway counts."""
 
-    `window` is their budget; `is_refused` tells whether their key was good, None while it is not
-    known.
-    """
-
-    window: Quota | None = None
-    is_refused: bool | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class ForwardedPrincipal:
-    """Somebody whom only the source can judge: their credential travels on with each question."""
-
-    credential: Credential
-    reported: Reported = field(default_factory=Reported)
+    @property
+    def is_refused(self) -> bool:
+        """False: the store has verified the key."""
+        return False
 
 
-AnyPrincipal: TypeAlias = Principal | ForwardedPrincipal
+class Authenticated(Protocol):
+    """What a successful authentication returns: at least the owner of the credential."""
+
+    @property
+    def principal(self) -> Principal:
+        """The owner of the credential."""
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What a key says of its owner."""
+class Identity(NamedTuple):
+    """What a caller may learn about the credential in use."""
 
     label: str
     role: Role
 
 
 class KeyRefusal(StrEnum):
-    """Why a credential is no valid key.
+    """Why a credential is not accepted.
 
-    `EXPIRED` and `REVOKED` are told only to a caller who holds the key's secret; `REFUSED` is all
-    that is known where the source judges.
+    `EXPIRED` and `REVOKED` are reported only to a caller that has the key's secret. `REFUSED` means
+    that upstream decided.
     """
 
     MISSING = "missing"

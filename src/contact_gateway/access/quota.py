@@ -1,16 +1,15 @@
-"""A key's budget at one moment."""
+"""What is left of a key's hourly quota."""
 
 import math
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """What a key has left of its budget.
+class Quota(NamedTuple):
+    """A quota at one moment.
 
-    The window opens with a key's first operation and closes an hour later, at `resets_at`
-    (seconds since the epoch).
+    The counting window opens with a key's first operation and ends at `resets_at` (seconds since
+    the epoch). `exceeded` is true for an operation that was one too many.
     """
 
     limit: int
@@ -19,5 +18,5 @@ class Quota:
     exceeded: bool = False
 
     def seconds_left(self) -> int:
-        """Return the whole seconds after which the budget is full again, at least one."""
+        """Return the whole seconds until the window ends, at least 1."""
         return max(1, math.ceil(self.resets_at - time.time()))

@@ -1,4 +1,4 @@
-"""Advertisers, and which record of a brand is the HiEnergy one."""
+"""Advertisers: the records of a brand, one of which is its HiEnergy record."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ HIENERGY_NETWORK: Final = "HiEnergy"
 FIELD_DESCRIPTIONS: Final[Mapping[str, str]] = {
     "id": "The record's 64-bit id.",
     "name": "The brand's name on this network.",
-    "display_name": "The name to show to people.",
-    "slug": "The name in addresses.",
+    "display_name": "The name to display.",
+    "slug": "The name in URLs.",
     "domain": "The brand's domain.",
     "network_name": (
         f"The affiliate network of this record, or `{HIENERGY_NETWORK}` on the canonical one."
     ),
-    "publisher_name": "The publisher's name there.",
-    "status": "How things stand on the network.",
-    "hienergy_id": "The id of the brand's HiEnergy record; null where it has none.",
+    "publisher_name": "The publisher's name on the network.",
+    "status": "The status on the network.",
+    "hienergy_id": "The id of the brand's HiEnergy record; null if it has none.",
 }
-"""What callers are told of an advertiser's fields."""
+"""The descriptions of an advertiser's fields in the API's schemas."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advertiser:
     """One record of a brand: its HiEnergy record, or its record on an affiliate network.
 
-    `hienergy_id` is the id of the brand's HiEnergy record: a HiEnergy record's own id, and None
-    on a network record that has no HiEnergy equivalent. Ids are 64-bit.
+    `hienergy_id` is the id of the brand's HiEnergy record: its own id on a HiEnergy record, None on
+    a network record without a HiEnergy equivalent. Ids are 64-bit.
     """
 
     id: int
@@ -42,10 +42,10 @@ class Advertiser:
 
     @property
     def is_hienergy(self) -> bool:
-        """Tell whether this is the canonical record, the one that owns contacts."""
+        """Whether this is the canonical record, the one that owns contacts."""
         return self.network_name == HIENERGY_NETWORK
 
     @property
     def title(self) -> str:
-        """The name to show: the display name where there is one."""
+        """The name to display: the display name if there is one."""
         return self.display_name or self.name

@@ -1,6 +1,6 @@
-"""A catalogue of advertisers from a file: what its rows must be for all of it to be taken.
+"""Validates a catalogue of advertisers from a file. One invalid row refuses the whole file.
 
-Pure functions: what the store already has is an argument.
+Pure functions: what the store already contains is an argument.
 """
 
 import csv
@@ -30,7 +30,7 @@ _REQUIRED_COLUMNS: Final = ("id", "name", "network_name")
 
 
 class CatalogueError(ValueError):
-    """A file is refused, all of it. The message names the line and the reason."""
+    """The file is refused. The message has the line and the reason."""
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(f"line {line}: {reason}")
@@ -39,10 +39,12 @@ class CatalogueError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the store has: its HiEnergy records, and who depends on them.
+    """What the store already contains.
 
-    `owners` are the records that own contacts; `named_by` maps a HiEnergy record to the network
-    records that name it.
+    Attributes:
+        hienergy_ids: the HiEnergy records.
+        owners: the records that own contacts.
+        named_by: for each HiEnergy record, the network records that name it.
     """
 
     hienergy_ids: frozenset[int] = frozenset()
@@ -67,10 +69,10 @@ _ROW: Final = TypeAdapter(_Row)
 
 
 def read_csv(file: IO[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
-    """Read rows with a header line; each comes with its line number.
+    """Yield the rows of a CSV file with a header, each with its line number.
 
     Raises:
-        CatalogueError: the header or a row is not of the right columns.
+        CatalogueError: the header or a row has the wrong columns.
     """
     reader = csv.DictReader(file, strict=True)
     try:
@@ -85,7 +87,7 @@ def read_csv(file: IO[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
 
 
 def read_jsonl(file: IO[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
-    """Read one JSON object a line; each comes with its line number.
+    """Yield the JSON object on each line, with its line number.
 
     Raises:
         CatalogueError: a line is not a JSON object.
@@ -106,8 +108,8 @@ def advertisers(rows: Iterable[tuple[int, Mapping[str, object]]], known: Known) 
     """Return the advertisers of a catalogue, HiEnergy records first.
 
     Raises:
-        CatalogueError: a row is not an advertiser, names no HiEnergy record as its own, or would
-            take from others the HiEnergy record that they need.
+        CatalogueError: a row is invalid, names a HiEnergy record that does not exist, or would
+            demote a HiEnergy record that is in use.
     """
     read: dict[int, Advertiser] = {}
     lines: dict[int, int] = {}
@@ -115,7 +117,7 @@ def advertisers(rows: Iterable[tuple[int, Mapping[str, object]]], known: Known) 
         advertiser = _advertiser(line, row)
         if advertiser.id in read:
             first = lines[advertiser.id]
-            raise CatalogueError(line, f"id {advertiser.id} stands on line {first} already")
+            raise CatalogueError(line, f"duplicate id {advertiser.id}, first on line {first}")
         read[advertiser.id] = advertiser
         lines[advertiser.id] = line
     hienergy = {record.id for record in read.values() if record.is_hienergy}
@@ -135,15 +137,15 @@ def _check_header(header: Iterable[str]) -> None:
     for name in names:
         _check_column(1, name)
         if names.count(name) > 1:
-            raise CatalogueError(1, f"column {name!r} stands twice")
+            raise CatalogueError(1, f"duplicate column {name!r}")
     for name in _REQUIRED_COLUMNS:
         if name not in names:
-            raise CatalogueError(1, f"column {name!r} is missing")
+            raise CatalogueError(1, f"missing column {name!r}")
 
 
 def _check_column(line: int, name: str) -> None:
     if name not in COLUMNS:
-        raise CatalogueError(line, f"{name!r} is not a column; they are {','.join(COLUMNS)}")
+        raise CatalogueError(line, f"unknown column {name!r}; the columns are {','.join(COLUMNS)}")
 
 
 def _advertiser(line: int, row: Mapping[str, object]) -> Advertiser:
@@ -156,7 +158,9 @@ def _advertiser(line: int, row: Mapping[str, object]) -> Advertiser:
         raise CatalogueError(line, f"{'.'.join(problem.path)}: {problem.message}") from None
     is_hienergy = record.network_name == HIENERGY_NETWORK
     if is_hienergy and record.hienergy_id not in {None, record.id}:
-        raise CatalogueError(line, "a HiEnergy record's hienergy_id is empty or its own id")
+        raise CatalogueError(
+            line, "the hienergy_id of a HiEnergy record must be empty or its own id"
+        )
     return Advertiser(
         id=record.id,
         name=record.name,
@@ -173,7 +177,7 @@ def _advertiser(line: int, row: Mapping[str, object]) -> Advertiser:
 def _check_replaceable(
     line: int, advertiser: Advertiser, read: Mapping[int, Advertiser], known: Known
 ) -> None:
-    """Refuse to make a network record of a HiEnergy record that others depend on."""
+    """Refuse to turn a HiEnergy record that is in use into a network record."""
     still_named = any(
         dependant not in read or read[dependant].hienergy_id == advertiser.id
         for dependant in known.named_by.get(advertiser.id, ())

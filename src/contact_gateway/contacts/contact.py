@@ -1,10 +1,11 @@
-"""Contacts: what one is, and how raw fields become one or every reason why not."""
+"""Contacts: their fields, and how raw input becomes a contact or a list of problems."""
 
 import hashlib
 import json
-from dataclasses import MISSING, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple, TypedDict
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -12,24 +13,103 @@ from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.fields import MAX_TEXT_LENGTH, Email, HttpUrl, Id, Text
 from contact_gateway.contacts.problems import Problem, ProblemCode, problems_of
 
-_WITHIN: Final = "contact"
+_PATH: Final = "contact"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContactDetails:
+class ContactDetails(NamedTuple):
     """The fields that a submission, a preview and a contact share.
 
-    This is the one description of these fields. Validation, the OpenAPI document and the
-    GraphQL schema are made from it. Source: the published reference of `createContact`.
+    Every place that reads or writes them unpacks or names all of them, so the type checker reports
+    each place that a new field is missing from. Source: the published reference of `createContact`.
     """
 
     advertiser_id: int
+    email: str
+    name: str | None
+    given_name: str | None
+    family_name: str | None
+    phone: str | None
+    job_title: str | None
+    source: str | None
+    status: str | None
+    linkedin_profile_url: str | None
+
+
+class NewContact(ContactDetails):
+    """A valid submission. `advertiser_id` is the submitted one, not resolved yet."""
+
+    __slots__ = ()
+
+    def given(self) -> dict[str, int | str]:
+        """Return the fields that are not null, by the names of the published reference."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
+    def fingerprint(self) -> bytes:
+        """Return a SHA-256 (32 bytes) that is equal for equal submissions.
+
+        Null fields do not count, so a field added in a later version leaves old fingerprints valid.
+        """
+        canonical = json.dumps(self.given(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).digest()
+
+
+class RawContact(TypedDict):
+    """The fields of a submission before validation, for a face that reads them one by one."""
+
+    advertiser_id: object
+    email: object
+    name: object
+    given_name: object
+    family_name: object
+    phone: object
+    job_title: object
+    source: object
+    status: object
+    linkedin_profile_url: object
+
+
+class ContactPreview(NamedTuple):
+    """The contact that a submission would create, on the HiEnergy record that would own it."""
+
+    details: ContactDetails
+    advertiser_name: str | None
+
+    @classmethod
+    def of(cls, submitted: NewContact, owner: Advertiser) -> "ContactPreview":
+        """Return the preview of a submission on the HiEnergy record `owner`."""
+        return cls(submitted._replace(advertiser_id=owner.id), owner.title)
+
+
+class Contact(NamedTuple):
+    """A contact of exactly one HiEnergy advertiser. Times are aware and in UTC."""
+
+    id: int
+    details: ContactDetails
+    advertiser_name: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Submitted:
+    """What Pydantic validates a submission against, and describes it by in the API's schemas."""
+
+    advertiser_id: Annotated[
+        Id,
+        Field(
+            description=(
+                "The advertiser of the contact, by the id of any of the brand's records. It must "
+                "resolve to a HiEnergy advertiser, which will own the contact."
+            ),
+            examples=[1001],
+        ),
+    ]
     email: Annotated[
         Email,
         Field(
             description=(
-                "The contact's e-mail address. One HiEnergy advertiser has one contact with an "
-                "address, whatever its case."
+                "The contact's e-mail address, unique for each HiEnergy advertiser regardless of "
+                "case."
             ),
             examples=["maya@example.com"],
         ),
@@ -37,7 +117,7 @@ class ContactDetails:
     name: Annotated[
         Text,
         Field(
-            description="The full name. Defaults to the given and the family name, joined.",
+            description="The full name. Defaults to the given and family names, joined.",
             examples=["Maya Lindqvist"],
         ),
     ] = None
@@ -49,106 +129,46 @@ class ContactDetails:
         Text, Field(description="A telephone number, as written.", examples=["+46 8 123 45 67"])
     ] = None
     job_title: Annotated[
-        Text, Field(description="What the person does.", examples=["Affiliate Manager"])
+        Text, Field(description="The job title.", examples=["Affiliate Manager"])
     ] = None
     source: Annotated[
         Text, Field(description="Where the contact came from.", examples=["conference"])
     ] = None
     status: Annotated[
-        Text, Field(description="How things stand with the contact.", examples=["active"])
+        Text, Field(description="The status of the relationship.", examples=["active"])
     ] = None
     linkedin_profile_url: Annotated[
         HttpUrl,
         Field(
-            description="The person's LinkedIn profile, an absolute http or https URL.",
+            description="The LinkedIn profile, an absolute http or https URL.",
             examples=["https://www.linkedin.com/in/maya-lindqvist"],
         ),
     ] = None
 
 
-DETAIL_NAMES: Final = tuple(field.name for field in fields(ContactDetails))
-"""The names of the shared fields, in the order in which callers see them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewContact(ContactDetails):
-    """A valid submission: all that a caller says of the contact to be."""
-
-    advertiser_id: Annotated[
-        Id,
-        Field(
-            description=(
-                "The advertiser that the contact is for, by the id of any of the brand's "
-                "records. It must resolve to a HiEnergy advertiser, which will own the contact."
-            ),
-            examples=[1001],
-        ),
-    ]
-
-    def given(self) -> dict[str, int | str]:
-        """Return the fields that are not null, by the names of the published reference."""
-        values = ((name, getattr(self, name)) for name in DETAIL_NAMES)
-        return {name: value for name, value in values if value is not None}
-
-    def fingerprint(self) -> bytes:
-        """Return what two submissions of the same input have in common (32 bytes).
-
-        Null fields do not count, so a field that a later version adds changes no fingerprint.
-        """
-        canonical = json.dumps(self.given(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).digest()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContactPreview(ContactDetails):
-    """The contact that a submission would create, and the HiEnergy record it would lie on."""
-
-    advertiser_name: str | None
-
-    @classmethod
-    def of(cls, submitted: NewContact, owner: Advertiser) -> "ContactPreview":
-        """Return what a submission would create on the HiEnergy record `owner`."""
-        details = {name: getattr(submitted, name) for name in DETAIL_NAMES}
-        return cls(**details | {"advertiser_id": owner.id, "advertiser_name": owner.title})
-
-    @classmethod
-    def of_contact(cls, contact: "Contact") -> "ContactPreview":
-        """Return what a repeated submission would return: the contact that there is."""
-        details = {name: getattr(contact, name) for name in DETAIL_NAMES}
-        return cls(**details, advertiser_name=contact.advertiser_name)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contact(ContactDetails):
-    """A contact of exactly one HiEnergy advertiser. Times are aware and in UTC."""
-
-    id: int
-    advertiser_name: str | None
-    created_at: datetime
-    updated_at: datetime
-
-
-_NEW_CONTACT: Final = TypeAdapter(NewContact)
-NEW_CONTACT_JSON_SCHEMA: Final = _NEW_CONTACT.json_schema()
+_SUBMITTED: Final = TypeAdapter(_Submitted)
+NEW_CONTACT_JSON_SCHEMA: Final = _SUBMITTED.json_schema()
 """The JSON Schema of a submission's `contact` object."""
+
+_FIELD_NAMES: Final = frozenset(ContactDetails._fields)
+_REQUIRED_NAMES: Final = frozenset(NEW_CONTACT_JSON_SCHEMA["required"])
 
 
 def new_contact(raw: object) -> NewContact | tuple[Problem, ...]:
-    """Read raw fields, by the names of the published reference.
+    """Validate raw fields, named as in the published reference; ignore unknown ones.
 
     Args:
-        raw: what a caller sent as the contact; of any type, None where there was nothing.
+        raw: what the client sent as the contact: any type, None if it sent nothing.
 
     Returns:
-        The contact to create, or every problem of the submission at once. Fields that are not
-        known are ignored.
+        The contact to create, or every problem at once.
     """
     if raw is None:
-        return (Problem((_WITHIN,), ProblemCode.REQUIRED, "A `contact` object is required."),)
-    if not isinstance(raw, dict):
-        return (Problem((_WITHIN,), ProblemCode.INVALID_TYPE, "An object is expected."),)
+        return (Problem((_PATH,), ProblemCode.REQUIRED, "A `contact` object is required."),)
+    if not isinstance(raw, Mapping):
+        return (Problem((_PATH,), ProblemCode.INVALID_TYPE, "An object is expected."),)
     try:
-        submitted = _NEW_CONTACT.validate_python(
+        submitted = _SUBMITTED.validate_python(
             {
                 name: value
                 for name, value in raw.items()
@@ -156,46 +176,49 @@ def new_contact(raw: object) -> NewContact | tuple[Problem, ...]:
             }
         )
     except ValidationError as error:
-        problems = problems_of(error, _WITHIN)
+        problems = problems_of(error, _PATH)
         wrong = {problem.path[-1] for problem in problems}
         if raw.get("name") or wrong & {"given_name", "family_name", "name"}:
             return problems
-        joined_name = _joined(raw.get("given_name"), raw.get("family_name"))
-        return (*problems, *_joining_problems(joined_name))
-    if submitted.name is not None:
-        return submitted
-    joined_name = _joined(submitted.given_name, submitted.family_name)
-    return _joining_problems(joined_name) or replace(submitted, name=joined_name or None)
-
-
-def _joined(*names: object) -> str:
-    return " ".join(name.strip() for name in names if isinstance(name, str) and name.strip())
-
-
-def _joining_problems(joined: str) -> tuple[Problem, ...]:
-    if len(joined) <= MAX_TEXT_LENGTH:
-        return ()
-    message = (
-        f"The given and the family name, joined, have more than {MAX_TEXT_LENGTH} characters: "
-        "give a `name`."
+        name = _joined_name(raw.get("given_name"), raw.get("family_name"))
+        return problems if isinstance(name, str) else (*problems, name)
+    name = submitted.name or _joined_name(submitted.given_name, submitted.family_name)
+    if isinstance(name, Problem):
+        return (name,)
+    return NewContact(
+        advertiser_id=submitted.advertiser_id,
+        email=submitted.email,
+        name=name or None,
+        given_name=submitted.given_name,
+        family_name=submitted.family_name,
+        phone=submitted.phone,
+        job_title=submitted.job_title,
+        source=submitted.source,
+        status=submitted.status,
+        linkedin_profile_url=submitted.linkedin_profile_url,
     )
-    return (Problem((_WITHIN, "name"), ProblemCode.TOO_LONG, message),)
+
+
+def _joined_name(*names: object) -> str | Problem:
+    """Join the given and family names; return a problem if the result is too long for `name`."""
+    joined = " ".join(name.strip() for name in names if isinstance(name, str) and name.strip())
+    if len(joined) <= MAX_TEXT_LENGTH:
+        return joined
+    message = (
+        f"The given and family names, joined, have more than {MAX_TEXT_LENGTH} characters. "
+        "Send a shorter `name`."
+    )
+    return Problem((_PATH, "name"), ProblemCode.TOO_LONG, message)
 
 
 def unknown_fields(raw: object) -> tuple[str, ...]:
-    """Name the raw fields that `new_contact` ignores, in the order in which they were sent."""
-    if not isinstance(raw, dict):
+    """Return the names of the raw fields that `new_contact` ignores, in the order sent."""
+    if not isinstance(raw, Mapping):
         return ()
     return tuple(str(name) for name in raw if name not in _FIELD_NAMES)
 
 
 def field_description(name: str) -> str:
-    """Return the sentence that describes a field to callers."""
+    """Return the description of a field of a submission, for the API's schemas."""
     description: str = NEW_CONTACT_JSON_SCHEMA["properties"][name]["description"]
     return description
-
-
-_FIELD_NAMES: Final = frozenset(field.name for field in fields(NewContact))
-_REQUIRED_NAMES: Final = frozenset(
-    field.name for field in fields(NewContact) if field.default is MISSING
-)

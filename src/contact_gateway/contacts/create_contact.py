@@ -1,111 +1,52 @@
-"""`createContact`: the rules, in their order, for every face.
+"""`createContact`: its rules in their order, for every face.
 
-Rules 1 to 4 stand here; 5 to 7 depend on what is stored and are `policy.decide`, which the
-source asks while it holds the facts. Where the source is another system, that one judges the key
-and the facts, and its refusals are the rules' own; the input is valid before it is asked.
+Rules 1 to 4 are here. Rules 5 to 7 depend on what is stored: they are `policy.decide`, which the
+source calls once it has the facts. If another system is the source of truth, it judges the key and
+the facts, and its refusals become the rules' own; the input is still validated first.
 """
 
-import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Final
 
-from contact_gateway.access.caller import Caller
-from contact_gateway.access.key_guessing import TooManyWrongKeys
-from contact_gateway.access.principals import AnyPrincipal, KeyRefusal
 from contact_gateway.contacts import policy
+from contact_gateway.contacts.admission import authenticated, within_quota
 from contact_gateway.contacts.contact import NewContact, new_contact
-from contact_gateway.contacts.origin import Origin
 from contact_gateway.contacts.outcomes import (
     CreateContactOutcome,
     InvalidInput,
     RateLimited,
     Unauthorized,
 )
-from contact_gateway.contacts.problems import Problem, ProblemCode
-from contact_gateway.contacts.source import Creation, Source
-
-_IDEMPOTENCY_KEY: Final = re.compile("[\x21-\x7e]{1,255}")
-_TOO_MANY_GUESSES: Final = "Too many wrong API keys came from this address. Retry in {} s."
-_DRY_RUN_SPELLINGS: Final = {"true": True, "1": True, "false": False, "0": False}
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """What a face read of a request, not yet looked at: raw values, None where there was none.
-
-    `contact` is the raw object by the names of the published reference. `dry_run` is a boolean
-    or, from a query string, its spelling. `origin` is for the audit trail.
-    """
-
-    contact: object
-    idempotency_key: str | None = None
-    dry_run: bool | str = False
-    origin: Origin | None = None
+from contact_gateway.contacts.source import ContactCaller, Creation
+from contact_gateway.contacts.submission import Submission, options_of
 
 
 async def create_contact(
-    caller: Caller, read: Callable[[], Awaitable[Submission]], source: Source
+    caller: ContactCaller, read: Callable[[], Awaitable[Submission]]
 ) -> CreateContactOutcome:
-    """Create a contact on the HiEnergy record of the submitted advertiser, or say why not.
+    """Create a contact on the HiEnergy record of the submitted advertiser, or return why not.
 
     Args:
-        caller: who sent the request.
-        read: reads the submission. It is called only for a caller who may create a contact, so
-            nobody else learns anything from the body; what it raises is the face's own.
-        source: where the contact is created.
+        caller: the sender of the request.
+        read: reads the submission. Called only for a caller that may create contacts, so no other
+            caller learns anything from the body. May raise errors of the face.
 
     Raises:
-        SourceUnavailable: the source does not answer. The submission may be repeated.
+        SourceUnavailable: the source does not respond. The submission may be repeated.
     """
-    principal = await identified(caller)
-    if isinstance(principal, (Unauthorized, RateLimited)):
-        return principal
-    if (forbidden := policy.may_create(principal)) is not None:
+    access = await authenticated(caller)
+    if isinstance(access, (Unauthorized, RateLimited)):
+        return access
+    if (forbidden := policy.may_create(access.principal.role)) is not None:
         return forbidden
-    window = await caller.spend(principal)
-    if window is not None and window.exceeded:
-        return RateLimited(window.seconds_left())
+    if (rate_limited := await within_quota(caller, access)) is not None:
+        return rate_limited
     submission = await read()
-    creation = _validate(submission, principal)
-    if isinstance(creation, InvalidInput):
-        return creation
-    return await source.create_contact(creation)
-
-
-async def identified(caller: Caller) -> AnyPrincipal | Unauthorized | RateLimited:
-    """Rule 1, for every operation: the caller presents a valid key, and does not guess at it."""
-    principal = await caller.principal()
-    if isinstance(principal, TooManyWrongKeys):
-        return RateLimited(principal.seconds, _TOO_MANY_GUESSES.format(principal.seconds))
-    if isinstance(principal, KeyRefusal):
-        return Unauthorized(principal)
-    return principal
-
-
-def _validate(submission: Submission, principal: AnyPrincipal) -> Creation | InvalidInput:
-    """Rule 4: read the raw values, or tell every problem of all of them at once."""
-    problems: list[Problem] = []
     contact = new_contact(submission.contact)
-    key = submission.idempotency_key
-    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
-        problems.append(
-            Problem(
-                ("idempotency_key",),
-                ProblemCode.INVALID_IDEMPOTENCY_KEY,
-                "An idempotency key is 1 to 255 visible ASCII characters.",
-            )
-        )
-    dry_run = submission.dry_run
-    if isinstance(dry_run, str):
-        dry_run = dry_run.lower()
-        if dry_run not in _DRY_RUN_SPELLINGS:
-            problems.append(
-                Problem(("dry_run",), ProblemCode.INVALID_TYPE, "`true` or `false` is expected.")
-            )
-        dry_run = _DRY_RUN_SPELLINGS.get(dry_run, True)
+    dry_run, problems = options_of(submission)
     if not isinstance(contact, NewContact):
         return InvalidInput((*contact, *problems))
     if problems:
-        return InvalidInput(tuple(problems))
-    return Creation(principal, contact, key, dry_run, submission.origin)
+        return InvalidInput(problems)
+    return await access.create_contact(
+        Creation(contact, submission.idempotency_key, dry_run, submission.origin)
+    )

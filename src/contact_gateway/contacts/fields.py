@@ -1,7 +1,6 @@
-"""What an input field may hold: the types that contacts and queries are described with.
+"""The types of input fields, with their limits.
 
-Each type is validated by Pydantic and is described by it as JSON Schema, so a field's limits are
-said once.
+Pydantic both validates each type and describes it as JSON Schema, so each limit is defined once.
 """
 
 import re
@@ -28,15 +27,15 @@ MAX_URL_LENGTH: Final = 2048
 MAX_TEXT_LENGTH: Final = 255
 
 PRINTABLE_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"
-"""What a text may hold, as JSON Schema has it, whose texts have no lone surrogates."""
+"""The characters of a text, for JSON Schema, whose strings cannot contain lone surrogates."""
 
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-# A host has a letter or a digit; credentials in a URL would be kept in the clear.
+# The host needs a letter or a digit. Credentials are refused: they would be stored in the clear.
 _HTTP_URL: Final = re.compile(
     r"https?://(?=[^/?#]*[^\W_])[^\s/?#\\@]+(?:[/?#][^\s\\]*)?", re.IGNORECASE
 )
-# Addresses whose local part is right as it stands, so that only their domain is to be looked at.
-# One in capitals is not among them: the library spells some of those, such as POSTMASTER, anew.
+# Addresses whose local part the library leaves unchanged, so only the domain has to be validated.
+# Capitals are not among them: the library rewrites some local parts, such as POSTMASTER.
 _PLAIN_ADDRESS: Final = re.compile(
     r"(?P<local_part>[a-z0-9]+(?:[._+-][a-z0-9]+)*)@(?P<domain>[A-Za-z0-9.-]+)"
 )
@@ -68,10 +67,10 @@ def _digits_as_number(value: object) -> object:
 
 
 def normalize_email(value: str) -> str:
-    """Return the address as the e-mail library normalises it; no DNS look-up is made.
+    """Return the address as the e-mail library normalises it, without a DNS lookup.
 
     Raises:
-        PydanticCustomError: the text is not an address, or is longer than an address may be.
+        PydanticCustomError: the text is not an address, or is too long.
     """
     plain = _PLAIN_ADDRESS.fullmatch(value)
     if plain and len(value) <= MAX_EMAIL_LENGTH:
@@ -89,9 +88,9 @@ def normalize_email(value: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _normalized_domain(domain: str) -> str | None:
-    """Return what the library makes of a domain, None where that is not in ASCII, or it is none.
+    """Return the normalised domain; None if it is invalid or not ASCII.
 
-    Most of its time goes into the domain, and most addresses share one with others.
+    Cached: most of the validation time is spent on the domain, and most addresses share theirs.
     """
     try:
         normalized = validate_email(f"a@{domain}", check_deliverability=False).domain
@@ -101,9 +100,9 @@ def _normalized_domain(domain: str) -> str | None:
 
 
 def email_key(email: str) -> str:
-    """Return what two spellings of one address have in common, whatever their case.
+    """Return the form of an address that duplicates are detected by: lower case.
 
-    A normalised domain is in lower case by the rules of IDNA, which are not those of folding.
+    Lower case, not case folding: the domain of a normalised address follows the rules of IDNA.
     """
     local_part, _, domain = email.rpartition("@")
     return f"{local_part.lower()}@{domain.lower()}"
@@ -138,10 +137,10 @@ Id = Annotated[
         }
     ),
 ]
-"""A 64-bit id, as a number or, where numbers lose digits, as a string of digits."""
+"""A 64-bit id, as a number or as a string of digits, since JavaScript rounds large numbers."""
 
 PositiveNumber = Annotated[int, Field(strict=True, ge=1), BeforeValidator(_digits_as_number)]
-"""A whole number from 1 on, as a number or, as in an address, as digits; its user sets a limit."""
+"""A whole number from 1 on, as a number or as digits; the field sets its upper limit."""
 
 Email = Annotated[
     str,
@@ -150,7 +149,7 @@ Email = Annotated[
     AfterValidator(normalize_email),
     Field(json_schema_extra={"format": "email"}),
 ]
-"""A deliverable-looking address, normalised."""
+"""A deliverable-looking e-mail address, normalised."""
 
 Text = Annotated[
     Annotated[str, _Trimmed, StringConstraints(max_length=MAX_TEXT_LENGTH)] | None,
@@ -158,7 +157,7 @@ Text = Annotated[
     AfterValidator(_empty_as_null),
     Field(json_schema_extra={"pattern": PRINTABLE_PATTERN}),
 ]
-"""One line of text: trimmed, empty is null."""
+"""One line of text: trimmed, and null if empty."""
 
 RequiredText = Annotated[
     str,
@@ -166,13 +165,13 @@ RequiredText = Annotated[
     StringConstraints(min_length=1, max_length=MAX_TEXT_LENGTH),
     BeforeValidator(_refuse_unprintable),
 ]
-"""One line of text that must not be empty once it is trimmed."""
+"""One line of text that is not empty after trimming."""
 
 HttpUrl = Annotated[
     Annotated[str, _Trimmed, StringConstraints(max_length=MAX_URL_LENGTH)] | None,
     BeforeValidator(_refuse_unprintable),
     AfterValidator(_http_url),
-    # Not the format `uri`: an empty text and blanks around the URL are right as well.
+    # Not the format `uri`: an empty text and surrounding blanks are valid too.
     Field(json_schema_extra={"pattern": r"^\s*([Hh][Tt][Tt][Pp][Ss]?://\S+)?\s*$"}),
 ]
-"""An absolute http or https URL with a host, kept as it was written; empty is null."""
+"""An absolute http or https URL with a host, stored as written; null if empty."""

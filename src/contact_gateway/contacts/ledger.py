@@ -1,23 +1,26 @@
-"""The ledger of creations that another system carries out, so that no repeat makes a second one.
+"""The ledger of creations sent to another system, so that no retry creates a second contact.
 
-An attempt is written before the call and closed after its answer. Who finds one that was never
-closed, because the process died or the answer got lost, looks first whether the contact is there.
+An attempt is written before the call and closed after the response. A retry that finds an open
+attempt, because the process died or the response was lost, looks the contact up first.
 """
 
-from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from contact_gateway.contacts.contact import Contact
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """A creation under an idempotency key, from just before its call. Times are aware, in UTC.
+class Attempt(NamedTuple):
+    """A creation under an idempotency key, written just before its call. Times are aware, in UTC.
 
-    `fingerprint`, `advertiser_id` and `email` are the submission's. `holder` is who may call, or
-    wait for the answer, until `held_until`; then another may take over. `contact` is what was
-    created; while it is None, the answer was not seen.
+    Attributes:
+        fingerprint: the fingerprint of the submission.
+        advertiser_id: the submitted advertiser.
+        email: the submitted address.
+        sent_at: when the call started.
+        holder: the id of the worker that may call, or wait for the response, until `held_until`.
+        held_until: when another worker may take over.
+        contact: what was created; None until a response was seen.
     """
 
     fingerprint: bytes
@@ -30,41 +33,41 @@ class Attempt:
 
 
 def claim(found: Attempt | None, wanted: Attempt) -> Attempt:
-    """Return what stands in the ledger after somebody came with an attempt of their own.
+    """Return the ledger's entry after a worker claims it with its own attempt.
 
-    The new attempt where there was none; an answered one, or one that is held, as it was; one that
-    nobody holds any more with the newcomer as its holder.
+    The new attempt if there was none; an answered or held one unchanged; an abandoned one with the
+    new worker as its holder.
     """
     if found is None:
         return wanted
     if found.contact is not None or found.held_until > wanted.sent_at:
         return found
-    return replace(found, holder=wanted.holder, held_until=wanted.held_until)
+    return found._replace(holder=wanted.holder, held_until=wanted.held_until)
 
 
 class Ledger(Protocol):
-    """Keeps attempts, each under the digest of whose idempotency key it is. All is durable."""
+    """Stores attempts durably, each under a digest of the caller and its idempotency key."""
 
     async def find(self, key: bytes, /) -> Attempt | None:
         """Return the attempt under a key.
 
         Raises:
-            SourceUnavailable: the ledger does not answer.
+            SourceUnavailable: the ledger does not respond.
         """
         ...
 
     async def claim(self, key: bytes, wanted: Attempt, /) -> Attempt:
-        """Do `claim` in one transaction, and return what stands in the ledger then.
+        """Apply `claim` in one transaction; return the entry after it.
 
         Raises:
-            SourceUnavailable: the ledger does not answer, and nothing was written.
+            SourceUnavailable: the ledger does not respond; nothing was written.
         """
         ...
 
     async def put(self, key: bytes, holder: str, attempt: Attempt | None, /) -> bool:
-        """Replace what `holder` holds, None to forget it; False where it is not theirs any more.
+        """Replace or, with None, delete an entry; return False if `holder` no longer holds it.
 
         Raises:
-            SourceUnavailable: the ledger does not answer.
+            SourceUnavailable: the ledger does not respond.
         """
         ...

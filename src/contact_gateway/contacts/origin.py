@@ -1,19 +1,18 @@
 """Where a contact came from, for the audit trail."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Face(StrEnum):
-    """A way in."""
+    """An API of the gateway."""
 
     GRAPHQL = "graphql"
     REST = "rest"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """The face and the request that a submission came by."""
+class Origin(NamedTuple):
+    """The face and the request id of a submission."""
 
     face: Face
     request_id: str

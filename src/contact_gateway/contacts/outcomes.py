@@ -1,4 +1,4 @@
-"""Every outcome of `createContact`, once.
+"""Every outcome of an operation, once.
 
     CreateContactOutcome
     ├── Created                 the contact is durably stored
@@ -6,22 +6,21 @@
     └── Refusal                 in the order of the rules
         ├── Unauthorized        1  no valid key
         ├── Forbidden           2  a valid key, not an admin's
-        ├── RateLimited         3  the key's budget is spent
+        ├── RateLimited         3  the key's quota is used up
         ├── InvalidInput        4  every problem of the input
         ├── IdempotencyKeyReused  5  the key was used with another input
         ├── NotFound            6  no HiEnergy advertiser
         └── Conflict            7  the address is taken on that record
 
-Adding an outcome here makes the type checker name every place that has to render it. Reads share
-the refusals that apply to them.
-
-Where another system is the source of truth and refuses, `message` and `details` are what it said.
+An outcome added here is an error of the type checker at every place that has to render it. Its
+message comes from the operation that returns it, or from upstream. `details` is what upstream added
+to its refusal.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias, assert_never
 
 from contact_gateway.access.principals import KeyRefusal
 from contact_gateway.contacts.contact import Contact, ContactPreview
@@ -29,7 +28,7 @@ from contact_gateway.contacts.problems import Problem
 
 
 class ErrorCode(StrEnum):
-    """Why a submission was refused, for programs."""
+    """Why an operation was refused, for programs."""
 
     UNAUTHORIZED = "UNAUTHORIZED"
     FORBIDDEN = "FORBIDDEN"
@@ -41,9 +40,9 @@ class ErrorCode(StrEnum):
 
 
 _KEY_REFUSALS: Final = {
-    KeyRefusal.MISSING: "An API key is required: send it as X-Api-Key or Authorization: Bearer.",
-    KeyRefusal.MALFORMED: "This is not an API key of this gateway. Look for a typo.",
-    KeyRefusal.UNKNOWN: "This API key is not known here.",
+    KeyRefusal.MISSING: "An API key is required. Send it as X-Api-Key or Authorization: Bearer.",
+    KeyRefusal.MALFORMED: "This is not an API key of this gateway. Check it for typos.",
+    KeyRefusal.UNKNOWN: "Unknown API key.",
     KeyRefusal.EXPIRED: "This API key has expired.",
     KeyRefusal.REVOKED: "This API key has been revoked.",
     KeyRefusal.REFUSED: "HiEnergy does not accept this API key.",
@@ -61,7 +60,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Previewed:
-    """All rules hold; a dry run creates nothing."""
+    """Every rule holds; a dry run creates nothing."""
 
     preview: ContactPreview
 
@@ -71,15 +70,14 @@ class Unauthorized:
     """Rule 1: the caller presents no valid, unexpired, unrevoked key."""
 
     code: ClassVar[ErrorCode] = ErrorCode.UNAUTHORIZED
-    meaning: ClassVar[str] = "No valid, unexpired, unrevoked API key was presented."
     reason: KeyRefusal
-    said: str | None = None
+    upstream_message: str | None = None
     details: Details = field(default_factory=dict)
 
     @property
     def message(self) -> str:
-        """Say what is wrong with the credential."""
-        return self.said or _KEY_REFUSALS[self.reason]
+        """What is wrong with the credential."""
+        return self.upstream_message or _KEY_REFUSALS[self.reason]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,82 +85,74 @@ class Forbidden:
     """Rule 2: the key is valid, and its owner is not an admin."""
 
     code: ClassVar[ErrorCode] = ErrorCode.FORBIDDEN
-    meaning: ClassVar[str] = "The API key is valid, but only an admin's may create contacts."
-    message: str = "Only an admin's API key may create contacts."
+    message: str
     details: Details = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimited:
-    """Rule 3: the key has spent its budget."""
+    """Rule 3: the key has used up its quota."""
 
     code: ClassVar[ErrorCode] = ErrorCode.RATE_LIMITED
-    meaning: ClassVar[str] = "The API key's budget for this hour is spent."
     retry_after_seconds: int
-    said: str | None = None
+    upstream_message: str | None = None
     details: Details = field(default_factory=dict)
 
     @property
     def message(self) -> str:
-        """Say when to come back."""
+        """When to retry."""
         return (
-            self.said
+            self.upstream_message
             or f"The API key's hourly limit is reached. Retry in {self.retry_after_seconds} s."
         )
 
 
 @dataclass(frozen=True, slots=True)
 class InvalidInput:
-    """Rule 4: the input is not valid. All its problems are told at once."""
+    """Rule 4: the input is not valid. Reports every problem at once."""
 
     code: ClassVar[ErrorCode] = ErrorCode.INVALID_INPUT
-    meaning: ClassVar[str] = "The input is not valid; every problem is listed."
     problems: tuple[Problem, ...]
-    said: str | None = None
+    upstream_message: str | None = None
     details: Details = field(default_factory=dict)
 
     @property
     def message(self) -> str:
-        """Say how much is wrong."""
-        if self.said:
-            return self.said
+        """How many problems there are."""
+        if self.upstream_message:
+            return self.upstream_message
         count = len(self.problems)
         return f"The input has {count} problem{'s' if count > 1 else ''}."
 
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKeyReused:
-    """Rule 5: the idempotency key created a contact from another input."""
+    """Rule 5: the idempotency key was used before with another input."""
 
     code: ClassVar[ErrorCode] = ErrorCode.IDEMPOTENCY_KEY_REUSED
-    meaning: ClassVar[str] = "The idempotency key was used before with a different input."
-    message: str = "This idempotency key was used before with a different input."
+    message: str
     details: Details = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """Rule 6: no HiEnergy advertiser for the submitted one. Of reads: no such record."""
+    """Rule 6: a record that the operation needs does not exist."""
 
     code: ClassVar[ErrorCode] = ErrorCode.NOT_FOUND
-    meaning: ClassVar[str] = "The advertiser is unknown, or has no HiEnergy record."
-    message: str = "The advertiser does not resolve to a HiEnergy advertiser."
+    message: str
     details: Details = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Rule 7: the HiEnergy advertiser has a contact with this address.
+    """Rule 7: the HiEnergy advertiser already has a contact with this address.
 
-    `existing` is None only where another system refuses and does not show the contact.
+    `existing` is None only where upstream refuses and does not show the contact.
     """
 
     code: ClassVar[ErrorCode] = ErrorCode.CONFLICT
-    meaning: ClassVar[str] = (
-        "The HiEnergy advertiser already has a contact with this e-mail address."
-    )
     existing: Contact | None
-    message: str = "The HiEnergy advertiser already has a contact with this e-mail address."
+    message: str
     details: Details = field(default_factory=dict)
 
 
@@ -177,10 +167,32 @@ Refusal: TypeAlias = (
 )
 CreateContactOutcome: TypeAlias = Created | Previewed | Refusal
 ReadRefusal: TypeAlias = Unauthorized | Forbidden | RateLimited | InvalidInput
+"""The refusals that a read may meet; `isinstance` takes it."""
+
+
+def meaning_of(code: ErrorCode) -> str:
+    """Return the sentence that describes an error code in the API's schemas."""
+    match code:
+        case ErrorCode.UNAUTHORIZED:
+            return "No valid, unexpired, unrevoked API key was presented."
+        case ErrorCode.FORBIDDEN:
+            return "The API key is valid, but only an admin's may create contacts."
+        case ErrorCode.RATE_LIMITED:
+            return "The API key's quota for this hour is used up."
+        case ErrorCode.INVALID_INPUT:
+            return "The input is not valid; every problem is listed."
+        case ErrorCode.IDEMPOTENCY_KEY_REUSED:
+            return "The idempotency key was used before with a different input."
+        case ErrorCode.NOT_FOUND:
+            return "The advertiser is unknown, or has no HiEnergy record."
+        case ErrorCode.CONFLICT:
+            return "The HiEnergy advertiser already has a contact with this e-mail address."
+        case _:
+            assert_never(code)
 
 
 def outcome_name(outcome: CreateContactOutcome) -> str:
-    """Name an outcome for logs and figures: a refusal's code, or what was done."""
+    """Return the name of an outcome for logs and metrics."""
     match outcome:
         case Created(replayed=True):
             return "REPLAYED"

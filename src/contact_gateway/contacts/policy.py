@@ -3,10 +3,9 @@
 Pure functions over plain values: nothing here waits, reads or writes.
 """
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
-from contact_gateway.access.principals import AnyPrincipal, ForwardedPrincipal, KeyRefusal, Role
+from contact_gateway.access.principals import KeyRefusal, Role
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, ContactPreview, NewContact
 from contact_gateway.contacts.outcomes import (
@@ -19,22 +18,27 @@ from contact_gateway.contacts.outcomes import (
     Unauthorized,
 )
 
+FORBIDDEN: Final = "Only an admin's API key may create contacts."
+KEY_REUSED: Final = "This idempotency key was used before with a different input."
+NO_HIENERGY_ADVERTISER: Final = "The advertiser does not resolve to a HiEnergy advertiser."
+ADDRESS_IS_TAKEN: Final = "The HiEnergy advertiser already has a contact with this e-mail address."
 
-@dataclass(frozen=True, slots=True)
-class Earlier:
+
+class Earlier(NamedTuple):
     """What an idempotency key created before, and the fingerprint of the input it came with."""
 
     fingerprint: bytes
     contact: Contact
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the source knows that bears on one submission, all at one moment.
+class Facts(NamedTuple):
+    """What the source knows about one submission, all at one moment.
 
-    `earlier` is what its idempotency key created; `hienergy` is the record that the submitted
-    advertiser names as its brand's; `existing` is the contact with the submitted address on it;
-    `refusal` is why its API key, which was good when it was looked at, is so no more.
+    Attributes:
+        earlier: what its idempotency key created before.
+        hienergy: the record that the submitted advertiser names as its brand's.
+        existing: the contact on that record with the submitted address.
+        refusal: why its API key is no longer valid, although it was when the request arrived.
     """
 
     earlier: Earlier | None
@@ -43,9 +47,8 @@ class Facts:
     refusal: KeyRefusal | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Insert:
-    """All rules hold: store this contact, on this record."""
+class Insert(NamedTuple):
+    """Every rule holds: store this contact, on this record."""
 
     advertiser: Advertiser
     contact: NewContact
@@ -56,37 +59,36 @@ Decision: TypeAlias = (
 )
 
 
-def may_create(principal: AnyPrincipal) -> Forbidden | None:
-    """Rule 2: only admins create contacts; of a forwarded credential, the source judges."""
-    if isinstance(principal, ForwardedPrincipal) or principal.role is Role.ADMIN:
-        return None
-    return Forbidden()
+def may_create(role: Role | None) -> Forbidden | None:
+    """Rule 2: only admins create contacts. A role of None is for the source to decide."""
+    return Forbidden(FORBIDDEN) if role is Role.MEMBER else None
 
 
 def repeat(
     submitted: NewContact, earlier: Earlier, *, dry_run: bool
 ) -> Created | Previewed | IdempotencyKeyReused:
-    """Rule 5: the same input returns what the key created, another one is refused."""
+    """Rule 5: the same input returns what the key created; another input is refused."""
     if earlier.fingerprint != submitted.fingerprint():
-        return IdempotencyKeyReused()
+        return IdempotencyKeyReused(KEY_REUSED)
+    contact = earlier.contact
     if dry_run:
-        return Previewed(ContactPreview.of_contact(earlier.contact))
-    return Created(earlier.contact, replayed=True)
+        return Previewed(ContactPreview(contact.details, contact.advertiser_name))
+    return Created(contact, replayed=True)
 
 
 def decide(submitted: NewContact, facts: Facts, *, dry_run: bool) -> Decision:
     """Apply rules 5 to 7, in order: replay, resolve, refuse a second contact, or insert.
 
-    Before them, once more, rule 1: a body may take its time, and a key be revoked meanwhile.
+    Rule 1 comes first once more: a key may be revoked while its request's body arrives.
     """
     if facts.refusal is not None:
         return Unauthorized(facts.refusal)
     if facts.earlier is not None:
         return repeat(submitted, facts.earlier, dry_run=dry_run)
     if facts.hienergy is None or not facts.hienergy.is_hienergy:
-        return NotFound()
+        return NotFound(NO_HIENERGY_ADVERTISER)
     if facts.existing is not None:
-        return Conflict(facts.existing)
+        return Conflict(facts.existing, ADDRESS_IS_TAKEN)
     if dry_run:
         return Previewed(ContactPreview.of(submitted, facts.hienergy))
     return Insert(facts.hienergy, submitted)

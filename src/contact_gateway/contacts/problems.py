@@ -1,9 +1,8 @@
-"""What can be wrong with an input, and how it is told: by field path, code and sentence."""
+"""Problems of an input: each has a field path, a code and a sentence."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -26,25 +25,21 @@ class ProblemCode(StrEnum):
 
 PROBLEM_MEANINGS: Final[Mapping[ProblemCode, str]] = {
     ProblemCode.REQUIRED: "The field is missing, null or empty, and must not be.",
-    ProblemCode.INVALID_TYPE: "The value is of another type than the field's.",
-    ProblemCode.INVALID_CHARACTERS: "The text holds control characters, NUL or lone surrogates.",
+    ProblemCode.INVALID_TYPE: "The value has the wrong type.",
+    ProblemCode.INVALID_CHARACTERS: "The text contains control characters, NUL or lone surrogates.",
     ProblemCode.INVALID_EMAIL: "The text is not an e-mail address.",
     ProblemCode.INVALID_URL: "The text is not an absolute http or https URL with a host.",
     ProblemCode.INVALID_IDEMPOTENCY_KEY: "The key is not 1 to 255 visible ASCII characters.",
-    ProblemCode.INVALID_ARGUMENTS: "The arguments do not go together.",
-    ProblemCode.TOO_LONG: "The text is longer than the field's limit.",
-    ProblemCode.OUT_OF_RANGE: "The number is outside the field's range.",
-    ProblemCode.REFUSED: "HiEnergy itself refuses the value; its message says why.",
+    ProblemCode.INVALID_ARGUMENTS: "The arguments exclude each other.",
+    ProblemCode.TOO_LONG: "The text is too long for the field.",
+    ProblemCode.OUT_OF_RANGE: "The number is outside the range of the field.",
+    ProblemCode.REFUSED: "HiEnergy refuses the value; its message says why.",
 }
 _OUR_CODES: Final[frozenset[str]] = frozenset(ProblemCode)
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing wrong with an input.
-
-    `path` names the field in the domain's words; a face spells it as its caller did.
-    """
+class Problem(NamedTuple):
+    """One problem of an input. `path` uses the domain's names; a face translates it."""
 
     path: tuple[str, ...]
     code: ProblemCode
@@ -52,12 +47,12 @@ class Problem:
 
 
 def refusal(code: ProblemCode, message: str) -> PydanticCustomError:
-    """Return the exception with which a field's validator refuses a value."""
+    """Return the exception by which a validator refuses a value."""
     return PydanticCustomError(code, "{message}", {"message": message})
 
 
 def problems_of(error: ValidationError, *within: str) -> tuple[Problem, ...]:
-    """Translate a validation error into problems, one a field, under the path `within`."""
+    """Return the problems of a validation error, one for each field, below the path `within`."""
     return tuple(
         _problem(details, within)
         for details in error.errors(include_url=False, include_context=True)

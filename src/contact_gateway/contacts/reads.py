@@ -1,6 +1,6 @@
-"""The reads: who may read, and how raw values become a filter and a page.
+"""The reads: validate filters and pages, and ask the source.
 
-Any valid key may read. All the reads of one request count as one operation.
+Any valid key may read. All reads of one request count as one operation.
 """
 
 import re
@@ -11,14 +11,12 @@ from typing import Annotated, Final, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from contact_gateway.access.caller import Caller
-from contact_gateway.access.principals import AnyPrincipal, Identity
+from contact_gateway.access.principals import Identity
+from contact_gateway.contacts.admission import authenticated, may_read
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
-from contact_gateway.contacts.create_contact import identified
 from contact_gateway.contacts.fields import Id, PositiveNumber, RequiredText, Text, normalize_email
 from contact_gateway.contacts.outcomes import (
-    Forbidden,
     InvalidInput,
     RateLimited,
     ReadRefusal,
@@ -27,10 +25,10 @@ from contact_gateway.contacts.outcomes import (
 from contact_gateway.contacts.problems import Problem, ProblemCode, problems_of
 from contact_gateway.contacts.source import (
     AdvertiserFilter,
+    ContactCaller,
     ContactFilter,
     Page,
     PageRequest,
-    Source,
 )
 
 MAX_PAGE: Final = 2**31 - 1
@@ -41,19 +39,18 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Paged:
+class _PageQuery:
     page: Annotated[PositiveNumber, Field(le=MAX_PAGE)] = 1
     per_page: Annotated[PositiveNumber, Field(le=MAX_PAGE_SIZE)] | None = None
     limit: Annotated[PositiveNumber, Field(le=MAX_PAGE_SIZE)] | None = None
-    """Another name of `per_page`, which wins over it."""
+    """Another name for `per_page`, which takes precedence."""
 
     def page_request(self) -> PageRequest:
-        """Return the page that is wanted."""
         return PageRequest(self.page, self.per_page or self.limit or DEFAULT_PAGE_SIZE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _ContactsWanted(_Paged):
+class _ContactQuery(_PageQuery):
     q: Text = None
     email: Text = None
     advertiser_id: Id | None = None
@@ -62,163 +59,140 @@ class _ContactsWanted(_Paged):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _AdvertisersWanted(_Paged):
+class _AdvertiserQuery(_PageQuery):
     q: Text = None
     domain: Text = None
     hienergy_id: Id | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _SlugWanted:
+class _SlugQuery:
     slug: RequiredText
 
 
-_REFUSALS: Final = (Unauthorized, Forbidden, RateLimited, InvalidInput)
 _DIGITS: Final = re.compile("[0-9]+")
-_SLUG: Final = TypeAdapter(_SlugWanted)
-_CONTACTS: Final = TypeAdapter(_ContactsWanted)
-_ADVERTISERS: Final = TypeAdapter(_AdvertisersWanted)
+_SLUG: Final = TypeAdapter(_SlugQuery)
+_CONTACTS: Final = TypeAdapter(_ContactQuery)
+_ADVERTISERS: Final = TypeAdapter(_AdvertiserQuery)
 _ID: Final = TypeAdapter(Id)
 
 
-async def permission(caller: Caller) -> AnyPrincipal | Unauthorized | RateLimited:
-    """Decide whether the caller may read, once for all the reads of a request."""
-    principal = await identified(caller)
-    if isinstance(principal, (Unauthorized, RateLimited)):
-        return principal
-    window = await caller.spend_on_reads(principal)
-    if window is not None and window.exceeded:
-        return RateLimited(window.seconds_left())
-    return principal
+async def viewer(caller: ContactCaller) -> Identity | ReadRefusal:
+    """Return the label and the role of the caller's key."""
+    access = await may_read(caller)
+    if isinstance(access, ReadRefusal):
+        return access
+    return await access.identify()
 
 
-async def viewer(caller: Caller, source: Source) -> Identity | ReadRefusal:
-    """Return what the caller's key says of its owner."""
-    principal = await permission(caller)
-    if isinstance(principal, _REFUSALS):
-        return principal
-    return await source.identify(principal)
+async def contact(caller: ContactCaller, contact_id: str) -> Contact | ReadRefusal | None:
+    """Return one contact, or None if no contact has the id."""
+    access = await may_read(caller)
+    if isinstance(access, ReadRefusal):
+        return access
+    valid_id = _id(contact_id)
+    return None if valid_id is None else await access.contact(valid_id)
 
 
-async def contact(caller: Caller, contact_id: str, source: Source) -> Contact | ReadRefusal | None:
-    """Return one contact; None where no contact has that id."""
-    principal = await permission(caller)
-    if isinstance(principal, _REFUSALS):
-        return principal
-    wanted = _id(contact_id)
-    return None if wanted is None else await source.contact(principal, wanted)
-
-
-async def contacts(
-    caller: Caller, raw: Mapping[str, object], source: Source
-) -> Page[Contact] | ReadRefusal:
+async def contacts(caller: ContactCaller, raw: Mapping[str, object]) -> Page[Contact] | ReadRefusal:
     """Return a page of contacts, newest first.
 
     Args:
-        caller: who asks.
-        raw: values by the names `q`, `email`, `advertiser_id`, `advertiser_name`, `domain`,
-            `page`, `per_page` and `limit`, from the wire; None and empty texts count as not given.
-        source: where contacts are kept.
+        caller: the sender of the request.
+        raw: values for `q`, `email`, `advertiser_id`, `advertiser_name`, `domain`, `page`,
+            `per_page` and `limit`. None and empty texts count as not set.
     """
-    principal = await permission(caller)
-    if isinstance(principal, _REFUSALS):
-        return principal
-    wanted = _read(_CONTACTS, raw)
-    if isinstance(wanted, InvalidInput):
-        return wanted
-    return await source.contacts(
-        principal,
-        ContactFilter(
-            q=wanted.q,
-            email=_normalized(wanted.email),
-            advertiser_id=wanted.advertiser_id,
-            advertiser_name=wanted.advertiser_name,
-            domain=wanted.domain,
-        ),
-        wanted.page_request(),
+    access = await may_read(caller)
+    if isinstance(access, ReadRefusal):
+        return access
+    query = _parsed(_CONTACTS, raw)
+    if isinstance(query, InvalidInput):
+        return query
+    wanted = ContactFilter(
+        q=query.q,
+        email=_normalized(query.email),
+        advertiser_id=query.advertiser_id,
+        advertiser_name=query.advertiser_name,
+        domain=query.domain,
     )
+    return await access.contacts(wanted, query.page_request())
 
 
 async def contacts_of_advertiser(
-    caller: Caller, advertiser_id: str, raw: Mapping[str, object], source: Source
+    caller: ContactCaller, advertiser_id: str, raw: Mapping[str, object]
 ) -> Page[Contact] | ReadRefusal | None:
-    """Return a page of a brand's contacts; None where no advertiser has that id."""
-    found = await advertiser(caller, advertiser_id, source)
-    if found is None or isinstance(found, _REFUSALS):
+    """Return a page of a brand's contacts, or None if no advertiser has the id."""
+    found = await advertiser(caller, advertiser_id)
+    if found is None or isinstance(found, ReadRefusal):
         return found
-    return await contacts(caller, {**raw, "advertiser_id": found.id}, source)
+    return await contacts(caller, {**raw, "advertiser_id": found.id})
 
 
 async def advertisers(
-    caller: Caller, raw: Mapping[str, object], source: Source
+    caller: ContactCaller, raw: Mapping[str, object]
 ) -> Page[Advertiser] | ReadRefusal:
     """Return a page of advertisers, newest first.
 
-    `raw` holds `q`, `domain`, `hienergy_id`, `page`, `per_page` and `limit`.
+    `raw` holds values for `q`, `domain`, `hienergy_id`, `page`, `per_page` and `limit`.
     """
-    principal = await permission(caller)
-    if isinstance(principal, _REFUSALS):
-        return principal
-    wanted = _read(_ADVERTISERS, raw)
-    if isinstance(wanted, InvalidInput):
-        return wanted
-    return await source.advertisers(
-        principal,
-        AdvertiserFilter(q=wanted.q, domain=wanted.domain, hienergy_id=wanted.hienergy_id),
-        wanted.page_request(),
-    )
+    access = await may_read(caller)
+    if isinstance(access, ReadRefusal):
+        return access
+    query = _parsed(_ADVERTISERS, raw)
+    if isinstance(query, InvalidInput):
+        return query
+    wanted = AdvertiserFilter(q=query.q, domain=query.domain, hienergy_id=query.hienergy_id)
+    return await access.advertisers(wanted, query.page_request())
 
 
-async def advertiser(
-    caller: Caller, id_or_slug: str, source: Source
-) -> Advertiser | ReadRefusal | None:
-    """Return one advertiser by what stands in an address: digits are an id, all else a slug."""
+async def advertiser(caller: ContactCaller, id_or_slug: str) -> Advertiser | ReadRefusal | None:
+    """Return one advertiser by a path segment: digits are an id, anything else a slug."""
     if _DIGITS.fullmatch(id_or_slug):
-        return await advertiser_by_id_or_slug(caller, id_or_slug, None, source)
-    found = await advertiser_by_id_or_slug(caller, None, id_or_slug, source)
+        return await advertiser_by_id_or_slug(caller, id_or_slug, None)
+    found = await advertiser_by_id_or_slug(caller, None, id_or_slug)
     return None if isinstance(found, InvalidInput) else found
 
 
 async def advertiser_by_id_or_slug(
-    caller: Caller, advertiser_id: str | None, slug: str | None, source: Source
+    caller: ContactCaller, advertiser_id: str | None, slug: str | None
 ) -> Advertiser | ReadRefusal | None:
-    """Return the advertiser with an id or, instead, a slug; None where there is none."""
-    principal = await permission(caller)
-    if isinstance(principal, _REFUSALS):
-        return principal
+    """Return the advertiser with an id or a slug (exactly one of them), or None."""
+    access = await may_read(caller)
+    if isinstance(access, ReadRefusal):
+        return access
     if advertiser_id is not None and slug is None:
-        an_id = _id(advertiser_id)
-        if an_id is None:
+        valid_id = _id(advertiser_id)
+        if valid_id is None:
             return None
-        return (await source.advertisers_by_id(principal, (an_id,))).get(an_id)
+        return (await access.advertisers_by_id((valid_id,))).get(valid_id)
     if slug is not None and advertiser_id is None:
-        wanted = _read(_SLUG, {"slug": slug})
-        if isinstance(wanted, InvalidInput):
-            return wanted
-        return await source.advertiser_by_slug(principal, wanted.slug)
+        query = _parsed(_SLUG, {"slug": slug})
+        if isinstance(query, InvalidInput):
+            return query
+        return await access.advertiser_by_slug(query.slug)
     return InvalidInput(
         (Problem(("id",), ProblemCode.INVALID_ARGUMENTS, "Give either an id or a slug."),)
     )
 
 
 async def related_advertiser(
-    caller: Caller, advertiser_id: int, source: Source
+    caller: ContactCaller, advertiser_id: int
 ) -> Advertiser | ReadRefusal | None:
-    """Return the advertiser that an answer names: part of what was asked, so not counted again."""
-    principal = await identified(caller)
-    if isinstance(principal, (Unauthorized, RateLimited)):
-        return principal
-    return (await source.advertisers_by_id(principal, (advertiser_id,))).get(advertiser_id)
+    """Return the advertiser of a record that was read already; not counted again."""
+    access = await authenticated(caller)
+    if isinstance(access, (Unauthorized, RateLimited)):
+        return access
+    return (await access.advertisers_by_id((advertiser_id,))).get(advertiser_id)
 
 
 async def equivalents(
-    caller: Caller, hienergy_id: int, source: Source
+    caller: ContactCaller, hienergy_id: int
 ) -> Sequence[Advertiser] | ReadRefusal:
-    """Return a brand's network records, likewise."""
-    principal = await identified(caller)
-    if isinstance(principal, (Unauthorized, RateLimited)):
-        return principal
-    return (await source.equivalents(principal, (hienergy_id,))).get(hienergy_id, ())
+    """Return the network records of a brand that was read already; not counted again."""
+    access = await authenticated(caller)
+    if isinstance(access, (Unauthorized, RateLimited)):
+        return access
+    return (await access.equivalents((hienergy_id,))).get(hienergy_id, ())
 
 
 def _id(text: str) -> int | None:
@@ -229,7 +203,7 @@ def _id(text: str) -> int | None:
 
 
 def _normalized(email: str | None) -> str | None:
-    """Spell an address as contacts have it; what is no address is no contact's."""
+    """Normalize an address as stored ones are; leave other text as it is, which matches none."""
     if email is None:
         return None
     try:
@@ -238,7 +212,7 @@ def _normalized(email: str | None) -> str | None:
         return email
 
 
-def _read(shape: TypeAdapter[T], raw: Mapping[str, object]) -> T | InvalidInput:
+def _parsed(shape: TypeAdapter[T], raw: Mapping[str, object]) -> T | InvalidInput:
     given = {name: value for name, value in raw.items() if value not in (None, "")}
     try:
         return shape.validate_python(given)

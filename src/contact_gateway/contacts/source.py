@@ -1,10 +1,10 @@
-"""What the domain asks of a source of truth: where advertisers, contacts and keys are kept."""
+"""What the domain asks of a source of truth: where advertisers, contacts and keys live."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from contact_gateway.access.principals import AnyPrincipal, Credential, Identity, KeyRefusal
+from contact_gateway.access.caller import Caller
+from contact_gateway.access.principals import Authenticated, Credential, Identity, KeyRefusal
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, NewContact
 from contact_gateway.contacts.origin import Origin
@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 class SourceUnavailable(Exception):  # noqa: N818 - it names a state, not a mistake
-    """The source does not answer, or too many wait for it. The caller may try again later.
+    """The source does not respond, or its queue is full. The caller may retry later.
 
-    `reason` is for the operator: it may be logged, and holds nothing of what a caller sent.
+    `reason` is for the operator: it may be logged, and contains nothing that a caller sent.
     """
 
     def __init__(self, reason: str, retry_after_seconds: int = 1) -> None:
@@ -25,27 +25,23 @@ class SourceUnavailable(Exception):  # noqa: N818 - it names a state, not a mist
         self.retry_after_seconds = retry_after_seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Creation:
-    """One valid submission by who may make it, with all that is needed to carry it out."""
+class Creation(NamedTuple):
+    """One valid submission, with everything that is needed to carry it out."""
 
-    principal: AnyPrincipal
     contact: NewContact
     idempotency_key: str | None
     dry_run: bool
     origin: Origin | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PageRequest:
-    """Which page of a list is wanted: `number` counts from 1, `size` is 1 to 100."""
+class PageRequest(NamedTuple):
+    """The page of a list to return: `number` starts at 1, `size` is 1 to 100."""
 
     number: int
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
+class Page(NamedTuple, Generic[T]):
     """One page of a list."""
 
     items: Sequence[T]
@@ -53,11 +49,11 @@ class Page(Generic[T]):
     has_more: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContactFilter:
-    """Which contacts are wanted. All that is given must hold; texts match anywhere, in any case.
+class ContactFilter(NamedTuple):
+    """Filters for contacts; all that are set must match. Case never matters.
 
-    `advertiser_id` is any of a brand's records, `email` and `domain` match whole.
+    `q` and `advertiser_name` match any part, `email` and `domain` the whole value. `advertiser_id`
+    is the id of any of a brand's records.
     """
 
     q: str | None = None
@@ -67,11 +63,10 @@ class ContactFilter:
     domain: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdvertiserFilter:
-    """Which advertisers are wanted. `q` matches names, slug and domain anywhere.
+class AdvertiserFilter(NamedTuple):
+    """Filters for advertisers. `q` matches any part of the names, slug and domain.
 
-    `hienergy_id` wants the records of one brand, its HiEnergy record among them.
+    `hienergy_id` matches all records of one brand, including its HiEnergy record.
     """
 
     q: str | None = None
@@ -79,60 +74,67 @@ class AdvertiserFilter:
     hienergy_id: int | None = None
 
 
-class Source(Protocol):
-    """A source of truth. Every method may raise `SourceUnavailable`.
+class Access(Authenticated, Protocol):
+    """A source of truth as one authenticated caller may use it: its operations.
 
-    A source that judges credentials itself refuses with the rules' own refusals; one whose keys
-    the gateway keeps has been asked for `authenticate` before.
+    Every method may raise `SourceUnavailable`. A source that judges credentials itself returns the
+    rules' own refusals.
     """
 
-    async def authenticate(self, credential: Credential, /) -> AnyPrincipal | KeyRefusal:
-        """Return whom a credential speaks for."""
-        ...
-
-    async def identify(self, principal: AnyPrincipal, /) -> Identity | ReadRefusal:
-        """Return what the caller's key says of its owner."""
+    async def identify(self) -> Identity | ReadRefusal:
+        """Return the label and the role of the credential."""
         ...
 
     async def create_contact(self, creation: Creation, /) -> CreateContactOutcome:
-        """Carry out rules 5 to 7, as `policy` has them, for one submission.
+        """Apply rules 5 to 7, as `policy` has them, to one submission.
 
-        Returns only when a created contact is durable. Raises where that is not known.
+        Return only once a created contact is durable. Raise if that is unknown.
         """
         ...
 
-    async def contact(
-        self, principal: AnyPrincipal, contact_id: int, /
-    ) -> Contact | ReadRefusal | None:
-        """Return one contact."""
+    async def contact(self, contact_id: int, /) -> Contact | ReadRefusal | None:
+        """Return one contact, or None."""
         ...
 
     async def contacts(
-        self, principal: AnyPrincipal, wanted: ContactFilter, page: PageRequest, /
+        self, wanted: ContactFilter, page: PageRequest, /
     ) -> Page[Contact] | ReadRefusal:
         """Return a page of contacts, newest first."""
         ...
 
     async def advertisers(
-        self, principal: AnyPrincipal, wanted: AdvertiserFilter, page: PageRequest, /
+        self, wanted: AdvertiserFilter, page: PageRequest, /
     ) -> Page[Advertiser] | ReadRefusal:
         """Return a page of advertisers, newest first."""
         ...
 
     async def advertisers_by_id(
-        self, principal: AnyPrincipal, ids: Collection[int], /
+        self, ids: Collection[int], /
     ) -> Mapping[int, Advertiser | ReadRefusal]:
-        """Return those of the advertisers that there are."""
+        """Return the advertisers that exist, by id."""
         ...
 
-    async def advertiser_by_slug(
-        self, principal: AnyPrincipal, slug: str, /
-    ) -> Advertiser | ReadRefusal | None:
+    async def advertiser_by_slug(self, slug: str, /) -> Advertiser | ReadRefusal | None:
         """Return the advertiser with a slug; a brand's HiEnergy record before its others."""
         ...
 
     async def equivalents(
-        self, principal: AnyPrincipal, hienergy_ids: Collection[int], /
+        self, hienergy_ids: Collection[int], /
     ) -> Mapping[int, Sequence[Advertiser] | ReadRefusal]:
-        """Return the network records of each of the brands, by id of their HiEnergy record."""
+        """Return the network records of each brand, by the id of its HiEnergy record."""
         ...
+
+
+class Source(Protocol):
+    """A source of truth."""
+
+    async def authenticate(self, credential: Credential, /) -> Access | KeyRefusal:
+        """Return the access of a credential, or why it has none.
+
+        Raises:
+            SourceUnavailable: the source does not respond.
+        """
+        ...
+
+
+ContactCaller: TypeAlias = Caller[Access]

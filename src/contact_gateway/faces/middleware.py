@@ -9,7 +9,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from contact_gateway.access.caller import Caller
+from contact_gateway.contacts.source import ContactCaller
 from contact_gateway.faces.http import (
     TransportCode,
     TransportError,
@@ -18,7 +18,7 @@ from contact_gateway.faces.http import (
     no_such_route,
 )
 from contact_gateway.faces.request_context import (
-    Admission,
+    CallerFactory,
     RawHeaders,
     RequestContext,
     request_context_of,
@@ -51,10 +51,10 @@ class RequestContextMiddleware:
     """
 
     def __init__(
-        self, app: ASGIApp, admission: Admission, observer: Observer | None = None
+        self, app: ASGIApp, callers: CallerFactory, observer: Observer | None = None
     ) -> None:
         self._app: Final = app
-        self._admission: Final = admission
+        self._callers: Final = callers
         self._observer: Final = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,7 +62,7 @@ class RequestContextMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        context = self._admission.admit(scope)
+        context = self._callers.admit(scope)
         started = time.perf_counter()
 
         async def send_with_headers(message: Message) -> None:
@@ -157,16 +157,16 @@ def _headers_beside(given: RawHeaders, context: RequestContext) -> Iterator[tupl
         yield b"cache-control", b"no-cache" if b"etag" in names else b"no-store"
 
 
-async def _rate_limit_headers(caller: Caller) -> RawHeaders:
+async def _rate_limit_headers(caller: ContactCaller) -> RawHeaders:
     try:
-        window = await caller.window()
+        quota = await caller.quota()
     except Exception as error:  # noqa: BLE001 - the answer stands without these headers
         failure_of(error)
         return ()
-    if window is None:
+    if quota is None:
         return ()
     return (
-        (b"x-ratelimit-limit", b"%d" % window.limit),
-        (b"x-ratelimit-remaining", b"%d" % window.remaining),
-        (b"x-ratelimit-reset", b"%d" % math.ceil(window.resets_at)),
+        (b"x-ratelimit-limit", b"%d" % quota.limit),
+        (b"x-ratelimit-remaining", b"%d" % quota.remaining),
+        (b"x-ratelimit-reset", b"%d" % math.ceil(quota.resets_at)),
     )

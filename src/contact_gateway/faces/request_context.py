@@ -9,12 +9,13 @@ from typing import Final, TypeAlias
 from starlette.types import Scope
 
 from contact_gateway.access.api_keys import PREFIX as API_KEY_PREFIX
-from contact_gateway.access.caller import Authenticate, Caller
+from contact_gateway.access.caller import Caller
 from contact_gateway.access.client_address import Network, client_address
 from contact_gateway.access.key_guessing import KeyGuessLimiter
 from contact_gateway.access.principals import Credential, CredentialScheme
-from contact_gateway.access.rate_limits import Budget
+from contact_gateway.access.rate_limits import HourlyRateLimit
 from contact_gateway.contacts.origin import Face
+from contact_gateway.contacts.source import ContactCaller, Source
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _SPACES: Final = " \t"
@@ -32,7 +33,7 @@ class RequestContext:
     """
 
     request_id: str
-    caller: Caller
+    caller: ContactCaller
     headers: Mapping[str, str] = field(default_factory=dict)
     operation: str | None = None
     outcome: str | None = None
@@ -49,11 +50,11 @@ def request_context_of(scope: Scope) -> RequestContext:
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class CallerFactory:
     """How requests get their callers: who authenticates them, and within which limits."""
 
-    authenticate: Authenticate
-    budget: Budget
+    source: Source
+    rate_limit: HourlyRateLimit | None = None
     guesses: KeyGuessLimiter | None = None
     trusted_proxies: Sequence[Network] = ()
 
@@ -67,7 +68,9 @@ class Admission:
             headers.get("x-forwarded-for", ""),
             self.trusted_proxies,
         )
-        caller = Caller(credential, self.authenticate, self.budget, self.guesses, address)
+        caller: ContactCaller = Caller(
+            credential, self.source.authenticate, self.rate_limit, self.guesses, address
+        )
         context = RequestContext(_request_id(headers, credential), caller, headers)
         scope[_SCOPE_KEY] = context
         return context

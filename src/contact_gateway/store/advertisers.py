@@ -1,7 +1,6 @@
 """Advertisers in SQL."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, or_, select
@@ -15,8 +14,18 @@ from contact_gateway.store.prepared_statements import PreparedSelect
 from contact_gateway.store.search import contains_folded, folded
 from contact_gateway.store.tables import advertisers, contacts
 
-_NAMES: Final = tuple(field.name for field in fields(Advertiser))
-_SELECT: Final = select(*(advertisers.c[name] for name in _NAMES))
+_COLUMNS: Final = (
+    advertisers.c.id,
+    advertisers.c.name,
+    advertisers.c.display_name,
+    advertisers.c.slug,
+    advertisers.c.domain,
+    advertisers.c.network_name,
+    advertisers.c.publisher_name,
+    advertisers.c.status,
+    advertisers.c.hienergy_id,
+)
+_SELECT: Final = select(*_COLUMNS)
 _BY_ID: Final = PreparedSelect(_SELECT, advertisers.c.id)
 _submitted: Final = advertisers.alias("submitted")
 _HIENERGY: Final = PreparedSelect(
@@ -28,13 +37,13 @@ _HIENERGY: Final = PreparedSelect(
 
 
 def by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Advertiser]:
-    """Return those of the advertisers that there are."""
+    """Return the advertisers that exist, by id."""
     found = map(_advertiser, _BY_ID.rows(connection, [(an_id,) for an_id in ids]))
     return {advertiser.id: advertiser for advertiser in found}
 
 
 def hienergy(connection: Connection, ids: Collection[int]) -> Mapping[int, Advertiser]:
-    """Return what each of the advertisers names as its brand's HiEnergy record."""
+    """Return the HiEnergy record of each advertiser's brand, by the id of the advertiser."""
     rows = _HIENERGY.rows(connection, [(an_id,) for an_id in ids])
     return {row[-1]: _advertiser(row) for row in rows}
 
@@ -54,7 +63,7 @@ def by_slug(connection: Connection, slug: str) -> Advertiser | None:
 def equivalents(
     connection: Connection, hienergy_ids: Collection[int]
 ) -> Mapping[int, Sequence[Advertiser]]:
-    """Return the network records of each of the brands."""
+    """Return the network records of each brand, by the id of its HiEnergy record."""
     rows = connection.execute(
         _SELECT.where(
             advertisers.c.hienergy_id.in_(hienergy_ids),
@@ -82,12 +91,12 @@ def page(
 
 
 def has_name(text: str) -> ColumnElement[bool]:
-    """Return the condition that a text stands in an advertiser's names."""
+    """Return the condition that the names contain a text."""
     return contains_folded(advertisers.c.folded_names, text)
 
 
 def has_text(text: str) -> ColumnElement[bool]:
-    """Return the condition that a text stands in an advertiser's names, slug or domain."""
+    """Return the condition that the names, slug or domain contain a text."""
     return or_(
         has_name(text),
         advertisers.c.slug.icontains(text, autoescape=True),
@@ -96,7 +105,7 @@ def has_text(text: str) -> ColumnElement[bool]:
 
 
 def upsert(connection: Connection, records: Iterable[Advertiser]) -> None:
-    """Insert the advertisers, or replace those that there are."""
+    """Insert advertisers; replace those that exist."""
     rows = [_row(advertiser) for advertiser in records]
     if not rows:
         return
@@ -117,7 +126,7 @@ def ids(connection: Connection) -> frozenset[int]:
 
 
 def known(connection: Connection) -> Known:
-    """Return what a catalogue's rows have to agree with."""
+    """Return what a catalogue is validated against."""
     hienergy_ids = connection.scalars(
         select(advertisers.c.id).where(advertisers.c.network_name == HIENERGY_NETWORK)
     )
@@ -137,11 +146,31 @@ def known(connection: Connection) -> Known:
     )
 
 
-def _advertiser(row: Sequence[Any]) -> Advertiser:  # SQLAlchemy's Table keeps no types of columns
-    # Further columns, where there are any, come after the advertiser's.
-    return Advertiser(**dict(zip(_NAMES, row, strict=False)))
+def _advertiser(row: Sequence[Any]) -> Advertiser:  # SQLAlchemy does not type columns of a Table
+    """Return the advertiser of a row of `_COLUMNS`; further columns may follow."""
+    return Advertiser(
+        id=row[0],
+        name=row[1],
+        display_name=row[2],
+        slug=row[3],
+        domain=row[4],
+        network_name=row[5],
+        publisher_name=row[6],
+        status=row[7],
+        hienergy_id=row[8],
+    )
 
 
 def _row(advertiser: Advertiser) -> dict[str, object]:
-    names = folded((advertiser.name, advertiser.display_name))
-    return asdict(advertiser) | {"folded_names": names}
+    return {
+        "id": advertiser.id,
+        "name": advertiser.name,
+        "display_name": advertiser.display_name,
+        "slug": advertiser.slug,
+        "domain": advertiser.domain,
+        "network_name": advertiser.network_name,
+        "publisher_name": advertiser.publisher_name,
+        "status": advertiser.status,
+        "hienergy_id": advertiser.hienergy_id,
+        "folded_names": folded((advertiser.name, advertiser.display_name)),
+    }

@@ -13,9 +13,10 @@ import structlog
 from sqlalchemy import Connection
 
 from contact_gateway.contacts.outcomes import CreateContactOutcome
-from contact_gateway.contacts.source import Creation, SourceUnavailable
-from contact_gateway.store import contacts
+from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.store import contacts, idempotency
 from contact_gateway.store.batching import fill_batch
+from contact_gateway.store.contacts import Submitted
 from contact_gateway.store.sqlite import ANSWERS_WITHIN_SECONDS, Database
 
 MAX_BATCH: Final = 128
@@ -189,18 +190,18 @@ class GroupCommit(ABC, Generic[Job, Answer]):
             self._tidied_at = time.monotonic()
 
 
-class ContactGroupCommit(GroupCommit[Creation, CreateContactOutcome]):
+class ContactGroupCommit(GroupCommit[Submitted, CreateContactOutcome]):
     """Creates contacts: what `contacts.create` does, many to a commit."""
 
     def carry_out(
-        self, connection: Connection, jobs: Sequence[Creation]
+        self, connection: Connection, jobs: Sequence[Submitted]
     ) -> Sequence[CreateContactOutcome]:
         """Carry out creations."""
         return contacts.create(connection, jobs)
 
     def tidy(self, connection: Connection) -> bool:
         """Forget old idempotency keys."""
-        return contacts.forget_old_idempotency_keys(connection)
+        return idempotency.purge(connection)
 
 
 def _fail(waiting: _Waiting[Job, Answer], error: Exception) -> None:

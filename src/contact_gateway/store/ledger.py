@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
@@ -10,17 +10,12 @@ from sqlalchemy import Connection, Row, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from contact_gateway.contacts import ledger
-from contact_gateway.contacts.contact import Contact
+from contact_gateway.contacts.contact import Contact, ContactDetails
 from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.store.group_commit import MAX_WAITING, GroupCommit, Observer
 from contact_gateway.store.retention import forget_old
 from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import attempts
-
-_ATTEMPT_NAMES: Final = tuple(field.name for field in fields(Attempt))
-_CONTACT_NAMES: Final = tuple(field.name for field in fields(Contact))
-_MOMENTS: Final = ("created_at", "updated_at")
-
 
 _INSERT: Final = insert(attempts)
 _REPLACE: Final = _INSERT.on_conflict_do_update(
@@ -122,9 +117,16 @@ def _write(connection: Connection, before: Mapping[bytes, Attempt], after: _Entr
 
 
 def _row(key: bytes, attempt: Attempt) -> dict[str, object]:
-    values = {name: getattr(attempt, name) for name in _ATTEMPT_NAMES}
-    contact = None if attempt.contact is None else _document(attempt.contact)
-    return {"key": key, **values, "contact": contact}
+    return {
+        "key": key,
+        "fingerprint": attempt.fingerprint,
+        "advertiser_id": attempt.advertiser_id,
+        "email": attempt.email,
+        "sent_at": attempt.sent_at,
+        "holder": attempt.holder,
+        "held_until": attempt.held_until,
+        "contact": None if attempt.contact is None else _document(attempt.contact),
+    }
 
 
 def _attempt(row: Row[Any]) -> Attempt:
@@ -140,11 +142,55 @@ def _attempt(row: Row[Any]) -> Attempt:
 
 
 def _document(contact: Contact) -> str:
-    values = {name: getattr(contact, name) for name in _CONTACT_NAMES}
-    return json.dumps(values | {name: values[name].isoformat() for name in _MOMENTS})
+    (
+        advertiser_id,
+        email,
+        name,
+        given_name,
+        family_name,
+        phone,
+        job_title,
+        source,
+        status,
+        linkedin_profile_url,
+    ) = contact.details
+    return json.dumps(
+        {
+            "id": contact.id,
+            "advertiser_id": advertiser_id,
+            "advertiser_name": contact.advertiser_name,
+            "email": email,
+            "name": name,
+            "given_name": given_name,
+            "family_name": family_name,
+            "phone": phone,
+            "job_title": job_title,
+            "source": source,
+            "status": status,
+            "linkedin_profile_url": linkedin_profile_url,
+            "created_at": contact.created_at.isoformat(),
+            "updated_at": contact.updated_at.isoformat(),
+        }
+    )
 
 
 def _contact(document: str) -> Contact:
     values = json.loads(document)
-    moments = {name: datetime.fromisoformat(values[name]) for name in _MOMENTS}
-    return Contact(**values | moments)
+    return Contact(
+        id=values["id"],
+        details=ContactDetails(
+            advertiser_id=values["advertiser_id"],
+            email=values["email"],
+            name=values["name"],
+            given_name=values["given_name"],
+            family_name=values["family_name"],
+            phone=values["phone"],
+            job_title=values["job_title"],
+            source=values["source"],
+            status=values["status"],
+            linkedin_profile_url=values["linkedin_profile_url"],
+        ),
+        advertiser_name=values["advertiser_name"],
+        created_at=datetime.fromisoformat(values["created_at"]),
+        updated_at=datetime.fromisoformat(values["updated_at"]),
+    )

@@ -1,16 +1,10 @@
-"""The SQL store as a source of truth."""
+"""The SQL store as the source of truth."""
 
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from contact_gateway.access.principals import (
-    AnyPrincipal,
-    Credential,
-    Identity,
-    KeyRefusal,
-    Principal,
-)
+from contact_gateway.access.principals import ApiKeyOwner, Credential, Identity, KeyRefusal
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.outcomes import CreateContactOutcome
@@ -26,12 +20,16 @@ from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import contacts as contact_rows
 from contact_gateway.store.batched_reads import BatchedReader
 from contact_gateway.store.caches import AdvertiserCache, ApiKeyCache, Clock
+from contact_gateway.store.contacts import Submitted
 from contact_gateway.store.group_commit import MAX_WAITING, ContactGroupCommit, Observer
 from contact_gateway.store.sqlite import Database
 
 
 class SqlSource:
-    """Implements `contacts.source.Source`: each method is a part of one transaction."""
+    """Implements `contacts.source.Source` over one database.
+
+    Creations share commits, lookups by id share statements, and keys and advertisers are cached.
+    """
 
     def __init__(
         self,
@@ -40,68 +38,69 @@ class SqlSource:
         max_waiting: int = MAX_WAITING,
         clock: Clock = time.monotonic,
     ) -> None:
-        self._database: Final = database
-        self._writer: Final = ContactGroupCommit(database, observer, max_waiting)
-        self._contacts: Final = BatchedReader(database, contact_rows.by_id)
-        self._advertisers: Final = AdvertiserCache(
+        self.database: Final = database
+        self.creations: Final = ContactGroupCommit(database, observer, max_waiting)
+        self.contacts: Final = BatchedReader(database, contact_rows.by_id)
+        self.advertisers: Final = AdvertiserCache(
             BatchedReader(database, advertiser_rows.by_id), clock
         )
         self._keys: Final = ApiKeyCache(BatchedReader(database, key_rows.by_lookup), clock)
 
     async def close(self) -> None:
-        """Finish what was accepted. The database stays open."""
-        await self._writer.close()
+        """Finish the creations in flight. The database stays open."""
+        await self.creations.close()
 
-    async def authenticate(self, credential: Credential) -> Principal | KeyRefusal:
-        """Return whom a key speaks for; a malformed one costs no look-up."""
-        return await self._keys.authenticate(credential)
+    async def authenticate(self, credential: Credential) -> "StoreAccess | KeyRefusal":
+        """Return the access of an API key; a malformed one costs no lookup."""
+        owner = await self._keys.authenticate(credential)
+        return owner if isinstance(owner, KeyRefusal) else StoreAccess(self, owner)
 
-    async def identify(self, principal: AnyPrincipal) -> Identity:
-        """Return what was found when the key was authenticated."""
-        if not isinstance(principal, Principal):
-            raise TypeError("the store serves the owners of its own keys")
-        return Identity(label=principal.label, role=principal.role)
+
+class StoreAccess:
+    """Implements `contacts.source.Access` for the owner of an API key of the store."""
+
+    def __init__(self, store: SqlSource, owner: ApiKeyOwner) -> None:
+        self._store: Final = store
+        self.principal: Final = owner
+
+    async def identify(self) -> Identity:
+        """Return the label and the role of the key."""
+        return Identity(self.principal.label, self.principal.role)
 
     async def create_contact(self, creation: Creation) -> CreateContactOutcome:
-        """Carry out one creation, in a transaction with those that wait beside it."""
-        return await self._writer.write(creation)
+        """Carry out one creation, in a transaction shared with the others in the queue."""
+        return await self._store.creations.write(Submitted(self.principal.key_id, creation))
 
-    async def contact(self, _: AnyPrincipal, contact_id: int) -> Contact | None:
-        """Return one contact."""
-        return await self._contacts.get(contact_id)
+    async def contact(self, contact_id: int) -> Contact | None:
+        """Return one contact, or None."""
+        return await self._store.contacts.get(contact_id)
 
-    async def contacts(
-        self, _: AnyPrincipal, wanted: ContactFilter, page: PageRequest
-    ) -> Page[Contact]:
+    async def contacts(self, wanted: ContactFilter, page: PageRequest) -> Page[Contact]:
         """Return a page of contacts."""
-        return await self._database.read(
+        return await self._store.database.read(
             lambda connection: contact_rows.page(connection, wanted, page)
         )
 
-    async def advertisers(
-        self, _: AnyPrincipal, wanted: AdvertiserFilter, page: PageRequest
-    ) -> Page[Advertiser]:
+    async def advertisers(self, wanted: AdvertiserFilter, page: PageRequest) -> Page[Advertiser]:
         """Return a page of advertisers."""
-        return await self._database.read(
+        return await self._store.database.read(
             lambda connection: advertiser_rows.page(connection, wanted, page)
         )
 
-    async def advertisers_by_id(
-        self, _: AnyPrincipal, ids: Collection[int]
-    ) -> Mapping[int, Advertiser]:
-        """Return those of the advertisers that there are."""
-        return await self._advertisers.by_id(ids)
+    async def advertisers_by_id(self, ids: Collection[int]) -> Mapping[int, Advertiser]:
+        """Return the advertisers that exist, by id."""
+        return await self._store.advertisers.by_id(ids)
 
-    async def advertiser_by_slug(self, _: AnyPrincipal, slug: str) -> Advertiser | None:
+    async def advertiser_by_slug(self, slug: str) -> Advertiser | None:
         """Return the advertiser with a slug."""
-        return await self._database.read(
+        return await self._store.database.read(
             lambda connection: advertiser_rows.by_slug(connection, slug)
         )
 
     async def equivalents(
-        self, _: AnyPrincipal, hienergy_ids: Collection[int]
+        self, hienergy_ids: Collection[int]
     ) -> Mapping[int, Sequence[Advertiser]]:
-        """Return the network records of each of the brands."""
-        return await self._database.read(
+        """Return the network records of each brand, by the id of its HiEnergy record."""
+        return await self._store.database.read(
             lambda connection: advertiser_rows.equivalents(connection, hienergy_ids)
         )

@@ -89,7 +89,7 @@ class UpstreamUnavailable(SourceUnavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A whole answer of upstream; `body` is its JSON, None where it is none."""
 
     status: int
@@ -171,7 +171,7 @@ class UpstreamClient:
         if self._session is not None:
             await self._session.close()
 
-    async def read(self, call: Call) -> Answer:
+    async def read(self, call: Call) -> Response:
         """Send a call that changes nothing.
 
         Raises:
@@ -179,7 +179,7 @@ class UpstreamClient:
         """
         return await self._tried(call, _may_be_read_again)
 
-    async def create(self, call: Call) -> Answer:
+    async def create(self, call: Call) -> Response:
         """Send a call that may change something; what may have arrived is not sent again.
 
         Raises:
@@ -219,7 +219,7 @@ class UpstreamClient:
             return None
         return timedelta(seconds=told - received_at)
 
-    async def _tried(self, call: Call, again: _Again) -> Answer:
+    async def _tried(self, call: Call, again: _Again) -> Response:
         began = time.monotonic()
         try:
             return await self._guarded(call, self._within)
@@ -230,11 +230,11 @@ class UpstreamClient:
 
     async def _retried(
         self, call: Call, deadline: float, again: _Again, first: UpstreamUnavailable
-    ) -> Answer:
+    ) -> Response:
         """Try again what has failed once: only such a call pays for how that is done."""
         failed = [first]
 
-        async def attempt() -> Answer:
+        async def attempt() -> Response:
             if failed:
                 raise failed.pop()
             return await self._guarded(call, self._bounds(deadline - time.monotonic()))
@@ -249,7 +249,7 @@ class UpstreamClient:
         )
         return await attempts(attempt)
 
-    async def _guarded(self, call: Call, within: aiohttp.ClientTimeout) -> Answer:
+    async def _guarded(self, call: Call, within: aiohttp.ClientTimeout) -> Response:
         """Make a call where there is room and hope, and tell the circuit how it ended."""
         if self._under_way >= self._max_connections * _MAX_WAITING_PER_CONNECTION:
             raise UpstreamUnavailable("too many wait for upstream", Delivery.NEVER_SENT)
@@ -277,7 +277,7 @@ class UpstreamClient:
         self._circuit.succeeded()
         return answer
 
-    async def _exchange(self, call: Call, within: aiohttp.ClientTimeout) -> Answer:
+    async def _exchange(self, call: Call, within: aiohttp.ClientTimeout) -> Response:
         headers = _headers_of(call)
         if self._span is None:
             return await self._sent(call, headers, within)
@@ -288,7 +288,7 @@ class UpstreamClient:
 
     async def _sent(
         self, call: Call, headers: dict[str, str], within: aiohttp.ClientTimeout
-    ) -> Answer:
+    ) -> Response:
         if self._session is None:
             raise RuntimeError("the client is not open")
         url = URL(f"{self._base_url}/{call.path}", encoded=True)
@@ -315,7 +315,7 @@ class UpstreamClient:
                 is_passing=not isinstance(error, TimeoutError),
             ) from None
         self._dated = response.headers.get("Date"), time.time()
-        return Answer(response.status, response.headers, _json_of(body))
+        return Response(response.status, response.headers, _json_of(body))
 
     def _bounds(self, seconds: float) -> aiohttp.ClientTimeout:
         """Bound an exchange, and within that the wait for a connection.
@@ -330,7 +330,7 @@ class UpstreamClient:
         )
 
 
-def _down(answer: Answer) -> UpstreamUnavailable:
+def _down(answer: Response) -> UpstreamUnavailable:
     seconds = retry_after_seconds(answer.headers) or 1
     return UpstreamUnavailable(
         f"upstream answers {answer.status}",

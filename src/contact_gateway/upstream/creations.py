@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 import structlog
 
-from contact_gateway.access.principals import ForwardedPrincipal
+from contact_gateway.access.principals import Credential
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, NewContact
@@ -61,7 +61,7 @@ _log = structlog.get_logger(__name__)
 class _Keyed:
     """A submission under an idempotency key; `place` is its key in the ledger."""
 
-    principal: ForwardedPrincipal
+    caller: Operations
     contact: NewContact
     place: bytes
     fingerprint: bytes
@@ -76,10 +76,10 @@ class _UnderWay:
 class Creations:
     """Creates contacts upstream."""
 
-    def __init__(self, operations: Operations, ledger: Ledger) -> None:
-        self._operations: Final = operations
+    def __init__(self, timeout_seconds: float, ledger: Ledger) -> None:
+        self._timeout_seconds: Final = timeout_seconds
         self._ledger: Final = ledger
-        call = timedelta(seconds=operations.timeout_seconds)
+        call = timedelta(seconds=timeout_seconds)
         self._hold: Final = call + _HELD_BESIDE_THE_CALL
         self._longest_wait_seconds: Final = (
             call * _CALLS_THAT_A_CALLER_WAITS + _HELD_BESIDE_THE_CALL
@@ -93,7 +93,7 @@ class Creations:
 
     async def create(
         self,
-        principal: ForwardedPrincipal,
+        caller: Operations,
         contact: NewContact,
         idempotency_key: str | None,
         *,
@@ -105,16 +105,16 @@ class Creations:
             SourceUnavailable: upstream or the ledger does not answer.
         """
         if idempotency_key is None:
-            return await self._send(principal, contact, dry_run=dry_run)
-        place = _place(principal, idempotency_key)
-        keyed = _Keyed(principal, contact, place, contact.fingerprint())
+            return await self._send(caller, contact, dry_run=dry_run)
+        place = _place(caller.credential, idempotency_key)
+        keyed = _Keyed(caller, contact, place, contact.fingerprint())
         return await (self._try_out(keyed) if dry_run else self._create_once(keyed))
 
     async def _try_out(self, keyed: _Keyed) -> CreateContactOutcome:
         found = await self._ledger.find(keyed.place)
         if found is not None and found.contact is not None:
             return await self._repeat(keyed, found, found.contact, dry_run=True)
-        return await self._send(keyed.principal, keyed.contact, dry_run=True)
+        return await self._send(keyed.caller, keyed.contact, dry_run=True)
 
     async def _create_once(self, keyed: _Keyed) -> CreateContactOutcome:
         """Share the call that is under way in this process for the key, or make one."""
@@ -174,7 +174,7 @@ class Creations:
         if datetime.now(UTC) - attempt.sent_at < _WRITTEN_WITHIN:
             return attempt
         began = datetime.now(UTC)
-        renewed = replace(attempt, held_until=began + self._hold)
+        renewed = attempt._replace(held_until=began + self._hold)
         is_held = await self._ledger.put(keyed.place, attempt.holder, renewed)
         if not is_held or datetime.now(UTC) - began >= _WRITTEN_WITHIN:
             await self._note(keyed, attempt, None)
@@ -183,12 +183,12 @@ class Creations:
 
     async def _outcome_so_far(self, keyed: _Keyed, held: Attempt) -> CreateContactOutcome | None:
         try:
-            found = await self._look_up(keyed.principal, held.advertiser_id, held.email)
+            found = await self._look_up(keyed.caller, held.advertiser_id, held.email)
         except SourceUnavailable:
             return None
         if found is not None and not isinstance(found, Contact):
             return found
-        if found is None or not self._made_by(held, found):
+        if found is None or not self._made_by(keyed.caller, held, found):
             return None
         return policy.repeat(keyed.contact, policy.Earlier(held.fingerprint, found), dry_run=False)
 
@@ -212,7 +212,7 @@ class Creations:
         that one has made it.
         """
         try:
-            outcome = await self._send(keyed.principal, keyed.contact, dry_run=False)
+            outcome = await self._send(keyed.caller, keyed.contact, dry_run=False)
         except UpstreamUnavailable as error:
             if error.delivery is Delivery.NEVER_SENT:
                 await self._note(
@@ -223,10 +223,12 @@ class Creations:
             raise
         match outcome:
             case Created(contact):
-                await self._note(keyed, attempt, replace(attempt, contact=contact))
+                await self._note(keyed, attempt, attempt._replace(contact=contact))
             case _ if unanswered is None:
                 await self._note(keyed, attempt, None)
-            case Conflict(Contact() as existing) if self._made_by(unanswered, existing):
+            case Conflict(Contact() as existing) if self._made_by(
+                keyed.caller, unanswered, existing
+            ):
                 await self._note(keyed, attempt, _answered(unanswered, attempt, existing))
                 earlier = policy.Earlier(unanswered.fingerprint, existing)
                 return policy.repeat(keyed.contact, earlier, dry_run=False)
@@ -240,23 +242,23 @@ class Creations:
     async def _recover(self, keyed: _Keyed, unanswered: Attempt) -> CreateContactOutcome:
         """Find out what became of an attempt whose answer was never seen; send only if nothing."""
         try:
-            found = await self._look_up(keyed.principal, unanswered.advertiser_id, unanswered.email)
+            found = await self._look_up(keyed.caller, unanswered.advertiser_id, unanswered.email)
         except SourceUnavailable:
             await self._note(keyed, unanswered, _let_go(unanswered))
             raise
         if found is not None and not isinstance(found, Contact):
             await self._note(keyed, unanswered, _let_go(unanswered))
             return found
-        if found is not None and self._made_by(unanswered, found):
-            await self._note(keyed, unanswered, replace(unanswered, contact=found))
+        if found is not None and self._made_by(keyed.caller, unanswered, found):
+            await self._note(keyed, unanswered, unanswered._replace(contact=found))
             earlier = policy.Earlier(unanswered.fingerprint, found)
             return policy.repeat(keyed.contact, earlier, dry_run=False)
-        if found is not None and email_key(keyed.contact.email) == email_key(found.email):
+        if found is not None and email_key(keyed.contact.email) == email_key(found.details.email):
             await self._note(keyed, unanswered, None)
-            return Conflict(found)
-        again = replace(self._attempt(keyed), holder=unanswered.holder)
+            return Conflict(found, policy.ADDRESS_IS_TAKEN)
+        again = self._attempt(keyed)._replace(holder=unanswered.holder)
         if again.fingerprint == unanswered.fingerprint:
-            again = replace(again, sent_at=unanswered.sent_at)
+            again = again._replace(sent_at=unanswered.sent_at)
         if not await self._ledger.put(keyed.place, unanswered.holder, again):
             raise SourceUnavailable("another process has taken the creation over")
         return await self._call(keyed, again, unanswered)
@@ -269,7 +271,9 @@ class Creations:
         While upstream cannot be asked, a caller is told what they have been told before.
         """
         try:
-            seen = await self._look_up(keyed.principal, contact.advertiser_id, contact.email)
+            seen = await self._look_up(
+                keyed.caller, contact.details.advertiser_id, contact.details.email
+            )
         except SourceUnavailable:
             seen = None
         if isinstance(seen, Unauthorized | Forbidden | RateLimited):
@@ -280,66 +284,68 @@ class Creations:
         return policy.repeat(keyed.contact, earlier, dry_run=dry_run)
 
     async def _send(
-        self, principal: ForwardedPrincipal, contact: NewContact, *, dry_run: bool
+        self, caller: Operations, contact: NewContact, *, dry_run: bool
     ) -> CreateContactOutcome:
         """Send a creation; where upstream refuses a second contact, find the first."""
-        outcome = await self._operations.create_contact(principal, contact, dry_run=dry_run)
+        outcome = await caller.send_creation(contact, dry_run=dry_run)
         if not isinstance(outcome, Conflict) or outcome.existing is not None:
             return outcome
         try:
-            found = await self._look_up(principal, contact.advertiser_id, contact.email)
+            found = await self._look_up(caller, contact.advertiser_id, contact.email)
         except SourceUnavailable:
             return outcome
         return replace(outcome, existing=found) if isinstance(found, Contact) else outcome
 
     async def _look_up(
-        self, principal: ForwardedPrincipal, advertiser_id: int, email: str
+        self, caller: Operations, advertiser_id: int, email: str
     ) -> Contact | ReadRefusal | None:
         """Find the contact with an address on the brand of an advertiser, in the time of a call."""
         try:
-            async with asyncio.timeout(self._operations.timeout_seconds):
-                return await self._found(principal, advertiser_id, email)
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._found(caller, advertiser_id, email)
         except TimeoutError:
             raise SourceUnavailable("a look-up takes too long") from None
 
     async def _found(
-        self, principal: ForwardedPrincipal, advertiser_id: int, email: str
+        self, caller: Operations, advertiser_id: int, email: str
     ) -> Contact | ReadRefusal | None:
         wanted = ContactFilter(advertiser_id=advertiser_id, email=email)
-        found = await self._all_with(email, principal, wanted)
+        found = await self._all_with(email, caller, wanted)
         if not isinstance(found, list):
             return found
         if found:
             return found[0]
         # By the id of a network's record upstream may not find what is on its HiEnergy record.
-        others = await self._all_with(email, principal, ContactFilter(email=email))
+        others = await self._all_with(email, caller, ContactFilter(email=email))
         if not isinstance(others, list):
             return others
         if not others:
             return None
-        advertiser = _understood(await self._operations.advertiser(principal, advertiser_id))
+        advertiser = _understood(await caller.advertiser(advertiser_id))
         if not isinstance(advertiser, Advertiser):
             return advertiser
         records = {advertiser.id, advertiser.hienergy_id}
-        return next((contact for contact in others if contact.advertiser_id in records), None)
+        return next(
+            (contact for contact in others if contact.details.advertiser_id in records), None
+        )
 
     async def _all_with(
-        self, email: str, principal: ForwardedPrincipal, wanted: ContactFilter
+        self, email: str, caller: Operations, wanted: ContactFilter
     ) -> list[Contact] | ReadRefusal:
-        page = _understood(await self._operations.contacts(principal, wanted, _FIRST))
+        page = _understood(await caller.contacts(wanted, _FIRST))
         if not isinstance(page, Page):
             return page
         key = email_key(email)
-        found = [contact for contact in page.items if email_key(contact.email) == key]
+        found = [contact for contact in page.items if email_key(contact.details.email) == key]
         if not found and page.has_more:
             raise SourceUnavailable("a look-up by e-mail address finds others")
         return found
 
-    def _made_by(self, unanswered: Attempt, contact: Contact) -> bool:
+    def _made_by(self, caller: Operations, unanswered: Attempt, contact: Contact) -> bool:
         """Tell whether an attempt made a contact, or it was there before, or is another's."""
-        if email_key(contact.email) != email_key(unanswered.email):
+        if email_key(contact.details.email) != email_key(unanswered.email):
             return False
-        ahead = self._operations.clock_ahead()
+        ahead = caller.clock_ahead()
         earliest = (
             unanswered.sent_at - _CLOCKS_AGREE_WITHIN
             if ahead is None
@@ -376,15 +382,15 @@ def _understood(found: T | ReadRefusal) -> T | ReadRefusal:
     return found
 
 
-def _place(principal: ForwardedPrincipal, idempotency_key: str) -> bytes:
+def _place(credential: Credential, idempotency_key: str) -> bytes:
     """Return where a key of this caller's stands in the ledger: neither can be told from it."""
-    secret = principal.credential.secret
+    secret = credential.secret
     return hashlib.sha256(f"{len(secret)}:{secret}:{idempotency_key}".encode()).digest()
 
 
 def _let_go(attempt: Attempt) -> Attempt:
-    return replace(attempt, held_until=datetime.now(UTC))
+    return attempt._replace(held_until=datetime.now(UTC))
 
 
 def _answered(unanswered: Attempt, holder: Attempt, contact: Contact) -> Attempt:
-    return replace(unanswered, held_until=holder.held_until, contact=contact)
+    return unanswered._replace(held_until=holder.held_until, contact=contact)

@@ -11,7 +11,7 @@ from typing import Annotated, Final, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
-from contact_gateway.contacts.contact import DETAIL_NAMES, Contact, ContactPreview
+from contact_gateway.contacts.contact import Contact, ContactDetails, ContactPreview
 from contact_gateway.contacts.fields import Id
 from contact_gateway.contacts.source import Page, PageRequest
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 _LARGEST_INT: Final = 2**31 - 1
 
 
-class NotUnderstoodError(ValueError):
+class UnreadableError(ValueError):
     """An answer that should hold a resource holds none that can be read."""
 
 
@@ -91,15 +91,15 @@ def contact_of(resource: object) -> Contact:
     """Read a contact.
 
     Raises:
-        NotUnderstoodError: something that every contact has is missing or wrong.
+        UnreadableError: something that every contact has is missing or wrong.
     """
     read = _read(_Contact, resource)
     return Contact(
         id=read.id,
+        details=_details(read),
+        advertiser_name=read.advertiser_name,
         created_at=read.created_at,
         updated_at=read.updated_at or read.created_at,
-        advertiser_name=read.advertiser_name,
-        **{name: getattr(read, name) for name in DETAIL_NAMES},
     )
 
 
@@ -112,23 +112,37 @@ def preview_of(resource: object) -> ContactPreview:
     """Read what a dry run would create.
 
     Raises:
-        NotUnderstoodError: something that every preview has is missing or wrong.
+        UnreadableError: something that every preview has is missing or wrong.
     """
     read = _read(_Details, resource)
-    details = {name: getattr(read, name) for name in DETAIL_NAMES}
-    return ContactPreview(advertiser_name=read.advertiser_name, **details)
+    return ContactPreview(_details(read), read.advertiser_name)
+
+
+def _details(read: _Details) -> ContactDetails:
+    return ContactDetails(
+        advertiser_id=read.advertiser_id,
+        email=read.email,
+        name=read.name,
+        given_name=read.given_name,
+        family_name=read.family_name,
+        phone=read.phone,
+        job_title=read.job_title,
+        source=read.source,
+        status=read.status,
+        linkedin_profile_url=read.linkedin_profile_url,
+    )
 
 
 def advertiser_of(resource: object) -> Advertiser:
     """Read an advertiser. A HiEnergy record is its own, whether upstream says so or not.
 
     Raises:
-        NotUnderstoodError: something that every advertiser has is missing or wrong.
+        UnreadableError: something that every advertiser has is missing or wrong.
     """
     read = _read(_Advertiser, resource)
     name = read.name or read.display_name
     if name is None:
-        raise NotUnderstoodError("an advertiser has no name")
+        raise UnreadableError("an advertiser has no name")
     is_hienergy = read.network_name == HIENERGY_NETWORK
     return Advertiser(
         id=read.id,
@@ -147,11 +161,11 @@ def page_of(body: object, asked: PageRequest, read: Callable[[object], T]) -> Pa
     """Read a page of a list, with upstream's own paging where it tells it.
 
     Raises:
-        NotUnderstoodError: it is no list, or one of its records cannot be read.
+        UnreadableError: it is no list, or one of its records cannot be read.
     """
     items = resource_of(body)
     if not isinstance(body, dict) or not isinstance(items, list):
-        raise NotUnderstoodError("a list has no data")
+        raise UnreadableError("a list has no data")
     meta = _validated(_PageMeta, body.get("meta") or {})
     has_more = meta.next_page is not None if meta.has_more is None else meta.has_more
     return Page(
@@ -172,7 +186,7 @@ _M = TypeVar("_M", bound=BaseModel)
 
 def _read(shape: type[_M], resource: object) -> _M:
     if not isinstance(resource, Mapping):
-        raise NotUnderstoodError("there is no resource")
+        raise UnreadableError("there is no resource")
     attributes = resource.get("attributes")
     fields = attributes if isinstance(attributes, Mapping) else resource
     return _validated(shape, {**fields, "id": resource.get("id")})
@@ -184,4 +198,4 @@ def _validated(shape: type[_M], value: object) -> _M:
     except ValidationError as error:
         # The texts of the error hold what upstream sent.
         places = {".".join(map(str, detail["loc"])) for detail in error.errors()}
-        raise NotUnderstoodError(f"cannot be read: {', '.join(sorted(places))}") from None
+        raise UnreadableError(f"cannot be read: {', '.join(sorted(places))}") from None

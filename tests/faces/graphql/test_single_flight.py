@@ -71,7 +71,7 @@ async def test_each_key_has_an_answer_of_its_own() -> None:
 
 async def test_what_is_known_is_not_asked_for(question: Question) -> None:
     once: SingleFlight[int, str] = SingleFlight()
-    once.know({1: "yes"})
+    once.put({1: "yes"})
 
     assert await once.get(1, question) == "yes"
     assert question.asked == 0

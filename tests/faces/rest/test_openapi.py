@@ -10,8 +10,8 @@ from referencing.jsonschema import DRAFT202012
 
 from contact_gateway.contacts.outcomes import ErrorCode
 from contact_gateway.faces.http import TRANSPORT_STATUSES, TransportCode
-from contact_gateway.faces.rest.documents import STATUSES
 from contact_gateway.faces.rest.openapi import openapi_document
+from contact_gateway.http_statuses import status_of
 from support.running_gateway import Gateway, credentials
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +51,7 @@ def test_every_outcome_of_the_operation_is_documented(path: str) -> None:
         if f"`{code}`" in response["description"]
     }
 
-    assert documented == {(STATUSES[code], str(code)) for code in ErrorCode} | {
+    assert documented == {(status_of(code), str(code)) for code in ErrorCode} | {
         (status, str(code))
         for code, status in TRANSPORT_STATUSES.items()
         if code not in NOT_OF_THE_OPERATION

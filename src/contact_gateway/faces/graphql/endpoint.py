@@ -13,8 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from contact_gateway.contacts.origin import Face
-from contact_gateway.contacts.source import Source
-from contact_gateway.faces.graphql.document_source import DocumentSource
+from contact_gateway.faces.graphql.document_access import DocumentAccess
 from contact_gateway.faces.graphql.execution import (
     ExecutableSchema,
     GraphQLRequest,
@@ -60,10 +59,9 @@ class GraphQLEndpoint:
     """The ASGI application at `/graphql`."""
 
     def __init__(
-        self, schema: ExecutableSchema, source: Source, body_limits: BodyLimits, *, explorer: bool
+        self, schema: ExecutableSchema, body_limits: BodyLimits, *, explorer: bool
     ) -> None:
         self._schema: Final = schema
-        self._source: Final = source
         self._body_limits: Final = body_limits
         self._explorer: Final = explorer
 
@@ -91,9 +89,9 @@ class GraphQLEndpoint:
                 )
             asked = await self._read(request, request_context)
             allowed = _QUERIES if request.method in _READING else _QUERIES_AND_MUTATIONS
+            request_context.caller.decorate(DocumentAccess)
             context = GraphQLContext(
                 request_context,
-                DocumentSource(self._source),
                 asked.operation_name,
                 request_context.headers.get("idempotency-key"),
             )

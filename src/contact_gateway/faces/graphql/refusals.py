@@ -1,6 +1,6 @@
-"""How a read that is refused is told in GraphQL: as an error with the refusal's code."""
+"""How GraphQL reports a refused read: an error with the refusal's code."""
 
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 from graphql import GraphQLError
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class ReadRefusedError(GraphQLError):
-    """A read that is not answered, with what the caller is told of why."""
+    """A refused read, with the code and the details of the refusal."""
 
     def __init__(self, refusal: ReadRefusal) -> None:
         message = refusal.message
@@ -26,38 +26,40 @@ class ReadRefusedError(GraphQLError):
             case RateLimited(seconds):
                 details = {"retryAfterSeconds": seconds}
             case InvalidInput(problems):
-                details = {"problems": [_formatted(problem) for problem in problems]}
-                if len(problems) == 1 and refusal.said is None:
-                    # Many clients show the message alone.
+                details = {
+                    "problems": [
+                        {
+                            "path": argument_path(problem),
+                            "code": problem.code,
+                            "message": problem.message,
+                        }
+                        for problem in problems
+                    ]
+                }
+                if len(problems) == 1 and refusal.upstream_message is None:
+                    # Many clients show only the message.
                     message = f"`{argument_path(problems[0])}`: {problems[0].message}"
             case Unauthorized() | Forbidden():
                 pass
+            case _:
+                assert_never(refusal)
         super().__init__(message, extensions={"code": refusal.code, **details})
 
 
-def granted(answer: T | ReadRefusal) -> T:
+def granted(result: T | ReadRefusal) -> T:
     """Return what was read.
 
     Raises:
-        ReadRefusedError: it was refused.
+        ReadRefusedError: the read was refused.
     """
-    if isinstance(answer, (Unauthorized, Forbidden, RateLimited, InvalidInput)):
-        raise ReadRefusedError(answer)
-    return answer
+    if isinstance(result, ReadRefusal):
+        raise ReadRefusedError(result)
+    return result
 
 
 def argument_path(problem: Problem) -> str:
-    """Spell a problem's path as GraphQL's callers know it: `input.linkedinProfileUrl`."""
-    names = ("input" if name == "contact" else name for name in problem.path)
-    return ".".join(_camel_case(name) for name in names)
-
-
-def _formatted(problem: Problem) -> dict[str, str]:
-    return {
-        "path": argument_path(problem),
-        "code": problem.code,
-        "message": problem.message,
-    }
+    """Return a problem's path in GraphQL's names, such as `input.linkedinProfileUrl`."""
+    return ".".join(_camel_case("input" if name == "contact" else name) for name in problem.path)
 
 
 def _camel_case(name: str) -> str:

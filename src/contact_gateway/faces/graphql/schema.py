@@ -6,13 +6,14 @@ import strawberry
 from strawberry.schema.config import StrawberryConfig
 
 from contact_gateway.contacts import reads
-from contact_gateway.contacts.create_contact import Submission, create_contact
+from contact_gateway.contacts.create_contact import create_contact
 from contact_gateway.contacts.origin import Face, Origin
 from contact_gateway.contacts.outcomes import outcome_name
 from contact_gateway.contacts.reads import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from contact_gateway.contacts.submission import Submission
 from contact_gateway.faces.graphql.document_cache import DocumentCache
 from contact_gateway.faces.graphql.execution import ExecutableSchema
-from contact_gateway.faces.graphql.idempotency_header import stands_in_for_the_argument
+from contact_gateway.faces.graphql.idempotency_header import replaces_the_argument
 from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.refusals import granted
 from contact_gateway.faces.graphql.types import (
@@ -53,7 +54,7 @@ class Query:
     async def viewer(self, info: ResolveInfo) -> Viewer | None:
         """Tell who calls."""
         context = info.context
-        return Viewer.of(granted(await reads.viewer(context.request.caller, context.source)))
+        return Viewer.of(granted(await reads.viewer(context.request.caller)))
 
     @strawberry.field(description="One contact; null where there is none with the id.")
     async def contact(
@@ -63,7 +64,7 @@ class Query:
     ) -> Contact | None:
         """Read a contact."""
         context = info.context
-        found = granted(await reads.contact(context.request.caller, id, context.source))
+        found = granted(await reads.contact(context.request.caller, id))
         return None if found is None else Contact.of(found)
 
     @strawberry.field(description="Contacts, newest first. All filters that are given must hold.")
@@ -97,7 +98,7 @@ class Query:
             "per_page": per_page,
         }
         context = info.context
-        found = granted(await reads.contacts(context.request.caller, raw, context.source))
+        found = granted(await reads.contacts(context.request.caller, raw))
         return ContactConnection(
             nodes=[Contact.of(contact) for contact in found.items], page_info=PageInfo.of(found)
         )
@@ -118,7 +119,7 @@ class Query:
         """Read a page of advertisers."""
         raw = {"q": q, "domain": domain, "page": page, "per_page": per_page}
         context = info.context
-        found = granted(await reads.advertisers(context.request.caller, raw, context.source))
+        found = granted(await reads.advertisers(context.request.caller, raw))
         return AdvertiserConnection(
             nodes=[Advertiser.of(record) for record in found.items],
             page_info=PageInfo.of(found),
@@ -140,9 +141,7 @@ class Query:
     ) -> Advertiser | None:
         """Read an advertiser."""
         context = info.context
-        found = granted(
-            await reads.advertiser_by_id_or_slug(context.request.caller, id, slug, context.source)
-        )
+        found = granted(await reads.advertiser_by_id_or_slug(context.request.caller, id, slug))
         return None if found is None else Advertiser.of(found)
 
 
@@ -188,7 +187,7 @@ class Mutation:
         if idempotency_key is None and header is not None:
             # Strawberry's own info does not show the fragments.
             raw_info = info._raw_info  # noqa: SLF001
-            idempotency_key = header if stands_in_for_the_argument(raw_info) else None
+            idempotency_key = header if replaces_the_argument(raw_info) else None
         submission = Submission(
             contact=input.raw(),
             idempotency_key=idempotency_key,
@@ -199,7 +198,7 @@ class Mutation:
         async def read() -> Submission:
             return submission
 
-        outcome = await create_contact(context.request.caller, read, context.source)
+        outcome = await create_contact(context.request.caller, read)
         context.request.operation = "create_contact"
         context.request.outcome = outcome_name(outcome)
         return create_contact_result(outcome, context.request.request_id)

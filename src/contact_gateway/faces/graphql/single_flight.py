@@ -1,62 +1,58 @@
-"""What is asked for by many is asked for once."""
+"""Single flight: concurrent and later calls with one key share one result."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Generic, TypeVar
 
 Key = TypeVar("Key")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-class _GivenUpError(Exception):
-    """Who asked has gone away before the answer came."""
+class _AbandonedError(Exception):
+    """The caller that was loading the result was cancelled."""
 
 
-class SingleFlight(Generic[Key, Answer]):
-    """Asks once for each key; whoever asks again, also meanwhile, gets the same answer.
+class SingleFlight(Generic[Key, Result]):
+    """Loads the result of each key once.
 
-    A DataLoader does as much and gathers the keys of a moment, for which it starts a task. This is
-    for what is asked for one by one.
+    A DataLoader does the same and also batches keys, for which it starts a task. This is for what
+    cannot be batched.
     """
 
     def __init__(self) -> None:
-        self._known: Final[dict[Key, Answer]] = {}
-        self._asked: Final[dict[Key, asyncio.Future[Answer]]] = {}
+        self._results: Final[dict[Key, Result]] = {}
+        self._in_flight: Final[dict[Key, asyncio.Future[Result]]] = {}
 
-    async def get(self, key: Key, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Return the answer to a key. What asking raises is raised to all who want to know."""
-        while key not in self._known:
-            asked = self._asked.get(key)
-            if asked is None:
-                self._known[key] = await self._answer(key, ask)
+    async def get(self, key: Key, load: Callable[[], Awaitable[Result]]) -> Result:
+        """Return the result of a key. What `load` raises is raised to every caller of the key."""
+        while key not in self._results:
+            in_flight = self._in_flight.get(key)
+            if in_flight is None:
+                self._results[key] = await self._load(key, load)
                 break
             try:
-                # Who waits for another's question must not take it back.
-                return await asyncio.shield(asked)
-            except _GivenUpError:
+                # Shielded: a cancelled caller must not cancel the load of another.
+                return await asyncio.shield(in_flight)
+            except _AbandonedError:
                 continue
-        return self._known[key]
+        return self._results[key]
 
-    def know(self, answers: Mapping[Key, Answer]) -> None:
-        """Take answers from elsewhere."""
-        self._known.update(answers)
+    def put(self, results: Mapping[Key, Result]) -> None:
+        """Add results that were loaded elsewhere."""
+        self._results.update(results)
 
-    async def _answer(self, key: Key, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        asked = self._asked[key] = asyncio.get_running_loop().create_future()
+    async def _load(self, key: Key, load: Callable[[], Awaitable[Result]]) -> Result:
+        in_flight = self._in_flight[key] = asyncio.get_running_loop().create_future()
+        # Retrieve the exception, so that asyncio does not report one that no other caller awaits.
+        in_flight.add_done_callback(asyncio.Future.exception)
         try:
-            answer = await ask()
+            result = await load()
         except Exception as error:
-            _fail(asked, error)
+            in_flight.set_exception(error)
             raise
         except BaseException:
-            del self._asked[key]
-            _fail(asked, _GivenUpError())
+            del self._in_flight[key]
+            in_flight.set_exception(_AbandonedError())
             raise
-        asked.set_result(answer)
-        return answer
-
-
-def _fail(asked: "asyncio.Future[Answer]", error: Exception) -> None:
-    asked.set_exception(error)
-    # Perhaps nobody else waits, which is no mistake.
-    asked.exception()
+        in_flight.set_result(result)
+        return result

@@ -1,10 +1,9 @@
 """The public GraphQL types, with the descriptions that the explorer shows as its manual."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, NewType, Self, TypeAlias, TypeVar, assert_never, get_args
+from typing import Annotated, NamedTuple, NewType, Self, TypeAlias, TypedDict, TypeVar, assert_never
 
 import strawberry
 from strawberry.types import Info
@@ -15,7 +14,7 @@ from contact_gateway.contacts import advertiser as advertisers
 from contact_gateway.contacts import contact as contacts
 from contact_gateway.contacts import outcomes, reads
 from contact_gateway.contacts.problems import PROBLEM_MEANINGS, Problem, ProblemCode
-from contact_gateway.contacts.source import Page, Source
+from contact_gateway.contacts.source import Page
 from contact_gateway.faces.graphql.refusals import argument_path, granted
 from contact_gateway.faces.http import timestamp
 from contact_gateway.faces.request_context import RequestContext
@@ -23,16 +22,16 @@ from contact_gateway.faces.request_context import RequestContext
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class GraphQLContext:
+class GraphQLContext(NamedTuple):
     """What the resolvers of one document work with.
 
-    `source` reads nothing twice for a document; `operation_name` chooses among a document's
-    operations, `idempotency_header` is the request's `Idempotency-Key`; None where there was none.
+    Attributes:
+        request: the context of the request; its caller's reads are deduplicated for the document.
+        operation_name: the operation that the client chose, or None.
+        idempotency_header: the header `Idempotency-Key`, or None.
     """
 
     request: RequestContext
-    source: Source
     operation_name: str | None
     idempotency_header: str | None
 
@@ -60,7 +59,7 @@ def _describe_enum(enum: type[StrEnum], description: str, meanings: Mapping[str,
 _describe_enum(
     outcomes.ErrorCode,
     "Why a submission was refused: the first rule that failed. The values are in their order.",
-    {refusal.code.name: refusal.meaning for refusal in get_args(outcomes.Refusal)},
+    {code.name: outcomes.meaning_of(code) for code in outcomes.ErrorCode},
 )
 _describe_enum(
     ProblemCode,
@@ -111,10 +110,8 @@ class Advertiser:
         """Look up the network records of the brand."""
         if self.record.hienergy_id is None:
             return []
-        context = info.context
-        found = granted(
-            await reads.equivalents(context.request.caller, self.record.hienergy_id, context.source)
-        )
+        caller = info.context.request.caller
+        found = granted(await reads.equivalents(caller, self.record.hienergy_id))
         return [Advertiser.of(record) for record in found if record.id != self.record.id]
 
     @classmethod
@@ -136,10 +133,8 @@ class Advertiser:
 async def _load_advertiser(info: ResolveInfo, advertiser_id: int | None) -> Advertiser | None:
     if advertiser_id is None:
         return None
-    context = info.context
-    found = granted(
-        await reads.related_advertiser(context.request.caller, advertiser_id, context.source)
-    )
+    caller = info.context.request.caller
+    found = granted(await reads.related_advertiser(caller, advertiser_id))
     return None if found is None else Advertiser.of(found)
 
 
@@ -173,9 +168,46 @@ class _ContactAttributes:
         return await _load_advertiser(info, int(self.advertiser_id))
 
 
-def _attributes(contact: contacts.ContactDetails) -> dict[str, Any]:  # of many types, by name
-    shared = {name: getattr(contact, name) for name in contacts.DETAIL_NAMES}
-    return shared | {"advertiser_id": strawberry.ID(str(contact.advertiser_id))}
+class _Attributes(TypedDict):
+    advertiser_id: strawberry.ID
+    advertiser_name: str | None
+    email: str
+    name: str | None
+    given_name: str | None
+    family_name: str | None
+    phone: str | None
+    job_title: str | None
+    source: str | None
+    status: str | None
+    linkedin_profile_url: str | None
+
+
+def _attributes(details: contacts.ContactDetails, advertiser_name: str | None) -> _Attributes:
+    (
+        advertiser_id,
+        email,
+        name,
+        given_name,
+        family_name,
+        phone,
+        job_title,
+        source,
+        status,
+        linkedin_profile_url,
+    ) = details
+    return {
+        "advertiser_id": strawberry.ID(str(advertiser_id)),
+        "advertiser_name": advertiser_name,
+        "email": email,
+        "name": name,
+        "given_name": given_name,
+        "family_name": family_name,
+        "phone": phone,
+        "job_title": job_title,
+        "source": source,
+        "status": status,
+        "linkedin_profile_url": linkedin_profile_url,
+    }
 
 
 @strawberry.type(description="A contact of exactly one HiEnergy advertiser.")
@@ -189,13 +221,12 @@ class Contact(_ContactAttributes):
     @classmethod
     def of(cls, contact: contacts.Contact) -> Self:
         """Show a contact."""
-        fields = _attributes(contact) | {
-            "id": strawberry.ID(str(contact.id)),
-            "advertiser_name": contact.advertiser_name,
-            "created_at": contact.created_at,
-            "updated_at": contact.updated_at,
-        }
-        return cls(**fields)
+        return cls(
+            id=strawberry.ID(str(contact.id)),
+            **_attributes(contact.details, contact.advertiser_name),
+            created_at=DateTime(contact.created_at),
+            updated_at=DateTime(contact.updated_at),
+        )
 
 
 @strawberry.type(
@@ -207,8 +238,7 @@ class ContactPreview(_ContactAttributes):
     @classmethod
     def of(cls, preview: contacts.ContactPreview) -> Self:
         """Show a preview."""
-        fields = _attributes(preview) | {"advertiser_name": preview.advertiser_name}
-        return cls(**fields)
+        return cls(**_attributes(preview.details, preview.advertiser_name))
 
 
 @strawberry.interface(description="What every refusal of a submission tells.")
@@ -222,17 +252,17 @@ class ApiError:
     )
 
 
-@strawberry.type(description=outcomes.Unauthorized.meaning)
+@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.UNAUTHORIZED))
 class UnauthorizedError(ApiError):
     """Rule 1."""
 
 
-@strawberry.type(description=outcomes.Forbidden.meaning)
+@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.FORBIDDEN))
 class ForbiddenError(ApiError):
     """Rule 2."""
 
 
-@strawberry.type(description=outcomes.RateLimited.meaning)
+@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.RATE_LIMITED))
 class RateLimitedError(ApiError):
     """Rule 3."""
 
@@ -255,24 +285,24 @@ class InputProblem:
         return cls(path=argument_path(problem), code=problem.code, message=problem.message)
 
 
-@strawberry.type(description=outcomes.InvalidInput.meaning)
+@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.INVALID_INPUT))
 class InvalidInputError(ApiError):
     """Rule 4."""
 
     problems: list[InputProblem] = strawberry.field(description="Every problem of the input.")
 
 
-@strawberry.type(description=outcomes.IdempotencyKeyReused.meaning)
+@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.IDEMPOTENCY_KEY_REUSED))
 class IdempotencyKeyReusedError(ApiError):
     """Rule 5."""
 
 
-@strawberry.type(description=outcomes.NotFound.meaning)
+@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.NOT_FOUND))
 class NotFoundError(ApiError):
     """Rule 6."""
 
 
-@strawberry.type(description=outcomes.Conflict.meaning)
+@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.CONFLICT))
 class ConflictError(ApiError):
     """Rule 7."""
 
@@ -376,9 +406,20 @@ class CreateContactInput:
         default=None, description=contacts.field_description("linkedin_profile_url")
     )
 
-    def raw(self) -> dict[str, object]:
-        """Return the fields by the names of the published reference, not yet looked at."""
-        return {name: getattr(self, name) for name in contacts.DETAIL_NAMES}
+    def raw(self) -> contacts.RawContact:
+        """Return the fields by the names of the published reference, not validated yet."""
+        return contacts.RawContact(
+            advertiser_id=self.advertiser_id,
+            email=self.email,
+            name=self.name,
+            given_name=self.given_name,
+            family_name=self.family_name,
+            phone=self.phone,
+            job_title=self.job_title,
+            source=self.source,
+            status=self.status,
+            linkedin_profile_url=self.linkedin_profile_url,
+        )
 
 
 @strawberry.type(description="The API key in use.")

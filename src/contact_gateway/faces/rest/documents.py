@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar, assert_never
 
 from contact_gateway.contacts.advertiser import Advertiser
-from contact_gateway.contacts.contact import DETAIL_NAMES, Contact, ContactPreview
+from contact_gateway.contacts.contact import Contact, ContactDetails, ContactPreview
 from contact_gateway.contacts.outcomes import (
     Conflict,
     CreateContactOutcome,
     Created,
-    ErrorCode,
     Forbidden,
     IdempotencyKeyReused,
     InvalidInput,
@@ -23,18 +22,10 @@ from contact_gateway.contacts.outcomes import (
 from contact_gateway.contacts.problems import Problem
 from contact_gateway.contacts.source import Page
 from contact_gateway.faces.http import envelope, timestamp
+from contact_gateway.http_statuses import status_of
 
 T = TypeVar("T")
 
-STATUSES: Final[Mapping[ErrorCode, int]] = {
-    ErrorCode.UNAUTHORIZED: 401,
-    ErrorCode.FORBIDDEN: 403,
-    ErrorCode.RATE_LIMITED: 429,
-    ErrorCode.INVALID_INPUT: 422,
-    ErrorCode.IDEMPOTENCY_KEY_REUSED: 422,
-    ErrorCode.NOT_FOUND: 404,
-    ErrorCode.CONFLICT: 409,
-}
 # What details hold is described: where the source says the same in another shape, it is left out.
 _DESCRIBED_DETAILS: Final = frozenset({"problems", "existing", "retry_after_seconds"})
 _HEADER_OF_IDEMPOTENCY_KEY: Final = "Idempotency-Key"
@@ -62,7 +53,7 @@ def outcome_document(
             return Document(201, {"data": contact_resource(contact), "meta": meta}, headers)
         case Previewed(preview):
             meta = {"dry_run": True, **meta}
-            return Document(200, {"data": contact_resource(preview), "meta": meta})
+            return Document(200, {"data": preview_resource(preview), "meta": meta})
         case refusal:
             return refusal_document(refusal, request_id)
 
@@ -88,23 +79,62 @@ def refusal_document(refusal: Refusal, request_id: str) -> Document:
         name: value for name, value in refusal.details.items() if name not in _DESCRIBED_DETAILS
     }
     body = envelope(refusal.code, refusal.message, request_id, said | details)
-    return Document(STATUSES[refusal.code], body, headers)
+    return Document(status_of(refusal.code), body, headers)
 
 
-def contact_resource(contact: Contact | ContactPreview) -> dict[str, object]:
-    """Return upstream's resource of a contact; a preview has null for what it has not got yet."""
-    an_id = created_at = updated_at = None
-    if isinstance(contact, Contact):
-        an_id = str(contact.id)
-        created_at = timestamp(contact.created_at)
-        updated_at = timestamp(contact.updated_at)
+def contact_resource(contact: Contact) -> dict[str, object]:
+    """Return upstream's resource of a contact."""
+    return _resource(
+        str(contact.id),
+        contact.details,
+        contact.advertiser_name,
+        created_at=timestamp(contact.created_at),
+        updated_at=timestamp(contact.updated_at),
+    )
+
+
+def preview_resource(preview: ContactPreview) -> dict[str, object]:
+    """Return upstream's resource of a preview: its id and times are null."""
+    return _resource(
+        None, preview.details, preview.advertiser_name, created_at=None, updated_at=None
+    )
+
+
+def _resource(
+    an_id: str | None,
+    details: ContactDetails,
+    advertiser_name: str | None,
+    *,
+    created_at: str | None,
+    updated_at: str | None,
+) -> dict[str, object]:
+    (
+        advertiser_id,
+        email,
+        name,
+        given_name,
+        family_name,
+        phone,
+        job_title,
+        source,
+        status,
+        linkedin_profile_url,
+    ) = details
     return {
         "id": an_id,
         "type": "contact",
         "attributes": {
-            "advertiser_id": contact.advertiser_id,
-            "advertiser_name": contact.advertiser_name,
-            **{name: getattr(contact, name) for name in DETAIL_NAMES if name != "advertiser_id"},
+            "advertiser_id": advertiser_id,
+            "advertiser_name": advertiser_name,
+            "email": email,
+            "name": name,
+            "given_name": given_name,
+            "family_name": family_name,
+            "phone": phone,
+            "job_title": job_title,
+            "source": source,
+            "status": status,
+            "linkedin_profile_url": linkedin_profile_url,
             "created_at": created_at,
             "updated_at": updated_at,
         },

@@ -4,16 +4,16 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import version
 from types import MappingProxyType
-from typing import Final, get_args
+from typing import Final
 
 from contact_gateway.contacts.advertiser import FIELD_DESCRIPTIONS
-from contact_gateway.contacts.contact import DETAIL_NAMES, NEW_CONTACT_JSON_SCHEMA
+from contact_gateway.contacts.contact import NEW_CONTACT_JSON_SCHEMA, ContactDetails
 from contact_gateway.contacts.fields import MAX_TEXT_LENGTH, PRINTABLE_PATTERN
-from contact_gateway.contacts.outcomes import ErrorCode, Refusal
+from contact_gateway.contacts.outcomes import ErrorCode, meaning_of
 from contact_gateway.contacts.problems import PROBLEM_MEANINGS, ProblemCode
 from contact_gateway.contacts.reads import DEFAULT_PAGE_SIZE, MAX_PAGE, MAX_PAGE_SIZE
 from contact_gateway.faces.http import TRANSPORT_STATUSES, TransportCode
-from contact_gateway.faces.rest.documents import STATUSES
+from contact_gateway.http_statuses import status_of
 
 _Json = Mapping[str, object]
 
@@ -223,10 +223,10 @@ def _errors(
         special: what a refusal means here, where that is not what it means for a creation.
     """
     meanings: dict[int, list[str]] = {}
-    for refusal in get_args(Refusal):
-        if refusal.code in refusals:
-            meanings.setdefault(STATUSES[refusal.code], []).append(
-                f"`{refusal.code}`: {special.get(refusal.code, refusal.meaning)}"
+    for code in ErrorCode:
+        if code in refusals:
+            meanings.setdefault(status_of(code), []).append(
+                f"`{code}`: {special.get(code) or meaning_of(code)}"
             )
     for fault in faults:
         meanings.setdefault(TRANSPORT_STATUSES[fault], []).append(
@@ -333,7 +333,7 @@ def _schemas() -> dict[str, object]:
     fields = NEW_CONTACT_JSON_SCHEMA["properties"]
     details: dict[str, object] = {
         name: {"type": ["string", "null"], "description": fields[name]["description"]}
-        for name in DETAIL_NAMES
+        for name in ContactDetails._fields
         if name not in _MINIMAL_SUBMISSION
     }
     an_id = {"type": "integer", "description": "The id of the HiEnergy advertiser that owns it."}

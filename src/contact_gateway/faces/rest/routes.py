@@ -10,18 +10,15 @@ from starlette.types import Receive, Scope, Send
 
 from contact_gateway.contacts import reads
 from contact_gateway.contacts.contact import unknown_fields
-from contact_gateway.contacts.create_contact import Submission, create_contact
+from contact_gateway.contacts.create_contact import create_contact
 from contact_gateway.contacts.origin import Face, Origin
 from contact_gateway.contacts.outcomes import (
-    Forbidden,
-    InvalidInput,
     NotFound,
-    RateLimited,
     ReadRefusal,
-    Unauthorized,
     outcome_name,
 )
-from contact_gateway.contacts.source import Page, Source
+from contact_gateway.contacts.source import Page
+from contact_gateway.contacts.submission import Submission
 from contact_gateway.faces.http import JsonResponse, error_response, method_not_allowed
 from contact_gateway.faces.json_body import BodyLimits, read_json
 from contact_gateway.faces.request_context import RequestContext, request_context_of
@@ -69,8 +66,7 @@ class Resource:
 class RestFace:
     """The operations over one source of truth."""
 
-    def __init__(self, source: Source, body_limits: BodyLimits) -> None:
-        self._source: Final = source
+    def __init__(self, body_limits: BodyLimits) -> None:
         self._body_limits: Final = body_limits
 
     def routes(self) -> list[Route]:
@@ -106,28 +102,26 @@ class RestFace:
                 origin=Origin(Face.REST, context.request_id),
             )
 
-        outcome = await create_contact(context.caller, read, self._source)
+        outcome = await create_contact(context.caller, read)
         context.outcome = outcome_name(outcome)
         return outcome_document(outcome, context.request_id, ignored)
 
     async def contact(self, request: Request, context: RequestContext) -> Document:
         """Read one contact."""
         contact_id = request.path_params["id"]
-        found = await reads.contact(context.caller, contact_id, self._source)
+        found = await reads.contact(context.caller, contact_id)
         return _record(found, contact_resource, "contact", context)
 
     async def contacts(self, request: Request, context: RequestContext) -> Document:
         """Read a page of contacts."""
         raw = _query(request)
-        return _page(
-            await reads.contacts(context.caller, raw, self._source), contact_resource, context
-        )
+        return _page(await reads.contacts(context.caller, raw), contact_resource, context)
 
     async def advertisers(self, request: Request, context: RequestContext) -> Document:
         """Read a page of advertisers."""
         raw = _query(request)
         return _page(
-            await reads.advertisers(context.caller, raw, self._source),
+            await reads.advertisers(context.caller, raw),
             advertiser_resource,
             context,
         )
@@ -135,13 +129,13 @@ class RestFace:
     async def advertiser(self, request: Request, context: RequestContext) -> Document:
         """Read one advertiser."""
         advertiser_id = request.path_params["id"]
-        found = await reads.advertiser(context.caller, advertiser_id, self._source)
+        found = await reads.advertiser(context.caller, advertiser_id)
         return _record(found, advertiser_resource, "advertiser", context)
 
     async def advertiser_contacts(self, request: Request, context: RequestContext) -> Document:
         """Read a page of a brand's contacts."""
         found = await reads.contacts_of_advertiser(
-            context.caller, request.path_params["id"], _query(request), self._source
+            context.caller, request.path_params["id"], _query(request)
         )
         if found is None:
             return _refusal(NotFound("There is no such advertiser."), context)
@@ -168,7 +162,7 @@ def _record(
     noun: str,
     context: RequestContext,
 ) -> Document:
-    if isinstance(found, (Unauthorized, Forbidden, RateLimited, InvalidInput)):
+    if isinstance(found, ReadRefusal):
         return _refusal(found, context)
     if found is None:
         return _refusal(NotFound(f"There is no such {noun}."), context)

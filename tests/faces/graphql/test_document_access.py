@@ -9,11 +9,11 @@ from anyio.lowlevel import checkpoint
 from graphql import ExecutionResult, OperationType
 
 from contact_gateway.access.caller import Caller
-from contact_gateway.access.principals import AnyPrincipal, Credential
-from contact_gateway.access.rate_limits import Unlimited
+from contact_gateway.access.principals import Credential
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.outcomes import RateLimited, ReadRefusal
-from contact_gateway.faces.graphql.document_source import DocumentSource
+from contact_gateway.contacts.source import ContactCaller
+from contact_gateway.faces.graphql.document_access import DocumentAccess
 from contact_gateway.faces.graphql.execution import GraphQLRequest
 from contact_gateway.faces.graphql.schema import build_schema
 from contact_gateway.faces.graphql.types import GraphQLContext
@@ -38,18 +38,16 @@ class FailingAndSlow(SameEachTime):
     failing: asyncio.Event = field(default_factory=asyncio.Event)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def advertiser_by_slug(self, _: AnyPrincipal, slug: str) -> Advertiser:
+    async def advertiser_by_slug(self, slug: str) -> Advertiser:
         return Advertiser(id=len(slug), name=slug, network_name="CJ", hienergy_id=1001)
 
-    async def advertisers_by_id(
-        self, principal: AnyPrincipal, ids: Collection[int]
-    ) -> Mapping[int, Advertiser]:
+    async def advertisers_by_id(self, ids: Collection[int]) -> Mapping[int, Advertiser]:
         self.asked_for.append(list(ids))
         await self.may_answer.wait()
-        return await super().advertisers_by_id(principal, ids)
+        return await super().advertisers_by_id(ids)
 
     async def equivalents(
-        self, _: AnyPrincipal, hienergy_ids: Collection[int]
+        self, hienergy_ids: Collection[int]
     ) -> Mapping[int, Sequence[Advertiser] | ReadRefusal]:
         self.failing.set()
         if isinstance(self.failure, Exception):
@@ -80,8 +78,7 @@ async def test_a_field_that_fails_takes_nobodys_record_along(
 
 
 async def _execute(source: SameEachTime, text: str) -> ExecutionResult:
-    caller = Caller(Credential("member"), source.authenticate, Unlimited())
-    context = GraphQLContext(
-        RequestContext("a-request", caller), DocumentSource(source), None, None
-    )
+    caller: ContactCaller = Caller(Credential("member"), source.authenticate)
+    caller.decorate(DocumentAccess)
+    context = GraphQLContext(RequestContext("a-request", caller), None, None)
     return await build_schema().execute(GraphQLRequest(text), context, {OperationType.QUERY})

@@ -6,46 +6,48 @@ is carried on as far as it can be read.
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final, NoReturn, TypeVar
+from typing import Final, NoReturn, assert_never
 
 import structlog
 
 from contact_gateway.access.principals import KeyRefusal
 from contact_gateway.access.quota import Quota
+from contact_gateway.contacts import policy
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.outcomes import (
     Conflict,
     CreateContactOutcome,
     Created,
     Details,
+    ErrorCode,
     Forbidden,
     InvalidInput,
     NotFound,
     Previewed,
     RateLimited,
     ReadRefusal,
+    Refusal,
     Unauthorized,
 )
 from contact_gateway.contacts.problems import Problem, ProblemCode
+from contact_gateway.http_statuses import CODES
 from contact_gateway.upstream.client import (
     LONGEST_RETRY_SECONDS,
-    Answer,
     Delivery,
+    Response,
     UpstreamUnavailable,
     delivery_of,
     retry_after_seconds,
 )
 from contact_gateway.upstream.documents import (
-    NotUnderstoodError,
+    UnreadableError,
     contact_of,
     is_stored,
     preview_of,
     resource_of,
 )
-
-_Worded = TypeVar("_Worded", NotFound, Conflict, Forbidden)
 
 RETRY_AFTER_SECONDS: Final = 60
 """When to come back after a 429 that does not say so."""
@@ -58,74 +60,92 @@ _OUR_CODES: Final[frozenset[str]] = frozenset(ProblemCode)
 _SUCCESSES: Final = range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
 
 
-def outcome_of(answer: Answer, *, dry_run: bool) -> CreateContactOutcome:
-    """Return what an answer to a creation is in the words of the rules.
+def outcome_of(response: Response, *, dry_run: bool) -> CreateContactOutcome:
+    """Return the outcome that a response to a creation means.
 
     Raises:
-        UpstreamUnavailable: it is no business outcome: a fault, a redirect, or not understood.
+        UpstreamUnavailable: it means none: a fault, a redirect, or something unreadable.
     """
-    if answer.status in _SUCCESSES:
-        resource = resource_of(answer.body)
-        try:
-            if dry_run and is_stored(resource):
-                _log.error("upstream has carried a dry run out")
-                raise UpstreamUnavailable("upstream has no dry run", Delivery.OVER)
-            return Previewed(preview_of(resource)) if dry_run else Created(contact_of(resource))
-        except NotUnderstoodError as error:
-            not_understood(answer, error)
-    said = _Said.in_answer(answer)
-    match answer.status:
-        case HTTPStatus.NOT_FOUND:
-            return _saying(NotFound(), said)
-        case HTTPStatus.CONFLICT:
-            return _saying(Conflict(_existing(said)), said)
-        case _:
-            return read_refusal_of(answer)
+    if response.status not in _SUCCESSES:
+        return refusal_of(response)
+    resource = resource_of(response.body)
+    if dry_run and is_stored(resource):
+        _log.error("upstream carried out a dry run")
+        raise UpstreamUnavailable("upstream has no dry run", Delivery.OVER)
+    try:
+        return Previewed(preview_of(resource)) if dry_run else Created(contact_of(resource))
+    except UnreadableError as error:
+        unreadable(response, error)
 
 
-def read_refusal_of(answer: Answer) -> ReadRefusal:
-    """Return the refusal that a read and a creation may both meet.
+def refusal_of(response: Response) -> Refusal:
+    """Return the refusal that a response means. The status decides, by the table of statuses.
 
     Raises:
-        UpstreamUnavailable: the answer is no such refusal.
+        UpstreamUnavailable: the status is not that of a refusal.
     """
-    said = _Said.in_answer(answer)
-    match answer.status:
-        case HTTPStatus.UNAUTHORIZED:
+    code = CODES.get(response.status)
+    if code is None:
+        raise _unexpected(response)
+    said = _Said.by(response)
+    match code:
+        case ErrorCode.UNAUTHORIZED:
             return Unauthorized(KeyRefusal.REFUSED, said.message, said.details)
-        case HTTPStatus.FORBIDDEN:
-            return _saying(Forbidden(), said)
-        case HTTPStatus.UNPROCESSABLE_ENTITY:
-            return InvalidInput(_problems(answer.body, said), said.message, said.details)
-        case HTTPStatus.TOO_MANY_REQUESTS:
-            return RateLimited(_retry_after(answer, said), said.message, said.details)
-        case status:
-            raise UpstreamUnavailable(f"upstream answers {status}", delivery_of(status))
+        case ErrorCode.FORBIDDEN:
+            return Forbidden(said.message or policy.FORBIDDEN, said.details)
+        case ErrorCode.RATE_LIMITED:
+            return RateLimited(_retry_after(response, said), said.message, said.details)
+        case ErrorCode.INVALID_INPUT | ErrorCode.IDEMPOTENCY_KEY_REUSED:
+            return InvalidInput(_problems(response.body, said), said.message, said.details)
+        case ErrorCode.NOT_FOUND:
+            return NotFound(said.message or policy.NO_HIENERGY_ADVERTISER, said.details)
+        case ErrorCode.CONFLICT:
+            message = said.message or policy.ADDRESS_IS_TAKEN
+            return Conflict(_existing(said), message, said.details)
+        case _:
+            assert_never(code)
 
 
-def not_understood(answer: Answer, error: NotUnderstoodError) -> NoReturn:
-    """Refuse a success that holds nothing that can be read.
+def read_refusal_of(response: Response) -> ReadRefusal:
+    """Return the refusal that a response to a read means.
+
+    Raises:
+        UpstreamUnavailable: the status is not that of a read's refusal.
+    """
+    refusal = refusal_of(response)
+    if isinstance(refusal, ReadRefusal):
+        return refusal
+    raise _unexpected(response)
+
+
+def _unexpected(response: Response) -> UpstreamUnavailable:
+    status = response.status
+    return UpstreamUnavailable(f"upstream responds with {status}", delivery_of(status))
+
+
+def unreadable(response: Response, error: UnreadableError) -> NoReturn:
+    """Refuse a success whose body cannot be read.
 
     Raises:
         UpstreamUnavailable: always.
     """
     raise UpstreamUnavailable(
-        f"upstream's answer {answer.status} is not understood: {error}", Delivery.OVER
+        f"upstream's response {response.status} cannot be read: {error}", Delivery.OVER
     ) from None
 
 
-def window_of(answer: Answer) -> Quota | None:
+def quota_of(response: Response) -> Quota | None:
     """Return what upstream tells of the caller's budget; None where it tells none."""
-    if _LIMIT not in answer.headers:
+    if _LIMIT not in response.headers:
         return None
     numbers = [
-        _number(answer.headers.get(f"X-RateLimit-{name}"))
+        _number(response.headers.get(f"X-RateLimit-{name}"))
         for name in ("Limit", "Remaining", "Reset")
     ]
     limit, remaining, resets_at = numbers
     if limit is None or remaining is None or resets_at is None:
         return None
-    refused = answer.status == HTTPStatus.TOO_MANY_REQUESTS
+    refused = response.status == HTTPStatus.TOO_MANY_REQUESTS
     return Quota(limit, remaining, float(resets_at), exceeded=refused)
 
 
@@ -137,8 +157,8 @@ class _Said:
     details: Details = field(default_factory=dict)
 
     @classmethod
-    def in_answer(cls, answer: Answer) -> "_Said":
-        body = answer.body
+    def by(cls, response: Response) -> "_Said":
+        body = response.body
         if not isinstance(body, Mapping):
             return cls()
         error = body.get("error")
@@ -150,14 +170,10 @@ class _Said:
         return cls(message)
 
 
-def _saying(refusal: _Worded, said: _Said) -> _Worded:
-    return replace(refusal, message=said.message or refusal.message, details=said.details)
-
-
 def _existing(said: _Said) -> Contact | None:
     try:
         return contact_of(said.details.get("existing"))
-    except NotUnderstoodError:
+    except UnreadableError:
         return None
 
 
@@ -197,10 +213,10 @@ def _problems_of_fields(body: object) -> Iterator[Problem]:
                 yield Problem(("contact", str(name)), ProblemCode.REFUSED, text)
 
 
-def _retry_after(answer: Answer, said: _Said) -> int:
-    told = retry_after_seconds(answer.headers) or _number(said.details.get("retry_after_seconds"))
+def _retry_after(response: Response, said: _Said) -> int:
+    told = retry_after_seconds(response.headers) or _number(said.details.get("retry_after_seconds"))
     if told is None:
-        resets_at = _number(answer.headers.get("X-RateLimit-Reset"))
+        resets_at = _number(response.headers.get("X-RateLimit-Reset"))
         told = None if resets_at is None else resets_at - int(time.time())
     if told is None or told <= 0:
         return RETRY_AFTER_SECONDS

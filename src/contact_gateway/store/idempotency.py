@@ -1,0 +1,64 @@
+"""Idempotency records in SQL: which input an idempotency key came with, and what it created."""
+
+from collections.abc import Collection, Mapping
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, insert, select
+
+from contact_gateway.contacts.policy import Earlier
+from contact_gateway.store.prepared_statements import PreparedSelect
+from contact_gateway.store.retention import forget_old
+from contact_gateway.store.tables import idempotency_records
+
+_record: Final = idempotency_records.c
+_BY_KEY: Final = PreparedSelect(
+    select(
+        _record.api_key_id, _record.idempotency_key, _record.fingerprint, _record.contact_id
+    ).select_from(idempotency_records),
+    _record.api_key_id,
+    _record.idempotency_key,
+)
+_INSERT: Final = insert(idempotency_records)
+
+
+class ScopedKey(NamedTuple):
+    """An idempotency key of one API key."""
+
+    api_key_id: int
+    key: str
+
+
+class Record(NamedTuple):
+    """What an idempotency key was used for."""
+
+    fingerprint: bytes
+    contact_id: int
+
+
+def by_key(connection: Connection, keys: Collection[ScopedKey]) -> Mapping[ScopedKey, Record]:
+    """Return the records that exist, by key."""
+    return {
+        ScopedKey(api_key_id, key): Record(fingerprint, contact_id)
+        for api_key_id, key, fingerprint, contact_id in _BY_KEY.rows(connection, keys)
+    }
+
+
+def remember(connection: Connection, used: Mapping[ScopedKey, Earlier]) -> None:
+    """Store what idempotency keys created."""
+    rows = [
+        {
+            "api_key_id": key.api_key_id,
+            "idempotency_key": key.key,
+            "fingerprint": earlier.fingerprint,
+            "contact_id": earlier.contact.id,
+            "created_at": earlier.contact.created_at,
+        }
+        for key, earlier in used.items()
+    ]
+    if rows:
+        connection.execute(_INSERT, rows)
+
+
+def purge(connection: Connection) -> bool:
+    """Delete a bounded number of expired records; return whether none are left."""
+    return forget_old(connection, idempotency_records, _record.created_at)

@@ -14,6 +14,9 @@ from uvicorn.supervisors import Multiprocess
 
 from contact_gateway.server.connections import HttpProtocol
 
+# uvicorn replaces a worker that misses a health check, also while it still imports: on a busy machine
+# its default of 5 s replaced workers for ever, and none served.
+_WORKER_RESPONDS_WITHIN_SECONDS: Final = 60
 # Longer than a body may take to arrive, so what was accepted can be finished.
 _STOPS_WITHIN_SECONDS: Final = 40
 # Python's 700 is reached by every few requests, of whose objects hardly any are in a cycle.
@@ -91,6 +94,7 @@ def _config(app: Starlette | str, workers: int = 1) -> uvicorn.Config:
         lifespan="on",
         ws="none",
         timeout_graceful_shutdown=_STOPS_WITHIN_SECONDS,
+        timeout_worker_healthcheck=_WORKER_RESPONDS_WITHIN_SECONDS,
     )
 
 

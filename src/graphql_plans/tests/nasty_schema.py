@@ -1,4 +1,4 @@
-"""A schema with all that can go wrong in an execution, for comparing executors."""
+"""A schema with everything that can go wrong in an execution."""
 
 import asyncio
 import math
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Trace:
-    """The context: what happened, in its order."""
+    """The context: events in their order."""
 
     events: list[str] = field(default_factory=list)
 
@@ -112,7 +112,7 @@ class Leaf(Node):
 
     @strawberry.field
     def required_null(self) -> str:
-        return None  # type: ignore[return-value]  # what goes wrong is what is tried
+        return None  # type: ignore[return-value]  # null for a non-null type
 
 
 @strawberry.type
@@ -136,7 +136,7 @@ class Odd:
 
     @classmethod
     def is_type_of(cls, value: object, info: TraceInfo) -> bool:
-        # What is asked about is the field, also for the items of its list.
+        # The path is that of the field, also for items of a list.
         return isinstance(value, Odd) and value.odd != 13 and isinstance(info.path.key, str)
 
     @strawberry.field
@@ -196,10 +196,10 @@ async def _fails(text: str) -> str:
 
 @strawberry.type
 class Values:
-    """Values that are right, wrong and missing, as attributes."""
+    """Attributes with valid, invalid and missing values."""
 
     text: str = "text"
-    number: str = 7  # type: ignore[assignment]  # a number where a text is declared
+    number: str = 7  # type: ignore[assignment]  # a number for a declared string
     nothing: str | None = None
     required_nothing: str = None  # type: ignore[assignment]
     big: int = 2**31
@@ -228,7 +228,7 @@ class Values:
 
 @strawberry.type
 class Lists:
-    """Lists that are right, wrong and missing."""
+    """Valid, invalid and missing lists."""
 
     numbers: list[int] = strawberry.field(default_factory=lambda: [1, 2**40, 3])
     nullable: list[int | None] = strawberry.field(default_factory=lambda: [1, 2**40, None])
@@ -271,7 +271,7 @@ class Lists:
 
 @strawberry.type
 class Failures:
-    """Fields that fail and are required, so their parent is null."""
+    """Non-null fields with errors, which make their parent null."""
 
     text: str = "text"
 
@@ -343,7 +343,7 @@ class Query:
     def choice(self, choice: Choice) -> str:
         return repr(choice)
 
-    # With these Strawberry's decorator has no types.
+    # Strawberry's decorator is untyped with these arguments.
     @strawberry.field(permission_classes=[Denied])  # type: ignore[untyped-decorator]
     def denied(self) -> str | None:
         return "denied"

@@ -18,15 +18,15 @@ from graphql import (
     Undefined,
     ValueNode,
     VariableNode,
+    VariableValues,
+    coerce_input_literal,
     get_argument_values,
     get_named_type,
     get_nullable_type,
+    is_leaf_type,
     is_required_argument,
     is_specified_scalar_type,
 )
-from graphql.execution.values import VariableValues
-from graphql.type import is_leaf_type
-from graphql.utilities import coerce_input_literal
 
 from graphql_plans.variables import NotCoveredError, default_value
 

@@ -18,9 +18,9 @@ from graphql import (
     OperationDefinitionNode,
     OperationType,
     SelectionNode,
+    SelectionSetNode,
     VariableNode,
 )
-from graphql.language import SelectionSetNode
 
 from graphql_plans.execution import Operation, Run
 from graphql_plans.fields import FieldDefinitions, SelectionSet

@@ -10,6 +10,7 @@ from types import CoroutineType
 from typing import Final, cast
 
 from graphql import (
+    Executor,
     GraphQLAbstractType,
     GraphQLError,
     GraphQLInterfaceType,
@@ -23,7 +24,6 @@ from graphql import (
     default_type_resolver,
     located_error,
 )
-from graphql.execution import Executor
 from graphql.execution.executor import invalid_return_type_error
 from graphql.pyutils import Path, is_awaitable, is_iterable
 

@@ -8,10 +8,9 @@ from dataclasses import MISSING, dataclass
 from typing import Any, Final, cast
 
 import strawberry
-from strawberry import UNSET
-from strawberry.relay.types import GlobalID
+from strawberry import UNSET, Info, LazyType
+from strawberry.relay import GlobalID
 from strawberry.schema.compat import is_scalar
-from strawberry.types import Info
 from strawberry.types.arguments import StrawberryArgument, convert_argument
 from strawberry.types.base import (
     StrawberryList,
@@ -22,7 +21,6 @@ from strawberry.types.base import (
     has_object_definition,
 )
 from strawberry.types.enum import StrawberryEnumDefinition, has_enum_definition
-from strawberry.types.lazy_type import LazyType
 
 # The authors of a schema choose the types of an Info's context and root.
 AnyInfo = Info[Any, Any]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from graphql import (
+    Executor,
     FieldNode,
     FragmentDefinitionNode,
     GraphQLBoolean,
@@ -12,18 +13,17 @@ from graphql import (
     GraphQLID,
     GraphQLObjectType,
     GraphQLResolveInfo,
+    GraphQLResolveInfoHelpers,
     GraphQLSchema,
     GraphQLString,
     OperationDefinitionNode,
+    VariableValues,
     default_field_resolver,
     default_type_resolver,
 )
-from graphql.execution import Executor
 from graphql.execution.collect_fields import FieldDetails, FragmentDetails
 from graphql.execution.executor import CollectedErrors
-from graphql.execution.values import VariableValues
 from graphql.pyutils import Path, gather_with_cancel, is_awaitable
-from graphql.type import GraphQLResolveInfoHelpers
 
 from graphql_plans.concurrency import settle_in_background
 

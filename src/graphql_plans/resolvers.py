@@ -12,7 +12,7 @@ from typing import Any, cast
 import strawberry
 from graphql import GraphQLField, GraphQLSchema, default_field_resolver
 from graphql.pyutils import Path
-from strawberry.types import Info
+from strawberry import Info
 from strawberry.types.field import StrawberryField
 from strawberry.types.fields.resolver import StrawberryResolver
 

@@ -6,7 +6,7 @@ Source: the GraphQL specification, section 6.3.2.
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from graphql import GraphQLObjectType
+from graphql import GraphQLObjectType, VariableValues
 from graphql.execution.collect_fields import (
     CollectedFields,
     FieldDetails,
@@ -14,7 +14,6 @@ from graphql.execution.collect_fields import (
     collect_fields,
     collect_subfields,
 )
-from graphql.execution.values import VariableValues
 
 from graphql_plans.arguments import argument_coercer
 from graphql_plans.execution import Operation

@@ -21,14 +21,16 @@ from graphql import (
     GraphQLNonNull,
     GraphQLScalarType,
     Undefined,
+    VariableValues,
+    get_variable_values,
+    is_required_input_field,
 )
 from graphql.execution.get_variable_signature import (
     GraphQLVariableSignature,
     get_variable_signature,
 )
-from graphql.execution.values import VariableValues, VariableValueSource, get_variable_values
+from graphql.execution.values import VariableValueSource
 from graphql.pyutils import is_iterable
-from graphql.type import is_required_input_field
 from graphql.utilities.coerce_input_value import coerce_default_value
 
 from graphql_plans.execution import PYTHON_TYPES, Operation

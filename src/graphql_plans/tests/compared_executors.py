@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from graphql import (
@@ -36,6 +36,7 @@ class Outcome:
     data: str
     errors: tuple[object, ...]
     context: str
+    result: ExecutionResult = field(compare=False)
 
 
 def parse_valid(schema: GraphQLSchema, text: str) -> DocumentNode | None:
@@ -95,27 +96,27 @@ def assert_same_outcome(
         name: not value if isinstance(value, bool) else value for name, value in variables.items()
     }
     reference, plan = reference_of(schema, document), plan_of(schema, document)
-    result = None
-    for values in (others, variables, variables):
-        outcomes = []
-        for execute_operation in (plan, reference):
-            context = new_context()
-            result = asyncio.run(_execute(execute_operation, values, context))
-            errors = tuple(map(_visible, result.errors or ()))
-            outcomes.append(Outcome(repr(result.data), errors, show_context(context)))
-        assert outcomes[0] == outcomes[1], f"{text}\n{values}"
-    return result
 
+    async def outcome(execute_operation: Execute, values: dict[str, Json]) -> Outcome:
+        context = new_context()
+        result = execute_operation(values, context)
+        completed = await result if isinstance(result, Awaitable) else result
+        # The siblings of a failed field run to their end in the background.
+        for _ in range(5):
+            await asyncio.sleep(0)
+        errors = tuple(map(_visible, completed.errors or ()))
+        return Outcome(repr(completed.data), errors, show_context(context), completed)
 
-async def _execute(
-    execute_operation: Execute, variables: dict[str, Json], context: object
-) -> ExecutionResult:
-    result = execute_operation(variables, context)
-    completed = await result if isinstance(result, Awaitable) else result
-    # The siblings of a failed field run to their end in the background.
-    for _ in range(5):
-        await asyncio.sleep(0)
-    return completed
+    async def compare() -> ExecutionResult:
+        outcomes = [
+            (await outcome(reference, values), await outcome(plan, values))
+            for values in (others, variables, variables)
+        ]
+        for expected, found in outcomes:
+            assert found == expected, f"{text}\n{variables}"
+        return outcomes[-1][0].result
+
+    return asyncio.run(compare())
 
 
 def _visible(error: GraphQLError) -> object:

@@ -43,6 +43,20 @@ def _even(value: object) -> int:
 
 
 EVEN = strawberry.scalar(name="Even", serialize=_even, parse_value=_even)
+Later = NewType("Later", str)
+
+
+class Promise:
+    """An awaitable that is no coroutine."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __await__(self) -> Iterator[object]:
+        return _later(self._value).__await__()
+
+
+LATER = strawberry.scalar(name="Later", serialize=Promise)
 
 
 @strawberry.input
@@ -65,9 +79,13 @@ class Outer:
     given: str | None = strawberry.UNSET
 
 
+LazyInner = Annotated["Inner", strawberry.lazy("graphql_plans.tests.nasty_schema")]
+
+
 @strawberry.input
 class Tree:
     label: str = "leaf"
+    parent: "Tree | None" = None
     children: list["Tree"] | None = None
 
 
@@ -215,6 +233,7 @@ class Values:
     no_color: Color | None = "blue"  # type: ignore[assignment]
     even: Even | None = 3  # type: ignore[assignment]
     even_enough: Even = Even(4)
+    later: Later = Later("later")
     an_error: str | None = ValueError("a value that is an error")  # type: ignore[assignment]
     awaitable: str | None = None
 
@@ -255,6 +274,10 @@ class Lists:
     @strawberry.field
     def awaited_required(self) -> list[int] | None:
         return [_later(1), _fails("an item fails"), _later(2**40)]  # type: ignore[list-item]
+
+    @strawberry.field
+    def awaited_before_an_error(self) -> list[int] | None:
+        return [_later(1), 2**40, _later(3)]  # type: ignore[list-item]
 
     @strawberry.field
     async def edges(self) -> list[Edge[Leaf]]:
@@ -338,6 +361,18 @@ class Query:
     @strawberry.field
     def tree(self, tree: Tree) -> str | None:
         return repr(tree)
+
+    @strawberry.field
+    def lazy(self, inner: LazyInner | None = None) -> str:
+        return repr(inner)
+
+    @strawberry.field
+    async def helpers(self, info: TraceInfo) -> int:
+        # Strawberry has no public name for graphql-core's info.
+        helpers = info._raw_info.async_helpers  # noqa: SLF001
+        helpers.track([_fails("in the background"), 1])
+        helpers.track([2])
+        return sum(await helpers.gather([_later(1), _later(2)]))
 
     @strawberry.field
     def choice(self, choice: Choice) -> str:
@@ -424,5 +459,5 @@ SCHEMA = strawberry.Schema(
     query=Query,
     mutation=Mutation,
     types=[Leaf, Branch, Round, Square],
-    config=StrawberryConfig(scalar_map={Even: EVEN}),
+    config=StrawberryConfig(scalar_map={Even: EVEN, Later: LATER}),
 )

@@ -14,6 +14,7 @@ from graphql_plans.tests.compared_executors import (
     is_planned,
     parse_valid,
     plan_of,
+    reference_of,
 )
 from graphql_plans.tests.generated_documents import Case, requests
 from graphql_plans.tests.nasty_schema import SCHEMA, Trace
@@ -48,6 +49,11 @@ def test_any_request(case: Case) -> None:
             id="fragments in fragments, twice",
         ),
         pytest.param(
+            "{ a: again { ...A } b: again { ...A } } fragment A on Query { again { shouted } }",
+            {},
+            id="a fragment in two fields",
+        ),
+        pytest.param(
             "query ($on: Boolean!) { shouted @include(if: $on) a: shouted @skip(if: $on) }",
             {"on": True},
             id="conditions",
@@ -73,6 +79,10 @@ def test_any_request(case: Case) -> None:
             "{ lists { nullable awaited awaitedRequired } }", {}, id="awaitables in lists"
         ),
         pytest.param("{ lists { stream generated } }", {}, id="iterables"),
+        pytest.param("{ lists { awaitedBeforeAnError } }", {}, id="an error after an awaitable"),
+        pytest.param("{ values { later } }", {}, id="an awaitable of a scalar"),
+        pytest.param("{ helpers }", {}, id="the helpers of an info"),
+        pytest.param('{ lazy(inner: {note: "n"}) }', {}, id="a lazy input type"),
         pytest.param(
             "{ failures { slowly failingRequiredLater failingRequired } shouted }",
             {},
@@ -157,6 +167,7 @@ def test_a_case_of_the_specification(document: str, variables: dict[str, Json]) 
         ("query @only { shouted }", False),
         ("fragment A on Query @only { shouted } { ...A }", False),
         ("{ a: __typename @include(if: true) @only }", False),
+        ("{ shouted @skip(if: null) }", False),
         ("query A { __typename } query B { __typename }", False),
         ("subscription { shouted }", False),
     ],
@@ -165,8 +176,34 @@ def test_what_plans_cover(document: str, *, planned: bool) -> None:
     assert is_planned(plan_of(NASTY, parse(document))) is planned
 
 
-def test_a_mutation_without_a_root_type_is_not_covered() -> None:
-    assert not is_planned(plan_of(build_schema("type Query { a: Int }"), parse("mutation { a }")))
+def test_a_schema_without_strawberry() -> None:
+    schema = build_schema("type Query { a(b: Int = 3): Int again: Query }")
+    assert schema.query_type is not None
+    schema.query_type.fields["a"].resolve = lambda _, info, b: b + len(info.field_nodes)
+    schema.query_type.fields["again"].resolve = lambda *_: {}
+
+    result = assert_same_outcome(schema, "{ a c: a(b: 4) again { a } }", {}, Trace)
+    assert result == ExecutionResult({"a": 4, "c": 5, "again": {"a": 4}}, None)
+    assert not is_planned(plan_of(schema, parse("mutation { a }")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{ failures { slowly failingRequired } shouted }",
+        "{ nowhere shouted }",
+        "{ choice }",
+        '{ node(number: "x") { id } }',
+        "{ tree(tree: {label: 1}) }",
+        "query ($t: Tree) { tree(tree: $t) }",
+        "query ($n: Nowhere) { shouted }",
+    ],
+)
+def test_without_an_event_loop_and_without_validation(text: str) -> None:
+    document = parse(text)
+    plan, reference = plan_of(NASTY, document), reference_of(NASTY, document)
+    assert is_planned(plan)
+    assert plan({}, Trace()) == reference({}, Trace())
 
 
 def test_conditions_of_other_operations_do_not_count() -> None:

@@ -186,6 +186,10 @@ class Query:
         return THINGS[thing]  # type: ignore[return-value]  # of any type
 
     @strawberry.field
+    def recorded(self, thing: int) -> Recorded | None:
+        return THINGS[thing]  # type: ignore[return-value]  # of any type
+
+    @strawberry.field
     def chosen(self, keys: list[str]) -> list[Chosen | None]:
         return [ChosenA(key=key) for key in keys]
 
@@ -263,6 +267,8 @@ BATCHED: Final = """
             {},
             id="an awaited type",
         ),
+        pytest.param("{ recorded(thing: 2) { name } }", {}, id="an awaited check of a type"),
+        pytest.param("{ recorded(thing: 0) { name } }", {}, id="an awaited check that fails"),
         pytest.param("{ attributes { number levels missing } }", {}, id="a default resolver"),
         pytest.param(
             "{ handled { __typename } failed: handled(fail: true) { ... on Fault { message } } }",

@@ -1,13 +1,12 @@
-"""Executes operations by plans that are made once, with the results of graphql-core's executor.
+"""Execute GraphQL operations by plans, with the results of graphql-core's executor.
 
-What a document fixes ahead is looked up once: which fields a selection set has for a type, where
-their arguments come from, how their values are found and completed. What is not covered is left to
-graphql-core, as are all errors in variables and arguments.
+A plan fixes what does not change between the requests of a document: the fields of each selection
+set, their arguments, resolvers and completers. graphql-core executes what plans do not cover.
 
-Source: the GraphQL specification, section 6; where it leaves a choice, graphql-core's is taken.
+Source: the GraphQL specification, section 6. Where it leaves a choice, graphql-core's is taken.
 """
 
-from graphql_plans.operation import Compiler, Execute, Result
+from graphql_plans.compiler import Compiler, Execute, Result
 from graphql_plans.selections import Grow
 
 __all__ = ["Compiler", "Execute", "Grow", "Result"]

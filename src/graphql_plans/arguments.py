@@ -1,6 +1,7 @@
-"""Arguments of a field: where each value comes from is found once.
+"""Coerce the arguments of a field.
 
-What is not plainly right is left to graphql-core, whose errors are told.
+A plan looks up the source of each value once. On an invalid value, graphql-core coerces all
+arguments again and words the error.
 
 Source: the GraphQL specification, section 6.4.1.
 """
@@ -17,35 +18,35 @@ from graphql import (
     Undefined,
     ValueNode,
     VariableNode,
+    VariableValues,
+    coerce_input_literal,
     get_argument_values,
     get_named_type,
     get_nullable_type,
+    is_leaf_type,
     is_required_argument,
     is_specified_scalar_type,
 )
-from graphql.execution.values import VariableValues
-from graphql.type import is_leaf_type
-from graphql.utilities import coerce_input_literal
-from graphql.utilities.coerce_input_value import coerce_default_value
 
-from graphql_plans.variables import NotCoveredError
+from graphql_plans.variables import NotCoveredError, default_value
 
 Arguments = Callable[[VariableValues], dict[str, object]]
 """Returns the arguments that are given or have a default, by their names in Python."""
 
-_Value = Callable[[VariableValues], object]
+Source = Callable[[VariableValues], object]
+"""Returns the value of one argument, or `Undefined`."""
 
 
 def argument_coercer(
     definition: GraphQLField, node: FieldNode, *, hide_suggestions: bool
 ) -> Arguments:
-    """Return what coerces the arguments of a field."""
+    """Return the coercer of a field's arguments."""
 
-    def by_reference(variables: VariableValues) -> dict[str, object]:
+    def coerce_by_graphql_core(variables: VariableValues) -> dict[str, object]:
         return get_argument_values(definition, node, variables, None, hide_suggestions)
 
     if not definition.args:
-        return _none
+        return lambda _: {}
     given = {argument.name.value: argument.value for argument in node.arguments or ()}
     try:
         sources = [
@@ -53,7 +54,7 @@ def argument_coercer(
             for name, argument in definition.args.items()
         ]
     except NotCoveredError:
-        return by_reference
+        return coerce_by_graphql_core
 
     def coerce(variables: VariableValues) -> dict[str, object]:
         coerced: dict[str, object] = {}
@@ -63,45 +64,28 @@ def argument_coercer(
                 if value is not Undefined:
                     coerced[name] = value
         except NotCoveredError:
-            return by_reference(variables)
+            return coerce_by_graphql_core(variables)
         return coerced
 
     return coerce
 
 
-def _none(_: VariableValues) -> dict[str, object]:
-    return {}
-
-
-def _source(argument: GraphQLArgument, given: ValueNode | None) -> _Value:
-    if given is None:
-        return _default(argument)
+def _source(argument: GraphQLArgument, given: ValueNode | None) -> Source:
     if isinstance(given, VariableNode):
-        return _variable(argument, given.name.value)
-    return _literal(argument, given)
-
-
-def _default(argument: GraphQLArgument) -> _Value:
+        return variable_source(argument, given.name.value)
+    if given is not None:
+        return literal_source(argument, given)
     if is_required_argument(argument):
         raise NotCoveredError
-    return _constant(_default_value(argument))
+    default = default_value(argument)
+    return lambda _: default
 
 
-def _default_value(argument: GraphQLArgument) -> object:
-    try:
-        return coerce_default_value(argument)
-    except TypeError:
-        raise NotCoveredError from None
-
-
-def _constant(value: object) -> _Value:
-    return lambda _: value
-
-
-def _variable(argument: GraphQLArgument, name: str) -> _Value:
+def variable_source(argument: GraphQLArgument, name: str) -> Source:
+    """Return the source of an argument whose value is a variable."""
     is_required = is_required_argument(argument)
     is_non_null = isinstance(argument.type, GraphQLNonNull)
-    default: Final = Undefined if is_required else _default_value(argument)
+    default: Final = Undefined if is_required else default_value(argument)
 
     def variable(variables: VariableValues) -> object:
         value = variables.coerced.get(name, Undefined)
@@ -116,7 +100,9 @@ def _variable(argument: GraphQLArgument, name: str) -> _Value:
     return variable
 
 
-def _literal(argument: GraphQLArgument, node: ValueNode) -> _Value:
+def literal_source(argument: GraphQLArgument, node: ValueNode) -> Source:
+    """Return the source of an argument whose value is a literal."""
+
     def literal(variables: VariableValues) -> object:
         value = coerce_input_literal(node, argument.type, variables)
         if value is Undefined:
@@ -124,10 +110,10 @@ def _literal(argument: GraphQLArgument, node: ValueNode) -> _Value:
         return value
 
     named = get_named_type(argument.type)
-    nullable = get_nullable_type(argument.type)
-    # Lists, objects and values of custom scalars are made anew each time: they may be changed.
-    if is_leaf_type(nullable) and (
+    # Resolvers may change lists, objects and values of custom scalars: each run gets its own.
+    if is_leaf_type(get_nullable_type(argument.type)) and (
         isinstance(named, GraphQLEnumType) or is_specified_scalar_type(named)
     ):
-        return _constant(literal(VariableValues({}, {})))
+        constant = literal(VariableValues({}, {}))
+        return lambda _: constant
     return literal

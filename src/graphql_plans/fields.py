@@ -1,211 +1,230 @@
-"""Fields and selection sets: executed side by side, or one after the other.
+"""Execute planned fields and selection sets, concurrently or serially.
 
 Source: the GraphQL specification, sections 6.3 and 6.4.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from types import CoroutineType
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, TypeAlias, cast
 
 from graphql import (
     FieldNode,
     GraphQLField,
     GraphQLNonNull,
     GraphQLObjectType,
+    GraphQLSchema,
     get_nullable_type,
 )
 from graphql.execution.collect_fields import FieldDetails
 from graphql.pyutils import Path
 
-from graphql_plans.arguments import Arguments, argument_coercer
-from graphql_plans.completion import Position
-from graphql_plans.leaves import PYTHON_TYPES
-from graphql_plans.resolvers import Attribute, Resolve
-from graphql_plans.run import Run, gathered, settle
-
-if TYPE_CHECKING:
-    from graphql_plans.selections import Selections
-
-_TYPENAME: Final = "__typename"
+from graphql_plans.arguments import Arguments
+from graphql_plans.completion import Completer
+from graphql_plans.concurrency import gather_results, settle_in_background
+from graphql_plans.execution import PYTHON_TYPES, Run
+from graphql_plans.resolvers import ReadAttribute, Resolve, attribute_reader, resolver
 
 
-class Field(ABC):
-    """One field of the response: all that its nodes fix ahead, for one type of its object."""
+@dataclass(frozen=True, slots=True)
+class FieldDefinition:
+    """What all planned fields of one definition share."""
+
+    graphql: GraphQLField
+    completer: Completer
+    read_attribute: ReadAttribute | None
+    resolve: Resolve
+
+
+class FieldDefinitions:
+    """The field definitions of a schema, each prepared once."""
+
+    def __init__(self, schema: GraphQLSchema) -> None:
+        self._schema: Final = schema
+        # By identity: they are not hashable, and the schema holds references to them.
+        self._definitions: Final[dict[int, FieldDefinition]] = {}
+
+    def get(self, definition: GraphQLField) -> FieldDefinition:
+        """Return what the fields of a definition share."""
+        found = self._definitions.get(id(definition))
+        if found is None:
+            found = self._definitions[id(definition)] = FieldDefinition(
+                graphql=definition,
+                completer=Completer(definition.type),
+                read_attribute=attribute_reader(definition, self._schema),
+                resolve=resolver(definition, self._schema),
+            )
+        return found
+
+
+class PlannedField:
+    """A field of the response: all that its nodes fix, for one type of its parent object."""
 
     def __init__(
         self,
         parent_type: GraphQLObjectType,
         details: list[FieldDetails],
-        definition: GraphQLField,
-        selections: "Selections",
+        definition: FieldDefinition,
+        select: "Select",
     ) -> None:
         node = details[0].node
-        self.parent_type: Final = parent_type
-        self.details: Final = details
-        self.name: Final = node.name.value
-        self.definition: Final = definition
-        self.is_non_null: Final = isinstance(definition.type, GraphQLNonNull)
-        self.selections: Final = selections
-        self.position: Final = Position(
-            selections.resolvers.completer(definition.type), is_non_null=self.is_non_null
-        )
+        self.name = node.name.value
+        self.parent_type = parent_type
+        self.definition = definition.graphql
+        self.details = details
+        self._completer: Final = definition.completer
         self._key: Final = (node.alias or node.name).value
+        self._select: Final = select
         self._selection_sets: Final[dict[GraphQLObjectType, SelectionSet]] = {}
 
     @property
     def nodes(self) -> list[FieldNode]:
-        """Return the nodes, in a list that its taker may keep."""
+        """Return the field's nodes in a new list."""
         return [detail.node for detail in self.details]
-
-    def selection_set(self, type_: GraphQLObjectType) -> "SelectionSet":
-        """Return what is selected of the field's value, where that is of a type."""
-        found = self._selection_sets.get(type_)
-        if found is None:
-            found = self._selection_sets[type_] = self.selections.of_field(type_, self.details)
-        return found
-
-    @abstractmethod
-    def execute(self, run: Run, source: object, parent_path: Path | None) -> object:
-        """Return the completed value, or a coroutine of it.
-
-        Raises:
-            GraphQLError: the field is not nullable and has failed.
-        """
 
     def path(self, parent_path: Path | None) -> Path:
         """Return the path of the field's value."""
         return Path(parent_path, self._key, self.parent_type.name)
 
+    def execute_selection_set(
+        self, type_: GraphQLObjectType, run: Run, value: object, path: Path
+    ) -> object:
+        """Return the values selected of an object of this type, or a coroutine of them."""
+        selection_set = self._selection_sets.get(type_)
+        if selection_set is None:
+            selection_set = self._selection_sets[type_] = self._select(type_, self.details)
+        return selection_set.execute(run, value, path)
 
-class ResolvedField(Field):
-    """A field that has a resolver."""
+
+class ResolvedField(PlannedField):
+    """A field with a resolver."""
 
     def __init__(
         self,
         parent_type: GraphQLObjectType,
         details: list[FieldDetails],
-        definition: GraphQLField,
-        selections: "Selections",
+        definition: FieldDefinition,
+        select: "Select",
+        arguments: Arguments,
     ) -> None:
-        super().__init__(parent_type, details, definition, selections)
-        self.arguments: Final[Arguments] = argument_coercer(
-            definition, details[0].node, hide_suggestions=selections.operation.hide_suggestions
-        )
-        self._resolve: Final[Resolve] = selections.resolvers.resolver(definition)
+        super().__init__(parent_type, details, definition, select)
+        self._resolve: Final = definition.resolve
+        self._arguments: Final = arguments
 
     def execute(self, run: Run, source: object, parent_path: Path | None) -> object:
-        """Return the completed value, or a coroutine of it."""
+        """Return the completed value, or a coroutine of it.
+
+        Raises:
+            GraphQLError: the field has an error, and its type is non-null.
+        """
         path = self.path(parent_path)
         try:
-            result = self._resolve(run, self, source, path)
-        except Exception as error:  # noqa: BLE001 - whatever a resolver raises is told as an error
-            return self.position.fail(run, self, error, path)
-        return self.position.finish(run, self, result, path)
+            value = self._resolve(run, self, source, path, self._arguments(run.variables))
+        except Exception as error:  # noqa: BLE001 - any error of a resolver is reported
+            return self._completer.handle_error(run, self, error, path)
+        return self._completer.complete(run, self, value, path)
 
 
-class AttributeField(Field):
-    """A field that is an attribute of its object."""
+class AttributeField(PlannedField):
+    """A field that reads an attribute of its parent object."""
 
     def __init__(
         self,
         parent_type: GraphQLObjectType,
         details: list[FieldDetails],
-        definition: GraphQLField,
-        selections: "Selections",
-        attribute: Attribute,
+        definition: FieldDefinition,
+        select: "Select",
+        read: ReadAttribute,
     ) -> None:
-        super().__init__(parent_type, details, definition, selections)
-        self._attribute: Final = attribute
-        # Values of this type are complete as they are.
-        self._complete_type: Final = PYTHON_TYPES.get(get_nullable_type(definition.type))
+        super().__init__(parent_type, details, definition, select)
+        type_ = definition.graphql.type
+        self._read: Final = read
+        self._python_type: Final = PYTHON_TYPES.get(get_nullable_type(type_))
+        self._is_nullable: Final = not isinstance(type_, GraphQLNonNull)
 
     def execute(self, run: Run, source: object, parent_path: Path | None) -> object:
-        """Return the completed value, or a coroutine of it."""
+        """Return the completed value, or a coroutine of it.
+
+        Raises:
+            GraphQLError: the field has an error, and its type is non-null.
+        """
         try:
-            value = self._attribute(source)
-        except Exception as error:  # noqa: BLE001 - whatever a property raises is told as an error
-            return self.position.fail(run, self, error, self.path(parent_path))
-        if type(value) is self._complete_type or (value is None and not self.is_non_null):
+            value = self._read(source)
+        except Exception as error:  # noqa: BLE001 - any error of a property is reported
+            return self._completer.handle_error(run, self, error, self.path(parent_path))
+        # Most fields end here: a path for each would cost more than reading it.
+        if type(value) is self._python_type or (value is None and self._is_nullable):
             return value
-        return self.position.finish(run, self, value, self.path(parent_path))
+        return self._completer.complete(run, self, value, self.path(parent_path))
 
 
-class TypenameField(Field):
+class TypenameField:
     """The field `__typename`."""
 
-    def execute(self, run: Run, source: object, parent_path: Path | None) -> object:
+    def __init__(self, parent_type: GraphQLObjectType) -> None:
+        self._name: Final = parent_type.name
+
+    def execute(self, _run: Run, _source: object, _parent_path: Path | None) -> object:
         """Return the name of the type."""
-        del run, source, parent_path
-        return self.parent_type.name
+        return self._name
+
+
+AnyField: TypeAlias = ResolvedField | AttributeField | TypenameField
 
 
 class SelectionSet:
-    """The fields that are selected of an object of one type, in the order of the response."""
+    """The fields selected of an object of one type, in the order of the response."""
 
-    def __init__(self, fields: Sequence[tuple[str, Field]]) -> None:
+    def __init__(self, fields: Sequence[tuple[str, AnyField]]) -> None:
         self._fields: Final = fields
 
     def execute(self, run: Run, source: object, path: Path | None) -> object:
-        """Execute the fields side by side; return their values, or a coroutine of them.
+        """Execute the fields concurrently; return their values, or a coroutine of them.
 
         Raises:
-            GraphQLError: one that is not nullable has failed.
+            GraphQLError: a field has an error, and its type is non-null.
         """
         results: dict[str, object] = {}
-        awaited: list[str] = []
+        pending: list[str] = []
         try:
             for key, field in self._fields:
                 result = field.execute(run, source, path)
                 results[key] = result
                 if isinstance(result, CoroutineType):
-                    awaited.append(key)
+                    pending.append(key)
         except Exception:
-            if awaited:
-                settle([cast(Awaitable[object], results[key]) for key in awaited])
+            if pending:
+                settle_in_background([cast(Awaitable[object], results[key]) for key in pending])
             raise
-        return gathered(results, awaited) if awaited else results
+        return gather_results(results, pending) if pending else results
 
-    def execute_serially(self, run: Run, source: object) -> object:
-        """Execute the fields of a mutation, each after the one before (section 6.2.2).
+    def execute_serially(self, run: Run) -> object:
+        """Execute the fields of a mutation one after the other (section 6.2.2).
 
         Raises:
-            GraphQLError: one that is not nullable has failed.
+            GraphQLError: a field has an error, and its type is non-null.
         """
         results: dict[str, object] = {}
-        for position, (key, field) in enumerate(self._fields):
-            result = field.execute(run, source, None)
+        for index, (key, field) in enumerate(self._fields):
+            result = field.execute(run, None, None)
             if isinstance(result, CoroutineType):
-                return self._go_on_serially(run, source, results, position, result)
+                return self._await_serially(run, results, index, result)
             results[key] = result
         return results
 
-    async def _go_on_serially(
+    async def _await_serially(
         self,
         run: Run,
-        source: object,
         results: dict[str, object],
-        position: int,
-        first: Awaitable[object],
+        index: int,
+        result: Awaitable[object],
     ) -> object:
-        results[self._fields[position][0]] = await first
-        for key, field in self._fields[position + 1 :]:
-            result = field.execute(run, source, None)
-            results[key] = await result if isinstance(result, CoroutineType) else result
+        results[self._fields[index][0]] = await result
+        for key, field in self._fields[index + 1 :]:
+            value = field.execute(run, None, None)
+            results[key] = await value if isinstance(value, CoroutineType) else value
         return results
 
 
-def field_of(
-    parent_type: GraphQLObjectType, details: list[FieldDetails], selections: "Selections"
-) -> Field | None:
-    """Return the field of some nodes; None where the type has none of its name."""
-    name = details[0].node.name.value
-    definition = selections.operation.schema.get_field(parent_type, name)
-    if definition is None:
-        return None
-    if name == _TYPENAME:
-        return TypenameField(parent_type, details, definition, selections)
-    attribute = selections.resolvers.attribute(definition)
-    if attribute is None:
-        return ResolvedField(parent_type, details, definition, selections)
-    return AttributeField(parent_type, details, definition, selections, attribute)
+Select = Callable[[GraphQLObjectType, list[FieldDetails]], SelectionSet]
+"""Returns the selection set of a field's nodes, for one type of its value."""

@@ -1,53 +1,44 @@
-"""Which object type a value of an interface or a union is: asked once for each Python class.
+"""Cache the object types of an interface's or a union's values, by their Python class.
 
-Only where Strawberry decides by the class alone; any other value is asked about each time.
+Only where Strawberry decides by the class alone. All other values are resolved each time.
 """
 
-from collections.abc import Iterable
 from typing import Final
 
-from graphql import (
-    GraphQLAbstractType,
-    GraphQLInterfaceType,
-    GraphQLObjectType,
-    GraphQLUnionType,
-)
+from graphql import GraphQLAbstractType, GraphQLObjectType, GraphQLUnionType
 from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.cast import get_strawberry_type_cast
 from strawberry.types.union import StrawberryUnion
 
-_DEFINITION: Final = "strawberry-definition"
+from graphql_plans.execution import DEFINITION
 
 
 class RuntimeTypes:
-    """What was found out for one abstract type."""
+    """A cache of the runtime types of one interface or union."""
 
     def __init__(self, type_: GraphQLAbstractType) -> None:
-        self._covers: Final = _is_decided_by_class(type_)
-        self._origin: Final = _origin_of(type_)
-        self._known: Final[dict[type, GraphQLObjectType]] = {}
+        self._base_class: Final = _base_class(type_)
+        self._types: Final[dict[type, GraphQLObjectType]] = {}
 
     def get(self, value: object) -> GraphQLObjectType | None:
-        """Return the type of a value, where it is known."""
-        known = self._known.get(type(value))
-        return None if known is None or get_strawberry_type_cast(value) is not None else known
+        """Return the cached type of a value, or None."""
+        type_ = self._types.get(type(value))
+        return None if type_ is None or get_strawberry_type_cast(value) is not None else type_
 
-    def keep(self, value: object, type_: GraphQLObjectType) -> None:
-        """Keep what was found out for a value, where all of its class have the same."""
-        definition = getattr(type(value), "__strawberry_definition__", None)
+    def add(self, value: object, type_: GraphQLObjectType) -> None:
+        """Cache the type of a value, if all values of its class have this type."""
         if (
-            self._covers
-            and isinstance(definition, StrawberryObjectDefinition)
-            and _is_concrete(definition)
-            and isinstance(value, self._origin)
+            self._base_class is not None
+            and isinstance(value, self._base_class)
+            and _is_decided_by_class(getattr(type(value), "__strawberry_definition__", None))
             and get_strawberry_type_cast(value) is None
         ):
-            self._known[type(value)] = type_
+            self._types[type(value)] = type_
 
 
-def is_surely(type_: GraphQLObjectType, value: object) -> bool:
-    """Tell whether Strawberry's own check of a value's type would hold without asking it."""
-    definition = type_.extensions.get(_DEFINITION)
+def is_exact_instance(type_: GraphQLObjectType, value: object) -> bool:
+    """Return whether a value is of the type's own class, so Strawberry's check would pass."""
+    definition = type_.extensions.get(DEFINITION)
     return (
         isinstance(definition, StrawberryObjectDefinition)
         and type(value) is definition.origin
@@ -56,29 +47,20 @@ def is_surely(type_: GraphQLObjectType, value: object) -> bool:
     )
 
 
-def _is_decided_by_class(type_: GraphQLAbstractType) -> bool:
-    definition = type_.extensions.get(_DEFINITION)
-    if isinstance(type_, GraphQLUnionType):
-        return isinstance(definition, StrawberryUnion) and _are_concrete(type_.types)
-    return isinstance(definition, StrawberryObjectDefinition) and definition.resolve_type is None
+def _base_class(type_: GraphQLAbstractType) -> type | None:
+    """Return a base class of the values to cache, or None if values decide for themselves."""
+    definition = type_.extensions.get(DEFINITION)
+    match definition:
+        case StrawberryUnion() if isinstance(type_, GraphQLUnionType):
+            members = [member.extensions.get(DEFINITION) for member in type_.types]
+            return object if all(map(_is_decided_by_class, members)) else None
+        case StrawberryObjectDefinition(resolve_type=None):
+            return definition.origin
+        case _:
+            return None
 
 
-def _are_concrete(types: Iterable[GraphQLObjectType]) -> bool:
-    definitions = [type_.extensions.get(_DEFINITION) for type_ in types]
-    return all(
-        isinstance(definition, StrawberryObjectDefinition) and _is_concrete(definition)
-        for definition in definitions
+def _is_decided_by_class(definition: object) -> bool:
+    return isinstance(definition, StrawberryObjectDefinition) and not (
+        definition.is_graphql_generic or definition.concrete_of or definition.is_type_of
     )
-
-
-def _is_concrete(definition: StrawberryObjectDefinition) -> bool:
-    return not (definition.is_graphql_generic or definition.concrete_of or definition.is_type_of)
-
-
-def _origin_of(type_: GraphQLAbstractType) -> type:
-    definition = type_.extensions.get(_DEFINITION)
-    if isinstance(type_, GraphQLInterfaceType) and isinstance(
-        definition, StrawberryObjectDefinition
-    ):
-        return definition.origin
-    return object

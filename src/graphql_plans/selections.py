@@ -1,4 +1,4 @@
-"""Which fields a selection set has for a type: collected once, by graphql-core.
+"""Plan the fields that a selection set has for a type; graphql-core collects them.
 
 Source: the GraphQL specification, section 6.3.2.
 """
@@ -6,7 +6,7 @@ Source: the GraphQL specification, section 6.3.2.
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from graphql import GraphQLObjectType
+from graphql import GraphQLObjectType, VariableValues
 from graphql.execution.collect_fields import (
     CollectedFields,
     FieldDetails,
@@ -14,78 +14,97 @@ from graphql.execution.collect_fields import (
     collect_fields,
     collect_subfields,
 )
-from graphql.execution.values import VariableValues
 
-from graphql_plans.fields import SelectionSet, field_of
-from graphql_plans.resolvers import Resolvers
-from graphql_plans.run import Operation
+from graphql_plans.arguments import argument_coercer
+from graphql_plans.execution import Operation
+from graphql_plans.fields import (
+    AnyField,
+    AttributeField,
+    FieldDefinitions,
+    ResolvedField,
+    SelectionSet,
+    TypenameField,
+)
 
 Grow = Callable[[int], None]
-"""Is told what was added to the plans of a document: nodes that fields were made of, and the like.
+"""Receives the number of parts added to a plan: selection sets, nodes of fields, and the like.
 
-Many fields are made only when a value of their type is met, so plans may grow in any execution.
+A plan may grow in any execution: a selection set is planned when a value of its type first occurs.
 """
 
 
 class Selections:
-    """The selection sets of an operation, for given values of its `@skip` and `@include`."""
+    """The selection sets of an operation, for one set of values of its `@skip` and `@include`."""
 
     def __init__(
         self,
         operation: Operation,
         conditions: Mapping[str, bool],
-        resolvers: Resolvers,
+        definitions: FieldDefinitions,
         grow: Grow,
     ) -> None:
-        self.operation: Final = operation
-        self.resolvers: Final = resolvers
+        self._operation: Final = operation
         self._variables: Final = VariableValues({}, dict(conditions))
+        self._definitions: Final = definitions
+        self._grow: Final = grow
         self._fragments: Final = {
             name: FragmentDetails(definition) for name, definition in operation.fragments.items()
         }
-        self._grow: Final = grow
-        # Nodes that are reached by many ways, as those of fragments are, have one selection set.
-        self._of_nodes: Final[dict[tuple[GraphQLObjectType, tuple[int, ...]], SelectionSet]] = {}
+        # Nodes reached by several paths, like those of fragments, share one selection set.
+        self._by_nodes: Final[dict[tuple[GraphQLObjectType, tuple[int, ...]], SelectionSet]] = {}
 
     def of_root(self, type_: GraphQLObjectType) -> SelectionSet:
-        """Return what is selected of the root."""
+        """Return the selection set of the operation."""
         self._grow(1 + len(self._fragments))
-        operation = self.operation
-        return self._selection_set(
+        operation = self._operation
+        collected = collect_fields(
+            operation.schema,
+            self._fragments,
+            self._variables,
             type_,
-            collect_fields(
+            operation.definition,
+            operation.hide_suggestions,
+        )
+        return self._selection_set(type_, collected)
+
+    def of_field(self, type_: GraphQLObjectType, details: list[FieldDetails]) -> SelectionSet:
+        """Return the selection set of a field, for one type of its value."""
+        nodes = type_, tuple(id(detail.node) for detail in details)
+        found = self._by_nodes.get(nodes)
+        if found is None:
+            operation = self._operation
+            collected = collect_subfields(
                 operation.schema,
                 self._fragments,
                 self._variables,
-                type_,
                 operation.definition,
-                operation.hide_suggestions,
-            ),
-        )
-
-    def of_field(self, type_: GraphQLObjectType, details: list[FieldDetails]) -> SelectionSet:
-        """Return what is selected of a field's value of a type."""
-        nodes = type_, tuple(id(detail.node) for detail in details)
-        found = self._of_nodes.get(nodes)
-        if found is None:
-            found = self._of_nodes[nodes] = self._selection_set(
                 type_,
-                collect_subfields(
-                    self.operation.schema,
-                    self._fragments,
-                    self._variables,
-                    self.operation.definition,
-                    type_,
-                    details,
-                    self.operation.hide_suggestions,
-                ),
+                details,
+                operation.hide_suggestions,
             )
+            found = self._by_nodes[nodes] = self._selection_set(type_, collected)
         return found
 
     def _selection_set(self, type_: GraphQLObjectType, collected: CollectedFields) -> SelectionSet:
         self._grow(1 + sum(map(len, collected.grouped_field_set.values())))
-        fields = (
-            (key, field_of(type_, details, self))
-            for key, details in collected.grouped_field_set.items()
-        )
-        return SelectionSet([(key, field) for key, field in fields if field is not None])
+        fields: list[tuple[str, AnyField]] = []
+        for key, details in collected.grouped_field_set.items():
+            field = self._field(type_, details)
+            if field is not None:
+                fields.append((key, field))
+        return SelectionSet(fields)
+
+    def _field(self, type_: GraphQLObjectType, details: list[FieldDetails]) -> AnyField | None:
+        """Return the planned field of some nodes, or None if the type has no such field."""
+        node = details[0].node
+        if node.name.value == "__typename":
+            return TypenameField(type_)
+        definition = self._operation.schema.get_field(type_, node.name.value)
+        if definition is None:
+            return None
+        shared = self._definitions.get(definition)
+        if shared.read_attribute is not None:
+            return AttributeField(type_, details, shared, self.of_field, shared.read_attribute)
+        hide_suggestions = self._operation.hide_suggestions
+        arguments = argument_coercer(definition, node, hide_suggestions=hide_suggestions)
+        return ResolvedField(type_, details, shared, self.of_field, arguments)

@@ -1,52 +1,55 @@
-"""Variables: values of the request become those of their types.
+"""Coerce the variables of a request.
 
-Only what is right is coerced here. At the first thing that is not, graphql-core looks at all of
-them, so its errors are told.
+A plan coerces valid values only. If one is invalid, graphql-core coerces all of them again and
+words the errors.
 
 Source: the GraphQL specification, section 6.1.2.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
 from graphql import (
+    GraphQLArgument,
     GraphQLEnumType,
     GraphQLError,
+    GraphQLInputField,
     GraphQLInputObjectType,
     GraphQLInputType,
     GraphQLList,
     GraphQLNonNull,
     GraphQLScalarType,
     Undefined,
+    VariableValues,
+    get_variable_values,
+    is_required_input_field,
 )
 from graphql.execution.get_variable_signature import (
     GraphQLVariableSignature,
     get_variable_signature,
 )
-from graphql.execution.values import VariableValues, VariableValueSource, get_variable_values
+from graphql.execution.values import VariableValueSource
 from graphql.pyutils import is_iterable
-from graphql.type import is_required_input_field
 from graphql.utilities.coerce_input_value import coerce_default_value
 
-from graphql_plans.leaves import PYTHON_TYPES
-from graphql_plans.run import Operation
+from graphql_plans.execution import PYTHON_TYPES, Operation
 
 Coerce = Callable[[object], object]
-"""Returns the coerced value, or `Undefined` where it is not plainly right."""
+"""Returns the coerced value; raises an exception if the value is not clearly valid."""
 
 MAX_ERRORS: Final = 50
 
 
 class NotCoveredError(Exception):
-    """Something that is left to graphql-core."""
+    """The plan does not cover this case: graphql-core executes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Variable:
     signature: GraphQLVariableSignature
     coerce: Coerce
-    is_nullable: bool
+    is_optional: bool
 
 
 class Variables:
@@ -57,27 +60,12 @@ class Variables:
         self._variables: Final = _variables(operation)
 
     def coerce(self, given: dict[str, object]) -> VariableValues | list[GraphQLError]:
-        """Coerce the values of a request, or say what is wrong with them."""
-        sources: dict[str, VariableValueSource] = {}
-        coerced: dict[str, object] = {}
-        for variable in self._variables or ():
-            name = variable.signature.name
-            if name in given:
-                source = given[name]
-                value = variable.coerce(source)
-                if value is Undefined:
-                    return self._by_reference(given)
-                sources[name] = VariableValueSource(variable.signature, source)
-                coerced[name] = value
-            elif variable.is_nullable and variable.signature.default is None:
-                sources[name] = VariableValueSource(variable.signature)
-            else:
-                return self._by_reference(given)
-        if self._variables is None:
-            return self._by_reference(given)
-        return VariableValues(sources, coerced)
-
-    def _by_reference(self, given: dict[str, object]) -> VariableValues | list[GraphQLError]:
+        """Return the coerced values of a request, or their errors."""
+        if self._variables is not None:
+            try:
+                return _coerced(self._variables, given)
+            except Exception:  # noqa: BLE001, S110 - graphql-core meets the error again, and words it
+                pass
         return get_variable_values(
             self._operation.schema,
             self._operation.definition.variable_definitions or (),
@@ -88,128 +76,153 @@ class Variables:
 
 
 def _variables(operation: Operation) -> Sequence[_Variable] | None:
-    """Return the variables; None where not all of their types are covered."""
+    """Return the variables of an operation, or None if a type is not covered."""
     variables: list[_Variable] = []
     for node in operation.definition.variable_definitions or ():
         signature = get_variable_signature(operation.schema, node)
         if isinstance(signature, GraphQLError):
             return None
         try:
-            coerce = _coercer(signature.type, frozenset())
+            coerce = value_coercer(signature.type)
         except NotCoveredError:
             return None
-        nullable = not isinstance(signature.type, GraphQLNonNull)
-        variables.append(_Variable(signature, coerce, nullable))
+        is_nullable = not isinstance(signature.type, GraphQLNonNull)
+        is_optional = is_nullable and signature.default is None
+        variables.append(_Variable(signature, coerce, is_optional))
     return variables
 
 
-def _coercer(type_: GraphQLInputType, within: frozenset[str]) -> Coerce:
+def _coerced(variables: Sequence[_Variable], given: dict[str, object]) -> VariableValues:
+    """Return the coerced values; any exception means that they are not clearly valid."""
+    sources: dict[str, VariableValueSource] = {}
+    coerced: dict[str, object] = {}
+    for variable in variables:
+        name = variable.signature.name
+        if name in given:
+            value = given[name]
+            coerced[name] = variable.coerce(value)
+            sources[name] = VariableValueSource(variable.signature, value)
+        elif variable.is_optional:
+            sources[name] = VariableValueSource(variable.signature)
+        else:
+            raise NotCoveredError
+    return VariableValues(sources, coerced)
+
+
+def value_coercer(type_: GraphQLInputType, parents: frozenset[str] = frozenset()) -> Coerce:
+    """Return the coercer of a type within these parents, which are names of input objects.
+
+    Raises:
+        NotCoveredError: plans do not cover the type.
+    """
     match type_:
         case GraphQLNonNull():
-            return _non_null(_coercer(type_.of_type, within))
+            return non_null_coercer(value_coercer(type_.of_type, parents))
         case GraphQLList():
-            return _list(_coercer(type_.of_type, within))
+            return list_coercer(value_coercer(type_.of_type, parents))
         case GraphQLInputObjectType():
-            return _input_object(type_, within)
+            return input_object_coercer(type_, parents)
         case GraphQLScalarType() | GraphQLEnumType():
-            return _leaf(type_)
+            return leaf_coercer(type_)
         case _:
             raise NotCoveredError
 
 
-def _non_null(coerce: Coerce) -> Coerce:
+def non_null_coercer(coerce: Coerce) -> Coerce:
+    """Return the coercer of a non-null type, given that of its nullable type."""
+
     def coerce_non_null(value: object) -> object:
-        return Undefined if value is None else coerce(value)
+        if value is None:
+            raise NotCoveredError
+        return coerce(value)
 
     return coerce_non_null
 
 
-def _list(coerce: Coerce) -> Coerce:
+def list_coercer(coerce: Coerce) -> Coerce:
+    """Return the coercer of a list, given that of its items."""
+
     def coerce_list(value: object) -> object:
         if value is None:
             return None
-        # A value that is no list is taken as a list of one.
-        items = list(cast(Sequence[object], value)) if is_iterable(value) else [value]
-        coerced = [coerce(item) for item in items]
-        return Undefined if any(item is Undefined for item in coerced) else coerced
+        # A single value is coerced to a list of one item (section 3.11).
+        items = cast(Iterable[object], value) if is_iterable(value) else (value,)
+        return [coerce(item) for item in items]
 
     return coerce_list
 
 
-def _leaf(type_: GraphQLScalarType | GraphQLEnumType) -> Coerce:
-    as_it_is = PYTHON_TYPES.get(type_)
-    # The values of an enum are texts, and it says itself what else is none.
+def leaf_coercer(type_: GraphQLScalarType | GraphQLEnumType) -> Coerce:
+    """Return the coercer of a scalar or an enum."""
+    python_type = PYTHON_TYPES.get(type_)
     coerce = cast(Coerce, type_.coerce_input_value)
 
     def coerce_leaf(value: object) -> object:
-        if type(value) is as_it_is or value is None:
+        if type(value) is python_type or value is None:
             return value
-        try:
-            return coerce(value)
-        except Exception:  # noqa: BLE001 - graphql-core meets it again, and tells it
-            return Undefined
+        coerced = coerce(value)
+        if coerced is Undefined:
+            raise NotCoveredError
+        return coerced
 
     return coerce_leaf
 
 
 @dataclass(frozen=True, slots=True)
 class _InputField:
-    coerce: Coerce
+    name: str
     out_name: str
+    coerce: Coerce
     is_required: bool
     default: object
 
 
-def _input_object(type_: GraphQLInputObjectType, within: frozenset[str]) -> Coerce:
-    if type_.is_one_of or type_.name in within:
+def input_object_coercer(type_: GraphQLInputObjectType, parents: frozenset[str]) -> Coerce:
+    """Return the coercer of an input object.
+
+    Raises:
+        NotCoveredError: the type contains itself, or is a OneOf input object.
+    """
+    if type_.is_one_of or type_.name in parents:
         raise NotCoveredError
-    fields = _input_fields(type_, within | {type_.name})
+    fields = [
+        _InputField(
+            name=name,
+            out_name=field.out_name or name,
+            coerce=value_coercer(field.type, parents | {type_.name}),
+            is_required=is_required_input_field(field),
+            default=default_value(field),
+        )
+        for name, field in type_.fields.items()
+    ]
+    names = frozenset(type_.fields)
     out_type = type_.out_type
 
     def coerce_input_object(value: object) -> object:
         if value is None:
             return None
-        if not isinstance(value, dict) or not fields.keys() >= value.keys():
-            return Undefined
-        coerced = _members(value, fields)
-        if coerced is None:
-            return Undefined
-        try:
-            return out_type(coerced)
-        except Exception:  # noqa: BLE001 - graphql-core meets it again, and tells it
-            return Undefined
+        if not isinstance(value, dict) or not value.keys() <= names:
+            raise NotCoveredError
+        coerced: dict[str, object] = {}
+        for field in fields:
+            if field.name in value:
+                coerced[field.out_name] = field.coerce(value[field.name])
+            elif field.is_required:
+                raise NotCoveredError
+            elif field.default is not Undefined:
+                coerced[field.out_name] = field.default
+        return out_type(coerced)
 
     return coerce_input_object
 
 
-def _members(
-    given: Mapping[str, object], fields: Mapping[str, _InputField]
-) -> dict[str, object] | None:
-    coerced: dict[str, object] = {}
-    for name, field in fields.items():
-        if name in given:
-            item = field.coerce(given[name])
-            if item is Undefined:
-                return None
-            coerced[field.out_name] = item
-        elif field.is_required:
-            return None
-        elif field.default is not Undefined:
-            coerced[field.out_name] = field.default
-    return coerced
+def default_value(of: GraphQLArgument | GraphQLInputField) -> object:
+    """Return the coerced default value, or `Undefined` without one.
 
-
-def _input_fields(type_: GraphQLInputObjectType, within: frozenset[str]) -> dict[str, _InputField]:
-    fields: dict[str, _InputField] = {}
-    for name, field in type_.fields.items():
-        try:
-            default = coerce_default_value(field)
-        except TypeError:
-            raise NotCoveredError from None
-        fields[name] = _InputField(
-            _coercer(field.type, within),
-            field.out_name or name,
-            is_required_input_field(field),
-            default,
-        )
-    return fields
+    Raises:
+        NotCoveredError: the default value is invalid.
+    """
+    try:
+        return coerce_default_value(of)
+    except TypeError:
+        raise NotCoveredError from None

@@ -15,7 +15,7 @@ from contact_gateway.faces.graphql.document_cache import (
 )
 from contact_gateway.faces.graphql.execution import ExecutableSchema, GraphQLRequest
 from contact_gateway.faces.graphql.schema import build_schema
-from graphql_plans.fields import Field
+from graphql_plans.fields import PlannedField
 from support.requests_by_a_caller import context
 from support.running_gateway import Gateway
 from support.submitting import Json
@@ -249,4 +249,4 @@ async def _execute(
 
 def _fields_in_memory() -> int:
     gc.collect()
-    return sum(isinstance(each, Field) for each in gc.get_objects())
+    return sum(isinstance(each, PlannedField) for each in gc.get_objects())

@@ -1,4 +1,4 @@
-"""Plans do all that Strawberry's own resolvers do: batches, casts, ids, handlers and more."""
+"""Plans cover what Strawberry's resolvers do: data loaders, casts, global ids, handlers."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -15,20 +15,20 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.exception_handlers import ExceptionHandler
 from strawberry.types import Info
 
-from support.compared_executors import (
-    by_graphql_core,
-    by_plan,
-    check_that_both_agree,
+from graphql_plans.tests.compared_executors import (
+    Json,
+    assert_same_outcome,
     is_planned,
-    read,
+    parse_valid,
+    plan_of,
+    reference_of,
 )
-from support.submitting import Json
 
 T = TypeVar("T")
 
 
 class Batches:
-    """The context: what was loaded together."""
+    """The context: the batches that were loaded."""
 
     def __init__(self) -> None:
         self.rows: Final[DataLoader[int, Row]] = DataLoader(load_fn=self._load)
@@ -75,7 +75,7 @@ class RowOfAnotherClass(Row):
 
 
 class Record:
-    """An object of no type, as an ORM has them."""
+    """An object without a type, like those of an ORM."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -90,7 +90,7 @@ class Recorded(Named):
     async def is_type_of(cls, value: "Record", _: object) -> bool:
         await asyncio.sleep(0)
         if value.name == "boom":
-            raise ValueError("nobody knows its type")
+            raise ValueError("its type is unknown")
         return isinstance(value, Record)
 
 
@@ -117,13 +117,13 @@ class Box(Generic[T]):
 
 @strawberry.type
 class Fault:
-    told: str
+    message: str
 
 
-class ToldAsData(ExceptionHandler[KeyError, Fault]):
+class FaultHandler(ExceptionHandler[KeyError, Fault]):
     def handle(self, exception: KeyError, *, field: object, info: object) -> Fault:
         del field, info
-        return Fault(told=str(exception))
+        return Fault(message=str(exception))
 
 
 @strawberry.input
@@ -179,11 +179,15 @@ class Query:
 
     @strawberry.field
     def found(self, things: list[int]) -> list[Found | None]:
-        return [THINGS[number] for number in things]  # type: ignore[misc]  # whatever it is
+        return [THINGS[number] for number in things]  # type: ignore[misc]  # of any type
 
     @strawberry.field
     def named(self, thing: int) -> Named | None:
-        return THINGS[thing]  # type: ignore[return-value]  # whatever it is
+        return THINGS[thing]  # type: ignore[return-value]  # of any type
+
+    @strawberry.field
+    def recorded(self, thing: int) -> Recorded | None:
+        return THINGS[thing]  # type: ignore[return-value]  # of any type
 
     @strawberry.field
     def chosen(self, keys: list[str]) -> list[Chosen | None]:
@@ -222,7 +226,7 @@ def _attribute(source: object, name: str) -> object:
     return source[name] if isinstance(source, Mapping) else getattr(source, name)
 
 
-def _schema(*handlers: ToldAsData, incremental: bool = False) -> GraphQLSchema:
+def _schema(*handlers: FaultHandler, incremental: bool = False) -> GraphQLSchema:
     schema = strawberry.Schema(
         Query,
         types=[Recorded, ChosenA],
@@ -235,7 +239,7 @@ def _schema(*handlers: ToldAsData, incremental: bool = False) -> GraphQLSchema:
 
 
 PLAIN: Final = _schema()
-HANDLING: Final = _schema(ToldAsData())
+HANDLING: Final = _schema(FaultHandler())
 BATCHED: Final = """
     {
       a: row(id: 1) { other(id: 5) { id other(id: 7) { id } } others(ids: [6, 3]) { id } }
@@ -261,25 +265,29 @@ BATCHED: Final = """
         pytest.param(
             '{ chosen(keys: ["a", "none", "number", "row", "nowhere", "Named"]) { key } }',
             {},
-            id="a type that is chosen later",
+            id="an awaited type",
         ),
+        pytest.param("{ recorded(thing: 2) { name } }", {}, id="an awaited check of a type"),
+        pytest.param("{ recorded(thing: 0) { name } }", {}, id="an awaited check that fails"),
         pytest.param("{ attributes { number levels missing } }", {}, id="a default resolver"),
         pytest.param(
-            "{ handled { __typename } failed: handled(fail: true) { ... on Fault { told } } }",
+            "{ handled { __typename } failed: handled(fail: true) { ... on Fault { message } } }",
             {},
-            id="handlers of exceptions",
+            id="exception handlers",
         ),
         pytest.param(
             "{ a: allowed(allowed: true) b: allowed(allowed: false) static }",
             {},
-            id="permissions that are awaited",
+            id="awaited permissions",
         ),
         pytest.param(
             '{ whole(whole: {part: {level: null}}) b: whole(whole: {part: {id: "bad"}}) }',
             {},
-            id="a null where none is taken, and no global id",
+            id="an invalid null, and an invalid global id",
         ),
-        pytest.param("{ whole(whole: {part: {AKA: 13}}) }", {}, id="an input that refuses"),
+        pytest.param(
+            "{ whole(whole: {part: {AKA: 13}}) }", {}, id="an input object raises an error"
+        ),
         pytest.param(
             "query ($w: Whole!, $l: Level!) { whole(whole: $w, level: $l) }",
             {
@@ -291,38 +299,38 @@ BATCHED: Final = """
                 },
                 "l": "VERY_HIGH",
             },
-            id="an input with all there is",
+            id="all kinds of input",
         ),
     ],
 )
-def test_what_strawberry_makes_of_a_schema(document: str, variables: dict[str, Json]) -> None:
+def test_a_strawberry_schema(document: str, variables: dict[str, Json]) -> None:
     for schema in (PLAIN, HANDLING):
-        parsed = read(schema, document)
+        parsed = parse_valid(schema, document)
         assert parsed is not None
-        assert is_planned(by_plan(schema, parsed))
-        check_that_both_agree(schema, document, variables, Batches)
+        assert is_planned(plan_of(schema, parsed))
+        assert_same_outcome(schema, document, variables, Batches)
 
 
-def test_a_schema_with_incremental_delivery_is_left_to_graphql_core() -> None:
+def test_incremental_delivery_is_not_covered() -> None:
     schema = _schema(incremental=True)
-    document = read(schema, "{ static }")
+    document = parse_valid(schema, "{ static }")
     assert document is not None
-    reference = by_graphql_core(schema, document)
-    assert not is_planned(by_plan(schema, document))
+    reference = reference_of(schema, document)
+    assert not is_planned(plan_of(schema, document))
     with pytest.raises(GraphQLError, match="unexpectedly contains experimental directives"):
         reference({}, Batches())
 
 
-def test_plans_are_right_whichever_conditions_came_before() -> None:
+def test_conditions_in_any_order() -> None:
     conditions = ("a", "b", "c", "d")
     fields = " ".join(f"{name}: static(number: 1) @skip(if: ${name})" for name in conditions)
     heads = ", ".join(f"${name}: Boolean!" for name in conditions)
-    document = read(PLAIN, f"query ({heads}) {{ {fields} }}")
+    document = parse_valid(PLAIN, f"query ({heads}) {{ {fields} }}")
     assert document is not None
-    plan = by_plan(PLAIN, document)
+    plan = plan_of(PLAIN, document)
     assert is_planned(plan)
     for _ in range(2):
         for number in range(2 ** len(conditions)):
             skipped = {name: bool(number >> place & 1) for place, name in enumerate(conditions)}
-            kept = {name: 1 for name in conditions if not skipped[name]}
-            assert plan(dict(skipped), Batches()) == ExecutionResult(kept, None)
+            expected = {name: 1 for name in conditions if not skipped[name]}
+            assert plan(dict(skipped), Batches()) == ExecutionResult(expected, None)

@@ -1,4 +1,4 @@
-"""Documents and variables, generated from a schema; most are valid, and most values are right."""
+"""Generate documents and variables for a schema. Most are valid."""
 
 import json
 from collections.abc import Callable
@@ -27,13 +27,13 @@ from graphql import (
 )
 from hypothesis import strategies as st
 
-from support.submitting import Json
+from graphql_plans.tests.compared_executors import Json
 
-_DEEPEST = 5
-_WIDEST = 4
-_FRAGMENTS = 3
-_CONDITIONS = 3
-_LIKING_OF_DEPTH = 2
+_MAX_DEPTH = 5
+_MAX_SELECTIONS = 4
+_MAX_FRAGMENTS = 3
+_MAX_CONDITIONS = 3
+_COMPOSITE_WEIGHT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class _Variable:
 
 @dataclass(slots=True)
 class _Generator:
-    """Draws one document; `draw` is that of a composite strategy."""
+    """Draws one document, by the `draw` of a composite strategy."""
 
     schema: GraphQLSchema
     draw: Callable[[st.SearchStrategy[Json]], Json]
@@ -69,7 +69,7 @@ class _Generator:
         kind: OperationType = self.draw(st.sampled_from(kinds))
         root = self.schema.get_root_type(kind)
         assert root is not None
-        selection = self.selection_set(root, _DEEPEST)
+        selection = self.selection_set(root, _MAX_DEPTH)
         definitions = ", ".join(variable.definition for variable in self.variables)
         head = f"{kind.value} Generated({definitions})" if definitions else kind.value
         given = {
@@ -80,14 +80,14 @@ class _Generator:
         return Case("\n".join([f"{head} {selection}", *self.fragments]), given)
 
     def selection_set(self, type_: GraphQLCompositeType, depth: int) -> str:
-        count = self.draw(st.integers(1, _WIDEST))
+        count = self.draw(st.integers(1, _MAX_SELECTIONS))
         return "{ " + " ".join(self.selection(type_, depth) for _ in range(count)) + " }"
 
     def selection(self, type_: GraphQLCompositeType, depth: int) -> str:
         kind = self.draw(st.integers(0, 9))
         if depth > 1 and kind == 0:
             return self.inline_fragment(type_, depth)
-        if depth > 1 and kind == 1 and len(self.fragments) < _FRAGMENTS:
+        if depth > 1 and kind == 1 and len(self.fragments) < _MAX_FRAGMENTS:
             return self.spread(type_, depth)
         if kind == 2 or not isinstance(type_, (GraphQLObjectType, GraphQLInterfaceType)):
             if depth > 1 and kind > 3:
@@ -100,7 +100,7 @@ class _Generator:
         return f"... on {of.name}{self.directives()} {self.selection_set(of, depth - 1)}"
 
     def type_within(self, type_: GraphQLCompositeType) -> GraphQLCompositeType:
-        """Draw a type that a fragment within another may be of."""
+        """Draw a type condition for a fragment within this type."""
         types: list[GraphQLCompositeType] = [
             other
             for other in self.schema.type_map.values()
@@ -122,7 +122,7 @@ class _Generator:
     def spread(self, within: GraphQLCompositeType, depth: int) -> str:
         type_ = self.type_within(within)
         name = f"F{len(self.fragments)}"
-        # Its place is taken before its body is drawn: no fragment spreads itself, by no way.
+        # Reserved before its body is drawn, so that fragments form no cycle.
         self.fragments.append("")
         place = len(self.fragments) - 1
         body = self.selection_set(type_, min(depth - 1, 2))
@@ -138,13 +138,13 @@ class _Generator:
         ]
         names = [name for name in type_.fields if name not in composite]
         if depth > 1:
-            names += composite * _LIKING_OF_DEPTH
+            names += composite * _COMPOSITE_WEIGHT
         if not names:
             return "__typename"
         name: str = self.draw(st.sampled_from(names))
         definition = type_.fields[name]
         arguments = self.arguments(definition)
-        # Fields of one response key must be the same.
+        # Fields with the same response key must have the same arguments.
         alias = f"a{crc32(arguments.encode())}_{name}: " if arguments else ""
         if not arguments and self.draw(st.booleans()):
             alias = f"{self.draw(st.sampled_from('ab'))}_{name}: "
@@ -168,7 +168,7 @@ class _Generator:
         return self.literal(argument.type)
 
     def variable(self, type_: GraphQLInputType) -> str:
-        """Define a variable of a type, and return it."""
+        """Define a variable of this type and return its name."""
         number = len(self.variables)
         definition = f"$v{number}: {type_}"
         if self.draw(st.integers(0, 3)) == 0:
@@ -192,13 +192,13 @@ class _Generator:
         return f" @{name}(if: {boolean})"
 
     def condition(self) -> str:
-        """Draw a variable of the request's conditions, one of few."""
-        if len(self.conditions) < _CONDITIONS and self.draw(st.booleans()):
+        """Draw one of a few variables for `@skip` and `@include`."""
+        if len(self.conditions) < _MAX_CONDITIONS and self.draw(st.booleans()):
             self.conditions.append(self.variable(GraphQLNonNull(GraphQLBoolean)))
         return self.draw(st.sampled_from(self.conditions)) if self.conditions else "true"
 
     def literal(self, type_: GraphQLInputType) -> str:
-        """Draw a literal that is right for a type."""
+        """Draw a valid literal of this type."""
         match type_:
             case GraphQLNonNull():
                 return self.literal_of_nullable(type_.of_type)
@@ -245,9 +245,9 @@ class _Generator:
         ]
 
     def value(self, type_: GraphQLInputType) -> Json:
-        """Draw a value of JSON for a type; now and then a wrong one."""
+        """Draw a JSON value of this type, and sometimes an invalid one."""
         if self.draw(st.integers(0, 39)) == 0:
-            return self.draw(_WRONG)
+            return self.draw(_INVALID)
         match type_:
             case GraphQLNonNull():
                 return self.value_of_nullable(type_.of_type)
@@ -287,7 +287,7 @@ _SCALARS: dict[str, st.SearchStrategy[Json]] = {
     "Float": st.sampled_from([0, 1.5, -2]),
     "Boolean": st.booleans(),
 }
-_WRONG: st.SearchStrategy[Json] = st.sampled_from(
+_INVALID: st.SearchStrategy[Json] = st.sampled_from(
     [None, True, 1, 2**31, 1.5, "x", "RED", [], [None], [[1], 2], {}, {"x": 1}]
 )
 

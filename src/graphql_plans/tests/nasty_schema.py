@@ -1,4 +1,4 @@
-"""A schema with all that can go wrong in an execution, for comparing executors."""
+"""A schema with everything that can go wrong in an execution."""
 
 import asyncio
 import math
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Trace:
-    """The context: what happened, in its order."""
+    """The context: events in their order."""
 
     events: list[str] = field(default_factory=list)
 
@@ -43,6 +43,20 @@ def _even(value: object) -> int:
 
 
 EVEN = strawberry.scalar(name="Even", serialize=_even, parse_value=_even)
+Later = NewType("Later", str)
+
+
+class Promise:
+    """An awaitable that is no coroutine."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __await__(self) -> Iterator[object]:
+        return _later(self._value).__await__()
+
+
+LATER = strawberry.scalar(name="Later", serialize=Promise)
 
 
 @strawberry.input
@@ -65,9 +79,13 @@ class Outer:
     given: str | None = strawberry.UNSET
 
 
+LazyInner = Annotated["Inner", strawberry.lazy("graphql_plans.tests.nasty_schema")]
+
+
 @strawberry.input
 class Tree:
     label: str = "leaf"
+    parent: "Tree | None" = None
     children: list["Tree"] | None = None
 
 
@@ -112,7 +130,7 @@ class Leaf(Node):
 
     @strawberry.field
     def required_null(self) -> str:
-        return None  # type: ignore[return-value]  # what goes wrong is what is tried
+        return None  # type: ignore[return-value]  # null for a non-null type
 
 
 @strawberry.type
@@ -136,7 +154,7 @@ class Odd:
 
     @classmethod
     def is_type_of(cls, value: object, info: TraceInfo) -> bool:
-        # What is asked about is the field, also for the items of its list.
+        # The path is that of the field, also for items of a list.
         return isinstance(value, Odd) and value.odd != 13 and isinstance(info.path.key, str)
 
     @strawberry.field
@@ -196,10 +214,10 @@ async def _fails(text: str) -> str:
 
 @strawberry.type
 class Values:
-    """Values that are right, wrong and missing, as attributes."""
+    """Attributes with valid, invalid and missing values."""
 
     text: str = "text"
-    number: str = 7  # type: ignore[assignment]  # a number where a text is declared
+    number: str = 7  # type: ignore[assignment]  # a number for a declared string
     nothing: str | None = None
     required_nothing: str = None  # type: ignore[assignment]
     big: int = 2**31
@@ -215,6 +233,7 @@ class Values:
     no_color: Color | None = "blue"  # type: ignore[assignment]
     even: Even | None = 3  # type: ignore[assignment]
     even_enough: Even = Even(4)
+    later: Later = Later("later")
     an_error: str | None = ValueError("a value that is an error")  # type: ignore[assignment]
     awaitable: str | None = None
 
@@ -228,7 +247,7 @@ class Values:
 
 @strawberry.type
 class Lists:
-    """Lists that are right, wrong and missing."""
+    """Valid, invalid and missing lists."""
 
     numbers: list[int] = strawberry.field(default_factory=lambda: [1, 2**40, 3])
     nullable: list[int | None] = strawberry.field(default_factory=lambda: [1, 2**40, None])
@@ -257,6 +276,10 @@ class Lists:
         return [_later(1), _fails("an item fails"), _later(2**40)]  # type: ignore[list-item]
 
     @strawberry.field
+    def awaited_before_an_error(self) -> list[int] | None:
+        return [_later(1), 2**40, _later(3)]  # type: ignore[list-item]
+
+    @strawberry.field
     async def edges(self) -> list[Edge[Leaf]]:
         return [Edge(node=leaf()), Edge(node=leaf())]
 
@@ -271,7 +294,7 @@ class Lists:
 
 @strawberry.type
 class Failures:
-    """Fields that fail and are required, so their parent is null."""
+    """Non-null fields with errors, which make their parent null."""
 
     text: str = "text"
 
@@ -340,10 +363,22 @@ class Query:
         return repr(tree)
 
     @strawberry.field
+    def lazy(self, inner: LazyInner | None = None) -> str:
+        return repr(inner)
+
+    @strawberry.field
+    async def helpers(self, info: TraceInfo) -> int:
+        # Strawberry has no public name for graphql-core's info.
+        helpers = info._raw_info.async_helpers  # noqa: SLF001
+        helpers.track([_fails("in the background"), 1])
+        helpers.track([2])
+        return sum(await helpers.gather([_later(1), _later(2)]))
+
+    @strawberry.field
     def choice(self, choice: Choice) -> str:
         return repr(choice)
 
-    # With these Strawberry's decorator has no types.
+    # Strawberry's decorator is untyped with these arguments.
     @strawberry.field(permission_classes=[Denied])  # type: ignore[untyped-decorator]
     def denied(self) -> str | None:
         return "denied"
@@ -424,5 +459,5 @@ SCHEMA = strawberry.Schema(
     query=Query,
     mutation=Mutation,
     types=[Leaf, Branch, Round, Square],
-    config=StrawberryConfig(scalar_map={Even: EVEN}),
+    config=StrawberryConfig(scalar_map={Even: EVEN, Later: LATER}),
 )

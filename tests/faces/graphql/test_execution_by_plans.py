@@ -1,0 +1,64 @@
+"""Plans return what graphql-core's executor returns, for requests to the gateway's own schema."""
+
+import os
+from functools import partial
+from typing import Final
+
+import pytest
+from graphql import GraphQLSchema, parse
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from contact_gateway.faces.graphql.schema import strawberry_schema
+from contact_gateway.faces.graphql.types import GraphQLContext
+from graphql_plans.tests.compared_executors import assert_same_outcome, is_planned, plan_of
+from graphql_plans.tests.generated_documents import Case, requests
+from support.requests_by_a_caller import context
+from support.submitting import CREATE_CONTACT
+
+# Strawberry has no public name for graphql-core's schema.
+SCHEMA: Final[GraphQLSchema] = strawberry_schema()._schema  # noqa: SLF001
+# After an error, both executors drop the fields that their selection set had not started.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@settings(
+    max_examples=int(os.environ.get("COMPARED_EXAMPLES", "150")),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(requests(SCHEMA), st.sampled_from(["admin", "admin", "member", "unknown", None]))
+def test_any_request(case: Case, key: str | None) -> None:
+    assert_same_outcome(SCHEMA, case.document, case.variables, partial(context, key), _shown)
+
+
+@pytest.mark.parametrize(
+    ("email", "outcome"),
+    [("noor@example.com", "Contact"), ("maya@example.com", "ConflictError"), ("x", "InvalidInput")],
+)
+def test_the_creation_of_a_contact(email: str, outcome: str) -> None:
+    variables = {"input": {"advertiserId": "2001", "email": email}, "idempotencyKey": "k"}
+    for caller in (partial(context, "admin"), partial(context, "admin", "k")):
+        result = assert_same_outcome(SCHEMA, CREATE_CONTACT, variables, caller, _shown)
+        assert result is not None
+        assert result.data is not None
+        assert result.data["createContact"]["__typename"].startswith(outcome)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        CREATE_CONTACT,
+        "query ($id: ID!) { contact(id: $id) { id advertiser { name } } }",
+        "query ($on: Boolean!) { viewer @include(if: $on) { role } }",
+    ],
+)
+def test_plans_cover_ordinary_documents(document: str) -> None:
+    assert is_planned(plan_of(SCHEMA, parse(document)))
+
+
+def _shown(seen: GraphQLContext) -> str:
+    return f"{seen.request.operation} {seen.request.outcome}"

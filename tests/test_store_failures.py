@@ -139,8 +139,8 @@ def hang(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hang]:
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", connected)
-    monkeypatch.setattr(sqlite, "ANSWERS_WITHIN_SECONDS", 0.2)
-    monkeypatch.setattr(group_commit, "ANSWERS_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite, "ANSWER_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(group_commit, "ANSWER_TIMEOUT_SECONDS", 0.2)
     yield hang
     hang.end()
 

@@ -172,7 +172,7 @@ async def test_a_store_that_does_not_answer_says_so_to_all_who_wait(
 async def test_those_behind_a_reading_that_hangs_are_told_with_it(
     reader: BatchedReader[int, Advertiser], reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "ANSWERS_WITHIN_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite, "ANSWER_TIMEOUT_SECONDS", 0.05)
     reading.hold()
     asking = await _asked(reader, 1001)
     await reading.wait_until_held()

@@ -395,7 +395,7 @@ async def test_closing_waits_for_all_that_was_accepted(
 async def test_closing_does_not_wait_for_a_disk_that_hangs(
     database: Database, admin: Principal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writers, "ANSWERS_WITHIN_SECONDS", 0.05)
+    monkeypatch.setattr(writers, "ANSWER_TIMEOUT_SECONDS", 0.05)
     writer = _Held(database)
     caller = asyncio.create_task(writer.write(_creation(admin)))
     await checkpoint()

@@ -16,7 +16,7 @@ from contact_gateway.contacts.outcomes import CreateContactOutcome
 from contact_gateway.contacts.source import Creation, SourceUnavailable
 from contact_gateway.store import contacts
 from contact_gateway.store.batching import fill_batch
-from contact_gateway.store.sqlite import ANSWERS_WITHIN_SECONDS, Database
+from contact_gateway.store.sqlite import ANSWER_TIMEOUT_SECONDS, Database
 
 MAX_BATCH: Final = 128
 MAX_WAITING: Final = 4096
@@ -104,7 +104,7 @@ class GroupCommit(ABC, Generic[Job, Answer]):
     async def close(self) -> None:
         """Wait until all that was accepted is carried out, or nobody waits for it any more."""
         if self._task is not None:
-            await asyncio.wait({self._task}, timeout=ANSWERS_WITHIN_SECONDS)
+            await asyncio.wait({self._task}, timeout=ANSWER_TIMEOUT_SECONDS)
 
     async def _drain(self) -> None:
         while self._waiting:
@@ -114,7 +114,7 @@ class GroupCommit(ABC, Generic[Job, Answer]):
             size = min(MAX_BATCH, len(self._waiting))
             batch = [self._waiting.popleft() for _ in range(size)]
             watch = asyncio.get_running_loop().call_later(
-                ANSWERS_WITHIN_SECONDS, self._give_up, batch
+                ANSWER_TIMEOUT_SECONDS, self._give_up, batch
             )
             try:
                 if await self._answer(batch):

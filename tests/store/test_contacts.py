@@ -338,7 +338,7 @@ async def test_a_key_is_kept_for_a_day_at_least_and_then_forgotten(
     then = datetime.now(UTC) - timedelta(hours=hours)
     ageing = update(idempotency_records).values(created_at=then)
     await database.write(lambda connection: connection.execute(ageing))
-    await database.write(contacts.forget_old_idempotency_keys)
+    await database.write(contacts.purge_idempotency_keys)
 
     again = await _create(database, _creation(admin, key="k"))
 

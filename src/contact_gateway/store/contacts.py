@@ -24,7 +24,7 @@ from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store.paging import fetch_page
 from contact_gateway.store.prepared_statements import PreparedInsert, PreparedSelect
-from contact_gateway.store.retention import forget_old
+from contact_gateway.store.retention import purge_expired
 from contact_gateway.store.search import contains_folded, folded
 from contact_gateway.store.tables import advertisers, contacts, idempotency_records
 
@@ -166,9 +166,9 @@ def create(connection: Connection, creations: Sequence[Creation]) -> Sequence[Cr
     return outcomes
 
 
-def forget_old_idempotency_keys(connection: Connection) -> bool:
-    """Delete records of keys that are past their retention; tell whether that was all of them."""
-    return forget_old(connection, idempotency_records, _record.created_at)
+def purge_idempotency_keys(connection: Connection) -> bool:
+    """Delete a bounded number of expired idempotency keys; return whether none are left."""
+    return purge_expired(connection, idempotency_records, _record.created_at)
 
 
 def _key_id(creation: Creation) -> int:

@@ -26,7 +26,7 @@ from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import contacts as contact_rows
 from contact_gateway.store.batched_reads import BatchedReader
 from contact_gateway.store.caches import AdvertiserCache, ApiKeyCache, Clock
-from contact_gateway.store.group_commit import MAX_WAITING, ContactGroupCommit, Observer
+from contact_gateway.store.group_commit import MAX_QUEUED, CommitObserver, GroupCommit
 from contact_gateway.store.sqlite import Database
 
 
@@ -36,12 +36,18 @@ class SqlSource:
     def __init__(
         self,
         database: Database,
-        observer: Observer | None = None,
-        max_waiting: int = MAX_WAITING,
+        observer: CommitObserver | None = None,
+        max_queued: int = MAX_QUEUED,
         clock: Clock = time.monotonic,
     ) -> None:
         self._database: Final = database
-        self._writer: Final = ContactGroupCommit(database, observer, max_waiting)
+        self._writer: Final = GroupCommit(
+            database,
+            contact_rows.create,
+            contact_rows.purge_idempotency_keys,
+            observer,
+            max_queued,
+        )
         self._contacts: Final = BatchedReader(database, contact_rows.by_id)
         self._advertisers: Final = AdvertiserCache(
             BatchedReader(database, advertiser_rows.by_id), clock

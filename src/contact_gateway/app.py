@@ -40,7 +40,7 @@ from contact_gateway.faces.rest.routes import Resource, RestFace
 from contact_gateway.server.process import tune_garbage_collector
 from contact_gateway.settings import Settings, load_settings
 from contact_gateway.store import schema_version
-from contact_gateway.store.group_commit import Observer
+from contact_gateway.store.group_commit import CommitObserver
 from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.source import SqlSource
 from contact_gateway.store.sqlite import Database, sqlite_url
@@ -175,7 +175,7 @@ class _Truth:
     is_reached: Callable[[], Awaitable[bool]]
 
 
-def _own_store(database: Database, settings: Settings, observer: Observer | None) -> _Truth:
+def _own_store(database: Database, settings: Settings, observer: CommitObserver | None) -> _Truth:
     source = SqlSource(database, observer, settings.max_waiting)
 
     @asynccontextmanager
@@ -195,7 +195,7 @@ def _upstream(
     database: Database,
     url: str,
     settings: Settings,
-    observer: Observer | None,
+    observer: CommitObserver | None,
     tracing: "Tracing | None",
 ) -> _Truth:
     ledger = SqlLedger(database, observer, settings.max_waiting)

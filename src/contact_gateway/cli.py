@@ -166,7 +166,7 @@ def list_keys() -> None:
     """List the keys, without their secrets."""
 
     async def every(database: Database) -> tuple[KeyRecord, ...]:
-        return await database.read(key_rows.every)
+        return await database.read(key_rows.all_keys)
 
     with _told():
         settings = load_settings()

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contact_gateway.access.client_address import Network
 from contact_gateway.faces.graphql.limits import DocumentLimits
-from contact_gateway.store.group_commit import MAX_WAITING
+from contact_gateway.store.group_commit import MAX_QUEUED
 from contact_gateway.store.sqlite import UnsupportedDatabaseError, sqlite_url
 
 PREFIX: Final = "CONTACT_GATEWAY_"
@@ -76,7 +76,7 @@ class Settings(BaseSettings):
         description="`production` turns GraphiQL and introspection off, unless they are set",
     )
     max_waiting: int = Field(
-        MAX_WAITING, ge=1, description="Creations that wait to be written at most, for each worker"
+        MAX_QUEUED, ge=1, description="Creations that wait to be written at most, for each worker"
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of browser pages that may call the gateway, comma-separated"

@@ -2,11 +2,9 @@
 
 import asyncio
 import shutil
-import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import anyio.to_thread
 import pytest
 from sqlalchemy import URL
 
@@ -61,13 +59,13 @@ def prepared_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def url(tmp_path: Path) -> URL:
-    """Return the URL of a file that does not exist yet."""
+    """Return the URL of a file that does not exist."""
     return sqlite_url(f"sqlite+aiosqlite:///{tmp_path / 'store.db'}")
 
 
 @pytest.fixture
 async def empty_database(url: URL) -> AsyncIterator[Database]:
-    """Return a database that nobody prepared."""
+    """Return a database without tables."""
     database = Database(url)
     yield database
     await database.close()
@@ -82,16 +80,10 @@ def database(empty_database: Database, prepared_file: Path) -> Database:
 
 @pytest.fixture
 async def unreachable_database(tmp_path: Path) -> AsyncIterator[Database]:
-    """Return a database whose folder is not there."""
-    before = set(threading.enumerate())
+    """Return a database whose folder does not exist."""
     database = Database(sqlite_url(f"sqlite:///{tmp_path / 'nowhere' / 'store.db'}"))
     yield database
     await database.close()
-    # aiosqlite does not wait for the thread of a connection that it could not open; left alone, it
-    # may report to an event loop that is closed by then.
-    for thread in set(threading.enumerate()) - before:
-        if "_connection_worker_thread" in thread.name:
-            await anyio.to_thread.run_sync(thread.join)
 
 
 @pytest.fixture

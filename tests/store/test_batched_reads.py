@@ -1,4 +1,4 @@
-"""Single records: many to a statement, and to each caller what is there when it is asked for."""
+"""Batched reads: lookups share a statement, and never return a record read before the call."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store import advertisers, sqlite
-from contact_gateway.store.batched_reads import MAX_BATCH, BatchedReader
+from contact_gateway.store.batched_reads import MAX_BATCH_SIZE, BatchedReader
 from contact_gateway.store.sqlite import Database
 
 pytestmark = pytest.mark.anyio
@@ -21,34 +21,34 @@ TERN = Advertiser(id=7, name="Tern", network_name=HIENERGY_NETWORK, hienergy_id=
 
 
 class Reading:
-    """Reads advertisers, and notes for which ids; may be held, and may fail once."""
+    """Reads advertisers and records the ids of each batch; can be paused, and can fail once."""
 
     def __init__(self) -> None:
         self.batches: list[set[int]] = []
-        self.fault: Exception | None = None
+        self.error: Exception | None = None
         self._has_read = threading.Event()
-        self._may_go_on = threading.Event()
-        self._may_go_on.set()
+        self._may_return = threading.Event()
+        self._may_return.set()
 
     def __call__(self, connection: Connection, ids: Collection[int]) -> Mapping[int, Advertiser]:
         self.batches.append(set(ids))
         found = advertisers.by_id(connection, ids)
         self._has_read.set()
-        assert self._may_go_on.wait(WITHIN_SECONDS)
-        fault, self.fault = self.fault, None
-        if fault is not None:
-            raise fault
+        assert self._may_return.wait(WITHIN_SECONDS)
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
         return found
 
-    def hold(self) -> None:
-        """Hold what has been read from now on."""
-        self._may_go_on.clear()
+    def pause(self) -> None:
+        """Pause each read before it returns."""
+        self._may_return.clear()
 
-    async def wait_until_held(self) -> None:
+    async def wait_until_paused(self) -> None:
         assert await asyncio.to_thread(self._has_read.wait, WITHIN_SECONDS)
 
-    def go_on(self) -> None:
-        self._may_go_on.set()
+    def resume(self) -> None:
+        self._may_return.set()
 
 
 @pytest.fixture
@@ -61,10 +61,10 @@ def reader(database: Database, reading: Reading) -> BatchedReader[int, Advertise
     return BatchedReader(database, reading)
 
 
-async def _asked(
+async def _look_up(
     reader: BatchedReader[int, Advertiser], *ids: int
 ) -> list[asyncio.Task[Advertiser | None]]:
-    """Let a caller for each id ask, all at one moment."""
+    """Start a lookup of each id, all in one turn of the event loop."""
     callers = [asyncio.create_task(reader.get(advertiser_id)) for advertiser_id in ids]
     await checkpoint()
     return callers
@@ -74,14 +74,14 @@ def _ids(found: Collection[Advertiser | None]) -> list[int | None]:
     return [None if advertiser is None else advertiser.id for advertiser in found]
 
 
-async def test_what_is_asked_for_alone_is_read_alone(
+async def test_a_lone_lookup_is_read_alone(
     reader: BatchedReader[int, Advertiser], reading: Reading
 ) -> None:
     assert _ids([await reader.get(1001), await reader.get(2001)]) == [1001, 2001]
     assert reading.batches == [{1001}, {2001}]
 
 
-async def test_what_is_asked_for_at_one_moment_shares_a_statement(
+async def test_concurrent_lookups_share_a_statement(
     reader: BatchedReader[int, Advertiser], reading: Reading
 ) -> None:
     found = await asyncio.gather(*map(reader.get, (1001, 2001, 1001, 1002)))
@@ -90,140 +90,140 @@ async def test_what_is_asked_for_at_one_moment_shares_a_statement(
     assert reading.batches == [{1001, 1002, 2001}]
 
 
-async def test_a_statement_is_for_so_many_records_at_the_most(
+async def test_a_statement_reads_at_most_a_full_batch(
     reader: BatchedReader[int, Advertiser], reading: Reading
 ) -> None:
-    """SQLite takes no more than some thousand parameters."""
-    found = await reader.get_all(range(1001, 1001 + MAX_BATCH + 1))
+    """SQLite limits the number of parameters."""
+    found = await reader.get_all(range(1001, 1001 + MAX_BATCH_SIZE + 1))
 
     assert found.keys() == {1001, 1002}
-    assert [len(batch) for batch in reading.batches] == [MAX_BATCH, 1]
+    assert [len(batch) for batch in reading.batches] == [MAX_BATCH_SIZE, 1]
 
 
-async def test_a_record_that_is_not_there_is_nothing(
+async def test_a_missing_record_is_none(
     reader: BatchedReader[int, Advertiser],
 ) -> None:
     assert _ids(await asyncio.gather(*map(reader.get, (404, 1001)))) == [None, 1001]
 
 
-async def test_what_is_asked_for_during_a_reading_shares_the_next(
+async def test_lookups_queued_during_a_read_share_the_next(
     reader: BatchedReader[int, Advertiser], reading: Reading
 ) -> None:
-    reading.hold()
-    callers = await _asked(reader, 1001)
-    await reading.wait_until_held()
-    callers += await _asked(reader, 1002, 2001)
-    reading.go_on()
+    reading.pause()
+    callers = await _look_up(reader, 1001)
+    await reading.wait_until_paused()
+    callers += await _look_up(reader, 1002, 2001)
+    reading.resume()
 
     assert _ids(await asyncio.gather(*callers)) == [1001, 1002, 2001]
     assert reading.batches == [{1001}, {1002, 2001}]
 
 
-async def test_who_has_written_reads_it_though_a_reading_was_under_way(
+async def test_a_lookup_after_a_write_does_not_join_an_earlier_read_in_flight(
     reader: BatchedReader[int, Advertiser], reading: Reading, database: Database
 ) -> None:
-    reading.hold()
-    earlier = await _asked(reader, TERN.id)
-    await reading.wait_until_held()
+    reading.pause()
+    earlier = await _look_up(reader, TERN.id)
+    await reading.wait_until_paused()
     await database.write(lambda connection: advertisers.upsert(connection, [TERN]))
-    later = await _asked(reader, TERN.id)
-    reading.go_on()
+    later = await _look_up(reader, TERN.id)
+    reading.resume()
 
     assert await asyncio.gather(*earlier, *later) == [None, TERN]
 
 
-async def test_a_fault_reaches_all_who_wait_and_none_of_those_after_them(
+async def test_an_error_is_raised_at_every_caller_of_its_batch_and_at_no_later_one(
     reader: BatchedReader[int, Advertiser], reading: Reading
 ) -> None:
-    reading.fault = LookupError("a fault")
-    faults = await asyncio.gather(*map(reader.get, (1001, 1001, 404)), return_exceptions=True)
+    reading.error = LookupError("an error")
+    errors = await asyncio.gather(*map(reader.get, (1001, 1001, 404)), return_exceptions=True)
 
-    assert [str(fault) for fault in faults] == ["a fault"] * 3
+    assert [str(error) for error in errors] == ["an error"] * 3
     assert _ids([await reader.get(1001)]) == [1001]
 
 
-async def test_a_fault_does_not_reach_those_who_asked_during_the_reading(
+async def test_an_error_is_not_raised_at_callers_queued_during_the_read(
     reader: BatchedReader[int, Advertiser], reading: Reading
 ) -> None:
-    reading.fault = LookupError("a fault")
-    reading.hold()
-    (earlier,) = await _asked(reader, 1001)
-    await reading.wait_until_held()
-    (later,) = await _asked(reader, 1002)
-    reading.go_on()
+    reading.error = LookupError("an error")
+    reading.pause()
+    (earlier,) = await _look_up(reader, 1001)
+    await reading.wait_until_paused()
+    (later,) = await _look_up(reader, 1002)
+    reading.resume()
 
     with pytest.raises(LookupError):
         await earlier
     assert _ids([await later]) == [1002]
 
 
-async def test_a_store_that_does_not_answer_says_so_to_all_who_wait(
+async def test_an_unavailable_database_is_reported_to_every_caller(
     unreachable_database: Database, reading: Reading
 ) -> None:
     reader = BatchedReader(unreachable_database, reading)
 
     for _ in range(2):
-        told = await asyncio.gather(*map(reader.get, (1001, 1001, 1002)), return_exceptions=True)
+        errors = await asyncio.gather(*map(reader.get, (1001, 1001, 1002)), return_exceptions=True)
 
-        assert [type(error) for error in told] == [SourceUnavailable] * 3
+        assert [type(error) for error in errors] == [SourceUnavailable] * 3
     assert reading.batches == []
 
 
-async def test_those_behind_a_reading_that_hangs_are_told_with_it(
+async def test_callers_queued_behind_a_read_that_times_out_fail_with_it(
     reader: BatchedReader[int, Advertiser], reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "ANSWERS_WITHIN_SECONDS", 0.05)
-    reading.hold()
-    asking = await _asked(reader, 1001)
-    await reading.wait_until_held()
-    asking += await _asked(reader, 1002)
+    monkeypatch.setattr(sqlite, "ANSWER_TIMEOUT_SECONDS", 0.05)
+    reading.pause()
+    callers = await _look_up(reader, 1001)
+    await reading.wait_until_paused()
+    callers += await _look_up(reader, 1002)
 
-    told = await asyncio.gather(*asking, return_exceptions=True)
+    errors = await asyncio.gather(*callers, return_exceptions=True)
 
-    assert [type(error) for error in told] == [SourceUnavailable] * 2
+    assert [type(error) for error in errors] == [SourceUnavailable] * 2
     assert reading.batches == [{1001}]
-    reading.go_on()
+    reading.resume()
 
 
-@pytest.mark.parametrize("gone", [0, 1, 2])
-async def test_a_caller_who_goes_away_disturbs_nobody(
-    reader: BatchedReader[int, Advertiser], reading: Reading, gone: int
+@pytest.mark.parametrize("position", [0, 1, 2])
+async def test_a_cancelled_caller_does_not_affect_the_others(
+    reader: BatchedReader[int, Advertiser], reading: Reading, position: int
 ) -> None:
     ids = [1001, 1001, 1002]
-    reading.hold()
-    callers = await _asked(reader, *ids)
-    await reading.wait_until_held()
-    leaving = callers.pop(gone)
-    del ids[gone]
-    leaving.cancel()
-    await asyncio.wait({leaving})
-    reading.go_on()
+    reading.pause()
+    callers = await _look_up(reader, *ids)
+    await reading.wait_until_paused()
+    cancelled = callers.pop(position)
+    del ids[position]
+    cancelled.cancel()
+    await asyncio.wait({cancelled})
+    reading.resume()
 
-    assert leaving.cancelled()
+    assert cancelled.cancelled()
     assert _ids(await asyncio.wait_for(asyncio.gather(*callers), WITHIN_SECONDS)) == ids
     assert _ids([await reader.get(2001)]) == [2001]
 
 
-async def test_a_fault_after_its_caller_went_away_harms_nobody(
+async def test_an_error_after_its_caller_was_cancelled_is_raised_at_the_others(
     reader: BatchedReader[int, Advertiser], reading: Reading
 ) -> None:
-    reading.fault = LookupError("a fault")
-    leaving, staying = await _asked(reader, 1001, 1001)
-    leaving.cancel()
+    reading.error = LookupError("an error")
+    cancelled, waiting = await _look_up(reader, 1001, 1001)
+    cancelled.cancel()
 
     with pytest.raises(LookupError):
-        await staying
+        await waiting
     assert _ids([await reader.get(1001)]) == [1001]
 
 
-async def test_what_nobody_waits_for_any_more_is_no_hindrance_to_those_who_come(
+async def test_a_cancelled_lookup_does_not_block_later_ones(
     reader: BatchedReader[int, Advertiser], reading: Reading
 ) -> None:
-    reading.hold()
-    (leaving,) = await _asked(reader, 1001)
-    await reading.wait_until_held()
-    leaving.cancel()
-    (coming,) = await _asked(reader, 1002)
-    reading.go_on()
+    reading.pause()
+    (cancelled,) = await _look_up(reader, 1001)
+    await reading.wait_until_paused()
+    cancelled.cancel()
+    (later,) = await _look_up(reader, 1002)
+    reading.resume()
 
-    assert _ids([await coming]) == [1002]
+    assert _ids([await later]) == [1002]

@@ -1,4 +1,4 @@
-"""A batch of creations comes out as if they had come one by one."""
+"""A batch of creations has the same outcomes as the creations one by one."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ ADMINS = tuple(ApiKeyOwner(key_id=id_, label="ci", role=Role.ADMIN) for id_ in (
 
 submissions = st.builds(
     submitted,
-    # Two of one brand, one of another, one without a brand, and none.
+    # Two of one brand, one of another, one without a brand, and one that does not exist.
     advertiser_id=st.sampled_from([1001, 2001, 1002, 3001, 404]),
     email=st.sampled_from(["a@example.com", "A@example.com", "b@example.com", "c@example.com"]),
     name=st.sampled_from([None, "Maya"]),
@@ -43,7 +43,7 @@ creations = st.builds(
 
 @contextmanager
 def _copy(file: Path) -> Iterator[Connection]:
-    """Copy a database into memory, and add the admins."""
+    """Return a copy of a database in memory, with the admins' keys."""
     engine = create_engine("sqlite://")
     with engine.connect() as connection, closing(sqlite3.connect(file)) as original:
         driver = connection.connection.driver_connection
@@ -76,7 +76,7 @@ def _at_one_time(contact: Contact) -> Contact:
 
 
 def _stored(connection: Connection) -> list[tuple[object, ...]]:
-    """Return all rows but their times."""
+    """Return all rows, without their times."""
     return [
         tuple(row)
         for table in (contacts_table, idempotency_records)
@@ -90,7 +90,7 @@ def _stored(connection: Connection) -> list[tuple[object, ...]]:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(creations, max_size=3), st.lists(creations, min_size=1, max_size=12))
-def test_a_batch_comes_out_as_one_by_one(
+def test_a_batch_has_the_same_outcomes_as_one_by_one(
     prepared_file: Path, earlier: list[Submitted], batch: list[Submitted]
 ) -> None:
     with _copy(prepared_file) as one, _copy(prepared_file) as other:

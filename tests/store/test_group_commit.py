@@ -1,11 +1,12 @@
-"""The one writer: many creations to a commit, and an answer to each."""
+"""Group commit: creations share a commit, and each is answered."""
 
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
 
 import pytest
 import structlog
@@ -19,48 +20,67 @@ from contact_gateway.contacts.outcomes import (
     Previewed,
 )
 from contact_gateway.contacts.source import Creation, SourceUnavailable
-from contact_gateway.store import group_commit as writers
-from contact_gateway.store import retention
+from contact_gateway.store import contacts, group_commit, idempotency, retention
 from contact_gateway.store.contacts import Submitted
-from contact_gateway.store.group_commit import MAX_BATCH, ContactGroupCommit
+from contact_gateway.store.group_commit import (
+    MAX_BATCH_SIZE,
+    MAX_QUEUED,
+    CommitObserver,
+    GroupCommit,
+)
 from contact_gateway.store.sqlite import Database
-from contact_gateway.store.tables import contacts, idempotency_records
+from contact_gateway.store.tables import contacts as contacts_table
+from contact_gateway.store.tables import idempotency_records
 from support.contacts import NOT_FOUND, conflict, submitted
 
 pytestmark = pytest.mark.anyio
 
-GUILTY = "guilty@example.com"
-WITHIN_SECONDS = 10
+FAULTY = "faulty@example.com"
+WITHIN_SECONDS = 60
+
+Writer: TypeAlias = GroupCommit[Submitted, CreateContactOutcome]
+Apply: TypeAlias = Callable[[Connection, Sequence[Submitted]], Sequence[CreateContactOutcome]]
+
+
+def _writer(
+    database: Database,
+    *,
+    apply: Apply = contacts.create,
+    purge: Callable[[Connection], bool] = idempotency.purge,
+    observer: CommitObserver | None = None,
+    max_queued: int = MAX_QUEUED,
+) -> Writer:
+    return GroupCommit(database, apply, purge, observer, max_queued)
 
 
 @pytest.fixture
-async def writer(database: Database) -> AsyncIterator[ContactGroupCommit]:
-    writer = ContactGroupCommit(database)
+async def writer(database: Database) -> AsyncIterator[Writer]:
+    writer = _writer(database)
     yield writer
     await writer.close()
 
 
 @pytest.fixture
-async def database_with_a_fault(database: Database) -> Database:
-    """Return a database that refuses one address, by a mistake in no submission."""
+async def faulty_database(database: Database) -> Database:
+    """Return a database that raises an error at one valid email address."""
     await _write(
         database,
-        "CREATE TRIGGER fault BEFORE INSERT ON contacts WHEN NEW.email = 'guilty@example.com' "
-        "BEGIN SELECT RAISE(ABORT, 'a fault'); END",
+        "CREATE TRIGGER faulty BEFORE INSERT ON contacts WHEN NEW.email = 'faulty@example.com' "
+        "BEGIN SELECT RAISE(ABORT, 'an error'); END",
     )
     return database
 
 
 @pytest.fixture
-async def impatient_database(database: Database) -> Database:
-    """Return a database whose writer does not wait for locks."""
+async def database_without_retries(database: Database) -> Database:
+    """Return a database whose writer does not retry a lock."""
     await _write(database, "PRAGMA busy_timeout=0")
     return database
 
 
 @pytest.fixture
 def commits() -> Iterator[list[object]]:
-    """Count the transactions that are committed."""
+    """Record the committed transactions."""
     committed: list[object] = []
 
     def count(connection: Connection) -> None:
@@ -84,9 +104,9 @@ def _creation(
 
 
 async def _all(
-    writer: ContactGroupCommit, creations: Sequence[Submitted]
+    writer: Writer, creations: Sequence[Submitted]
 ) -> list[CreateContactOutcome | BaseException]:
-    """Submit all at once; return outcomes and faults, in order."""
+    """Submit all concurrently; return their outcomes and errors, in order."""
     return await asyncio.gather(
         *(writer.write(creation) for creation in creations), return_exceptions=True
     )
@@ -97,7 +117,7 @@ async def _write(database: Database, statement: str) -> None:
 
 
 async def _emails(database: Database) -> list[str]:
-    query = select(contacts.c.email).order_by(contacts.c.id)
+    query = select(contacts_table.c.email).order_by(contacts_table.c.id)
     return await database.read(lambda connection: list(connection.scalars(query)))
 
 
@@ -106,7 +126,7 @@ def _addresses(count: int) -> list[str]:
 
 
 async def test_a_lone_creation_is_answered(
-    writer: ContactGroupCommit, database: Database, admin: ApiKeyOwner
+    writer: Writer, database: Database, admin: ApiKeyOwner
 ) -> None:
     outcome = await writer.write(_creation(admin))
 
@@ -114,9 +134,7 @@ async def test_a_lone_creation_is_answered(
     assert await _emails(database) == ["maya@example.com"]
 
 
-async def test_creations_one_after_the_other_are_answered(
-    writer: ContactGroupCommit, admin: ApiKeyOwner
-) -> None:
+async def test_sequential_creations_are_answered(writer: Writer, admin: ApiKeyOwner) -> None:
     first = await writer.write(_creation(admin))
     again = await writer.write(_creation(admin))
 
@@ -124,8 +142,8 @@ async def test_creations_one_after_the_other_are_answered(
     assert again == conflict(first.contact)
 
 
-async def test_each_gets_the_answer_to_its_own_creation(
-    writer: ContactGroupCommit, admin: ApiKeyOwner
+async def test_each_caller_gets_the_outcome_of_its_own_creation(
+    writer: Writer, admin: ApiKeyOwner
 ) -> None:
     created, not_found, previewed = await _all(
         writer,
@@ -143,8 +161,8 @@ async def test_each_gets_the_answer_to_its_own_creation(
     assert previewed.preview.details.email == "c@example.com"
 
 
-async def test_many_at_once_with_one_address_create_one_contact(
-    writer: ContactGroupCommit, database: Database, admin: ApiKeyOwner
+async def test_concurrent_creations_with_one_email_create_one_contact(
+    writer: Writer, database: Database, admin: ApiKeyOwner
 ) -> None:
     outcomes = await _all(
         writer,
@@ -161,8 +179,8 @@ async def test_many_at_once_with_one_address_create_one_contact(
     assert len(await _emails(database)) == 1
 
 
-async def test_many_at_once_with_one_idempotency_key_all_get_one_contact(
-    writer: ContactGroupCommit, database: Database, admin: ApiKeyOwner
+async def test_concurrent_creations_with_one_idempotency_key_get_one_contact(
+    writer: Writer, database: Database, admin: ApiKeyOwner
 ) -> None:
     outcomes = await _all(writer, [_creation(admin, key="k")] * 50)
 
@@ -173,11 +191,11 @@ async def test_many_at_once_with_one_idempotency_key_all_get_one_contact(
     assert await _emails(database) == ["maya@example.com"]
 
 
-async def test_two_writers_of_one_file_create_one_contact_too(
+async def test_two_writers_of_one_file_create_one_contact(
     database: Database, admin: ApiKeyOwner
 ) -> None:
     other_database = Database(database.url)
-    writers = (ContactGroupCommit(database), ContactGroupCommit(other_database))
+    writers = (_writer(database), _writer(other_database))
 
     outcomes = [
         outcome
@@ -196,78 +214,80 @@ async def test_two_writers_of_one_file_create_one_contact_too(
     assert await _emails(database) == ["maya@example.com"]
 
 
-async def test_creations_that_come_in_together_share_a_commit(
-    writer: ContactGroupCommit, database: Database, admin: ApiKeyOwner, commits: list[object]
+async def test_concurrent_creations_share_a_commit(
+    writer: Writer, database: Database, admin: ApiKeyOwner, commits: list[object]
 ) -> None:
-    outcomes = await _all(writer, [_creation(admin, email) for email in _addresses(MAX_BATCH)])
+    outcomes = await _all(writer, [_creation(admin, email) for email in _addresses(MAX_BATCH_SIZE)])
     await writer.close()
 
-    assert len(commits) <= 2  # one of them to forget old idempotency keys
+    assert len(commits) <= 2  # one of them is the purge
     assert all(isinstance(outcome, Created) for outcome in outcomes)
-    assert await _emails(database) == _addresses(MAX_BATCH)
+    assert await _emails(database) == _addresses(MAX_BATCH_SIZE)
 
 
-async def test_more_than_a_batch_are_all_answered(
-    writer: ContactGroupCommit, database: Database, admin: ApiKeyOwner
+async def test_more_creations_than_a_batch_are_all_answered(
+    writer: Writer, database: Database, admin: ApiKeyOwner
 ) -> None:
-    outcomes = await _all(writer, [_creation(admin, email) for email in _addresses(MAX_BATCH + 1)])
+    outcomes = await _all(
+        writer, [_creation(admin, email) for email in _addresses(MAX_BATCH_SIZE + 1)]
+    )
 
     assert all(isinstance(outcome, Created) for outcome in outcomes)
-    assert await _emails(database) == _addresses(MAX_BATCH + 1)
+    assert await _emails(database) == _addresses(MAX_BATCH_SIZE + 1)
 
 
-async def test_a_creation_at_which_the_database_fails_fails_alone(
-    database_with_a_fault: Database, writer: ContactGroupCommit, admin: ApiKeyOwner
+async def test_a_creation_that_raises_fails_alone(
+    faulty_database: Database, writer: Writer, admin: ApiKeyOwner
 ) -> None:
-    before, guilty, after = await _all(
+    before, faulty, after = await _all(
         writer,
-        [_creation(admin, email) for email in ("a@example.com", GUILTY, "b@example.com")],
+        [_creation(admin, email) for email in ("a@example.com", FAULTY, "b@example.com")],
     )
 
     assert isinstance(before, Created)
-    assert isinstance(guilty, sqlite3.IntegrityError)
+    assert isinstance(faulty, sqlite3.IntegrityError)
     assert isinstance(after, Created)
-    assert await _emails(database_with_a_fault) == ["a@example.com", "b@example.com"]
+    assert await _emails(faulty_database) == ["a@example.com", "b@example.com"]
 
 
-async def test_a_creation_that_failed_may_be_repeated_with_its_key(
-    database_with_a_fault: Database, writer: ContactGroupCommit, admin: ApiKeyOwner
+async def test_a_failed_creation_can_be_retried_with_its_idempotency_key(
+    faulty_database: Database, writer: Writer, admin: ApiKeyOwner
 ) -> None:
     with pytest.raises(sqlite3.IntegrityError):
-        await writer.write(_creation(admin, GUILTY, key="k"))
+        await writer.write(_creation(admin, FAULTY, key="k"))
 
-    await _write(database_with_a_fault, "DROP TRIGGER fault")
-    outcome = await writer.write(_creation(admin, GUILTY, key="k"))
+    await _write(faulty_database, "DROP TRIGGER faulty")
+    outcome = await writer.write(_creation(admin, FAULTY, key="k"))
 
     assert isinstance(outcome, Created)
     assert not outcome.replayed
 
 
-async def test_a_locked_database_is_unavailable_to_all_that_wait_and_then_works_again(
-    impatient_database: Database, writer: ContactGroupCommit, admin: ApiKeyOwner
+async def test_a_locked_database_is_unavailable_to_the_batch_until_it_is_released(
+    database_without_retries: Database, writer: Writer, admin: ApiKeyOwner
 ) -> None:
     creations = [_creation(admin, email, key=email) for email in _addresses(3)]
     with closing(
-        sqlite3.connect(str(impatient_database.url.database), isolation_level=None)
-    ) as somebody_else:
-        somebody_else.execute("BEGIN IMMEDIATE")
+        sqlite3.connect(str(database_without_retries.url.database), isolation_level=None)
+    ) as other_process:
+        other_process.execute("BEGIN IMMEDIATE")
         refused = await _all(writer, creations)
         await writer.close()
 
     assert all(isinstance(outcome, SourceUnavailable) for outcome in refused)
-    assert await _emails(impatient_database) == []
+    assert await _emails(database_without_retries) == []
     assert all(isinstance(outcome, Created) for outcome in await _all(writer, creations))
 
 
-class _Noting:
-    """Notes what the writer tells of itself."""
+class _Recorder:
+    """Records the sizes of commits and the kinds of failures."""
 
     def __init__(self) -> None:
         self.failures: list[str] = []
         self.commits: list[int] = []
 
-    def begun(self, waiting: int) -> None:
-        del waiting
+    def batch_started(self, queued: int) -> None:
+        del queued
 
     def committed(self, jobs: int, seconds: float) -> None:
         del seconds
@@ -277,41 +297,45 @@ class _Noting:
         self.failures.append(kind)
 
 
-class _CountingTidies(ContactGroupCommit):
-    tidies = 0
+class _CountedPurge:
+    """Purges idempotency keys, and counts how often."""
 
-    def tidy(self, connection: Connection) -> bool:
-        self.tidies += 1
-        return super().tidy(connection)
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, connection: Connection) -> bool:
+        self.count += 1
+        return idempotency.purge(connection)
 
 
-async def test_all_behind_a_batch_that_met_a_lock_are_answered_with_it(
-    impatient_database: Database, admin: ApiKeyOwner
+async def test_a_lock_fails_the_whole_queue_at_once(
+    database_without_retries: Database, admin: ApiKeyOwner
 ) -> None:
-    """Each batch would wait for the lock as long again, and so would tidying up."""
-    noting = _Noting()
-    writer = _CountingTidies(impatient_database, noting)
-    creations = [_creation(admin, email) for email in _addresses(3 * MAX_BATCH)]
+    """Each further batch would wait for the lock as long, and so would the purge."""
+    recorder, purge = _Recorder(), _CountedPurge()
+    writer = _writer(database_without_retries, purge=purge, observer=recorder)
+    creations = [_creation(admin, email) for email in _addresses(3 * MAX_BATCH_SIZE)]
     with closing(
-        sqlite3.connect(str(impatient_database.url.database), isolation_level=None)
-    ) as somebody_else:
-        somebody_else.execute("BEGIN IMMEDIATE")
+        sqlite3.connect(str(database_without_retries.url.database), isolation_level=None)
+    ) as other_process:
+        other_process.execute("BEGIN IMMEDIATE")
         refused = await _all(writer, creations)
-        assert writer.tidies == 0
+        assert purge.count == 0
     created = await _all(writer, creations)
     await writer.close()
 
     assert all(isinstance(outcome, SourceUnavailable) for outcome in refused)
     assert all(isinstance(outcome, Created) for outcome in created)
-    assert noting.failures == ["unavailable"]
-    assert sum(noting.commits) == 3 * MAX_BATCH
-    assert writer.tidies == 1
+    assert recorder.failures == ["unavailable"]
+    assert sum(recorder.commits) == 3 * MAX_BATCH_SIZE
+    assert purge.count == 1
 
 
-async def test_when_too_many_wait_the_next_is_turned_away(
+async def test_a_full_queue_refuses_further_creations(
     database: Database, admin: ApiKeyOwner
 ) -> None:
-    writer = ContactGroupCommit(database, max_waiting=2)
+    recorder = _Recorder()
+    writer = _writer(database, observer=recorder, max_queued=2)
     first, second, third = await _all(writer, [_creation(admin, email) for email in _addresses(3)])
     later = await writer.write(_creation(admin, "later@example.com"))
 
@@ -320,21 +344,22 @@ async def test_when_too_many_wait_the_next_is_turned_away(
     await writer.close()
 
     assert isinstance(third, SourceUnavailable)
+    assert recorder.failures == ["turned away"]
     assert isinstance(later, Created)
     assert await _emails(database) == [*_addresses(2), "later@example.com"]
 
 
-async def test_a_caller_that_goes_away_does_not_stop_its_creation(
-    writer: ContactGroupCommit, database: Database, admin: ApiKeyOwner
+async def test_a_cancelled_caller_does_not_stop_its_creation(
+    writer: Writer, database: Database, admin: ApiKeyOwner
 ) -> None:
     caller = asyncio.create_task(writer.write(_creation(admin, key="k")))
-    neighbour = asyncio.create_task(writer.write(_creation(admin, "b@example.com")))
+    other = asyncio.create_task(writer.write(_creation(admin, "b@example.com")))
     await checkpoint()
 
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
-    outcome = await neighbour
+    outcome = await other
     repeated = await writer.write(_creation(admin, key="k"))
 
     assert isinstance(outcome, Created)
@@ -343,159 +368,161 @@ async def test_a_caller_that_goes_away_does_not_stop_its_creation(
     assert await _emails(database) == ["maya@example.com", "b@example.com"]
 
 
-async def test_a_fault_after_its_caller_went_away_harms_nobody(
-    database_with_a_fault: Database, writer: ContactGroupCommit, admin: ApiKeyOwner
+async def test_an_error_after_its_caller_was_cancelled_fails_no_other_creation(
+    faulty_database: Database, writer: Writer, admin: ApiKeyOwner
 ) -> None:
-    caller = asyncio.create_task(writer.write(_creation(admin, GUILTY)))
-    neighbour = asyncio.create_task(writer.write(_creation(admin, "b@example.com")))
+    caller = asyncio.create_task(writer.write(_creation(admin, FAULTY)))
+    other = asyncio.create_task(writer.write(_creation(admin, "b@example.com")))
     await checkpoint()
 
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
 
-    assert isinstance(await neighbour, Created)
-    assert await _emails(database_with_a_fault) == ["b@example.com"]
+    assert isinstance(await other, Created)
+    assert await _emails(faulty_database) == ["b@example.com"]
 
 
-class _Held(ContactGroupCommit):
-    """Carries out nothing before it is let go."""
+class _PausedCreate:
+    """Creates contacts once it may continue."""
 
-    def __init__(self, database: Database) -> None:
-        super().__init__(database)
-        self.may_go_on = threading.Event()
+    def __init__(self) -> None:
+        self.may_continue = threading.Event()
 
-    def carry_out(
+    def __call__(
         self, connection: Connection, jobs: Sequence[Submitted]
     ) -> Sequence[CreateContactOutcome]:
-        assert self.may_go_on.wait(WITHIN_SECONDS)
-        return super().carry_out(connection, jobs)
+        assert self.may_continue.wait(WITHIN_SECONDS)
+        return contacts.create(connection, jobs)
 
 
-async def test_closing_waits_for_all_that_was_accepted(
+async def test_closing_waits_until_the_queue_is_empty(
     database: Database, admin: ApiKeyOwner
 ) -> None:
-    writer = _Held(database)
+    create = _PausedCreate()
+    writer = _writer(database, apply=create)
     callers = [
         asyncio.create_task(writer.write(_creation(admin, email)))
-        for email in _addresses(MAX_BATCH + 1)
+        for email in _addresses(MAX_BATCH_SIZE + 1)
     ]
     await checkpoint()
     closing = asyncio.create_task(writer.close())
     assert await _emails(database) == []
     assert not closing.done()
 
-    writer.may_go_on.set()
+    create.may_continue.set()
     await closing
 
-    assert await _emails(database) == _addresses(MAX_BATCH + 1)
+    assert await _emails(database) == _addresses(MAX_BATCH_SIZE + 1)
     assert all(isinstance(outcome, Created) for outcome in await asyncio.gather(*callers))
 
 
 async def test_closing_does_not_wait_for_a_disk_that_hangs(
     database: Database, admin: ApiKeyOwner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writers, "ANSWERS_WITHIN_SECONDS", 0.05)
-    writer = _Held(database)
+    monkeypatch.setattr(group_commit, "ANSWER_TIMEOUT_SECONDS", 0.05)
+    create = _PausedCreate()
+    writer = _writer(database, apply=create)
     caller = asyncio.create_task(writer.write(_creation(admin)))
     await checkpoint()
 
     await writer.close()
     with pytest.raises(SourceUnavailable):
         await caller
-    writer.may_go_on.set()
+    create.may_continue.set()
     await writer.close()
 
 
-class _NotingItsContext(_Noting):
-    """Notes what its log lines would hold."""
+class _ContextRecorder(_Recorder):
+    """Records the context variables that a log line would have."""
 
     context: Mapping[str, object] | None = None
 
-    def begun(self, waiting: int) -> None:
-        del waiting
+    def batch_started(self, queued: int) -> None:
+        del queued
         self.context = structlog.contextvars.get_contextvars()
 
 
-async def test_nothing_is_logged_in_the_name_of_who_came_first(
+async def test_log_lines_do_not_carry_the_first_callers_request_id(
     database: Database, admin: ApiKeyOwner
 ) -> None:
-    noting = _NotingItsContext()
-    writer = ContactGroupCommit(database, noting)
-    with structlog.contextvars.bound_contextvars(request_id="the first one's"):
+    recorder = _ContextRecorder()
+    writer = _writer(database, observer=recorder)
+    with structlog.contextvars.bound_contextvars(request_id="first"):
         await writer.write(_creation(admin))
     await writer.close()
 
-    assert noting.context == {}
+    assert recorder.context == {}
 
 
-async def test_a_writer_that_did_nothing_closes(database: Database) -> None:
-    await ContactGroupCommit(database).close()
+async def test_an_unused_writer_can_be_closed(database: Database) -> None:
+    await _writer(database).close()
 
     assert await _emails(database) == []
 
 
-async def _records(database: Database) -> int:
+async def _count_idempotency_keys(database: Database) -> int:
     query = select(func.count()).select_from(idempotency_records)
     return await database.read(lambda connection: connection.execute(query).scalar_one())
 
 
-async def _create_with_an_old_key(database: Database, admin: ApiKeyOwner) -> None:
-    writer = ContactGroupCommit(database)
+async def _create_with_an_expired_key(database: Database, admin: ApiKeyOwner) -> None:
+    writer = _writer(database)
     await writer.write(_creation(admin, key="old"))
     await writer.close()
-    await _age_idempotency_keys(database)
+    await _expire_idempotency_keys(database)
 
 
-async def _age_idempotency_keys(database: Database) -> None:
+async def _expire_idempotency_keys(database: Database) -> None:
     then = datetime.now(UTC) - timedelta(days=3)
-    ageing = update(idempotency_records).values(created_at=then)
-    await database.write(lambda connection: connection.execute(ageing))
+    expire = update(idempotency_records).values(created_at=then)
+    await database.write(lambda connection: connection.execute(expire))
 
 
-async def test_old_idempotency_keys_are_forgotten_a_few_behind_each_batch(
+async def test_expired_keys_are_purged_in_parts_after_each_batch(
     database: Database, admin: ApiKeyOwner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of them at once would hold up who waits."""
-    monkeypatch.setattr(retention, "FORGOTTEN_AT_ONCE", 2)
-    early = ContactGroupCommit(database)
-    await _all(early, [_creation(admin, email, key=email) for email in _addresses(5)])
-    await early.close()
-    await _age_idempotency_keys(database)
+    """A purge of all at once would delay the queue."""
+    monkeypatch.setattr(retention, "PURGE_BATCH_SIZE", 2)
+    earlier = _writer(database)
+    await _all(earlier, [_creation(admin, email, key=email) for email in _addresses(5)])
+    await earlier.close()
+    await _expire_idempotency_keys(database)
 
-    writer = _CountingTidies(database)
+    purge = _CountedPurge()
+    writer = _writer(database, purge=purge)
     for number in range(4):
         await writer.write(_creation(admin, f"later-{number}@example.com"))
     await writer.close()
 
-    assert await _records(database) == 0
-    assert writer.tidies == 3
+    assert await _count_idempotency_keys(database) == 0
+    assert purge.count == 3
 
 
-async def test_old_idempotency_keys_are_forgotten_by_the_way(
+async def test_expired_keys_are_purged_after_a_batch(
     database: Database, admin: ApiKeyOwner
 ) -> None:
-    await _create_with_an_old_key(database, admin)
+    await _create_with_an_expired_key(database, admin)
 
-    later_writer = ContactGroupCommit(database)
+    later_writer = _writer(database)
     await later_writer.write(_creation(admin, "b@example.com"))
     await later_writer.close()
 
-    assert await _records(database) == 0
+    assert await _count_idempotency_keys(database) == 0
     assert await _emails(database) == ["maya@example.com", "b@example.com"]
 
 
-async def test_a_fault_in_forgetting_old_keys_stops_nothing(
+async def test_a_purge_that_fails_does_not_fail_the_creations(
     database: Database, admin: ApiKeyOwner
 ) -> None:
-    await _create_with_an_old_key(database, admin)
+    await _create_with_an_expired_key(database, admin)
     await _write(
         database,
-        "CREATE TRIGGER fault BEFORE DELETE ON idempotency_records "
-        "BEGIN SELECT RAISE(ABORT, 'a fault'); END",
+        "CREATE TRIGGER faulty BEFORE DELETE ON idempotency_records "
+        "BEGIN SELECT RAISE(ABORT, 'an error'); END",
     )
 
-    later_writer = ContactGroupCommit(database)
+    later_writer = _writer(database)
     outcome = await later_writer.write(_creation(admin, "b@example.com"))
     await later_writer.close()
 

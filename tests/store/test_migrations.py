@@ -1,3 +1,5 @@
+"""The migrations, and what a start does with a database of each schema version."""
+
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
@@ -32,7 +34,7 @@ def empty_file(file: Path) -> Path:
 
 @pytest.fixture
 def plain(file: Path) -> Iterator[sqlite3.Connection]:
-    """Connect to the file without the code that is tested."""
+    """Return a connection to the file that does not use the code under test."""
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         yield connection
 
@@ -44,7 +46,7 @@ def _differences(connection: Connection) -> list[object]:
 
 
 def _shape(connection: Connection) -> Shape:
-    """Return all that SQLite knows of the tables, by name."""
+    """Return all that SQLite reports about the tables, by name."""
     inspector = inspect(connection)
     return {
         name: (
@@ -65,7 +67,7 @@ def _sql(connection: sqlite3.Connection) -> list[object]:
     return connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
 
 
-async def test_the_migrations_make_the_tables_that_the_code_describes(
+async def test_the_migrations_create_the_tables_of_the_code(
     empty_database: Database,
 ) -> None:
     await schema_version.migrate(empty_database)
@@ -73,7 +75,7 @@ async def test_the_migrations_make_the_tables_that_the_code_describes(
     assert await empty_database.read(_differences) == []
 
 
-async def test_the_comparison_would_notice_a_difference(
+async def test_the_comparison_finds_a_difference(
     empty_database: Database, plain: sqlite3.Connection
 ) -> None:
     await schema_version.migrate(empty_database)
@@ -98,7 +100,7 @@ async def test_migrated_and_created_tables_have_the_same_keys_names_and_defaults
 
 
 @pytest.mark.parametrize("table", ["contacts", "api_keys"])
-async def test_an_id_is_never_given_twice(
+async def test_an_id_is_never_reused(
     empty_database: Database, plain: sqlite3.Connection, table: str
 ) -> None:
     await schema_version.migrate(empty_database)
@@ -120,10 +122,10 @@ async def test_migrating_twice_changes_nothing(
     assert await schema_version.revision(empty_database) == newest_revision()
 
 
-async def test_a_migration_that_fails_leaves_nothing_behind(
+async def test_a_migration_that_fails_is_rolled_back(
     empty_database: Database, plain: sqlite3.Connection
 ) -> None:
-    # The last table of the migration is in the way of itself.
+    # The last table of the first migration exists already.
     plain.execute("CREATE TABLE idempotency_records (x)")
 
     with pytest.raises(SchemaNotCurrentError, match="already exists"):
@@ -134,13 +136,13 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
     ]
 
 
-async def test_a_new_file_gets_its_tables(empty_database: Database) -> None:
+async def test_a_new_file_gets_the_tables(empty_database: Database) -> None:
     await schema_version.prepare(empty_database)
 
     assert await schema_version.is_ready(empty_database)
 
 
-async def test_an_empty_file_gets_its_tables(empty_database: Database, empty_file: Path) -> None:
+async def test_an_empty_file_gets_the_tables(empty_database: Database, empty_file: Path) -> None:
     assert Path(str(empty_database.url.database)) == empty_file
 
     await schema_version.prepare(empty_database)
@@ -148,7 +150,7 @@ async def test_an_empty_file_gets_its_tables(empty_database: Database, empty_fil
     assert await schema_version.revision(empty_database) == newest_revision()
 
 
-async def test_a_current_database_is_left_as_it_is(
+async def test_a_current_database_is_not_changed(
     database: Database, plain: sqlite3.Connection
 ) -> None:
     before = list(plain.iterdump())
@@ -158,7 +160,7 @@ async def test_a_current_database_is_left_as_it_is(
     assert list(plain.iterdump()) == before
 
 
-async def test_a_database_of_an_older_version_is_refused_and_left_to_the_operator(
+async def test_an_older_database_is_refused_and_not_changed(
     database: Database, plain: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = list(plain.iterdump())
@@ -173,7 +175,7 @@ async def test_a_database_of_an_older_version_is_refused_and_left_to_the_operato
 @pytest.mark.parametrize(
     "step", [schema_version.prepare, schema_version.migrate], ids=["prepare", "migrate"]
 )
-async def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(
+async def test_a_newer_database_is_refused_and_not_changed(
     database: Database,
     plain: sqlite3.Connection,
     step: Callable[[Database], Awaitable[None]],
@@ -190,7 +192,7 @@ async def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(
 @pytest.mark.parametrize(
     "step", [schema_version.prepare, schema_version.migrate], ids=["prepare", "migrate"]
 )
-async def test_a_file_that_cannot_be_made_is_unavailable(
+async def test_a_file_that_cannot_be_created_is_unavailable(
     unreachable_database: Database, step: Callable[[Database], Awaitable[None]]
 ) -> None:
     with pytest.raises(SourceUnavailable):
@@ -206,7 +208,7 @@ async def test_a_database_of_another_version_is_not_ready(
 ) -> None:
     assert await schema_version.is_ready(database)
 
-    plain.execute("UPDATE alembic_version SET version_num = 'elder'")
+    plain.execute("UPDATE alembic_version SET version_num = 'other'")
 
     assert not await schema_version.is_ready(database)
 

@@ -1,4 +1,4 @@
-"""What is done for each request goes by indexes: it takes as long however much is stored."""
+"""The statements of each request use indexes, so their time does not grow with the tables."""
 
 import sqlite3
 from collections.abc import Callable
@@ -19,7 +19,7 @@ ADVERTISER_IDS = (1001, 2001, 1002, 3001, 404)
 
 
 def _statements(connection: Connection, work: Callable[[Connection], object]) -> list[str]:
-    """Do some work; return its statements, with their parameters in them."""
+    """Run `work` and return its statements, with their parameters filled in."""
     statements: list[str] = []
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
@@ -35,9 +35,9 @@ def _plan(connection: Connection, statement: str) -> list[str]:
 
 
 def _scans(connection: Connection, work: Callable[[Connection], object]) -> list[str]:
-    """Do some work; return the steps of its statements that go through a whole table or index.
+    """Run `work` and return the steps of its query plans that scan a whole table or index.
 
-    Except for the list of what is looked up, which a statement brings along.
+    Scans of `wanted`, the parameters of a prepared statement as a table, do not count.
     """
     steps = [
         step for statement in _statements(connection, work) for step in _plan(connection, statement)
@@ -66,10 +66,10 @@ def _creations(admin: ApiKeyOwner, *, with_key: bool) -> list[Submitted]:
 
 @pytest.mark.parametrize("with_key", [False, True], ids=["without a key", "with a key"])
 @pytest.mark.parametrize("batch", [1, len(ADVERTISER_IDS)], ids=["alone", "in a batch"])
-async def test_creating_goes_through_no_whole_table(
+async def test_a_creation_scans_no_table(
     database: Database, admin: ApiKeyOwner, batch: int, *, with_key: bool
 ) -> None:
-    """Neither for new contacts nor for those that there are."""
+    """Neither for new contacts nor for duplicates."""
     creations = _creations(admin, with_key=with_key)[:batch]
     for _ in range(2):
         scans = await database.write(
@@ -94,21 +94,21 @@ async def test_creating_goes_through_no_whole_table(
         pytest.param(lambda connection: api_keys.by_lookup(connection, ["a", "b"]), id="API keys"),
     ],
 )
-async def test_looking_up_goes_through_no_whole_table(
+async def test_a_lookup_scans_no_table(
     database: Database, look_up: Callable[[Connection], object]
 ) -> None:
     assert await database.read(lambda connection: _scans(connection, look_up)) == []
 
 
-async def test_forgetting_old_idempotency_keys_goes_through_no_whole_table(
+async def test_a_purge_of_idempotency_keys_scans_no_table(
     database: Database,
 ) -> None:
-    forget = idempotency.purge
+    purge = idempotency.purge
 
-    assert await database.write(lambda connection: _scans(connection, forget)) == []
+    assert await database.write(lambda connection: _scans(connection, purge)) == []
 
 
-async def test_going_through_a_whole_table_would_be_noticed(database: Database) -> None:
+async def test_a_table_scan_is_found(database: Database) -> None:
     scans = await database.read(
         lambda connection: _scans(
             connection,

@@ -1,4 +1,7 @@
+"""The connections to the database: transactions, timeouts, locks, closing."""
+
 import asyncio
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -22,7 +25,7 @@ from contact_gateway.store.tables import advertisers
 
 pytestmark = pytest.mark.anyio
 
-WITHIN_SECONDS = 10
+WITHIN_SECONDS = 60
 COUNT = select(func.count()).select_from(advertisers)
 ROW = {"id": 7, "name": "Tern", "network_name": "CJ", "folded_names": "tern"}
 
@@ -34,7 +37,7 @@ def file(url: URL) -> Path:
 
 @pytest.fixture
 def text_file(file: Path) -> Path:
-    file.write_text("This is no database, however long it may be. " * 100, encoding="utf-8")
+    file.write_text("This is not a database, at any length. " * 100, encoding="utf-8")
     return file
 
 
@@ -43,8 +46,8 @@ def _files(file: Path) -> list[str]:
 
 
 @pytest.fixture
-def somebody_else(url: URL) -> Iterator[sqlite3.Connection]:
-    """Connect as another process would."""
+def other_process(url: URL) -> Iterator[sqlite3.Connection]:
+    """Return a connection such as another process would have."""
     with closing(
         sqlite3.connect(str(url.database), isolation_level=None, check_same_thread=False)
     ) as connection:
@@ -72,7 +75,7 @@ async def _count(database: Database) -> int:
     return await database.read(_rows)
 
 
-async def _do_not_wait_for_locks(database: Database) -> None:
+async def _disable_lock_retries(database: Database) -> None:
     await database.write(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout=0"))
 
 
@@ -84,16 +87,14 @@ async def _do_not_wait_for_locks(database: Database) -> None:
         ("sqlite+aiosqlite:////var/lib/gw.db", "/var/lib/gw.db"),
     ],
 )
-async def test_an_sqlite_file_is_taken(given: str, file: str) -> None:
-    url = sqlite_url(given)
-
-    assert (url.drivername, url.database) == ("sqlite+aiosqlite", file)
+async def test_an_sqlite_url_names_a_file(given: str, file: str) -> None:
+    assert sqlite_url(given).database == file
 
 
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        pytest.param("", "not a database URL", id="nothing"),
+        pytest.param("", "not a database URL", id="empty"),
         pytest.param("gw.db", "not a database URL", id="a path"),
         pytest.param("sqlite+aiosqlite://", "must name a file", id="no file"),
         pytest.param("sqlite://", "must name a file", id="no file, plain"),
@@ -104,24 +105,24 @@ async def test_an_sqlite_file_is_taken(given: str, file: str) -> None:
         pytest.param("sqlite+pysqlcipher:///gw.db", "only sqlite", id="another driver"),
     ],
 )
-async def test_any_other_database_is_refused_with_a_reason(given: str, reason: str) -> None:
+async def test_any_other_url_is_refused_with_a_reason(given: str, reason: str) -> None:
     with pytest.raises(UnsupportedDatabaseError, match=reason):
         sqlite_url(given)
 
 
 @pytest.mark.parametrize(
-    ("version", "has_it"),
+    ("version", "expected"),
     [((3, 40, 1), True), ((3, 51, 2), True), ((3, 51, 3), False), ((3, 52, 0), False)],
 )
-async def test_an_sqlite_before_the_mended_one_has_the_wal_reset_bug(
-    monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int], *, has_it: bool
+async def test_sqlite_before_3_51_3_has_the_wal_reset_bug(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int], *, expected: bool
 ) -> None:
     monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
 
-    assert has_wal_reset_bug() == has_it
+    assert has_wal_reset_bug() == expected
 
 
-async def test_nothing_is_touched_before_it_is_used(url: URL, file: Path) -> None:
+async def test_the_file_is_not_opened_before_it_is_used(url: URL, file: Path) -> None:
     database = Database(url)
 
     await database.close()
@@ -133,7 +134,7 @@ async def test_nothing_is_touched_before_it_is_used(url: URL, file: Path) -> Non
     ("pragma", "value"),
     [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 5000)],
 )
-async def test_the_writer_is_durable_and_keeps_foreign_keys(
+async def test_the_writer_is_durable_and_enforces_foreign_keys(
     database: Database, pragma: str, value: object
 ) -> None:
     assert await _pragma(database, pragma, writer=True) == value
@@ -167,21 +168,19 @@ async def test_a_reader_cannot_write(database: Database) -> None:
     assert await _count(database) == before
 
 
-async def test_a_row_that_names_nothing_is_refused(database: Database) -> None:
+async def test_a_row_that_refers_to_a_missing_row_is_refused(database: Database) -> None:
     with pytest.raises(IntegrityError, match="FOREIGN KEY"):
         await _insert(database, hienergy_id=404)
 
 
-async def test_an_exception_does_not_tell_what_callers_sent(database: Database) -> None:
+async def test_an_exception_does_not_contain_what_callers_sent(database: Database) -> None:
     with pytest.raises(IntegrityError) as refused:
         await _insert(database, name="a secret", hienergy_id=404)
 
     assert "a secret" not in str(refused.value)
 
 
-async def test_what_was_written_is_there_after_the_file_is_opened_again(
-    url: URL, database: Database
-) -> None:
+async def test_committed_rows_survive_a_restart(url: URL, database: Database) -> None:
     await _insert(database)
     count = await _count(database)
     await database.close()
@@ -192,7 +191,7 @@ async def test_what_was_written_is_there_after_the_file_is_opened_again(
     await again.close()
 
 
-async def test_a_transaction_that_fails_leaves_nothing_behind(database: Database) -> None:
+async def test_a_transaction_that_fails_is_rolled_back(database: Database) -> None:
     before = await _count(database)
 
     def insert_and_fail(connection: Connection) -> None:
@@ -205,20 +204,20 @@ async def test_a_transaction_that_fails_leaves_nothing_behind(database: Database
     assert await _count(database) == before
 
 
-async def test_readers_see_nothing_before_the_commit(database: Database) -> None:
+async def test_readers_do_not_see_uncommitted_rows(database: Database) -> None:
     before = await _count(database)
 
     loop = asyncio.get_running_loop()
 
-    def insert_and_ask_a_reader(connection: Connection) -> int:
+    def insert_and_count(connection: Connection) -> int:
         _insert_row(connection)
         return asyncio.run_coroutine_threadsafe(_count(database), loop).result(WITHIN_SECONDS)
 
-    assert await database.write(insert_and_ask_a_reader) == before
+    assert await database.write(insert_and_count) == before
     assert await _count(database) == before + 1
 
 
-async def test_a_reading_is_of_one_moment_whatever_is_written_meanwhile(
+async def test_a_read_sees_one_snapshot_in_spite_of_a_commit_meanwhile(
     database: Database,
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -234,19 +233,21 @@ async def test_a_reading_is_of_one_moment_whatever_is_written_meanwhile(
     assert await _count(database) == before + 1
 
 
-async def test_as_many_as_want_to_read_at_once_take_turns(database: Database) -> None:
+async def test_more_readers_than_connections_take_turns(database: Database) -> None:
     counts = await asyncio.gather(*(_count(database) for _ in range(50)))
 
     assert counts == [await _count(database)] * 50
 
 
 @pytest.fixture
-def impatient_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_busy_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.05)
 
 
-@pytest.mark.usefixtures("impatient_callers")
-async def test_who_finds_all_connections_in_use_for_too_long_is_told(database: Database) -> None:
+@pytest.mark.usefixtures("short_busy_timeout")
+async def test_a_caller_waits_for_a_free_connection_up_to_the_busy_timeout(
+    database: Database,
+) -> None:
     may_end = threading.Event()
     long_writing = asyncio.create_task(database.write(lambda _: may_end.wait(WITHIN_SECONDS)))
     await checkpoint()
@@ -258,8 +259,8 @@ async def test_who_finds_all_connections_in_use_for_too_long_is_told(database: D
     await _insert(database)
 
 
-@pytest.mark.usefixtures("impatient_callers")
-async def test_who_looks_up_a_record_does_not_wait_for_who_searches(database: Database) -> None:
+@pytest.mark.usefixtures("short_busy_timeout")
+async def test_a_lookup_does_not_wait_for_searches(database: Database) -> None:
     may_end = threading.Event()
     searches = [
         asyncio.create_task(database.read(lambda _: may_end.wait(WITHIN_SECONDS)))
@@ -272,19 +273,19 @@ async def test_who_looks_up_a_record_does_not_wait_for_who_searches(database: Da
     await asyncio.gather(*searches, return_exceptions=True)
 
 
-async def test_a_transaction_that_writes_locks_others_out_from_its_start(
-    database: Database, somebody_else: sqlite3.Connection
+async def test_a_write_takes_the_lock_when_it_begins(
+    database: Database, other_process: sqlite3.Connection
 ) -> None:
-    somebody_else.execute("PRAGMA busy_timeout=0")
+    other_process.execute("PRAGMA busy_timeout=0")
 
-    def let_somebody_else_try(_: Connection) -> None:
+    def try_to_begin(_: Connection) -> None:
         with pytest.raises(sqlite3.OperationalError, match="locked"):
-            somebody_else.execute("BEGIN IMMEDIATE")
+            other_process.execute("BEGIN IMMEDIATE")
 
-    await database.write(let_somebody_else_try)
+    await database.write(try_to_begin)
 
 
-async def test_closing_tidies_up_the_log(database: Database, file: Path) -> None:
+async def test_closing_removes_the_wal_file(database: Database, file: Path) -> None:
     await _insert(database)
     assert f"{file.name}-wal" in _files(file)
 
@@ -293,18 +294,18 @@ async def test_closing_tidies_up_the_log(database: Database, file: Path) -> None
     assert _files(file) == [file.name]
 
 
-async def test_what_nobody_waits_for_any_more_is_not_committed(database: Database) -> None:
-    """As an import that is broken off: all of it or nothing."""
+async def test_a_cancelled_write_is_rolled_back(database: Database) -> None:
+    """Such as an import that is interrupted."""
     before = await _count(database)
     has_begun, may_go_on = threading.Event(), threading.Event()
 
     def insert_slowly(connection: Connection) -> None:
         _insert_row(connection)
         has_begun.set()
-        assert may_go_on.wait(10)
+        assert may_go_on.wait(WITHIN_SECONDS)
 
     writing = asyncio.create_task(database.write(insert_slowly))
-    assert await asyncio.to_thread(has_begun.wait, 10)
+    assert await asyncio.to_thread(has_begun.wait, WITHIN_SECONDS)
     writing.cancel()
     await asyncio.wait({writing})
     may_go_on.set()
@@ -313,7 +314,7 @@ async def test_what_nobody_waits_for_any_more_is_not_committed(database: Databas
     assert await database.write(lambda connection: connection.scalar(COUNT)) == before
 
 
-async def test_what_nobody_waits_for_any_more_ends_before_its_next_statement(
+async def test_a_cancelled_write_stops_before_its_next_statement(
     database: Database,
 ) -> None:
     has_begun, may_go_on = threading.Event(), threading.Event()
@@ -321,12 +322,12 @@ async def test_what_nobody_waits_for_any_more_ends_before_its_next_statement(
 
     def write_slowly(connection: Connection) -> None:
         has_begun.set()
-        assert may_go_on.wait(10)
+        assert may_go_on.wait(WITHIN_SECONDS)
         _insert_row(connection)
         has_gone_on.set()
 
     writing = asyncio.create_task(database.write(write_slowly))
-    assert await asyncio.to_thread(has_begun.wait, 10)
+    assert await asyncio.to_thread(has_begun.wait, WITHIN_SECONDS)
     writing.cancel()
     await asyncio.wait({writing})
     may_go_on.set()
@@ -335,16 +336,62 @@ async def test_what_nobody_waits_for_any_more_ends_before_its_next_statement(
     assert not has_gone_on.is_set()
 
 
-async def test_a_commit_that_fails_is_rolled_back(database: Database) -> None:
-    """Here by a constraint that is checked at the commit."""
+@pytest.mark.usefixtures("short_busy_timeout")
+async def test_a_cancelled_write_occupies_its_connection_until_it_ends(database: Database) -> None:
+    has_begun, may_end = threading.Event(), threading.Event()
 
-    def defer_and_break(connection: Connection) -> None:
+    def write_slowly(_: Connection) -> None:
+        has_begun.set()
+        assert may_end.wait(WITHIN_SECONDS)
+
+    cancelled = asyncio.create_task(database.write(write_slowly))
+    assert await asyncio.to_thread(has_begun.wait, WITHIN_SECONDS)
+    cancelled.cancel()
+    await asyncio.wait({cancelled})
+
+    with pytest.raises(SourceUnavailable, match="in use"):
+        await _insert(database)
+    may_end.set()
+
+
+async def test_a_read_that_times_out_is_unavailable(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "ANSWER_TIMEOUT_SECONDS", 0.01)
+    may_end = threading.Event()
+
+    for read in (database.read, database.look_up):
+        with pytest.raises(SourceUnavailable, match="timed out"):
+            await read(lambda _: may_end.wait(WITHIN_SECONDS))
+    may_end.set()
+
+
+def test_an_answer_to_a_closed_event_loop_is_dropped(url: URL) -> None:
+    database = Database(url)
+    may_end = threading.Event()
+
+    async def start_a_read() -> None:
+        reading = asyncio.create_task(database.read(lambda _: may_end.wait(WITHIN_SECONDS)))
+        await checkpoint()
+        assert not reading.done()
+
+    asyncio.run(start_a_read())
+    may_end.set()
+
+    # The thread raises nothing, which would fail this test, and closes its connection.
+    asyncio.run(database.close())
+
+
+async def test_a_commit_that_fails_is_rolled_back(database: Database) -> None:
+    """In this test, by a constraint that is checked at the commit."""
+
+    def insert_a_dangling_row(connection: Connection) -> None:
         connection.exec_driver_sql("PRAGMA defer_foreign_keys=ON")
         connection.execute(insert(advertisers).values({**ROW, "hienergy_id": 404}))
 
     before = await _count(database)
     with pytest.raises(IntegrityError):
-        await database.write(defer_and_break)
+        await database.write(insert_a_dangling_row)
 
     await _insert(database)
 
@@ -360,11 +407,11 @@ async def test_closing_waits_for_a_connection_that_is_in_use(
     def read_slowly(connection: Connection) -> int:
         count = connection.scalar(select(func.count()).select_from(advertisers))
         has_begun.set()
-        assert may_end.wait(10)
+        assert may_end.wait(WITHIN_SECONDS)
         return int(count or 0)
 
     reading = asyncio.create_task(database.read(read_slowly))
-    assert await asyncio.to_thread(has_begun.wait, 10)
+    assert await asyncio.to_thread(has_begun.wait, WITHIN_SECONDS)
     closing = asyncio.create_task(database.close())
     await checkpoint()
     may_end.set()
@@ -374,7 +421,7 @@ async def test_closing_waits_for_a_connection_that_is_in_use(
     assert _files(file) == [file.name]
 
 
-async def test_what_hangs_is_left_alone_when_the_database_is_closed(
+async def test_closing_does_not_wait_for_a_connection_that_hangs(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.01)
@@ -382,10 +429,10 @@ async def test_what_hangs_is_left_alone_when_the_database_is_closed(
 
     def hang(_: Connection) -> None:
         has_begun.set()
-        assert may_end.wait(10)
+        assert may_end.wait(WITHIN_SECONDS)
 
     reading = asyncio.create_task(database.read(hang))
-    assert await asyncio.to_thread(has_begun.wait, 10)
+    assert await asyncio.to_thread(has_begun.wait, WITHIN_SECONDS)
 
     await database.close()
 
@@ -394,11 +441,11 @@ async def test_what_hangs_is_left_alone_when_the_database_is_closed(
     await reading
 
 
-async def test_a_locked_database_is_unavailable_to_writers(
-    database: Database, somebody_else: sqlite3.Connection
+async def test_a_write_to_a_locked_database_is_unavailable(
+    database: Database, other_process: sqlite3.Connection
 ) -> None:
-    await _do_not_wait_for_locks(database)
-    somebody_else.execute("BEGIN IMMEDIATE")
+    await _disable_lock_retries(database)
+    other_process.execute("BEGIN IMMEDIATE")
 
     with pytest.raises(SourceUnavailable) as refused:
         await _insert(database)
@@ -408,39 +455,52 @@ async def test_a_locked_database_is_unavailable_to_writers(
     assert refused.value.retry_after_seconds >= 1
 
 
-async def test_a_locked_database_still_answers_readers(
-    database: Database, somebody_else: sqlite3.Connection
+async def test_a_locked_database_can_be_read(
+    database: Database, other_process: sqlite3.Connection
 ) -> None:
     before = await _count(database)
-    somebody_else.execute("BEGIN IMMEDIATE")
-    somebody_else.execute("DELETE FROM advertisers WHERE id = 3001")
+    other_process.execute("BEGIN IMMEDIATE")
+    other_process.execute("DELETE FROM advertisers WHERE id = 3001")
 
     assert await _count(database) == before
 
 
-async def test_writing_goes_on_when_the_lock_is_gone(
-    database: Database, somebody_else: sqlite3.Connection
+async def test_a_write_succeeds_after_the_lock_is_released(
+    database: Database, other_process: sqlite3.Connection
 ) -> None:
-    await _do_not_wait_for_locks(database)
+    await _disable_lock_retries(database)
     before = await _count(database)
-    somebody_else.execute("BEGIN IMMEDIATE")
+    other_process.execute("BEGIN IMMEDIATE")
     with pytest.raises(SourceUnavailable):
         await _insert(database)
 
-    somebody_else.execute("ROLLBACK")
+    other_process.execute("ROLLBACK")
     await _insert(database)
 
     assert await _count(database) == before + 1
 
 
-async def test_a_database_whose_folder_is_not_there_is_unavailable(
+async def test_a_database_in_a_missing_folder_is_unavailable(
     unreachable_database: Database,
 ) -> None:
-    with pytest.raises(SourceUnavailable):
+    with pytest.raises(SourceUnavailable, match="SQLITE_CANTOPEN"):
         await _count(unreachable_database)
 
 
-async def test_a_check_of_a_file_that_cannot_be_made_says_why(
+async def test_a_connection_that_could_not_be_opened_is_opened_again(
+    unreachable_database: Database, prepared_file: Path
+) -> None:
+    with pytest.raises(SourceUnavailable):
+        await unreachable_database.look_up(_rows)
+
+    file = Path(str(unreachable_database.url.database))
+    file.parent.mkdir()
+    shutil.copy(prepared_file, file)
+
+    assert await unreachable_database.look_up(_rows) > 0
+
+
+async def test_a_check_of_a_file_that_cannot_be_created_says_why(
     unreachable_database: Database,
 ) -> None:
     with pytest.raises(SourceUnavailable) as refused:
@@ -449,7 +509,7 @@ async def test_a_check_of_a_file_that_cannot_be_made_says_why(
     assert "unable to open" in str(refused.value.__cause__)
 
 
-async def test_a_check_of_a_file_that_is_no_database_says_why(
+async def test_a_check_of_a_file_that_is_not_a_database_says_why(
     empty_database: Database, text_file: Path
 ) -> None:
     with pytest.raises(SourceUnavailable) as refused:

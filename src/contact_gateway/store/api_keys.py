@@ -12,15 +12,23 @@ from contact_gateway.access.principals import Role
 from contact_gateway.store.prepared_statements import PreparedSelect
 from contact_gateway.store.tables import api_keys
 
-_COLUMNS: Final = tuple(column for column in api_keys.c if column.name != "is_demo")
-_NAMES: Final = tuple(column.name for column in _COLUMNS)
-_BY_LOOKUP: Final = PreparedSelect(select(*_COLUMNS), api_keys.c.lookup)
-_BY_ID: Final = PreparedSelect(select(*_COLUMNS), api_keys.c.id)
+_SELECT: Final = select(
+    api_keys.c.id,
+    api_keys.c.lookup,
+    api_keys.c.secret_hash,
+    api_keys.c.role,
+    api_keys.c.label,
+    api_keys.c.created_at,
+    api_keys.c.expires_at,
+    api_keys.c.revoked_at,
+)
+_BY_LOOKUP: Final = PreparedSelect(_SELECT, api_keys.c.lookup)
+_BY_ID: Final = PreparedSelect(_SELECT, api_keys.c.id)
 
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """What revoking a key found: when it was revoked, and whether by this call."""
+    """When a key was revoked; `now` is false if that was before this call."""
 
     revoked_at: datetime
     now: bool
@@ -53,25 +61,24 @@ def add(  # noqa: PLR0913 - a key has this many parts
 
 
 def by_lookup(connection: Connection, lookups: Collection[str]) -> Mapping[str, KeyRecord]:
-    """Return those of the keys that credentials name which there are."""
+    """Return the keys with these lookup parts, without those that do not exist."""
     found = map(_record, _BY_LOOKUP.rows(connection, [(lookup,) for lookup in lookups]))
     return {key.lookup: key for key in found}
 
 
 def by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, KeyRecord]:
-    """Return those of the keys that there are."""
+    """Return the keys with these ids, without those that do not exist."""
     found = map(_record, _BY_ID.rows(connection, [(key_id,) for key_id in ids]))
     return {key.id: key for key in found}
 
 
-def every(connection: Connection) -> tuple[KeyRecord, ...]:
+def all_keys(connection: Connection) -> tuple[KeyRecord, ...]:
     """Return all keys, oldest first."""
-    rows = connection.execute(select(*_COLUMNS).order_by(api_keys.c.id))
-    return tuple(_record(row) for row in rows)
+    return tuple(map(_record, connection.execute(_SELECT.order_by(api_keys.c.id))))
 
 
 def revoke(connection: Connection, key_id: int) -> Revocation | None:
-    """Revoke a key, once and for all. None: there is no such key."""
+    """Revoke a key for good; return None if it does not exist."""
     earlier = (
         connection.execute(select(api_keys.c.revoked_at).where(api_keys.c.id == key_id))
     ).one_or_none()
@@ -85,13 +92,13 @@ def revoke(connection: Connection, key_id: int) -> Revocation | None:
 
 
 def has_demo_keys(connection: Connection) -> bool:
-    """Tell whether there is a demo key that is not revoked."""
-    working = select(api_keys.c.id).where(api_keys.c.is_demo, api_keys.c.revoked_at.is_(None))
-    return connection.execute(working.limit(1)).first() is not None
+    """Return whether a demo key is not revoked."""
+    active = select(api_keys.c.id).where(api_keys.c.is_demo, api_keys.c.revoked_at.is_(None))
+    return connection.execute(active.limit(1)).first() is not None
 
 
 def revoke_demo_keys(connection: Connection) -> None:
-    """Revoke the demo keys of earlier starts."""
+    """Revoke the keys of all demos so far."""
     connection.execute(
         update(api_keys)
         .where(api_keys.c.is_demo, api_keys.c.revoked_at.is_(None))
@@ -100,12 +107,21 @@ def revoke_demo_keys(connection: Connection) -> None:
 
 
 def has_real_keys(connection: Connection) -> bool:
-    """Tell whether there is a key that no demo made."""
-    return (
-        connection.execute(select(api_keys.c.id).where(~api_keys.c.is_demo).limit(1))
-    ).first() is not None
+    """Return whether a key exists that no demo created."""
+    real = select(api_keys.c.id).where(~api_keys.c.is_demo)
+    return connection.execute(real.limit(1)).first() is not None
 
 
-def _record(row: Sequence[Any]) -> KeyRecord:  # SQLAlchemy's Table keeps no types of columns
-    values = dict(zip(_NAMES, row, strict=True))
-    return KeyRecord(**values | {"role": Role(values["role"])})
+def _record(row: Sequence[Any]) -> KeyRecord:  # SQLAlchemy's Table has no types of columns
+    """Read a row of `_SELECT`, by position."""
+    key_id, lookup, secret_hash, role, label, created_at, expires_at, revoked_at = row
+    return KeyRecord(
+        id=key_id,
+        lookup=lookup,
+        secret_hash=secret_hash,
+        role=Role(role),
+        label=label,
+        created_at=created_at,
+        expires_at=expires_at,
+        revoked_at=revoked_at,
+    )

@@ -1,4 +1,4 @@
-"""Which key created a contact, through which face, under which request id."""
+"""The audit trail: which API key created a contact, through which face and in which request."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,7 @@ from contact_gateway.store.tables import api_keys, contacts
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """How a contact came to be. None where it is older than the audit trail."""
+    """How a contact was created. The last four are None if it is older than the audit trail."""
 
     contact_id: int
     advertiser_id: int
@@ -22,7 +22,7 @@ class AuditRecord:
 
 
 def of_contact(connection: Connection, contact_id: int) -> AuditRecord | None:
-    """Return how a contact came to be, or None where there is none with the id."""
+    """Return how the contact with this id was created, or None."""
     result = connection.execute(
         select(
             contacts.c.id,
@@ -37,4 +37,14 @@ def of_contact(connection: Connection, contact_id: int) -> AuditRecord | None:
         .where(contacts.c.id == contact_id)
     )
     row = result.one_or_none()
-    return None if row is None else AuditRecord(*row)
+    if row is None:
+        return None
+    return AuditRecord(
+        contact_id=row.id,
+        advertiser_id=row.advertiser_id,
+        created_at=row.created_at,
+        key_id=row.created_by_key_id,
+        key_label=row.label,
+        face=row.created_through,
+        request_id=row.created_by_request_id,
+    )

@@ -1,27 +1,27 @@
-"""When to begin a batch: once those who have come already are in it."""
+"""When a batch starts: once the jobs that arrive together are queued."""
 
 import asyncio
 import time
 from collections.abc import Sized
 from typing import Final
 
-AT_MOST_SECONDS: Final = 0.005
-"""How long the first may wait for others."""
+MAX_DELAY_SECONDS: Final = 0.005
+"""How long the first job in a queue waits for others at most: about as long as a commit takes."""
 
-# So many turns of the event loop take a request from its connection to where it waits.
-_TURNS_ON_THE_WAY: Final = 3
+# A request needs this many turns of the event loop from its socket to the queue.
+_TURNS_TO_QUEUE: Final = 3
 
 
-async def fill_batch(waiting: Sized, enough: int) -> None:
-    """Return once nobody else is on their way, or enough are waiting.
+async def fill_batch(queue: Sized, batch_size: int) -> None:
+    """Return once the queue has stopped growing, or holds a full batch.
 
-    What begins a turn earlier would take a few of those who come together, and let the others wait
-    for a whole batch. A lone caller waits for some empty turns, which take microseconds; who comes
-    first of very many, no longer than a commit takes.
+    A batch that started earlier would take only some of the jobs that arrive together, and the
+    others would wait for a whole batch. A lone job waits for three empty turns of the event loop,
+    which take microseconds.
     """
-    begun_by = time.monotonic() + AT_MOST_SECONDS
-    empty_turns, before = 0, len(waiting)
-    while empty_turns < _TURNS_ON_THE_WAY and before < enough and time.monotonic() < begun_by:
+    deadline = time.monotonic() + MAX_DELAY_SECONDS
+    empty_turns, length = 0, len(queue)
+    while empty_turns < _TURNS_TO_QUEUE and length < batch_size and time.monotonic() < deadline:
         await asyncio.sleep(0)
-        empty_turns = empty_turns + 1 if len(waiting) == before else 0
-        before = len(waiting)
+        empty_turns = empty_turns + 1 if len(queue) == length else 0
+        length = len(queue)

@@ -1,10 +1,9 @@
-"""The one writer of a kind in a process: what waits to be written shares a transaction."""
+"""Group commit: queued jobs share a transaction, and each is answered after its commit."""
 
 import asyncio
 import time
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
@@ -12,17 +11,18 @@ from typing import Final, Generic, Protocol, TypeVar
 import structlog
 from sqlalchemy import Connection
 
-from contact_gateway.contacts.outcomes import CreateContactOutcome
 from contact_gateway.contacts.source import SourceUnavailable
-from contact_gateway.store import contacts, idempotency
 from contact_gateway.store.batching import fill_batch
-from contact_gateway.store.contacts import Submitted
-from contact_gateway.store.sqlite import ANSWERS_WITHIN_SECONDS, Database
+from contact_gateway.store.sqlite import ANSWER_TIMEOUT_SECONDS, Database
 
-MAX_BATCH: Final = 128
-MAX_WAITING: Final = 4096
-_TOO_LONG: Final = "the store takes too long"
-_HOUR: Final = 3600.0
+MAX_BATCH_SIZE: Final = 128
+"""How many jobs share a commit at most."""
+
+MAX_QUEUED: Final = 4096
+"""How many jobs are queued at most. Further ones are refused, as back pressure."""
+
+_PURGE_INTERVAL_SECONDS: Final = 3600.0
+_TIMED_OUT: Final = "the store timed out"
 
 _log = structlog.get_logger(__name__)
 
@@ -30,180 +30,162 @@ Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting(Generic[Job, Answer]):
-    job: Job
-    answer: asyncio.Future[Answer]
+class CommitObserver(Protocol):
+    """Receives the figures of group commits, for metrics. Its methods must not raise or block."""
 
-
-class Observer(Protocol):
-    """Is told how the writers of a process keep up. It raises nothing: callers wait meanwhile."""
-
-    def begun(self, waiting: int, /) -> None:
-        """Take note of how many jobs wait when a batch is begun, its own among them."""
+    def batch_started(self, queued: int, /) -> None:
+        """Record how many jobs are queued when a batch starts, including its own."""
         ...
 
     def committed(self, jobs: int, seconds: float, /) -> None:
-        """Take note of a commit."""
+        """Record the size and duration of a commit."""
         ...
 
     def failed(self, kind: str, /) -> None:
-        """Take note of a batch that was not carried out, or of a job that was turned away."""
+        """Record a batch that failed, or a job that was refused."""
         ...
 
 
-class GroupCommit(ABC, Generic[Job, Answer]):
-    """Carries out jobs, many to a commit, and answers each after the commit that holds it.
+@dataclass(frozen=True, slots=True)
+class _QueuedJob(Generic[Job, Answer]):
+    job: Job
+    future: asyncio.Future[Answer]
 
-    A lone job waits for nobody: a batch is what has come in when the event loop has brought all
-    that came together, or while the last one was committed.
-    A batch that fails is carried out again one by one, so that only the guilty one fails. While one
-    takes too long, nobody waits for it, nor behind it.
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class GroupCommit(Generic[Job, Answer]):
+    """Runs jobs in batches, one transaction each.
+
+    A batch is all that was queued while the last one was committed, so a lone job waits for no
+    other. If a batch raises, its jobs run again one by one, and only the faulty ones fail. If a
+    batch times out, its callers and all queued ones get `SourceUnavailable`, and so do new ones
+    until it ends.
+
+    Args:
+        database: where the transactions run.
+        apply: runs jobs inside a transaction; returns their answers, in the same order.
+        purge: deletes a bounded number of expired rows; returns whether none are left. It runs
+            once an hour, and after each batch until none are left.
+        observer: receives the figures of each commit.
+        max_queued: how many jobs are queued at most.
     """
 
     def __init__(
-        self, database: Database, observer: Observer | None = None, max_waiting: int = MAX_WAITING
+        self,
+        database: Database,
+        apply: Callable[[Connection, Sequence[Job]], Sequence[Answer]],
+        purge: Callable[[Connection], bool],
+        observer: CommitObserver | None = None,
+        max_queued: int = MAX_QUEUED,
     ) -> None:
         self._database: Final = database
-        self._max_waiting: Final = max_waiting
+        self._apply: Final = apply
+        self._purge: Final = purge
         self._observer: Final = observer
-        self._waiting: Final[deque[_Waiting[Job, Answer]]] = deque()
+        self._max_queued: Final = max_queued
+        self._queue: Final[deque[_QueuedJob[Job, Answer]]] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._is_stuck = False
-        self._tidied_at = -_HOUR
-
-    @abstractmethod
-    def carry_out(self, connection: Connection, jobs: Sequence[Job]) -> Sequence[Answer]:
-        """Carry out jobs, in order, inside a transaction; return the answer of each."""
-
-    @abstractmethod
-    def tidy(self, connection: Connection) -> bool:
-        """Delete what is past its time, but no more than delays nobody; tell whether that was all.
-
-        Done once an hour, and behind each batch until it was all.
-        """
+        self._is_stalled = False
+        self._purged_at = -_PURGE_INTERVAL_SECONDS
 
     async def write(self, job: Job) -> Answer:
-        """Carry out one job; it goes on even if its caller goes away.
+        """Run a job and return its answer. It runs even if the caller is cancelled.
 
         Raises:
-            SourceUnavailable: too many wait already, or the database does not answer.
+            SourceUnavailable: the queue is full, or the database does not answer.
         """
-        if self._is_stuck:
-            self._note_failure("turned away")
-            raise SourceUnavailable(_TOO_LONG)
-        if len(self._waiting) >= self._max_waiting:
-            self._note_failure("turned away")
-            raise SourceUnavailable("too many wait to be written")
+        if self._is_stalled or len(self._queue) >= self._max_queued:
+            self._report_failure("turned away")
+            raise SourceUnavailable(_TIMED_OUT if self._is_stalled else "the write queue is full")
         if self._task is None or self._task.done():
-            # It serves all who come, and logs nothing in the name of the first.
-            self._task = asyncio.create_task(self._drain(), context=Context())
-        answer: asyncio.Future[Answer] = self._task.get_loop().create_future()
-        self._waiting.append(_Waiting(job, answer))
-        return await answer
+            # It serves all callers, so its log lines must not carry the first one's request id.
+            self._task = asyncio.create_task(self._run_batches(), context=Context())
+        future: asyncio.Future[Answer] = self._task.get_loop().create_future()
+        self._queue.append(_QueuedJob(job, future))
+        return await future
 
     async def close(self) -> None:
-        """Wait until all that was accepted is carried out, or nobody waits for it any more."""
+        """Wait until the queue is empty, or the batch in flight times out."""
         if self._task is not None:
-            await asyncio.wait({self._task}, timeout=ANSWERS_WITHIN_SECONDS)
+            await asyncio.wait({self._task}, timeout=ANSWER_TIMEOUT_SECONDS)
 
-    async def _drain(self) -> None:
-        while self._waiting:
-            await fill_batch(self._waiting, MAX_BATCH)
+    async def _run_batches(self) -> None:
+        while self._queue:
+            await fill_batch(self._queue, MAX_BATCH_SIZE)
             if self._observer is not None:
-                self._observer.begun(len(self._waiting))
-            size = min(MAX_BATCH, len(self._waiting))
-            batch = [self._waiting.popleft() for _ in range(size)]
-            watch = asyncio.get_running_loop().call_later(
-                ANSWERS_WITHIN_SECONDS, self._give_up, batch
+                self._observer.batch_started(len(self._queue))
+            size = min(MAX_BATCH_SIZE, len(self._queue))
+            batch = [self._queue.popleft() for _ in range(size)]
+            timeout = asyncio.get_running_loop().call_later(
+                ANSWER_TIMEOUT_SECONDS, self._time_out, batch
             )
             try:
-                if await self._answer(batch):
-                    await self._tidy()
+                await self._run_batch(batch)
             finally:
-                watch.cancel()
-            self._is_stuck = False
+                timeout.cancel()
+            self._is_stalled = False
 
-    def _give_up(self, batch: Sequence[_Waiting[Job, Answer]]) -> None:
-        """Answer those of a batch that takes too long, and those behind it, who were not begun."""
-        self._is_stuck = True
-        self._fail_all(batch, SourceUnavailable(_TOO_LONG), "too slow")
+    def _time_out(self, batch: Sequence[_QueuedJob[Job, Answer]]) -> None:
+        self._is_stalled = True
+        self._fail_all(batch, SourceUnavailable(_TIMED_OUT), "too slow")
 
-    async def _answer(self, batch: Sequence[_Waiting[Job, Answer]]) -> bool:
-        """Answer a batch; tell whether the database carried it out."""
+    async def _run_batch(self, batch: Sequence[_QueuedJob[Job, Answer]]) -> None:
         try:
-            await self._carry_out(batch)
+            await self._commit(batch)
         except SourceUnavailable as error:
             self._fail_all(batch, error, "unavailable")
-        except Exception as error:  # noqa: BLE001 - every caller of the batch must be answered
-            self._note_failure("fault")
+        except Exception as error:  # noqa: BLE001 - each caller of the batch awaits an answer
+            self._report_failure("fault")
             if len(batch) == 1:
-                _fail(batch[0], error)
+                batch[0].fail(error)
             else:
-                await self._carry_out_one_by_one(batch)
+                await self._commit_one_by_one(batch)
         else:
-            return True
-        return False
+            await self._purge_expired_rows()
 
-    def _fail_all(
-        self, batch: Sequence[_Waiting[Job, Answer]], error: SourceUnavailable, kind: str
-    ) -> None:
-        """Answer a batch and all behind it: it is nobody's fault, and each would wait as long."""
-        self._note_failure(kind)
-        for waiting in (*batch, *self._waiting):
-            _fail(waiting, SourceUnavailable(error.reason, error.retry_after_seconds))
-        self._waiting.clear()
-
-    async def _carry_out(self, batch: Sequence[_Waiting[Job, Answer]]) -> None:
+    async def _commit(self, batch: Sequence[_QueuedJob[Job, Answer]]) -> None:
         began = time.perf_counter()
-        jobs = [waiting.job for waiting in batch]
-        answers = await self._database.write(lambda connection: self.carry_out(connection, jobs))
+        jobs = [queued.job for queued in batch]
+        answers = await self._database.write(lambda connection: self._apply(connection, jobs))
         if self._observer is not None:
             self._observer.committed(len(batch), time.perf_counter() - began)
-        for waiting, answer in zip(batch, answers, strict=True):
-            if not waiting.answer.done():
-                waiting.answer.set_result(answer)
+        for queued, answer in zip(batch, answers, strict=True):
+            if not queued.future.done():
+                queued.future.set_result(answer)
 
-    def _note_failure(self, kind: str) -> None:
-        if self._observer is not None:
-            self._observer.failed(kind)
-
-    async def _carry_out_one_by_one(self, batch: Sequence[_Waiting[Job, Answer]]) -> None:
-        for waiting in batch:
+    async def _commit_one_by_one(self, batch: Sequence[_QueuedJob[Job, Answer]]) -> None:
+        for queued in batch:
             try:
-                await self._carry_out([waiting])
+                await self._commit([queued])
             except SourceUnavailable as error:
                 self._fail_all(batch, error, "unavailable")
                 return
-            except Exception as error:  # noqa: BLE001 - it is this caller's to see
-                _fail(waiting, error)
+            except Exception as error:  # noqa: BLE001 - only this job's caller gets it
+                queued.fail(error)
 
-    async def _tidy(self) -> None:
-        if time.monotonic() - self._tidied_at < _HOUR:
+    def _fail_all(
+        self, batch: Sequence[_QueuedJob[Job, Answer]], error: SourceUnavailable, kind: str
+    ) -> None:
+        """Fail a batch and the whole queue: each further batch would wait as long, in vain."""
+        self._report_failure(kind)
+        for queued in (*batch, *self._queue):
+            queued.fail(SourceUnavailable(error.reason, error.retry_after_seconds))
+        self._queue.clear()
+
+    def _report_failure(self, kind: str) -> None:
+        if self._observer is not None:
+            self._observer.failed(kind)
+
+    async def _purge_expired_rows(self) -> None:
+        if time.monotonic() - self._purged_at < _PURGE_INTERVAL_SECONDS:
             return
         try:
-            is_tidy = await self._database.write(self.tidy)
-        except Exception as error:  # noqa: BLE001 - no caller's business: they wait for the next batch
-            _log.warning("old idempotency keys not deleted; trying again later", cause=repr(error))
-            is_tidy = True
-        if is_tidy:
-            self._tidied_at = time.monotonic()
-
-
-class ContactGroupCommit(GroupCommit[Submitted, CreateContactOutcome]):
-    """Creates contacts: what `contacts.create` does, many to a commit."""
-
-    def carry_out(
-        self, connection: Connection, jobs: Sequence[Submitted]
-    ) -> Sequence[CreateContactOutcome]:
-        """Carry out creations."""
-        return contacts.create(connection, jobs)
-
-    def tidy(self, connection: Connection) -> bool:
-        """Forget old idempotency keys."""
-        return idempotency.purge(connection)
-
-
-def _fail(waiting: _Waiting[Job, Answer], error: Exception) -> None:
-    if not waiting.answer.done():
-        waiting.answer.set_exception(error)
+            is_complete = await self._database.write(self._purge)
+        except Exception as error:  # noqa: BLE001 - it must not fail the jobs that are queued
+            _log.warning("purge of expired rows failed; retrying in an hour", cause=repr(error))
+            is_complete = True
+        if is_complete:
+            self._purged_at = time.monotonic()

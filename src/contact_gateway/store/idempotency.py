@@ -7,7 +7,7 @@ from sqlalchemy import Connection, insert, select
 
 from contact_gateway.contacts.policy import Earlier
 from contact_gateway.store.prepared_statements import PreparedSelect
-from contact_gateway.store.retention import forget_old
+from contact_gateway.store.retention import purge_expired
 from contact_gateway.store.tables import idempotency_records
 
 _record: Final = idempotency_records.c
@@ -61,4 +61,4 @@ def remember(connection: Connection, used: Mapping[ScopedKey, Earlier]) -> None:
 
 def purge(connection: Connection) -> bool:
     """Delete a bounded number of expired records; return whether none are left."""
-    return forget_old(connection, idempotency_records, _record.created_at)
+    return purge_expired(connection, idempotency_records, _record.created_at)

@@ -12,8 +12,8 @@ from sqlalchemy.dialects.sqlite import insert
 from contact_gateway.contacts import ledger
 from contact_gateway.contacts.contact import Contact, ContactDetails
 from contact_gateway.contacts.ledger import Attempt
-from contact_gateway.store.group_commit import MAX_WAITING, GroupCommit, Observer
-from contact_gateway.store.retention import forget_old
+from contact_gateway.store.group_commit import MAX_QUEUED, CommitObserver, GroupCommit
+from contact_gateway.store.retention import purge_expired
 from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import attempts
 
@@ -49,10 +49,13 @@ class SqlLedger:
     """Implements `contacts.ledger.Ledger`; what waits to be written shares a commit."""
 
     def __init__(
-        self, database: Database, observer: Observer | None = None, max_waiting: int = MAX_WAITING
+        self,
+        database: Database,
+        observer: CommitObserver | None = None,
+        max_queued: int = MAX_QUEUED,
     ) -> None:
         self._database: Final = database
-        self._writer: Final = _LedgerWriter(database, observer, max_waiting)
+        self._writer: Final = GroupCommit(database, _run, _purge, observer, max_queued)
 
     async def close(self) -> None:
         """Finish what was accepted. The database stays open."""
@@ -75,18 +78,17 @@ class SqlLedger:
         return await self._writer.write(_Put(key, holder, attempt)) == attempt
 
 
-class _LedgerWriter(GroupCommit[_Job, Attempt | None]):
-    def carry_out(self, connection: Connection, jobs: Sequence[_Job]) -> Sequence[Attempt | None]:
-        """Read all entries once, apply the jobs in their order, and write what has changed."""
-        before = _entries(connection, {job.key for job in jobs})
-        entries: _Entries = dict(before)
-        answers = [_apply(job, entries) for job in jobs]
-        _write(connection, before, entries)
-        return answers
+def _run(connection: Connection, jobs: Sequence[_Job]) -> Sequence[Attempt | None]:
+    """Read all entries once, apply the jobs in order, and write the entries that changed."""
+    before = _entries(connection, {job.key for job in jobs})
+    entries: _Entries = dict(before)
+    answers = [_apply(job, entries) for job in jobs]
+    _write(connection, before, entries)
+    return answers
 
-    def tidy(self, connection: Connection) -> bool:
-        """Forget attempts that are past their retention."""
-        return forget_old(connection, attempts, attempts.c.held_until)
+
+def _purge(connection: Connection) -> bool:
+    return purge_expired(connection, attempts, attempts.c.held_until)
 
 
 def _apply(job: _Job, entries: _Entries) -> Attempt | None:

@@ -1,4 +1,4 @@
-"""A page of a query: one row more than asked for tells whether there is another page."""
+"""Pagination: a query for one page reads a row more, to know whether there is a next page."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -16,9 +16,9 @@ def fetch_page(
     request: PageRequest,
     read: Callable[[Row[Any]], T],
 ) -> Page[T]:
-    """Run an ordered query for one page."""
-    skipped = (request.number - 1) * request.size
-    rows = connection.execute(query.limit(request.size + 1).offset(skipped)).all()
+    """Run an ordered query for one page, and read each row with `read`."""
+    offset = (request.number - 1) * request.size
+    rows = connection.execute(query.limit(request.size + 1).offset(offset)).all()
     return Page(
         items=tuple(read(row) for row in rows[: request.size]),
         request=request,

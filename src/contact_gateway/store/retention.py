@@ -1,4 +1,4 @@
-"""How long idempotency keys are remembered, and how the old ones are forgotten."""
+"""How long idempotency keys are stored, and how expired ones are purged."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -6,20 +6,19 @@ from typing import Any, Final
 from sqlalchemy import Column, Connection, Table, delete, select, tuple_
 
 IDEMPOTENCY_RETENTION: Final = timedelta(hours=48)
-"""How long a used idempotency key is remembered; the contract promises 24 hours."""
+"""How long an idempotency key is stored. The contract promises 24 hours."""
 
-FORGOTTEN_AT_ONCE: Final = 2_000
-"""How many are deleted in one transaction: some ten milliseconds' worth, for which others wait."""
+PURGE_BATCH_SIZE: Final = 2_000
+"""How many rows one transaction deletes: about 10 ms, for which other writes are queued."""
 
 
-def forget_old(connection: Connection, table: Table, moment: Column[Any]) -> bool:
-    """Delete rows of which a moment is past the retention, but not too many at once.
+def purge_expired(connection: Connection, table: Table, time: Column[Any]) -> bool:
+    """Delete up to `PURGE_BATCH_SIZE` rows older than the retention; return whether none are left.
 
-    Returns:
-        Whether those were all.
+    `time` is the column that a row's age is counted from.
     """
     oldest = datetime.now(UTC) - IDEMPOTENCY_RETENTION
     key = table.primary_key.columns
-    old = select(*key).where(moment < oldest).limit(FORGOTTEN_AT_ONCE)
-    deleted = connection.execute(delete(table).where(tuple_(*key).in_(old)))
-    return deleted.rowcount < FORGOTTEN_AT_ONCE
+    expired = select(*key).where(time < oldest).limit(PURGE_BATCH_SIZE)
+    deleted = connection.execute(delete(table).where(tuple_(*key).in_(expired)))
+    return deleted.rowcount < PURGE_BATCH_SIZE

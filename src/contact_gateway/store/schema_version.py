@@ -1,4 +1,4 @@
-"""The database's schema version: what it is, what it should be, and how it gets there."""
+"""The schema version of the database, and its migrations."""
 
 from functools import cache
 from pathlib import Path
@@ -18,12 +18,12 @@ _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 
 class SchemaNotCurrentError(RuntimeError):
-    """The database was made by another version. The message says what to do."""
+    """The database has another schema version than this code. The message says what to do."""
 
 
 @cache
 def newest_revision() -> str:
-    """Return the revision that this version of the code works with."""
+    """Return the revision that this version of the code needs."""
     revision = ScriptDirectory.from_config(_config()).get_current_head()
     if revision is None:
         raise RuntimeError("there are no migrations")
@@ -31,19 +31,21 @@ def newest_revision() -> str:
 
 
 async def revision(database: Database) -> str | None:
-    """Return the revision of the database; None where it is empty.
+    """Return the revision of the database, or None if it is empty.
 
     Raises:
         SourceUnavailable: the database does not answer.
     """
-    return await database.read(_revision)
+    return await database.read(
+        lambda connection: MigrationContext.configure(connection).get_current_revision()
+    )
 
 
 async def migrate(database: Database) -> None:
-    """Bring the database to the newest revision, or leave it as it was.
+    """Migrate the database to the newest revision, in one transaction.
 
     Raises:
-        SchemaNotCurrentError: the database was made by a newer version, or by something else.
+        SchemaNotCurrentError: its revision is unknown, or a migration failed.
         SourceUnavailable: the database does not answer.
     """
     database.check()
@@ -52,28 +54,28 @@ async def migrate(database: Database) -> None:
 
 
 async def prepare(database: Database) -> None:
-    """Make the tables of an empty database; see that any other is current.
+    """Create the tables of an empty database; check that any other is current.
 
-    Migrating a database that is in use is left to the operator.
+    A database in use is migrated by its operator only.
 
     Raises:
-        SchemaNotCurrentError: the database is of another version.
+        SchemaNotCurrentError: the database has another revision.
         SourceUnavailable: the database does not answer.
     """
     database.check()
-    found, wanted = await revision(database), newest_revision()
+    found, newest = await revision(database), newest_revision()
     if found is None:
         await _upgrade(database)
-    elif found != wanted:
+    elif found != newest:
         _refuse_unknown(found)
         raise SchemaNotCurrentError(
-            f"the database is at revision {found}, and this version needs {wanted}. "
+            f"the database is at revision {found}, and this version needs {newest}. "
             "Run `contact-gateway migrate`."
         )
 
 
 async def is_ready(database: Database) -> bool:
-    """Tell whether the database answers and is current."""
+    """Return whether the database answers and is current."""
     try:
         return await revision(database) == newest_revision()
     except SourceUnavailable:
@@ -85,7 +87,7 @@ def _refuse_unknown(found: str | None) -> None:
     if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
         raise SchemaNotCurrentError(
             f"the database is at revision {found}, which this version does not know: "
-            "it was made by a newer one"
+            "a newer one created it. Upgrade contact-gateway."
         )
 
 
@@ -96,16 +98,8 @@ def _config(connection: Connection | None = None) -> Config:
     return config
 
 
-def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
 async def _upgrade(database: Database) -> None:
     try:
-        await database.write(_run_migrations)
+        await database.write(lambda connection: command.upgrade(_config(connection), "head"))
     except DatabaseError as error:
         raise SchemaNotCurrentError(f"the database cannot be migrated: {error.orig}") from error
-
-
-def _run_migrations(connection: Connection) -> None:
-    command.upgrade(_config(connection), "head")

@@ -1,4 +1,4 @@
-"""Text search that disregards case in every script: folded once when stored, and when asked."""
+"""Case-insensitive text search in every script: stored text and search text are case-folded."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,10 +9,10 @@ _SEPARATOR = "\n"
 
 
 def folded(texts: Iterable[str | None]) -> str:
-    """Return what is searched of a record: its texts, folded, apart from each other."""
+    """Return the case-folded text to search in, each text on a line, so that no match spans two."""
     return _SEPARATOR.join(text.casefold() for text in texts if text)
 
 
 def contains_folded(column: Column[Any], text: str) -> ColumnElement[bool]:
-    """Return the condition that a column of folded text contains a text."""
+    """Return the condition that a column of folded text contains `text`."""
     return column.contains(text.casefold(), autoescape=True)

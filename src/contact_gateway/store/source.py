@@ -18,10 +18,11 @@ from contact_gateway.contacts.source import (
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import contacts as contact_rows
+from contact_gateway.store import idempotency
 from contact_gateway.store.batched_reads import BatchedReader
 from contact_gateway.store.caches import AdvertiserCache, ApiKeyCache, Clock
 from contact_gateway.store.contacts import Submitted
-from contact_gateway.store.group_commit import MAX_WAITING, ContactGroupCommit, Observer
+from contact_gateway.store.group_commit import MAX_QUEUED, CommitObserver, GroupCommit
 from contact_gateway.store.sqlite import Database
 
 
@@ -34,12 +35,14 @@ class SqlSource:
     def __init__(
         self,
         database: Database,
-        observer: Observer | None = None,
-        max_waiting: int = MAX_WAITING,
+        observer: CommitObserver | None = None,
+        max_queued: int = MAX_QUEUED,
         clock: Clock = time.monotonic,
     ) -> None:
         self.database: Final = database
-        self.creations: Final = ContactGroupCommit(database, observer, max_waiting)
+        self.creations: Final = GroupCommit(
+            database, contact_rows.create, idempotency.purge, observer, max_queued
+        )
         self.contacts: Final = BatchedReader(database, contact_rows.by_id)
         self.advertisers: Final = AdvertiserCache(
             BatchedReader(database, advertiser_rows.by_id), clock

@@ -1,21 +1,22 @@
-"""Connections to the database: one that writes, some that only read.
+"""The connections to the SQLite database: one writes, the others only read.
 
-SQLite before 3.51.3 can, very rarely, corrupt a file when a checkpoint races another connection's
-commit (https://sqlite.org/wal.html#walresetbug). So in a process one connection writes and
-checkpoints, and readers do neither.
+Before 3.51.3, SQLite can in rare cases corrupt a file when a checkpoint races another connection's
+commit (https://sqlite.org/wal.html#walresetbug). So each process writes and checkpoints over one
+connection only.
 
-What is asked of the database is plain SQLAlchemy, done as a whole on a connection's own thread: to
-go there and back for each step of each statement takes ten times as long.
+Each connection has a thread, which runs a whole transaction of plain SQLAlchemy at a time: a switch
+of threads for every step of every statement takes ten times as long.
 """
 
 import asyncio
 import sqlite3
-import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from typing import Final, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-import aiosqlite
 from sqlalchemy import URL, Connection, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.pool import StaticPool
@@ -25,19 +26,40 @@ from contact_gateway.contacts.source import SourceUnavailable
 T = TypeVar("T")
 
 BUSY_TIMEOUT_SECONDS: Final = 5
-ANSWERS_WITHIN_SECONDS: Final = 10.0
-"""What takes longer is given up: a disk that hangs would have its callers wait for ever."""
+"""How long SQLite retries while another process holds a lock on the database.
+
+Also how long a caller waits for a free connection, and closing for the connections in use.
+"""
+
+ANSWER_TIMEOUT_SECONDS: Final = 10.0
+"""How long a caller waits for the database, for example when a disk hangs."""
 
 _READERS: Final = 4
-_WAL_RESET_BUG_MENDED: Final = (3, 51, 3)
+_WAL_RESET_BUG_FIXED: Final = (3, 51, 3)
+
+_PRAGMAS: Final = ("foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}")
+_WRITER_PRAGMAS: Final = (*_PRAGMAS, "journal_mode=WAL", "synchronous=FULL")
+_READER_PRAGMAS: Final = (*_PRAGMAS, "query_only=ON", "wal_autocheckpoint=0")
+
+# The primary result codes (sqlite.org/rescode.html) of statements that fail at every retry.
+_PERMANENT_ERRORS: Final = frozenset(
+    {
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_MISUSE,
+        sqlite3.SQLITE_RANGE,
+        sqlite3.SQLITE_TOOBIG,
+    }
+)
 
 
 class UnsupportedDatabaseError(ValueError):
-    """The database URL names something that this version cannot keep its data in."""
+    """The database URL does not name an SQLite file."""
 
 
 def sqlite_url(text: str) -> URL:
-    """Read a database URL.
+    """Parse `sqlite+aiosqlite:///FILE`, or `sqlite:///FILE`, which means the same.
 
     Raises:
         UnsupportedDatabaseError: it is not the URL of an SQLite file.
@@ -54,58 +76,60 @@ def sqlite_url(text: str) -> URL:
         raise UnsupportedDatabaseError("only sqlite+aiosqlite:///FILE is supported")
     if url.database in {None, "", ":memory:"} or str(url.database).startswith("file:"):
         raise UnsupportedDatabaseError("it must name a file, for example sqlite+aiosqlite:///gw.db")
-    return url.set(drivername="sqlite+aiosqlite")
+    return url
 
 
 def has_wal_reset_bug() -> bool:
-    """Tell whether several processes had better not share one file with this SQLite."""
-    return sqlite3.sqlite_version_info < _WAL_RESET_BUG_MENDED
+    """Return whether this SQLite has the bug, so that processes should not share a file."""
+    return sqlite3.sqlite_version_info < _WAL_RESET_BUG_FIXED
 
 
 class Database:
-    """The connections to one database file. Opening is lazy: nothing is touched before it is used.
+    """The connections to one database file. They are opened by the first work that needs them.
 
-    Work that is given to a connection is a function of it. It must not keep the connection.
+    Work is a function of a connection. It runs in one transaction, and must not use the connection
+    after it returns.
     """
 
     def __init__(self, url: URL) -> None:
         self.url: Final = url
-        self._writers: Final = _Threads(url, 1, _WRITER_PRAGMAS, begin="BEGIN IMMEDIATE")
-        self._readers: Final = _Threads(url, _READERS, _READER_PRAGMAS, begin="BEGIN")
-        self._looking_up: Final = _Threads(url, 1, _READER_PRAGMAS, begin="BEGIN")
+        file = str(url.database)
+        self._writer: Final = _ConnectionPool(file, 1, _WRITER_PRAGMAS, begin="BEGIN IMMEDIATE")
+        self._readers: Final = _ConnectionPool(file, _READERS, _READER_PRAGMAS, begin="BEGIN")
+        self._lookup_reader: Final = _ConnectionPool(file, 1, _READER_PRAGMAS, begin="BEGIN")
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Do some reading, all of it as of one moment, in the time that a store may take.
+        """Return what `work` reads from one snapshot of the database.
 
         Raises:
             SourceUnavailable: the database does not answer in time.
         """
-        return await _in_time(self._readers.run(work))
+        return await _with_timeout(self._readers.run(work))
 
     async def look_up(self, work: Callable[[Connection], T]) -> T:
-        """Read some single records, which never waits for those who read and search lists.
+        """Read single records, over a connection that no list or search occupies.
 
         Raises:
             SourceUnavailable: the database does not answer in time.
         """
-        return await _in_time(self._looking_up.run(work))
+        return await _with_timeout(self._lookup_reader.run(work))
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """Do some writing in a transaction, which is committed when this returns.
+        """Return what `work` returns, once its transaction is committed.
 
-        The write lock is taken at the start: a transaction that turned from reading to writing
-        half-way could find the database locked, whatever its time-out.
+        The transaction takes the write lock when it begins: one that took it later could fail with
+        "database is locked" without a retry.
 
         Raises:
             SourceUnavailable: the database does not answer.
         """
-        return await self._writers.run(work)
+        return await self._writer.run(work)
 
     def check(self) -> None:
-        """See that the file can be opened, or made, and is a database; keep its log beside it.
+        """Open or create the file, and switch it to WAL mode.
 
         Raises:
-            SourceUnavailable: it is not; the cause says why.
+            SourceUnavailable: it cannot be opened, or is not a database; the cause says why.
         """
         try:
             with closing(
@@ -116,204 +140,169 @@ class Database:
             raise SourceUnavailable(str(error)) from error
 
     async def close(self) -> None:
-        """Close all connections; the writer's last, as the last to go tidies up the log."""
-        await asyncio.gather(self._readers.close(), self._looking_up.close())
-        await self._writers.close()
+        """Close all connections, the writer's last: the last one to close removes the WAL file."""
+        await asyncio.gather(self._readers.close(), self._lookup_reader.close())
+        await self._writer.close()
 
 
-async def _in_time(work: Coroutine[object, object, T]) -> T:
-    """Wait as long as a store may take. The work goes on, since a thread cannot be stopped.
-
-    Raises:
-        SourceUnavailable: it takes longer.
-    """
-    task = asyncio.create_task(work)
+async def _with_timeout(answer: Coroutine[object, object, T]) -> T:
     try:
-        await asyncio.wait({task}, timeout=ANSWERS_WITHIN_SECONDS)
-    finally:
-        if not task.done():
-            task.add_done_callback(_heed)
-    if not task.done():
-        raise SourceUnavailable("the store takes too long")
-    return task.result()
+        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+            return await answer
+    except TimeoutError:
+        raise SourceUnavailable("the store timed out") from None
 
 
-def _heed(task: asyncio.Task[T]) -> None:
-    """Take what came of a task that nobody waits for, so that it is not reported as lost."""
-    if not task.cancelled():
-        task.exception()
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job(Generic[T]):
+    """Work for a thread of a pool, and the future that its caller awaits."""
+
+    work: Callable[[Connection], T]
+    future: asyncio.Future[T]
+    free_threads: asyncio.Semaphore
+
+    def succeed(self, answer: T) -> None:
+        """Answer the caller, on the event loop."""
+        self.free_threads.release()
+        if not self.future.done():
+            self.future.set_result(answer)
+
+    def fail(self, error: BaseException) -> None:
+        """Raise an error at the caller, on the event loop."""
+        self.free_threads.release()
+        if not self.future.done():
+            self.future.set_exception(error)
 
 
-@contextmanager
-def _faults_as_unavailable() -> Iterator[None]:
-    """Tell a database that cannot answer now from a mistake in a statement."""
-    try:
-        yield
-    except (DatabaseError, sqlite3.Error) as error:
-        reason = _passing_reason(error.orig if isinstance(error, DatabaseError) else error)
-        if reason is None:
-            raise
-        raise SourceUnavailable(reason) from error
+# Each job has a type of answer of its own. A bare future closes a connection.
+_Queue: TypeAlias = SimpleQueue[_Job[Any] | asyncio.Future[None]]
 
 
-def _passing_reason(error: BaseException | None) -> str | None:
-    """Name what keeps the database from answering; None where the statement is at fault."""
-    if not isinstance(error, sqlite3.Error):
-        return None
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    mistaken = code & 0xFF in _MISTAKES_IN_STATEMENTS
-    return None if mistaken else getattr(error, "sqlite_errorname", str(error))
+class _ConnectionPool:
+    """Connections that are opened alike. A caller that finds all in use waits, but not long."""
 
-
-# The primary result codes (sqlite.org/rescode.html) of statements that can never succeed.
-_MISTAKES_IN_STATEMENTS: Final = frozenset(
-    {
-        sqlite3.SQLITE_ERROR,
-        sqlite3.SQLITE_CONSTRAINT,
-        sqlite3.SQLITE_MISMATCH,
-        sqlite3.SQLITE_MISUSE,
-        sqlite3.SQLITE_RANGE,
-        sqlite3.SQLITE_TOOBIG,
-    }
-)
-
-_SHARED_PRAGMAS: Final = ("foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}")
-_WRITER_PRAGMAS: Final = (*_SHARED_PRAGMAS, "journal_mode=WAL", "synchronous=FULL")
-_READER_PRAGMAS: Final = (*_SHARED_PRAGMAS, "query_only=ON", "wal_autocheckpoint=0")
-
-
-class _Threads:
-    """Some connections, each on a thread of its own. Who finds all in use waits, but not long."""
-
-    def __init__(self, url: URL, size: int, pragmas: Sequence[str], begin: str) -> None:
-        self._file: Final = str(url.database)
+    def __init__(self, file: str, size: int, pragmas: Sequence[str], begin: str) -> None:
+        self._file: Final = file
+        self._size: Final = size
         self._pragmas: Final = pragmas
         self._begin: Final = begin
-        self._size: Final = size
-        self._free: Final = asyncio.Semaphore(size)
-        self._idle: Final[list[_Thread]] = []
+        self._free_threads: Final = asyncio.Semaphore(size)
+        self._threads = 0
+        self._queue = _Queue()
 
     async def run(self, work: Callable[[Connection], T]) -> T:
-        """Do some work in a transaction.
+        """Run `work` in a transaction: roll it back if `work` fails or the caller is cancelled.
 
         Raises:
             SourceUnavailable: the database does not answer.
         """
-        if self._free.locked():
-            await self._wait()
-        else:
-            await self._free.acquire()
-        try:
-            with _faults_as_unavailable():
-                thread = self._idle.pop() if self._idle else await self._opened()
-                try:
-                    return await thread.run(work)
-                finally:
-                    self._idle.append(thread)
-        finally:
-            self._free.release()
-
-    async def close(self) -> None:
-        """Close the connections, once what uses them has ended; what hangs is left alone."""
-        acquired = 0
-        with suppress(TimeoutError):
-            async with asyncio.timeout(BUSY_TIMEOUT_SECONDS):
-                await self._close_idle()
-                while acquired < self._size:
-                    await self._free.acquire()
-                    acquired += 1
-                    await self._close_idle()
-        for _ in range(acquired):
-            self._free.release()
-
-    async def _close_idle(self) -> None:
-        idle, self._idle[:] = self._idle[:], ()
-        await asyncio.gather(*(thread.close() for thread in idle))
-
-    async def _wait(self) -> None:
+        if self._threads < self._size:
+            _ConnectionThread(self._queue, self._file, self._pragmas, self._begin).start()
+            self._threads += 1
         try:
             async with asyncio.timeout(BUSY_TIMEOUT_SECONDS):
-                await self._free.acquire()
+                await self._free_threads.acquire()
         except TimeoutError:
             raise SourceUnavailable("all connections are in use") from None
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.put(_Job(work, future, self._free_threads))
+        try:
+            return await future
+        except (DatabaseError, sqlite3.Error) as error:
+            reason = _temporary_reason(error)
+            if reason is None:
+                raise
+            raise SourceUnavailable(reason) from error
 
-    async def _opened(self) -> "_Thread":
-        thread = _Thread(self._file, self._pragmas, self._begin)
-        await thread.open()
-        return thread
+    async def close(self) -> None:
+        """Close the connections after their jobs in flight; do not wait for those that hang."""
+        loop = asyncio.get_running_loop()
+        closed = [loop.create_future() for _ in range(self._threads)]
+        for future in closed:
+            self._queue.put(future)
+        self._threads, self._queue = 0, _Queue()
+        if closed:
+            await asyncio.wait(closed, timeout=BUSY_TIMEOUT_SECONDS)
 
 
-class _GivenUpError(Exception):
-    """Nobody waits for the work any more."""
+def _temporary_reason(error: DatabaseError | sqlite3.Error) -> str | None:
+    """Return SQLite's name for why it cannot answer now; None if the statement is wrong."""
+    cause = error.orig if isinstance(error, DatabaseError) else error
+    if not isinstance(cause, sqlite3.Error):
+        return None
+    code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    is_permanent = code & 0xFF in _PERMANENT_ERRORS
+    return None if is_permanent else getattr(cause, "sqlite_errorname", str(cause))
 
 
-class _Thread(aiosqlite.Connection):
-    """A connection on its thread, which is given whole pieces of work in SQLAlchemy's terms."""
+class _CancelledError(Exception):
+    """The caller was cancelled, so its transaction is rolled back."""
 
-    def __init__(self, file: str, pragmas: Sequence[str], begin: str) -> None:
+
+class _ConnectionThread(Thread):
+    """A thread that runs jobs on a connection, which it opens for the first one."""
+
+    def __init__(self, queue: _Queue, file: str, pragmas: Sequence[str], begin: str) -> None:
+        # A disk that hangs must not keep the process from ending.
+        super().__init__(name=f"sqlite {begin}", daemon=True)
+        self._queue: Final = queue
+        self._job: _Job[Any] | None = None
+
         def connect() -> sqlite3.Connection:
-            # SQLAlchemy alone begins transactions, not the driver.
+            # SQLAlchemy begins the transactions, not the driver.
             connection = sqlite3.connect(file, isolation_level=None)
             for pragma in pragmas:
                 connection.execute(f"PRAGMA {pragma}")
             return connection
 
-        super().__init__(connect, iter_chunk_size=1)
-        # One that hangs must not keep the process.
-        self._thread.daemon = True
         self._engine: Final = create_engine(
             "sqlite://",
-            creator=lambda: self._conn,
+            creator=connect,
             poolclass=StaticPool,
             pool_reset_on_return=None,
-            # An exception's text, which may be logged, leaves out what callers sent.
+            # The text of an exception may be logged; it must not hold what callers sent.
             hide_parameters=True,
         )
-
-        self._given_up = threading.Event()
 
         @event.listens_for(self._engine, "begin")
         def begin_transaction(connection: Connection) -> None:
             connection.exec_driver_sql(begin)
 
         @event.listens_for(self._engine, "before_cursor_execute")
-        def go_on(*_: object) -> None:
-            if self._given_up.is_set():
-                raise _GivenUpError
+        def stop_if_cancelled(*_: object) -> None:
+            self._raise_if_cancelled()
 
-    async def open(self) -> None:
-        """Begin, once.
+    def run(self) -> None:
+        """Run jobs until the connection is to be closed."""
+        while isinstance(job := self._queue.get(), _Job):
+            self._job = job
+            try:
+                answer = self._run_in_transaction(job.work)
+            except BaseException as error:  # noqa: BLE001 - the caller awaits an answer or an error
+                _call(job.future, job.fail, error)
+            else:
+                _call(job.future, job.succeed, answer)
+        self._engine.dispose()
+        _call(job, job.set_result, None)
 
-        Raises:
-            sqlite3.Error: the file cannot be opened.
-        """
-        await self  # type: ignore[unused-awaitable]  # which is all that it gives
+    def _run_in_transaction(self, work: Callable[[Connection], T]) -> T:
+        with self._engine.connect() as connection:
+            try:
+                with connection.begin():
+                    answer = work(connection)
+                    self._raise_if_cancelled()
+                    return answer
+            except BaseException:
+                # SQLAlchemy does not roll back after a commit that fails.
+                connection.connection.rollback()
+                raise
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        """Do some work in a transaction: committed at its end, or rolled back.
+    def _raise_if_cancelled(self) -> None:
+        if self._job is not None and self._job.future.cancelled():
+            raise _CancelledError
 
-        So it is where nobody waits for it any more: who breaks off an import keeps nothing of it.
-        """
-        given_up = threading.Event()
-        try:
-            # What aiosqlite offers beside it is one step of one statement.
-            answer: T = await self._execute(  # type: ignore[no-untyped-call]  # it has no types
-                self._in_transaction, work, given_up
-            )
-        except asyncio.CancelledError:
-            given_up.set()
-            raise
-        return answer
 
-    def _in_transaction(self, work: Callable[[Connection], T], given_up: threading.Event) -> T:
-        self._given_up = given_up
-        try:
-            with self._engine.begin() as connection:
-                answer = work(connection)
-                if given_up.is_set():
-                    raise _GivenUpError
-                return answer
-        finally:
-            # SQLAlchemy does not roll back where it is the commit that fails.
-            if self._conn.in_transaction:
-                self._conn.rollback()
+def _call(future: asyncio.Future[Any], callback: Callable[[T], None], value: T) -> None:
+    """Call `callback` on a future's event loop, unless the loop has been closed."""
+    with suppress(RuntimeError):
+        future.get_loop().call_soon_threadsafe(callback, value)

@@ -1,4 +1,4 @@
-"""The tables, once: the migrations make what stands here, and a test compares the two."""
+"""The tables. A test compares them with what the migrations create."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -25,23 +25,23 @@ from sqlalchemy import (
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware time in UTC, to the millisecond, also where the database knows no time zones."""
+    """An aware time in UTC, also in databases without time zones, such as SQLite."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
-        """Give the database the time in UTC."""
+        """Convert a time to UTC, for the database."""
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
-        """Read the database's time as UTC."""
+        """Return the database's time as an aware time in UTC."""
         return None if value is None else value.replace(tzinfo=UTC)
 
     def result_processor(
         self, dialect: Dialect, coltype: object
     ) -> Callable[[Any], datetime | None] | None:  # a driver's value has any type
-        """Read SQLite's text in one step: pages have a hundred times."""
+        """Parse SQLite's text in one step, which is faster: a page holds many times."""
         if dialect.name == "sqlite":
             return _utc
         return super().result_processor(dialect, coltype)
@@ -51,7 +51,7 @@ def _utc(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(f"{text}+00:00")
 
 
-# SQLite gives a growing id only to a column declared INTEGER, which is 64 bits wide there.
+# SQLite generates ids only for a column declared INTEGER, which has 64 bits there.
 Id: Final = BigInteger().with_variant(Integer(), "sqlite")
 
 metadata: Final = MetaData(
@@ -74,9 +74,9 @@ advertisers: Final = Table(
     Column("network_name", Text, nullable=False),
     Column("publisher_name", Text),
     Column("status", Text),
-    # A HiEnergy record's own id, so that resolving any record is one look-up.
+    # Of a HiEnergy record, its own id: then resolving any record is one lookup.
     Column("hienergy_id", Id, ForeignKey("advertisers.id"), index=True),
-    # The names for searching: databases fold no more than ASCII, or differ in how they do it.
+    # The names, case-folded for search: databases fold only ASCII, or each in a different way.
     Column("folded_names", Text, nullable=False),
 )
 
@@ -110,17 +110,17 @@ contacts: Final = Table(
     Column("source", Text),
     Column("status", Text),
     Column("linkedin_profile_url", Text),
-    # What `q` searches, likewise.
+    # What `q` searches, case-folded likewise.
     Column("folded_text", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
-    # The audit trail; null for contacts of before it. No foreign key, which SQLite could add to a
-    # table only by copying it: keys are revoked, and never deleted.
+    # The audit trail; null in contacts that are older. There is no foreign key, which SQLite can
+    # add only by copying the table: keys are revoked, never deleted.
     Column("created_by_key_id", Id),
     Column("created_through", String(16)),
     Column("created_by_request_id", String(128)),
     UniqueConstraint("advertiser_id", "email_key"),
-    # An id is never given twice, also after its contact is gone.
+    # The id of a deleted contact is never reused.
     sqlite_autoincrement=True,
 )
 
@@ -139,7 +139,7 @@ idempotency_records: Final = Table(
 attempts: Final = Table(
     "attempts",
     metadata,
-    # The digest of a credential and an idempotency key: neither can be told from it.
+    # The digest of a credential and an idempotency key, neither of which can be derived from it.
     Column("key", LargeBinary(32), primary_key=True),
     Column("fingerprint", LargeBinary(32), nullable=False),
     Column("advertiser_id", Id, nullable=False),

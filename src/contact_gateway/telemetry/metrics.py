@@ -83,9 +83,9 @@ class Metrics:
         self._requests.labels(face, operation, context.outcome or _NONE).inc()
         self._request_seconds.labels(face, operation).observe(seconds)
 
-    def begun(self, waiting: int) -> None:
-        """Note how many jobs wait when a batch is begun."""
-        self._waiting.set(waiting)
+    def batch_started(self, queued: int) -> None:
+        """Record how many jobs are queued when a batch starts."""
+        self._waiting.set(queued)
 
     def committed(self, jobs: int, seconds: float) -> None:
         """Count a commit."""

@@ -1,4 +1,4 @@
-"""Alembic's entry point: it migrates over the connection that `store.schema` hands in."""
+"""Alembic's entry point. It migrates over the connection that `store.schema_version` passes."""
 
 from alembic import context
 from sqlalchemy import Connection
@@ -9,8 +9,8 @@ from contact_gateway.store.tables import metadata
 def _run() -> None:
     connection = context.config.attributes["connection"]
     if not isinstance(connection, Connection):
-        raise TypeError("run `contact-gateway migrate`; Alembic's own command line is not wired")
-    # The transaction is the caller's, so a migration that fails leaves nothing behind.
+        raise TypeError("Alembic's command line is not supported. Run `contact-gateway migrate`.")
+    # The caller's transaction is used, so a migration that fails is rolled back.
     context.configure(
         connection=connection,
         target_metadata=metadata,

@@ -1,4 +1,4 @@
-"""The ledger of creations that another system carries out."""
+"""The ledger of creations in front of an upstream API."""
 
 import sqlalchemy as sa
 from alembic import op

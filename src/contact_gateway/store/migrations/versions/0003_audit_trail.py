@@ -1,4 +1,4 @@
-"""Which key created a contact, through which face, under which request id."""
+"""The audit trail: which API key created a contact, through which face and in which request."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -106,7 +106,7 @@ def create_app(settings: Settings) -> Starlette:
     )
     rest = RestFace(truth.source, body_limits)
     graphql = GraphQLEndpoint(
-        build_schema(introspection=settings.introspection, limits=_document_limits(settings)),
+        build_schema(_document_limits(settings), introspection=settings.introspection),
         truth.source,
         body_limits,
         explorer=settings.graphiql,

@@ -22,6 +22,7 @@ from support.raw_http import HEALTHZ, LAST_HEALTHZ, connect, exchange, receive_a
 from support.recorded_transport import RecordedTransport
 from support.stopped_clock import StoppedClock
 
+POST_HEAD = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 2\r\n\r\n"
 CHUNKED_HEAD = (
     b"POST %b HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
@@ -237,7 +238,7 @@ class TestConnection:
         self, connection: Connection, rest: bytes, seconds: float
     ) -> None:
         await connection.respond()
-        await connection.receive(b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 2\r\n\r\n")
+        await connection.receive(POST_HEAD)
         assert connection.transport.written.endswith(b"fine")
         await connection.receive(rest)
 
@@ -263,6 +264,16 @@ class TestConnection:
         await connection.advance(1)
         assert connection.transport.is_closing()
         assert len(statuses(connection.transport.written)) == received.count(HEALTHZ)
+
+    async def test_the_timeout_of_a_head_does_not_include_the_body(
+        self, connection: Connection
+    ) -> None:
+        await connection.receive(POST_HEAD)
+        await connection.advance(HEAD_TIMEOUT_SECONDS)
+        await connection.receive(b"{}")
+        await connection.respond()
+
+        assert connection.transport.written.endswith(b"fine")
 
     async def test_the_timeout_of_a_head_ends_with_the_head(self, connection: Connection) -> None:
         await connection.respond()

@@ -134,8 +134,8 @@ class Settings(BaseSettings):
     graphql_max_mutations: int = Field(
         10, ge=1, description="Maximum number of mutation fields in a document"
     )
-    introspection: bool = Field(default=True, description="Whether clients may read the schema")
     graphiql: bool = Field(default=True, description="Whether /graphql serves GraphiQL to browsers")
+    introspection: bool = Field(default=True, description="Whether clients may read the schema")
 
     # Browsers
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(

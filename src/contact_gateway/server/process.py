@@ -14,6 +14,9 @@ from contact_gateway.server.protocol import HttpProtocol
 
 # More than the default timeout of a request body, so that requests in flight complete.
 _SHUTDOWN_TIMEOUT_SECONDS: Final = 40
+# uvicorn replaces a worker that misses a health check, also during its start. Under load, its
+# default of 5 s replaced workers for ever.
+_HEALTH_CHECK_TIMEOUT_SECONDS: Final = 60
 # Python's default of 700 is reached every few requests, and hardly any object is in a cycle.
 _ALLOCATIONS_BETWEEN_COLLECTIONS: Final = 50_000
 
@@ -111,6 +114,7 @@ def _config(app: Starlette | Callable[[], Starlette], workers: int = 1) -> uvico
         lifespan="on",
         ws="none",
         timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_SECONDS,
+        timeout_worker_healthcheck=_HEALTH_CHECK_TIMEOUT_SECONDS,
     )
 
 

@@ -1,5 +1,5 @@
-"""`python -m contact_gateway` is `contact-gateway`."""
+"""`python -m contact_gateway` runs `contact-gateway`."""
 
 from contact_gateway.cli import main
 
-main()
+main(prog_name="contact-gateway")

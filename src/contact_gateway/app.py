@@ -1,4 +1,4 @@
-"""The wiring: the one module that knows every other."""
+"""The composition root: the only module that imports all others."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -74,9 +74,9 @@ _EXPOSED_HEADERS = (
 
 
 def create_app(settings: Settings) -> Starlette:
-    """Return the gateway as an ASGI application. Nothing is opened before it starts.
+    """Return the gateway as an ASGI application. It opens nothing before its startup.
 
-    Its start raises `SchemaNotCurrentError` where the database is of another version.
+    Its startup raises `SchemaNotCurrentError` if the database has another schema version.
     """
     database = Database(sqlite_url(settings.database_url))
     counters = Counters(settings.rate_limit_url)
@@ -105,7 +105,7 @@ def create_app(settings: Settings) -> Starlette:
     )
     rest = RestFace(body_limits)
     graphql = GraphQLEndpoint(
-        build_schema(introspection=settings.introspection, limits=_document_limits(settings)),
+        build_schema(_document_limits(settings), introspection=settings.introspection),
         body_limits,
         explorer=settings.graphiql,
     )
@@ -132,7 +132,7 @@ def create_app(settings: Settings) -> Starlette:
                 endpoints={route.path: route.app for route in routes if not route.param_convertors},
             ),
         ],
-        exception_handlers={HTTPException: _unknown_route},
+        exception_handlers={HTTPException: _route_error},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
@@ -140,7 +140,7 @@ def create_app(settings: Settings) -> Starlette:
 
 
 def _tracing() -> "Tracing":
-    # It comes with an extra that few need.
+    # OpenTelemetry is installed with the extra `otel` only.
     from contact_gateway.telemetry.traces import Tracing  # noqa: PLC0415
 
     return Tracing()
@@ -220,7 +220,7 @@ def _upstream(
 
 
 def app_from_environment() -> Starlette:
-    """Return the gateway with the settings of the environment, for a worker process."""
+    """Return the gateway of a worker process, configured by the environment."""
     settings = load_settings()
     configure_logging(settings.log_format)
     app = create_app(settings)
@@ -229,7 +229,7 @@ def app_from_environment() -> Starlette:
 
 
 async def healthz(_request: Request, _context: RequestContext) -> Document:
-    """Tell that the process lives."""
+    """Report that the process is alive."""
     return Document(200, {"status": "ok"})
 
 
@@ -237,11 +237,11 @@ def _readyz(
     database: Database, truth: _Truth
 ) -> Callable[[Request, RequestContext], Awaitable[Document]]:
     async def readyz(_request: Request, _context: RequestContext) -> Document:
-        """Tell that the store answers and is current; and upstream, where there is one."""
+        """Report whether the store answers with the current schema, and upstream answers."""
         if not await schema_version.is_ready(database):
             raise service_unavailable(SourceUnavailable("the store is not ready"))
         if not await truth.is_reached():
-            raise service_unavailable(SourceUnavailable("upstream is not reached"))
+            raise service_unavailable(SourceUnavailable("upstream does not answer"))
         return Document(200, {"status": "ready"})
 
     return readyz
@@ -261,10 +261,10 @@ def _cors(settings: Settings) -> list[Middleware]:
     ]
 
 
-async def _unknown_route(request: Request, error: Exception) -> Response:
+async def _route_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    told = no_such_route()
+    refusal = no_such_route()
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        told = method_not_allowed("GET, HEAD")
-    return error_response(told, request_context_of(request.scope))
+        refusal = method_not_allowed("GET, HEAD")
+    return error_response(refusal, request_context_of(request.scope))

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, NoReturn, TypeVar
 
@@ -19,9 +20,10 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Connection
 
+from contact_gateway import __version__
 from contact_gateway.access.api_keys import KeyRecord, mint
 from contact_gateway.access.principals import Role
-from contact_gateway.app import create_app
+from contact_gateway.app import app_from_environment, create_app
 from contact_gateway.contacts.catalogue import CatalogueError, advertisers, read_csv, read_jsonl
 from contact_gateway.contacts.fields import MAX_ID, RequiredText
 from contact_gateway.contacts.problems import problems_of
@@ -43,163 +45,207 @@ T = TypeVar("T")
 
 main = typer.Typer(
     name="contact-gateway",
-    help="The GraphQL gateway that adds contact creation to HiEnergy.",
+    help="GraphQL and REST gateway that adds contact creation to HiEnergy.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-_keys = typer.Typer(help="API keys.", no_args_is_help=True)
-_advertisers = typer.Typer(help="The advertisers' catalogue.", no_args_is_help=True)
-_contacts = typer.Typer(help="Where contacts came from.", no_args_is_help=True)
+_keys = typer.Typer(help="Manage API keys.", no_args_is_help=True)
+_advertisers = typer.Typer(help="Manage the catalogue of advertisers.", no_args_is_help=True)
+_contacts = typer.Typer(help="Inspect contacts.", no_args_is_help=True)
 main.add_typer(_keys, name="keys")
 main.add_typer(_advertisers, name="advertisers")
 main.add_typer(_contacts, name="contacts")
 
-_errors = Console(stderr=True, soft_wrap=True, highlight=False)
-_BATCH = 500
+_stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+_ROWS_PER_STATEMENT: Final = 500
 _LABEL: Final = TypeAdapter(RequiredText)
 
 
 class SchemaKind(StrEnum):
-    """The documents that describe the faces."""
+    """The schemas that can be printed."""
 
     GRAPHQL = "graphql"
     OPENAPI = "openapi"
 
 
-def _label(text: str) -> str:
-    try:
-        return _LABEL.validate_python(text)
-    except ValidationError as error:
-        raise typer.BadParameter(problems_of(error)[0].message) from None
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
+        typer.echo(f"contact-gateway {__version__}")
+        raise typer.Exit
+
+
+@main.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None: ...
 
 
 @main.command()
 def serve(
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, help="How many processes serve.")] = 1,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 selects a free one.")
+    ] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Fill an empty database and print two keys.")
+        bool, typer.Option("--demo", help="Fill an empty database and print two API keys.")
     ] = False,
 ) -> None:
-    """Serve both faces until SIGTERM or Ctrl-C."""
-    with _told(), process.listen(host, port) as listener:
+    """Serve GraphQL and REST until SIGTERM or Ctrl-C."""
+    with _exit_on_error(), process.listen(host, port) as listener:
         settings = load_settings()
         configure_logging(settings.log_format)
-        keys = _run(settings, _what_becomes_of_demo_keys(settings, demo=demo))
+        if demo:
+            _require_own_database(settings)
+        keys = _with_database(settings, partial(_update_demo_keys, settings, demo=demo))
 
         def announce() -> None:
-            _announce(process.address_of(listener), settings, keys)
+            typer.echo(_announcement(process.address_of(listener), settings, keys))
+            sys.stdout.flush()
 
         if workers == 1:
             if not process.serve(create_app(settings), listener, announce):
-                _stop("the server did not start; the log says why")
+                _fail("The server did not start. The log has the reason.")
             return
-        if has_wal_reset_bug():
-            _errors.print(
-                "[yellow]Warning[/]: this SQLite library has the WAL-reset bug "
-                "(https://sqlite.org/wal.html#walresetbug): very rarely, several processes on one "
-                "file corrupt it. Serve with one worker, or use PostgreSQL once it is supported."
-            )
-        if settings.rate_limit_per_hour and settings.upstream_url is None:
-            _errors.print(
-                f"Each of the {workers} workers counts CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR by "
-                "itself."
-            )
+        _warn_of_workers(settings, workers)
         with shared_between_workers() if settings.metrics else nullcontext():
-            process.serve_with_workers(listener, workers, announce)
+            process.serve_with_workers(app_from_environment, listener, workers, announce)
+
+
+async def _update_demo_keys(
+    settings: Settings, database: Database, *, demo: bool
+) -> DemoKeys | None:
+    if demo:
+        return await prepare_demo(database)
+    # In front of upstream, the database's keys are not accepted.
+    if settings.upstream_url is None:
+        await end_demo(database)
+    return None
+
+
+def _announcement(address: str, settings: Settings, keys: DemoKeys | None) -> str:
+    lines = [f"GraphQL     {address}/graphql", f"REST        {address}/api/v1/contacts"]
+    if settings.graphiql:
+        lines[0] += "   (open it in a browser for GraphiQL)"
+    if settings.upstream_url is not None:
+        lines.append(
+            f"Upstream    {settings.upstream_url}   (callers send their own HiEnergy API key)"
+        )
+    if keys is not None:
+        lines += [f"Admin key   {keys.admin}", f"Member key  {keys.member}"]
+    return "\n".join(["", *lines, ""])
+
+
+def _warn_of_workers(settings: Settings, workers: int) -> None:
+    if has_wal_reset_bug():
+        _stderr.print(
+            "[yellow]Warning[/]: this SQLite library has the WAL-reset bug "
+            "(https://sqlite.org/wal.html#walresetbug): in rare cases, several processes corrupt "
+            "their database file. Use one worker, or PostgreSQL once it is supported."
+        )
+    if settings.rate_limit_per_hour and settings.upstream_url is None:
+        _stderr.print(
+            f"Each of the {workers} workers counts CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR separately."
+        )
 
 
 @main.command()
 def migrate() -> None:
-    """Bring the database to the schema of this version."""
-    with _told():
-        revision = _run(load_settings(), store_schema.revision, prepare=store_schema.migrate)
+    """Migrate the database to the schema of this version."""
+    with _exit_on_error():
+        revision = _with_database(
+            load_settings(), store_schema.revision, prepare=store_schema.migrate
+        )
         typer.echo(f"The database is at revision {revision}.", err=True)
 
 
 @main.command("schema")
 def print_schema(
-    kind: Annotated[SchemaKind, typer.Argument(help="Which face's.")],
+    kind: Annotated[SchemaKind, typer.Argument(help="Schema to print.")],
 ) -> None:
-    """Print a face's schema: GraphQL's SDL, or the OpenAPI document."""
+    """Print the GraphQL schema (SDL) or the OpenAPI document."""
     if kind is SchemaKind.GRAPHQL:
         typer.echo(schema_sdl(), nl=False)
     else:
         typer.echo(json.dumps(openapi_document(), indent=2, ensure_ascii=False))
 
 
+def _validated_label(text: str) -> str:
+    try:
+        return _LABEL.validate_python(text)
+    except ValidationError as error:
+        raise typer.BadParameter(problems_of(error)[0].message) from None
+
+
 @_keys.command("create")
 def create_key(
     role: Annotated[Role, typer.Option(help="Admins create contacts; members read.")],
     label: Annotated[
-        str, typer.Option(help="Whose key it is, to tell it from others.", callback=_label)
+        str, typer.Option(help="Name of the key's owner, for lists.", callback=_validated_label)
     ],
     expires_in_days: Annotated[
-        int | None, typer.Option(min=1, max=36500, help="It never expires unless said.")
+        int | None,
+        typer.Option(min=1, max=36500, help="Days until the key expires; never by default."),
     ] = None,
 ) -> None:
-    """Make a key and print it, this once."""
+    """Create an API key and print it. It cannot be printed again."""
     minted = mint()
     expires_at = (
         None if expires_in_days is None else datetime.now(UTC) + timedelta(days=expires_in_days)
     )
 
-    async def add(database: Database) -> int:
-        return await database.write(
-            lambda connection: key_rows.add(
-                connection, minted, role=role, label=label, expires_at=expires_at
-            )
-        )
+    def add(connection: Connection) -> int:
+        return key_rows.add(connection, minted, role=role, label=label, expires_at=expires_at)
 
-    with _told():
-        settings = load_settings()
-        _refuse_in_front_of_upstream(settings, "keys are kept in")
-        key_id = _run(settings, add)
-        typer.echo(f"Key {key_id} ({role}, {label}) is made; it is shown only here:", err=True)
+    with _exit_on_error():
+        key_id = _with_own_database(lambda database: database.write(add))
+        typer.echo(f"Created key {key_id} ({role}, {label}). It is shown only now:", err=True)
         typer.echo(minted.text)
 
 
 @_keys.command("list")
 def list_keys() -> None:
-    """List the keys, without their secrets."""
+    """List all API keys, without their secrets."""
 
     async def every(database: Database) -> tuple[KeyRecord, ...]:
         return await database.read(key_rows.all_keys)
 
-    with _told():
-        settings = load_settings()
-        _refuse_in_front_of_upstream(settings, "keys are kept in")
+    with _exit_on_error():
         table = Table("ID", "Role", "Label", "Created", "Expires", "Revoked", box=None)
-        for key in _run(settings, every):
+        for key in _with_own_database(every):
             table.add_row(
                 str(key.id),
                 key.role,
                 Text(key.label),
-                _day(key.created_at),
-                _day(key.expires_at),
-                _day(key.revoked_at),
+                _minute(key.created_at),
+                _minute(key.expires_at),
+                _minute(key.revoked_at),
             )
         Console(soft_wrap=not sys.stdout.isatty()).print(table)
 
 
 @_keys.command("revoke")
 def revoke_key(key_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID)]) -> None:
-    """Revoke a key, for good."""
+    """Revoke an API key permanently."""
 
-    async def revoke(database: Database) -> key_rows.Revocation | None:
-        return await database.write(lambda connection: key_rows.revoke(connection, key_id))
+    def revoke(connection: Connection) -> key_rows.Revocation | None:
+        return key_rows.revoke(connection, key_id)
 
-    with _told():
-        settings = load_settings()
-        _refuse_in_front_of_upstream(settings, "keys are kept in")
-        revocation = _run(settings, revoke)
+    with _exit_on_error():
+        revocation = _with_own_database(lambda database: database.write(revoke))
         if revocation is None:
-            _stop(f"there is no key {key_id}; see `contact-gateway keys list`")
-        said = "is revoked" if revocation.now else "was revoked before, on"
-        moment = "" if revocation.now else f" {_day(revocation.revoked_at)}"
-        typer.echo(f"Key {key_id} {said}{moment}.", err=True)
+            _fail(f"There is no key {key_id}. Run `contact-gateway keys list`.")
+        message = (
+            f"Revoked key {key_id}."
+            if revocation.now
+            else f"Key {key_id} was already revoked on {_minute(revocation.revoked_at)}."
+        )
+        typer.echo(message, err=True)
 
 
 @_advertisers.command("import")
@@ -208,56 +254,49 @@ def import_advertisers(
         Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="FILE.csv or .jsonl")
     ],
 ) -> None:
-    """Insert the advertisers of a file, or replace those with their ids. All of it or nothing."""
-    readers = {".csv": read_csv, ".jsonl": read_jsonl}
-    read = readers.get(file.suffix.lower())
+    """Insert or replace the advertisers in a file, by id. If one is invalid, none is imported."""
+    read = {".csv": read_csv, ".jsonl": read_jsonl}.get(file.suffix.lower())
     if read is None:
-        raise typer.BadParameter("a file ending in .csv or .jsonl is expected")
+        raise typer.BadParameter("Use a file that ends in .csv or .jsonl.")
 
     async def upsert(database: Database) -> int:
         with rich.progress.open(
-            file, "r", encoding="utf-8-sig", newline="", description="Reading", console=_errors
+            file, "r", encoding="utf-8-sig", newline="", description="Reading", console=_stderr
         ) as text:
             known = await database.read(advertiser_rows.known)
             records = advertisers(read(text), known)
 
         def write(connection: Connection) -> None:
-            batches = range(0, len(records), _BATCH)
-            for start in rich.progress.track(batches, "Writing", console=_errors):
-                advertiser_rows.upsert(connection, records[start : start + _BATCH])
+            starts = range(0, len(records), _ROWS_PER_STATEMENT)
+            for start in rich.progress.track(starts, "Writing", console=_stderr):
+                advertiser_rows.upsert(connection, records[start : start + _ROWS_PER_STATEMENT])
 
         await database.write(write)
         return len(records)
 
-    with _told():
-        settings = load_settings()
-        _refuse_in_front_of_upstream(settings, "advertisers are imported into")
+    with _exit_on_error():
         try:
-            count = _run(settings, upsert)
+            count = _with_own_database(upsert)
         except CatalogueError as error:
-            _stop(f"{file}: {str(error).rstrip('.')}. Nothing is imported.")
+            _fail(f"{file}: {str(error).rstrip('.')}. No advertiser was imported.")
         except UnicodeDecodeError:
-            _stop(f"{file}: the file is not in UTF-8. Nothing is imported.")
-        typer.echo(f"{count} advertisers are imported.", err=True)
+            _fail(f"{file}: the file is not in UTF-8. No advertiser was imported.")
+        typer.echo(f"Imported {count} advertisers.", err=True)
 
 
 @_contacts.command("audit")
 def audit_contact(
     contact_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID)],
 ) -> None:
-    """Tell which key created a contact, through which face, under which request id."""
+    """Show which API key created a contact, through which face and in which request."""
 
-    async def find(database: Database) -> audit_trail.AuditRecord | None:
-        return await database.read(
-            lambda connection: audit_trail.of_contact(connection, contact_id)
-        )
+    def find(connection: Connection) -> audit_trail.AuditRecord | None:
+        return audit_trail.of_contact(connection, contact_id)
 
-    with _told():
-        settings = load_settings()
-        _refuse_in_front_of_upstream(settings, "contacts are kept in")
-        record = _run(settings, find)
+    with _exit_on_error():
+        record = _with_own_database(lambda database: database.read(find))
         if record is None:
-            _stop(f"there is no contact {contact_id}")
+            _fail(f"There is no contact {contact_id}.")
         label = "" if record.key_label is None else f" ({record.key_label})"
         typer.echo(f"Contact     {record.contact_id}, of advertiser {record.advertiser_id}")
         typer.echo(f"Created     {record.created_at.isoformat(timespec='milliseconds')}")
@@ -266,36 +305,27 @@ def audit_contact(
         typer.echo(f"Request id  {_or_dash(record.request_id)}")
 
 
-def _refuse_in_front_of_upstream(settings: Settings, what: str) -> None:
-    """Refuse what would change a store that is not asked for anything."""
+def _with_own_database(work: Callable[[Database], Awaitable[T]]) -> T:
+    settings = load_settings()
+    _require_own_database(settings)
+    return _with_database(settings, work)
+
+
+def _require_own_database(settings: Settings) -> None:
     if settings.upstream_url is not None:
         raise SettingsError(
-            f"CONTACT_GATEWAY_UPSTREAM_URL: {what} the gateway's own database, and with this "
-            "setting HiEnergy's API is asked instead. Unset it for this command."
+            "CONTACT_GATEWAY_UPSTREAM_URL: this command is for the gateway's own database, and "
+            "with this setting the gateway uses HiEnergy's API instead. Unset it."
         )
 
 
-def _what_becomes_of_demo_keys(
-    settings: Settings, *, demo: bool
-) -> Callable[[Database], Awaitable[DemoKeys | None]]:
-    if demo:
-        _refuse_in_front_of_upstream(settings, "the demo fills")
-        return prepare_demo
-    # In front of an upstream no key of the store's is asked for.
-    return end_demo if settings.upstream_url is None else _nothing_more
-
-
-async def _nothing_more(_: Database) -> None:
-    """Do nothing more than preparing the database."""
-
-
-def _run(
+def _with_database(
     settings: Settings,
     work: Callable[[Database], Awaitable[T]],
     *,
     prepare: Callable[[Database], Awaitable[None]] = store_schema.prepare,
 ) -> T:
-    """Prepare the database, do some work with it, and close it."""
+    """Open and prepare the database, do the work, close the database."""
 
     async def run() -> T:
         database = Database(sqlite_url(settings.database_url))
@@ -308,37 +338,25 @@ def _run(
     return asyncio.run(run())
 
 
-def _announce(address: str, settings: Settings, keys: DemoKeys | None) -> None:
-    lines = [f"GraphQL     {address}/graphql", f"REST        {address}/api/v1/contacts"]
-    if settings.graphiql:
-        lines[0] += "   (open it in a browser for GraphiQL)"
-    if settings.upstream_url is not None:
-        lines.append(f"Upstream    {settings.upstream_url}   (callers send their own key for it)")
-    if keys is not None:
-        lines += [f"Admin key   {keys.admin}", f"Member key  {keys.member}"]
-    typer.echo("\n" + "\n".join(lines) + "\n")
-    sys.stdout.flush()
-
-
 @contextmanager
-def _told() -> Iterator[None]:
-    """Tell an operator's mistake in a sentence, and exit with 1."""
+def _exit_on_error() -> Iterator[None]:
+    """Print errors that the operator can correct, and exit with status 1."""
     try:
         yield
     except SettingsError as error:
-        _stop(str(error))
+        _fail(str(error))
     except store_schema.SchemaNotCurrentError as error:
-        _stop(f"CONTACT_GATEWAY_DATABASE_URL: {error}")
+        _fail(f"CONTACT_GATEWAY_DATABASE_URL: {error}")
     except NotADemoDatabaseError as error:
-        _stop(f"--demo: {error}. Set CONTACT_GATEWAY_DATABASE_URL to another file.")
+        _fail(f"--demo: {error}. Set CONTACT_GATEWAY_DATABASE_URL to another file.")
     except process.AddressError as error:
-        _stop(f"--host, --port: {error}.")
+        _fail(f"--host, --port: {error}.")
     except SourceUnavailable as error:
-        _stop(f"CONTACT_GATEWAY_DATABASE_URL: the database does not answer: {error.reason}")
+        _fail(f"CONTACT_GATEWAY_DATABASE_URL: the database does not answer: {error.reason}")
 
 
-def _stop(sentence: str) -> NoReturn:
-    _errors.print(f"[red]Error[/]: {rich.markup.escape(sentence)}")
+def _fail(message: str) -> NoReturn:
+    _stderr.print(f"[red]Error[/]: {rich.markup.escape(message)}")
     raise typer.Exit(1)
 
 
@@ -346,5 +364,5 @@ def _or_dash(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _day(moment: datetime | None) -> str:
+def _minute(moment: datetime | None) -> str:
     return "-" if moment is None else moment.strftime("%Y-%m-%d %H:%M")

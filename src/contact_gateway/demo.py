@@ -1,4 +1,4 @@
-"""The demo: a small made-up catalogue, and two keys that work until the next start of any kind."""
+"""The demo: a small invented catalogue, and two API keys that the next start revokes."""
 
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,22 +14,22 @@ from contact_gateway.store.sqlite import Database
 
 
 class NotADemoDatabaseError(RuntimeError):
-    """The database holds something that no demo put there."""
+    """The database holds data that is not of a demo."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class DemoKeys:
-    """The keys of this start, to be shown once."""
+    """The API keys of one demo."""
 
     admin: str
     member: str
 
 
 async def prepare_demo(database: Database) -> DemoKeys:
-    """Fill an empty database with the catalogue, revoke earlier demo keys and make new ones.
+    """Insert the demo's catalogue, revoke earlier demo keys and return new ones.
 
     Raises:
-        NotADemoDatabaseError: the database holds other advertisers, or keys of people.
+        NotADemoDatabaseError: the database holds other advertisers or keys.
         SourceUnavailable: the database does not answer.
     """
     with (files("contact_gateway") / "demo.csv").open(encoding="utf-8") as file:
@@ -39,9 +39,7 @@ async def prepare_demo(database: Database) -> DemoKeys:
     def fill(connection: Connection) -> None:
         others = advertiser_rows.ids(connection) - {record.id for record in catalogue}
         if others or key_rows.has_real_keys(connection):
-            raise NotADemoDatabaseError(
-                "the database holds other advertisers or keys than the demo's"
-            )
+            raise NotADemoDatabaseError("the database holds other data than the demo's")
         advertiser_rows.upsert(connection, catalogue)
         key_rows.revoke_demo_keys(connection)
         for role, key in keys.items():
@@ -52,11 +50,11 @@ async def prepare_demo(database: Database) -> DemoKeys:
 
 
 async def end_demo(database: Database) -> None:
-    """Revoke the keys of earlier demos, which were for a made-up catalogue only.
+    """Revoke the API keys of earlier demos.
 
     Raises:
         SourceUnavailable: the database does not answer.
     """
-    # Where there are none, nothing waits for another process that writes.
+    # Without demo keys, the start takes no write lock, which another process may hold.
     if await database.read(key_rows.has_demo_keys):
         await database.write(key_rows.revoke_demo_keys)

@@ -1,145 +1,157 @@
-"""The settings: where they come from, what they may be, and what is said of a wrong one."""
+"""Settings: their defaults, their limits, and the errors for invalid ones."""
 
 import importlib.util
-import ipaddress
 import os
 import re
 from collections.abc import Iterable
+from difflib import get_close_matches
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Final
 from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-
-from contact_gateway.access.client_address import Network
-from contact_gateway.faces.graphql.limits import DocumentLimits
-from contact_gateway.store.group_commit import MAX_QUEUED
-from contact_gateway.store.sqlite import UnsupportedDatabaseError, sqlite_url
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 PREFIX: Final = "CONTACT_GATEWAY_"
-_DOCUMENT: Final = DocumentLimits()
 _ENV_FILE: Final = ".env"
-_VISIBLE: Final = re.compile("[\x21-\x7e]+")
+_PRINTABLE_ASCII: Final = re.compile("[\x21-\x7e]+")
 _ORIGIN: Final = re.compile(r"https?://[^/?#@\s]+")
 
 
 class LogFormat(StrEnum):
-    """How a log line is written: as JSON for machines, or in columns for people."""
+    """The format of log lines: JSON for programs, columns for people."""
 
     JSON = "json"
     CONSOLE = "console"
 
 
 class Profile(StrEnum):
-    """For whom the gateway runs: those who build on it, or anybody on the internet."""
+    """The environment the gateway runs in. It selects defaults."""
 
     DEVELOPMENT = "development"
     PRODUCTION = "production"
 
 
-_IN_PRODUCTION: Final = {"graphiql": False, "introspection": False}
-"""What is otherwise in production, unless it is set."""
+_PRODUCTION_DEFAULTS: Final = {"graphiql": False, "introspection": False}
 
 
 class SettingsError(ValueError):
-    """A setting is unknown or cannot be read. The message names it and says what is wrong."""
+    """A setting is unknown or invalid. The message names it and says what is wrong."""
 
 
 class Settings(BaseSettings):
-    """What an operator can set, in the environment or in a `.env` file, by `CONTACT_GATEWAY_…`."""
+    """The gateway's settings, read from `CONTACT_GATEWAY_…` variables or a `.env` file."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=_ENV_FILE, extra="ignore", frozen=True
     )
 
+    # Server
+    profile: Profile = Field(
+        Profile.DEVELOPMENT,
+        description="`production` disables GraphiQL and introspection by default",
+    )
+    max_body_bytes: int = Field(
+        65_536, ge=1, description="Maximum size of a request body, in bytes"
+    )
+    body_timeout_seconds: float = Field(
+        30, gt=0, le=3600, description="Time in which a request body must arrive, in seconds"
+    )
+    max_json_depth: int = Field(
+        32, ge=3, le=500, description="Maximum nesting depth of a JSON request body"
+    )
+
+    # Database
     database_url: str = Field(
         "sqlite+aiosqlite:///contact-gateway.sqlite3",
-        description="Where contacts are kept: sqlite+aiosqlite:///FILE",
+        description="Database of the gateway: sqlite+aiosqlite:///FILE",
     )
+    max_waiting: int = Field(
+        4096,
+        ge=1,
+        description="Maximum number of creations queued for the database, for each worker",
+    )
+
+    # HiEnergy
     upstream_url: str | None = Field(
         None,
         description=(
-            "HiEnergy's API, to be the source of truth instead of the database: "
+            "Base URL of HiEnergy's API, used instead of the database: "
             "https://app.hienergy.ai/api/v1"
         ),
     )
     upstream_timeout_seconds: float = Field(
-        10, gt=0, le=300, description="How long a call of HiEnergy's API may take, in seconds"
+        10,
+        gt=0,
+        le=300,
+        description="Timeout of a call to HiEnergy's API with its retries, in seconds",
     )
     upstream_max_connections: int = Field(
-        100, ge=1, le=10_000, description="Connections to HiEnergy's API at most"
+        100,
+        ge=1,
+        le=10_000,
+        description="Maximum number of connections to HiEnergy's API, for each worker",
     )
-    profile: Profile = Field(
-        Profile.DEVELOPMENT,
-        description="`production` turns GraphiQL and introspection off, unless they are set",
-    )
-    max_waiting: int = Field(
-        MAX_QUEUED, ge=1, description="Creations that wait to be written at most, for each worker"
-    )
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Origins of browser pages that may call the gateway, comma-separated"
-    )
+
+    # Access and limits
     rate_limit_per_hour: int = Field(
-        10_000, ge=0, description="Operations an API key may do in an hour; 0 means no limit"
+        10_000, ge=0, description="Operations allowed for each API key in an hour; 0 for no limit"
     )
     rate_limit_url: str | None = Field(
         None,
         description=(
-            "A server of Redis's protocol on which all hosts count together: redis://HOST:6379/0"
+            "Redis-compatible server on which all workers and hosts share their counts: "
+            "redis://HOST:6379/0"
         ),
     )
     key_guesses_per_minute: int = Field(
-        100, ge=0, description="Wrong API keys that an address may present in a minute; 0: any"
+        100,
+        ge=0,
+        description="Wrong API keys an address may send in a minute; 0 for no limit",
     )
-    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         (),
-        description="Networks of proxies that tell the caller's address, comma-separated",
+        description="Networks of proxies whose X-Forwarded-For is trusted, comma-separated",
     )
-    max_body_bytes: int = Field(
-        65_536, ge=1, description="The largest request body that is read, in bytes"
-    )
-    body_timeout_seconds: float = Field(
-        30, gt=0, le=3600, description="How long a request body may take to arrive, in seconds"
-    )
-    max_json_depth: int = Field(
-        32, ge=3, le=500, description="How deep the values of a JSON body may be nested"
-    )
+
+    # GraphQL
     graphql_max_tokens: int = Field(
-        _DOCUMENT.tokens,
-        ge=1,
-        le=100_000,
-        description="Words and signs of a GraphQL document at most",
+        1000, ge=1, le=100_000, description="Maximum number of tokens in a document"
     )
     graphql_max_depth: int = Field(
-        _DOCUMENT.depth, ge=1, le=100, description="Fields within fields of a document at most"
+        10, ge=1, le=100, description="Maximum nesting depth of fields in a document"
     )
     graphql_max_aliases: int = Field(
-        _DOCUMENT.aliases,
-        ge=0,
-        description="Fields of a document under another name, or again, at most",
+        15, ge=0, description="Maximum number of aliased or repeated fields in a document"
     )
     graphql_max_directives: int = Field(
-        _DOCUMENT.directives, ge=0, description="Directives of a document at most"
+        50, ge=0, description="Maximum number of directives in a document"
     )
     graphql_max_mutations: int = Field(
-        _DOCUMENT.mutations,
-        ge=1,
-        description="Fields of a mutation at most: contacts created by one request",
+        10, ge=1, description="Maximum number of mutation fields in a document"
     )
-    graphiql: bool = Field(default=True, description="Whether browsers get GraphiQL at /graphql")
-    introspection: bool = Field(
-        default=True, description="Whether GraphQL clients may read the schema"
+    graphiql: bool = Field(default=True, description="Whether /graphql serves GraphiQL to browsers")
+    introspection: bool = Field(default=True, description="Whether clients may read the schema")
+
+    # Browsers
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins of web pages that may call the gateway, comma-separated"
+    )
+
+    # Logs and telemetry
+    log_format: LogFormat | None = Field(
+        None, description="`console` or `json`; by default `console` in a terminal, else `json`"
     )
     metrics: bool = Field(
-        default=False, description="Whether /metrics shows metrics for Prometheus, to anybody"
+        default=False, description="Whether /metrics serves Prometheus metrics, without a key"
     )
     traces: bool = Field(
-        default=False, description="Whether traces are sent, as the OTEL_… variables say"
-    )
-    log_format: LogFormat | None = Field(
-        None, description="`console` or `json`; by itself `console` in a terminal, else `json`"
+        default=False,
+        description="Whether OpenTelemetry traces are sent, as the OTEL_… variables configure",
     )
 
     @model_validator(mode="before")
@@ -147,14 +159,70 @@ class Settings(BaseSettings):
     def _apply_profile(cls, given: dict[str, object]) -> dict[str, object]:
         if str(given.get("profile", "")).lower() != Profile.PRODUCTION:
             return given
-        return {**_IN_PRODUCTION, **given}
+        return {**_PRODUCTION_DEFAULTS, **given}
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, text: str) -> str:
+        try:
+            url = make_url(text)
+        except ArgumentError:
+            raise ValueError("not a database URL; use sqlite+aiosqlite:///FILE") from None
+        if url.get_backend_name() == "postgresql":
+            raise ValueError("PostgreSQL is not supported yet; use sqlite+aiosqlite:///FILE")
+        if url.drivername not in {"sqlite", "sqlite+aiosqlite"}:
+            raise ValueError("only sqlite+aiosqlite:///FILE is supported")
+        if url.database in {None, "", ":memory:"} or str(url.database).startswith("file:"):
+            raise ValueError("it must name a file, for example sqlite+aiosqlite:///gw.db")
+        return text
+
+    @field_validator("upstream_url")
+    @classmethod
+    def _check_upstream_url(cls, text: str | None) -> str | None:
+        if text is None:
+            return None
+        try:
+            url = urlsplit(text)
+            is_valid_port = url.port is None or url.port > 0
+            (url.hostname or "").encode("idna")
+        except ValueError:
+            raise ValueError("not a URL; use https://app.hienergy.ai/api/v1") from None
+        if not url.hostname or not is_valid_port or not _PRINTABLE_ASCII.fullmatch(text):
+            raise ValueError("it must be a URL such as https://app.hienergy.ai/api/v1")
+        if url.username is not None or url.password is not None:
+            raise ValueError("remove the credentials; each caller sends its own API key")
+        if "?" in text or "#" in text:
+            raise ValueError("remove the query and the fragment; the URL ends with its path")
+        if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(url)):
+            raise ValueError("it must start with https:// unless the host is this machine")
+        return text.rstrip("/")
+
+    @field_validator("rate_limit_url")
+    @classmethod
+    def _check_rate_limit_url(cls, text: str | None) -> str | None:
+        if text is None:
+            return None
+        if not text.startswith(("redis://", "rediss://")) or not urlsplit(text).hostname:
+            raise ValueError("it must be a URL such as redis://HOST:6379/0, or rediss:// for TLS")
+        _require_extra("redis", "redis")
+        return text
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _parse_networks(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(ip_network(text) for text in _split(value))
+        except ValueError as error:
+            raise ValueError(f"{error}; use a network such as 10.0.0.0/8") from None
 
     @field_validator("cors_origins", mode="before")
     @classmethod
-    def _split_origins(cls, value: object) -> object:
+    def _parse_origins(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
+        return tuple(origin.rstrip("/") for origin in _split(value))
 
     @field_validator("cors_origins")
     @classmethod
@@ -164,85 +232,44 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin!r} is not an origin such as https://app.example.com")
         return origins
 
-    @field_validator("trusted_proxies", mode="before")
-    @classmethod
-    def _read_networks(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        texts = [text.strip() for text in value.split(",") if text.strip()]
-        try:
-            return tuple(ipaddress.ip_network(text) for text in texts)
-        except ValueError as error:
-            raise ValueError(f"{error}; a network such as 10.0.0.0/8 is expected") from None
-
-    @field_validator("rate_limit_url")
-    @classmethod
-    def _check_rate_limit_url(cls, text: str | None) -> str | None:
-        if text is None:
-            return None
-        if not text.startswith(("redis://", "rediss://")) or not urlsplit(text).hostname:
-            raise ValueError("it must be a URL such as redis://HOST:6379/0, or rediss:// for TLS")
-        if importlib.util.find_spec("redis") is None:
-            raise ValueError("it needs the extra `redis`: pip install 'contact-gateway[redis]'")
-        return text
-
     @field_validator("traces")
     @classmethod
     def _check_traces(cls, value: object) -> object:
-        if value and importlib.util.find_spec("opentelemetry") is None:
-            raise ValueError("it needs the extra `otel`: pip install 'contact-gateway[otel]'")
+        if value:
+            _require_extra("otel", "opentelemetry")
         return value
 
-    @field_validator("upstream_url")
-    @classmethod
-    def _check_upstream_url(cls, text: str | None) -> str | None:
-        if text is None:
-            return None
-        try:
-            url = urlsplit(text)
-            port_is_fine = url.port is None or url.port > 0
-            (url.hostname or "").encode("idna")
-        except ValueError:
-            raise ValueError("it is not a URL") from None
-        if not url.hostname or not port_is_fine or not _VISIBLE.fullmatch(text):
-            raise ValueError("it must be a URL such as https://app.hienergy.ai/api/v1")
-        if url.username is not None or url.password is not None:
-            raise ValueError("it must hold no credential: each caller sends their own")
-        if "?" in text or "#" in text:
-            raise ValueError("it must end with the path, without query and fragment")
-        if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(url)):
-            raise ValueError("it must begin with https:// unless the host is this machine")
-        return text.rstrip("/")
 
-    @field_validator("database_url")
-    @classmethod
-    def _check_database_url(cls, text: str) -> str:
-        try:
-            sqlite_url(text)
-        except UnsupportedDatabaseError as error:
-            raise ValueError(str(error)) from None
-        return text
+def _split(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _require_extra(extra: str, package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise ValueError(
+            f"it needs the extra `{extra}`; run pip install 'contact-gateway[{extra}]'"
+        )
 
 
 def _is_loopback(url: SplitResult) -> bool:
     host = url.hostname or ""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
 def load_settings() -> Settings:
-    """Read the settings from the environment and the `.env` file of the working directory.
+    """Return the settings of the environment and of the working directory's `.env` file.
 
     Raises:
-        SettingsError: one is unknown or cannot be read.
+        SettingsError: a setting is unknown or invalid.
     """
     try:
         _refuse_unknown((*os.environ, *dotenv_values(_ENV_FILE)))
         return Settings()
     except UnicodeDecodeError:
-        raise SettingsError(f"{_ENV_FILE}: the file is not in UTF-8") from None
+        raise SettingsError(f"{_ENV_FILE} is not in UTF-8.") from None
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
         raise SettingsError(
@@ -255,11 +282,16 @@ def load_settings() -> Settings:
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    unknown = sorted(
-        name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known
-    )
-    if unknown:
-        raise SettingsError(
-            f"{unknown[0]} is not a setting. The settings are {', '.join(sorted(known))}."
+    # Compared without the prefix, which would make any two names similar.
+    known = [name.upper() for name in Settings.model_fields]
+    for name in sorted(names):
+        bare = name.upper().removeprefix(PREFIX)
+        if bare == name.upper() or bare in known:
+            continue
+        nearest = get_close_matches(bare, known, n=1)
+        advice = (
+            f"Did you mean {PREFIX}{nearest[0]}?"
+            if nearest
+            else f"The settings are {', '.join(PREFIX + each for each in sorted(known))}."
         )
+        raise SettingsError(f"Unknown setting {name}. {advice}")

@@ -1,4 +1,4 @@
-"""The command line in this process, in a folder of its own and without settings from outside."""
+"""The command line in this process, in an empty folder and without settings."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from support.gateway_process import Command
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Enter an empty working directory and forget the gateway's settings."""
+    """Return an empty working directory, and unset the gateway's settings."""
     monkeypatch.chdir(tmp_path)
     for name in os.environ:
         if name.upper().startswith("CONTACT_GATEWAY_"):
@@ -25,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run(folder: Path) -> Iterator[Command]:
-    """Run `contact-gateway` with arguments. A traceback fails the test."""
+    """Return a function that runs `contact-gateway` with arguments. An exception fails the test."""
     assert Path.cwd() == folder
     root = logging.getLogger()
     handlers, level, log_settings = list(root.handlers), root.level, structlog.get_config()

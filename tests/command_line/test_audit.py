@@ -1,4 +1,4 @@
-"""`contact-gateway contacts audit`: who created a contact, and by which request."""
+"""`contact-gateway contacts audit`: which API key created a contact, in which request."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,7 +41,7 @@ def _create_by_graphql(process: GatewayProcess) -> str:
 @pytest.mark.parametrize(
     ("create", "face"), [(_create_by_rest, "rest"), (_create_by_graphql, "graphql")]
 )
-def test_a_contact_knows_its_key_its_face_and_its_request(
+def test_a_contact_has_a_key_a_face_and_a_request(
     process: GatewayProcess, run: Command, create: Callable[[GatewayProcess], str], face: str
 ) -> None:
     contact_id = create(process)
@@ -49,15 +49,15 @@ def test_a_contact_knows_its_key_its_face_and_its_request(
     result = run("contacts", "audit", contact_id)
 
     assert result.exit_code == 0
-    told = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if "id" not in line)
-    assert told["Contact"] == f"{contact_id}, of advertiser 1001"
-    assert told["Key"].startswith("1 (")
-    assert told["Face"] == face
+    shown = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if "id" not in line)
+    assert shown["Contact"] == f"{contact_id}, of advertiser 1001"
+    assert shown["Key"].startswith("1 (")
+    assert shown["Face"] == face
     assert f"Request id  request-of-{face}\n" in result.stdout
     assert "@" not in result.stdout
 
 
-def test_a_replay_changes_nothing_of_it(process: GatewayProcess, run: Command) -> None:
+def test_a_replay_does_not_change_it(process: GatewayProcess, run: Command) -> None:
     body = {"contact": {"advertiser_id": 2001, "email": "twice@example.com"}}
     for request_id in ("the-first", "the-second"):
         with process.client(process.admin_key) as client:
@@ -67,7 +67,7 @@ def test_a_replay_changes_nothing_of_it(process: GatewayProcess, run: Command) -
     assert "the-first" in run("contacts", "audit", "1").stdout
 
 
-def test_a_contact_of_before_the_audit_trail_has_dashes(
+def test_a_contact_older_than_the_audit_trail_has_dashes(
     process: GatewayProcess, run: Command, folder: Path
 ) -> None:
     contact_id = _create_by_rest(process)
@@ -85,16 +85,14 @@ def test_a_contact_of_before_the_audit_trail_has_dashes(
     assert [line.split()[-1] for line in lines[2:]] == ["-", "-", "-"]
 
 
-def test_a_contact_that_is_not_there_is_said_to_be_missing(run: Command) -> None:
+def test_an_unknown_contact_is_an_error(run: Command) -> None:
     result = run("contacts", "audit", "7")
 
     assert result.exit_code == 1
-    assert "there is no contact 7" in result.stderr
+    assert "There is no contact 7." in result.stderr
 
 
-def test_in_front_of_upstream_there_is_nothing_to_audit(
-    run: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_in_front_of_upstream_it_is_refused(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTACT_GATEWAY_UPSTREAM_URL", "http://127.0.0.1:1/api/v1")
     result = run("contacts", "audit", "1")
 

@@ -1,4 +1,4 @@
-"""`contact-gateway advertisers import`: all of a file or nothing of it."""
+"""`contact-gateway advertisers import`: a file is imported completely or not at all."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,9 +23,9 @@ JSONL = (
 
 @pytest.fixture
 def names(run: Command) -> Names:
-    """Read the advertisers' names by id, as a caller sees them."""
+    """Return a function that reads the advertisers' names by id, as a caller does."""
 
-    async def ask(key: str) -> dict[str, str]:
+    async def fetch(key: str) -> dict[str, str]:
         app = create_app(load_settings())
         async with (
             app.router.lifespan_context(app),
@@ -40,7 +40,7 @@ def names(run: Command) -> Names:
 
     def read() -> dict[str, str]:
         key = run("keys", "create", "--role", "member", "--label", "reader").stdout.strip()
-        return asyncio.run(ask(key))
+        return asyncio.run(fetch(key))
 
     return read
 
@@ -63,7 +63,7 @@ def test_a_file_is_imported(run: Command, names: Names, folder: Path, file: str,
     result = run("advertisers", "import", file)
 
     assert (result.exit_code, result.stdout) == (0, "")
-    assert "2 advertisers are imported." in result.stderr
+    assert "Imported 2 advertisers." in result.stderr
     assert names() == {"1": "Tern", "2": "Tern US"}
 
 
@@ -81,7 +81,7 @@ def test_a_file_is_imported(run: Command, names: Names, folder: Path, file: str,
     ],
     ids=["CSV", "JSONL"],
 )
-def test_a_second_file_replaces_by_id_adds_and_removes_nothing(
+def test_a_second_file_replaces_and_adds_but_removes_nothing(
     run: Command, names: Names, folder: Path, file: str, text: str
 ) -> None:
     (folder / "first.csv").write_text(CSV, encoding="utf-8")
@@ -93,7 +93,7 @@ def test_a_second_file_replaces_by_id_adds_and_removes_nothing(
     assert names() == {"1": "Arctic Tern", "2": "Tern US", "3": "Puffin"}
 
 
-def test_a_network_record_may_come_before_and_may_name_a_record_of_an_earlier_file(
+def test_a_network_record_may_name_a_later_record_or_one_of_an_earlier_file(
     run: Command, names: Names, folder: Path
 ) -> None:
     (folder / "first.csv").write_text(
@@ -151,7 +151,7 @@ GOOD = "9,Auk,,,,HiEnergy,,,\n"
         ),
     ],
 )
-def test_a_refused_file_changes_nothing_and_names_the_line(
+def test_an_invalid_file_changes_nothing_and_the_line_is_named(
     run: Command, names: Names, file: str, text: str, line: int
 ) -> None:
     Path("first.csv").write_text(CSV.replace("Tern", "Skua"), encoding="utf-8")
@@ -162,11 +162,11 @@ def test_a_refused_file_changes_nothing_and_names_the_line(
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"{file}: line {line}: " in result.stderr
-    assert result.stderr.endswith("Nothing is imported.\n")
+    assert result.stderr.endswith("No advertiser was imported.\n")
     assert names() == {"1": "Skua", "2": "Skua US"}
 
 
-def test_a_refusal_is_told_in_whole_sentences(run: Command, folder: Path) -> None:
+def test_an_error_ends_with_one_full_stop(run: Command, folder: Path) -> None:
     (folder / "x.csv").write_text("id,name,network_name\nx,Tern,HiEnergy\n", encoding="utf-8")
 
     assert ".." not in run("advertisers", "import", "x.csv").stderr
@@ -182,12 +182,12 @@ def test_a_file_that_is_not_utf_8_is_refused_and_changes_nothing(
     result = run("advertisers", "import", file)
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert f"{file}: the file is not in UTF-8. Nothing is imported." in result.stderr
+    assert f"{file}: the file is not in UTF-8. No advertiser was imported." in result.stderr
     assert names() == {}
 
 
 @pytest.mark.parametrize("file", ["catalogue.xlsx", "catalogue", "catalogue.csv.gz"])
-def test_another_ending_is_refused_before_the_file_is_read(
+def test_another_file_type_is_refused_before_the_file_is_read(
     run: Command, folder: Path, file: str
 ) -> None:
     (folder / file).write_text(CSV, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`contact-gateway keys`: made and shown once, listed without secrets, revoked for good."""
+"""`contact-gateway keys`: create, list without secrets, revoke permanently."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -16,17 +16,17 @@ def test_create_prints_the_key_alone_on_standard_output(run: Command, role: str)
 
     assert result.exit_code == 0
     assert KEY.fullmatch(result.stdout.removesuffix("\n"))
-    assert f"Key 1 ({role}, the importer)" in result.stderr
+    assert f"Created key 1 ({role}, the importer)" in result.stderr
     assert not KEY.search(result.stderr)
 
 
-def test_every_key_is_another(run: Command) -> None:
+def test_keys_are_unique(run: Command) -> None:
     keys = {run("keys", "create", "--role", "admin", "--label", "x").stdout for _ in range(3)}
 
     assert len(keys) == 3
 
 
-def test_list_shows_every_key_and_no_part_of_a_secret(run: Command) -> None:
+def test_list_shows_all_keys_and_no_part_of_a_secret(run: Command) -> None:
     keys = [
         run("keys", "create", "--role", role, "--label", f"of {role}").stdout.strip()
         for role in ("admin", "member")
@@ -54,39 +54,37 @@ def test_list_shows_every_key_and_no_part_of_a_secret(run: Command) -> None:
         pytest.param(":smile:", id="an emoji's name"),
     ],
 )
-def test_list_shows_a_label_as_it_was_given(run: Command, label: str) -> None:
+def test_list_shows_labels_unchanged(run: Command, label: str) -> None:
     run("keys", "create", "--role", "admin", "--label", label)
 
     assert label in run("keys", "list").stdout
 
 
-def test_a_key_expires_after_the_days_that_were_said(run: Command) -> None:
-    before = datetime.now(UTC)
+def test_a_key_expires_after_the_given_days(run: Command) -> None:
+    before = datetime.now(UTC).replace(second=0, microsecond=0)
     run("keys", "create", "--role", "admin", "--label", "x", "--expires-in-days", "30")
     after = datetime.now(UTC)
 
-    listed = run("keys", "list").stdout
+    *_, day, minute, _ = run("keys", "list").stdout.split()
 
-    assert any(
-        (moment + timedelta(days=30)).strftime("%Y-%m-%d %H:%M") in listed
-        for moment in (before, after)
-    )
+    expires_at = datetime.fromisoformat(f"{day} {minute}+00:00")
+    assert before <= expires_at - timedelta(days=30) <= after
 
 
-def test_revoke_shows_in_the_list_and_spares_other_keys(run: Command) -> None:
+def test_revoke_shows_in_the_list_and_affects_no_other_key(run: Command) -> None:
     for label in ("one", "two"):
         run("keys", "create", "--role", "admin", "--label", label)
 
     result = run("keys", "revoke", "1")
 
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == "Key 1 is revoked.\n"
+    assert result.stderr == "Revoked key 1.\n"
     one, two = run("keys", "list").stdout.splitlines()[1:]
     assert not one.rstrip().endswith("-")
     assert two.rstrip().endswith("-")
 
 
-def test_revoking_twice_says_so_and_keeps_the_first_moment(run: Command) -> None:
+def test_revoking_twice_does_not_change_the_time(run: Command) -> None:
     run("keys", "create", "--role", "admin", "--label", "x")
     run("keys", "revoke", "1")
     listed = run("keys", "list").stdout
@@ -94,15 +92,15 @@ def test_revoking_twice_says_so_and_keeps_the_first_moment(run: Command) -> None
     result = run("keys", "revoke", "1")
 
     assert result.exit_code == 0
-    assert "Key 1 was revoked before" in result.stderr
+    assert "Key 1 was already revoked on " in result.stderr
     assert run("keys", "list").stdout == listed
 
 
-def test_revoking_an_unknown_key_fails_with_a_sentence(run: Command) -> None:
+def test_an_unknown_key_is_an_error(run: Command) -> None:
     result = run("keys", "revoke", "41")
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "there is no key 41" in result.stderr
+    assert "There is no key 41." in result.stderr
     assert "contact-gateway keys list" in result.stderr
 
 
@@ -120,7 +118,7 @@ def test_revoking_an_unknown_key_fails_with_a_sentence(run: Command) -> None:
         pytest.param(("revoke", "one"), "ID", id="not an id"),
     ],
 )
-def test_a_wrong_argument_is_named_and_exits_with_2(
+def test_an_invalid_argument_is_named_and_exits_with_2(
     run: Command, arguments: tuple[str, ...], named: str
 ) -> None:
     result = run("keys", *arguments)
@@ -130,11 +128,11 @@ def test_a_wrong_argument_is_named_and_exits_with_2(
 
 
 @pytest.mark.parametrize("label", ["", " ", "two\nlines", "x" * 256])
-def test_a_label_that_would_spoil_the_list_is_refused(run: Command, label: str) -> None:
+def test_a_label_that_would_break_the_list_is_refused(run: Command, label: str) -> None:
     assert run("keys", "create", "--role", "admin", "--label", label).exit_code == 2
 
 
-def test_an_id_beyond_all_ids_is_refused_in_a_sentence(run: Command) -> None:
+def test_an_id_above_64_bits_is_refused_without_a_traceback(run: Command) -> None:
     result = run("keys", "revoke", "99999999999999999999")
 
     assert result.exit_code == 2

@@ -1,4 +1,4 @@
-"""`contact-gateway schema`: the faces' descriptions, on standard output."""
+"""`contact-gateway schema` prints the GraphQL schema or the OpenAPI document."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from support.gateway_process import Command
 PRINTED = Path(__file__).parents[2] / "schema.graphql"
 
 
-def test_graphql_is_the_printed_sdl(run: Command) -> None:
+def test_graphql_is_the_checked_in_schema(run: Command) -> None:
     result = run("schema", "graphql")
 
     assert (result.exit_code, result.stderr) == (0, "")
@@ -27,7 +27,7 @@ def test_openapi_is_a_3_1_document_of_the_operation(run: Command) -> None:
 
 
 @pytest.mark.parametrize("kind", ["graphql", "openapi"])
-def test_printing_touches_no_database(run: Command, folder: Path, kind: str) -> None:
+def test_printing_opens_no_database(run: Command, folder: Path, kind: str) -> None:
     run("schema", kind)
 
     assert list(folder.iterdir()) == []

@@ -1,13 +1,11 @@
-"""`contact-gateway serve`, as a process: what it says, serves, logs, refuses, and how it ends."""
+"""`contact-gateway serve` as a process: its announcement, its demo, its errors, its log."""
 
 import json
-import signal
 import socket
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 
 import httpx
 import pytest
@@ -50,13 +48,13 @@ class TestDemo:
             assert client.get("/readyz").status_code == 200
 
     @pytest.mark.parametrize("role", ["admin", "member"])
-    def test_it_prints_a_key_of_each_role_that_works(self, demo: GatewayProcess, role: str) -> None:
+    def test_it_prints_a_valid_key_of_each_role(self, demo: GatewayProcess, role: str) -> None:
         key = {"admin": demo.admin_key, "member": demo.member_key}[role]
 
         with demo.client(key) as client:
-            answer = client.post("/graphql", json={"query": "{ viewer { role } }"})
+            response = client.post("/graphql", json={"query": "{ viewer { role } }"})
 
-        assert answer.json() == {"data": {"viewer": {"role": role.upper()}}}
+        assert response.json() == {"data": {"viewer": {"role": role.upper()}}}
 
     def test_it_serves_the_catalogue(self, demo: GatewayProcess) -> None:
         with demo.client(demo.member_key) as client:
@@ -66,19 +64,19 @@ class TestDemo:
 
     def test_a_contact_is_created_by_rest(self, demo: GatewayProcess) -> None:
         with demo.client(demo.admin_key) as client:
-            answer = create_by_rest(client, "rest@example.com")
-            found = client.get(answer.headers["Location"])
+            response = create_by_rest(client, "rest@example.com")
+            found = client.get(response.headers["Location"])
 
-        assert answer.status_code == 201
-        assert answer.json()["data"]["attributes"]["advertiser_id"] == 1001
-        assert found.json()["data"] == answer.json()["data"]
+        assert response.status_code == 201
+        assert response.json()["data"]["attributes"]["advertiser_id"] == 1001
+        assert found.json()["data"] == response.json()["data"]
 
     def test_a_contact_is_created_by_graphql(self, demo: GatewayProcess) -> None:
         with demo.client(demo.admin_key) as client:
-            answer = create_by_graphql(client, "graphql@example.com")
+            response = create_by_graphql(client, "graphql@example.com")
 
-        assert answer.status_code == 200
-        assert answer.json() == {
+        assert response.status_code == 200
+        assert response.json() == {
             "data": {
                 "createContact": {
                     "__typename": "Contact",
@@ -88,7 +86,7 @@ class TestDemo:
             }
         }
 
-    def test_the_next_start_keeps_contacts_and_revokes_earlier_keys(self, tmp_path: Path) -> None:
+    def test_the_next_demo_keeps_contacts_and_revokes_earlier_keys(self, tmp_path: Path) -> None:
         with gateway_process(tmp_path, "--demo") as first:
             with first.client(first.admin_key) as client:
                 created = create_by_rest(client, "maya@example.com")
@@ -100,26 +98,27 @@ class TestDemo:
                     for key in (first.admin_key, first.member_key)
                 ]
             with second.client(second.member_key) as client:
-                kept = client.get("/api/v1/contacts").json()["data"]
+                contacts = client.get("/api/v1/contacts").json()["data"]
 
-        assert [answer.status_code for answer in refused] == [401, 401]
-        assert ["revoked" in answer.text for answer in refused] == [True, True]
-        assert kept == [created.json()["data"]]
+        assert [response.status_code for response in refused] == [401, 401]
+        assert ["revoked" in response.text for response in refused] == [True, True]
+        assert contacts == [created.json()["data"]]
 
-    def test_its_keys_do_not_work_at_a_start_without_it(self, run: Command, folder: Path) -> None:
+    def test_a_start_without_it_revokes_its_keys(self, run: Command, folder: Path) -> None:
         with gateway_process(folder, "--demo") as demo:
             keys = demo.admin_key, demo.member_key
         (folder / "x.csv").write_text("id,name,network_name\n1,Tern,HiEnergy\n", "utf-8")
         run("advertisers", "import", "x.csv")
-        own = run("keys", "create", "--role", "admin", "--label", "x").stdout.strip()
+        own_key = run("keys", "create", "--role", "admin", "--label", "x").stdout.strip()
 
         with gateway_process(folder) as process, process.client() as client:
-            answers = [
-                client.get("/api/v1/contacts", headers={"X-Api-Key": key}) for key in (*keys, own)
+            responses = [
+                client.get("/api/v1/contacts", headers={"X-Api-Key": key})
+                for key in (*keys, own_key)
             ]
 
-        assert [answer.status_code for answer in answers] == [401, 401, 200]
-        assert ["revoked" in answer.text for answer in answers] == [True, True, False]
+        assert [response.status_code for response in responses] == [401, 401, 200]
+        assert ["revoked" in response.text for response in responses] == [True, True, False]
 
     @pytest.mark.parametrize(
         ("options", "environment", "are_revoked"),
@@ -133,7 +132,7 @@ class TestDemo:
             ),
         ],
     )
-    def test_its_keys_are_revoked_before_anything_is_served(
+    def test_its_keys_are_revoked_before_the_first_request(
         self,
         run: Command,
         folder: Path,
@@ -153,16 +152,16 @@ class TestDemo:
         assert exit_status == 0
         assert revoked == [are_revoked] * 2
 
-    @pytest.mark.parametrize("holding", ["a key", "a revoked key", "other advertisers"])
-    def test_it_is_refused_on_a_database_that_holds_anything_else(
-        self, run: Command, folder: Path, holding: str
+    @pytest.mark.parametrize("content", ["a key", "a revoked key", "other advertisers"])
+    def test_it_is_refused_on_a_database_with_other_content(
+        self, run: Command, folder: Path, content: str
     ) -> None:
-        if holding == "other advertisers":
+        if content == "other advertisers":
             (folder / "x.csv").write_text("id,name,network_name\n1,Tern,HiEnergy\n", "utf-8")
             run("advertisers", "import", "x.csv")
         else:
             run("keys", "create", "--role", "member", "--label", "of a person")
-        if holding == "a revoked key":
+        if content == "a revoked key":
             run("keys", "revoke", "1")
         keys_before = run("keys", "list").stdout
 
@@ -174,68 +173,8 @@ class TestDemo:
         assert run("keys", "list").stdout == keys_before
 
 
-class TestStop:
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
-    def test_a_request_under_way_is_answered_new_ones_are_not_taken_and_the_exit_status_is_0(
-        self, tmp_path: Path, number: signal.Signals
-    ) -> None:
-        body = b'{"contact": {"advertiser_id": 2001, "email": "late@example.com"}}'
-        with gateway_process(tmp_path, "--demo") as process:
-            url = httpx.URL(process.address)
-            assert url.port is not None
-            address = (url.host, url.port)
-            with socket.create_connection(address, timeout=20) as connection:
-                connection.sendall(
-                    b"POST /api/v1/contacts HTTP/1.1\r\nHost: gateway\r\n"
-                    b"X-Api-Key: " + process.admin_key.encode() + b"\r\n"
-                    b"Content-Type: application/json\r\nExpect: 100-continue\r\n"
-                    b"Content-Length: " + str(len(body)).encode() + b"\r\n\r\n" + body[:20]
-                )
-                # This interim answer says that the request is being served.
-                assert connection.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
-
-                process.send(number)
-                until_refused(address)
-                connection.sendall(body[20:])
-                answer = until_closed(connection)
-
-            assert process.exit_status() == 0
-            assert process.log().count("Traceback") == 0
-
-        head, _, content = answer.partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 201 ")
-        assert json.loads(content)["data"]["attributes"]["email"] == "late@example.com"
-
-    def test_several_workers_serve_and_stop_with_exit_status_0(self, tmp_path: Path) -> None:
-        with gateway_process(tmp_path, "--demo", "--workers", "2") as process:
-            with process.client(process.admin_key) as client:
-                created = create_by_rest(client, "maya@example.com")
-
-            assert created.status_code == 201
-            assert process.stop() == 0
-            assert process.log().count("Traceback") == 0
-
-
-def until_refused(address: tuple[str, int]) -> None:
-    """Return when nothing listens at the address any more."""
-    deadline = monotonic() + 20
-    while monotonic() < deadline:
-        try:
-            socket.create_connection(address, timeout=20).close()
-        except OSError:
-            return
-    raise AssertionError("the address is still listened on")
-
-
-def until_closed(connection: socket.socket) -> bytes:
-    received = b""
-    while piece := connection.recv(65536):
-        received += piece
-    return received
-
-
 class TestRefusedStart:
-    def test_an_address_in_use_is_told_with_the_options_that_choose_it(self, run: Command) -> None:
+    def test_an_address_in_use_is_reported_with_its_options(self, run: Command) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
 
@@ -245,7 +184,9 @@ class TestRefusedStart:
         assert f"--host, --port: cannot listen on 127.0.0.1:{port}" in result.stderr
 
     @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
-    def test_an_address_of_another_machine_is_told_likewise(self, run: Command, host: str) -> None:
+    def test_an_address_of_another_machine_is_reported_with_its_options(
+        self, run: Command, host: str
+    ) -> None:
         result = run("serve", "--host", host, "--port", "0")
 
         assert (result.exit_code, result.stdout) == (1, "")
@@ -256,13 +197,13 @@ class TestRefusedStart:
         [("--port", "65536"), ("--port", "http"), ("--workers", "0")],
         ids=" ".join,
     )
-    def test_a_wrong_option_exits_with_2(self, run: Command, option: tuple[str, str]) -> None:
+    def test_an_invalid_option_exits_with_2(self, run: Command, option: tuple[str, str]) -> None:
         result = run("serve", *option)
 
         assert result.exit_code == 2
         assert option[0] in result.stderr
 
-    def test_a_database_of_another_revision_is_told_with_the_setting_and_the_remedy(
+    def test_a_database_of_a_newer_version_is_reported_with_its_setting(
         self, run: Command, folder: Path
     ) -> None:
         run("migrate")
@@ -275,7 +216,7 @@ class TestRefusedStart:
         assert "revision 9999" in result.stderr
         assert "a newer one" in result.stderr
 
-    def test_a_revision_that_this_version_does_not_know_cannot_be_migrated(
+    def test_a_database_of_a_newer_version_cannot_be_migrated(
         self, run: Command, folder: Path
     ) -> None:
         run("migrate")
@@ -296,15 +237,15 @@ def put_at_revision(file: Path, revision: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """What a process wrote to standard error while it was asked all kinds of things."""
+    """The log of a process, the keys it must not contain, and the responses by request."""
 
     text: str
     keys: tuple[str, str]
-    answers: dict[str, httpx.Response]
+    responses: dict[str, httpx.Response]
 
     def line_of(self, name: str) -> dict[str, object]:
         """Return the log line of a request."""
-        request_id = self.answers[name].headers["X-Request-Id"]
+        request_id = self.responses[name].headers["X-Request-Id"]
         lines = [json.loads(line) for line in self.text.splitlines()]
         (found,) = (
             line
@@ -322,7 +263,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Logged:
     json_type = {"Content-Type": "application/json"}
     with gateway_process(folder, "--demo") as process:
         with process.client(process.admin_key) as client, process.client() as stranger:
-            answers = {
+            responses = {
                 "created": create_by_rest(client, "maya@example.com"),
                 "conflict": create_by_rest(client, "maya@example.com"),
                 "created by GraphQL": create_by_graphql(client, "noor@example.com"),
@@ -361,15 +302,15 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Logged:
                 ),
                 "known id": stranger.get("/healthz", headers={"X-Request-Id": "asked-by-a-test"}),
             }
-            # From here on the database refuses contacts, in a way that no rule foresees.
             break_contacts(folder / "contact-gateway.sqlite3")
-            answers["fault"] = create_by_rest(client, "omar@example.com")
-            answers["fault by GraphQL"] = create_by_graphql(client, "omar@example.com")
+            responses["fault"] = create_by_rest(client, "omar@example.com")
+            responses["fault by GraphQL"] = create_by_graphql(client, "omar@example.com")
         assert process.stop() == 0
-        return Logged(process.log(), (process.admin_key, process.member_key), answers)
+        return Logged(process.log(), (process.admin_key, process.member_key), responses)
 
 
 def break_contacts(file: Path) -> None:
+    """Make every insert of a contact fail with an error that the gateway does not expect."""
     connection = sqlite3.connect(file)
     connection.execute(
         "CREATE TRIGGER broken BEFORE INSERT ON contacts BEGIN SELECT RAISE(ABORT, 'broken'); END"
@@ -403,18 +344,18 @@ class TestLog:
             ("fault", "create_contact", "INTERNAL_ERROR", 500),
         ],
     )
-    def test_a_request_has_one_line_that_says_what_was_asked_and_what_came_of_it(
+    def test_a_request_is_one_line_with_its_operation_and_outcome(
         self, logged: Logged, name: str, operation: str | None, outcome: str, status: int
     ) -> None:
         line = logged.line_of(name)
 
-        assert logged.answers[name].status_code == status
+        assert logged.responses[name].status_code == status
         assert (line["operation"], line["outcome"], line["status"]) == (operation, outcome, status)
         assert isinstance(line["duration_ms"], float)
-        assert 0 <= line["duration_ms"] < 60_000
+        assert line["duration_ms"] >= 0
 
     def test_a_fault_is_logged_with_its_request_id_and_traceback(self, logged: Logged) -> None:
-        request_id = logged.answers["fault"].headers["X-Request-Id"]
+        request_id = logged.responses["fault"].headers["X-Request-Id"]
         lines = [json.loads(line) for line in logged.text.splitlines()]
 
         (fault,) = (

@@ -1,4 +1,4 @@
-"""Settings: from the environment and `.env`; a wrong one stops the start and is named."""
+"""Settings come from the environment and `.env`; an invalid one stops the start."""
 
 import importlib.util
 from collections.abc import Callable
@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contact_gateway import settings
-from contact_gateway.settings import Settings
+from contact_gateway.settings import Settings, load_settings
 from support.gateway_process import Command, refused_start
 
 Give = Callable[[str, str], None]
@@ -15,7 +14,7 @@ Give = Callable[[str, str], None]
 
 @pytest.fixture(params=["environment", ".env"])
 def give(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Give:
-    """Give a setting in one of the two ways."""
+    """Return a function that sets a setting, in the environment or in `.env`."""
 
     def write(name: str, value: str) -> None:
         (folder / ".env").write_text(f'{name}="{value}"\n', encoding="utf-8")
@@ -73,7 +72,7 @@ def give(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, folder
         ("UPSTREAM_MAX_CONNECTIONS", "0"),
     ],
 )
-def test_a_bad_value_stops_the_start_and_is_named(
+def test_an_invalid_value_stops_the_start_and_is_named(
     run: Command, give: Give, folder: Path, name: str, value: str
 ) -> None:
     give(f"CONTACT_GATEWAY_{name}", value)
@@ -87,9 +86,25 @@ def test_a_bad_value_stops_the_start_and_is_named(
 
 
 @pytest.mark.parametrize(
-    "name", ["CONTACT_GATEWAY_RATE_LIMIT", "CONTACT_GATEWAY_", "contact_gateway_databaseurl"]
+    ("name", "nearest"),
+    [
+        ("CONTACT_GATEWAY_RATE_LIMIT_PER_HOURS", "CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR"),
+        ("contact_gateway_databaseurl", "CONTACT_GATEWAY_DATABASE_URL"),
+    ],
 )
-def test_an_unknown_setting_stops_the_start_and_is_named_with_those_that_exist(
+def test_an_unknown_setting_stops_the_start_and_the_nearest_is_suggested(
+    run: Command, give: Give, name: str, nearest: str
+) -> None:
+    give(name, "1")
+
+    result = run("serve", "--port", "0")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"Error: Unknown setting {name}. Did you mean {nearest}?\n"
+
+
+@pytest.mark.parametrize("name", ["CONTACT_GATEWAY_PORT", "CONTACT_GATEWAY_"])
+def test_an_unknown_setting_like_no_other_is_refused_with_a_list_of_all(
     run: Command, give: Give, name: str
 ) -> None:
     give(name, "1")
@@ -97,18 +112,20 @@ def test_an_unknown_setting_stops_the_start_and_is_named_with_those_that_exist(
     result = run("serve", "--port", "0")
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith(f"Error: {name} is not a setting.")
-    assert "CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR" in result.stderr
+    assert result.stderr.startswith(f"Error: Unknown setting {name}. The settings are ")
+    assert all(f"CONTACT_GATEWAY_{each.upper()}" in result.stderr for each in Settings.model_fields)
 
 
-def test_every_bad_setting_is_named_at_once(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_invalid_setting_is_named_at_once(
+    run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CONTACT_GATEWAY_GRAPHIQL", "perhaps")
     monkeypatch.setenv("CONTACT_GATEWAY_MAX_BODY_BYTES", "0")
 
-    told = run("serve", "--port", "0").stderr
+    errors = run("serve", "--port", "0").stderr
 
-    assert "CONTACT_GATEWAY_GRAPHIQL: " in told
-    assert "CONTACT_GATEWAY_MAX_BODY_BYTES: " in told
+    assert "CONTACT_GATEWAY_GRAPHIQL: " in errors
+    assert "CONTACT_GATEWAY_MAX_BODY_BYTES: " in errors
 
 
 @pytest.mark.parametrize(
@@ -121,9 +138,9 @@ def test_every_bad_setting_is_named_at_once(run: Command, monkeypatch: pytest.Mo
 def test_a_setting_that_needs_an_extra_names_it(
     run: Command, monkeypatch: pytest.MonkeyPatch, name: str, value: str, library: str, extra: str
 ) -> None:
-    there = importlib.util.find_spec
+    find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda wanted: None if wanted == library else there(wanted)
+        importlib.util, "find_spec", lambda name: None if name == library else find_spec(name)
     )
     monkeypatch.setenv(f"CONTACT_GATEWAY_{name}", value)
 
@@ -136,14 +153,14 @@ def test_a_setting_that_needs_an_extra_names_it(
 
 def test_the_profile_is_read_like_any_setting(give: Give) -> None:
     give("CONTACT_GATEWAY_PROFILE", "production")
-    chosen = settings.load_settings()
+    settings = load_settings()
 
-    assert (chosen.graphiql, chosen.introspection) == (False, False)
+    assert (settings.graphiql, settings.introspection) == (False, False)
 
 
 def test_networks_of_proxies_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTACT_GATEWAY_TRUSTED_PROXIES", "10.0.0.0/8, fd00::/8,192.0.2.1")
-    networks = settings.load_settings().trusted_proxies
+    networks = load_settings().trusted_proxies
 
     assert [str(network) for network in networks] == ["10.0.0.0/8", "fd00::/8", "192.0.2.1/32"]
 
@@ -153,7 +170,7 @@ def test_networks_of_proxies_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     [("keys", "list"), ("keys", "revoke", "1"), ("migrate",), ("serve", "--port", "0", "--demo")],
     ids=" ".join,
 )
-def test_every_command_that_reads_settings_refuses_a_bad_one(
+def test_every_command_that_reads_settings_refuses_an_invalid_one(
     run: Command, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("CONTACT_GATEWAY_LOG_FORMAT", "xml")
@@ -164,7 +181,7 @@ def test_every_command_that_reads_settings_refuses_a_bad_one(
     assert result.stderr.startswith("Error: CONTACT_GATEWAY_LOG_FORMAT: ")
 
 
-def test_a_setting_is_used_wherever_it_stands(run: Command, give: Give, folder: Path) -> None:
+def test_a_setting_is_used_from_either_source(run: Command, give: Give, folder: Path) -> None:
     give("CONTACT_GATEWAY_DATABASE_URL", "sqlite+aiosqlite:///elsewhere.sqlite3")
 
     assert run("migrate").exit_code == 0
@@ -173,7 +190,7 @@ def test_a_setting_is_used_wherever_it_stands(run: Command, give: Give, folder: 
     assert not (folder / "contact-gateway.sqlite3").exists()
 
 
-def test_the_environment_comes_before_the_file(
+def test_the_environment_overrides_the_file(
     run: Command, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     (folder / ".env").write_text(
@@ -187,7 +204,7 @@ def test_the_environment_comes_before_the_file(
     assert not (folder / "file.sqlite3").exists()
 
 
-def test_settings_of_other_programs_are_left_alone(run: Command, folder: Path) -> None:
+def test_settings_of_other_programs_are_ignored(run: Command, folder: Path) -> None:
     (folder / ".env").write_text("LOG_FORMAT=xml\nGATEWAY_TOKEN=1\n", encoding="utf-8")
 
     assert run("migrate").exit_code == 0
@@ -202,7 +219,7 @@ def test_an_unreadable_env_file_stops_the_start_and_is_named(run: Command, folde
     assert ".env" in result.stderr
 
 
-def test_a_database_in_a_folder_that_is_not_there_is_told(folder: Path) -> None:
+def test_a_database_in_a_missing_folder_stops_the_start(folder: Path) -> None:
     (folder / ".env").write_text(
         "CONTACT_GATEWAY_DATABASE_URL=sqlite+aiosqlite:///nowhere/x.sqlite3\n", encoding="utf-8"
     )
@@ -213,7 +230,7 @@ def test_a_database_in_a_folder_that_is_not_there_is_told(folder: Path) -> None:
     assert "Error: CONTACT_GATEWAY_DATABASE_URL: " in result.stderr
 
 
-def test_a_file_that_is_no_database_is_told_and_kept(
+def test_a_file_that_is_not_a_database_is_refused_and_unchanged(
     run: Command, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     letter = folder / "letter.txt"
@@ -237,7 +254,7 @@ def test_a_file_that_is_no_database_is_told_and_kept(
         "http://[::1]:8000/api/v1",
     ],
 )
-def test_upstream_is_reached_by_https_or_on_this_machine(url: str) -> None:
+def test_upstream_is_https_or_on_this_machine(url: str) -> None:
     settings = Settings.model_validate({"upstream_url": url})
 
     assert settings.upstream_url == url.rstrip("/")
@@ -254,7 +271,7 @@ def test_upstream_is_reached_by_https_or_on_this_machine(url: str) -> None:
     ],
     ids=" ".join,
 )
-def test_what_changes_the_store_is_refused_in_front_of_upstream(
+def test_commands_of_the_database_are_refused_in_front_of_upstream(
     run: Command, give: Give, folder: Path, arguments: tuple[str, ...]
 ) -> None:
     (folder / "catalogue.csv").write_text("id,name\n", encoding="utf-8")

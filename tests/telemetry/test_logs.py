@@ -1,4 +1,4 @@
-"""What is logged: a line an event, in one format, and never at a request's cost."""
+"""Logs: one line for each event, in one format. A failing stream fails no request."""
 
 import asyncio
 import io
@@ -29,7 +29,7 @@ class _Terminal(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
+def _restore_logging() -> Iterator[None]:
     root = logging.getLogger()
     before = root.handlers, root.level
     yield
@@ -38,7 +38,7 @@ def _as_before() -> Iterator[None]:
 
 
 @FORMATS
-def test_the_gateways_lines_and_those_of_libraries_have_one_format(log_format: LogFormat) -> None:
+def test_lines_of_the_gateway_and_of_libraries_have_the_same_format(log_format: LogFormat) -> None:
     lines = io.StringIO()
     configure_logging(log_format, lines)
     structlog.get_logger().warning("ours", cause="c")
@@ -54,7 +54,7 @@ def test_the_gateways_lines_and_those_of_libraries_have_one_format(log_format: L
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_people_at_a_terminal_get_columns_and_programs_json(*, is_terminal: bool) -> None:
+def test_the_default_is_columns_in_a_terminal_and_json_otherwise(*, is_terminal: bool) -> None:
     lines = _Terminal() if is_terminal else io.StringIO()
     configure_logging(None, lines)
     structlog.get_logger().info("request")
@@ -63,7 +63,7 @@ def test_people_at_a_terminal_get_columns_and_programs_json(*, is_terminal: bool
 
 
 @FORMATS
-def test_what_libraries_say_in_passing_is_not_logged(log_format: LogFormat) -> None:
+def test_info_of_libraries_is_not_logged(log_format: LogFormat) -> None:
     lines = io.StringIO()
     configure_logging(log_format, lines)
     logging.getLogger("a.library").info("a caller's input")
@@ -72,7 +72,7 @@ def test_what_libraries_say_in_passing_is_not_logged(log_format: LogFormat) -> N
 
 
 @FORMATS
-def test_a_fault_is_logged_with_its_traceback_and_without_the_values_in_it(
+def test_a_traceback_is_logged_without_the_values_of_variables(
     log_format: LogFormat,
 ) -> None:
     lines = io.StringIO()
@@ -90,7 +90,7 @@ def test_a_fault_is_logged_with_its_traceback_and_without_the_values_in_it(
 
 @FORMATS
 @pytest.mark.anyio
-async def test_a_log_that_cannot_be_written_disturbs_no_request(
+async def test_a_log_that_cannot_be_written_fails_no_request(
     gateway: Gateway, log_format: LogFormat
 ) -> None:
     configure_logging(log_format, _Full())
@@ -99,7 +99,7 @@ async def test_a_log_that_cannot_be_written_disturbs_no_request(
 
 
 class _Counting(io.StringIO):
-    """A stream that counts how often something is written to it."""
+    """A stream that counts its writes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ def _events(lines: io.StringIO) -> list[object]:
 
 
 @pytest.mark.anyio
-async def test_lines_of_requests_that_end_together_are_written_together() -> None:
+async def test_lines_of_one_event_loop_step_are_one_write() -> None:
     lines = _Counting()
     configure_logging(LogFormat.JSON, lines)
     for number in range(3):
@@ -127,7 +127,7 @@ async def test_lines_of_requests_that_end_together_are_written_together() -> Non
 
 
 @pytest.mark.anyio
-async def test_what_went_wrong_is_written_at_once_and_in_its_order() -> None:
+async def test_an_error_is_written_immediately_and_in_order() -> None:
     lines = _Counting()
     configure_logging(LogFormat.JSON, lines)
     structlog.get_logger().info("request")
@@ -136,12 +136,12 @@ async def test_what_went_wrong_is_written_at_once_and_in_its_order() -> None:
     assert _events(lines) == ["request", "fault"]
 
 
-def test_lines_of_a_loop_that_ended_are_written_before_those_of_the_next() -> None:
+def test_lines_of_a_closed_loop_are_written_before_those_of_the_next() -> None:
     lines = _Counting()
     configure_logging(LogFormat.JSON, lines)
     for _ in range(2):
         loop = asyncio.new_event_loop()
-        # It stops in this very step, before it writes.
+        # The loop stops before it flushes.
         loop.call_soon(lambda: structlog.get_logger().info("request"))
         loop.call_soon(loop.stop)
         loop.run_forever()

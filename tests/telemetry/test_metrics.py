@@ -1,4 +1,4 @@
-"""What `/metrics` tells: of every request its face, operation and outcome, and of the store."""
+"""`/metrics`: requests by face, operation and outcome, and the commits of the store."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
@@ -20,7 +20,7 @@ Labels = Mapping[str, str]
 
 
 def _samples(text: str, name: str) -> dict[tuple[str, ...], float]:
-    """Return the values of a metric by those of its labels, in the labels' order."""
+    """Return the values of a metric by the values of its labels, in the labels' order."""
     return {
         tuple(sample.labels.values()): sample.value
         for family in text_string_to_metric_families(text)
@@ -59,17 +59,17 @@ async def test_requests_are_counted_by_face_operation_and_outcome(
     }
 
 
-async def test_the_time_of_each_request_is_measured(measured: Gateway) -> None:
+async def test_the_duration_of_each_request_is_measured(measured: Gateway) -> None:
     for _ in range(3):
         await measured.rest("/contacts", measured.member)
     text = await _metrics(measured)
 
     name = "contact_gateway_request_duration_seconds"
     assert _samples(text, f"{name}_count") == {("rest", "contacts"): 3}
-    assert 0 < _samples(text, f"{name}_sum")["rest", "contacts"] < 60
+    assert _samples(text, f"{name}_sum")["rest", "contacts"] > 0
 
 
-async def test_commits_are_counted_with_what_shared_them(measured: Gateway) -> None:
+async def test_commits_are_counted_with_their_jobs(measured: Gateway) -> None:
     for number in range(3):
         await FACES["REST"].submit(
             measured, MAYA | {"email": f"{number}@example.com"}, measured.admin
@@ -84,19 +84,19 @@ async def test_commits_are_counted_with_what_shared_them(measured: Gateway) -> N
 
 @pytest.mark.parametrize("face", FACES.values(), ids=list(FACES))
 @pytest.mark.usefixtures("impatient_store")
-async def test_what_the_store_does_not_carry_out_is_counted(tmp_path: Path, face: Face) -> None:
+async def test_failures_of_the_store_are_counted(tmp_path: Path, face: Face) -> None:
     async with running_gateway(tmp_path, metrics=True) as gateway:
         with closing(sqlite3.connect(str(gateway.database.url.database))) as locking:
             locking.execute("BEGIN IMMEDIATE")
-            told = await face.submit(gateway, MAYA, gateway.admin)
+            answer = await face.submit(gateway, MAYA, gateway.admin)
             locking.rollback()
         text = await _metrics(gateway)
 
-    assert told.outcome == "SERVICE_UNAVAILABLE"
+    assert answer.outcome == "SERVICE_UNAVAILABLE"
     assert _samples(text, "contact_gateway_store_errors_total") == {("unavailable",): 1}
 
 
-async def test_no_label_holds_what_a_caller_sent(measured: Gateway) -> None:
+async def test_no_label_contains_what_a_caller_sent(measured: Gateway) -> None:
     await measured.rest("/secret-path", measured.admin, email="secret@example.com")
     await measured.graphql("query secretName { viewer { label } }", measured.admin)
     await measured.client.request("SECRET", "/graphql", headers=credentials(measured.admin))
@@ -111,7 +111,7 @@ async def test_no_label_holds_what_a_caller_sent(measured: Gateway) -> None:
     }
 
 
-async def test_they_are_only_read(measured: Gateway) -> None:
+async def test_only_get_and_head_are_allowed(measured: Gateway) -> None:
     read = await measured.client.head("/metrics")
     refused = await measured.client.post("/metrics")
 
@@ -121,22 +121,22 @@ async def test_they_are_only_read(measured: Gateway) -> None:
     assert refused.json()["error"]["code"] == "METHOD_NOT_ALLOWED"
 
 
-async def test_without_the_setting_there_are_none(gateway: Gateway) -> None:
+async def test_metrics_are_off_by_default(gateway: Gateway) -> None:
     assert (await gateway.client.get("/metrics")).status_code == 404
     assert Settings().metrics is False
 
 
-def test_whichever_worker_is_asked_tells_of_all(tmp_path: Path) -> None:
+def test_each_worker_serves_the_sum_of_all(tmp_path: Path) -> None:
     environment = {"CONTACT_GATEWAY_METRICS": "true"}
     with gateway_process(tmp_path, "--demo", "--workers", "2", environment=environment) as process:
         for _ in range(20):
             with process.client(process.member_key) as client:
                 assert client.get("/api/v1/contacts").status_code == 200
-        counted = []
+        counts = []
         for _ in range(10):
             with process.client() as client:
                 text = client.get("/metrics").text
             requests = _samples(text, "contact_gateway_requests_total")
-            counted.append(requests["rest", "contacts", "OK"])
+            counts.append(requests["rest", "contacts", "OK"])
 
-    assert counted == [20] * 10
+    assert counts == [20] * 10

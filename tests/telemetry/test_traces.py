@@ -1,4 +1,4 @@
-"""Traces, received as a collector of OpenTelemetry's would receive them."""
+"""Traces, as an OpenTelemetry collector receives them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,13 +20,13 @@ MAYA = {"contact": {"advertiser_id": 2001, "email": "maya@example.com"}}
 
 @dataclass(slots=True)
 class Collector:
-    """An address to send traces to, and what came."""
+    """A collector and the requests it received."""
 
     url: str
     bodies: list[bytes] = field(default_factory=list)
 
     def spans(self) -> list[Span]:
-        """Return all spans that came."""
+        """Return all spans received so far."""
         requests = [ExportTraceServiceRequest.FromString(body) for body in self.bodies]
         return [
             span
@@ -37,7 +37,7 @@ class Collector:
         ]
 
     def environment(self) -> dict[str, str]:
-        """Return what makes a gateway send its traces here."""
+        """Return the environment of a gateway that sends its traces here."""
         return {
             "CONTACT_GATEWAY_TRACES": "true",
             "OTEL_EXPORTER_OTLP_ENDPOINT": self.url,
@@ -57,7 +57,7 @@ def collector() -> Iterator[Collector]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Receive) as server:
         collector.url = f"http://127.0.0.1:{server.server_address[1]}"
@@ -72,7 +72,7 @@ def _attributes(span: Span) -> Mapping[str, object]:
     return {each.key: each.value.string_value or each.value.int_value for each in span.attributes}
 
 
-def test_each_request_is_a_span_of_the_trace_that_it_names(
+def test_a_request_is_a_span_of_the_trace_in_its_headers(
     tmp_path: Path, collector: Collector
 ) -> None:
     with gateway_process(tmp_path, "--demo", environment=collector.environment()) as process:
@@ -101,7 +101,7 @@ def test_each_request_is_a_span_of_the_trace_that_it_names(
     assert f'"trace_id":"{TRACE_ID}"' in log
 
 
-def test_a_call_of_upstream_is_a_span_and_upstream_learns_of_the_trace(
+def test_a_call_to_upstream_is_a_span_and_carries_the_trace(
     tmp_path: Path, collector: Collector
 ) -> None:
     for name in ("upstream", "gateway"):
@@ -122,7 +122,7 @@ def test_a_call_of_upstream_is_a_span_and_upstream_learns_of_the_trace(
     assert _attributes(call)["http.response.status_code"] == 201
 
 
-def test_no_span_holds_what_a_caller_sent(tmp_path: Path, collector: Collector) -> None:
+def test_no_span_contains_what_a_caller_sent(tmp_path: Path, collector: Collector) -> None:
     with gateway_process(tmp_path, "--demo", environment=collector.environment()) as process:
         with process.client(process.admin_key) as client:
             client.post("/api/v1/contacts", json=MAYA, headers={"Idempotency-Key": "idem-secret"})
@@ -138,7 +138,7 @@ def test_no_span_holds_what_a_caller_sent(tmp_path: Path, collector: Collector) 
         assert secret.encode() not in sent
 
 
-def test_a_collector_that_is_not_there_disturbs_nobody(tmp_path: Path) -> None:
+def test_an_unreachable_collector_fails_no_request(tmp_path: Path) -> None:
     environment = {
         "CONTACT_GATEWAY_TRACES": "true",
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",

@@ -1,38 +1,35 @@
-"""The server process: it takes the address, says where it is, and stops cleanly."""
+"""The server process: listen, announce the address, serve, shut down cleanly."""
 
 import gc
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
-from contact_gateway.server.connections import HttpProtocol
+from contact_gateway.server.protocol import HttpProtocol
 
-# uvicorn replaces a worker that misses a health check, also while it still imports: on a busy machine
-# its default of 5 s replaced workers for ever, and none served.
-_WORKER_RESPONDS_WITHIN_SECONDS: Final = 60
-# Longer than a body may take to arrive, so what was accepted can be finished.
-_STOPS_WITHIN_SECONDS: Final = 40
-# Python's 700 is reached by every few requests, of whose objects hardly any are in a cycle.
+# More than the default timeout of a request body, so that requests in flight complete.
+_SHUTDOWN_TIMEOUT_SECONDS: Final = 40
+# uvicorn replaces a worker that misses a health check, also during its start. Under load, its
+# default of 5 s replaced workers for ever.
+_HEALTH_CHECK_TIMEOUT_SECONDS: Final = 60
+# Python's default of 700 is reached every few requests, and hardly any object is in a cycle.
 _ALLOCATIONS_BETWEEN_COLLECTIONS: Final = 50_000
-_FACTORY: Final = "contact_gateway.app:app_from_environment"
 
 
 class AddressError(OSError):
-    """The host and port cannot be listened on."""
+    """The server cannot listen on this host and port."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take the address; port 0 takes a free one.
+    """Return a listening socket; port 0 selects a free port.
 
     Raises:
-        AddressError: it cannot be had.
+        AddressError: the address is in use, invalid or not of this machine.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -50,42 +47,65 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(app: Starlette, listener: socket.socket, started: Callable[[], None]) -> bool:
-    """Serve in this process until SIGTERM or Ctrl-C, finishing what is under way.
+def serve(app: Starlette, listener: socket.socket, announce: Callable[[], None]) -> bool:
+    """Serve in this process until SIGTERM or Ctrl-C; complete the requests in flight.
+
+    Args:
+        app: the application.
+        listener: the socket from `listen`.
+        announce: called when the server accepts requests.
 
     Returns:
-        Whether the server started at all.
+        Whether the server started.
     """
-    server = _Announced(_config(app), started)
+    server = _AnnouncingServer(_config(app), announce)
     tune_garbage_collector()
-    with _signals_end_here():
+    # uvicorn raises the signal again after its shutdown, to the handlers from before.
+    handlers = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
         server.run(sockets=[listener])
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return server.started
 
 
-def serve_with_workers(listener: socket.socket, workers: int, started: Callable[[], None]) -> None:
-    """Serve in several processes, each with the settings of the environment."""
-    started()
-    _Workers(_config(_FACTORY, workers=workers), sockets=[listener]).run()
+def serve_with_workers(
+    create_app: Callable[[], Starlette],
+    listener: socket.socket,
+    workers: int,
+    announce: Callable[[], None],
+) -> None:
+    """Serve in several processes until SIGTERM or Ctrl-C.
+
+    Args:
+        create_app: called in each worker. It is pickled, so it must be a module's function.
+        listener: the socket from `listen`, shared by all workers.
+        workers: the number of processes.
+        announce: called before the workers start.
+    """
+    announce()
+    _Supervisor(_config(create_app, workers=workers), sockets=[listener]).run()
 
 
 def tune_garbage_collector() -> None:
-    """Take what there is before the first request out of the garbage collector's sight.
+    """Exclude all objects so far from garbage collection, and collect less often.
 
-    Modules, the schema and the like stay as long as the process; to go through them again and
-    again would stall requests for a tenth of a second each time. What requests leave behind is
-    gone through less often, in a millisecond or two.
+    Modules and the schema live as long as the process. Scanning them would stall requests for 0.1 s
+    each time; scanning only the objects of requests takes 1 or 2 ms.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
 
 
-def _config(app: Starlette | str, workers: int = 1) -> uvicorn.Config:
+def _config(app: Starlette | Callable[[], Starlette], workers: int = 1) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=HttpProtocol,
-        factory=isinstance(app, str),
+        factory=not isinstance(app, Starlette),
         workers=workers,
         log_config=None,
         access_log=False,
@@ -93,20 +113,20 @@ def _config(app: Starlette | str, workers: int = 1) -> uvicorn.Config:
         proxy_headers=False,
         lifespan="on",
         ws="none",
-        timeout_graceful_shutdown=_STOPS_WITHIN_SECONDS,
-        timeout_worker_healthcheck=_WORKER_RESPONDS_WITHIN_SECONDS,
+        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_SECONDS,
+        timeout_worker_healthcheck=_HEALTH_CHECK_TIMEOUT_SECONDS,
     )
 
 
-class _Workers(Multiprocess):
+class _Supervisor(Multiprocess):
     def terminate_all(self) -> None:
-        # Whom only this process would let in, nobody would answer.
+        # Left open, the listener would accept connections that no worker serves.
         for listener in self.sockets:
             listener.close()
         super().terminate_all()
 
 
-class _Announced(uvicorn.Server):
+class _AnnouncingServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
         super().__init__(config)
         self._announce: Final = announce
@@ -115,18 +135,3 @@ class _Announced(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._announce()
-
-
-@contextmanager
-def _signals_end_here() -> Iterator[None]:
-    """Take the signals that uvicorn raises once more after its clean stop."""
-    before = {number: signal.signal(number, _taken) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _taken(_number: int, _frame: FrameType | None) -> None:
-    """Do nothing: the server has stopped because of it already."""

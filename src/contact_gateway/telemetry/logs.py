@@ -1,4 +1,8 @@
-"""What the operator sees: log lines without keys, addresses or anything else a caller sent."""
+"""Log configuration: structlog for the gateway's lines, and the same format for libraries.
+
+No line contains an API key, an e-mail address or anything else that a caller sent, except a valid
+`X-Request-Id`.
+"""
 
 import asyncio
 import json
@@ -14,7 +18,7 @@ from structlog.typing import Processor
 
 from contact_gateway.settings import LogFormat
 
-_SHARED: Final[tuple[Processor, ...]] = (
+_PROCESSORS: Final[tuple[Processor, ...]] = (
     structlog.contextvars.merge_contextvars,
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -22,78 +26,39 @@ _SHARED: Final[tuple[Processor, ...]] = (
 
 
 def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None) -> None:
-    """Send all log lines, also those of libraries, to standard error or a stream, in one format.
+    """Write all log lines, including those of libraries, in one format.
 
-    Without one, columns are for people at a terminal, and JSON for what else reads.
-    The gateway's own lines do not pass the standard library's logging: one is written for each
-    request.
+    The gateway's lines bypass the standard library's logging, which is slow for a line per request.
+
+    Args:
+        log_format: by default columns in a terminal, JSON otherwise.
+        stream: by default standard error.
     """
     stream = stream or sys.stderr
-    by_itself = LogFormat.CONSOLE if stream.isatty() else LogFormat.JSON
-    lines = _Lines(stream)
-    written = _written_as(log_format or by_itself, stream)
+    default = LogFormat.CONSOLE if stream.isatty() else LogFormat.JSON
+    renderers = _renderers(log_format or default, stream)
+    logger = _BufferedLogger(stream)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_SHARED,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *written],
+            foreign_pre_chain=_PROCESSORS,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    # Of libraries only what is amiss: what they say in passing may hold what a caller sent.
+    # Below WARNING, libraries may log what a caller sent.
     root.setLevel(logging.WARNING)
     structlog.configure(
-        processors=[*_SHARED, *written],
-        logger_factory=lambda *_: lines,
+        processors=[*_PROCESSORS, *renderers],
+        logger_factory=lambda *_: logger,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=False,
     )
 
 
-class _Lines:
-    """Writes lines to a stream. One that is full or gone disturbs no request.
-
-    Lines of requests that end together are written together, before the event loop waits again.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream: Final = stream
-        self._waiting: list[str] = []
-        self._written_by: asyncio.AbstractEventLoop | None = None
-
-    def info(self, line: str) -> None:
-        """Write a line, soon where there is an event loop."""
-        self._waiting.append(line)
-        # One that has ended without writing is not waited for.
-        if self._written_by is not None and not self._written_by.is_closed():
-            return
-        try:
-            self._written_by = asyncio.get_running_loop()
-        except RuntimeError:
-            self._write()
-        else:
-            self._written_by.call_soon(self._write)
-
-    def error(self, line: str) -> None:
-        """Write a line at once."""
-        self._waiting.append(line)
-        self._write()
-
-    warning = error
-
-    def _write(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        lines = "\n".join(waiting)
-        self._written_by = None
-        if lines:
-            with suppress(OSError, ValueError):
-                self._stream.write(f"{lines}\n")
-                self._stream.flush()
-
-
-def _written_as(log_format: LogFormat, stream: TextIO) -> tuple[Processor, ...]:
-    # Tracebacks without the values of local variables: those may be what a caller sent.
+def _renderers(log_format: LogFormat, stream: TextIO) -> tuple[Processor, ...]:
+    # Tracebacks omit the values of local variables, which may be what a caller sent.
     if log_format is LogFormat.JSON:
         renderer = structlog.processors.JSONRenderer(serializer=_json_line)
         return structlog.processors.format_exc_info, renderer
@@ -108,5 +73,45 @@ def _json_line(event: object, default: Callable[[object], object]) -> str:
     try:
         return orjson.dumps(event, default).decode()
     except TypeError:
-        # A traceback may hold a lone surrogate.
+        # orjson refuses a lone surrogate, which a traceback may contain.
         return json.dumps(event, default=default)
+
+
+class _BufferedLogger:
+    """Writes log lines to a stream; ignores errors of the stream, so that no request fails.
+
+    The lines of one event loop step, such as those of requests that end together, are one write.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream: Final = stream
+        self._buffer: list[str] = []
+        self._flushing_loop: asyncio.AbstractEventLoop | None = None
+
+    def info(self, line: str) -> None:
+        """Buffer a line for the end of this event loop step. Without a loop, write it now."""
+        self._buffer.append(line)
+        # A loop that was closed before its flush does not flush any more.
+        if self._flushing_loop is not None and not self._flushing_loop.is_closed():
+            return
+        try:
+            self._flushing_loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._flush()
+        else:
+            self._flushing_loop.call_soon(self._flush)
+
+    def error(self, line: str) -> None:
+        """Write a line now, after the buffered ones."""
+        self._buffer.append(line)
+        self._flush()
+
+    warning = error
+
+    def _flush(self) -> None:
+        lines, self._buffer = self._buffer, []
+        self._flushing_loop = None
+        if lines:
+            with suppress(OSError, ValueError):
+                self._stream.write("\n".join(lines) + "\n")
+                self._stream.flush()

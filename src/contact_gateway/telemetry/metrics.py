@@ -1,9 +1,9 @@
-"""Metrics for Prometheus: what is asked and answered, and how the store keeps up.
+"""Metrics for Prometheus: requests by outcome, their duration, and the commits of the database.
 
-No label holds anything that a caller chose: operations and outcomes are the gateway's own words.
+No label contains anything that a caller sent: operations and outcomes are the gateway's own names.
 
-Several workers write theirs into files of one folder, `PROMETHEUS_MULTIPROC_DIR`, and whichever is
-asked tells those of all.
+With several workers, each writes its metrics to files in the folder `PROMETHEUS_MULTIPROC_DIR`, and
+any worker serves the sum.
 """
 
 import os
@@ -31,92 +31,89 @@ _SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 _NONE: Final = "none"
-_READING: Final = ("GET", "HEAD")
+_METHODS: Final = ("GET", "HEAD")
 
 
 class Metrics:
-    """The metrics of one gateway, and the ASGI application that shows them."""
+    """The metrics of a gateway, and the ASGI application that serves them."""
 
     def __init__(self) -> None:
         self._registry: Final = CollectorRegistry()
         self._requests: Final = Counter(
             "contact_gateway_requests",
-            "Requests that were answered.",
+            "Requests, by face, operation and outcome.",
             ("face", "operation", "outcome"),
             registry=self._registry,
         )
         self._request_seconds: Final = Histogram(
             "contact_gateway_request_duration_seconds",
-            "From a request's head to the end of its answer.",
+            "Time from the request head to the end of the response.",
             ("face", "operation"),
             buckets=_SECONDS,
             registry=self._registry,
         )
         self._commit_jobs: Final = Histogram(
             "contact_gateway_commit_jobs",
-            "Jobs that shared a commit.",
+            "Jobs in a commit.",
             buckets=_SIZES,
             registry=self._registry,
         )
         self._commit_seconds: Final = Histogram(
             "contact_gateway_commit_duration_seconds",
-            "From the begin of a transaction to the end of its commit.",
+            "Time from the start of a transaction to the end of its commit.",
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._waiting: Final = Gauge(
+        self._queued_jobs: Final = Gauge(
             "contact_gateway_waiting_jobs",
-            "Jobs that waited to be written when the last batch was begun.",
+            "Jobs in the queue when the last batch started.",
             multiprocess_mode="livesum",
             registry=self._registry,
         )
         self._store_errors: Final = Counter(
             "contact_gateway_store_errors",
-            "Batches that the store did not carry out, and jobs that were turned away.",
+            "Failed batches and refused jobs, by kind of failure.",
             ("kind",),
             registry=self._registry,
         )
 
     def answered(self, context: RequestContext, seconds: float) -> None:
-        """Count a request."""
+        """Record the outcome and duration of a request."""
         face, operation = context.face or _NONE, context.operation or _NONE
         self._requests.labels(face, operation, context.outcome or _NONE).inc()
         self._request_seconds.labels(face, operation).observe(seconds)
 
     def batch_started(self, queued: int) -> None:
         """Record how many jobs are queued when a batch starts."""
-        self._waiting.set(queued)
+        self._queued_jobs.set(queued)
 
     def committed(self, jobs: int, seconds: float) -> None:
-        """Count a commit."""
+        """Record the size and duration of a commit."""
         self._commit_jobs.observe(jobs)
         self._commit_seconds.observe(seconds)
 
     def failed(self, kind: str) -> None:
-        """Count a batch that failed, or a job that was turned away."""
+        """Record a failed batch or a refused job."""
         self._store_errors.labels(kind).inc()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Show the metrics of all workers."""
-        if scope["method"] not in _READING:
-            raise method_not_allowed(", ".join(_READING))
+        """Serve the metrics of all workers."""
+        if scope["method"] not in _METHODS:
+            raise method_not_allowed(", ".join(_METHODS))
         context = request_context_of(scope)
         context.operation, context.outcome = "metrics", "OK"
-        shown = Response(generate_latest(self._shown()), media_type=CONTENT_TYPE_LATEST)
-        await shown(scope, receive, send)
-
-    def _shown(self) -> CollectorRegistry:
-        if _SHARED_FOLDER not in os.environ:
-            return self._registry
-        registry = CollectorRegistry()
-        # The library has no types for this.
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return registry
+        registry = self._registry
+        if _SHARED_FOLDER in os.environ:
+            registry = CollectorRegistry()
+            # The class has no type annotations.
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        response = Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        await response(scope, receive, send)
 
 
 @contextmanager
 def shared_between_workers() -> Iterator[None]:
-    """Name a new folder for the metrics of the processes that are started within."""
+    """Provide a temporary folder for the metrics of the workers that are started inside."""
     with tempfile.TemporaryDirectory(prefix="contact-gateway-metrics-") as folder:
         os.environ[_SHARED_FOLDER] = folder
         try:

@@ -1,7 +1,7 @@
-"""Traces for OpenTelemetry: a span for each request, and one for each call of HiEnergy's API.
+"""OpenTelemetry traces: a span for each request and for each call to HiEnergy's API.
 
-Where they go, and how many are kept, is set by the `OTEL_…` variables of the environment. No span
-holds anything that a caller sent but the trace it belongs to: no path, query, header or value.
+The `OTEL_…` environment variables configure the exporter and the sampling. No span contains
+anything that a caller sent, except the trace ids and a valid `X-Request-Id`.
 """
 
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from contact_gateway.faces.request_context import request_context_of
 from contact_gateway.upstream.client import CallSpan
 
-_FAULT: Final = 500
-_W3C: Final = TraceContextTextMapPropagator()
+_SERVER_ERROR: Final = 500
+_TRACE_CONTEXT: Final = TraceContextTextMapPropagator()
 
 
 class Tracing:
-    """Makes spans, and sends them where the environment says."""
+    """Creates the spans of a gateway and exports them."""
 
     def __init__(self) -> None:
         resource = Resource.create({SERVICE_NAME: "contact-gateway"})
@@ -36,49 +36,49 @@ class Tracing:
         self._tracer: Final = self._provider.get_tracer("contact_gateway")
 
     def close(self) -> None:
-        """Send what was not sent yet."""
+        """Export the remaining spans."""
         self._provider.shutdown()
 
     def middleware(self) -> Middleware:
-        """Return what spans each request."""
-        return Middleware(Traced, tracing=self)
+        """Return the middleware that creates a span for each request."""
+        return Middleware(TracingMiddleware, tracing=self)
 
     def _span(
         self, name: str, kind: SpanKind, context: Context | None = None
     ) -> AbstractContextManager[Span]:
-        # The text of an exception may hold what a caller sent.
+        # The text of an exception may contain what a caller sent.
         return self._tracer.start_as_current_span(
             name, context, kind, record_exception=False, set_status_on_exception=False
         )
 
     def request(self, headers: dict[str, str]) -> AbstractContextManager[Span]:
-        """Span a request, as part of the trace that its headers name."""
-        return self._span("request", SpanKind.SERVER, _W3C.extract(headers))
+        """Return the span of a request, which continues the trace in its `traceparent` header."""
+        return self._span("request", SpanKind.SERVER, _TRACE_CONTEXT.extract(headers))
 
     @contextmanager
     def call(self, method: str, headers: dict[str, str]) -> Iterator[CallSpan]:
-        """Span a call of HiEnergy's API, and name the trace in its headers."""
+        """Open the span of a call to HiEnergy's API, and add `traceparent` to its headers."""
         with self._span(f"HiEnergy {method}", SpanKind.CLIENT) as span:
-            _W3C.inject(headers)
+            _TRACE_CONTEXT.inject(headers)
             span.set_attribute("http.request.method", method)
 
-            def answered(status: int) -> None:
+            def set_status(status: int) -> None:
                 span.set_attribute("http.response.status_code", status)
-                if status >= _FAULT:
+                if status >= _SERVER_ERROR:
                     span.set_status(Status(StatusCode.ERROR))
 
-            yield answered
+            yield set_status
 
 
-class Traced:
-    """The middleware that spans each request."""
+class TracingMiddleware:
+    """Creates a span for each request."""
 
     def __init__(self, app: ASGIApp, tracing: Tracing) -> None:
         self._app: Final = app
         self._tracing: Final = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Run the application inside the request's span."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -101,5 +101,5 @@ class Traced:
                         "contact_gateway.request_id": context.request_id,
                     }
                 )
-                if context.status >= _FAULT:
+                if context.status >= _SERVER_ERROR:
                     span.set_status(Status(StatusCode.ERROR))

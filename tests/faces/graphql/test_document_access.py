@@ -15,6 +15,7 @@ from contact_gateway.contacts.outcomes import RateLimited, ReadRefusal
 from contact_gateway.contacts.source import ContactCaller
 from contact_gateway.faces.graphql.document_access import DocumentAccess
 from contact_gateway.faces.graphql.execution import GraphQLRequest
+from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.schema import build_schema
 from contact_gateway.faces.graphql.types import GraphQLContext
 from contact_gateway.faces.request_context import RequestContext
@@ -22,6 +23,7 @@ from support.requests_by_a_caller import SameEachTime
 
 pytestmark = pytest.mark.anyio
 
+LIMITS = DocumentLimits(tokens=1000, depth=10, aliases=15, directives=50, mutations=10)
 TWO_OF_ONE_BRAND = """{
   a: advertiser(slug: "first") { hienergy { name } equivalents { id } }
   b: advertiser(slug: "second") { hienergy { name } }
@@ -81,4 +83,4 @@ async def _execute(source: SameEachTime, text: str) -> ExecutionResult:
     caller: ContactCaller = Caller(Credential("member"), source.authenticate)
     caller.decorate(DocumentAccess)
     context = GraphQLContext(RequestContext("a-request", caller), None, None)
-    return await build_schema().execute(GraphQLRequest(text), context, {OperationType.QUERY})
+    return await build_schema(LIMITS).execute(GraphQLRequest(text), context, {OperationType.QUERY})

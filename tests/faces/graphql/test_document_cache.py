@@ -14,12 +14,14 @@ from contact_gateway.faces.graphql.document_cache import (
     ValidDocument,
 )
 from contact_gateway.faces.graphql.execution import ExecutableSchema, GraphQLRequest
+from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.schema import build_schema
 from graphql_plans.fields import PlannedField
 from support.requests_by_a_caller import context
 from support.running_gateway import Gateway
 from support.submitting import Json
 
+LIMITS: Final = DocumentLimits(tokens=1000, depth=10, aliases=15, directives=50, mutations=10)
 DOCUMENT: Final = ValidDocument(parse("{ __typename }"))
 BY_ID: Final = "query ($id: ID!) { advertiser(id: $id) { id } }"
 BY_SLUG: Final = """query ($slug: String!, $named: Boolean! = true) {
@@ -143,7 +145,7 @@ class TestExecution:
             assert (viewer or {}).get("role") == role
 
     async def test_a_document_of_many_operations_needs_a_name_each_time(self) -> None:
-        schema = build_schema()
+        schema = build_schema(LIMITS)
         for name in ("One", "Two"):
             assert (await _execute(schema, TWO_OPERATIONS, name)).errors is None
         unnamed = await _execute(schema, TWO_OPERATIONS, None)
@@ -163,7 +165,7 @@ class TestExecution:
     @pytest.mark.parametrize("text", ["{ nothing }", "{", "{ contact { id } }"])
     async def test_what_fails_is_not_kept(self, text: str) -> None:
         documents = _Watched()
-        schema = build_schema(documents=documents)
+        schema = build_schema(LIMITS, documents=documents)
         first, second = [await _execute(schema, text, None) for _ in range(2)]
 
         assert first.errors == second.errors
@@ -172,7 +174,7 @@ class TestExecution:
 
     async def test_what_is_valid_is_read_once(self) -> None:
         documents = _Watched()
-        schema = build_schema(documents=documents)
+        schema = build_schema(LIMITS, documents=documents)
         for _ in range(3):
             await _execute(schema, "{ __typename }", None)
 
@@ -180,7 +182,7 @@ class TestExecution:
 
     async def test_a_plan_counts_what_it_gets_when_records_are_met(self) -> None:
         documents = DocumentCache()
-        schema = build_schema(documents=documents)
+        schema = build_schema(LIMITS, documents=documents)
         sizes = []
         for variables in (
             {"slug": "nobody"},
@@ -198,7 +200,7 @@ class TestExecution:
         self, max_plan_parts: int
     ) -> None:
         documents = DocumentCache(max_plan_parts=max_plan_parts)
-        schema = build_schema(documents=documents)
+        schema = build_schema(LIMITS, documents=documents)
         for _ in range(3):
             assert (await _execute(schema, BY_SLUG, None, {"slug": "nobody"})).data == {
                 "advertiser": None
@@ -219,7 +221,7 @@ class TestExecution:
             assert documents.size <= len(BY_SLUG) + max_plan_parts * PART_SIZE
 
     async def test_a_document_keeps_few_fields_however_many_operations_it_has(self) -> None:
-        schema = build_schema()
+        schema = build_schema(LIMITS)
         before = _fields_in_memory()
         for operation in range(50):
             assert (await _execute(schema, MANY_PLANS, f"Q{operation}")).errors is None

@@ -44,11 +44,11 @@ class DocumentLimits:
         mutations: fields of a mutation, each of which does something.
     """
 
-    tokens: int = 1000
-    depth: int = 10
-    aliases: int = 15
-    directives: int = 50
-    mutations: int = 10
+    tokens: int
+    depth: int
+    aliases: int
+    directives: int
+    mutations: int
 
     def exceeded_by(self, document: DocumentNode) -> GraphQLError | None:
         """Return why a document is too large, or None."""

@@ -205,16 +205,16 @@ class Mutation:
 
 
 def build_schema(
+    limits: DocumentLimits,
     *,
     introspection: bool = True,
     documents: DocumentCache | None = None,
-    limits: DocumentLimits | None = None,
 ) -> ExecutableSchema:
     """Return the schema; without introspection it does not tell its fields, nor suggest any."""
     return ExecutableSchema(
         strawberry_schema(),
         documents or DocumentCache(),
-        limits or DocumentLimits(),
+        limits,
         introspection=introspection,
     )
 

@@ -1,0 +1,313 @@
+"""The HTTP protocol: its limits of size and time, the order of responses, the shutdown."""
+
+import asyncio
+from dataclasses import dataclass
+from threading import Thread
+
+import pytest
+import uvicorn
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from contact_gateway.server.protocol import (
+    DRAIN_TIMEOUT_SECONDS,
+    FIRST_REQUEST_TIMEOUT_SECONDS,
+    HEAD_TIMEOUT_SECONDS,
+    MAX_HEAD_BYTES,
+    HttpProtocol,
+)
+from support.gateway_process import GatewayProcess
+from support.raw_http import HEALTHZ, LAST_HEALTHZ, connect, exchange, receive_all, statuses
+from support.recorded_transport import RecordedTransport
+from support.stopped_clock import StoppedClock
+
+POST_HEAD = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 2\r\n\r\n"
+CHUNKED_HEAD = (
+    b"POST %b HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+# Longer than the timeouts that must not fire while a connection is idle.
+KEEP_ALIVE_SECONDS = 60
+
+
+def test_pipelined_requests_are_answered_in_order(process: GatewayProcess) -> None:
+    unknown = HEALTHZ.replace(b"/healthz", b"/nowhere")
+
+    responses = exchange(process, HEALTHZ + unknown + LAST_HEALTHZ)
+
+    assert statuses(responses) == [b"200", b"404", b"200"]
+
+
+def test_bytes_that_are_not_http_are_refused(process: GatewayProcess) -> None:
+    responses = exchange(process, b"\x16\x03\x01 no HTTP\r\n\r\n")
+
+    assert responses.startswith(b"HTTP/1.1 400 ")
+
+
+def test_the_size_limit_is_of_each_head_and_not_of_pipelined_requests_together(
+    process: GatewayProcess,
+) -> None:
+    many = 4 * MAX_HEAD_BYTES // len(HEALTHZ)
+    with connect(process) as connection:
+        sender = Thread(target=connection.sendall, args=(HEALTHZ * many + LAST_HEALTHZ,))
+        sender.start()
+        responses = receive_all(connection)
+        sender.join()
+
+    assert statuses(responses) == [b"200"] * (many + 1)
+
+
+def test_a_head_below_the_size_limit_is_read(process: GatewayProcess) -> None:
+    padding = b"X-Padding: " + b"x" * (MAX_HEAD_BYTES - 1_000) + b"\r\n\r\n"
+
+    assert statuses(exchange(process, LAST_HEALTHZ[:-2], padding)) == [b"200"]
+
+
+@pytest.mark.parametrize("endless", [b"x", b"x\r\nX-Padding: "], ids=["one header", "many headers"])
+def test_a_head_above_the_size_limit_is_refused(process: GatewayProcess, endless: bytes) -> None:
+    padding = endless * (4 * MAX_HEAD_BYTES // len(endless))
+
+    response = exchange(process, HEALTHZ[:-2] + b"X-Padding: ", padding)
+
+    assert response.startswith(b"HTTP/1.1 400 ")
+    assert response.endswith(b"The head of the request is too large.")
+
+
+def test_a_trailer_is_not_a_header(process: GatewayProcess) -> None:
+    trailers = b"X-Api-Key: anything\r\nX-Request-Id: from-a-trailer\r\n\r\n"
+    request = CHUNKED_HEAD % b"/api/v1/contacts" + b"2\r\n{}\r\n0\r\n" + trailers
+
+    responses = exchange(process, request, LAST_HEALTHZ)
+
+    assert statuses(responses) == [b"401", b"200"]
+    assert b"An API key is required" in responses
+    assert b"from-a-trailer" not in responses
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        pytest.param(b"/graphql", b"400", id="in a body that is read"),
+        pytest.param(b"/api/v1/contacts", b"401", id="in a body that is drained"),
+    ],
+)
+@pytest.mark.parametrize("endless", [b"x" * 1_000, b"x\r\na: "], ids=["one", "many"])
+def test_trailers_above_the_size_limit_end_the_connection(
+    process: GatewayProcess, path: bytes, status: bytes, endless: bytes
+) -> None:
+    trailers = b"a: " + endless * (8 * MAX_HEAD_BYTES // len(endless))
+
+    responses = exchange(process, CHUNKED_HEAD % path + b"2\r\n{}\r\n0\r\n", trailers)
+
+    assert statuses(responses) == [status]
+
+
+def test_a_body_in_chunks_of_one_byte_is_below_the_size_limit(process: GatewayProcess) -> None:
+    body = b'{"query": "{ __typename }", "extensions": {"x": "%b"}}' % (b"x" * 20_000)
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+
+    responses = exchange(process, CHUNKED_HEAD % b"/graphql", chunks, b"0\r\n\r\n" + LAST_HEALTHZ)
+
+    assert statuses(responses) == [b"200", b"200"]
+
+
+def test_whitespace_around_a_header_value_is_stripped(process: GatewayProcess) -> None:
+    responses = exchange(process, LAST_HEALTHZ[:-2] + b"X-Request-Id: \t mine \t \r\n\r\n")
+
+    assert b"x-request-id: mine\r\n" in responses
+
+
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"),
+    [
+        (b"1.1", 0, b"400"),
+        (b"1.1", 1, b"200"),
+        (b"1.1", 2, b"400"),
+        (b"1.0", 0, b"200"),
+        (b"1.0", 2, b"400"),
+    ],
+)
+def test_a_request_names_one_host(
+    process: GatewayProcess, version: bytes, hosts: int, status: bytes
+) -> None:
+    head = b"GET /healthz HTTP/%b\r\nConnection: close\r\n%b\r\n"
+
+    assert statuses(exchange(process, head % (version, b"Host: here\r\n" * hosts))) == [status]
+
+
+@pytest.mark.parametrize("path", [b"/healthz", b"/graphql", b"/api/v1/contacts/1"])
+def test_a_path_with_a_trailing_line_break_is_unknown(process: GatewayProcess, path: bytes) -> None:
+    responses = exchange(process, LAST_HEALTHZ.replace(b"/healthz", path + b"%0A"))
+
+    assert statuses(responses) == [b"404"]
+
+
+def test_an_http_1_0_client_gets_no_interim_response(process: GatewayProcess) -> None:
+    body = b'{"query": "{ __typename }"}'
+    head = (
+        b"POST /graphql HTTP/1.0\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    )
+
+    assert statuses(exchange(process, head, body)) == [b"200"]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connection without a socket, to an application that responds once it is released."""
+
+    clock: StoppedClock
+    may_respond: asyncio.Event
+    transport: RecordedTransport
+    protocol: HttpProtocol
+
+    async def receive(self, data: bytes) -> None:
+        """Pass bytes to the protocol, and let it handle them."""
+        self.protocol.data_received(data)
+        await self._settle()
+
+    async def respond(self) -> None:
+        """Let the application respond to this request and all later ones."""
+        self.may_respond.set()
+        await self._settle()
+
+    async def advance(self, seconds: float) -> None:
+        """Move the event loop's clock, and let timers fire."""
+        self.clock.seconds += seconds
+        await self._settle()
+
+    async def _settle(self) -> None:
+        # More event loop steps than a response takes. None of them waits for anything else.
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+@pytest.mark.anyio
+class TestConnection:
+    @pytest.fixture
+    async def connection(self, monkeypatch: pytest.MonkeyPatch) -> Connection:
+        clock = StoppedClock()
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", clock)
+        may_respond = asyncio.Event()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await may_respond.wait()
+            await PlainTextResponse("fine")(scope, receive, send)
+
+        config = uvicorn.Config(
+            app, lifespan="off", log_config=None, timeout_keep_alive=KEEP_ALIVE_SECONDS
+        )
+        protocol = HttpProtocol(config, ServerState(), {})
+        transport = RecordedTransport()
+        protocol.connection_made(transport)
+        return Connection(clock, may_respond, transport, protocol)
+
+    async def test_a_response_in_flight_replaces_the_refusal_of_later_bytes(
+        self, connection: Connection
+    ) -> None:
+        await connection.receive(HEALTHZ + b"no request\r\n\r\n")
+        await connection.respond()
+
+        assert statuses(connection.transport.written) == [b"200"]
+        assert connection.transport.written.endswith(b"fine")
+        assert connection.transport.is_closing()
+
+    async def test_a_half_closed_connection_gets_its_response(self, connection: Connection) -> None:
+        await connection.receive(HEALTHZ)
+        assert connection.protocol.eof_received()
+        await connection.respond()
+
+        assert connection.transport.written.endswith(b"fine")
+        assert connection.transport.is_closing()
+
+    async def test_a_half_closed_connection_without_a_request_is_closed(
+        self, connection: Connection
+    ) -> None:
+        assert not connection.protocol.eof_received()
+
+    @pytest.mark.parametrize(
+        ("rest", "seconds"),
+        [
+            pytest.param(b"{}", KEEP_ALIVE_SECONDS, id="the rest of the body"),
+            pytest.param(b"{}\r\n", KEEP_ALIVE_SECONDS, id="also a line break"),
+            pytest.param(b"{", DRAIN_TIMEOUT_SECONDS, id="a part of the body"),
+        ],
+    )
+    async def test_after_a_response_the_rest_of_the_body_has_a_timeout(
+        self, connection: Connection, rest: bytes, seconds: float
+    ) -> None:
+        await connection.respond()
+        await connection.receive(POST_HEAD)
+        assert connection.transport.written.endswith(b"fine")
+        await connection.receive(rest)
+
+        await connection.advance(seconds - 1)
+        assert not connection.transport.is_closing()
+        await connection.advance(1)
+        assert connection.transport.is_closing()
+
+    @pytest.mark.parametrize(
+        "received",
+        [
+            pytest.param(b"", id="nothing"),
+            pytest.param(HEALTHZ[:-2], id="all but the end"),
+            pytest.param(HEALTHZ + HEALTHZ[:-2], id="all but the end of the second"),
+        ],
+    )
+    async def test_a_head_has_a_timeout(self, connection: Connection, received: bytes) -> None:
+        await connection.respond()
+        await connection.receive(received)
+
+        await connection.advance(HEAD_TIMEOUT_SECONDS - 1)
+        assert not connection.transport.is_closing()
+        await connection.advance(1)
+        assert connection.transport.is_closing()
+        assert len(statuses(connection.transport.written)) == received.count(HEALTHZ)
+
+    async def test_the_timeout_of_a_head_does_not_include_the_body(
+        self, connection: Connection
+    ) -> None:
+        await connection.receive(POST_HEAD)
+        await connection.advance(HEAD_TIMEOUT_SECONDS)
+        await connection.receive(b"{}")
+        await connection.respond()
+
+        assert connection.transport.written.endswith(b"fine")
+
+    async def test_the_timeout_of_a_head_ends_with_the_head(self, connection: Connection) -> None:
+        await connection.respond()
+        for responses in (1, 2, 3):
+            await connection.receive(HEALTHZ)
+            await connection.advance(HEAD_TIMEOUT_SECONDS)
+
+            assert statuses(connection.transport.written) == [b"200"] * responses
+            assert not connection.transport.is_closing()
+
+    async def test_shutdown_waits_for_the_first_request(self, connection: Connection) -> None:
+        await connection.respond()
+        connection.protocol.shutdown()
+        await connection.receive(HEALTHZ)
+
+        assert connection.transport.written.endswith(b"fine")
+        await connection.advance(FIRST_REQUEST_TIMEOUT_SECONDS)
+        assert connection.transport.is_closing()
+
+    async def test_shutdown_closes_a_connection_without_a_request_in_time(
+        self, connection: Connection
+    ) -> None:
+        connection.protocol.shutdown()
+        assert not connection.transport.is_closing()
+
+        await connection.advance(FIRST_REQUEST_TIMEOUT_SECONDS)
+        assert connection.transport.is_closing()
+
+    async def test_shutdown_waits_for_a_response_in_flight(self, connection: Connection) -> None:
+        await connection.receive(HEALTHZ)
+        connection.protocol.shutdown()
+        await connection.advance(FIRST_REQUEST_TIMEOUT_SECONDS)
+        assert not connection.transport.is_closing()
+
+        await connection.respond()
+        assert connection.transport.written.endswith(b"fine")
+        assert connection.transport.is_closing()

@@ -1,0 +1,84 @@
+"""uvicorn still has the undocumented names that `contact_gateway.server` relies on.
+
+If a test fails after an upgrade, read the named class in the new version and adapt the server. Then
+raise the upper bound of uvicorn in pyproject.toml.
+"""
+
+import inspect
+
+import pytest
+import uvicorn
+from starlette.responses import PlainTextResponse
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+from uvicorn.supervisors import Multiprocess
+
+from support.raw_http import HEALTHZ
+from support.recorded_transport import RecordedTransport
+
+METHODS: dict[type, dict[str, list[str]]] = {
+    HttpToolsProtocol: {
+        "connection_made": ["transport"],
+        "connection_lost": ["exc"],
+        "eof_received": [],
+        "data_received": ["data"],
+        "on_message_begin": [],
+        "on_url": ["url"],
+        "on_header": ["name", "value"],
+        "on_headers_complete": [],
+        "on_body": ["body"],
+        "on_message_complete": [],
+        "on_response_complete": [],
+        "send_400_response": ["msg"],
+        "shutdown": [],
+        "timeout_keep_alive_handler": [],
+    },
+    uvicorn.Server: {"__init__": ["config"], "startup": ["sockets"], "run": ["sockets"]},
+    Multiprocess: {"__init__": ["config", "sockets"], "terminate_all": [], "run": []},
+}
+ATTRIBUTES = {
+    "loop": [],
+    "transport": ["is_closing", "close"],
+    "flow": ["pause_reading"],
+    "parser": ["feed_data", "get_http_version", "should_upgrade"],
+    "headers": [],
+    "scope": [],
+    "expect_100_continue": [],
+    "cycle": ["keep_alive", "more_body", "response_complete"],
+    "timeout_keep_alive": [],
+    "timeout_keep_alive_task": [],
+}
+
+
+def _changed(name: str) -> str:
+    return f"uvicorn {uvicorn.__version__} has changed {name}, on which the server relies"
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        pytest.param(owner, name, id=f"{owner.__name__}.{name}")
+        for owner, methods in METHODS.items()
+        for name in methods
+    ],
+)
+def test_a_method_has_its_parameters(owner: type, name: str) -> None:
+    method = getattr(owner, name, None)
+
+    assert method is not None, _changed(f"{owner.__name__}.{name}")
+    parameters = [*inspect.signature(method).parameters][1:]
+    assert parameters == METHODS[owner][name], _changed(f"{owner.__name__}.{name}")
+
+
+@pytest.mark.anyio
+async def test_a_protocol_with_a_request_has_its_attributes() -> None:
+    config = uvicorn.Config(PlainTextResponse("fine"), lifespan="off", log_config=None)
+    protocol = HttpToolsProtocol(config, ServerState(), {})
+    protocol.connection_made(RecordedTransport())
+    protocol.data_received(HEALTHZ)
+
+    for attribute, members in ATTRIBUTES.items():
+        assert hasattr(protocol, attribute), _changed(f"HttpToolsProtocol.{attribute}")
+        for member in members:
+            name = f"HttpToolsProtocol.{attribute}.{member}"
+            assert hasattr(getattr(protocol, attribute), member), _changed(name)

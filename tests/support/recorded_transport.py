@@ -1,0 +1,37 @@
+"""A transport without a socket, which records the calls of its methods."""
+
+import asyncio
+
+
+class RecordedTransport(asyncio.Transport):
+    """Records writes, and that it was closed or aborted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[bytes | str] = []
+        self.is_closed = False
+
+    @property
+    def written(self) -> bytes:
+        """Return all bytes written so far."""
+        return b"".join(call for call in self.calls if isinstance(call, bytes))
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.calls.append(bytes(data))
+
+    def close(self) -> None:
+        self.calls.append("close")
+        self.is_closed = True
+
+    def abort(self) -> None:
+        self.calls.append("abort")
+        self.is_closed = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def pause_reading(self) -> None:
+        """Ignore it: a test decides what is received."""
+
+    def resume_reading(self) -> None:
+        """Likewise."""

@@ -1,9 +1,10 @@
 -- Sends POSTs with wrk and checks every answer.
 --   wrk -s load.lua URL -- BODY STATUS CONTACTS CREATES KEY IDS UNIQUE
 -- In BODY, {n} becomes UNIQUE and a number that no other request has, {id} a number from 1 to IDS.
--- A right answer has STATUS, no errors and CONTACTS e-mail addresses. Where CREATES is 1, its address
--- has UNIQUE and a number that was sent and not answered before. wrk does not say which request an
--- answer belongs to: load.py checks that before the rounds. load.py parses what `done` prints.
+-- A right answer has STATUS, no errors and CONTACTS e-mail addresses. Where CREATES is 1, its
+-- address has UNIQUE and a number that was sent and not answered before. wrk does not say which
+-- request an answer belongs to: load.py checks that before the rounds. It also parses the output of
+-- `done`.
 
 local threads = {}
 local body, status, contacts, creates, ids, unique, created
@@ -26,7 +27,8 @@ end
 
 function request()
   sent = sent + 1
-  local filled = body:gsub("{n}", unique .. sent):gsub("{id}", function() return math.random(ids) end)
+  local filled = body:gsub("{n}", unique .. sent)
+  filled = filled:gsub("{id}", function() return math.random(ids) end)
   return wrk.format(nil, nil, nil, filled)
 end
 

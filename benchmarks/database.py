@@ -34,7 +34,7 @@ class Prepared:
     key: str
 
     def copy(self, name: str) -> Path:
-        """Return a new copy beside the file, in place of an earlier copy of this name."""
+        """Return a new copy with this name, in the same folder. It replaces an earlier copy."""
         copy = self.file.with_name(name)
         for earlier in copy.parent.glob(f"{name}*"):
             earlier.unlink()

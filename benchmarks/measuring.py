@@ -72,8 +72,7 @@ def measure(  # noqa: PLR0913 - a round has this many parts
         BenchmarkError: an answer was wrong, or the server created another number of contacts than
             it answered.
     """
-    time.sleep(_SETTLING_SECONDS)
-    created_before, cpu_before = created(), server.cpu_seconds()
+    created_before, cpu_before = _settled(created), server.cpu_seconds()
     load = send(operation, server.port, seconds)
     cpu = server.cpu_seconds() - cpu_before
     memory = server.memory_mb("VmRSS")
@@ -81,14 +80,23 @@ def measure(  # noqa: PLR0913 - a round has this many parts
         raise BenchmarkError(
             f"{name}: {load.failures} failures, {load.requests} right answers. {load.failure}"
         )
-    time.sleep(_SETTLING_SECONDS)
-    new = created() - created_before
+    new = _settled(created) - created_before
     # Requests in flight at the end of the round may create a contact each, without an answer.
     least = load.requests if operation.creates else 0
     most = least + CONNECTIONS + load.failures if operation.creates else 0
     if not least <= new <= most:
         raise BenchmarkError(f"{name}: {load.requests} answers, but {new} contacts created.")
     return Round(load, cpu / load.requests * 1e6, memory)
+
+
+def _settled(created: Callable[[], int]) -> int:
+    """Return the number of contacts once no request in flight creates another."""
+    count = created()
+    while True:
+        time.sleep(_SETTLING_SECONDS)
+        previous, count = count, created()
+        if count == previous:
+            return count
 
 
 def _seconds_to_first_answer(operation: Operation, server: Server) -> float:

@@ -1,4 +1,4 @@
-"""The servers that the gateway is compared with. Their files are in the folders beside this one."""
+"""The servers that the gateway is compared with: how to install and run each."""
 
 import json
 from collections.abc import Mapping

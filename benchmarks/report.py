@@ -76,7 +76,7 @@ def ratios(ours: Sequence[Measured], peer: Measured, targets: Mapping[str, Targe
         (each.name, *(target.result(each, peer) for target in targets.values())) for each in ours
     )
     compared = table(("", *targets), rows)
-    return f"Ratio to {peer.name} by round, with its target:\n\n{compared}"
+    return f"Ratios by round to {peer.name}:\n\n{compared}"
 
 
 def _row(measured: Measured) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ class _Contestant:
 def gateway(
     log: Path, upstream_port: int, program: Path = servers.GATEWAY
 ) -> AbstractContextManager[Server]:
-    """Run the gateway in front of the upstream API, with a new ledger beside its log."""
+    """Run the gateway in front of the upstream API, with a new ledger."""
     ledger = log.with_suffix(".sqlite3")
     for file in ledger.parent.glob(f"{ledger.name}*"):
         file.unlink()

@@ -106,7 +106,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--warm-up", type=int, default=1, help="seconds of load before each")
     options = parser.parse_intermixed_args()
     if unknown := set(options.operations).difference(names):
-        parser.error(f"unknown operation {', '.join(sorted(unknown))}; choose from: {names}")
+        parser.error(f"unknown operation {min(unknown)}; choose from {', '.join(names)}")
     options.operations = options.operations or [*store.OPERATIONS]
     if options.upstream:
         options.operations += upstream.OPERATIONS

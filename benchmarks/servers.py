@@ -145,7 +145,7 @@ def output(*command: str, folder: Path = ROOT, environment: Mapping[str, str] | 
     )
     if done.returncode:
         shown = " ".join(Path(word).name for word in command)
-        raise BenchmarkError(f"{shown} failed: {done.stderr or done.stdout}")
+        raise BenchmarkError(f"{shown} failed: {(done.stderr or done.stdout).strip()}")
     return done.stdout
 
 

@@ -1,7 +1,7 @@
-"""How many POSTs a second asynchronous HTTP clients send from one core, 32 at a time.
+"""Asynchronous HTTP clients: POSTs per second from one core, 32 at a time.
 
-They send them to the bare upstream on the other core, in interleaved rounds. Run it by
-`scripts/bench clients`, which brings the clients; the project does not depend on them.
+The upstream API on the other core answers them, in interleaved rounds. Run it with `scripts/bench
+clients`, which installs the clients in a separate environment.
 """
 
 import argparse
@@ -24,12 +24,12 @@ import uvloop
 from pyreqwest.client import ClientBuilder
 
 from benchmarks import servers
-from benchmarks.figures import spread, table
-from benchmarks.provenance import python
+from benchmarks.report import spread, table
+from benchmarks.run import python
 from benchmarks.upstream_server import PATH
 
 Post = Callable[[], Awaitable[tuple[int, bytes]]]
-AT_A_TIME: Final = 32
+_CONCURRENCY: Final = 32
 _CONNECTIONS: Final = 100
 _WARM_UP_SECONDS: Final = 1
 _BODY: Final = (
@@ -41,7 +41,7 @@ _HEADERS: Final = {"X-Api-Key": "benchmark", "Content-Type": "application/json"}
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one client did in one round."""
+    """The figures of one client in one round."""
 
     per_second: float
     cpu_microseconds: float
@@ -51,7 +51,7 @@ class Round:
 
 @asynccontextmanager
 async def httpx_client(url: str) -> AsyncIterator[Post]:
-    """Post by httpx, over HTTP/1.1."""
+    """Yield a function that posts with httpx, over HTTP/1.1."""
     limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
     async with httpx.AsyncClient(limits=limits) as client:
 
@@ -64,7 +64,7 @@ async def httpx_client(url: str) -> AsyncIterator[Post]:
 
 @asynccontextmanager
 async def aiohttp_client(url: str) -> AsyncIterator[Post]:
-    """Post by aiohttp, without a cookie jar."""
+    """Yield a function that posts with aiohttp, without a cookie jar."""
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=_CONNECTIONS), cookie_jar=aiohttp.DummyCookieJar()
     ) as session:
@@ -80,7 +80,7 @@ async def aiohttp_client(url: str) -> AsyncIterator[Post]:
 
 @asynccontextmanager
 async def pyreqwest_client(url: str) -> AsyncIterator[Post]:
-    """Post by pyreqwest, whose own thread shares the core."""
+    """Yield a function that posts with pyreqwest. Its thread shares the core."""
     builder = ClientBuilder().max_connections(_CONNECTIONS).follow_redirects(enable=False)
     async with builder.build() as client:
 
@@ -108,26 +108,25 @@ async def _load(post: Post, seconds: float) -> Round:
         while (sent_at := time.perf_counter()) < end:
             status, body = await post()
             if status != HTTPStatus.CREATED or not body:
-                raise servers.BenchmarkError(f"the upstream answered {status}: {body!r}")
+                raise servers.BenchmarkError(f"The upstream API answered {status}: {body!r}")
             taken.append(time.perf_counter() - sent_at)
 
-    await asyncio.gather(*(work() for _ in range(AT_A_TIME)))
-    cuts = quantiles(taken, n=100)
+    await asyncio.gather(*(work() for _ in range(_CONCURRENCY)))
+    percentiles = quantiles(taken, n=100)
     return Round(
         per_second=len(taken) / (time.perf_counter() - started_at),
         cpu_microseconds=(time.process_time() - cpu_before) / len(taken) * 1e6,
-        p50_ms=cuts[49] * 1e3,
-        p99_ms=cuts[98] * 1e3,
+        p50_ms=percentiles[49] * 1e3,
+        p99_ms=percentiles[98] * 1e3,
     )
 
 
-async def _measure(name: str, url: str, seconds: float) -> Round:
-    async with CLIENTS[name](url) as post:
-        await _load(post, _WARM_UP_SECONDS)
-        return await _load(post, seconds)
+def _measure(rounds: int, seconds: float) -> dict[str, list[Round]]:
+    async def measure(name: str, url: str) -> Round:
+        async with CLIENTS[name](url) as post:
+            await _load(post, _WARM_UP_SECONDS)
+            return await _load(post, seconds)
 
-
-def _measure_all(rounds: int, seconds: float) -> dict[str, list[Round]]:
     servers.pin_here(servers.GATEWAY_CORE)
     measured: dict[str, list[Round]] = {name: [] for name in CLIENTS}
     with (
@@ -137,7 +136,7 @@ def _measure_all(rounds: int, seconds: float) -> dict[str, list[Round]]:
         url = f"http://127.0.0.1:{upstream.port}{PATH}"
         for _ in range(rounds):
             for name, each in measured.items():
-                each.append(uvloop.run(_measure(name, url, seconds)))
+                each.append(uvloop.run(measure(name, url)))
     return measured
 
 
@@ -158,12 +157,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4)
     options = parser.parse_args()
     try:
-        measured = _measure_all(options.rounds, options.seconds)
+        measured = _measure(options.rounds, options.seconds)
     except servers.BenchmarkError as error:
         sys.exit(str(error))
-    head = ("client", "POSTs/s", "CPU µs a POST", "p50 ms", "p99 ms")
+    head = ("client", "POSTs/s", "CPU µs per POST", "p50 ms", "p99 ms")
     sys.stdout.write(
-        f"{options.rounds} interleaved rounds of {options.seconds:g} s, {AT_A_TIME} at a time, "
+        f"{options.rounds} interleaved rounds of {options.seconds:g} s, {_CONCURRENCY} at a time, "
         f"{python()} on uvloop. Medians (least to most).\n\n"
         + table(head, (_row(name, rounds) for name, rounds in measured.items()))
         + "\n"

@@ -1,9 +1,8 @@
-"""The database of the benchmarks: one is made, and every server has a copy of its own."""
+"""The benchmarks' database: made once, and copied for each server."""
 
 import csv
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,36 +10,38 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import create_engine, insert
-
 from benchmarks import servers
-from benchmarks.servers import BenchmarkError
-from contact_gateway.contacts.catalogue import COLUMNS
-from contact_gateway.store.tables import contacts
 
 BRANDS: Final = 500
-RECORDS: Final = 2 * BRANDS
-"""Ids of advertisers go from 1 to this: a HiEnergy record and a network's of each brand."""
+ADVERTISERS: Final = 2 * BRANDS
+"""Each brand has a HiEnergy record and a network's. Ids go from 1 to this number."""
 
 CONTACTS: Final = 10_000
-"""How many contacts there are before; their ids go from 1 to this."""
+"""Ids go from 1 to this number."""
+
+_INSERT: Final = """
+    INSERT INTO contacts (advertiser_id, email, email_key, name, given_name, family_name, phone,
+        job_title, folded_text, created_at, updated_at)
+    VALUES (:advertiser_id, :email, :email, 'Ida Brandt', 'Ida', 'Brandt', '+1 555 0101', 'Buyer',
+        :folded_text, :now, :now)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A database file that no server has opened, and an admin's key to it."""
+    """A database file that no server has opened, and an admin's API key."""
 
     file: Path
     key: str
 
-    def copy(self, file: Path) -> Path:
-        """Give a server a database of its own, in place of the one it had."""
-        for older in file.parent.glob(f"{file.name}*"):
-            older.unlink()
-        return Path(shutil.copy(self.file, file))
+    def copy(self, name: str) -> Path:
+        """Return a new copy with this name, in the same folder. It replaces an earlier copy."""
+        copy = self.file.with_name(name)
+        for earlier in copy.parent.glob(f"{name}*"):
+            earlier.unlink()
+        return Path(shutil.copy(self.file, copy))
 
 
-def prepare(folder: Path) -> Prepared:
+def prepare(folder: Path, program: Path = servers.GATEWAY) -> Prepared:
     """Make a database by the gateway's own commands, and fill it with contacts.
 
     Raises:
@@ -48,15 +49,20 @@ def prepare(folder: Path) -> Prepared:
     """
     file, catalogue = folder / "prepared.sqlite3", folder / "catalogue.csv"
     _write_catalogue(catalogue)
-    _run(file, "migrate")
-    key = _run(file, "keys", "create", "--role", "admin", "--label", "benchmark").strip()
-    _run(file, "advertisers", "import", str(catalogue))
+    migrate(file, program)
+    key = _run(program, file, "keys", "create", "--role", "admin", "--label", "benchmark").strip()
+    _run(program, file, "advertisers", "import", str(catalogue))
     _insert_contacts(file)
     return Prepared(file, key)
 
 
+def migrate(file: Path, program: Path) -> None:
+    """Bring a database to the schema of a gateway."""
+    _run(program, file, "migrate")
+
+
 def counter(file: Path) -> Callable[[], int]:
-    """Return what tells how many contacts were ever created in a database."""
+    """Return a function that counts the contacts of a database."""
 
     def created() -> int:
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
@@ -67,55 +73,35 @@ def counter(file: Path) -> Callable[[], int]:
 
 
 def _write_catalogue(catalogue: Path) -> None:
+    columns = ("id", "name", "slug", "network_name", "status", "hienergy_id")
     with catalogue.open("w", encoding="utf-8", newline="") as lines:
-        rows = csv.DictWriter(lines, COLUMNS)
-        rows.writeheader()
+        rows = csv.writer(lines)
+        rows.writerow(columns)
         for brand in range(1, BRANDS + 1):
-            named = {"name": f"Brand {brand}", "slug": f"brand-{brand}", "status": "active"}
-            rows.writerow({"id": brand, "network_name": "HiEnergy", **named})
-            equivalent = {"id": BRANDS + brand, "network_name": "Awin", "hienergy_id": brand}
-            rows.writerow({**equivalent, **named})
+            name, slug = f"Brand {brand}", f"brand-{brand}"
+            rows.writerow((brand, name, slug, "HiEnergy", "active", ""))
+            rows.writerow((BRANDS + brand, name, slug, "Awin", "active", brand))
 
 
 def _insert_contacts(file: Path) -> None:
-    now = datetime.now(UTC)
-    engine = create_engine(f"sqlite:///{file}")
-    with engine.begin() as connection:
-        connection.execute(
-            insert(contacts),
-            [
-                {
-                    "advertiser_id": number % BRANDS + 1,
-                    "email": f"seed{number}@example.com",
-                    "email_key": f"seed{number}@example.com",
-                    "name": "Ida Brandt",
-                    "given_name": "Ida",
-                    "family_name": "Brandt",
-                    "phone": "+1 555 0101",
-                    "job_title": "Buyer",
-                    "folded_text": f"seed{number}@example.com\nida brandt\nida\nbrandt\nbuyer",
-                    "created_at": now,
-                    "updated_at": now,
-                }
-                for number in range(CONTACTS)
-            ],
-        )
-        # Whoever opens the file next finds all of it there, and no log beside it.
-    with engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-    engine.dispose()
-
-
-def _run(file: Path, *words: str) -> str:
-    program = str(servers.PYTHON.with_name("contact-gateway"))
-    done = subprocess.run(  # noqa: S603 - the gateway's own commands
-        (program, *words),
-        cwd=file.parent,
-        env={"CONTACT_GATEWAY_DATABASE_URL": f"sqlite+aiosqlite:///{file}"},
-        capture_output=True,
-        text=True,
-        check=False,
+    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"
+    emails = (f"seed{number}@example.com" for number in range(CONTACTS))
+    contacts = (
+        {
+            "advertiser_id": number % BRANDS + 1,
+            "email": email,
+            "folded_text": f"{email}\nida brandt\nida\nbrandt\nbuyer",
+            "now": now,
+        }
+        for number, email in enumerate(emails)
     )
-    if done.returncode:
-        raise BenchmarkError(f"contact-gateway {words[0]} failed: {done.stderr}")
-    return done.stdout
+    with closing(sqlite3.connect(file)) as connection:
+        with connection:
+            connection.executemany(_INSERT, contacts)
+        # The file is copied without its write-ahead log.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _run(program: Path, file: Path, *words: str) -> str:
+    environment = {"CONTACT_GATEWAY_DATABASE_URL": f"sqlite+aiosqlite:///{file}"}
+    return servers.output(str(program), *words, folder=file.parent, environment=environment)

@@ -1,6 +1,6 @@
-"""The limit: uvicorn with JSON in and JSON out, and nothing between.
+"""The upper bound: uvicorn with an application that only parses and serializes JSON.
 
-Served with `uvicorn benchmarks.echo_app:app`.
+Run it with `uvicorn benchmarks.echo_app:app`.
 """
 
 import orjson
@@ -8,7 +8,7 @@ from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 
 
 async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-    """Answer a request with the JSON that it holds."""
+    """Answer a request with its own JSON."""
     if scope["type"] != "http":
         return
     body, more = b"", True

@@ -1,14 +1,15 @@
--- Sends POSTs with wrk, and checks every answer.
---   wrk -s load.lua URL -- BODY STATUS ADDRESSES CREATES KEY IDS MARK
--- In BODY, {n} becomes MARK and a number that no other request has, {id} a number from 1 to IDS.
--- An answer is right when it has STATUS, no errors and as many e-mail addresses as ADDRESSES says;
--- where CREATES is 1, the address has MARK and a number that was sent and not answered before. Which
--- answer belongs to which request, wrk does not tell: load.py looks at that, without measuring.
--- What `done` prints is read there, too.
+-- Sends POSTs with wrk and checks every answer.
+--   wrk -s load.lua URL -- BODY STATUS CONTACTS CREATES KEY IDS UNIQUE
+-- In BODY, {n} becomes UNIQUE and a number that no other request has, {id} a number from 1 to IDS.
+-- A right answer has STATUS, no errors and CONTACTS e-mail addresses. Where CREATES is 1, its
+-- address has UNIQUE and a number that was sent and not answered before. wrk does not say which
+-- request an answer belongs to: load.py checks that before the rounds. It also parses the output of
+-- `done`.
 
 local threads = {}
-local body, status, addresses, creates, ids, created
+local body, status, contacts, creates, ids, unique, created
 local answered = {}
+-- Globals: `done` reads them from each thread.
 sent, wrong, failure = 0, 0, ""
 
 function setup(thread)
@@ -16,9 +17,9 @@ function setup(thread)
 end
 
 function init(args)
-  body, status, addresses = args[1], tonumber(args[2]), tonumber(args[3])
-  creates, ids, mark = args[4] == "1", tonumber(args[6]), args[7]
-  created = '"email":%s*"' .. mark .. "(%d+)@"
+  body, status, contacts = args[1], tonumber(args[2]), tonumber(args[3])
+  creates, ids, unique = args[4] == "1", tonumber(args[6]), args[7]
+  created = '"email":%s*"' .. unique .. "(%d+)@"
   wrk.method = "POST"
   wrk.headers["Content-Type"] = "application/json"
   wrk.headers["X-Api-Key"] = args[5]
@@ -26,7 +27,8 @@ end
 
 function request()
   sent = sent + 1
-  local filled = body:gsub("{n}", mark .. sent):gsub("{id}", function() return math.random(ids) end)
+  local filled = body:gsub("{n}", unique .. sent)
+  filled = filled:gsub("{id}", function() return math.random(ids) end)
   return wrk.format(nil, nil, nil, filled)
 end
 
@@ -42,7 +44,7 @@ local function is_right(got, answer)
     answered[number] = true
   end
   local _, found = answer:gsub('"email":', "")
-  return found == addresses
+  return found == contacts
 end
 
 function response(got, _, answer)

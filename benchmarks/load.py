@@ -1,4 +1,4 @@
-"""The load: wrk sends requests and checks every answer."""
+"""The load generator: wrk sends requests and checks every answer."""
 
 import re
 import secrets
@@ -10,40 +10,22 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Final
 
+from benchmarks.operations import Operation
 from benchmarks.servers import BenchmarkError, tool
 
 CONNECTIONS: Final = 32
-CHECKED: Final = 320
+_CHECKED_REQUESTS: Final = 320
 _SCRIPT: Final = Path(__file__).with_name("load.lua")
 _FIGURE: Final = re.compile(r"^(\w+)=(.*)$", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """A POST, and what its answer holds: a status, no errors, and so many e-mail addresses.
-
-    In the body, `{n}` becomes what no other request has, `{id}` a number from 1 to `ids`, and in
-    `holds` likewise, which is in the answer without its blanks. One that `creates` a contact has
-    `{n}` in its e-mail address.
-    """
-
-    path: str
-    body: str
-    status: int
-    creates: bool = True
-    addresses: int = 1
-    holds: str = '"email":"{n}@'
-    key: str = "benchmark"
-    ids: int = 1
-
-
 class WrongAnswerError(BenchmarkError):
-    """A server answered something else than what was asked for."""
+    """An answer does not match its request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of sending requests for a while; only right answers count as requests."""
+    """The figures of a period of load. `requests` and `per_second` count right answers only."""
 
     requests: int
     per_second: float
@@ -53,51 +35,14 @@ class Load:
     failure: str
 
 
-def check(operation: Operation, port: int) -> None:
-    """Send some requests over all connections, and see that each has the answer to itself.
-
-    Raises:
-        WrongAnswerError: one has not.
-    """
-    with ThreadPoolExecutor(CONNECTIONS) as callers:
-        asked = [callers.submit(ask_once, operation, port) for _ in range(CHECKED)]
-        for each in asked:
-            each.result()
-
-
-def ask_once(operation: Operation, port: int) -> bytes:
-    """Send one request, and return the answer's body.
-
-    Raises:
-        WrongAnswerError: it does not hold what was asked for.
-    """
-    mark, an_id = _mark(), secrets.randbelow(operation.ids) + 1
-    headers = {"X-Api-Key": operation.key, "Content-Type": "application/json"}
-    sent = operation.body.replace("{n}", mark).replace("{id}", str(an_id))
-    held = operation.holds.replace("{n}", mark).replace("{id}", str(an_id))
-    with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
-        connection.request("POST", operation.path, sent, headers)
-        response = connection.getresponse()
-        body = response.read()
-    is_right = (
-        response.status == operation.status
-        and body.count(b'"email":') == operation.addresses
-        and held.encode() in body.replace(b" ", b"")
-        and b'"errors"' not in body
-    )
-    if not is_right:
-        raise WrongAnswerError(f"a wrong answer: {response.status} {body.decode()}")
-    return body
-
-
 def send(operation: Operation, port: int, seconds: float) -> Load:
-    """Send requests over all connections for some seconds, from the core of this process."""
+    """Send requests over all connections for some seconds, from this process's core."""
     command = (
         *(tool("wrk", "wrk"), "--threads", "1", "--connections", str(CONNECTIONS)),
         *("--duration", f"{seconds:g}s", "--timeout", "10s", "--script", str(_SCRIPT)),
         *(f"http://127.0.0.1:{port}{operation.path}", "--", operation.body),
-        *(str(operation.status), str(operation.addresses), str(int(operation.creates))),
-        *(operation.key, str(operation.ids), _mark()),
+        *(str(operation.status), str(operation.contacts), str(int(operation.creates))),
+        *(operation.key, str(operation.ids), _unique_text()),
     )
     run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
     figures = dict(_FIGURE.findall(run.stdout))
@@ -115,5 +60,42 @@ def send(operation: Operation, port: int, seconds: float) -> Load:
     )
 
 
-def _mark() -> str:
+def check(operation: Operation, port: int) -> None:
+    """Send concurrent requests and check that each gets its own answer, which wrk cannot.
+
+    Raises:
+        WrongAnswerError: an answer does not match its request.
+    """
+    with ThreadPoolExecutor(CONNECTIONS) as callers:
+        answers = [callers.submit(ask_once, operation, port) for _ in range(_CHECKED_REQUESTS)]
+        for answer in answers:
+            answer.result()
+
+
+def ask_once(operation: Operation, port: int) -> bytes:
+    """Send one request and return the answer's body.
+
+    Raises:
+        WrongAnswerError: the answer does not match the request.
+    """
+    unique, an_id = _unique_text(), secrets.randbelow(operation.ids) + 1
+    headers = {"X-Api-Key": operation.key, "Content-Type": "application/json"}
+    sent = operation.body.replace("{n}", unique).replace("{id}", str(an_id))
+    expected = operation.holds.replace("{n}", unique).replace("{id}", str(an_id))
+    with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request("POST", operation.path, sent, headers)
+        response = connection.getresponse()
+        body = response.read()
+    is_right = (
+        response.status == operation.status
+        and body.count(b'"email":') == operation.contacts
+        and expected.encode() in body.replace(b" ", b"")
+        and b'"errors"' not in body
+    )
+    if not is_right:
+        raise WrongAnswerError(f"wrong answer: {response.status} {body.decode()}")
+    return body
+
+
+def _unique_text() -> str:
     return f"m{secrets.token_hex(5)}x"

@@ -1,11 +1,38 @@
-"""What the servers are asked for: the same documents and bodies for all that can take them."""
+"""The requests of the benchmarks: the same documents and bodies for every server."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 
-from benchmarks.load import Operation
+PAGE_SIZE: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A POST and the properties of a right answer: its status, no errors, its number of contacts.
+
+    In the body, each request replaces `{n}` by a unique text and `{id}` by a random number from 1
+    to `ids`. `holds`, filled likewise, is a part of the answer without its spaces. An operation
+    that `creates` a contact has `{n}` in the contact's e-mail address.
+    """
+
+    name: str
+    path: str
+    body: str
+    status: int
+    creates: bool = True
+    contacts: int = 1
+    holds: str = '"email":"{n}@'
+    key: str = "benchmark"
+    ids: int = 1
+
+
+def graphql(name: str, document: str, **variables: object) -> Operation:
+    """Return the operation that creates a contact by a GraphQL document."""
+    body = json.dumps({"query": document, "variables": variables})
+    return Operation(name, "/graphql", body, HTTPStatus.OK)
+
 
 _CONTACT: Final = {
     "email": "{n}@example.com",
@@ -35,12 +62,11 @@ _SELECTION: Final = """{
 _CREATE: Final = f"""mutation CreateContact($input: CreateContactInput!) {{
   createContact(input: $input) {_SELECTION}
 }}"""
-_CREATE_KEYED: Final = f"""mutation CreateContact($input: CreateContactInput!, $key: String) {{
+_CREATE_IDEMPOTENT: Final = f"""mutation CreateContact($input: CreateContactInput!, $key: String) {{
   createContact(input: $input, idempotencyKey: $key) {_SELECTION}
 }}"""
 _READ: Final = "id advertiserId advertiserName email name givenName familyName phone createdAt"
 _CONTACT_BY_ID: Final = f"query Contact($id: ID!) {{ contact(id: $id) {{ {_READ} }} }}"
-PAGE_SIZE: Final = 50
 _CONTACTS: Final = f"""query Contacts($size: Int) {{
   contacts(perPage: $size) {{
     nodes {{ {_READ} }}
@@ -48,20 +74,26 @@ _CONTACTS: Final = f"""query Contacts($size: Int) {{
   }}
 }}"""
 
-
-def graphql(document: str, **variables: object) -> Operation:
-    """Return the request that creates a contact by a document."""
-    body = json.dumps({"query": document, "variables": variables})
-    return Operation("/graphql", body, HTTPStatus.OK)
-
-
-CREATE: Final = graphql(_CREATE, input=_CAMEL_CASE)
-CREATE_KEYED: Final = graphql(_CREATE_KEYED, input=_CAMEL_CASE, key="{n}")
+CREATE: Final = graphql("createContact by GraphQL", _CREATE, input=_CAMEL_CASE)
+CREATE_IDEMPOTENT: Final = graphql(
+    "createContact by GraphQL with idempotency keys",
+    _CREATE_IDEMPOTENT,
+    input=_CAMEL_CASE,
+    key="{n}",
+)
 CREATE_BY_REST: Final = Operation(
-    "/api/v1/contacts", json.dumps({"contact": SNAKE_CASE}), HTTPStatus.CREATED
+    "createContact by REST",
+    "/api/v1/contacts",
+    json.dumps({"contact": SNAKE_CASE}),
+    HTTPStatus.CREATED,
 )
-CONTACT: Final = replace(graphql(_CONTACT_BY_ID, id="{id}"), creates=False, holds='"id":"{id}"')
+CONTACT: Final = replace(
+    graphql("contact(id)", _CONTACT_BY_ID, id="{id}"), creates=False, holds='"id":"{id}"'
+)
 CONTACTS: Final = replace(
-    graphql(_CONTACTS, size=PAGE_SIZE), creates=False, addresses=PAGE_SIZE, holds=""
+    graphql(f"contacts, a page of {PAGE_SIZE}", _CONTACTS, size=PAGE_SIZE),
+    creates=False,
+    contacts=PAGE_SIZE,
+    holds="",
 )
-ECHO: Final = replace(CREATE, path="/", creates=False)
+ECHO: Final = replace(CREATE, name="JSON in, JSON out", path="/", creates=False)

@@ -1,4 +1,4 @@
-"""Servers as processes of their own: pinned to a core, waited for, read, and stopped."""
+"""Server processes: start one on a core, read its CPU time and memory, stop it."""
 
 import os
 import shutil
@@ -7,30 +7,31 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PYTHON: Final = ROOT / ".venv" / "bin" / "python"
+GATEWAY: Final = PYTHON.with_name("contact-gateway")
 GATEWAY_CORE: Final = 0
 LOAD_CORE: Final = 1
-UNREACHED_RATE_LIMIT: Final = 1_000_000_000
-"""Operations are counted, and nobody makes so many in an hour."""
+HIGH_RATE_LIMIT: Final = 1_000_000_000
+"""An hourly limit that no run reaches: operations are counted, and none is refused."""
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
-_STARTS_WITHIN_SECONDS: Final = 60
-_STOPS_WITHIN_SECONDS: Final = 30
+_START_TIMEOUT_SECONDS: Final = 60
+_STOP_TIMEOUT_SECONDS: Final = 30
 
 
 class BenchmarkError(Exception):
-    """The run is worth nothing. The message says why."""
+    """The run is invalid. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How a server is started. What it prints goes into the log."""
+    """How to start a server. Its output goes to the log."""
 
     command: Sequence[str]
     port: int
@@ -42,7 +43,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server, seen from outside."""
+    """A running server process."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -50,29 +51,28 @@ class Server:
 
     @property
     def age(self) -> float:
-        """Return how many seconds ago it was started."""
+        """Return the seconds since the start."""
         return time.perf_counter() - self.started_at
 
     def check_alive(self) -> None:
-        """Raise a BenchmarkError where it has ended."""
+        """Raise a BenchmarkError if the process has ended."""
         if self.process.poll() is not None:
-            raise BenchmarkError(f"a server has ended, which was {self.process.args!r}")
+            raise BenchmarkError(f"The server has ended: {self.process.args!r}")
 
     def cpu_seconds(self) -> float:
-        """Return the time that all its threads have had a core."""
+        """Return the CPU time of all threads."""
         stat = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8")
         user, system = stat.rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / _TICKS_PER_SECOND
 
     def memory_mb(self, measure: str) -> float:
-        """Return a measure of its memory, `VmRSS` for now's or `VmHWM` for the most there was."""
-        for line in (
-            Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8").splitlines()
-        ):
+        """Return the resident memory: `VmRSS` is the current value, `VmHWM` the peak."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
+        for line in status.splitlines():
             name, _, value = line.partition(":")
             if name == measure:
                 return int(value.split()[0]) / 1024
-        raise BenchmarkError(f"process {self.process.pid} has no {measure}")
+        raise BenchmarkError(f"Process {self.process.pid} has no {measure}.")
 
 
 @contextmanager
@@ -88,12 +88,26 @@ def running(launch: Launch) -> Iterator[Server]:
         try:
             yield Server(process, launch.port, started_at)
         finally:
-            _stop(process)
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_STOP_TIMEOUT_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def gateway(
+    log: Path, settings: Mapping[str, str], program: Path = GATEWAY
+) -> AbstractContextManager[Server]:
+    """Run contact-gateway with these settings, in the folder of its log."""
+    port = free_port()
+    command = (str(program), "serve", "--port", str(port))
+    return running(Launch(command, port, log, folder=log.parent, settings=settings))
 
 
 @contextmanager
 def upstream(log: Path) -> Iterator[Server]:
-    """Run the upstream on the load's core, and wait until it listens."""
+    """Run the upstream API on the load's core, and wait until it listens."""
     port = free_port()
     command = (str(PYTHON), "-m", "benchmarks.upstream_server", str(port))
     with running(Launch(command, port, log, core=LOAD_CORE)) as server:
@@ -102,46 +116,52 @@ def upstream(log: Path) -> Iterator[Server]:
 
 
 def free_port() -> int:
-    """Return a port that nothing listens on."""
+    """Return an unused port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
 
 
 def tool(name: str, package: str) -> str:
-    """Return where a program is.
+    """Return the path of a program of a Debian package.
 
     Raises:
-        BenchmarkError: it is not there.
+        BenchmarkError: it is not installed.
     """
     path = shutil.which(name)
     if path is None:
-        raise BenchmarkError(f"{name} is missing: install Debian's package {package}.")
+        raise BenchmarkError(f"{name} is missing. Install Debian's package {package}.")
     return path
 
 
+def output(*command: str, folder: Path = ROOT, environment: Mapping[str, str] | None = None) -> str:
+    """Run a command and return what it prints.
+
+    Raises:
+        BenchmarkError: it fails.
+    """
+    done = subprocess.run(  # noqa: S603 - the commands are the benchmarks' own
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        shown = " ".join(Path(word).name for word in command)
+        raise BenchmarkError(f"{shown} failed: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
 def pin_here(core: int) -> None:
-    """Keep this process, and what it starts without a word of its own, on one core."""
+    """Pin this process, and the child processes that choose no core, to one core."""
     if (os.cpu_count() or 1) <= max(GATEWAY_CORE, LOAD_CORE):
-        raise BenchmarkError("Two cores are needed: one for what is measured, one for the rest.")
+        raise BenchmarkError("A benchmark needs two cores: one for the server, one for the load.")
     os.sched_setaffinity(0, {core})
 
 
 def _wait_for_port(server: Server) -> None:
-    while time.perf_counter() - server.started_at < _STARTS_WITHIN_SECONDS:
+    while server.age < _START_TIMEOUT_SECONDS:
         try:
             socket.create_connection(("127.0.0.1", server.port), timeout=1).close()
         except OSError:
             time.sleep(0.002)
         else:
             return
-    raise BenchmarkError(f"nothing listens on port {server.port}")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(_STOPS_WITHIN_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    raise BenchmarkError(f"Nothing listens on port {server.port}.")

@@ -1,6 +1,6 @@
-"""This gateway beside Hive Gateway, in front of one upstream, in interleaved rounds of one run.
+"""The gateway and Hive Gateway in front of one upstream API, in interleaved rounds of one run.
 
-Run it by `scripts/bench upstream`.
+Run it with `scripts/bench upstream`.
 """
 
 import argparse
@@ -9,86 +9,102 @@ import json
 import operator
 import re
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks import hive, servers
+from benchmarks import peers, servers
 from benchmarks.load import ask_once, send
-from benchmarks.measuring import Aim, Measured, measure, started
-from benchmarks.operations import CREATE_BY_REST
-from benchmarks.provenance import commit, python
-from benchmarks.report import figures, ratios, rounds_told
-from benchmarks.results import LOGS, NODE, measuring
-from benchmarks.rows import OURS, PEERS, Row
+from benchmarks.measuring import Measured, measure, started
+from benchmarks.operations import (
+    CREATE,
+    CREATE_BY_REST,
+    CREATE_IDEMPOTENT,
+    SNAKE_CASE,
+    Operation,
+    graphql,
+)
+from benchmarks.report import Target, conditions, figures, ratios
+from benchmarks.run import LOGS, commit, python, session
 from benchmarks.servers import BenchmarkError, Server
 
-_NO_LETTER: Final = re.compile("[^a-z]+")
-_ROWS: Final = (*OURS, *PEERS)
-_UPSTREAM_AT_LEAST: Final = 8_000
-_AIMS: Final = {
-    "answers/s": Aim(lambda each: each.load.per_second, operator.ge, 3),
-    "p99": Aim(lambda each: each.load.p99_ms, operator.le, 1),
-    "memory": Aim(lambda each: each.memory_mb, operator.le, 1 / 3),
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    "upstream-graphql": CREATE,
+    "upstream-rest": CREATE_BY_REST,
+    "upstream-idempotent": CREATE_IDEMPOTENT,
+}
+"""The operations in front of an upstream API, by their names on the command line."""
+
+_HIVE_CREATION: Final = graphql(
+    "createContact by Hive Gateway",
+    """mutation CreateContact($input: NewContact_Input!) {
+  createContact(input: $input) {
+    __typename
+    ... on CreatedContact {
+      data {
+        id
+        attributes {
+          advertiser_id email name given_name family_name phone job_title created_at
+        }
+      }
+    }
+    ... on Error { error { code message } }
+  }
+}""",
+    input={"contact": SNAKE_CASE | {"advertiser_id": 42}},
+)
+_MIN_UPSTREAM_RATE: Final = 8_000
+_TARGETS: Final = {
+    "answers/s": Target(lambda each: each.load.per_second, operator.ge, 3),
+    "p99": Target(lambda each: each.load.p99_ms, operator.le, 1),
+    "memory": Target(lambda each: each.memory_mb, operator.le, 1 / 3),
 }
 
 
-def main() -> None:
-    """Measure, and print what was measured as markdown."""
-    parser = argparse.ArgumentParser(prog="scripts/bench upstream", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=6, help="of each round")
-    parser.add_argument("--warm-up", type=int, default=10, help="seconds of load before them")
-    options = parser.parse_args()
-    with measuring(also=NODE):
-        hive.prepare()
-        compared = (
-            f"contact-gateway at {commit()} on {python()}, "
-            f"{hive.description()}. The gateway on one core, the load and the upstream on another."
-        )
-        gateways, alone = _measure(options.rounds, options.seconds, options.warm_up)
-    ours, peers = gateways[: len(OURS)], gateways[len(OURS) :]
-    told = (
-        f"{compared} {rounds_told(options.rounds, options.seconds, options.warm_up)}",
-        figures((*gateways, alone)),
-        *(ratios(ours, peer, _AIMS) for peer in peers),
-    )
-    sys.stdout.write("\n\n".join(told) + "\n")
+@dataclass(frozen=True, slots=True)
+class _Contestant:
+    """A gateway in front of the upstream on a port, and one way to create contacts through it."""
+
+    name: str
+    operation: Operation
+    start: Callable[[Path, int], AbstractContextManager[Server]]
+
+    def started(self, upstream: Server) -> AbstractContextManager[tuple[Server, float]]:
+        """Start the gateway and wait for its first right answer."""
+        log = LOGS / f"{re.sub('[^a-z]+', '-', self.name.lower())}.log"
+        return started(self.start(log, upstream.port), self.operation)
 
 
-def _measure(rounds: int, seconds: float, warm_up: float) -> tuple[list[Measured], Measured]:
-    """Return what was measured of each row, and of the upstream without a gateway."""
-    gateways, alone = [Measured(row.name) for row in _ROWS], Measured("the upstream alone, REST")
-    with ExitStack() as stack:
-        upstream = stack.enter_context(servers.upstream(LOGS / "upstream.log"))
-        created = _counter(upstream)
-        alone.rounds.append(measure(alone.name, CREATE_BY_REST, upstream, seconds, created))
-        if alone.rounds[0].load.per_second < _UPSTREAM_AT_LEAST:
-            raise BenchmarkError("The upstream is too slow here to compare gateways with.")
-        for row, measured in zip(_ROWS, gateways, strict=True):
-            measured.starts = [_seconds_to_start(row, upstream) for _ in range(rounds)]
-        running = [
-            stack.enter_context(started(row.start(_log(row), upstream.port), row.operation))[0]
-            for row in _ROWS
-        ]
-        for row, server in zip(_ROWS, running, strict=True):
-            send(row.operation, server.port, warm_up)
-        for _ in range(rounds):
-            for row, server, measured in zip(_ROWS, running, gateways, strict=True):
-                measured.rounds.append(measure(row.name, row.operation, server, seconds, created))
-        for server, measured in zip((*running, upstream), (*gateways, alone), strict=True):
-            measured.most_memory_mb = server.memory_mb("VmHWM")
-    return gateways, alone
+def gateway(
+    log: Path, upstream_port: int, program: Path = servers.GATEWAY
+) -> AbstractContextManager[Server]:
+    """Run the gateway in front of the upstream API, with a new ledger."""
+    ledger = log.with_suffix(".sqlite3")
+    for file in ledger.parent.glob(f"{ledger.name}*"):
+        file.unlink()
+    settings = {
+        "CONTACT_GATEWAY_UPSTREAM_URL": f"http://127.0.0.1:{upstream_port}/api/v1",
+        "CONTACT_GATEWAY_DATABASE_URL": f"sqlite+aiosqlite:///{ledger}",
+        "CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR": "0",
+    }
+    return servers.gateway(log, settings, program)
 
 
-def _seconds_to_start(row: Row, upstream: Server) -> float:
-    with started(row.start(_log(row), upstream.port), row.operation) as (_, seconds):
-        return seconds
+_GATEWAYS: Final = (
+    _Contestant("contact-gateway, GraphQL", CREATE, gateway),
+    _Contestant("contact-gateway, REST", CREATE_BY_REST, gateway),
+    _Contestant("contact-gateway, GraphQL with idempotency keys", CREATE_IDEMPOTENT, gateway),
+)
+_PEERS: Final = (
+    _Contestant("Hive Gateway", _HIVE_CREATION, peers.hive),
+    _Contestant("Hive Gateway, installed Node", _HIVE_CREATION, peers.hive_on_installed_node),
+)
 
 
-def _counter(upstream: Server) -> Callable[[], int]:
-    """Return what tells how many contacts were created upstream, by creating another."""
+def counter(upstream: Server) -> Callable[[], int]:
+    """Return a function that counts the contacts created upstream, by creating another."""
     own = itertools.count(1)
 
     def created() -> int:
@@ -98,8 +114,55 @@ def _counter(upstream: Server) -> Callable[[], int]:
     return created
 
 
-def _log(row: Row) -> Path:
-    return LOGS / f"{_NO_LETTER.sub('-', row.name.lower())}.log"
+def main() -> None:
+    """Measure, and print the results as markdown."""
+    parser = argparse.ArgumentParser(prog="scripts/bench upstream", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=6, help="length of a round")
+    parser.add_argument("--warm-up", type=int, default=10, help="seconds of load before the rounds")
+    options = parser.parse_args()
+    with session(requires=peers.REQUIREMENTS):
+        peers.install_hive()
+        head = (
+            f"contact-gateway at {commit()} on {python()}, {peers.hive_versions()}. "
+            "The gateway on one core, the load and the upstream on another. "
+            f"{conditions(options.rounds, options.seconds, options.warm_up)}"
+        )
+        gateways, alone = _measure(options.rounds, options.seconds, options.warm_up)
+    ours, others = gateways[: len(_GATEWAYS)], gateways[len(_GATEWAYS) :]
+    compared = (ratios(ours, peer, _TARGETS) for peer in others)
+    sys.stdout.write("\n\n".join((head, figures((*gateways, alone)), *compared)) + "\n")
+
+
+def _measure(rounds: int, seconds: float, warm_up: float) -> tuple[list[Measured], Measured]:
+    """Return the figures of each gateway, and of the upstream API without one."""
+    contestants = (*_GATEWAYS, *_PEERS)
+    gateways = [Measured(contestant.name) for contestant in contestants]
+    alone = Measured("the upstream API alone, REST")
+    with ExitStack() as stack:
+        upstream = stack.enter_context(servers.upstream(LOGS / "upstream.log"))
+        created = counter(upstream)
+        alone.rounds.append(measure(alone.name, CREATE_BY_REST, upstream, seconds, created))
+        if alone.rounds[0].load.per_second < _MIN_UPSTREAM_RATE:
+            raise BenchmarkError("The upstream API is too slow here to compare gateways.")
+        for contestant, measured in zip(contestants, gateways, strict=True):
+            measured.starts = [_seconds_to_start(contestant, upstream) for _ in range(rounds)]
+        running = [stack.enter_context(each.started(upstream))[0] for each in contestants]
+        for contestant, server in zip(contestants, running, strict=True):
+            send(contestant.operation, server.port, warm_up)
+        for _ in range(rounds):
+            for contestant, server, measured in zip(contestants, running, gateways, strict=True):
+                measured.rounds.append(
+                    measure(contestant.name, contestant.operation, server, seconds, created)
+                )
+        for server, measured in zip((*running, upstream), (*gateways, alone), strict=True):
+            measured.peak_memory_mb = server.memory_mb("VmHWM")
+    return gateways, alone
+
+
+def _seconds_to_start(contestant: _Contestant, upstream: Server) -> float:
+    with contestant.started(upstream) as (_, seconds):
+        return seconds
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The upstream of the benchmarks: HiEnergy's contacts, as bare and fast as a server can be.
+"""The benchmarks' upstream API: HiEnergy's contacts, as fast as a server in Python can be.
 
-It keeps nothing. Every creation is answered with a new id, so that what it costs to ask is all that
-is measured. Serve it with `python -m benchmarks.upstream_server PORT`.
+It stores nothing and answers every creation with a new id, so that a benchmark measures the gateway
+in front of it. Run it with `python -m benchmarks.upstream_server PORT`.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import httptools
 import uvloop
 
 PATH: Final = "/api/v1/contacts"
-_GIVEN: Final = (
+_ATTRIBUTES: Final = (
     "advertiser_id",
     "email",
     "name",
@@ -36,10 +36,10 @@ _ids: Final = itertools.count(1)
 
 
 class Connection(asyncio.Protocol):
-    """One connection of a gateway, with any number of requests after one another."""
+    """A keep-alive connection of a gateway."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport to answer on."""
+        """Create the parser."""
         self._transport = cast(asyncio.Transport, transport)
         self._parser = httptools.HttpRequestParser(self)
 
@@ -57,16 +57,16 @@ class Connection(asyncio.Protocol):
         self._has_key = False
 
     def on_url(self, url: bytes) -> None:
-        """Take the target, or a further piece of it."""
+        """Append a piece of the request target."""
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Notice the credential; which one it is does not matter here."""
+        """Look for an API key; any value is valid."""
         if name.lower() == b"x-api-key" and value:
             self._has_key = True
 
     def on_body(self, body: bytes) -> None:
-        """Take the body, or a further piece of it."""
+        """Append a piece of the body."""
         self._body += body
 
     def on_message_complete(self) -> None:
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
 
 
 def _created(contact: dict[str, object]) -> object:
-    attributes = {name: contact.get(name) for name in _GIVEN}
+    attributes = {name: contact.get(name) for name in _ATTRIBUTES}
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     attributes |= {
         "advertiser_id": int(str(contact["advertiser_id"])),

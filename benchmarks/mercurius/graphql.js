@@ -1,10 +1,10 @@
-// The GraphQL face: its resolvers, and how errors are told.
+// The GraphQL API: its resolvers, and the format of its errors.
 
 import { GraphQLError, Kind } from 'graphql'
 import mercurius from 'mercurius'
-import { contactsWanted, idOf } from './rules.js'
+import { idOf, parseListArguments } from './rules.js'
 
-export function resolversOver (rules, store) {
+export function createResolvers (rules, store) {
   const createContact = (_, { input, idempotencyKey = null, dryRun }, { request }, info) => {
     const header = request.headers['idempotency-key']
     if (idempotencyKey === null && header !== undefined && isOnlyCreation(info)) {
@@ -13,27 +13,27 @@ export function resolversOver (rules, store) {
     const submission = { contact: input, idempotencyKey, dryRun }
     const outcome = rules.createContact(
       request.caller, () => submission, { face: 'graphql', requestId: request.id })
-    return outcome.code ? shownRefusal(outcome, request.id) : outcome
+    return outcome.code ? formatRefusal(outcome, request.id) : outcome
   }
 
-  const permitted = ({ request }) => granted(rules.mayRead(request.caller))
+  const authorize = ({ request }) => unwrap(rules.authorizeRead(request.caller))
   const advertiser = ({ advertiserId }) => store.advertiser(advertiserId)
   return {
     CreateContactResult: { resolveType: outcome => outcome.__typename },
     Mutation: { createContact },
     Query: {
       viewer (_, _args, context) {
-        const { label, role } = permitted(context)
+        const { label, role } = authorize(context)
         return { label, role: role.toUpperCase() }
       },
       contact (_, { id }, context) {
-        permitted(context)
-        const wanted = idOf(id)
-        return wanted === null ? null : store.contact(wanted)
+        authorize(context)
+        const parsed = idOf(id)
+        return parsed === null ? null : store.contact(parsed)
       },
       contacts (_, args, context) {
-        permitted(context)
-        const { filter, page, perPage } = granted(contactsWanted(args))
+        authorize(context)
+        const { filter, page, perPage } = unwrap(parseListArguments(args))
         const { contacts, hasMore } = store.contacts(filter, page, perPage)
         const nextPage = hasMore ? page + 1 : null
         return { nodes: contacts, pageInfo: { currentPage: page, nextPage, perPage, hasMore } }
@@ -48,37 +48,38 @@ export function resolversOver (rules, store) {
   }
 }
 
-// Every error has a code; of a fault nothing else is told.
+// Every error has a code. An internal error shows nothing else.
 export function formatErrors (execution, context) {
   const answer = mercurius.defaultErrorFormatter(execution, context)
-  // What was not executed has no data, not even null.
+  // A request that was not executed has no `data`, not even null.
   if (execution.data === undefined) delete answer.response.data
   answer.response.errors = answer.response.errors.map(error => {
     if (error.extensions?.code) return error
     const extensions = { code: error.path ? 'INTERNAL_ERROR' : 'BAD_REQUEST' }
     return error.path
-      ? { ...error, message: 'Something went wrong here.', extensions }
+      ? { ...error, message: 'Internal error.', extensions }
       : { ...error, extensions }
   })
   return answer
 }
 
-function granted (answer) {
+// Returns an answer, or throws a refusal as a GraphQL error.
+function unwrap (answer) {
   if (!answer.code) return answer
   const { code, message, retryAfterSeconds, problems } = answer
-  const extensions = { code, retryAfterSeconds, problems: problems?.map(shownProblem) }
+  const extensions = { code, retryAfterSeconds, problems: problems?.map(formatProblem) }
   throw new GraphQLError(message, { extensions })
 }
 
-function shownRefusal (refusal, requestId) {
-  return { ...refusal, requestId, problems: refusal.problems?.map(shownProblem) }
+function formatRefusal (refusal, requestId) {
+  return { ...refusal, requestId, problems: refusal.problems?.map(formatProblem) }
 }
 
-function shownProblem ({ path, code, message }) {
+function formatProblem ({ path, code, message }) {
   return { path: path.join('.').replace(/^contact\b/, 'input'), code, message }
 }
 
-// Fields of one response key are one field.
+// Fields with the same response key are one field.
 function isOnlyCreation ({ operation, fragments }) {
   const keys = new Set()
   const visit = ({ selections }) => selections.forEach(node => {

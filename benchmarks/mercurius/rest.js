@@ -1,4 +1,4 @@
-// The REST face: upstream's resources, and the envelope of every error.
+// The REST API: HiEnergy's resources, and the envelope of errors.
 
 import { FIELD_NAMES, idOf, snakeCase } from './rules.js'
 
@@ -18,7 +18,7 @@ const TRANSPORT_CODES = {
   415: 'UNSUPPORTED_MEDIA_TYPE'
 }
 const DRY_RUN = { true: true, 1: true, false: false, 0: false }
-const DOMAIN_NAMES = new Map(FIELD_NAMES.map(name => [snakeCase(name), name]))
+const FIELD_NAMES_BY_ATTRIBUTE = new Map(FIELD_NAMES.map(name => [snakeCase(name), name]))
 
 const text = { type: 'string', nullable: true }
 const resource = {
@@ -67,12 +67,12 @@ const errors = {
 const created = { type: 'object', properties: { data: resource, meta } }
 const found = { type: 'object', properties: { data: resource } }
 
-export function restFace (rules, store) {
+export function createRestApi (rules, store) {
   return async app => {
-    // A body is parsed only for a caller who may create a contact.
+    // Bodies are parsed after authorization.
     app.removeAllContentTypeParsers()
     app.addContentTypeParser('*', { parseAs: 'string' }, (_, body, done) => done(null, body))
-    app.setErrorHandler(tellFault)
+    app.setErrorHandler(sendError)
 
     const creation = { schema: { response: { '2xx': created, '4xx': errors } } }
     app.post('/contacts', creation, createContact)
@@ -82,10 +82,10 @@ export function restFace (rules, store) {
 
   function createContact (request, reply) {
     let ignored = []
-    const read = () => {
-      const body = parsedBody(request)
+    const parseRequest = () => {
+      const body = parseBody(request)
       const members = isObject(body) ? body : {}
-      const known = knownFields(members.contact ?? null)
+      const known = splitFields(members.contact ?? null)
       ignored = Object.keys(members).filter(name => name !== 'contact').concat(known.ignored)
       const dryRun = request.query.dry_run
       return {
@@ -95,46 +95,46 @@ export function restFace (rules, store) {
       }
     }
     const outcome = rules.createContact(
-      request.caller, read, { face: 'rest', requestId: request.id })
-    if (outcome.code) return tellRefusal(outcome, request, reply)
+      request.caller, parseRequest, { face: 'rest', requestId: request.id })
+    if (outcome.code) return sendRefusal(outcome, request, reply)
     const meta = ignored.length ? { ignored_fields: ignored } : {}
     if (outcome.id === null) {
-      reply.send({ data: resourceOf(outcome), meta: { dry_run: true, ...meta } })
+      reply.send({ data: toResource(outcome), meta: { dry_run: true, ...meta } })
       return
     }
     reply.code(201).header('location', `/api/v1/contacts/${outcome.id}`)
     if (outcome.isReplayed) reply.header('idempotent-replayed', 'true')
-    reply.send({ data: resourceOf(outcome), meta })
+    reply.send({ data: toResource(outcome), meta })
   }
 
   function readContact (request, reply) {
-    const permission = rules.mayRead(request.caller)
-    if (permission.code) return tellRefusal(permission, request, reply)
+    const permission = rules.authorizeRead(request.caller)
+    if (permission.code) return sendRefusal(permission, request, reply)
     const id = idOf(request.params.id)
     const contact = id === null ? undefined : store.contact(id)
     if (!contact) {
-      const missing = { code: 'NOT_FOUND', message: 'There is no such contact.' }
-      return tellRefusal(missing, request, reply)
+      const missing = { code: 'NOT_FOUND', message: 'Unknown contact.' }
+      return sendRefusal(missing, request, reply)
     }
-    reply.send({ data: resourceOf(contact) })
+    reply.send({ data: toResource(contact) })
   }
 }
 
-export function tellFault (error, request, reply) {
+export function sendError (error, request, reply) {
   const status = error.statusCode in TRANSPORT_CODES ? error.statusCode : 500
-  const message = status === 500 ? 'Something went wrong here.' : error.message
+  const message = status === 500 ? 'Internal error.' : error.message
   reply.code(status).send(envelope(TRANSPORT_CODES[status] ?? 'INTERNAL_ERROR', message, request))
 }
 
-export function tellUnknownRoute (request, reply) {
-  reply.code(404).send(envelope('NOT_FOUND', 'There is nothing here.', request))
+export function sendNotFound (request, reply) {
+  reply.code(404).send(envelope('NOT_FOUND', 'Unknown path.', request))
 }
 
-function tellRefusal (refusal, request, reply) {
+function sendRefusal (refusal, request, reply) {
   const { code, message, problems, existing, retryAfterSeconds } = refusal
   const details = {}
-  if (problems) details.problems = problems.map(shownProblem)
-  if (existing) details.existing = resourceOf(existing)
+  if (problems) details.problems = problems.map(formatProblem)
+  if (existing) details.existing = toResource(existing)
   if (retryAfterSeconds) {
     details.retry_after_seconds = retryAfterSeconds
     reply.header('retry-after', retryAfterSeconds)
@@ -150,13 +150,13 @@ function envelope (code, message, request, details = {}) {
   return { error: { code, message, timestamp, request_id: request.id, details } }
 }
 
-function shownProblem ({ path, code, message }) {
+function formatProblem ({ path, code, message }) {
   const [first] = path
   const shown = first === 'idempotencyKey' ? 'Idempotency-Key' : path.map(snakeCase).join('.')
   return { path: shown, code, message }
 }
 
-function resourceOf (contact) {
+function toResource (contact) {
   return {
     id: contact.id,
     type: 'contact',
@@ -178,7 +178,7 @@ function resourceOf (contact) {
   }
 }
 
-function parsedBody ({ headers, body }) {
+function parseBody ({ headers, body }) {
   if (!/^application\/json *(?:;|$)/i.test(headers['content-type'] ?? '')) {
     throw transportError(415, 'Send the body as application/json in UTF-8.')
   }
@@ -193,13 +193,13 @@ function transportError (statusCode, message) {
   return Object.assign(new Error(message), { statusCode })
 }
 
-// A contact by the domain's names, and the names that are not known.
-function knownFields (raw) {
+// Returns a contact with the domain's names, and the unknown names.
+function splitFields (raw) {
   if (!isObject(raw)) return { contact: raw, ignored: [] }
   const contact = {}
   const ignored = []
   for (const [name, value] of Object.entries(raw)) {
-    const known = DOMAIN_NAMES.get(name)
+    const known = FIELD_NAMES_BY_ATTRIBUTE.get(name)
     if (known) contact[known] = value
     else ignored.push(`contact.${name}`)
   }

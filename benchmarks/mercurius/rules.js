@@ -1,13 +1,13 @@
-// The rules of createContact, in their order, once for both faces; and who may read.
+// The rules of createContact in their order, and the authorization of reads, for GraphQL and REST.
 //
-// An outcome is an object by the name of its GraphQL type: a Contact, a ContactPreview, or a
+// An outcome is an object with the name of its GraphQL type: a Contact, a ContactPreview, or a
 // refusal, which has a `code`.
 
 import { hash, timingSafeEqual } from 'node:crypto'
 import { domainToUnicode } from 'node:url'
 import { crc32 } from 'node:zlib'
 import isEmail from 'validator/lib/isEmail.js'
-import { emailKeyOf, foldedText, sqlTime } from './store.js'
+import { emailKeyOf, foldCase, sqlTime } from './store.js'
 
 const HOUR = 3_600_000
 const MAX_ID = 2n ** 63n - 1n
@@ -17,7 +17,7 @@ const API_KEY = /^cgw_([0-9A-Za-z]{12})([0-9A-Za-z]{32})([0-9A-Za-z]{6})$/
 const IDEMPOTENCY_KEY = /^[\x21-\x7e]{1,255}$/
 const UNPRINTABLE = /[\p{Cc}\p{Cs}]/u
 const HTTP_URL = /^https?:\/\/(?=[^/?#]*[\p{L}\p{N}])[^\s/?#\\@]+(?:[/?#][^\s\\]*)?$/iu
-// Addresses that are right as they stand; the library looks at all others.
+// Addresses that need neither normalization nor the library, which validates all others.
 const PLAIN_EMAIL = new RegExp(
   '^(?=[^@]{1,64}@)[a-z0-9]+(?:[._+-][a-z0-9]+)*@' +
   '(?:(?=[^.]{1,63}\\.)[a-z0-9]+(?:-[a-z0-9]+)*\\.)+' +
@@ -27,36 +27,36 @@ const EMAIL_OPTIONS = {
   host_blacklist: [/(?:^|\.)(?:arpa|invalid|local|localhost|onion|test)$/i]
 }
 
-export function rulesOver (store, operationsPerHour) {
-  const spend = hourlyBudget(operationsPerHour)
+export function createRules (store, operationsPerHour) {
+  const countOperation = createRateLimiter(operationsPerHour)
 
-  // Rule 1, looked up once a request: the owner of the key, or a refusal.
+  // Rule 1: returns the API key or a refusal. One lookup per request.
   function identify (caller) {
-    return (caller.owner ??= authenticate(caller.key, store))
+    return (caller.identity ??= authenticate(caller.key, store))
   }
 
-  function createContact (caller, read, origin) {
+  function createContact (caller, parseRequest, origin) {
     const key = identify(caller)
     if (key.code) return key
     if (key.role !== 'admin') {
       return refusal('ForbiddenError', 'FORBIDDEN', "Only an admin's API key may create contacts.")
     }
-    const limited = spend(caller, key)
+    const limited = countOperation(caller, key)
     if (limited) return limited
-    const submission = read()
+    const submission = parseRequest()
     const details = {}
     const problems = validate(submission, details)
-    if (problems.length) return invalid(problems)
-    return store.transaction(() => decide(details, submission, key, origin))
+    if (problems.length) return invalidInput(problems)
+    return store.transaction(() => createInTransaction(details, submission, key, origin))
   }
 
   // Rules 5 to 7, inside the transaction.
-  function decide (details, { idempotencyKey, dryRun }, key, origin) {
+  function createInTransaction (details, { idempotencyKey, dryRun }, key, origin) {
     let fingerprint = null
     if (idempotencyKey !== null) {
       fingerprint = fingerprintOf(details)
-      const earlier = store.earlier(key.id, idempotencyKey)
-      if (earlier) return repeat(earlier, fingerprint, dryRun)
+      const earlier = store.idempotencyRecord(key.id, idempotencyKey)
+      if (earlier) return replay(earlier, fingerprint, dryRun)
     }
     const owner = store.owner(details.advertiserId)
     if (!owner) {
@@ -72,49 +72,49 @@ export function rulesOver (store, operationsPerHour) {
       return preview({ ...details, advertiserId: owner.idText, advertiserName: owner.title })
     }
     const contact = store.insert(details, owner, key, origin)
-    if (fingerprint) store.remember(key.id, idempotencyKey, fingerprint, contact)
+    if (fingerprint) store.insertIdempotencyRecord(key.id, idempotencyKey, fingerprint, contact)
     return contact
   }
 
-  // All the reads of a request count as one.
-  function mayRead (caller) {
+  // The reads of a request count as one operation.
+  function authorizeRead (caller) {
     const key = identify(caller)
     if (key.code) return key
-    return (caller.reads ??= spend(caller, key) ?? key)
+    return (caller.reads ??= countOperation(caller, key) ?? key)
   }
 
-  return { createContact, mayRead }
+  return { createContact, authorizeRead }
 }
 
 export function idOf (value) {
-  const id = readId(value)
-  return id instanceof Wrong ? null : id
+  const id = parseId(value)
+  return id instanceof Invalid ? null : id
 }
 
-// A filter and a page, or a refusal.
-export function contactsWanted (raw) {
+// Returns a filter and a page, or a refusal.
+export function parseListArguments (raw) {
   const problems = []
-  const given = (name, read, otherwise) => {
+  const optional = (name, parse, otherwise) => {
     const value = raw[name]
     if (value === undefined || value === null || value === '') return otherwise
-    const wanted = read(value)
-    if (!(wanted instanceof Wrong)) return wanted
-    problems.push({ path: [name], ...wanted })
+    const parsed = parse(value)
+    if (!(parsed instanceof Invalid)) return parsed
+    problems.push({ path: [name], ...parsed })
   }
-  const upTo = most => value =>
-    value >= 1 && value <= most ? value : new Wrong('OUT_OF_RANGE', `1 to ${most} is allowed.`)
-  const email = given('email', readText, null)
-  const q = given('q', readText, null)
-  const wanted = {
+  const from1To = most => value =>
+    value >= 1 && value <= most ? value : new Invalid('OUT_OF_RANGE', `1 to ${most} is allowed.`)
+  const email = optional('email', parseText, null)
+  const q = optional('q', parseText, null)
+  const list = {
     filter: {
-      advertiserId: given('advertiserId', readId, null),
-      email: email && emailKeyOf(normalized(email) ?? email),
-      q: q && foldedText(q)
+      advertiserId: optional('advertiserId', parseId, null),
+      email: email && emailKeyOf(normalizeEmail(email) ?? email),
+      q: q && foldCase(q)
     },
-    page: given('page', upTo(MAX_PAGE), 1),
-    perPage: given('perPage', upTo(100), 25)
+    page: optional('page', from1To(MAX_PAGE), 1),
+    perPage: optional('perPage', from1To(100), 25)
   }
-  return problems.length ? invalid(problems) : wanted
+  return problems.length ? invalidInput(problems) : list
 }
 
 function authenticate (presented, store) {
@@ -123,11 +123,11 @@ function authenticate (presented, store) {
   }
   const parts = API_KEY.exec(presented)
   if (!parts || checksumOf(presented.slice(0, -6)) !== parts[3]) {
-    return unauthorized('This is not an API key of this gateway. Look for a typo.')
+    return unauthorized('This is not an API key of this gateway. Check for a typo.')
   }
   const key = store.keyByLookup(parts[1])
   if (!key || !timingSafeEqual(hash('sha256', parts[2], 'buffer'), key.secretHash)) {
-    return unauthorized('This API key is not known here.')
+    return unauthorized('Unknown API key.')
   }
   if (key.revokedAt) return unauthorized('This API key has been revoked.')
   if (key.expiresAt && key.expiresAt <= sqlTime(new Date().toISOString())) {
@@ -146,19 +146,19 @@ function checksumOf (text) {
   return digits
 }
 
-// A key's hour begins with its first operation; the caller's answer tells of it.
-function hourlyBudget (limit) {
+// A key's hour begins with its first operation. The answer's headers show the caller's window.
+function createRateLimiter (limit) {
   if (!limit) return () => null
   const windows = new Map()
   return (caller, { id }) => {
     const now = Date.now()
     let window = windows.get(id)
     if (!window || window.resetsAt <= now) {
-      window = { limit, spent: 0, resetsAt: now + HOUR }
+      window = { limit, used: 0, resetsAt: now + HOUR }
       windows.set(id, window)
     }
     caller.window = window
-    if (++window.spent <= limit) return null
+    if (++window.used <= limit) return null
     const retryAfterSeconds = Math.max(1, Math.ceil((window.resetsAt - now) / 1000))
     return refusal('RateLimitedError', 'RATE_LIMITED',
       `The API key's hourly limit is reached. Retry in ${retryAfterSeconds} s.`,
@@ -166,7 +166,7 @@ function hourlyBudget (limit) {
   }
 }
 
-function repeat (earlier, fingerprint, dryRun) {
+function replay (earlier, fingerprint, dryRun) {
   if (!fingerprint.equals(earlier.fingerprint)) {
     return refusal('IdempotencyKeyReusedError', 'IDEMPOTENCY_KEY_REUSED',
       'This idempotency key was used before with a different input.')
@@ -182,7 +182,7 @@ function unauthorized (message) {
   return refusal('UnauthorizedError', 'UNAUTHORIZED', message)
 }
 
-function invalid (problems) {
+function invalidInput (problems) {
   const message = `The input has ${problems.length} problem${problems.length > 1 ? 's' : ''}.`
   return refusal('InvalidInputError', 'INVALID_INPUT', message, { problems })
 }
@@ -191,37 +191,38 @@ function refusal (type, code, message, more) {
   return { __typename: type, code, message, ...more }
 }
 
-// Rule 4: what is wrong with a field, and how each is read.
+// Rule 4: the problems of fields, and their parsers.
 
-class Wrong {
+class Invalid {
   constructor (code, message) {
     this.code = code
     this.message = message
   }
 }
 
-const REQUIRED = new Wrong('REQUIRED', 'A value is required.')
-const NO_STRING = new Wrong('INVALID_TYPE', 'A string is expected.')
-const CONTROLS = new Wrong('INVALID_CHARACTERS', 'Control characters are not allowed.')
-const NO_EMAIL = new Wrong('INVALID_EMAIL', 'This is not an e-mail address.')
-const NO_URL = new Wrong('INVALID_URL', 'An absolute http or https URL with a host is expected.')
+const REQUIRED = new Invalid('REQUIRED', 'A value is required.')
+const NOT_A_STRING = new Invalid('INVALID_TYPE', 'A string is expected.')
+const CONTROL_CHARACTERS = new Invalid('INVALID_CHARACTERS', 'Control characters are not allowed.')
+const NOT_AN_EMAIL = new Invalid('INVALID_EMAIL', 'This is not an e-mail address.')
+const NOT_A_URL =
+  new Invalid('INVALID_URL', 'An absolute http or https URL with a host is expected.')
 
-const READERS = {
-  advertiserId: readId,
-  email: readEmail,
-  name: readText,
-  givenName: readText,
-  familyName: readText,
-  phone: readText,
-  jobTitle: readText,
-  source: readText,
-  status: readText,
-  linkedinProfileUrl: readUrl
+const PARSERS = {
+  advertiserId: parseId,
+  email: parseEmail,
+  name: parseText,
+  givenName: parseText,
+  familyName: parseText,
+  phone: parseText,
+  jobTitle: parseText,
+  source: parseText,
+  status: parseText,
+  linkedinProfileUrl: parseUrl
 }
-const FIELDS = Object.entries(READERS)
-export const FIELD_NAMES = Object.keys(READERS)
+const FIELDS = Object.entries(PARSERS)
+export const FIELD_NAMES = Object.keys(PARSERS)
 
-// Fills in the details, and returns every problem of the submission.
+// Fills in the details and returns all problems of the submission.
 function validate ({ contact, idempotencyKey, dryRun }, details) {
   const problems = []
   if (contact === null) {
@@ -229,9 +230,9 @@ function validate ({ contact, idempotencyKey, dryRun }, details) {
   } else if (typeof contact !== 'object' || Array.isArray(contact)) {
     problems.push({ path: ['contact'], code: 'INVALID_TYPE', message: 'An object is expected.' })
   } else {
-    for (const [name, read] of FIELDS) {
-      const value = read(contact[name] ?? null)
-      if (value instanceof Wrong) problems.push({ path: ['contact', name], ...value })
+    for (const [name, parse] of FIELDS) {
+      const value = parse(contact[name] ?? null)
+      if (value instanceof Invalid) problems.push({ path: ['contact', name], ...value })
       else details[name] = value
     }
     if (details.name === null) {
@@ -260,32 +261,32 @@ function joinedName ({ givenName, familyName }) {
   return givenName && familyName ? `${givenName} ${familyName}` : givenName || familyName || null
 }
 
-function readId (value) {
+function parseId (value) {
   if (value === null || value === '') return REQUIRED
   if (typeof value === 'string' && /^-?[0-9]+$/.test(value)) {
     const digits = value.replace(/^0+(?=.)/, '')
     value = digits.length > 19 ? MAX_ID + 1n : BigInt(digits)
   } else if (!Number.isInteger(value)) {
-    return new Wrong('INVALID_TYPE', 'A whole number is expected.')
+    return new Invalid('INVALID_TYPE', 'A whole number is expected.')
   } else {
-    // JSON.parse has rounded what is larger; such an id has to come as a string.
+    // JSON.parse rounds larger numbers, so that a larger id must be a string.
     value = Number.isSafeInteger(value) ? BigInt(value) : MAX_ID + 1n
   }
-  if (value < 1n) return new Wrong('OUT_OF_RANGE', 'The smallest allowed value is 1.')
-  if (value > MAX_ID) return new Wrong('OUT_OF_RANGE', `The largest allowed value is ${MAX_ID}.`)
+  if (value < 1n) return new Invalid('OUT_OF_RANGE', 'The smallest allowed value is 1.')
+  if (value > MAX_ID) return new Invalid('OUT_OF_RANGE', `The largest allowed value is ${MAX_ID}.`)
   return value
 }
 
-function readEmail (value) {
+function parseEmail (value) {
   if (value === null || value === '') return REQUIRED
-  if (typeof value !== 'string') return NO_STRING
-  if (UNPRINTABLE.test(value)) return CONTROLS
+  if (typeof value !== 'string') return NOT_A_STRING
+  if (UNPRINTABLE.test(value)) return CONTROL_CHARACTERS
   if (isLonger(value, 254)) return tooLong(254)
-  return normalized(value) ?? NO_EMAIL
+  return normalizeEmail(value) ?? NOT_AN_EMAIL
 }
 
-// The address with its domain in lower case, or null where it is none.
-function normalized (email) {
+// Returns the address with its domain in lower case, or null if it is invalid.
+function normalizeEmail (email) {
   if (PLAIN_EMAIL.test(email)) return email
   if (!isEmail(email, EMAIL_OPTIONS)) return null
   const at = email.lastIndexOf('@')
@@ -293,34 +294,34 @@ function normalized (email) {
   return domain ? `${email.slice(0, at).normalize('NFC')}@${domain}` : null
 }
 
-function readText (value) {
-  return readLine(value, 255)
+function parseText (value) {
+  return parseLine(value, 255)
 }
 
-function readUrl (value) {
-  const url = readLine(value, 2048)
+function parseUrl (value) {
+  const url = parseLine(value, 2048)
   if (typeof url !== 'string') return url
-  return HTTP_URL.test(url) && URL.canParse(url) ? url : NO_URL
+  return HTTP_URL.test(url) && URL.canParse(url) ? url : NOT_A_URL
 }
 
-function readLine (value, longest) {
+function parseLine (value, maxLength) {
   if (value === null) return null
-  if (typeof value !== 'string') return NO_STRING
-  if (UNPRINTABLE.test(value)) return CONTROLS
+  if (typeof value !== 'string') return NOT_A_STRING
+  if (UNPRINTABLE.test(value)) return CONTROL_CHARACTERS
   const text = value.trim()
-  return isLonger(text, longest) ? tooLong(longest) : text || null
+  return isLonger(text, maxLength) ? tooLong(maxLength) : text || null
 }
 
-// Characters are counted, not their UTF-16 units.
-function isLonger (text, longest) {
-  return text.length > longest && [...text].length > longest
+// Counts characters, not UTF-16 units.
+function isLonger (text, maxLength) {
+  return text.length > maxLength && [...text].length > maxLength
 }
 
-function tooLong (longest) {
-  return new Wrong('TOO_LONG', `At most ${longest} characters are allowed.`)
+function tooLong (maxLength) {
+  return new Invalid('TOO_LONG', `At most ${maxLength} characters are allowed.`)
 }
 
-// SHA-256 of the fields that are not null, as contact-gateway writes them: sorted, in ASCII.
+// Returns the SHA-256 of the fields that are not null, sorted and in ASCII as in contact-gateway.
 function fingerprintOf (details) {
   const members = FIELD_NAMES
     .filter(name => details[name] !== null)

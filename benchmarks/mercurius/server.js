@@ -1,7 +1,7 @@
-// The peer of the benchmark: contact-gateway's createContact and its reads of contacts, as they
-// would be written for Node, with Mercurius and its JIT over better-sqlite3. It serves the project's
-// own schema from a database file that contact-gateway made; the reads of advertisers by themselves
-// are left out. Each creation is one transaction, committed durably before it is answered.
+// A peer: contact-gateway's createContact and its reads of contacts on Node, with Mercurius and its
+// JIT over better-sqlite3. It serves contact-gateway's schema from a database file that
+// contact-gateway made, without the queries of advertisers. Each creation is a transaction with a
+// durable commit.
 //
 //     DATABASE=contacts.sqlite3 PORT=8001 RATE_LIMIT_PER_HOUR=0 node server.js
 
@@ -9,9 +9,9 @@ import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import Fastify from 'fastify'
 import mercurius from 'mercurius'
-import { formatErrors, resolversOver } from './graphql.js'
-import { restFace, tellFault, tellUnknownRoute } from './rest.js'
-import { rulesOver } from './rules.js'
+import { formatErrors, createResolvers } from './graphql.js'
+import { createRestApi, sendError, sendNotFound } from './rest.js'
+import { createRules } from './rules.js'
 import { openStore } from './store.js'
 
 const { DATABASE, PORT = '8001', RATE_LIMIT_PER_HOUR = '10000' } = process.env
@@ -24,18 +24,18 @@ const HEADERS = {
 }
 
 const store = openStore(DATABASE)
-const rules = rulesOver(store, Number(RATE_LIMIT_PER_HOUR))
+const rules = createRules(store, Number(RATE_LIMIT_PER_HOUR))
 const app = Fastify({
   bodyLimit: 65536,
   genReqId: requestId,
   logger: true,
-  // One line a request, as contact-gateway writes, is the hook's below.
+  // The hook below logs one line per request, as contact-gateway does.
   disableRequestLogging: true
 })
 
 app.decorateRequest('caller', null)
 app.addHook('onRequest', (request, reply, done) => {
-  request.caller = { key: presentedKey(request.headers), owner: null, reads: null, window: null }
+  request.caller = { key: presentedKey(request.headers), identity: null, reads: null, window: null }
   reply.header('x-request-id', request.id)
   reply.headers(HEADERS)
   done()
@@ -43,7 +43,7 @@ app.addHook('onRequest', (request, reply, done) => {
 app.addHook('onSend', ({ caller: { window } }, reply, payload, done) => {
   if (window) {
     reply.header('x-ratelimit-limit', window.limit)
-    reply.header('x-ratelimit-remaining', Math.max(0, window.limit - window.spent))
+    reply.header('x-ratelimit-remaining', Math.max(0, window.limit - window.used))
     reply.header('x-ratelimit-reset', Math.ceil(window.resetsAt / 1000))
   }
   done(null, payload)
@@ -56,17 +56,17 @@ app.addHook('onResponse', (request, reply, done) => {
   done()
 })
 app.addHook('onClose', async () => store.close())
-app.setErrorHandler(tellFault)
-app.setNotFoundHandler(tellUnknownRoute)
+app.setErrorHandler(sendError)
+app.setNotFoundHandler(sendNotFound)
 app.register(mercurius, {
   schema: readFileSync(new URL('../../schema.graphql', import.meta.url), 'utf8'),
-  resolvers: resolversOver(rules, store),
+  resolvers: createResolvers(rules, store),
   context: request => ({ request }),
   errorFormatter: formatErrors,
   graphiql: false,
   jit: 1
 })
-app.register(restFace(rules, store), { prefix: '/api/v1' })
+app.register(createRestApi(rules, store), { prefix: '/api/v1' })
 
 process.once('SIGTERM', () => app.close())
 process.once('SIGINT', () => app.close())

@@ -1,12 +1,12 @@
-// The SQLite file that contact-gateway made: every statement, prepared once.
+// The SQLite file that contact-gateway made, by statements that are prepared once.
 
 import Database from 'better-sqlite3'
 
-const titleOf = table => `coalesce(nullif(${table}.display_name, ''), ${table}.name)`
+const titleSql = table => `coalesce(nullif(${table}.display_name, ''), ${table}.name)`
 
-// Ids are 64 bits wide, and are told as text: a JavaScript number would lose digits.
+// Ids are 64-bit integers, returned as text: a JavaScript number would lose digits.
 const CONTACTS = `
-  SELECT CAST(c.id AS TEXT), CAST(c.advertiser_id AS TEXT), ${titleOf('a')}, c.email, c.name,
+  SELECT CAST(c.id AS TEXT), CAST(c.advertiser_id AS TEXT), ${titleSql('a')}, c.email, c.name,
     c.given_name, c.family_name, c.phone, c.job_title, c.source, c.status, c.linkedin_profile_url,
     c.created_at, c.updated_at
   FROM contacts c JOIN advertisers a ON a.id = c.advertiser_id`
@@ -35,12 +35,12 @@ export function openStore (file) {
       revoked_at AS revokedAt
     FROM api_keys WHERE lookup = ?`)
   const owner = db.prepare(`
-    SELECT h.id, CAST(h.id AS TEXT) AS idText, ${titleOf('h')} AS title
+    SELECT h.id, CAST(h.id AS TEXT) AS idText, ${titleSql('h')} AS title
     FROM advertisers a JOIN advertisers h ON h.id = a.hienergy_id
     WHERE a.id = ? AND h.network_name = 'HiEnergy'`).safeIntegers()
   const contactById = rows(`${CONTACTS} WHERE c.id = ?`)
   const contactByAddress = rows(`${CONTACTS} WHERE c.advertiser_id = ? AND c.email_key = ?`)
-  const earlier = db.prepare(`
+  const idempotencyRecord = db.prepare(`
     SELECT fingerprint, contact_id AS contactId
     FROM idempotency_records WHERE api_key_id = ? AND idempotency_key = ?`).safeIntegers()
   const insertContact = db.prepare(`
@@ -48,7 +48,7 @@ export function openStore (file) {
       job_title, source, status, linkedin_profile_url, folded_text, created_at, updated_at,
       created_by_key_id, created_through, created_by_request_id)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`).safeIntegers()
-  const remember = db.prepare(`
+  const insertIdempotencyRecord = db.prepare(`
     INSERT INTO idempotency_records
       (api_key_id, idempotency_key, fingerprint, contact_id, created_at)
     VALUES (?, ?, ?, ?, ?)`)
@@ -63,18 +63,18 @@ export function openStore (file) {
   }))
 
   return {
-    // Calls a function inside one transaction that holds the write lock from its start.
+    // Calls a function in a transaction that takes the write lock at its start.
     transaction: db.transaction(work => work()).immediate,
 
     keyByLookup: lookup => keyByLookup.get(lookup),
 
     owner: advertiserId => owner.get(advertiserId),
 
-    contact: id => contactOf(contactById.get(id)),
+    contact: id => toContact(contactById.get(id)),
 
-    contactByAddress: (owner, emailKey) => contactOf(contactByAddress.get(owner.id, emailKey)),
+    contactByAddress: (owner, emailKey) => toContact(contactByAddress.get(owner.id, emailKey)),
 
-    // One row more than asked for tells whether there is another page.
+    // Fetches one more row than the page has, to see whether there is another page.
     contacts (filter, page, perPage) {
       const names = Object.keys(FILTERS).filter(name => filter[name] !== null)
       const found = pages.get(names.join()).all({
@@ -82,12 +82,12 @@ export function openStore (file) {
       })
       const hasMore = found.length > perPage
       if (hasMore) found.pop()
-      return { contacts: found.map(contactOf), hasMore }
+      return { contacts: found.map(toContact), hasMore }
     },
 
-    earlier (keyId, idempotencyKey) {
-      const record = earlier.get(keyId, idempotencyKey)
-      return record && { ...record, contact: contactOf(contactById.get(record.contactId)) }
+    idempotencyRecord (keyId, idempotencyKey) {
+      const record = idempotencyRecord.get(keyId, idempotencyKey)
+      return record && { ...record, contact: toContact(contactById.get(record.contactId)) }
     },
 
     insert (details, owner, key, origin) {
@@ -97,7 +97,7 @@ export function openStore (file) {
       const { lastInsertRowid } = insertContact.run(
         owner.id, email, emailKeyOf(email), name, givenName, familyName, phone, jobTitle, source,
         status, details.linkedinProfileUrl,
-        folded([email, name, givenName, familyName, jobTitle, phone]), stored, stored,
+        searchText([email, name, givenName, familyName, jobTitle, phone]), stored, stored,
         key.id, origin.face, origin.requestId)
       return {
         __typename: 'Contact',
@@ -118,8 +118,8 @@ export function openStore (file) {
       }
     },
 
-    remember (keyId, idempotencyKey, fingerprint, contact) {
-      remember.run(
+    insertIdempotencyRecord (keyId, idempotencyKey, fingerprint, contact) {
+      insertIdempotencyRecord.run(
         keyId, idempotencyKey, fingerprint, BigInt(contact.id), sqlTime(contact.createdAt))
     },
 
@@ -132,19 +132,19 @@ export function openStore (file) {
   }
 }
 
-// What two spellings of one address have in common.
+// The address in lower case, which makes it unique for an advertiser.
 export function emailKeyOf (email) {
   return email.toLowerCase()
 }
 
-// Case folding, as near to Unicode's as JavaScript comes.
-export function foldedText (text) {
+// An approximation of Unicode's case folding, which JavaScript lacks.
+export function foldCase (text) {
   return /^[\0-\x7f]*$/.test(text)
     ? text.toLowerCase()
     : text.toUpperCase().toLowerCase().replaceAll('ς', 'σ')
 }
 
-// A time as SQLAlchemy writes it: `2026-01-31 12:00:00.000000`.
+// A time in the format of SQLAlchemy: `2026-01-31 12:00:00.000000`.
 export function sqlTime (iso) {
   return `${iso.slice(0, 10)} ${iso.slice(11, 23)}000`
 }
@@ -153,11 +153,11 @@ function isoTime (stored) {
   return `${stored.slice(0, 10)}T${stored.slice(11, 23)}Z`
 }
 
-function folded (texts) {
-  return texts.filter(Boolean).map(foldedText).join('\n')
+function searchText (texts) {
+  return texts.filter(Boolean).map(foldCase).join('\n')
 }
 
-function contactOf (row) {
+function toContact (row) {
   return row && {
     __typename: 'Contact',
     id: row[0],

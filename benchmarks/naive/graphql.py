@@ -61,7 +61,7 @@ class Contact(ContactPreview):
 
 @strawberry.type
 class PageInfo:
-    """Where a page stands in its list."""
+    """The position of a page in its list."""
 
     current_page: int
     next_page: int | None
@@ -79,7 +79,7 @@ class ContactConnection:
 
 @strawberry.type
 class InputProblem:
-    """One thing wrong with an input."""
+    """A problem of an input."""
 
     path: str
     code: ProblemCode
@@ -88,7 +88,7 @@ class InputProblem:
 
 @strawberry.interface
 class ApiError:
-    """Why a submission was refused."""
+    """The reason of a refusal."""
 
     code: ErrorCode
     message: str
@@ -107,7 +107,7 @@ class ForbiddenError(ApiError):
 
 @strawberry.type
 class RateLimitedError(ApiError):
-    """Rule 3, which is left out."""
+    """Rule 3, which is not implemented."""
 
     retry_after_seconds: int
 
@@ -136,7 +136,7 @@ class ConflictError(ApiError):
     existing: Contact
 
 
-_Member = (
+_Result = (
     Contact
     | ContactPreview
     | UnauthorizedError
@@ -151,19 +151,19 @@ _Member = (
 
 @dataclass
 class Context:
-    """What resolvers need to know of the request."""
+    """The request's headers that resolvers read."""
 
     api_key: str | None
     request_id: str
 
 
-CreateContactResult = Annotated[_Member, strawberry.union("CreateContactResult")]
+CreateContactResult = Annotated[_Result, strawberry.union("CreateContactResult")]
 Info = strawberry.Info[Context, None]
 
 
 @strawberry.type
 class Query:
-    """What any valid key may read."""
+    """Reads, for any valid API key."""
 
     @strawberry.field
     async def contact(
@@ -172,7 +172,7 @@ class Query:
         id: strawberry.ID,  # noqa: A002 - the contract's name
     ) -> Contact | None:
         """One contact."""
-        async with _reading(info.context) as session:
+        async with _session(info.context) as session:
             row = await session.scalar(_CONTACTS.where(tables.Contact.id == rules.id_or_none(id)))
             return None if row is None else _contact(row)
 
@@ -190,9 +190,9 @@ class Query:
         number, size = 1 if page is None else page, 25 if per_page is None else per_page
         any_id = None if advertiser_id is None else rules.id_or_none(advertiser_id)
         query = _CONTACTS.order_by(tables.Contact.id.desc())
-        async with _reading(info.context) as session:
-            if number < 1 or not 1 <= size <= _LARGEST_PAGE or (advertiser_id and not any_id):
-                raise RefusedError(ErrorCode.INVALID_INPUT, "There is no such page.")
+        async with _session(info.context) as session:
+            if number < 1 or not 1 <= size <= _MAX_PAGE_SIZE or (advertiser_id and not any_id):
+                raise RefusedError(ErrorCode.INVALID_INPUT, "The page or its filter is invalid.")
             if any_id is not None:
                 advertiser = await session.get(tables.Advertiser, any_id)
                 owner_id = None if advertiser is None else advertiser.hienergy_id
@@ -218,7 +218,7 @@ class Query:
 
 @strawberry.type
 class Mutation:
-    """What an admin's key may change."""
+    """Changes, for an admin's API key."""
 
     @strawberry.mutation
     async def create_contact(
@@ -233,7 +233,7 @@ class Mutation:
         request_id = info.context.request_id
         try:
             async with sessions() as session:
-                key_id = await rules.admin(session, info.context.api_key)
+                key_id = await rules.authenticate_admin(session, info.context.api_key)
                 submission = Submission(
                     key_id, asdict(input), idempotency_key, dry_run, "graphql", request_id
                 )
@@ -248,8 +248,8 @@ class Mutation:
 schema = strawberry.Schema(query=Query, mutation=Mutation)
 
 _CONTACTS = select(tables.Contact).options(joinedload(tables.Contact.advertiser))
-_LARGEST_PAGE = 100
-_PLAIN_ERRORS: Mapping[ErrorCode, Callable[..., _Member]] = {
+_MAX_PAGE_SIZE = 100
+_ERRORS: Mapping[ErrorCode, Callable[..., _Result]] = {
     ErrorCode.UNAUTHORIZED: UnauthorizedError,
     ErrorCode.FORBIDDEN: ForbiddenError,
     ErrorCode.IDEMPOTENCY_KEY_REUSED: IdempotencyKeyReusedError,
@@ -258,11 +258,11 @@ _PLAIN_ERRORS: Mapping[ErrorCode, Callable[..., _Member]] = {
 
 
 @asynccontextmanager
-async def _reading(context: Context) -> AsyncIterator[AsyncSession]:
-    """Lend a session to the owner of a valid key, and tell refusals as GraphQL's errors."""
+async def _session(context: Context) -> AsyncIterator[AsyncSession]:
+    """Yield a session for a valid API key. Raise refusals as GraphQL errors."""
     try:
         async with sessions() as session:
-            await rules.authenticated(session, context.api_key)
+            await rules.authenticate(session, context.api_key)
             yield session
     except RefusedError as refused:
         raise GraphQLError(refused.message, extensions={"code": refused.code.name}) from None
@@ -285,14 +285,17 @@ def _shared(row: tables.Contact) -> dict[str, Any]:
     }
 
 
-def _error(refused: RefusedError, request_id: str) -> _Member:
-    an_id = strawberry.ID(request_id)
-    said: dict[str, Any] = {"code": refused.code, "message": refused.message, "request_id": an_id}
+def _error(refused: RefusedError, request_id: str) -> _Result:
+    fields: dict[str, Any] = {
+        "code": refused.code,
+        "message": refused.message,
+        "request_id": strawberry.ID(request_id),
+    }
     if refused.existing is not None:
-        return ConflictError(existing=_contact(refused.existing), **said)
+        return ConflictError(existing=_contact(refused.existing), **fields)
     if refused.code is ErrorCode.INVALID_INPUT:
-        return InvalidInputError(problems=[_problem(each) for each in refused.problems], **said)
-    return _PLAIN_ERRORS[refused.code](**said)
+        return InvalidInputError(problems=[_problem(each) for each in refused.problems], **fields)
+    return _ERRORS[refused.code](**fields)
 
 
 def _problem(problem: rules.Problem) -> InputProblem:

@@ -1,4 +1,4 @@
-"""The naive peer's rules: who may create a contact, from what, and on which record."""
+"""The naive peer's rules of createContact, numbered as contact-gateway numbers them."""
 
 import hashlib
 import hmac
@@ -33,7 +33,7 @@ ProblemCode = Enum(
 
 @dataclass
 class Problem:
-    """One thing wrong with an input."""
+    """A problem of an input."""
 
     path: str
     code: ProblemCode
@@ -41,7 +41,7 @@ class Problem:
 
 
 class RefusedError(Exception):
-    """A rule does not hold."""
+    """A rule refuses the request."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class RefusedError(Exception):
 
 @dataclass
 class Submission:
-    """What a face read of a request; the values are raw."""
+    """The values of a request, before validation."""
 
     api_key_id: int
     contact: object
@@ -69,23 +69,23 @@ class Submission:
 
 @dataclass
 class Outcome:
-    """The contact that was created now or, if replayed, before, or that a dry run would create."""
+    """A created contact, one that an earlier request created, or a preview of one."""
 
     contact: Contact
     is_preview: bool
     is_replayed: bool = False
 
 
-async def authenticated(session: AsyncSession, text: str | None) -> ApiKey:
-    """Rule 1: return the valid key that a caller presents."""
+async def authenticate(session: AsyncSession, text: str | None) -> ApiKey:
+    """Return the valid API key of a caller, by rule 1."""
     if not text:
         raise RefusedError(ErrorCode.UNAUTHORIZED, "An API key is required.")
     presented = api_keys.parse(text)
     if presented is None:
-        raise RefusedError(ErrorCode.UNAUTHORIZED, "This is not an API key. Look for a typo.")
+        raise RefusedError(ErrorCode.UNAUTHORIZED, "This is not an API key. Check for a typo.")
     key = await session.scalar(select(ApiKey).where(ApiKey.lookup == presented.lookup))
     if key is None or not hmac.compare_digest(key.secret_hash, presented.secret_hash):
-        raise RefusedError(ErrorCode.UNAUTHORIZED, "This API key is not known here.")
+        raise RefusedError(ErrorCode.UNAUTHORIZED, "Unknown API key.")
     if key.revoked_at is not None:
         raise RefusedError(ErrorCode.UNAUTHORIZED, "This API key has been revoked.")
     if key.expires_at is not None and key.expires_at <= _now():
@@ -93,21 +93,21 @@ async def authenticated(session: AsyncSession, text: str | None) -> ApiKey:
     return key
 
 
-async def admin(session: AsyncSession, text: str | None) -> int:
-    """Rules 1 and 2: return the id of the admin's key that a caller presents."""
-    key = await authenticated(session, text)
+async def authenticate_admin(session: AsyncSession, text: str | None) -> int:
+    """Return the id of an admin's API key, by rules 1 and 2."""
+    key = await authenticate(session, text)
     if key.role != "admin":
         raise RefusedError(ErrorCode.FORBIDDEN, "Only an admin's API key may create contacts.")
     return key.id
 
 
 async def create_contact(session: AsyncSession, submission: Submission) -> Outcome:
-    """Rules 4 to 7, of a caller who may create contacts."""
-    details, is_preview = _validated(submission)
+    """Create a contact for an admin, by rules 4 to 7."""
+    details, is_preview = _validate(submission)
     try:
         return await _create(session, submission, details, is_preview=is_preview)
     except IntegrityError:
-        # Another request stored the address or the idempotency key since they were looked up.
+        # Another request inserted the address or the idempotency key after the lookup.
         await session.rollback()
         return await _create(session, submission, details, is_preview=is_preview)
 
@@ -119,9 +119,9 @@ async def _create(
     canonical = json.dumps(given, sort_keys=True, separators=(",", ":"))
     fingerprint = hashlib.sha256(canonical.encode()).digest()
     key = submission.idempotency_key
-    if (earlier := await _earlier(session, submission, fingerprint)) is not None:
+    if (earlier := await _created_before(session, submission, fingerprint)) is not None:
         return Outcome(earlier, is_preview, is_replayed=True)
-    owner = await _hienergy(session, details["advertiser_id"])
+    owner = await _hienergy_record(session, details["advertiser_id"])
     email_key = details["email"].lower()
     existing = await session.scalar(
         select(Contact)
@@ -129,8 +129,8 @@ async def _create(
         .options(joinedload(Contact.advertiser))
     )
     if existing is not None:
-        # A call with the same idempotency key may have created it since that was looked up.
-        if (earlier := await _earlier(session, submission, fingerprint)) is not None:
+        # A request with the same idempotency key may have created it after the lookup.
+        if (earlier := await _created_before(session, submission, fingerprint)) is not None:
             return Outcome(earlier, is_preview, is_replayed=True)
         message = "The HiEnergy advertiser already has a contact with this e-mail address."
         raise RefusedError(ErrorCode.CONFLICT, message, existing=existing)
@@ -163,10 +163,10 @@ async def _create(
     return Outcome(contact, is_preview)
 
 
-async def _earlier(
+async def _created_before(
     session: AsyncSession, submission: Submission, fingerprint: bytes
 ) -> Contact | None:
-    """Rule 5: return what the idempotency key created, which is to be from the same input."""
+    """Return the contact that the idempotency key created, by rule 5."""
     if submission.idempotency_key is None:
         return None
     primary_key = submission.api_key_id, submission.idempotency_key
@@ -180,7 +180,7 @@ async def _earlier(
     return record.contact
 
 
-async def _hienergy(session: AsyncSession, advertiser_id: int) -> Advertiser:
+async def _hienergy_record(session: AsyncSession, advertiser_id: int) -> Advertiser:
     submitted = await session.get(Advertiser, advertiser_id)
     if submitted is not None and submitted.hienergy_id is not None:
         owner = await session.get(Advertiser, submitted.hienergy_id)
@@ -191,10 +191,10 @@ async def _hienergy(session: AsyncSession, advertiser_id: int) -> Advertiser:
 
 
 def id_or_none(text: str) -> int | None:
-    """Read the id that a query names; None where no record can have it."""
+    """Return the id in a text, or None if no record can have it."""
     try:
         return _id(text)
-    except _WrongError:
+    except _InvalidError:
         return None
 
 
@@ -203,14 +203,14 @@ def _now() -> datetime:
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
-class _WrongError(ValueError):
+class _InvalidError(ValueError):
     def __init__(self, code: ProblemCode, message: str) -> None:
         super().__init__(message)
         self.code = code
 
 
-def _validated(submission: Submission) -> tuple[dict[str, Any], bool]:
-    """Rule 4: return the contact's fields and whether nothing is to be created."""
+def _validate(submission: Submission) -> tuple[dict[str, Any], bool]:
+    """Return the contact's fields and whether this is a dry run, by rule 4."""
     problems: list[Problem] = []
     raw, details = submission.contact, {}
     if raw is None:
@@ -221,13 +221,13 @@ def _validated(submission: Submission) -> tuple[dict[str, Any], bool]:
         for name, read in FIELDS.items():
             try:
                 details[name] = read(raw.get(name))
-            except _WrongError as wrong:
-                problems.append(Problem(f"contact.{name}", wrong.code, str(wrong)))
+            except _InvalidError as invalid:
+                problems.append(Problem(f"contact.{name}", invalid.code, str(invalid)))
         if details.get("name", "") is None:
             names = details.get("given_name"), details.get("family_name")
             details["name"] = " ".join(filter(None, names)) or None
-            if len(details["name"] or "") > _LONGEST_TEXT:
-                message = "The given and the family name, joined, are too long: say a `name`."
+            if len(details["name"] or "") > _MAX_TEXT:
+                message = "The given and the family name, joined, are too long. Send a `name`."
                 problems.append(Problem("contact.name", ProblemCode.TOO_LONG, message))
     key = submission.idempotency_key
     if key is not None and not re.fullmatch("[\x21-\x7e]{1,255}", key):
@@ -245,54 +245,54 @@ def _validated(submission: Submission) -> tuple[dict[str, Any], bool]:
 
 def _id(value: object) -> int:
     if value is None or value == "":
-        raise _WrongError(ProblemCode.REQUIRED, "A value is required.")
+        raise _InvalidError(ProblemCode.REQUIRED, "A value is required.")
     if isinstance(value, str) and re.fullmatch("-?[0-9]{1,99}", value):
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
-        raise _WrongError(ProblemCode.INVALID_TYPE, "A whole number is expected.")
+        raise _InvalidError(ProblemCode.INVALID_TYPE, "A whole number is expected.")
     if not 1 <= value < 2**63:
-        raise _WrongError(ProblemCode.OUT_OF_RANGE, "An id is positive and has 64 bits.")
+        raise _InvalidError(ProblemCode.OUT_OF_RANGE, "An id is positive and has 64 bits.")
     return value
 
 
-def _string(value: object, longest: int) -> str:
+def _string(value: object, max_length: int) -> str:
     if not isinstance(value, str):
-        raise _WrongError(ProblemCode.INVALID_TYPE, "A string is expected.")
+        raise _InvalidError(ProblemCode.INVALID_TYPE, "A string is expected.")
     if re.search("[\x00-\x1f\x7f-\x9f\ud800-\udfff]", value):
-        raise _WrongError(ProblemCode.INVALID_CHARACTERS, "Control characters are not allowed.")
-    if len(value.strip()) > longest:
-        raise _WrongError(ProblemCode.TOO_LONG, f"At most {longest} characters are allowed.")
+        raise _InvalidError(ProblemCode.INVALID_CHARACTERS, "Control characters are not allowed.")
+    if len(value.strip()) > max_length:
+        raise _InvalidError(ProblemCode.TOO_LONG, f"At most {max_length} characters are allowed.")
     return value
 
 
 def _email(value: object) -> str:
     if value is None or value == "":
-        raise _WrongError(ProblemCode.REQUIRED, "A value is required.")
-    text = _string(value, _LONGEST_EMAIL)
+        raise _InvalidError(ProblemCode.REQUIRED, "A value is required.")
+    text = _string(value, _MAX_EMAIL)
     try:
         return validate_email(text, check_deliverability=False).normalized
     except ValueError as error:
-        raise _WrongError(ProblemCode.INVALID_EMAIL, str(error)) from None
+        raise _InvalidError(ProblemCode.INVALID_EMAIL, str(error)) from None
 
 
 def _text(value: object) -> str | None:
-    return None if value is None else _string(value, _LONGEST_TEXT).strip() or None
+    return None if value is None else _string(value, _MAX_TEXT).strip() or None
 
 
 def _url(value: object) -> str | None:
-    url = "" if value is None else _string(value, _LONGEST_URL).strip()
+    url = "" if value is None else _string(value, _MAX_URL).strip()
     try:
         is_url = re.fullmatch(r"https?://[^\s\\@]+", url, re.IGNORECASE) and urlsplit(url).hostname
     except ValueError:
         is_url = None
     if url and not is_url:
-        raise _WrongError(ProblemCode.INVALID_URL, "An absolute http or https URL is expected.")
+        raise _InvalidError(ProblemCode.INVALID_URL, "An absolute http or https URL is expected.")
     return url or None
 
 
-_LONGEST_EMAIL = 254
-_LONGEST_TEXT = 255
-_LONGEST_URL = 2048
+_MAX_EMAIL = 254
+_MAX_TEXT = 255
+_MAX_URL = 2048
 _SEARCHED = ("email", "name", "given_name", "family_name", "job_title", "phone")
 FIELDS: Mapping[str, Callable[[object], Any]] = {
     "advertiser_id": _id,

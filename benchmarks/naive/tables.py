@@ -1,6 +1,6 @@
-"""The naive peer's tables, as far as it needs them, as SQLAlchemy's declarative models.
+"""The naive peer's declarative models of the tables that it uses.
 
-The file is contact-gateway's, whose times are in UTC and do not say so.
+Times in the file are UTC, without a time zone.
 """
 
 import os
@@ -16,7 +16,7 @@ sessions = async_sessionmaker(engine, expire_on_commit=False)
 
 
 @event.listens_for(engine.sync_engine, "connect")
-def _prepare(connection: DBAPIConnection, _: object) -> None:
+def _set_pragmas(connection: DBAPIConnection, _: object) -> None:
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
@@ -24,11 +24,11 @@ def _prepare(connection: DBAPIConnection, _: object) -> None:
 
 
 class Base(DeclarativeBase):
-    """What all models share."""
+    """The base of the models."""
 
 
 class ApiKey(Base):
-    """An API key, by its hash."""
+    """An API key, stored as a hash."""
 
     __tablename__ = "api_keys"
 
@@ -41,7 +41,7 @@ class ApiKey(Base):
 
 
 class Advertiser(Base):
-    """A record of a brand; `hienergy_id` is its canonical one, or its own id."""
+    """An advertiser. `hienergy_id` is the HiEnergy record of the same brand."""
 
     __tablename__ = "advertisers"
 
@@ -53,7 +53,7 @@ class Advertiser(Base):
 
     @property
     def title(self) -> str:
-        """The name to show."""
+        """The display name, or else the name."""
         return self.display_name or self.name
 
 
@@ -85,7 +85,7 @@ class Contact(Base):
 
 
 class IdempotencyRecord(Base):
-    """What an idempotency key of an API key created, and from which input."""
+    """The contact that an idempotency key created, and the fingerprint of its input."""
 
     __tablename__ = "idempotency_records"
 

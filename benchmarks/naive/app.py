@@ -1,17 +1,17 @@
-"""A peer: the rules of `createContact` as one writes them who follows the tutorials.
+"""A peer: `createContact` written as the tutorials of its libraries show it.
 
-Strawberry's ASGI application, SQLAlchemy's asynchronous ORM and Starlette, each as its own
-documentation shows it, on a database file that contact-gateway made:
+It is Strawberry's ASGI application, SQLAlchemy's asynchronous ORM and Starlette over a database
+file that contact-gateway made:
 
-    DATABASE=FILE uvicorn benchmarks.naive_app:app
+    DATABASE=FILE uvicorn benchmarks.naive.app:app
 
-Here are REST and the application; the tables, the rules and GraphQL's schema are in `naive/`.
-Of contact-gateway it has the shape of API keys and no other code. It has the rules and their order
-on both faces. It leaves out rule 3, the rate limit, and what no benchmark asks for: other reads,
-GraphQL's statuses and its header `Idempotency-Key`, limits on sizes, a busy store as a 503.
+GraphQL and REST apply the same rules in the same order as contact-gateway, with only its parser of
+API keys. They leave out the rate limit (rule 3) and what no benchmark requests: other reads; in
+GraphQL, the header `Idempotency-Key` and statuses other than 200; size limits; a 503 when the
+database is busy.
 
-A root field, as a REST request, has a session of its own: Strawberry resolves a query's fields
-together, and SQLAlchemy's sessions are not for that.
+Each root field and each REST request has its own session: Strawberry resolves the root fields of a
+query concurrently, and a session of SQLAlchemy is not safe for concurrent use.
 """
 
 import re
@@ -48,9 +48,9 @@ class _GraphQLApp(GraphQL[Context, None]):
 
 async def _create_contact(request: Request) -> Response:
     async with tables.sessions() as session:
-        key_id = await rules.admin(session, _api_key(request))
+        key_id = await rules.authenticate_admin(session, _api_key(request))
         if not request.headers.get("Content-Type", "").startswith("application/json"):
-            raise HTTPException(415, "The body's type is to be application/json.")
+            raise HTTPException(415, "Send the body as application/json.")
         try:
             body = await request.json()
         except ValueError:
@@ -90,7 +90,7 @@ def _resource(row: tables.Contact, *, is_preview: bool = False) -> dict[str, obj
     }
 
 
-def _refused(request: Request, error: Exception) -> Response:
+def _refusal(request: Request, error: Exception) -> Response:
     if not isinstance(error, RefusedError):
         raise TypeError(error)
     details: dict[str, object] = {}
@@ -106,14 +106,14 @@ def _refused(request: Request, error: Exception) -> Response:
     return _envelope(request, status, error.code.name, error.message, details, headers)
 
 
-def _not_served(request: Request, error: Exception) -> Response:
+def _http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return _envelope(request, 500, "INTERNAL_ERROR", "Something went wrong here.")
     code, headers = HTTPStatus(error.status_code).name, error.headers
     return _envelope(request, error.status_code, code, error.detail, {}, headers)
 
 
-def _envelope(  # noqa: PLR0913, PLR0917 - an answer's parts
+def _envelope(  # noqa: PLR0913, PLR0917 - the parts of an error
     request: Request,
     status: int,
     code: str,
@@ -158,9 +158,9 @@ app = Starlette(
         Route("/api/v1/contacts", _create_contact, methods=["POST"]),
     ],
     exception_handlers={
-        RefusedError: _refused,
-        HTTPException: _not_served,
-        Exception: _not_served,
+        RefusedError: _refusal,
+        HTTPException: _http_error,
+        Exception: _http_error,
     },
     lifespan=_lifespan,
 )

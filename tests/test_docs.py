@@ -27,7 +27,7 @@ from support.documentation import (
     Runner,
     blocks_of,
     examples_of,
-    forget_contacts,
+    delete_contacts,
 )
 from support.gateway_process import GatewayProcess, gateway_process
 from support.missing_programs import cannot_be_run
@@ -91,7 +91,7 @@ class TestExamples:
     def test_they_print_what_the_page_shows(
         self, page: Path, demo: GatewayProcess, demo_folder: Path, tmp_path: Path
     ) -> None:
-        forget_contacts(demo_folder / "contact-gateway.sqlite3")
+        delete_contacts(demo_folder / "contact-gateway.sqlite3")
 
         with Runner.of_demo(tmp_path, demo) as runner:
             runner.run_page(page)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contact_gateway.contacts.outcomes import ErrorCode
-from support.documentation import ROOT, Block, Runner, forget_contacts
+from support.documentation import ROOT, Block, Runner, delete_contacts
 from support.gateway_process import GatewayProcess
 
 FILE = ROOT / "README.md"
@@ -45,7 +45,7 @@ def test_the_table_of_outcomes_is_that_of_the_documentation(code: ErrorCode) -> 
 def test_the_curl_calls_create_contacts(
     demo: GatewayProcess, demo_folder: Path, tmp_path: Path
 ) -> None:
-    forget_contacts(demo_folder / "contact-gateway.sqlite3")
+    delete_contacts(demo_folder / "contact-gateway.sqlite3")
     runner = Runner.of_demo(tmp_path, demo)
 
     first_graphql, second_graphql, first_rest, second_rest = (

@@ -87,7 +87,7 @@ class Example:
     output: Block | None
 
 
-def forget_contacts(file: Path) -> None:
+def delete_contacts(file: Path) -> None:
     """Delete the contacts of a demo's database."""
     with closing(sqlite3.connect(file, timeout=30)) as connection, connection:
         connection.execute("DELETE FROM idempotency_records")

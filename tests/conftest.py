@@ -2,6 +2,7 @@
 
 import io
 import logging
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from contact_gateway.settings import LogFormat
 from contact_gateway.store import sqlite
 from contact_gateway.telemetry.logs import configure_logging
 from support.chained_gateways import UpstreamGateway, upstream_gateway
+from support.gateway_process import GatewayProcess, gateway_process
+from support.missing_programs import cannot_be_run
 from support.running_gateway import Gateway, running_gateway
 
 
@@ -24,6 +27,33 @@ def anyio_backend() -> str:
 async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     async with running_gateway(tmp_path) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the working directory of the demo."""
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="session")
+def demo(demo_folder: Path) -> Iterator[GatewayProcess]:
+    """Return the demo, started as the README says, for the examples of the documentation."""
+    root = Path(__file__).parents[1]
+    file = demo_folder / "contact-gateway.sqlite3"
+    with gateway_process(
+        demo_folder,
+        "--demo",
+        environment={"CONTACT_GATEWAY_DATABASE_URL": f"sqlite+aiosqlite:///{file}"},
+        command=(str(root / "scripts" / "serve"),),
+    ) as process:
+        yield process
+
+
+@pytest.fixture
+def curl() -> None:
+    """Skip where curl is missing."""
+    if shutil.which("curl") is None:
+        cannot_be_run("curl is missing; the examples with it are not run")
 
 
 @pytest.fixture(scope="session")

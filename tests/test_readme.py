@@ -1,23 +1,23 @@
-"""The README keeps its word: its commands are there, and its tables are true of the code."""
+"""The README is short and true: its commands run, and its table is that of the outcomes."""
 
+import json
 import re
-import shlex
 from pathlib import Path
-from typing import get_args
 
-import httpx
 import pytest
 
-from contact_gateway.contacts.outcomes import ErrorCode, ReadRefusal
-from contact_gateway.faces.http import TransportCode
-from contact_gateway.http_statuses import status_of
-from contact_gateway.settings import PREFIX, Settings
-from support.chained_gateways import UpstreamGateway
-from support.gateway_process import gateway_process
+from contact_gateway.contacts.outcomes import ErrorCode
+from support.documentation import ROOT, Block, Runner, delete_contacts
+from support.gateway_process import GatewayProcess
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-CURL_CALLS = re.findall(r"^    curl .*(?:\n(?: {4}.*)?)*", README, re.MULTILINE)
+FILE = ROOT / "README.md"
+README = FILE.read_text(encoding="utf-8")
+OUTCOMES = (ROOT / "docs" / "outcomes.md").read_text(encoding="utf-8")
+CALLS = re.findall(r"^    (curl .*(?:\n    .*)*)", README, re.MULTILINE)
+
+
+def test_it_has_at_most_a_hundred_lines() -> None:
+    assert len(README.splitlines()) <= 100
 
 
 def test_the_first_two_shell_blocks_run_and_test_the_gateway() -> None:
@@ -25,91 +25,41 @@ def test_the_first_two_shell_blocks_run_and_test_the_gateway() -> None:
         r"^```(?:sh|bash|shell|console)\n(.*?)^```", README, re.MULTILINE | re.DOTALL
     )
 
-    assert [block.strip() for block in blocks[:2]] == ["scripts/serve", "scripts/test"]
-    for block in blocks[:2]:
+    assert [block.strip() for block in blocks] == ["scripts/serve", "scripts/test"]
+    for block in blocks:
         assert (ROOT / block.strip()).stat().st_mode & 0o111
 
 
 @pytest.mark.parametrize("code", ErrorCode)
-def test_the_table_of_outcomes_is_that_of_the_code(code: ErrorCode) -> None:
+def test_the_table_of_outcomes_is_that_of_the_documentation(code: ErrorCode) -> None:
+    """The statuses and types there are those of answers that its examples got."""
     type_name = "".join(word.capitalize() for word in code.split("_")) + "Error"
+    section = OUTCOMES.partition(f"\n### {code}\n")[2].partition("\n### ")[0]
+    (status,) = re.findall(r"^HTTP/1.1 (\d+)", section, re.MULTILINE)
 
-    assert re.search(rf"\| `{type_name}`.*\| {status_of(ErrorCode(code))} `{code}` \|", README)
-
-
-def test_the_codes_of_graphql_errors_are_those_of_the_code() -> None:
-    (sentences,) = re.findall(r"`extensions\.code`:(.*?)\.\n", README, re.DOTALL)
-    of_reads = {refusal.code for refusal in get_args(ReadRefusal)}
-    # There is one route, and what is not there is told in REST's envelope.
-    of_transport = set(TransportCode) - {TransportCode.NOT_FOUND}
-
-    told = re.findall(r"`([A-Z_]+)`", sentences)
-
-    assert set(told) == {*of_reads, *of_transport, "PERSISTED_QUERY_NOT_SUPPORTED"}
+    assert f'"__typename": "{type_name}"' in section
+    assert re.search(rf"\| `{type_name}`.*\| {status} `{code}` \|", README)
 
 
-def test_the_settings_are_those_of_the_code() -> None:
-    told = set(re.findall(rf"^\| `({PREFIX}[A-Z_]+)`", README, re.MULTILINE))
-
-    assert told == {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-
-
-def test_every_link_leads_somewhere() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
-
-
-def test_the_curl_calls_create_contacts(tmp_path: Path) -> None:
-    _, *calls = CURL_CALLS
-    with gateway_process(tmp_path, "--demo") as gateway:
-        answers = [
-            _call(call, gateway.address, gateway.admin_key) for call in calls for _ in range(2)
-        ]
-
-    first_graphql, second_graphql, first_rest, second_rest = answers
-    assert first_graphql.json()["data"]["createContact"]["__typename"] == "Contact"
-    assert second_graphql.json()["data"]["createContact"]["__typename"] == "ConflictError"
-    assert first_rest.status_code == 201
-    assert second_rest.headers["Idempotent-Replayed"] == "true"
-    assert second_rest.json() == first_rest.json()
-
-
-def test_one_command_puts_the_gateway_in_front_of_hienergy(
-    tmp_path: Path, upstream: UpstreamGateway
+@pytest.mark.usefixtures("curl")
+def test_the_curl_calls_create_contacts(
+    demo: GatewayProcess, demo_folder: Path, tmp_path: Path
 ) -> None:
-    """The commands are the README's own; only the address of HiEnergy's API is another."""
-    (command,) = re.findall(r"^    (CONTACT_GATEWAY_UPSTREAM_URL=.*)$", README, re.MULTILINE)
-    command = f'cd "$0" && exec env {command} "$@"'.replace(
-        "https://app.hienergy.ai/api/v1", upstream.url
+    delete_contacts(demo_folder / "contact-gateway.sqlite3")
+    runner = Runner.of_demo(tmp_path, demo)
+
+    first_graphql, second_graphql, first_rest, second_rest = (
+        runner.output_of(Block(FILE, 1, "sh", call, {})) for call in CALLS for _ in range(2)
     )
-    call, *_ = CURL_CALLS
-    creation = call.replace('"dryRun": true', '"dryRun": false')
-    admin = upstream.keys["admin"]
-    ledger = {"CONTACT_GATEWAY_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/ledger.sqlite3"}
-    with gateway_process(
-        tmp_path, environment=ledger, command=("sh", "-c", command, str(ROOT))
-    ) as gateway:
-        tried, created, repeated = (
-            _call(each, gateway.address, admin).json()["data"]["createContact"]
-            for each in (call, creation, creation)
-        )
-        ready = httpx.get(f"{gateway.address}/readyz", trust_env=False)
 
-    assert tried["__typename"] == "ContactPreview"
-    assert created["__typename"] == "Contact"
-    assert repeated == created
-    assert upstream.contacts() == 1
-    assert ready.status_code == 200
+    assert '"__typename":"Contact"' in first_graphql
+    assert '"__typename":"ConflictError"' in second_graphql
+    assert first_rest.startswith("HTTP/1.1 201")
+    assert "idempotent-replayed: true" in second_rest
+    assert body_of(second_rest) == body_of(first_rest)
 
 
-def _call(command: str, address: str, key: str) -> httpx.Response:
-    """Make a curl call of the README, as far as its options go."""
-    words = shlex.split(command.replace("\\\n", " "))
-    url = next(word for word in words if word.startswith("http://"))
-    headers = [words[at + 1] for at, word in enumerate(words) if word == "-H"]
-    return httpx.post(
-        url.replace("http://127.0.0.1:8000", address),
-        headers=dict(header.replace("$API_KEY", key).split(": ", maxsplit=1) for header in headers),
-        content=words[words.index("-d") + 1],
-        trust_env=False,
-    )
+def body_of(answer: str) -> object:
+    """Return the JSON below an answer's head."""
+    body: object = json.loads(answer.replace("\r\n", "\n").partition("\n\n")[2])
+    return body

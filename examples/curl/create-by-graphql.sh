@@ -1,6 +1,6 @@
 #!/bin/sh
-# Creates a contact by GraphQL. Every outcome of the rules is data with HTTP 200: ask for its
-# __typename, the members that you handle, and `... on ApiError` for the rest.
+# Create a contact by GraphQL. Every outcome is data with HTTP 200. Select __typename, the members
+# that you handle, and `... on ApiError` for the rest.
 set -eu
 
 curl -sS --fail-with-body "$CONTACT_GATEWAY/graphql" \

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Creates a contact by REST. The answer, 201, holds the contact; the header Location its address.
+# Create a contact by REST. The answer is 201 with the contact; the header Location is its path.
 #
-# The advertiser is a network record (2001, on CJ); the contact lands on the brand's HiEnergy
-# record (1001). The idempotency key makes it safe to run this again: the same contact comes back.
-# A refusal prints its error envelope, and the exit status is 22.
+# The advertiser is a network record (2001, on CJ). The contact is created on the brand's HiEnergy
+# record (1001). The idempotency key makes a repeat safe: it returns the same contact.
+# An error prints its envelope, and curl exits with 22.
 set -eu
 
 curl -sS --fail-with-body "$CONTACT_GATEWAY/api/v1/contacts" \

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Shows what a submission would create, and on which HiEnergy record, and creates nothing:
-# every rule is applied, the answer is 200, and the contact has no id.
+# Show what a submission would create, and on which HiEnergy record. Every rule is applied and
+# nothing is created. The answer is 200, and the contact has no id.
 set -eu
 
 curl -sS --fail-with-body "$CONTACT_GATEWAY/api/v1/contacts?dry_run=true" \

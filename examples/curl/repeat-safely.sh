@@ -1,6 +1,6 @@
 #!/bin/sh
-# Sends one submission twice, as after an answer that got lost. The idempotency key makes one
-# contact of it: both lines printed show the same id, the second with `Idempotent-Replayed: true`.
+# Send one submission twice, as after a lost answer. Because of the idempotency key, one contact is
+# created: both lines show the same id, the second with `Idempotent-Replayed: true`.
 set -eu
 
 submit() {

@@ -7,7 +7,7 @@
 
     CONTACT_GATEWAY=http://127.0.0.1:8000 API_KEY=cgw_… uv run create_contact.py 2001 a@example.com
 
-Prints one line. The exit status is 0 when the contact is there, 1 when it was refused.
+Print one line. The exit status is 0 if the contact was created, else 1.
 """
 
 import os
@@ -31,15 +31,15 @@ mutation CreateContact($input: CreateContactInput!, $idempotencyKey: String) {
 """
 ATTEMPTS = 3
 
-# A JSON object: of any shape until `told` has matched it.
+# A JSON object of any shape.
 Json = dict[str, Any]
 
 
 def create_contact(client: httpx.Client, advertiser_id: str, email: str) -> Json:
-    """Return the union member that the gateway answers.
+    """Return the member of the union that the gateway answers with.
 
-    The idempotency key is made once, so that a lost answer or a 503 may be followed by the same
-    submission, and one contact comes of it.
+    All attempts have the same idempotency key, so a retry after a lost answer or a 503 creates no
+    second contact.
     """
     body = {
         "query": CREATE_CONTACT,
@@ -62,29 +62,29 @@ def create_contact(client: httpx.Client, advertiser_id: str, email: str) -> Json
             case {"errors": [{"extensions": {"code": "SERVICE_UNAVAILABLE"}}, *_]}:
                 continue
             case _:
-                # The document or its variables are wrong, or the gateway has a fault.
+                # The document or its variables are invalid, or the gateway has a fault.
                 raise SystemExit(f"unexpected answer ({response.status_code}): {answer}")
-    raise SystemExit("the gateway cannot answer now")
+    raise SystemExit("the gateway is unavailable")
 
 
-def told(member: Json) -> tuple[bool, str]:
+def describe(member: Json) -> tuple[bool, str]:
     """Return whether the contact was created, and a sentence about it."""
     match member:
         case {"__typename": "Contact", "id": contact_id, "advertiserId": owner}:
             return True, f"Created contact {contact_id} on HiEnergy advertiser {owner}."
         case {"__typename": "ConflictError", "existing": {"id": contact_id}}:
-            return False, f"Contact {contact_id} has this address already."
+            return False, f"Contact {contact_id} already has this address."
         case {"__typename": "InvalidInputError", "problems": problems}:
             reasons = "; ".join(f"{problem['path']}: {problem['message']}" for problem in problems)
-            return False, f"The input is not valid: {reasons}"
+            return False, f"Invalid input: {reasons}"
         case {"__typename": "NotFoundError", "message": message}:
-            return False, f"No such brand: {message}"
+            return False, f"Advertiser not found: {message}"
         case {"__typename": "IdempotencyKeyReusedError"}:
             return False, "The idempotency key belongs to another submission."
         case {"__typename": "RateLimitedError", "retryAfterSeconds": seconds}:
-            return False, f"The key's budget is spent. Try again in {seconds} seconds."
+            return False, f"Rate limit reached. Retry in {seconds} s."
         case {"__typename": "UnauthorizedError" | "ForbiddenError", "message": message}:
-            return False, f"This key will not do: {message}"
+            return False, f"The API key was refused: {message}"
         case {"code": code, "message": message, "requestId": request_id}:
             return False, f"{code}: {message} (request {request_id})"
         case _:
@@ -99,7 +99,7 @@ def main() -> int:
         headers={"Authorization": f"Bearer {os.environ['API_KEY']}"},
         timeout=10,
     ) as client:
-        created, sentence = told(create_contact(client, advertiser_id, email))
+        created, sentence = describe(create_contact(client, advertiser_id, email))
     sys.stdout.write(f"{sentence}\n")
     return 0 if created else 1
 

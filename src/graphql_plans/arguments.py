@@ -27,8 +27,9 @@ from graphql import (
     is_required_argument,
     is_specified_scalar_type,
 )
+from graphql.utilities.coerce_input_value import coerce_default_value
 
-from graphql_plans.variables import NotCoveredError, default_value
+from graphql_plans.variables import NotCoveredError
 
 Arguments = Callable[[VariableValues], dict[str, object]]
 """Returns the arguments that are given or have a default, by their names in Python."""
@@ -77,7 +78,7 @@ def _source(argument: GraphQLArgument, given: ValueNode | None) -> Source:
         return literal_source(argument, given)
     if is_required_argument(argument):
         raise NotCoveredError
-    default = default_value(argument)
+    default = coerce_default_value(argument)
     return lambda _: default
 
 
@@ -85,7 +86,7 @@ def variable_source(argument: GraphQLArgument, name: str) -> Source:
     """Return the source of an argument whose value is a variable."""
     is_required = is_required_argument(argument)
     is_non_null = isinstance(argument.type, GraphQLNonNull)
-    default: Final = Undefined if is_required else default_value(argument)
+    default: Final = Undefined if is_required else coerce_default_value(argument)
 
     def variable(variables: VariableValues) -> object:
         value = variables.coerced.get(name, Undefined)

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from graphql import (
-    GraphQLArgument,
     GraphQLEnumType,
     GraphQLError,
-    GraphQLInputField,
     GraphQLInputObjectType,
     GraphQLInputType,
     GraphQLList,
@@ -122,10 +120,8 @@ def value_coercer(type_: GraphQLInputType, parents: frozenset[str] = frozenset()
             return list_coercer(value_coercer(type_.of_type, parents))
         case GraphQLInputObjectType():
             return input_object_coercer(type_, parents)
-        case GraphQLScalarType() | GraphQLEnumType():
-            return leaf_coercer(type_)
         case _:
-            raise NotCoveredError
+            return leaf_coercer(type_)
 
 
 def non_null_coercer(coerce: Coerce) -> Coerce:
@@ -191,7 +187,7 @@ def input_object_coercer(type_: GraphQLInputObjectType, parents: frozenset[str])
             out_name=field.out_name or name,
             coerce=value_coercer(field.type, parents | {type_.name}),
             is_required=is_required_input_field(field),
-            default=default_value(field),
+            default=coerce_default_value(field),
         )
         for name, field in type_.fields.items()
     ]
@@ -214,15 +210,3 @@ def input_object_coercer(type_: GraphQLInputObjectType, parents: frozenset[str])
         return out_type(coerced)
 
     return coerce_input_object
-
-
-def default_value(of: GraphQLArgument | GraphQLInputField) -> object:
-    """Return the coerced default value, or `Undefined` without one.
-
-    Raises:
-        NotCoveredError: the default value is invalid.
-    """
-    try:
-        return coerce_default_value(of)
-    except TypeError:
-        raise NotCoveredError from None

@@ -277,7 +277,7 @@ class Lists:
 
     @strawberry.field
     def awaited_before_an_error(self) -> list[int] | None:
-        return [_later(1), 2**40, _later(3)]  # type: ignore[list-item]
+        return [_later(1), 2**40, _later(3), Promise("4")]  # type: ignore[list-item]
 
     @strawberry.field
     async def edges(self) -> list[Edge[Leaf]]:

@@ -26,8 +26,8 @@ from support.documentation import (
     ROOT,
     Runner,
     blocks_of,
-    examples_of,
     delete_contacts,
+    examples_of,
 )
 from support.gateway_process import GatewayProcess, gateway_process
 from support.missing_programs import cannot_be_run
@@ -98,7 +98,7 @@ class TestExamples:
 
     @pytest.mark.usefixtures("curl")
     def test_in_front_of_hienergy(self, tmp_path: Path, upstream: UpstreamGateway) -> None:
-        """The commands are the page's own; only the address of HiEnergy's API differs."""
+        """Run the commands of the page with another address of HiEnergy's API."""
         serve, *calls = examples_of(IN_FRONT_OF_HIENERGY)
         command = serve.block.text.strip().replace("https://app.hienergy.ai/api/v1", upstream.url)
         ledger = {"CONTACT_GATEWAY_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/l.sqlite3"}

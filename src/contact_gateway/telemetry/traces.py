@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contact_gateway.faces.request_context import request_context_of
-from contact_gateway.upstream.client import CallSpan
+from contact_gateway.upstream.client import RecordStatus
 
 _FAULT: Final = 500
 _W3C: Final = TraceContextTextMapPropagator()
@@ -56,7 +56,7 @@ class Tracing:
         return self._span("request", SpanKind.SERVER, _W3C.extract(headers))
 
     @contextmanager
-    def call(self, method: str, headers: dict[str, str]) -> Iterator[CallSpan]:
+    def call(self, method: str, headers: dict[str, str]) -> Iterator[RecordStatus]:
         """Span a call of HiEnergy's API, and name the trace in its headers."""
         with self._span(f"HiEnergy {method}", SpanKind.CLIENT) as span:
             _W3C.inject(headers)

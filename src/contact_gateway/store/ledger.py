@@ -77,15 +77,15 @@ class SqlLedger:
 
 class _LedgerWriter(GroupCommit[_Job, Attempt | None]):
     def carry_out(self, connection: Connection, jobs: Sequence[_Job]) -> Sequence[Attempt | None]:
-        """Read the entries of a batch, apply its jobs in order, and write the changed entries."""
+        """Read all entries once, apply the jobs in their order, and write what has changed."""
         before = _entries(connection, {job.key for job in jobs})
         entries: _Entries = dict(before)
-        results = [_apply(job, entries) for job in jobs]
+        answers = [_apply(job, entries) for job in jobs]
         _write(connection, before, entries)
-        return results
+        return answers
 
     def tidy(self, connection: Connection) -> bool:
-        """Delete expired entries."""
+        """Forget attempts that are past their retention."""
         return forget_old(connection, attempts, attempts.c.held_until)
 
 

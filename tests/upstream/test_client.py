@@ -90,7 +90,7 @@ def closed_port() -> str:
 )
 async def test_a_read_is_retried_after_a_transient_failure(passing: Recording) -> None:
     async with client_before(passing, FINE) as (client, upstream):
-        response = await client.read(READ)
+        response = await client.send(READ)
 
     assert response.status == 200
     assert len(upstream.requests) >= 2
@@ -99,7 +99,7 @@ async def test_a_read_is_retried_after_a_transient_failure(passing: Recording) -
 async def test_a_read_is_attempted_at_most_three_times() -> None:
     async with client_before(recorded(502)) as (client, upstream):
         with pytest.raises(UpstreamUnavailable):
-            await client.read(READ)
+            await client.send(READ)
 
     assert len(upstream.requests) == 3
 
@@ -107,7 +107,7 @@ async def test_a_read_is_attempted_at_most_three_times() -> None:
 @pytest.mark.parametrize("status", [200, 400, 401, 404, 429, 500])
 async def test_a_response_of_upstream_itself_is_not_retried(status: int) -> None:
     async with client_before(recorded(status)) as (client, upstream):
-        assert (await client.read(READ)).status == status
+        assert (await client.send(READ)).status == status
 
     assert len(upstream.requests) == 1
 
@@ -115,7 +115,7 @@ async def test_a_response_of_upstream_itself_is_not_retried(status: int) -> None
 async def test_a_read_with_a_retry_after_is_not_retried() -> None:
     async with client_before(recorded(503, headers={"Retry-After": "9"})) as (client, upstream):
         with pytest.raises(UpstreamUnavailable) as raised:
-            await client.read(READ)
+            await client.send(READ)
 
     assert raised.value.retry_after_seconds == 9
     assert len(upstream.requests) == 1
@@ -146,7 +146,7 @@ async def test_a_creation_that_may_have_arrived_is_sent_once(
 ) -> None:
     async with client_before(lost, FINE) as (client, upstream):
         with pytest.raises(UpstreamUnavailable) as raised:
-            await client.create(CREATE)
+            await client.send(CREATE)
 
     assert raised.value.delivery is delivery
     assert len(upstream.requests) == 1
@@ -157,7 +157,7 @@ async def test_a_call_times_out(call: Call) -> None:
     async with client_before(Recording(b"", End.STALL), timeout_seconds=0.3) as (client, _):
         started = time.monotonic()
         with pytest.raises(UpstreamUnavailable) as raised:
-            await (client.read(call) if call is READ else client.create(call))
+            await client.send(call)
 
     assert raised.value.delivery is Delivery.UNKNOWN
     assert time.monotonic() - started < 2
@@ -166,7 +166,7 @@ async def test_a_call_times_out(call: Call) -> None:
 async def test_a_creation_without_a_connection_was_never_sent(closed_port: str) -> None:
     async with client_of(closed_port) as client:
         with pytest.raises(UpstreamUnavailable) as raised:
-            await client.create(CREATE)
+            await client.send(CREATE)
 
     assert raised.value.delivery is Delivery.NEVER_SENT
     assert "Connect" in raised.value.reason
@@ -184,7 +184,7 @@ async def test_a_creation_is_retried_if_no_connection_was_made(closed_port: str)
         writer.close()
 
     async with client_of(closed_port) as client:
-        creating = asyncio.create_task(client.create(CREATE))
+        creating = asyncio.create_task(client.send(CREATE))
         await asyncio.sleep(0)
         server = await asyncio.start_server(serve, "127.0.0.1", port)
         response = await creating
@@ -199,7 +199,7 @@ async def test_after_a_failed_tls_handshake_a_creation_was_never_sent() -> None:
         url = upstream.url.replace("http://", "https://")
         with pytest.raises(UpstreamUnavailable) as raised:
             async with client_of(url, timeout_seconds=0.5) as client:
-                await client.create(CREATE)
+                await client.send(CREATE)
 
     assert raised.value.delivery is Delivery.NEVER_SENT
     assert upstream.requests == []
@@ -211,7 +211,7 @@ async def test_an_untrusted_certificate_is_rejected() -> None:
     async with recorded_upstream(lambda _: FINE, certificate=certificate) as upstream:
         with pytest.raises(UpstreamUnavailable) as raised:
             async with client_of(upstream.url) as client:
-                await client.create(CREATE)
+                await client.send(CREATE)
 
     assert raised.value.delivery is Delivery.NEVER_SENT
     assert "Certificate" in raised.value.reason
@@ -220,7 +220,7 @@ async def test_an_untrusted_certificate_is_rejected() -> None:
 
 async def test_connections_are_limited_and_reused() -> None:
     async with client_before(FINE, max_connections=3) as (client, upstream):
-        await asyncio.gather(*(client.read(READ) for _ in range(30)))
+        await asyncio.gather(*(client.send(READ) for _ in range(30)))
 
         assert upstream.most_connections == 3
         assert len(upstream.requests) == 30
@@ -229,10 +229,10 @@ async def test_connections_are_limited_and_reused() -> None:
 async def test_a_call_that_times_out_in_the_pool_was_never_sent() -> None:
     async with client_before(FINE, timeout_seconds=1.0, max_connections=1) as (client, upstream):
         upstream.gate.clear()
-        first = asyncio.create_task(client.create(CREATE))
+        first = asyncio.create_task(client.send(CREATE))
         await upstream.is_crowded.wait()
         with pytest.raises(UpstreamUnavailable) as raised:
-            await client.create(CREATE)
+            await client.send(CREATE)
         upstream.gate.set()
         await first
 
@@ -243,10 +243,10 @@ async def test_a_call_that_times_out_in_the_pool_was_never_sent() -> None:
 async def test_too_many_calls_in_flight_are_refused_at_once() -> None:
     async with client_before(FINE, max_connections=1) as (client, upstream):
         upstream.gate.clear()
-        waiting = [asyncio.create_task(client.create(CREATE)) for _ in range(20)]
+        waiting = [asyncio.create_task(client.send(CREATE)) for _ in range(20)]
         await asyncio.sleep(0)
         with pytest.raises(SourceUnavailable, match="too many"):
-            await client.create(CREATE)
+            await client.send(CREATE)
         upstream.gate.set()
         await asyncio.gather(*waiting)
 
@@ -254,7 +254,7 @@ async def test_too_many_calls_in_flight_are_refused_at_once() -> None:
 async def test_all_connections_are_closed_at_the_end() -> None:
     async with recorded_upstream(lambda _: FINE) as upstream:
         async with client_of(upstream.url) as client:
-            await client.read(READ)
+            await client.send(READ)
             assert upstream.connections == 1
         await upstream.is_left.wait()
 
@@ -262,8 +262,8 @@ async def test_all_connections_are_closed_at_the_end() -> None:
 async def test_cookies_of_upstream_are_not_sent_back() -> None:
     cookie = recorded(200, "{}", headers={"Set-Cookie": "session=of-the-first; Path=/"})
     async with client_before(cookie) as (client, upstream):
-        await client.read(READ)
-        await client.read(READ)
+        await client.send(READ)
+        await client.send(READ)
 
     assert all("cookie" not in request.headers for request in upstream.requests)
 
@@ -272,11 +272,11 @@ async def test_an_open_circuit_refuses_calls_at_once() -> None:
     async with client_before(Recording(b"", End.CLOSE)) as (client, upstream):
         for _ in range(FAILURE_THRESHOLD):
             with pytest.raises(UpstreamUnavailable):
-                await client.create(CREATE)
+                await client.send(CREATE)
         sent = len(upstream.requests)
-        for call in (client.create(CREATE), client.read(READ)):
+        for call in (CREATE, READ):
             with pytest.raises(UpstreamUnavailable, match="down") as raised:
-                await call
+                await client.send(call)
             assert raised.value.delivery is Delivery.NEVER_SENT
             assert raised.value.retry_after_seconds >= 1
 
@@ -288,10 +288,10 @@ async def test_a_probe_is_sent_even_if_the_circuit_is_open() -> None:
     async with client_before(*[dead] * FAILURE_THRESHOLD, FINE) as (client, _):
         for _ in range(FAILURE_THRESHOLD):
             with pytest.raises(UpstreamUnavailable):
-                await client.create(CREATE)
+                await client.send(CREATE)
 
         with pytest.raises(UpstreamUnavailable, match="down"):
-            await client.create(CREATE)
+            await client.send(CREATE)
         assert await client.is_reachable() is True
 
 
@@ -322,7 +322,7 @@ async def test_a_probe_times_out_before_a_call_would(
 async def test_a_body_over_the_limit_is_dropped_and_not_a_failure() -> None:
     huge = recorded(200, b'"' + b"x" * MAX_RESPONSE_BYTES + b'"')
     async with client_before(huge) as (client, upstream):
-        bodies = [(await client.read(READ)).body for _ in range(FAILURE_THRESHOLD + 1)]
+        bodies = [(await client.send(READ)).body for _ in range(FAILURE_THRESHOLD + 1)]
 
     assert bodies == [None] * len(bodies)
     assert len(upstream.requests) == len(bodies)
@@ -333,7 +333,7 @@ async def test_upstreams_clock_is_read_from_the_date_header(seconds: int) -> Non
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
     async with client_before(recorded(200, "{}", headers={"Date": date})) as (client, _):
         assert client.clock_ahead() is None
-        await client.read(READ)
+        await client.send(READ)
         ahead = client.clock_ahead()
 
     assert ahead is not None
@@ -343,7 +343,7 @@ async def test_upstreams_clock_is_read_from_the_date_header(seconds: int) -> Non
 @pytest.mark.parametrize("headers", [{}, {"Date": "noon"}, {"Date": ""}, {"Date": "9" * 30}])
 async def test_upstreams_clock_is_unknown_without_a_valid_date(headers: dict[str, str]) -> None:
     async with client_before(recorded(200, "{}", headers=headers)) as (client, _):
-        await client.read(READ)
+        await client.send(READ)
         assert client.clock_ahead() is None
 
 
@@ -362,7 +362,7 @@ async def test_upstream_is_reachable_without_a_server_error(
 async def test_query_parameters_are_encoded() -> None:
     query = {"q": "a b&c=ü%/?#", "email": "a+b@example.com"}
     async with client_before(FINE) as (client, upstream):
-        await client.read(Call("GET", "contacts", query=query))
+        await client.send(Call("GET", "contacts", query=query))
 
     assert upstream.asked() == [
         "GET /api/v1/contacts?q=a+b%26c%3D%C3%BC%25/?%23&email=a%2Bb@example.com"
@@ -387,6 +387,6 @@ def test_retry_after_as_a_date() -> None:
 
 async def test_json_is_parsed_whatever_its_content_type() -> None:
     async with client_before(recorded(200, '{"a": 1}', media_type="text/plain")) as (client, _):
-        response = await client.read(READ)
+        response = await client.send(READ)
 
     assert json.dumps(response.body) == '{"a": 1}'

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
+from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Final, Self, TypeAlias, assert_never
@@ -52,7 +53,6 @@ _DOWN_STATUSES: Final = frozenset(
 )
 # aiohttp raises these before it has a connection, so before it sends anything.
 _CONNECT_ERRORS: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-_MayRetry: TypeAlias = Callable[[BaseException], bool]
 
 
 class Delivery(Enum):
@@ -103,6 +103,18 @@ class Call:
     query: Mapping[str, str] | None = None
     body: object = None
 
+    def headers(self) -> dict[str, str]:
+        """Return new headers with the credential."""
+        if self.credential is None:
+            return {}
+        match self.credential.scheme:
+            case CredentialScheme.API_KEY:
+                return {"X-Api-Key": self.credential.secret}
+            case CredentialScheme.BEARER:
+                return {"Authorization": f"Bearer {self.credential.secret}"}
+            case _:
+                assert_never(self.credential.scheme)
+
 
 RecordStatus: TypeAlias = Callable[[int], None]
 """Records the status of the response in a span."""
@@ -111,15 +123,14 @@ StartSpan: TypeAlias = Callable[[str, dict[str, str]], AbstractContextManager[Re
 """Starts the span of a call, given its method and headers; may add trace headers."""
 
 
-def _no_span(_method: str, _headers: dict[str, str]) -> AbstractContextManager[RecordStatus]:
-    return nullcontext(lambda _status: None)
+_NO_SPAN: Final[AbstractContextManager[RecordStatus]] = nullcontext(lambda _status: None)
 
 
 class UpstreamClient:
     """Sends calls, each within `timeout_seconds` including its retries.
 
-    Transient failures are retried with exponential backoff and jitter: those of reads always, those
-    of creations only if no connection was made, so that no creation is sent twice.
+    Transient failures are retried with exponential backoff and jitter. A call that may change
+    something is retried only if no connection was made, so it never reaches upstream twice.
     """
 
     def __init__(
@@ -131,7 +142,7 @@ class UpstreamClient:
         start_span: StartSpan | None = None,
     ) -> None:
         self.timeout_seconds: Final = timeout_seconds
-        self._start_span: Final = start_span or _no_span
+        self._start_span: Final = start_span
         self._base_url: Final = base_url
         self._max_connections: Final = max_connections
         self._connect_seconds: Final = min(timeout_seconds / 2, _MAX_CONNECT_SECONDS)
@@ -167,21 +178,20 @@ class UpstreamClient:
         if self._session is not None:
             await self._session.close()
 
-    async def read(self, call: Call) -> Response:
-        """Send a call that changes nothing.
+    async def send(self, call: Call) -> Response:
+        """Send a call, and retry it if that is safe and may help.
 
         Raises:
             UpstreamUnavailable: there is no response, or it says that upstream is down.
         """
-        return await self._send(call, _is_transient)
-
-    async def create(self, call: Call) -> Response:
-        """Send a call that may change something.
-
-        Raises:
-            UpstreamUnavailable: there is no response, or it says that upstream is down.
-        """
-        return await self._send(call, _is_transient_and_never_sent)
+        deadline = time.monotonic() + self.timeout_seconds
+        try:
+            return await self._attempt(call, self._timeout)
+        except UpstreamUnavailable as error:
+            if not _may_retry(call, error):
+                raise
+            # Tenacity costs 80 µs of CPU, so it takes over only after the first failure.
+            return await self._retry(call, deadline, error)
 
     async def is_reachable(self) -> bool:
         """Return whether upstream responds without a server error, even if the circuit is open.
@@ -217,21 +227,9 @@ class UpstreamClient:
             return None
         return timedelta(seconds=sent_at - received_at)
 
-    async def _send(self, call: Call, may_retry: _MayRetry) -> Response:
-        deadline = time.monotonic() + self.timeout_seconds
-        try:
-            return await self._attempt(call, self._timeout)
-        except UpstreamUnavailable as error:
-            if not may_retry(error):
-                raise
-            # Tenacity costs 80 µs of CPU, so it takes over only after the first failure.
-            return await self._retry(call, deadline, may_retry, error)
-
-    async def _retry(
-        self, call: Call, deadline: float, may_retry: _MayRetry, first: UpstreamUnavailable
-    ) -> Response:
-        """Retry a call until its deadline. `first` counts as the first of the attempts."""
-        failures = [first]
+    async def _retry(self, call: Call, deadline: float, first_error: Exception) -> Response:
+        """Retry a call until its deadline, after the error of its first attempt."""
+        failures = [first_error]
 
         async def attempt() -> Response:
             if failures:
@@ -243,7 +241,7 @@ class UpstreamClient:
                 stop_after_attempt(_MAX_ATTEMPTS), stop_before_delay(deadline - time.monotonic())
             ),
             wait=wait_random_exponential(multiplier=0.1, max=1.0),
-            retry=retry_if_exception(may_retry),
+            retry=retry_if_exception(partial(_may_retry, call)),
             reraise=True,
         )
         return await retrying(attempt)
@@ -276,8 +274,9 @@ class UpstreamClient:
 
     async def _traced_request(self, call: Call, client_timeout: aiohttp.ClientTimeout) -> Response:
         """Send a call in a span of its trace; raise if the response says that upstream is down."""
-        headers = _headers_of(call)
-        with self._start_span(call.method, headers) as record_status:
+        headers = call.headers()
+        span = self._start_span(call.method, headers) if self._start_span else _NO_SPAN
+        with span as record_status:
             response = await self._request(call, headers, client_timeout)
             record_status(response.status)
         if response.status not in _DOWN_STATUSES:
@@ -356,28 +355,10 @@ def retry_after_seconds(headers: Mapping[str, str]) -> int | None:
     return min(max(1, seconds), MAX_RETRY_AFTER_SECONDS)
 
 
-def _is_transient(error: BaseException) -> bool:
-    return isinstance(error, UpstreamUnavailable) and error.is_transient
-
-
-def _is_transient_and_never_sent(error: BaseException) -> bool:
-    return (
-        isinstance(error, UpstreamUnavailable)
-        and error.is_transient
-        and error.delivery is Delivery.NEVER_SENT
-    )
-
-
-def _headers_of(call: Call) -> dict[str, str]:
-    if call.credential is None:
-        return {}
-    match call.credential.scheme:
-        case CredentialScheme.API_KEY:
-            return {"X-Api-Key": call.credential.secret}
-        case CredentialScheme.BEARER:
-            return {"Authorization": f"Bearer {call.credential.secret}"}
-        case _:
-            assert_never(call.credential.scheme)
+def _may_retry(call: Call, error: BaseException) -> bool:
+    if not isinstance(error, UpstreamUnavailable) or not error.is_transient:
+        return False
+    return call.method == "GET" or error.delivery is Delivery.NEVER_SENT
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:

@@ -15,7 +15,6 @@ from typing import Final, TypeVar
 
 import structlog
 
-from contact_gateway.access.principals import Credential
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, NewContact
@@ -108,7 +107,10 @@ class Creations:
         """
         if idempotency_key is None:
             return await self._send(caller, contact, dry_run=dry_run)
-        ledger_key = _ledger_key(caller.credential, idempotency_key)
+        # The digest reveals neither the credential nor the idempotency key.
+        secret = caller.credential.secret
+        preimage = f"{len(secret)}:{secret}:{idempotency_key}"
+        ledger_key = hashlib.sha256(preimage.encode()).digest()
         submission = _KeyedSubmission(caller, contact, ledger_key, contact.fingerprint())
         if not dry_run:
             return await self._create_once(submission)
@@ -399,12 +401,6 @@ async def _wait_for(
     if not task.done():
         raise SourceUnavailable("the creation timed out")
     return task.result()
-
-
-def _ledger_key(credential: Credential, idempotency_key: str) -> bytes:
-    """Return a digest of a caller and its idempotency key, which reveals neither."""
-    secret = credential.secret
-    return hashlib.sha256(f"{len(secret)}:{secret}:{idempotency_key}".encode()).digest()
 
 
 def _released(attempt: Attempt) -> Attempt:

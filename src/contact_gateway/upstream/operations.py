@@ -128,7 +128,7 @@ class Operations:
             query={"dry_run": "true"} if dry_run else None,
             body={"contact": contact},
         )
-        return self._observed(await self._client.create(call))
+        return self._observed(await self._client.send(call))
 
     async def _read_record(self, path: str, parse: Callable[[object], T]) -> T | ReadRefusal | None:
         response = await self._get(path)
@@ -152,7 +152,7 @@ class Operations:
         return _parsed(response, lambda body: page_of(body, page, parse))
 
     async def _get(self, path: str, query: Mapping[str, str] | None = None) -> Response:
-        return self._observed(await self._client.read(Call("GET", path, self.credential, query)))
+        return self._observed(await self._client.send(Call("GET", path, self.credential, query)))
 
     def _observed(self, response: Response) -> Response:
         """Update the principal from a response: its quota, and whether upstream refused the key."""

@@ -102,7 +102,7 @@ def refusal_of(response: Response) -> Refusal:
             return NotFound(error.message or policy.NO_HIENERGY_ADVERTISER, error.details)
         case ErrorCode.CONFLICT:
             message = error.message or policy.ADDRESS_IS_TAKEN
-            return Conflict(_existing(error), message, error.details)
+            return Conflict(error.existing(), message, error.details)
         case _:
             assert_never(code)
 
@@ -166,12 +166,12 @@ class _ErrorBody:
             return cls(message, details)
         return cls(message)
 
-
-def _existing(error: _ErrorBody) -> Contact | None:
-    try:
-        return contact_of(error.details.get("existing"))
-    except UnreadableError:
-        return None
+    def existing(self) -> Contact | None:
+        """Return the existing contact of a conflict, if it is readable."""
+        try:
+            return contact_of(self.details.get("existing"))
+        except UnreadableError:
+            return None
 
 
 def _problems(body: object, error: _ErrorBody) -> tuple[Problem, ...]:

@@ -203,7 +203,7 @@ def _upstream(
         url,
         timeout_seconds=settings.upstream_timeout_seconds,
         max_connections=settings.upstream_max_connections,
-        span=None if tracing is None else tracing.call,
+        start_span=None if tracing is None else tracing.call,
     )
     source = UpstreamSource(client, ledger)
 
@@ -216,7 +216,7 @@ def _upstream(
                 await source.close()
                 await ledger.close()
 
-    return _Truth(source, opened, client.is_reached)
+    return _Truth(source, opened, client.is_reachable)
 
 
 def app_from_environment() -> Starlette:

@@ -1,13 +1,13 @@
-"""The circuit: open while upstream is down for all, and tried by one call at a time."""
+"""The circuit breaker: when it opens, its backoff, and its trial calls."""
 
 from collections.abc import Callable
 
 import pytest
 
 from contact_gateway.upstream.circuit import (
-    FAILURES_THAT_OPEN,
-    FIRST_PAUSE_SECONDS,
-    LONGEST_PAUSE_SECONDS,
+    FAILURE_THRESHOLD,
+    MAX_BACKOFF_SECONDS,
+    MIN_BACKOFF_SECONDS,
     Circuit,
     CircuitOpenError,
 )
@@ -26,86 +26,90 @@ def circuit(clock: StoppedClock) -> Circuit:
 
 def _fail(circuit: Circuit, times: int) -> None:
     for _ in range(times):
-        circuit.failed(circuit.admit())
+        circuit.record_failure(circuit.admit())
 
 
 def _refused(circuit: Circuit) -> float:
-    """Ask to make a call, be refused, and return the seconds after which to ask again."""
+    """Check that a call is refused; return the seconds after which to retry."""
     with pytest.raises(CircuitOpenError) as refused:
         circuit.admit()
     return refused.value.seconds
 
 
 def _open(circuit: Circuit) -> float:
-    _fail(circuit, FAILURES_THAT_OPEN)
+    _fail(circuit, FAILURE_THRESHOLD)
     return _refused(circuit)
 
 
 def test_a_few_failures_leave_it_closed(circuit: Circuit) -> None:
-    _fail(circuit, FAILURES_THAT_OPEN - 1)
+    _fail(circuit, FAILURE_THRESHOLD - 1)
 
     circuit.admit()
 
 
-def test_failures_in_a_row_open_it_and_it_says_for_how_long(circuit: Circuit) -> None:
+def test_failures_in_a_row_open_it_for_the_first_backoff_with_jitter(circuit: Circuit) -> None:
     seconds = _open(circuit)
 
-    assert FIRST_PAUSE_SECONDS * 0.8 <= seconds <= FIRST_PAUSE_SECONDS * 1.2
+    assert MIN_BACKOFF_SECONDS * 0.8 <= seconds <= MIN_BACKOFF_SECONDS * 1.2
 
 
 def test_a_success_between_failures_keeps_it_closed(circuit: Circuit) -> None:
-    _fail(circuit, FAILURES_THAT_OPEN - 1)
-    circuit.succeeded()
-    _fail(circuit, FAILURES_THAT_OPEN - 1)
+    _fail(circuit, FAILURE_THRESHOLD - 1)
+    circuit.record_success()
+    _fail(circuit, FAILURE_THRESHOLD - 1)
 
     circuit.admit()
 
 
-def test_after_the_pause_one_call_tries_and_no_other(circuit: Circuit, clock: StoppedClock) -> None:
+def test_after_the_backoff_one_trial_call_is_admitted(
+    circuit: Circuit, clock: StoppedClock
+) -> None:
     clock.seconds += _open(circuit)
     circuit.admit()
 
     assert [_refused(circuit) for _ in range(100)] == [1.0] * 100
 
 
-def test_a_trial_that_comes_back_closes_it(circuit: Circuit, clock: StoppedClock) -> None:
+def test_a_successful_trial_closes_it(circuit: Circuit, clock: StoppedClock) -> None:
     clock.seconds += _open(circuit)
     circuit.admit()
-    circuit.succeeded()
+    circuit.record_success()
 
     for _ in range(100):
         circuit.admit()
 
 
-def test_each_trial_that_fails_doubles_the_pause_up_to_the_longest(
+def test_each_failed_trial_doubles_the_backoff_up_to_the_maximum(
     circuit: Circuit, clock: StoppedClock
 ) -> None:
-    pauses = [_open(circuit)]
+    backoffs = [_open(circuit)]
     for _ in range(8):
-        clock.seconds += pauses[-1]
+        clock.seconds += backoffs[-1]
         _fail(circuit, 1)
-        pauses.append(_refused(circuit))
+        backoffs.append(_refused(circuit))
 
-    expected = [min(2.0**trial, LONGEST_PAUSE_SECONDS) for trial in range(9)]
-    for pause, about in zip(pauses, expected, strict=True):
-        assert about * 0.8 <= pause <= about * 1.2
+    expected = [min(2.0**trial, MAX_BACKOFF_SECONDS) for trial in range(9)]
+    for backoff, about in zip(backoffs, expected, strict=True):
+        assert about * 0.8 <= backoff <= about * 1.2
 
 
-def test_a_trial_that_is_given_up_lets_another_try(circuit: Circuit, clock: StoppedClock) -> None:
+def test_a_cancelled_trial_admits_another(circuit: Circuit, clock: StoppedClock) -> None:
     clock.seconds += _open(circuit)
-    circuit.abandoned(circuit.admit())
+    circuit.record_cancellation(circuit.admit())
 
     circuit.admit()
 
 
-def test_an_answer_that_comes_late_closes_it_too(circuit: Circuit) -> None:
+def test_a_late_success_closes_it(circuit: Circuit) -> None:
     _open(circuit)
-    circuit.succeeded()
+    circuit.record_success()
 
     circuit.admit()
 
 
-@pytest.mark.parametrize("end", [Circuit.failed, Circuit.abandoned], ids=["failed", "given up"])
+@pytest.mark.parametrize(
+    "end", [Circuit.record_failure, Circuit.record_cancellation], ids=["failed", "cancelled"]
+)
 def test_a_call_from_before_it_opened_does_not_end_the_trial(
     circuit: Circuit, clock: StoppedClock, end: Callable[[Circuit, int], None]
 ) -> None:

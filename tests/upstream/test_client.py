@@ -1,4 +1,4 @@
-"""The client: bounds on time, connections and answers; what is tried again, and what is not."""
+"""The client for upstream: timeouts, limits, retries, and the circuit breaker."""
 
 import asyncio
 import json
@@ -15,9 +15,9 @@ import trustme
 
 from contact_gateway.access.principals import Credential
 from contact_gateway.contacts.source import SourceUnavailable
-from contact_gateway.upstream.circuit import FAILURES_THAT_OPEN
+from contact_gateway.upstream.circuit import FAILURE_THRESHOLD
 from contact_gateway.upstream.client import (
-    MAX_ANSWER_BYTES,
+    MAX_RESPONSE_BYTES,
     Call,
     Delivery,
     UpstreamClient,
@@ -51,7 +51,7 @@ async def client_of(
 
 
 def _in_turn(*recordings: Recording) -> Callable[[Request], Recording]:
-    """Answer with one after the other, and with the last from then on."""
+    """Respond with each recording in turn, then repeat the last."""
     left = list(recordings)
     return lambda _: left.pop(0) if len(left) > 1 else left[0]
 
@@ -70,8 +70,8 @@ async def client_before(
 
 
 @pytest.fixture
-def nobody() -> str:
-    """Return an address on this machine at which nobody listens."""
+def closed_port() -> str:
+    """Return the URL of a closed port on this machine."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -88,34 +88,34 @@ def nobody() -> str:
         pytest.param(Recording(recorded(200, "{}").raw[:-1], End.CLOSE), id="end in mid-body"),
     ],
 )
-async def test_a_read_is_tried_again_where_upstream_was_not_reached(passing: Recording) -> None:
+async def test_a_read_is_retried_after_a_transient_failure(passing: Recording) -> None:
     async with client_before(passing, FINE) as (client, upstream):
-        answer = await client.read(READ)
+        response = await client.send(READ)
 
-    assert answer.status == 200
+    assert response.status == 200
     assert len(upstream.requests) >= 2
 
 
-async def test_a_read_is_tried_three_times_at_most() -> None:
+async def test_a_read_is_attempted_at_most_three_times() -> None:
     async with client_before(recorded(502)) as (client, upstream):
         with pytest.raises(UpstreamUnavailable):
-            await client.read(READ)
+            await client.send(READ)
 
     assert len(upstream.requests) == 3
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 404, 429, 500])
-async def test_an_answer_is_an_answer_and_not_tried_again(status: int) -> None:
+async def test_a_response_of_upstream_itself_is_not_retried(status: int) -> None:
     async with client_before(recorded(status)) as (client, upstream):
-        assert (await client.read(READ)).status == status
+        assert (await client.send(READ)).status == status
 
     assert len(upstream.requests) == 1
 
 
-async def test_an_upstream_that_says_when_to_come_back_is_not_asked_before() -> None:
+async def test_a_read_with_a_retry_after_is_not_retried() -> None:
     async with client_before(recorded(503, headers={"Retry-After": "9"})) as (client, upstream):
         with pytest.raises(UpstreamUnavailable) as raised:
-            await client.read(READ)
+            await client.send(READ)
 
     assert raised.value.retry_after_seconds == 9
     assert len(upstream.requests) == 1
@@ -130,11 +130,13 @@ async def test_an_upstream_that_says_when_to_come_back_is_not_asked_before() -> 
         pytest.param(Recording(b"", End.CLOSE), Delivery.UNKNOWN, id="end"),
         pytest.param(Recording(b"", End.RESET), Delivery.UNKNOWN, id="reset"),
         pytest.param(
-            Recording(recorded(201, "{}").raw[:-1], End.CLOSE), Delivery.OVER, id="end in mid-body"
+            Recording(recorded(201, "{}").raw[:-1], End.CLOSE),
+            Delivery.FINISHED,
+            id="end in mid-body",
         ),
         pytest.param(
             Recording(recorded(201, "{}").raw[:-1], End.RESET),
-            Delivery.OVER,
+            Delivery.FINISHED,
             id="reset in mid-body",
         ),
     ],
@@ -144,93 +146,93 @@ async def test_a_creation_that_may_have_arrived_is_sent_once(
 ) -> None:
     async with client_before(lost, FINE) as (client, upstream):
         with pytest.raises(UpstreamUnavailable) as raised:
-            await client.create(CREATE)
+            await client.send(CREATE)
 
     assert raised.value.delivery is delivery
     assert len(upstream.requests) == 1
 
 
 @pytest.mark.parametrize("call", [READ, CREATE], ids=lambda call: call.method)
-async def test_a_slow_upstream_is_given_up_in_time(call: Call) -> None:
+async def test_a_call_times_out(call: Call) -> None:
     async with client_before(Recording(b"", End.STALL), timeout_seconds=0.3) as (client, _):
         started = time.monotonic()
         with pytest.raises(UpstreamUnavailable) as raised:
-            await (client.read(call) if call is READ else client.create(call))
+            await client.send(call)
 
     assert raised.value.delivery is Delivery.UNKNOWN
     assert time.monotonic() - started < 2
 
 
-async def test_a_creation_is_tried_again_where_no_connection_was_made(nobody: str) -> None:
-    async with client_of(nobody) as client:
+async def test_a_creation_without_a_connection_was_never_sent(closed_port: str) -> None:
+    async with client_of(closed_port) as client:
         with pytest.raises(UpstreamUnavailable) as raised:
-            await client.create(CREATE)
+            await client.send(CREATE)
 
     assert raised.value.delivery is Delivery.NEVER_SENT
     assert "Connect" in raised.value.reason
 
 
-async def test_a_creation_gets_through_once_there_is_somebody(nobody: str) -> None:
-    """Nobody listens at first; the second try comes to a server."""
-    port = int(nobody.rpartition(":")[2])
-    asked: list[bytes] = []
+async def test_a_creation_is_retried_if_no_connection_was_made(closed_port: str) -> None:
+    """The first attempt meets a closed port, the second a server."""
+    port = int(closed_port.rpartition(":")[2])
+    received: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        received.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(recorded(201, "{}").raw)
         await writer.drain()
         writer.close()
 
-    async with client_of(nobody) as client:
-        creating = asyncio.create_task(client.create(CREATE))
+    async with client_of(closed_port) as client:
+        creating = asyncio.create_task(client.send(CREATE))
         await asyncio.sleep(0)
         server = await asyncio.start_server(serve, "127.0.0.1", port)
-        answer = await creating
+        response = await creating
         server.close()
 
-    assert answer.status == 201
-    assert len(asked) == 1
+    assert response.status == 201
+    assert len(received) == 1
 
 
-async def test_tls_that_is_not_spoken_is_a_connection_that_was_never_made() -> None:
+async def test_after_a_failed_tls_handshake_a_creation_was_never_sent() -> None:
     async with recorded_upstream(lambda _: FINE) as upstream:
         url = upstream.url.replace("http://", "https://")
         with pytest.raises(UpstreamUnavailable) as raised:
             async with client_of(url, timeout_seconds=0.5) as client:
-                await client.create(CREATE)
+                await client.send(CREATE)
 
     assert raised.value.delivery is Delivery.NEVER_SENT
     assert upstream.requests == []
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_not_trusted() -> None:
+async def test_an_untrusted_certificate_is_rejected() -> None:
     certificate = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(certificate)
     async with recorded_upstream(lambda _: FINE, certificate=certificate) as upstream:
         with pytest.raises(UpstreamUnavailable) as raised:
             async with client_of(upstream.url) as client:
-                await client.create(CREATE)
+                await client.send(CREATE)
 
     assert raised.value.delivery is Delivery.NEVER_SENT
     assert "Certificate" in raised.value.reason
     assert upstream.requests == []
 
 
-async def test_connections_are_bounded_and_used_again() -> None:
+async def test_connections_are_limited_and_reused() -> None:
     async with client_before(FINE, max_connections=3) as (client, upstream):
-        await asyncio.gather(*(client.read(READ) for _ in range(30)))
+        await asyncio.gather(*(client.send(READ) for _ in range(30)))
 
         assert upstream.most_connections == 3
         assert len(upstream.requests) == 30
 
 
-async def test_what_waits_for_a_connection_too_long_was_never_sent() -> None:
+async def test_a_call_that_times_out_in_the_pool_was_never_sent() -> None:
     async with client_before(FINE, timeout_seconds=1.0, max_connections=1) as (client, upstream):
         upstream.gate.clear()
-        first = asyncio.create_task(client.create(CREATE))
+        first = asyncio.create_task(client.send(CREATE))
         await upstream.is_crowded.wait()
         with pytest.raises(UpstreamUnavailable) as raised:
-            await client.create(CREATE)
+            await client.send(CREATE)
         upstream.gate.set()
         await first
 
@@ -238,13 +240,13 @@ async def test_what_waits_for_a_connection_too_long_was_never_sent() -> None:
     assert len(upstream.requests) == 1
 
 
-async def test_too_many_that_wait_are_refused_at_once() -> None:
+async def test_too_many_calls_in_flight_are_refused_at_once() -> None:
     async with client_before(FINE, max_connections=1) as (client, upstream):
         upstream.gate.clear()
-        waiting = [asyncio.create_task(client.create(CREATE)) for _ in range(20)]
+        waiting = [asyncio.create_task(client.send(CREATE)) for _ in range(20)]
         await asyncio.sleep(0)
         with pytest.raises(SourceUnavailable, match="too many"):
-            await client.create(CREATE)
+            await client.send(CREATE)
         upstream.gate.set()
         await asyncio.gather(*waiting)
 
@@ -252,86 +254,86 @@ async def test_too_many_that_wait_are_refused_at_once() -> None:
 async def test_all_connections_are_closed_at_the_end() -> None:
     async with recorded_upstream(lambda _: FINE) as upstream:
         async with client_of(upstream.url) as client:
-            await client.read(READ)
+            await client.send(READ)
             assert upstream.connections == 1
         await upstream.is_left.wait()
 
 
-async def test_what_upstream_sets_for_one_caller_does_not_travel_with_another() -> None:
+async def test_cookies_of_upstream_are_not_sent_back() -> None:
     cookie = recorded(200, "{}", headers={"Set-Cookie": "session=of-the-first; Path=/"})
     async with client_before(cookie) as (client, upstream):
-        await client.read(READ)
-        await client.read(READ)
+        await client.send(READ)
+        await client.send(READ)
 
     assert all("cookie" not in request.headers for request in upstream.requests)
 
 
-async def test_while_upstream_is_down_nobody_waits_for_it() -> None:
+async def test_an_open_circuit_refuses_calls_at_once() -> None:
     async with client_before(Recording(b"", End.CLOSE)) as (client, upstream):
-        for _ in range(FAILURES_THAT_OPEN):
+        for _ in range(FAILURE_THRESHOLD):
             with pytest.raises(UpstreamUnavailable):
-                await client.create(CREATE)
-        asked = len(upstream.requests)
-        for call in (client.create(CREATE), client.read(READ)):
+                await client.send(CREATE)
+        sent = len(upstream.requests)
+        for call in (CREATE, READ):
             with pytest.raises(UpstreamUnavailable, match="down") as raised:
-                await call
+                await client.send(call)
             assert raised.value.delivery is Delivery.NEVER_SENT
             assert raised.value.retry_after_seconds >= 1
 
-    assert len(upstream.requests) == asked
+    assert len(upstream.requests) == sent
 
 
-async def test_readiness_is_asked_whatever_the_circuit_says() -> None:
+async def test_a_probe_is_sent_even_if_the_circuit_is_open() -> None:
     dead = Recording(b"", End.CLOSE)
-    async with client_before(*[dead] * FAILURES_THAT_OPEN, FINE) as (client, _):
-        for _ in range(FAILURES_THAT_OPEN):
+    async with client_before(*[dead] * FAILURE_THRESHOLD, FINE) as (client, _):
+        for _ in range(FAILURE_THRESHOLD):
             with pytest.raises(UpstreamUnavailable):
-                await client.create(CREATE)
+                await client.send(CREATE)
 
         with pytest.raises(UpstreamUnavailable, match="down"):
-            await client.create(CREATE)
-        assert await client.is_reached() is True
+            await client.send(CREATE)
+        assert await client.is_reachable() is True
 
 
-async def test_all_who_ask_for_readiness_within_a_second_share_one_call() -> None:
+async def test_concurrent_probes_share_one_call() -> None:
     async with client_before(FINE) as (client, upstream):
-        together = await asyncio.gather(*(client.is_reached() for _ in range(20)))
-        after = await client.is_reached()
+        together = await asyncio.gather(*(client.is_reachable() for _ in range(20)))
+        after = await client.is_reachable()
 
     assert {*together, after} == {True}
     assert len(upstream.requests) == 1
 
 
-async def test_readiness_is_asked_again_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("contact_gateway.upstream.client._PROBED_EVERY", 0.0)
+async def test_a_cached_probe_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contact_gateway.upstream.client._PROBE_TTL_SECONDS", 0.0)
     async with client_before(recorded(503), FINE) as (client, _):
-        assert [await client.is_reached(), await client.is_reached()] == [False, True]
+        assert [await client.is_reachable(), await client.is_reachable()] == [False, True]
 
 
-async def test_a_readiness_that_hangs_is_given_up_before_a_call_would_be(
+async def test_a_probe_times_out_before_a_call_would(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("contact_gateway.upstream.client._LONGEST_PROBE_SECONDS", 0.2)
+    monkeypatch.setattr("contact_gateway.upstream.client._PROBE_TIMEOUT_SECONDS", 0.2)
     async with client_before(Recording(b"", End.STALL), timeout_seconds=60) as (client, _):
         async with asyncio.timeout(10):
-            assert await client.is_reached() is False
+            assert await client.is_reachable() is False
 
 
-async def test_an_answer_too_large_is_no_body_and_says_nothing_against_upstream() -> None:
-    huge = recorded(200, b'"' + b"x" * MAX_ANSWER_BYTES + b'"')
+async def test_a_body_over_the_limit_is_dropped_and_not_a_failure() -> None:
+    huge = recorded(200, b'"' + b"x" * MAX_RESPONSE_BYTES + b'"')
     async with client_before(huge) as (client, upstream):
-        bodies = [(await client.read(READ)).body for _ in range(FAILURES_THAT_OPEN + 1)]
+        bodies = [(await client.send(READ)).body for _ in range(FAILURE_THRESHOLD + 1)]
 
     assert bodies == [None] * len(bodies)
     assert len(upstream.requests) == len(bodies)
 
 
 @pytest.mark.parametrize("seconds", [0, 3600, -3600])
-async def test_upstreams_clock_is_read_from_its_answers(seconds: int) -> None:
+async def test_upstreams_clock_is_read_from_the_date_header(seconds: int) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
     async with client_before(recorded(200, "{}", headers={"Date": date})) as (client, _):
         assert client.clock_ahead() is None
-        await client.read(READ)
+        await client.send(READ)
         ahead = client.clock_ahead()
 
     assert ahead is not None
@@ -339,28 +341,28 @@ async def test_upstreams_clock_is_read_from_its_answers(seconds: int) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"Date": "noon"}, {"Date": ""}, {"Date": "9" * 30}])
-async def test_an_upstream_that_tells_no_time_has_no_clock(headers: dict[str, str]) -> None:
+async def test_upstreams_clock_is_unknown_without_a_valid_date(headers: dict[str, str]) -> None:
     async with client_before(recorded(200, "{}", headers=headers)) as (client, _):
-        await client.read(READ)
+        await client.send(READ)
         assert client.clock_ahead() is None
 
 
 @pytest.mark.parametrize(
-    ("status", "is_reached"), [(200, True), (401, True), (404, True), (500, False), (503, False)]
+    ("status", "is_reachable"), [(200, True), (401, True), (404, True), (500, False), (503, False)]
 )
-async def test_upstream_is_reached_where_it_answers_without_a_fault(
-    status: int, *, is_reached: bool
+async def test_upstream_is_reachable_without_a_server_error(
+    status: int, *, is_reachable: bool
 ) -> None:
     async with client_before(recorded(status)) as (client, upstream):
-        assert await client.is_reached() is is_reached
+        assert await client.is_reachable() is is_reachable
 
     assert upstream.asked() == ["GET /api/v1/schema"]
 
 
-async def test_texts_of_a_query_are_encoded() -> None:
+async def test_query_parameters_are_encoded() -> None:
     query = {"q": "a b&c=ü%/?#", "email": "a+b@example.com"}
     async with client_before(FINE) as (client, upstream):
-        await client.read(Call("GET", "contacts", query=query))
+        await client.send(Call("GET", "contacts", query=query))
 
     assert upstream.asked() == [
         "GET /api/v1/contacts?q=a+b%26c%3D%C3%BC%25/?%23&email=a%2Bb@example.com"
@@ -371,11 +373,11 @@ async def test_texts_of_a_query_are_encoded() -> None:
     ("text", "seconds"),
     [("0", 0), (" 17 ", 17), ("1e3", None), ("-1", None), ("", None), ("soon", None)],
 )
-def test_retry_after_is_read_in_seconds(text: str, seconds: int | None) -> None:
+def test_retry_after_in_seconds(text: str, seconds: int | None) -> None:
     assert retry_after_seconds({"Retry-After": text}) == seconds
 
 
-def test_retry_after_is_read_as_a_date() -> None:
+def test_retry_after_as_a_date() -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
     seconds = retry_after_seconds({"Retry-After": later})
 
@@ -383,8 +385,8 @@ def test_retry_after_is_read_as_a_date() -> None:
     assert 7190 <= seconds <= 7200
 
 
-async def test_a_json_answer_is_read_whatever_its_declared_type() -> None:
+async def test_json_is_parsed_whatever_its_content_type() -> None:
     async with client_before(recorded(200, '{"a": 1}', media_type="text/plain")) as (client, _):
-        answer = await client.read(READ)
+        response = await client.send(READ)
 
-    assert json.dumps(answer.body) == '{"a": 1}'
+    assert json.dumps(response.body) == '{"a": 1}'

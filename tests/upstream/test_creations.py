@@ -1,4 +1,4 @@
-"""Creations under idempotency keys: what an answer means for the attempt before it."""
+"""Creations under idempotency keys: what each outcome means for an earlier attempt."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -47,22 +47,22 @@ BRAND: Mapping[int | str, Advertiser] = {
     1001: NORTHWIND,
     2001: replace(NORTHWIND, id=2001, network_name="Awin"),
 }
-LOST = UpstreamUnavailable("cut", Delivery.OVER)
-Answer = CreateContactOutcome | Exception
+LOST = UpstreamUnavailable("cut", Delivery.FINISHED)
+Outcome = CreateContactOutcome | Exception
 
 
 def created_upstream(contact: NewContact, created_at: datetime | None = None) -> Contact:
-    """Return the contact that upstream made of a submission."""
+    """Return the contact that upstream creates from a submission."""
     return stored(contact, created_at or datetime.now(UTC))
 
 
 class Scripted(Operations):
-    """Upstream's operations with answers in turn, and the contacts that a look-up finds."""
+    """Upstream's operations with scripted outcomes, and the contacts that a lookup finds."""
 
     def __init__(self) -> None:
-        client = UpstreamClient("http://nobody", timeout_seconds=1, max_connections=1)
+        client = UpstreamClient("http://upstream.invalid", timeout_seconds=1, max_connections=1)
         super().__init__(client, Credential("key"))
-        self.answers: list[Answer | Callable[[], Answer]] = []
+        self.outcomes: list[Outcome | Callable[[], Outcome]] = []
         self.found: list[Contact] = []
         self.has_more = False
         self.creations = 0
@@ -70,8 +70,8 @@ class Scripted(Operations):
         self.ahead: timedelta | None = None
         self.gate = asyncio.Event()
         self.gate.set()
-        self.look_ups = asyncio.Event()
-        self.look_ups.set()
+        self.lookup_gate = asyncio.Event()
+        self.lookup_gate.set()
 
     def clock_ahead(self) -> timedelta | None:
         return self.ahead
@@ -81,13 +81,14 @@ class Scripted(Operations):
         self.creations += 1
         await asyncio.sleep(0)
         await self.gate.wait()
-        answer = self.answers.pop(0)
-        answer = answer() if callable(answer) else answer
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        outcome = self.outcomes.pop(0)
+        outcome = outcome() if callable(outcome) else outcome
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def contacts(self, wanted: ContactFilter, page: PageRequest) -> Page[Contact]:
+        await self.lookup_gate.wait()
         wants_all = self.knows_brands or wanted.advertiser_id is None
         found = [
             one
@@ -127,16 +128,16 @@ async def _create(
 
 
 async def _lose(creations: Creations, upstream: Scripted, contact: NewContact) -> None:
-    upstream.answers.append(LOST)
+    upstream.outcomes.append(LOST)
     with pytest.raises(SourceUnavailable):
         await _create(creations, upstream, contact)
 
 
-async def test_callers_with_one_key_and_different_inputs_do_not_stop_the_process(
+async def test_callers_with_one_key_and_different_inputs_do_not_block_the_event_loop(
     creations: Creations, upstream: Scripted
 ) -> None:
-    """Each comes the moment the one before ends, which once waited for what had ended."""
-    upstream.answers = [NOT_FOUND for _ in range(40)]
+    """Each starts when the one before ends. To wait for a finished one would never yield."""
+    upstream.outcomes = [NOT_FOUND for _ in range(40)]
     inputs = [MAYA, NOOR] * 10
     outcomes = await asyncio.wait_for(
         asyncio.gather(*(_create(creations, upstream, contact) for contact in inputs)), timeout=10
@@ -145,14 +146,14 @@ async def test_callers_with_one_key_and_different_inputs_do_not_stop_the_process
     assert {type(outcome) for outcome in outcomes} == {NotFound}
 
 
-async def test_a_conflict_with_another_address_is_not_what_the_key_created(
+async def test_a_conflict_with_another_address_is_not_a_replay(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
-    somebodys = created_upstream(NOOR)
-    upstream.answers.append(conflict(somebodys))
+    existing = created_upstream(NOOR)
+    upstream.outcomes.append(conflict(existing))
 
-    assert await _create(creations, upstream, NOOR) == conflict(somebodys)
+    assert await _create(creations, upstream, NOOR) == conflict(existing)
 
 
 async def test_a_late_contact_belongs_to_the_input_that_created_it(
@@ -160,18 +161,18 @@ async def test_a_late_contact_belongs_to_the_input_that_created_it(
 ) -> None:
     await _lose(creations, upstream, MAYA)
     late = created_upstream(MAYA)
-    upstream.answers.append(conflict(late))
+    upstream.outcomes.append(conflict(late))
 
     assert await _create(creations, upstream, SENT_OTHERWISE) == KEY_REUSED
     assert await _create(creations, upstream, MAYA) == Created(late, replayed=True)
     assert upstream.creations == 2
 
 
-async def test_a_refused_repeat_does_not_forget_the_attempt_before_it(
+async def test_a_refused_retry_leaves_the_earlier_attempt_in_the_ledger(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
-    upstream.answers.append(RateLimited(1))
+    upstream.outcomes.append(RateLimited(1))
     refused = await _create(creations, upstream, MAYA)
     upstream.found = [created_upstream(MAYA)]
 
@@ -180,11 +181,11 @@ async def test_a_refused_repeat_does_not_forget_the_attempt_before_it(
     assert upstream.creations == 2
 
 
-async def test_a_conflict_that_may_be_with_the_keys_own_contact_is_not_told(
+async def test_a_conflict_that_may_be_with_the_keys_own_contact_is_unavailable(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
-    upstream.answers.append(conflict(None))
+    upstream.outcomes.append(conflict(None))
     with pytest.raises(SourceUnavailable):
         await _create(creations, upstream, MAYA)
     upstream.found = [created_upstream(MAYA)]
@@ -192,7 +193,7 @@ async def test_a_conflict_that_may_be_with_the_keys_own_contact_is_not_told(
     assert await _create(creations, upstream, MAYA) == Created(upstream.found[0], replayed=True)
 
 
-async def test_nothing_is_sent_where_the_contact_is_there_whoever_made_it(
+async def test_nothing_is_sent_if_a_lookup_finds_an_older_contact(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
@@ -202,7 +203,7 @@ async def test_nothing_is_sent_where_the_contact_is_there_whoever_made_it(
     assert upstream.creations == 1
 
 
-async def test_a_look_up_that_finds_others_does_not_tell_that_nothing_is_there(
+async def test_nothing_is_sent_if_upstream_ignores_the_email_filter(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
@@ -213,10 +214,10 @@ async def test_a_look_up_that_finds_others_does_not_tell_that_nothing_is_there(
     assert upstream.creations == 1
 
 
-async def test_nothing_is_sent_where_the_ledger_took_too_long_of_the_time_it_is_held(
+async def test_nothing_is_sent_if_the_ledger_is_too_slow_for_the_lease(
     creations: Creations, upstream: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("contact_gateway.upstream.creations._WRITTEN_WITHIN", timedelta(0))
+    monkeypatch.setattr("contact_gateway.upstream.creations._MAX_LEDGER_DELAY", timedelta(0))
 
     with pytest.raises(SourceUnavailable):
         await _create(creations, upstream, MAYA)
@@ -224,42 +225,42 @@ async def test_nothing_is_sent_where_the_ledger_took_too_long_of_the_time_it_is_
 
 
 @pytest.mark.parametrize(
-    ("ahead", "made"),
+    ("ahead", "created"),
     [
-        pytest.param(timedelta(0), timedelta(0), id="clocks that agree"),
+        pytest.param(timedelta(0), timedelta(0), id="equal clocks"),
         pytest.param(timedelta(hours=-1), timedelta(hours=-1), id="upstream an hour behind"),
         pytest.param(timedelta(hours=1), timedelta(hours=1), id="upstream an hour ahead"),
-        pytest.param(None, timedelta(seconds=-30), id="a clock that is not told"),
+        pytest.param(None, timedelta(seconds=-30), id="unknown clock"),
     ],
 )
-async def test_a_contact_made_since_the_attempt_by_upstreams_clock_is_its_own(
-    creations: Creations, upstream: Scripted, ahead: timedelta | None, made: timedelta
+async def test_a_contact_created_after_the_attempt_by_upstreams_clock_is_a_replay(
+    creations: Creations, upstream: Scripted, ahead: timedelta | None, created: timedelta
 ) -> None:
     await _lose(creations, upstream, MAYA)
-    upstream.ahead, upstream.found = ahead, [created_upstream(MAYA, datetime.now(UTC) + made)]
+    upstream.ahead, upstream.found = ahead, [created_upstream(MAYA, datetime.now(UTC) + created)]
 
     assert await _create(creations, upstream, MAYA) == Created(upstream.found[0], replayed=True)
 
 
 @pytest.mark.parametrize(
-    ("ahead", "made"),
+    ("ahead", "created"),
     [
-        pytest.param(timedelta(0), timedelta(seconds=-30), id="clocks that agree"),
+        pytest.param(timedelta(0), timedelta(seconds=-30), id="equal clocks"),
         pytest.param(timedelta(hours=-1), timedelta(hours=-1, seconds=-30), id="an hour behind"),
         pytest.param(timedelta(hours=1), timedelta(minutes=59), id="an hour ahead"),
-        pytest.param(None, timedelta(minutes=-2), id="a clock that is not told"),
+        pytest.param(None, timedelta(minutes=-2), id="unknown clock"),
     ],
 )
-async def test_a_contact_made_before_the_attempt_by_upstreams_clock_is_anothers(
-    creations: Creations, upstream: Scripted, ahead: timedelta | None, made: timedelta
+async def test_a_contact_created_before_the_attempt_by_upstreams_clock_is_a_conflict(
+    creations: Creations, upstream: Scripted, ahead: timedelta | None, created: timedelta
 ) -> None:
     await _lose(creations, upstream, MAYA)
-    upstream.ahead, upstream.found = ahead, [created_upstream(MAYA, datetime.now(UTC) + made)]
+    upstream.ahead, upstream.found = ahead, [created_upstream(MAYA, datetime.now(UTC) + created)]
 
     assert await _create(creations, upstream, MAYA) == conflict(upstream.found[0])
 
 
-async def test_a_contact_is_found_where_upstream_knows_it_by_its_hienergy_record_alone(
+async def test_a_contact_is_found_on_its_hienergy_record(
     creations: Creations, upstream: Scripted
 ) -> None:
     upstream.knows_brands = False
@@ -270,39 +271,38 @@ async def test_a_contact_is_found_where_upstream_knows_it_by_its_hienergy_record
     assert upstream.creations == 1
 
 
-async def test_a_contact_of_another_brand_is_no_reason_not_to_send(
+async def test_a_contact_of_another_brand_does_not_prevent_a_creation(
     creations: Creations, upstream: Scripted
 ) -> None:
     upstream.knows_brands = False
     await _lose(creations, upstream, MAYA)
     upstream.found = [created_upstream(MAYA._replace(advertiser_id=1002))]
     created = created_upstream(MAYA._replace(advertiser_id=1001))
-    upstream.answers.append(Created(created))
+    upstream.outcomes.append(Created(created))
 
     assert await _create(creations, upstream, MAYA) == Created(created)
 
 
-async def test_a_conflict_is_told_without_its_contact_where_the_look_up_hangs(
-    creations: Creations, upstream: Scripted
+async def test_a_conflict_has_no_contact_if_the_lookup_times_out(
+    upstream: Scripted, ledger: SqlLedger
 ) -> None:
-    upstream.answers.append(conflict(None))
-    upstream.look_ups.clear()
+    creations = Creations(0, ledger)
+    upstream.outcomes.append(conflict(None))
+    upstream.lookup_gate.clear()
 
     assert await creations.create(upstream, MAYA, None, dry_run=False) == conflict(None)
 
 
-async def test_a_caller_waits_within_bounds_and_the_creation_goes_on(
+async def test_a_creation_goes_on_after_its_caller_times_out(
     upstream: Scripted, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("contact_gateway.upstream.creations._CALLS_THAT_A_CALLER_WAITS", 0)
-    monkeypatch.setattr(
-        "contact_gateway.upstream.creations._HELD_BESIDE_THE_CALL", timedelta(seconds=0.2)
-    )
+    monkeypatch.setattr("contact_gateway.upstream.creations._MAX_CALLS_PER_CALLER", 0)
+    monkeypatch.setattr("contact_gateway.upstream.creations._LEASE_MARGIN", timedelta(seconds=0.2))
     creations = Creations(upstream.timeout_seconds, ledger)
     upstream.gate.clear()
     created = created_upstream(MAYA)
-    upstream.answers.append(Created(created))
-    with pytest.raises(SourceUnavailable, match="too long"):
+    upstream.outcomes.append(Created(created))
+    with pytest.raises(SourceUnavailable, match="timed out"):
         await _create(creations, upstream, MAYA)
     upstream.gate.set()
     await creations.close()

@@ -1,4 +1,4 @@
-"""Every answer that upstream can give to a creation, and what it becomes on each face."""
+"""Every response of upstream to a creation, and its outcome on each face."""
 
 import io
 import json
@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from contact_gateway.upstream.circuit import FAILURES_THAT_OPEN
+from contact_gateway.upstream.circuit import FAILURE_THRESHOLD
 from support.recorded_chain import KEY, recorded_chain
 from support.recorded_upstream import (
     End,
@@ -48,7 +48,7 @@ EMPTY_PAGE: Final = recorded(200, json.dumps({"data": [], "meta": {"has_more": F
 
 
 def _document(**changes: Json) -> str:
-    """Write the document of a success with other attributes; `...` leaves one out."""
+    """Return the body of a success with other attributes; `...` leaves one out."""
     attributes = {
         name: value for name, value in {**ATTRIBUTES, **changes}.items() if value is not ...
     }
@@ -71,7 +71,7 @@ def _envelope(code: str, message: str = "Said upstream.", **details: Json) -> st
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What upstream answers, and what must come of it."""
+    """A response of upstream, and the expected outcome."""
 
     name: str
     answer: Recording
@@ -85,7 +85,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """An answer that is no business outcome."""
+    """A response without a business outcome."""
 
     name: str
     answer: Recording
@@ -98,7 +98,7 @@ CONTACTS = (
     Case("the contact, as text", recorded(201, CREATED, media_type="text/plain"), "CONTACT"),
     Case("no content type at all", recorded(201, CREATED, media_type=None), "CONTACT"),
     Case(
-        "numbers for ids, a zone, and what nobody knows",
+        "numeric ids, a time zone, and unknown fields",
         recorded(
             201,
             json.dumps(
@@ -123,10 +123,10 @@ CONTACTS = (
         recorded(201, _document(created_at="2026-01-31 12:00:00")),
         "CONTACT",
     ),
-    Case("no time of change", recorded(201, _document(updated_at=...)), "CONTACT"),
+    Case("no updated_at", recorded(201, _document(updated_at=...)), "CONTACT"),
     Case("no names", recorded(201, _document(name=..., given_name=...)), "CONTACT"),
     Case(
-        "in pieces",
+        "chunked",
         Recording(
             b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n"
             + f"{len(CREATED):x}\r\n{CREATED}\r\n0\r\n\r\n".encode()
@@ -179,15 +179,15 @@ REFUSALS = (
         "The advertiser does not resolve to a HiEnergy advertiser.",
     ),
     Case(
-        "409, with the contact that is there",
+        "409, with the existing contact",
         recorded(409, _envelope("CONFLICT", existing=RESOURCE)),
         "CONFLICT",
         "Said upstream.",
         existing=True,
     ),
-    Case("409, nothing, and it cannot be found", recorded(409), "CONFLICT"),
+    Case("409, nothing, and the lookup finds nothing", recorded(409), "CONFLICT"),
     Case(
-        "409, details that are no contact",
+        "409, details without a valid contact",
         recorded(409, _envelope("CONFLICT", existing={"id": "x"})),
         "CONFLICT",
     ),
@@ -248,13 +248,13 @@ REFUSALS = (
     ),
     Case("429, with nothing", recorded(429), "RATE_LIMITED", retry_after_seconds=60),
     Case(
-        "429, with a Retry-After that is none",
+        "429, with an invalid Retry-After",
         recorded(429, headers={"Retry-After": "soon"}),
         "RATE_LIMITED",
         retry_after_seconds=60,
     ),
     Case(
-        "a long sentence is cut, what is too deep is left out",
+        "a long message is cut, deep details are dropped",
         recorded(404, _envelope("NOT_FOUND", "x" * 5000, deep=json.loads("[" * 40 + "]" * 40))),
         "NOT_FOUND",
         "x" * 1000,
@@ -281,14 +281,14 @@ UNAVAILABLE = (
     Unavailable("201, no id", recorded(201, json.dumps({"data": {"attributes": ATTRIBUTES}}))),
     Unavailable("201, no e-mail", recorded(201, _document(email=...))),
     Unavailable("201, no time", recorded(201, _document(created_at=...))),
-    Unavailable("201, an odd time", recorded(201, _document(created_at="now"))),
+    Unavailable("201, an invalid time", recorded(201, _document(created_at="now"))),
     Unavailable("201, an id beyond 64 bits", recorded(201, _document(advertiser_id=2**63))),
     Unavailable(
         "201, HTML",
         recorded(201, "<h1>Created</h1>", media_type="text/html"),
     ),
     Unavailable("201, not UTF-8", recorded(201, b'{"data": "\xff"}')),
-    Unavailable("201, and far too much", recorded(201, " " * 5_000_000 + CREATED)),
+    Unavailable("201, over the size limit", recorded(201, " " * 5_000_000 + CREATED)),
     *(
         Unavailable(
             f"{status}, to elsewhere",
@@ -297,28 +297,28 @@ UNAVAILABLE = (
         for status in (301, 302, 303, 307, 308)
     ),
     *(
-        Unavailable(f"{status}, of which the rules know nothing", recorded(status))
+        Unavailable(f"{status}, which is no refusal", recorded(status))
         for status in (400, 402, 405, 406, 410, 413, 415, 451)
     ),
-    Unavailable("an end instead of an answer", Recording(b"", End.CLOSE)),
-    Unavailable("a reset instead of an answer", Recording(b"", End.RESET)),
-    Unavailable("half a head", Recording(b"HTTP/1.1 201 Cre", End.CLOSE)),
+    Unavailable("closed without a response", Recording(b"", End.CLOSE)),
+    Unavailable("reset without a response", Recording(b"", End.RESET)),
+    Unavailable("half of the headers", Recording(b"HTTP/1.1 201 Cre", End.CLOSE)),
     Unavailable(
-        "an end in mid-body",
+        "closed in mid-body",
         replace(recorded(201, CREATED), raw=recorded(201, CREATED).raw[:-20], end=End.CLOSE),
     ),
     Unavailable(
-        "a reset in mid-body",
+        "reset in mid-body",
         replace(recorded(201, CREATED), raw=recorded(201, CREATED).raw[:-20], end=End.RESET),
     ),
     Unavailable(
-        "an end in mid-chunk",
+        "closed in mid-chunk",
         Recording(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n{", End.CLOSE),
     ),
-    Unavailable("what is no HTTP", Recording(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", End.CLOSE)),
-    Unavailable("no first byte in time", Recording(b"", End.STALL)),
+    Unavailable("not HTTP", Recording(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", End.CLOSE)),
+    Unavailable("no first byte", Recording(b"", End.STALL)),
     Unavailable(
-        "no last byte in time",
+        "no last byte",
         replace(recorded(201, CREATED), raw=recorded(201, CREATED).raw[:-20], end=End.STALL),
     ),
 )
@@ -333,7 +333,7 @@ def face(request: pytest.FixtureRequest) -> Face:
 def _in_front_of(
     answer: Recording, folder: Path
 ) -> AbstractAsyncContextManager[tuple[Gateway, RecordedUpstream]]:
-    """Serve in front of an upstream that answers every creation so, and has no contacts."""
+    """Run a gateway in front of an upstream with this response to creations and no contacts."""
     return recorded_chain(
         lambda request: answer if request.method == "POST" else EMPTY_PAGE,
         folder,
@@ -343,26 +343,24 @@ def _in_front_of(
 
 
 @pytest.mark.parametrize("case", [*CONTACTS, *REFUSALS], ids=lambda case: case.name)
-async def test_a_business_answer_becomes_its_outcome(
-    tmp_path: Path, case: Case, face: Face
-) -> None:
+async def test_a_response_with_a_business_outcome(tmp_path: Path, case: Case, face: Face) -> None:
     async with _in_front_of(case.answer, tmp_path) as (gateway, upstream):
-        told = await face.submit(gateway, MAYA, KEY)
+        result = await face.submit(gateway, MAYA, KEY)
 
-    assert told.outcome == case.outcome
-    assert told.problems == case.problems
-    assert told.retry_after_seconds == case.retry_after_seconds
+    assert result.outcome == case.outcome
+    assert result.problems == case.problems
+    assert result.retry_after_seconds == case.retry_after_seconds
     if case.message is not None:
-        assert told.message == case.message
+        assert result.message == case.message
     if case.outcome == "CONTACT" or case.existing:
-        assert told.contact == CONTACT
+        assert result.contact == CONTACT
     else:
-        assert told.contact is None
+        assert result.contact is None
     assert [request.method for request in upstream.requests].count("POST") == 1
 
 
 @pytest.mark.parametrize("case", REFUSALS, ids=lambda case: case.name)
-async def test_what_upstream_says_in_details_is_carried_on(tmp_path: Path, case: Case) -> None:
+async def test_upstreams_details_are_passed_on(tmp_path: Path, case: Case) -> None:
     async with _in_front_of(case.answer, tmp_path) as (gateway, _):
         response = await gateway.client.post(
             "/api/v1/contacts", json={"contact": MAYA}, headers=credentials(KEY)
@@ -374,21 +372,21 @@ async def test_what_upstream_says_in_details_is_carried_on(tmp_path: Path, case:
 
 
 @pytest.mark.parametrize("case", UNAVAILABLE, ids=lambda case: case.name)
-async def test_anything_else_is_unavailable(
+async def test_any_other_response_is_unavailable(
     tmp_path: Path, case: Unavailable, face: Face, log: io.StringIO
 ) -> None:
     async with _in_front_of(case.answer, tmp_path) as (gateway, upstream):
-        told = await face.submit(gateway, MAYA, KEY)
+        result = await face.submit(gateway, MAYA, KEY)
 
-    assert told.outcome == "SERVICE_UNAVAILABLE"
-    assert told.status in {503, 200}
-    assert told.headers["Retry-After"] == str(case.retry_after_seconds)
+    assert result.outcome == "SERVICE_UNAVAILABLE"
+    assert result.status in {503, 200}
+    assert result.headers["Retry-After"] == str(case.retry_after_seconds)
     _check_that_it_was_sent_once(upstream)
     _check_the_log(log.getvalue())
 
 
 def _check_that_it_was_sent_once(upstream: RecordedUpstream) -> None:
-    """A creation that may have arrived is not sent again, and a redirect is not followed."""
+    """Check that a creation was not retried, and a redirect not followed."""
     assert upstream.asked() == ["POST /api/v1/contacts"]
 
 
@@ -399,7 +397,7 @@ def _check_the_log(text: str) -> None:
     assert "maya@" not in text
 
 
-async def test_a_creation_says_what_the_reference_says(tmp_path: Path, face: Face) -> None:
+async def test_a_creation_sends_the_request_of_the_reference(tmp_path: Path, face: Face) -> None:
     submitted = {**MAYA, "advertiser_id": "2001", "given_name": " Maya ", "phone": ""}
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
         await face.submit(gateway, submitted, KEY)
@@ -419,22 +417,20 @@ async def test_a_creation_says_what_the_reference_says(tmp_path: Path, face: Fac
     }
 
 
-async def test_a_dry_run_is_upstreams_own(tmp_path: Path, face: Face) -> None:
+async def test_a_dry_run_is_sent_to_upstream(tmp_path: Path, face: Face) -> None:
     preview = json.dumps({"data": {"id": None, "type": "contact", "attributes": ATTRIBUTES}})
     async with _in_front_of(recorded(200, preview), tmp_path) as (gateway, upstream):
-        told = await face.submit(gateway, MAYA, KEY, dry_run=True)
+        result = await face.submit(gateway, MAYA, KEY, dry_run=True)
 
-    assert told.outcome == "PREVIEW"
+    assert result.outcome == "PREVIEW"
     assert upstream.asked() == ["POST /api/v1/contacts?dry_run=true"]
 
 
-async def test_a_dry_run_that_upstream_has_carried_out_is_no_preview(
-    tmp_path: Path, face: Face
-) -> None:
+async def test_a_dry_run_that_upstream_ignored_is_unavailable(tmp_path: Path, face: Face) -> None:
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, _):
-        told = await face.submit(gateway, MAYA, KEY, dry_run=True)
+        result = await face.submit(gateway, MAYA, KEY, dry_run=True)
 
-    assert told.outcome == "SERVICE_UNAVAILABLE"
+    assert result.outcome == "SERVICE_UNAVAILABLE"
 
 
 @pytest.mark.parametrize(
@@ -445,13 +441,13 @@ async def test_a_dry_run_that_upstream_has_carried_out_is_no_preview(
         ({"Retry-After": "9999 Jan 12:00:00 - +99999999999"}, 60),
     ],
 )
-async def test_when_to_come_back_is_within_a_day(
+async def test_retry_after_is_at_most_a_day(
     tmp_path: Path, face: Face, headers: Mapping[str, str], seconds: int
 ) -> None:
     async with _in_front_of(recorded(429, headers=headers), tmp_path) as (gateway, _):
-        told = await face.submit(gateway, MAYA, KEY)
+        result = await face.submit(gateway, MAYA, KEY)
 
-    assert (told.outcome, told.retry_after_seconds) == ("RATE_LIMITED", seconds)
+    assert (result.outcome, result.retry_after_seconds) == ("RATE_LIMITED", seconds)
 
 
 @pytest.mark.parametrize(
@@ -461,18 +457,18 @@ async def test_when_to_come_back_is_within_a_day(
         (recorded(409, '{"error": {"details": {"x": NaN, "y": "\\ud800"}}}'), "CONFLICT"),
         (recorded(201, json.dumps({"data": {"id": "42", **ATTRIBUTES}})), "CONTACT"),
     ],
-    ids=["a time that is none in UTC", "details that are hardly JSON", "a flat resource"],
+    ids=["a time out of range in UTC", "details that are not strict JSON", "a flat resource"],
 )
-async def test_what_is_odd_is_no_fault_of_the_gateway(
+async def test_odd_responses_cause_no_internal_error(
     tmp_path: Path, face: Face, answer: Recording, outcome: str
 ) -> None:
     async with _in_front_of(answer, tmp_path) as (gateway, _):
-        told = await face.submit(gateway, MAYA, KEY)
+        result = await face.submit(gateway, MAYA, KEY)
 
-    assert told.outcome == outcome
+    assert result.outcome == outcome
 
 
-async def test_a_long_credential_costs_what_it_is_long(tmp_path: Path) -> None:
+async def test_a_credential_is_checked_in_linear_time(tmp_path: Path) -> None:
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
         began = time.process_time()
         for key in (b"a" * 60_000 + b"\xe9", b"a" + b" " * 60_000 + b"\xe9"):
@@ -487,42 +483,44 @@ async def test_a_long_credential_costs_what_it_is_long(tmp_path: Path) -> None:
     assert upstream.requests == []
 
 
-async def test_without_a_credential_upstream_is_not_asked(tmp_path: Path, face: Face) -> None:
+async def test_a_request_without_a_credential_does_not_reach_upstream(
+    tmp_path: Path, face: Face
+) -> None:
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
-        told = await face.submit(gateway, MAYA, None)
+        result = await face.submit(gateway, MAYA, None)
 
-    assert told.outcome == "UNAUTHORIZED"
+    assert result.outcome == "UNAUTHORIZED"
     assert upstream.requests == []
 
 
 async def test_invalid_input_does_not_reach_upstream(tmp_path: Path, face: Face) -> None:
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
-        told = await face.submit(gateway, {**MAYA, "email": "no address"}, KEY)
+        result = await face.submit(gateway, {**MAYA, "email": "no address"}, KEY)
 
-    assert told.outcome == "INVALID_INPUT"
+    assert result.outcome == "INVALID_INPUT"
     assert upstream.requests == []
 
 
 @pytest.mark.parametrize(
-    ("sent", "travels"),
+    ("sent", "forwarded"),
     [
         ({"X-Api-Key": "a key: with 'signs'"}, {"x-api-key": "a key: with 'signs'"}),
         ({"Authorization": "bearer  a.b.c"}, {"authorization": "Bearer a.b.c"}),
         ({"X-Api-Key": "one", "Authorization": "Bearer two"}, {"x-api-key": "one"}),
     ],
 )
-async def test_the_credential_travels_on_as_it_came(
-    tmp_path: Path, sent: Mapping[str, str], travels: Mapping[str, str]
+async def test_the_credential_is_forwarded_in_its_scheme(
+    tmp_path: Path, sent: Mapping[str, str], forwarded: Mapping[str, str]
 ) -> None:
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
         await gateway.client.post("/api/v1/contacts", json={"contact": MAYA}, headers=sent)
 
     (request,) = upstream.requests
     named = {"x-api-key", "authorization", "cookie"}
-    assert {name: request.headers[name] for name in named & request.headers.keys()} == travels
+    assert {name: request.headers[name] for name in named & request.headers.keys()} == forwarded
 
 
-async def test_what_cannot_travel_in_a_header_is_no_credential(tmp_path: Path) -> None:
+async def test_an_invalid_header_value_is_no_credential(tmp_path: Path) -> None:
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
         response = await gateway.client.post(
             "/api/v1/contacts", json={"contact": MAYA}, headers=[(b"X-Api-Key", b"caf\xe9")]
@@ -532,7 +530,7 @@ async def test_what_cannot_travel_in_a_header_is_no_credential(tmp_path: Path) -
     assert upstream.requests == []
 
 
-async def test_the_contact_that_a_conflict_does_not_show_is_looked_up(
+async def test_the_contact_of_a_conflict_is_looked_up_if_missing(
     tmp_path: Path, face: Face
 ) -> None:
     others = [{**RESOURCE, "id": "7", "attributes": {**ATTRIBUTES, "email": "other@example.com"}}]
@@ -542,22 +540,22 @@ async def test_the_contact_that_a_conflict_does_not_show_is_looked_up(
         return recorded(409) if request.method == "POST" else page
 
     async with recorded_chain(answering, tmp_path) as (gateway, upstream):
-        told = await face.submit(gateway, {**MAYA, "email": "MAYA@example.com"}, KEY)
+        result = await face.submit(gateway, {**MAYA, "email": "MAYA@example.com"}, KEY)
 
-    assert told.outcome == "CONFLICT"
-    assert told.contact == CONTACT
+    assert result.outcome == "CONFLICT"
+    assert result.contact == CONTACT
     assert upstream.asked() == [
         "POST /api/v1/contacts",
         "GET /api/v1/contacts?email=MAYA@example.com&advertiser_id=2001&page=1&per_page=100",
     ]
 
 
-async def test_while_upstream_is_down_callers_are_told_at_once(tmp_path: Path, face: Face) -> None:
+async def test_an_open_circuit_is_unavailable_at_once(tmp_path: Path, face: Face) -> None:
     async with _in_front_of(Recording(b"", End.CLOSE), tmp_path) as (gateway, upstream):
-        answers = [await face.submit(gateway, MAYA, KEY) for _ in range(FAILURES_THAT_OPEN + 20)]
+        answers = [await face.submit(gateway, MAYA, KEY) for _ in range(FAILURE_THRESHOLD + 20)]
 
     assert {answer.outcome for answer in answers} == {"SERVICE_UNAVAILABLE"}
-    assert len(upstream.requests) == FAILURES_THAT_OPEN
+    assert len(upstream.requests) == FAILURE_THRESHOLD
     assert int(answers[-1].headers["Retry-After"]) >= 1
 
 
@@ -566,7 +564,7 @@ async def test_while_upstream_is_down_callers_are_told_at_once(tmp_path: Path, f
     [(recorded(200, "{}"), 200), (recorded(401), 200), (Recording(b"", End.CLOSE), 503)],
     ids=["the schema", "a refusal", "nothing"],
 )
-async def test_readiness_tells_whether_upstream_answers(
+async def test_readiness_depends_on_upstream(
     tmp_path: Path, answer: Recording, status: int
 ) -> None:
     async with recorded_chain(lambda _: answer, tmp_path) as (gateway, _):

@@ -1,4 +1,4 @@
-"""Reads in front of upstream: the same answers, by as few calls as it takes."""
+"""Reads in front of upstream: the same results, with as few calls as possible."""
 
 import asyncio
 import json
@@ -79,7 +79,7 @@ async def chain(
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_read_is_what_upstream_says(
+async def test_a_read_returns_what_upstream_returns(
     chain: tuple[Gateway, UpstreamGateway], path: str
 ) -> None:
     gateway, upstream = chain
@@ -111,7 +111,7 @@ async def test_the_rate_limit_is_upstreams(chain: tuple[Gateway, UpstreamGateway
 @pytest.mark.parametrize(
     ("key", "role"), [("admin", "ADMIN"), ("member", "MEMBER")], ids=["admin", "member"]
 )
-async def test_the_viewers_role_is_what_upstream_lets_them_do(
+async def test_the_viewers_role_is_found_by_a_dry_run(
     chain: tuple[Gateway, UpstreamGateway], key: str, role: str
 ) -> None:
     gateway, upstream = chain
@@ -123,7 +123,7 @@ async def test_the_viewers_role_is_what_upstream_lets_them_do(
 
 
 @pytest.mark.parametrize("key", ["unknown", "expired", "revoked"])
-async def test_a_key_that_upstream_does_not_know_reads_nothing(
+async def test_a_key_that_upstream_refuses_reads_nothing(
     chain: tuple[Gateway, UpstreamGateway], key: str
 ) -> None:
     gateway, _ = chain
@@ -171,7 +171,7 @@ def _advertiser(an_id: int) -> Json:
 
 
 def _catalogue(request: Request) -> Recording:
-    """Answer with 50 contacts of as many brands as `q` says, and with any brand."""
+    """Return 50 contacts of `q` brands, or any single record."""
     target = urlsplit(request.target)
     resource = target.path.removeprefix("/api/v1/")
     if resource == "contacts":
@@ -184,7 +184,7 @@ def _catalogue(request: Request) -> Recording:
 
 
 @pytest.mark.parametrize("brands", [1, 3, 50])
-async def test_a_page_of_contacts_costs_a_call_a_distinct_advertiser(
+async def test_a_page_of_contacts_makes_one_call_for_each_distinct_advertiser(
     tmp_path: Path, brands: int
 ) -> None:
     query = f"""{{
@@ -201,14 +201,14 @@ async def test_a_page_of_contacts_costs_a_call_a_distinct_advertiser(
     assert len(set(upstream.asked())) == 1 + brands
 
 
-async def test_advertisers_are_read_side_by_side_and_not_all_at_once(tmp_path: Path) -> None:
+async def test_advertisers_are_read_in_parallel_up_to_a_limit(tmp_path: Path) -> None:
     query = '{ contacts(q: "50", perPage: 50) { nodes { advertiser { name } } } }'
     async with recorded_chain(_catalogue, tmp_path) as (gateway, upstream):
         upstream.crowd = MAX_CONCURRENT_CALLS
 
         def answering(request: Request) -> Recording:
             if "advertisers" not in request.target:
-                # From here on, advertisers wait until all that come at once are there.
+                # Hold the advertisers back until the limit is in flight.
                 upstream.gate.clear()
             return _catalogue(request)
 
@@ -222,7 +222,7 @@ async def test_advertisers_are_read_side_by_side_and_not_all_at_once(tmp_path: P
     assert upstream.most_under_way == MAX_CONCURRENT_CALLS
 
 
-async def test_a_document_asks_for_the_same_only_once(tmp_path: Path) -> None:
+async def test_a_document_reads_each_record_once(tmp_path: Path) -> None:
     query = """{
       a: contact(id: 7) { id advertiser { name } }
       b: contact(id: "7") { email advertiser { name } }
@@ -253,7 +253,7 @@ async def test_a_record_of_a_page_is_not_read_again(tmp_path: Path) -> None:
     assert upstream.asked() == ["GET /api/v1/advertisers?page=1&per_page=25"]
 
 
-async def test_no_document_is_served_what_another_has_read(tmp_path: Path) -> None:
+async def test_documents_share_no_reads(tmp_path: Path) -> None:
     async with recorded_chain(_catalogue, tmp_path) as (gateway, upstream):
         await gateway.graphql("{ contact(id: 7) { id } }", KEY)
         await gateway.graphql("{ contact(id: 7) { id } }", "another-key")
@@ -273,17 +273,19 @@ async def test_no_document_is_served_what_another_has_read(tmp_path: Path) -> No
         pytest.param(recorded(204), 503, "SERVICE_UNAVAILABLE", id="204"),
         pytest.param(recorded(200, "<html>"), 503, "SERVICE_UNAVAILABLE", id="HTML"),
         pytest.param(recorded(200, '{"data": {}}'), 503, "SERVICE_UNAVAILABLE", id="no record"),
-        pytest.param(recorded(200, '{"data": [1]}'), 503, "SERVICE_UNAVAILABLE", id="odd records"),
+        pytest.param(
+            recorded(200, '{"data": [1]}'), 503, "SERVICE_UNAVAILABLE", id="invalid records"
+        ),
         pytest.param(
             recorded(200, '{"data": [], "meta": {"current_page": "x"}}'),
             503,
             "SERVICE_UNAVAILABLE",
-            id="odd paging",
+            id="invalid paging",
         ),
     ],
 )
-class TestAReadThatIsNotAnswered:
-    """What each answer becomes on each face, for a record and for a list."""
+class TestARefusedOrFailedRead:
+    """The error on each face, for a record and for a list."""
 
     @pytest.mark.parametrize("path", ["/contacts/1", "/contacts", "/advertisers"])
     async def test_in_rest(
@@ -315,7 +317,9 @@ class Hanging(UpstreamAccess):
     """Upstream's operations without any response."""
 
     def __init__(self, timeout_seconds: float, ledger: Ledger) -> None:
-        client = UpstreamClient("http://nobody", timeout_seconds=timeout_seconds, max_connections=1)
+        client = UpstreamClient(
+            "http://upstream.invalid", timeout_seconds=timeout_seconds, max_connections=1
+        )
         super().__init__(client, Credential(KEY), Creations(timeout_seconds, ledger))
         self.asked: list[int | str] = []
         self.left = 0
@@ -328,8 +332,8 @@ class Hanging(UpstreamAccess):
             self.left += 1
 
 
-async def test_many_records_take_no_longer_than_one_may(tmp_path: Path) -> None:
-    """However many turns it takes; and who has waited for a turn then asks nothing more."""
+async def test_a_lookup_of_many_records_has_one_timeout(tmp_path: Path) -> None:
+    """After the timeout, no waiting call is sent."""
     ledger = SqlLedger(Database(sqlite_url(database_url(tmp_path))))
     access = Hanging(timeout_seconds=0.1, ledger=ledger)
     with pytest.raises(SourceUnavailable, match="several records"):
@@ -338,8 +342,8 @@ async def test_many_records_take_no_longer_than_one_may(tmp_path: Path) -> None:
     assert access.left == len(access.asked) == MAX_CONCURRENT_CALLS
 
 
-async def test_paging_that_upstream_tells_is_kept(tmp_path: Path) -> None:
-    """An upstream that gives fewer records a page than were asked for says so."""
+async def test_paging_is_upstreams(tmp_path: Path) -> None:
+    """Upstream may return smaller pages than requested."""
 
     def answering(_: Request) -> Recording:
         meta = {"current_page": 2, "next_page": 3, "per_page": 10}
@@ -352,9 +356,11 @@ async def test_paging_that_upstream_tells_is_kept(tmp_path: Path) -> None:
     assert response.json()["meta"] == paging
 
 
-@pytest.mark.parametrize("told", [0, -1, 2**31, None])
-async def test_paging_that_cannot_be_is_as_it_was_asked(tmp_path: Path, told: int | None) -> None:
-    meta = {"current_page": told, "per_page": told, "has_more": False}
+@pytest.mark.parametrize("value", [0, -1, 2**31, None])
+async def test_invalid_paging_is_replaced_by_the_requested_one(
+    tmp_path: Path, value: int | None
+) -> None:
+    meta = {"current_page": value, "per_page": value, "has_more": False}
     answer = recorded(200, json.dumps({"data": [], "meta": meta}))
     async with recorded_chain(lambda _: answer, tmp_path) as (gateway, _):
         response = await gateway.rest("/contacts", KEY, page=2, per_page=50)
@@ -366,7 +372,7 @@ async def test_paging_that_cannot_be_is_as_it_was_asked(tmp_path: Path, told: in
 @pytest.mark.parametrize(
     "answering",
     [
-        pytest.param(lambda _: recorded(200, '{"data": []}'), id="no filter by brand, no records"),
+        pytest.param(lambda _: recorded(200, '{"data": []}'), id="no records"),
         pytest.param(
             lambda request: recorded(
                 200,
@@ -376,11 +382,13 @@ async def test_paging_that_cannot_be_is_as_it_was_asked(tmp_path: Path, told: in
                     else {"data": [_advertiser(8), _advertiser(9)], "meta": {"has_more": True}}
                 ),
             ),
-            id="an upstream that does not know the filter",
+            id="an upstream that ignores the filter",
         ),
     ],
 )
-async def test_no_strange_records_become_equivalents(tmp_path: Path, answering: Answering) -> None:
+async def test_records_of_other_brands_are_not_equivalents(
+    tmp_path: Path, answering: Answering
+) -> None:
     async with recorded_chain(answering, tmp_path) as (gateway, upstream):
         body = (await gateway.graphql("{ advertiser(id: 1) { equivalents { id } } }", KEY)).json()
 
@@ -389,7 +397,7 @@ async def test_no_strange_records_become_equivalents(tmp_path: Path, answering: 
     assert len(upstream.requests) <= 2
 
 
-async def test_a_created_contact_is_told_though_its_advertiser_cannot_be_read(
+async def test_a_created_contact_is_returned_even_if_its_advertiser_cannot_be_read(
     tmp_path: Path,
 ) -> None:
     def answering(request: Request) -> Recording:

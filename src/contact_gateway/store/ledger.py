@@ -1,4 +1,4 @@
-"""The ledger of creations that another system carries out, in SQL."""
+"""The ledger of creations sent to another system, in SQL."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ _Entries: TypeAlias = dict[bytes, Attempt | None]
 
 
 class SqlLedger:
-    """Implements `contacts.ledger.Ledger`; what waits to be written shares a commit."""
+    """Implements `contacts.ledger.Ledger`; concurrent writes share a commit."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class SqlLedger:
         self._writer: Final = GroupCommit(database, _run, _purge, observer, max_queued)
 
     async def close(self) -> None:
-        """Finish what was accepted. The database stays open."""
+        """Finish the queued writes. The database stays open."""
         await self._writer.close()
 
     async def find(self, key: bytes) -> Attempt | None:
@@ -67,14 +67,14 @@ class SqlLedger:
         return found.get(key)
 
     async def claim(self, key: bytes, wanted: Attempt) -> Attempt:
-        """Claim an attempt, and return what stands in the ledger then."""
+        """Claim an attempt; return the entry after that."""
         found = await self._writer.write(_Claim(key, wanted))
         if found is None:
-            raise TypeError("a claim leaves an attempt in the ledger")
+            raise TypeError("a claim must leave an entry in the ledger")
         return found
 
     async def put(self, key: bytes, holder: str, attempt: Attempt | None) -> bool:
-        """Replace what `holder` holds."""
+        """Replace or delete an entry that `holder` holds."""
         return await self._writer.write(_Put(key, holder, attempt)) == attempt
 
 
@@ -110,12 +110,12 @@ def _entries(connection: Connection, keys: set[bytes]) -> Mapping[bytes, Attempt
 
 def _write(connection: Connection, before: Mapping[bytes, Attempt], after: _Entries) -> None:
     changed = {key: entry for key, entry in after.items() if entry != before.get(key)}
-    gone = [key for key, entry in changed.items() if entry is None]
-    kept = [_row(key, entry) for key, entry in changed.items() if entry is not None]
-    if gone:
-        connection.execute(delete(attempts).where(attempts.c.key.in_(gone)))
-    if kept:
-        connection.execute(_REPLACE, kept)
+    deleted = [key for key, entry in changed.items() if entry is None]
+    rows = [_row(key, entry) for key, entry in changed.items() if entry is not None]
+    if deleted:
+        connection.execute(delete(attempts).where(attempts.c.key.in_(deleted)))
+    if rows:
+        connection.execute(_REPLACE, rows)
 
 
 def _row(key: bytes, attempt: Attempt) -> dict[str, object]:

@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contact_gateway.faces.request_context import request_context_of
-from contact_gateway.upstream.client import CallSpan
+from contact_gateway.upstream.client import RecordStatus
 
 _SERVER_ERROR: Final = 500
 _TRACE_CONTEXT: Final = TraceContextTextMapPropagator()
@@ -56,7 +56,7 @@ class Tracing:
         return self._span("request", SpanKind.SERVER, _TRACE_CONTEXT.extract(headers))
 
     @contextmanager
-    def call(self, method: str, headers: dict[str, str]) -> Iterator[CallSpan]:
+    def call(self, method: str, headers: dict[str, str]) -> Iterator[RecordStatus]:
         """Open the span of a call to HiEnergy's API, and add `traceparent` to its headers."""
         with self._span(f"HiEnergy {method}", SpanKind.CLIENT) as span:
             _TRACE_CONTEXT.inject(headers)

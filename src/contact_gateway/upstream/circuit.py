@@ -1,7 +1,7 @@
-"""A circuit breaker: while upstream is down for all, nobody waits for it.
+"""A circuit breaker: while upstream is down, calls fail at once.
 
-The libraries' breakers let every call through once their pause is over; here one call tries, and
-the others are refused until it has come back.
+Unlike the libraries' breakers, a half-open circuit admits one trial call and refuses all others
+until the trial ends.
 """
 
 import random
@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-FAILURES_THAT_OPEN: Final = 5
-FIRST_PAUSE_SECONDS: Final = 1.0
-LONGEST_PAUSE_SECONDS: Final = 30.0
+FAILURE_THRESHOLD: Final = 5
+MIN_BACKOFF_SECONDS: Final = 1.0
+MAX_BACKOFF_SECONDS: Final = 30.0
 
 
 class CircuitOpenError(Exception):
-    """Upstream is down for all; it is no use to ask before `seconds` have passed."""
+    """The circuit is open. Retry after `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"open for {seconds:.1f} seconds")
@@ -23,10 +23,10 @@ class CircuitOpenError(Exception):
 
 
 class Circuit:
-    """Closed while calls come back; open, for a while, after several in a row have not.
+    """Opens after several failures in a row; after a backoff, one trial call may close it.
 
-    The pause doubles with each trial that fails, and is spread by chance, so that many gateways
-    do not try at one moment.
+    The backoff doubles with each failed trial. Its jitter keeps many gateways from retrying at the
+    same moment.
 
     Args:
         now: a monotonic clock, in seconds.
@@ -35,48 +35,50 @@ class Circuit:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now: Final = now
         self._failures = 0
-        self._pause = FIRST_PAUSE_SECONDS
-        self._tried_from: float | None = None
-        self._is_tried = False
-        self._era = 0
+        self._backoff_seconds = MIN_BACKOFF_SECONDS
+        self._retry_at: float | None = None
+        self._is_half_open = False
+        self._generation = 0
 
     def admit(self) -> int:
-        """Ask to make a call, whose end is then told by `succeeded`, `failed` or `abandoned`.
+        """Admit a call, whose end must be recorded by one of the methods below.
 
         Returns:
-            The era in which it was admitted. What an older one's calls failed of is known already.
+            The circuit's generation, one for each time that it opened. Failures of calls from
+            before it opened do not count again.
 
         Raises:
-            CircuitOpenError: it may not be made now.
+            CircuitOpenError: the circuit is open, or its trial call is in flight.
         """
-        if self._tried_from is not None:
-            seconds_left = self._tried_from - self._now()
-            if seconds_left > 0 or self._is_tried:
+        if self._retry_at is not None:
+            seconds_left = self._retry_at - self._now()
+            if seconds_left > 0 or self._is_half_open:
                 raise CircuitOpenError(max(seconds_left, 1.0))
-            self._is_tried = True
-        return self._era
+            self._is_half_open = True
+        return self._generation
 
-    def succeeded(self) -> None:
-        """Tell that a call came back, be it late: upstream is there."""
+    def record_success(self) -> None:
+        """Close the circuit: a response shows that upstream is up, however old its call is."""
         self._failures = 0
-        self._pause = FIRST_PAUSE_SECONDS
-        self._tried_from = None
-        self._is_tried = False
+        self._backoff_seconds = MIN_BACKOFF_SECONDS
+        self._retry_at = None
+        self._is_half_open = False
 
-    def failed(self, era: int) -> None:
-        """Tell that a call did not come back."""
-        if era != self._era:
+    def record_failure(self, generation: int) -> None:
+        """Count a failure; open the circuit if it is one too many, or that of the trial call."""
+        if generation != self._generation:
             return
         self._failures += 1
-        if self._is_tried:
-            self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
-        elif self._failures < FAILURES_THAT_OPEN:
+        if self._is_half_open:
+            self._backoff_seconds = min(self._backoff_seconds * 2, MAX_BACKOFF_SECONDS)
+        elif self._failures < FAILURE_THRESHOLD:
             return
-        self._is_tried = False
-        self._era += 1
-        self._tried_from = self._now() + self._pause * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+        self._is_half_open = False
+        self._generation += 1
+        jitter = random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+        self._retry_at = self._now() + self._backoff_seconds * jitter
 
-    def abandoned(self, era: int) -> None:
-        """Tell that a call was given up by its caller, which says nothing of upstream."""
-        if era == self._era:
-            self._is_tried = False
+    def record_cancellation(self, generation: int) -> None:
+        """Make room for another trial call: a cancelled call is neither success nor failure."""
+        if generation == self._generation:
+            self._is_half_open = False

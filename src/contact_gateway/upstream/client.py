@@ -1,6 +1,6 @@
-"""The connections to upstream: one pool for the process's life, within bounds of time and number.
+"""The HTTP client for upstream: a connection pool, timeouts, retries and a circuit breaker.
 
-aiohttp, by measuring; the figures stand in `benchmarks/`.
+It uses aiohttp because of the measurements in `benchmarks/`.
 """
 
 import asyncio
@@ -9,15 +9,15 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
+from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
-from types import TracebackType
-from typing import Final, Self, assert_never
+from typing import Final, Self, TypeAlias, assert_never
 
 import aiohttp
 import orjson
@@ -35,45 +35,41 @@ from contact_gateway.access.principals import Credential, CredentialScheme
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.upstream.circuit import Circuit, CircuitOpenError
 
-MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
-_MAX_WAITING_PER_CONNECTION: Final = 20
-_ATTEMPTS: Final = 3
-_LONGEST_CONNECT_SECONDS: Final = 5.0
-# Shorter than servers' usual five seconds: a creation must not meet a connection that is closing.
-_KEPT_ALIVE_SECONDS: Final = 4.0
-_SECONDS: Final = re.compile("[0-9]{1,9}")
-_READ_AT_ONCE: Final = 65_536
-_PROBED_EVERY: Final = 1.0
-_LONGEST_PROBE_SECONDS: Final = 2.0
-_LEAST_SECONDS: Final = 0.001
-_LAST_OF_UPSTREAM: Final = HTTPStatus.NOT_IMPLEMENTED
-LONGEST_RETRY_SECONDS: Final = 86_400
-_DOWN: Final = frozenset(
+MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
+MAX_RETRY_AFTER_SECONDS: Final = 86_400
+
+_MAX_CALLS_PER_CONNECTION: Final = 20
+_MAX_ATTEMPTS: Final = 3
+_MAX_CONNECT_SECONDS: Final = 5.0
+# Shorter than servers' usual five seconds, so that no creation meets a connection that is closing.
+_KEEP_ALIVE_SECONDS: Final = 4.0
+_MIN_TIMEOUT_SECONDS: Final = 0.001
+_PROBE_TTL_SECONDS: Final = 1.0
+_PROBE_TIMEOUT_SECONDS: Final = 2.0
+_CHUNK_BYTES: Final = 65_536
+_DELAY_SECONDS: Final = re.compile("[0-9]{1,9}")
+_DOWN_STATUSES: Final = frozenset(
     {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 )
-# What aiohttp raises before there is a connection, and so before anything is sent.
-_NO_CONNECTION: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-_Again = Callable[[BaseException], bool]
+# aiohttp raises these before it has a connection, so before it sends anything.
+_CONNECT_ERRORS: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class Delivery(Enum):
-    """What is known of a request that got no answer one can use."""
+    """How far a request got that has no usable response."""
 
     NEVER_SENT = auto()
-    """No connection was made: upstream knows nothing of it."""
+    """No connection was made, so upstream has not seen the request."""
 
-    OVER = auto()
-    """Upstream, or what stands before it, is done with the request, whatever it did."""
+    FINISHED = auto()
+    """Upstream, or a proxy before it, no longer processes the request, whatever its effect."""
 
     UNKNOWN = auto()
-    """Upstream may still be at it."""
+    """Upstream may still be processing the request."""
 
 
 class UpstreamUnavailable(SourceUnavailable):
-    """Upstream gave no answer that can be used.
-
-    `is_passing` tells whether trying again at once may help.
-    """
+    """There is no usable response from upstream. If `is_transient`, an immediate retry may help."""
 
     def __init__(
         self,
@@ -81,16 +77,16 @@ class UpstreamUnavailable(SourceUnavailable):
         delivery: Delivery,
         *,
         retry_after_seconds: int = 1,
-        is_passing: bool = False,
+        is_transient: bool = False,
     ) -> None:
         super().__init__(reason, retry_after_seconds)
         self.delivery = delivery
-        self.is_passing = is_passing
+        self.is_transient = is_transient
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A whole answer of upstream; `body` is its JSON, None where it is none."""
+    """A complete response; `body` is the parsed JSON, or None if the body is not JSON."""
 
     status: int
     headers: Mapping[str, str]
@@ -99,7 +95,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Call:
-    """A request to upstream. `path` is percent-encoded, below the base URL."""
+    """A request to upstream. `path` is percent-encoded, relative to the base URL."""
 
     method: str
     path: str
@@ -107,19 +103,34 @@ class Call:
     query: Mapping[str, str] | None = None
     body: object = None
 
+    def headers(self) -> dict[str, str]:
+        """Return new headers with the credential."""
+        if self.credential is None:
+            return {}
+        match self.credential.scheme:
+            case CredentialScheme.API_KEY:
+                return {"X-Api-Key": self.credential.secret}
+            case CredentialScheme.BEARER:
+                return {"Authorization": f"Bearer {self.credential.secret}"}
+            case _:
+                assert_never(self.credential.scheme)
 
-CallSpan = Callable[[int], None]
-"""Takes the status of a call's answer, for its span in a trace."""
 
-Span = Callable[[str, dict[str, str]], AbstractContextManager[CallSpan]]
-"""Spans a call with a method; it may add to the headers."""
+RecordStatus: TypeAlias = Callable[[int], None]
+"""Records the status of the response in a span."""
+
+StartSpan: TypeAlias = Callable[[str, dict[str, str]], AbstractContextManager[RecordStatus]]
+"""Starts the span of a call, given its method and headers; may add trace headers."""
+
+
+_NO_SPAN: Final[AbstractContextManager[RecordStatus]] = nullcontext(lambda _status: None)
 
 
 class UpstreamClient:
-    """Sends calls, each within `timeout_seconds` altogether.
+    """Sends calls, each within `timeout_seconds` including its retries.
 
-    Reads are tried again, with jitter, where upstream was not reached or is down; a creation only
-    where no connection was made, so nothing that may have arrived is sent twice.
+    Transient failures are retried with exponential backoff and jitter. A call that may change
+    something is retried only if no connection was made, so it never reaches upstream twice.
     """
 
     def __init__(
@@ -128,28 +139,29 @@ class UpstreamClient:
         *,
         timeout_seconds: float,
         max_connections: int,
-        span: Span | None = None,
+        start_span: StartSpan | None = None,
     ) -> None:
-        self._span: Final = span
         self.timeout_seconds: Final = timeout_seconds
+        self._start_span: Final = start_span
         self._base_url: Final = base_url
         self._max_connections: Final = max_connections
-        self._connect_seconds: Final = min(timeout_seconds / 2, _LONGEST_CONNECT_SECONDS)
-        self._within: Final = self._bounds(timeout_seconds)
+        self._connect_seconds: Final = min(timeout_seconds / 2, _MAX_CONNECT_SECONDS)
+        # Reused, because constructing one takes 4 µs.
+        self._timeout: Final = self._timeout_of(timeout_seconds)
         self._circuit: Final = Circuit()
         self._session: aiohttp.ClientSession | None = None
-        self._under_way = 0
-        self._dated: tuple[str | None, float] = (None, 0.0)
-        self._probe: asyncio.Task[bool] | None = None
+        self._in_flight = 0
+        self._last_date: tuple[str | None, float] = (None, 0.0)
+        self._probe_task: asyncio.Task[bool] | None = None
         self._probed_at = 0.0
 
     async def __aenter__(self) -> Self:
-        """Open the pool; connections are made when they are needed."""
+        """Open the connection pool, which connects on demand."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=self._max_connections, keepalive_timeout=_KEPT_ALIVE_SECONDS
+                limit=self._max_connections, keepalive_timeout=_KEEP_ALIVE_SECONDS
             ),
-            # What upstream sets for one caller must not travel with another.
+            # A cookie that upstream sets for one caller must not be sent for another.
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={
                 "Accept": "application/json",
@@ -159,268 +171,220 @@ class UpstreamClient:
         )
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         """Close all connections."""
-        if self._probe is not None:
-            self._probe.cancel()
+        if self._probe_task is not None:
+            self._probe_task.cancel()
         if self._session is not None:
             await self._session.close()
 
-    async def read(self, call: Call) -> Response:
-        """Send a call that changes nothing.
+    async def send(self, call: Call) -> Response:
+        """Send a call, and retry it if that is safe and may help.
 
         Raises:
-            UpstreamUnavailable: there is no answer, or upstream says that it is down.
+            UpstreamUnavailable: there is no response, or it says that upstream is down.
         """
-        return await self._tried(call, _may_be_read_again)
+        deadline = time.monotonic() + self.timeout_seconds
+        try:
+            return await self._attempt(call, self._timeout)
+        except UpstreamUnavailable as error:
+            if not _may_retry(call, error):
+                raise
+            # Tenacity costs 80 µs of CPU, so it takes over only after the first failure.
+            return await self._retry(call, deadline, error)
 
-    async def create(self, call: Call) -> Response:
-        """Send a call that may change something; what may have arrived is not sent again.
+    async def is_reachable(self) -> bool:
+        """Return whether upstream responds without a server error, even if the circuit is open.
 
-        Raises:
-            UpstreamUnavailable: there is no answer, or upstream says that it is down.
-        """
-        return await self._tried(call, _was_never_sent)
-
-    async def is_reached(self) -> bool:
-        """Tell whether upstream answers at all, whatever the circuit has found before.
-
-        All who ask within a second share one call, which is given up after two.
+        The result is cached for a second, so concurrent callers share one probe.
         """
         now = time.monotonic()
-        if self._probe is None or (self._probe.done() and now >= self._probed_at + _PROBED_EVERY):
-            self._probe, self._probed_at = asyncio.create_task(self._probed()), now
-        return await asyncio.shield(self._probe)
+        if self._probe_task is None or (
+            self._probe_task.done() and now >= self._probed_at + _PROBE_TTL_SECONDS
+        ):
+            self._probe_task, self._probed_at = asyncio.create_task(self._probe()), now
+        return await asyncio.shield(self._probe_task)
 
-    async def _probed(self) -> bool:
-        within = self._bounds(min(self.timeout_seconds, _LONGEST_PROBE_SECONDS))
+    async def _probe(self) -> bool:
+        client_timeout = self._timeout_of(min(self.timeout_seconds, _PROBE_TIMEOUT_SECONDS))
         try:
-            answer = await self._exchange(Call("GET", "schema"), within)
+            response = await self._traced_request(Call("GET", "schema"), client_timeout)
         except UpstreamUnavailable:
             return False
-        return answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
+        return response.status < HTTPStatus.INTERNAL_SERVER_ERROR
 
     def clock_ahead(self) -> timedelta | None:
-        """Return by how much upstream's clock is ahead of ours at least; None where it is not told.
+        """Return how far upstream's clock is ahead of ours, at least; None if unknown.
 
-        Source: the latest answer's `Date` (RFC 9110, section 6.6.1), in whole seconds.
+        Source: `Date` of the latest response (RFC 9110, section 6.6.1), in whole seconds.
         """
-        text, received_at = self._dated
-        if text is None:
+        date, received_at = self._last_date
+        if date is None:
             return None
         try:
-            told = parsedate_to_datetime(text).timestamp()
+            sent_at = parsedate_to_datetime(date).timestamp()
         except (ValueError, OverflowError, TypeError, IndexError):
             return None
-        return timedelta(seconds=told - received_at)
+        return timedelta(seconds=sent_at - received_at)
 
-    async def _tried(self, call: Call, again: _Again) -> Response:
-        began = time.monotonic()
-        try:
-            return await self._guarded(call, self._within)
-        except UpstreamUnavailable as error:
-            if not again(error):
-                raise
-            return await self._retried(call, began + self.timeout_seconds, again, error)
-
-    async def _retried(
-        self, call: Call, deadline: float, again: _Again, first: UpstreamUnavailable
-    ) -> Response:
-        """Try again what has failed once: only such a call pays for how that is done."""
-        failed = [first]
+    async def _retry(self, call: Call, deadline: float, first_error: Exception) -> Response:
+        """Retry a call until its deadline, after the error of its first attempt."""
+        failures = [first_error]
 
         async def attempt() -> Response:
-            if failed:
-                raise failed.pop()
-            return await self._guarded(call, self._bounds(deadline - time.monotonic()))
+            if failures:
+                raise failures.pop()
+            return await self._attempt(call, self._timeout_of(deadline - time.monotonic()))
 
-        attempts = AsyncRetrying(
+        retrying = AsyncRetrying(
             stop=stop_any(
-                stop_after_attempt(_ATTEMPTS), stop_before_delay(deadline - time.monotonic())
+                stop_after_attempt(_MAX_ATTEMPTS), stop_before_delay(deadline - time.monotonic())
             ),
             wait=wait_random_exponential(multiplier=0.1, max=1.0),
-            retry=retry_if_exception(again),
+            retry=retry_if_exception(partial(_may_retry, call)),
             reraise=True,
         )
-        return await attempts(attempt)
+        return await retrying(attempt)
 
-    async def _guarded(self, call: Call, within: aiohttp.ClientTimeout) -> Response:
-        """Make a call where there is room and hope, and tell the circuit how it ended."""
-        if self._under_way >= self._max_connections * _MAX_WAITING_PER_CONNECTION:
-            raise UpstreamUnavailable("too many wait for upstream", Delivery.NEVER_SENT)
+    async def _attempt(self, call: Call, client_timeout: aiohttp.ClientTimeout) -> Response:
+        """Send a call once, unless too many are in flight or the circuit is open."""
+        if self._in_flight >= self._max_connections * _MAX_CALLS_PER_CONNECTION:
+            raise UpstreamUnavailable("too many calls are in flight", Delivery.NEVER_SENT)
         try:
-            era = self._circuit.admit()
+            generation = self._circuit.admit()
         except CircuitOpenError as error:
             raise UpstreamUnavailable(
-                "upstream is down",
+                "upstream is down: the circuit is open",
                 Delivery.NEVER_SENT,
                 retry_after_seconds=math.ceil(error.seconds),
             ) from None
-        self._under_way += 1
+        self._in_flight += 1
         try:
-            answer = await self._exchange(call, within)
-            if answer.status in _DOWN:
-                raise _down(answer)
+            response = await self._traced_request(call, client_timeout)
         except UpstreamUnavailable:
-            self._circuit.failed(era)
+            self._circuit.record_failure(generation)
             raise
         except BaseException:
-            self._circuit.abandoned(era)
+            self._circuit.record_cancellation(generation)
             raise
         finally:
-            self._under_way -= 1
-        self._circuit.succeeded()
-        return answer
+            self._in_flight -= 1
+        self._circuit.record_success()
+        return response
 
-    async def _exchange(self, call: Call, within: aiohttp.ClientTimeout) -> Response:
-        headers = _headers_of(call)
-        if self._span is None:
-            return await self._sent(call, headers, within)
-        with self._span(call.method, headers) as answered:
-            answer = await self._sent(call, headers, within)
-            answered(answer.status)
-            return answer
+    async def _traced_request(self, call: Call, client_timeout: aiohttp.ClientTimeout) -> Response:
+        """Send a call in a span of its trace; raise if the response says that upstream is down."""
+        headers = call.headers()
+        span = self._start_span(call.method, headers) if self._start_span else _NO_SPAN
+        with span as record_status:
+            response = await self._request(call, headers, client_timeout)
+            record_status(response.status)
+        if response.status not in _DOWN_STATUSES:
+            return response
+        seconds = retry_after_seconds(response.headers) or 1
+        raise UpstreamUnavailable(
+            f"upstream responds with {response.status}",
+            delivery_of(response.status),
+            retry_after_seconds=seconds,
+            is_transient=seconds == 1,
+        )
 
-    async def _sent(
-        self, call: Call, headers: dict[str, str], within: aiohttp.ClientTimeout
+    async def _request(
+        self, call: Call, headers: dict[str, str], client_timeout: aiohttp.ClientTimeout
     ) -> Response:
         if self._session is None:
             raise RuntimeError("the client is not open")
         url = URL(f"{self._base_url}/{call.path}", encoded=True)
+        payload = None
+        if call.body is not None:
+            payload = aiohttp.BytesPayload(orjson.dumps(call.body), content_type="application/json")
         delivery = Delivery.UNKNOWN
         try:
             async with self._session.request(
                 call.method,
                 url.with_query(call.query) if call.query else url,
-                data=_payload_of(call),
+                data=payload,
                 headers=headers,
-                timeout=within,
+                timeout=client_timeout,
                 allow_redirects=False,
             ) as response:
-                delivery = Delivery.OVER
-                body = await _body_of(response)
+                delivery = Delivery.FINISHED
+                body = await _read_body(response)
         except UnicodeError as error:
-            raise UpstreamUnavailable("upstream's address is none", Delivery.NEVER_SENT) from error
-        except (aiohttp.ClientError, OSError) as error:
-            # The kind alone is told: texts may hold what was sent.
-            reason = f"upstream is not reached: {type(error).__name__}"
             raise UpstreamUnavailable(
-                reason,
-                Delivery.NEVER_SENT if isinstance(error, _NO_CONNECTION) else delivery,
-                is_passing=not isinstance(error, TimeoutError),
+                "the upstream host name is invalid", Delivery.NEVER_SENT
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            # Only the type, because the message may contain what a caller sent.
+            raise UpstreamUnavailable(
+                f"the upstream request failed: {type(error).__name__}",
+                Delivery.NEVER_SENT if isinstance(error, _CONNECT_ERRORS) else delivery,
+                is_transient=not isinstance(error, TimeoutError),
             ) from None
-        self._dated = response.headers.get("Date"), time.time()
-        return Response(response.status, response.headers, _json_of(body))
+        self._last_date = response.headers.get("Date"), time.time()
+        return Response(response.status, response.headers, _parse_json(body))
 
-    def _bounds(self, seconds: float) -> aiohttp.ClientTimeout:
-        """Bound an exchange, and within that the wait for a connection.
-
-        The whole bounds writing and reading, too; a connection is waited for in the pool, or made.
-        """
+    def _timeout_of(self, seconds: float) -> aiohttp.ClientTimeout:
+        """Bound a whole exchange, and in it the wait for a pooled or new connection."""
         return aiohttp.ClientTimeout(
-            total=max(seconds, _LEAST_SECONDS),
+            total=max(seconds, _MIN_TIMEOUT_SECONDS),
             connect=self._connect_seconds,
             sock_connect=self._connect_seconds,
             ceil_threshold=math.inf,
         )
 
 
-def _down(answer: Response) -> UpstreamUnavailable:
-    seconds = retry_after_seconds(answer.headers) or 1
-    return UpstreamUnavailable(
-        f"upstream answers {answer.status}",
-        delivery_of(answer.status),
-        retry_after_seconds=seconds,
-        is_passing=seconds == 1,
-    )
-
-
 def delivery_of(status: int) -> Delivery:
-    """Return what is known of a request by a status that says nothing of its outcome.
+    """Return how far a request got, given a response status that has no business outcome.
 
-    From 502 on, and with 408, it may be something before upstream that answers, while upstream is
-    still at it.
+    408 and statuses above 501 may come from a proxy while upstream still processes the request.
     """
-    is_upstreams_own = status <= _LAST_OF_UPSTREAM and status != HTTPStatus.REQUEST_TIMEOUT
-    return Delivery.OVER if is_upstreams_own else Delivery.UNKNOWN
+    may_be_a_proxys = status > HTTPStatus.NOT_IMPLEMENTED or status == HTTPStatus.REQUEST_TIMEOUT
+    return Delivery.UNKNOWN if may_be_a_proxys else Delivery.FINISHED
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> int | None:
-    """Read the header `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3)."""
-    text = headers.get("Retry-After", "").strip()
-    if _SECONDS.fullmatch(text):
-        return min(int(text), LONGEST_RETRY_SECONDS)
+    """Parse `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3); at most a day."""
+    value = headers.get("Retry-After", "").strip()
+    if _DELAY_SECONDS.fullmatch(value):
+        return min(int(value), MAX_RETRY_AFTER_SECONDS)
     try:
-        seconds = math.ceil(parsedate_to_datetime(text).timestamp() - time.time())
+        seconds = math.ceil(parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
-    return min(max(1, seconds), LONGEST_RETRY_SECONDS)
+    return min(max(1, seconds), MAX_RETRY_AFTER_SECONDS)
 
 
-def _may_be_read_again(error: BaseException) -> bool:
-    return isinstance(error, UpstreamUnavailable) and error.is_passing
+def _may_retry(call: Call, error: BaseException) -> bool:
+    if not isinstance(error, UpstreamUnavailable) or not error.is_transient:
+        return False
+    return call.method == "GET" or error.delivery is Delivery.NEVER_SENT
 
 
-def _was_never_sent(error: BaseException) -> bool:
-    return (
-        isinstance(error, UpstreamUnavailable)
-        and error.is_passing
-        and error.delivery is Delivery.NEVER_SENT
-    )
-
-
-def _payload_of(call: Call) -> aiohttp.Payload | None:
-    if call.body is None:
-        return None
-    return aiohttp.BytesPayload(orjson.dumps(call.body), content_type="application/json")
-
-
-def _headers_of(call: Call) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    if call.credential is None:
-        return headers
-    match call.credential.scheme:
-        case CredentialScheme.API_KEY:
-            headers["X-Api-Key"] = call.credential.secret
-        case CredentialScheme.BEARER:
-            headers["Authorization"] = f"Bearer {call.credential.secret}"
-        case _:
-            assert_never(call.credential.scheme)
-    return headers
-
-
-async def _body_of(response: aiohttp.ClientResponse) -> bytes:
-    """Read a body; what is too large is none, and its connection is not used again."""
+async def _read_body(response: aiohttp.ClientResponse) -> bytes:
+    """Read a body. If it is too large, return nothing; its connection is not reused."""
     length = response.content_length
     if (
         length is not None
-        and length <= MAX_ANSWER_BYTES
+        and length <= MAX_RESPONSE_BYTES
         and "Content-Encoding" not in response.headers
     ):
         return await response.read()
     body = bytearray()
-    async for chunk in response.content.iter_chunked(_READ_AT_ONCE):
+    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
         body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
+        if len(body) > MAX_RESPONSE_BYTES:
             return b""
     return bytes(body)
 
 
-def _json_of(body: bytes) -> object:
-    try:
+def _parse_json(body: bytes) -> object:
+    """Parse a body; return None if it is not JSON.
+
+    The standard library reads what orjson refuses: a byte order mark, lone surrogates, and NaN.
+    """
+    with suppress(ValueError):
         return orjson.loads(body)
-    except ValueError:
-        return _lenient_json_of(body)
-
-
-def _lenient_json_of(body: bytes) -> object:
-    """Read what is JSON to others: with a byte order mark, a lone surrogate, or NaN."""
-    try:
+    with suppress(ValueError, RecursionError):
         return json.loads(body, parse_constant=lambda _: None)
-    except (ValueError, RecursionError):
-        return None
+    return None

@@ -1,7 +1,7 @@
-"""Upstream's resources, read: what is needed must be there, what is not known is passed over.
+"""Parsers of upstream's JSON documents. Required fields must be valid; unknown ones are ignored.
 
-Source: HiEnergy's published reference and its official clients, which know a resource by `id`,
-`type` and `attributes`, a list by `data` with `meta` beside it.
+Source: HiEnergy's published reference and its official clients. A resource has `id`, `type` and
+`attributes`; a list has `data` and `meta`.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,30 +16,29 @@ from contact_gateway.contacts.fields import Id
 from contact_gateway.contacts.source import Page, PageRequest
 
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
-# GraphQL's `Int` ends there.
-_LARGEST_INT: Final = 2**31 - 1
+# The largest `Int` of GraphQL.
+_MAX_INT: Final = 2**31 - 1
 
 
 class UnreadableError(ValueError):
-    """An answer that should hold a resource holds none that can be read."""
+    """A response does not contain the resource that it should, or an invalid one."""
 
 
-def _in_utc(moment: datetime) -> datetime:
-    """Read a time that names no zone as UTC, in which HiEnergy's are."""
+def _in_utc(time: datetime) -> datetime:
+    """Convert a time to UTC, which is also HiEnergy's default if a time has no zone."""
     try:
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except OverflowError:
-        raise ValueError("it is no time in UTC") from None
+        raise ValueError("out of range in UTC") from None
 
 
-_Moment = Annotated[datetime, AfterValidator(_in_utc)]
+_UtcDatetime = Annotated[datetime, AfterValidator(_in_utc)]
 
 
 class _Resource(BaseModel):
-    """The fields of a resource, whether they stand beside its id or in `attributes`."""
-
-    # A telephone number, say, may come as a number.
+    # Upstream may send a number for a text, such as a telephone number.
     model_config = ConfigDict(coerce_numbers_to_str=True, frozen=True)
 
 
@@ -59,8 +58,8 @@ class _Details(_Resource):
 
 class _Contact(_Details):
     id: Id
-    created_at: _Moment
-    updated_at: _Moment | None = None
+    created_at: _UtcDatetime
+    updated_at: _UtcDatetime | None = None
 
 
 class _Advertiser(_Resource):
@@ -83,17 +82,17 @@ class _PageMeta(BaseModel):
 
 
 def resource_of(body: object) -> object:
-    """Return the resource that a document holds as `data`; None where it holds none."""
+    """Return the `data` of a document, or None."""
     return body.get("data") if isinstance(body, dict) else None
 
 
 def contact_of(resource: object) -> Contact:
-    """Read a contact.
+    """Parse a contact.
 
     Raises:
-        UnreadableError: something that every contact has is missing or wrong.
+        UnreadableError: a required field is missing, or a field is invalid.
     """
-    read = _read(_Contact, resource)
+    read = _parsed(_Contact, resource)
     return Contact(
         id=read.id,
         details=_details(read),
@@ -104,17 +103,17 @@ def contact_of(resource: object) -> Contact:
 
 
 def is_stored(resource: object) -> bool:
-    """Tell whether a resource is of something that is stored: it has an id."""
+    """Return whether a resource has an id, so upstream has stored it."""
     return isinstance(resource, Mapping) and resource.get("id") is not None
 
 
 def preview_of(resource: object) -> ContactPreview:
-    """Read what a dry run would create.
+    """Parse the contact that a dry run would create.
 
     Raises:
-        UnreadableError: something that every preview has is missing or wrong.
+        UnreadableError: a required field is missing, or a field is invalid.
     """
-    read = _read(_Details, resource)
+    read = _parsed(_Details, resource)
     return ContactPreview(_details(read), read.advertiser_name)
 
 
@@ -134,15 +133,15 @@ def _details(read: _Details) -> ContactDetails:
 
 
 def advertiser_of(resource: object) -> Advertiser:
-    """Read an advertiser. A HiEnergy record is its own, whether upstream says so or not.
+    """Parse an advertiser. The `hienergy_id` of a HiEnergy record is its own id, sent or not.
 
     Raises:
-        UnreadableError: something that every advertiser has is missing or wrong.
+        UnreadableError: a required field is missing, or a field is invalid.
     """
-    read = _read(_Advertiser, resource)
+    read = _parsed(_Advertiser, resource)
     name = read.name or read.display_name
     if name is None:
-        raise UnreadableError("an advertiser has no name")
+        raise UnreadableError("the advertiser has no name")
     is_hienergy = read.network_name == HIENERGY_NETWORK
     return Advertiser(
         id=read.id,
@@ -157,45 +156,44 @@ def advertiser_of(resource: object) -> Advertiser:
     )
 
 
-def page_of(body: object, asked: PageRequest, read: Callable[[object], T]) -> Page[T]:
-    """Read a page of a list, with upstream's own paging where it tells it.
+def page_of(body: object, requested: PageRequest, parse: Callable[[object], T]) -> Page[T]:
+    """Parse a page of a list. Its number and size are upstream's, or else the requested ones.
 
     Raises:
-        UnreadableError: it is no list, or one of its records cannot be read.
+        UnreadableError: the body is not a list, or one of its records is invalid.
     """
     items = resource_of(body)
     if not isinstance(body, dict) or not isinstance(items, list):
-        raise UnreadableError("a list has no data")
+        raise UnreadableError("the list has no data")
     meta = _validated(_PageMeta, body.get("meta") or {})
     has_more = meta.next_page is not None if meta.has_more is None else meta.has_more
     return Page(
-        items=tuple(read(item) for item in items),
+        items=tuple(parse(item) for item in items),
         request=PageRequest(
-            _counted(meta.current_page, asked.number), _counted(meta.per_page, asked.size)
+            _positive_int(meta.current_page, requested.number),
+            _positive_int(meta.per_page, requested.size),
         ),
         has_more=has_more,
     )
 
 
-def _counted(told: int | None, otherwise: int) -> int:
-    return told if told is not None and 1 <= told <= _LARGEST_INT else otherwise
+def _positive_int(value: int | None, default: int) -> int:
+    return value if value is not None and 1 <= value <= _MAX_INT else default
 
 
-_M = TypeVar("_M", bound=BaseModel)
-
-
-def _read(shape: type[_M], resource: object) -> _M:
+def _parsed(model: type[M], resource: object) -> M:
+    """Parse a resource, whether its fields are in `attributes` or next to its id."""
     if not isinstance(resource, Mapping):
-        raise UnreadableError("there is no resource")
+        raise UnreadableError("the resource is missing")
     attributes = resource.get("attributes")
     fields = attributes if isinstance(attributes, Mapping) else resource
-    return _validated(shape, {**fields, "id": resource.get("id")})
+    return _validated(model, {**fields, "id": resource.get("id")})
 
 
-def _validated(shape: type[_M], value: object) -> _M:
+def _validated(model: type[M], value: object) -> M:
     try:
-        return shape.model_validate(value)
+        return model.model_validate(value)
     except ValidationError as error:
-        # The texts of the error hold what upstream sent.
-        places = {".".join(map(str, detail["loc"])) for detail in error.errors()}
-        raise UnreadableError(f"cannot be read: {', '.join(sorted(places))}") from None
+        # Only the fields, because Pydantic's messages contain the values.
+        fields = {".".join(map(str, detail["loc"])) for detail in error.errors()}
+        raise UnreadableError(f"invalid or missing: {', '.join(sorted(fields))}") from None

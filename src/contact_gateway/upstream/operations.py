@@ -1,4 +1,4 @@
-"""The operations of upstream's REST API, for one caller: each is one call.
+"""Upstream's REST operations for one caller: each is one call.
 
 Source: HiEnergy's published reference; paths are relative to `/api/v1`.
 """
@@ -36,10 +36,8 @@ T = TypeVar("T")
 _LABEL: Final = "HiEnergy API key"
 _CONTACTS: Final = "contacts"
 _ADVERTISERS: Final = "advertisers"
-# Path segments that do not name a record.
-_NOT_NAMES: Final = frozenset({"", ".", ".."})
-_DRY_RUN: Final = {"dry_run": "true"}
-_PAST_AUTHORIZATION: Final = frozenset(
+# Upstream responds with these only after it has accepted the key as an admin's.
+_AUTHORIZED_STATUSES: Final = frozenset(
     {
         HTTPStatus.BAD_REQUEST,
         HTTPStatus.NOT_FOUND,
@@ -51,7 +49,7 @@ _PAST_AUTHORIZATION: Final = frozenset(
 
 @dataclass(slots=True)
 class UpstreamPrincipal:
-    """The owner of a credential that upstream judges. Implements `Principal`.
+    """The owner of a credential that upstream checks. Implements `Principal`.
 
     `reported_quota` and `is_refused` are what upstream reported during this request.
     """
@@ -88,62 +86,62 @@ class Operations:
         return outcome_of(response, dry_run=dry_run)
 
     async def identify(self) -> Identity | ReadRefusal:
-        """Find out whether the key is an admin's by a dry run with an empty contact.
+        """Return the role of the key, by a dry run with an empty contact.
 
-        Upstream has no operation for it. Only an admin gets as far as the missing fields, and an
-        empty contact cannot be created, dry run or not.
+        Upstream has no operation for it. Only an admin's key reaches the validation, and an empty
+        contact cannot be created, dry run or not.
         """
         response = await self._post_contact({}, dry_run=True)
-        if response.status in _PAST_AUTHORIZATION:
+        if response.status in _AUTHORIZED_STATUSES:
             return Identity(_LABEL, Role.ADMIN)
         refusal = read_refusal_of(response)
         return Identity(_LABEL, Role.MEMBER) if isinstance(refusal, Forbidden) else refusal
 
     async def contact(self, contact_id: int) -> Contact | ReadRefusal | None:
         """Read a contact (`GET /contacts/{id}`)."""
-        return await self._record(f"{_CONTACTS}/{contact_id}", contact_of)
+        return await self._read_record(f"{_CONTACTS}/{contact_id}", contact_of)
 
     async def advertiser(self, id_or_slug: int | str) -> Advertiser | ReadRefusal | None:
         """Read an advertiser (`GET /advertisers/{id}`, which also takes a slug)."""
-        name = quote(str(id_or_slug), safe="")
-        if name in _NOT_NAMES:
+        segment = quote(str(id_or_slug), safe="")
+        if segment in {"", ".", ".."}:
             return None
-        return await self._record(f"{_ADVERTISERS}/{name}", advertiser_of)
+        return await self._read_record(f"{_ADVERTISERS}/{segment}", advertiser_of)
 
     async def contacts(
         self, wanted: ContactFilter, page: PageRequest
     ) -> Page[Contact] | ReadRefusal:
         """Read a page of contacts (`GET /contacts`)."""
-        return await self._page(_CONTACTS, wanted._asdict(), page, contact_of)
+        return await self._read_page(_CONTACTS, wanted._asdict(), page, contact_of)
 
     async def advertisers(
         self, wanted: AdvertiserFilter, page: PageRequest
     ) -> Page[Advertiser] | ReadRefusal:
         """Read a page of advertisers (`GET /advertisers`)."""
-        return await self._page(_ADVERTISERS, wanted._asdict(), page, advertiser_of)
+        return await self._read_page(_ADVERTISERS, wanted._asdict(), page, advertiser_of)
 
     async def _post_contact(self, contact: Mapping[str, object], *, dry_run: bool) -> Response:
         call = Call(
             "POST",
             _CONTACTS,
             self.credential,
-            query=_DRY_RUN if dry_run else None,
+            query={"dry_run": "true"} if dry_run else None,
             body={"contact": contact},
         )
-        return self._noted(await self._client.create(call))
+        return self._observed(await self._client.send(call))
 
-    async def _record(self, path: str, read: Callable[[object], T]) -> T | ReadRefusal | None:
+    async def _read_record(self, path: str, parse: Callable[[object], T]) -> T | ReadRefusal | None:
         response = await self._get(path)
         if response.status == HTTPStatus.NOT_FOUND:
             return None
-        return _parsed(response, lambda body: read(resource_of(body)))
+        return _parsed(response, lambda body: parse(resource_of(body)))
 
-    async def _page(
+    async def _read_page(
         self,
         path: str,
         wanted: Mapping[str, object],
         page: PageRequest,
-        read: Callable[[object], T],
+        parse: Callable[[object], T],
     ) -> Page[T] | ReadRefusal:
         query = {name: str(value) for name, value in wanted.items() if value is not None}
         query |= {"page": str(page.number), "per_page": str(page.size)}
@@ -151,13 +149,13 @@ class Operations:
         if response.status == HTTPStatus.NOT_FOUND:
             # The advertiser in the filter does not exist, so neither do its records.
             return Page((), page, has_more=False)
-        return _parsed(response, lambda body: page_of(body, page, read))
+        return _parsed(response, lambda body: page_of(body, page, parse))
 
     async def _get(self, path: str, query: Mapping[str, str] | None = None) -> Response:
-        return self._noted(await self._client.read(Call("GET", path, self.credential, query)))
+        return self._observed(await self._client.send(Call("GET", path, self.credential, query)))
 
-    def _noted(self, response: Response) -> Response:
-        """Note what a response reports of the caller: its quota, and whether its key is valid."""
+    def _observed(self, response: Response) -> Response:
+        """Update the principal from a response: its quota, and whether upstream refused the key."""
         quota = quota_of(response)
         if quota is not None:
             self.principal.reported_quota = quota
@@ -165,10 +163,10 @@ class Operations:
         return response
 
 
-def _parsed(response: Response, read: Callable[[object], T]) -> T | ReadRefusal:
+def _parsed(response: Response, parse: Callable[[object], T]) -> T | ReadRefusal:
     if response.status != HTTPStatus.OK:
         return read_refusal_of(response)
     try:
-        return read(response.body)
+        return parse(response.body)
     except UnreadableError as error:
-        unreadable(response, error)
+        raise unreadable(response, error) from None

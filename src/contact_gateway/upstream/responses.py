@@ -1,14 +1,14 @@
-"""What each answer of upstream becomes: an outcome of the rules, or no business outcome at all.
+"""Turns upstream's responses into outcomes, by their status.
 
-The status decides. What upstream says beside it, in an envelope, in another JSON or not at all,
-is carried on as far as it can be read.
+Messages and details are passed on as far as they can be read, in the error envelope or other JSON.
+A response without a business outcome raises `UpstreamUnavailable`.
 """
 
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final, NoReturn, assert_never
+from typing import Final, Self, assert_never
 
 import structlog
 
@@ -34,7 +34,7 @@ from contact_gateway.contacts.outcomes import (
 from contact_gateway.contacts.problems import Problem, ProblemCode
 from contact_gateway.http_statuses import CODES
 from contact_gateway.upstream.client import (
-    LONGEST_RETRY_SECONDS,
+    MAX_RETRY_AFTER_SECONDS,
     Delivery,
     Response,
     UpstreamUnavailable,
@@ -50,13 +50,14 @@ from contact_gateway.upstream.documents import (
 )
 
 RETRY_AFTER_SECONDS: Final = 60
-"""When to come back after a 429 that does not say so."""
+"""When to retry after a 429 without any such information."""
 
 _log = structlog.get_logger(__name__)
 _MAX_TEXT_LENGTH: Final = 1000
 _MAX_DEPTH: Final = 16
 _MAX_PROBLEMS: Final = 100
-_OUR_CODES: Final[frozenset[str]] = frozenset(ProblemCode)
+_MAX_DIGITS: Final = 15
+_PROBLEM_CODES: Final[frozenset[str]] = frozenset(ProblemCode)
 _SUCCESSES: Final = range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
 
 
@@ -64,44 +65,44 @@ def outcome_of(response: Response, *, dry_run: bool) -> CreateContactOutcome:
     """Return the outcome that a response to a creation means.
 
     Raises:
-        UpstreamUnavailable: it means none: a fault, a redirect, or something unreadable.
+        UpstreamUnavailable: it means none: a server error, a redirect, or an unreadable body.
     """
     if response.status not in _SUCCESSES:
         return refusal_of(response)
     resource = resource_of(response.body)
     if dry_run and is_stored(resource):
-        _log.error("upstream carried out a dry run")
-        raise UpstreamUnavailable("upstream has no dry run", Delivery.OVER)
+        _log.error("upstream ignored dry_run and created the contact")
+        raise UpstreamUnavailable("upstream ignored dry_run", Delivery.FINISHED)
     try:
         return Previewed(preview_of(resource)) if dry_run else Created(contact_of(resource))
     except UnreadableError as error:
-        unreadable(response, error)
+        raise unreadable(response, error) from None
 
 
 def refusal_of(response: Response) -> Refusal:
-    """Return the refusal that a response means. The status decides, by the table of statuses.
+    """Return the refusal that a response means.
 
     Raises:
-        UpstreamUnavailable: the status is not that of a refusal.
+        UpstreamUnavailable: no refusal has the response's status.
     """
     code = CODES.get(response.status)
     if code is None:
         raise _unexpected(response)
-    said = _Said.by(response)
+    error = _ErrorBody.of(response)
     match code:
         case ErrorCode.UNAUTHORIZED:
-            return Unauthorized(KeyRefusal.REFUSED, said.message, said.details)
+            return Unauthorized(KeyRefusal.REFUSED, error.message, error.details)
         case ErrorCode.FORBIDDEN:
-            return Forbidden(said.message or policy.FORBIDDEN, said.details)
+            return Forbidden(error.message or policy.FORBIDDEN, error.details)
         case ErrorCode.RATE_LIMITED:
-            return RateLimited(_retry_after(response, said), said.message, said.details)
+            return RateLimited(_retry_after(response, error), error.message, error.details)
         case ErrorCode.INVALID_INPUT | ErrorCode.IDEMPOTENCY_KEY_REUSED:
-            return InvalidInput(_problems(response.body, said), said.message, said.details)
+            return InvalidInput(_problems(response.body, error), error.message, error.details)
         case ErrorCode.NOT_FOUND:
-            return NotFound(said.message or policy.NO_HIENERGY_ADVERTISER, said.details)
+            return NotFound(error.message or policy.NO_HIENERGY_ADVERTISER, error.details)
         case ErrorCode.CONFLICT:
-            message = said.message or policy.ADDRESS_IS_TAKEN
-            return Conflict(_existing(said), message, said.details)
+            message = error.message or policy.ADDRESS_IS_TAKEN
+            return Conflict(error.existing(), message, error.details)
         case _:
             assert_never(code)
 
@@ -110,7 +111,7 @@ def read_refusal_of(response: Response) -> ReadRefusal:
     """Return the refusal that a response to a read means.
 
     Raises:
-        UpstreamUnavailable: the status is not that of a read's refusal.
+        UpstreamUnavailable: no refusal of a read has the response's status.
     """
     refusal = refusal_of(response)
     if isinstance(refusal, ReadRefusal):
@@ -123,20 +124,16 @@ def _unexpected(response: Response) -> UpstreamUnavailable:
     return UpstreamUnavailable(f"upstream responds with {status}", delivery_of(status))
 
 
-def unreadable(response: Response, error: UnreadableError) -> NoReturn:
-    """Refuse a success whose body cannot be read.
-
-    Raises:
-        UpstreamUnavailable: always.
-    """
-    raise UpstreamUnavailable(
-        f"upstream's response {response.status} cannot be read: {error}", Delivery.OVER
-    ) from None
+def unreadable(response: Response, error: UnreadableError) -> UpstreamUnavailable:
+    """Return the exception for a success whose body cannot be read."""
+    return UpstreamUnavailable(
+        f"upstream's response {response.status} is unreadable: {error}", Delivery.FINISHED
+    )
 
 
 def quota_of(response: Response) -> Quota | None:
-    """Return what upstream tells of the caller's budget; None where it tells none."""
-    if _LIMIT not in response.headers:
+    """Return the caller's quota from the headers `X-RateLimit-*`, or None."""
+    if "X-RateLimit-Limit" not in response.headers:
         return None
     numbers = [
         _number(response.headers.get(f"X-RateLimit-{name}"))
@@ -150,14 +147,14 @@ def quota_of(response: Response) -> Quota | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """What upstream says of a refusal: a sentence, and details of any shape."""
+class _ErrorBody:
+    """The message and the details in the body of a refusal."""
 
     message: str | None = None
     details: Details = field(default_factory=dict)
 
     @classmethod
-    def by(cls, response: Response) -> "_Said":
+    def of(cls, response: Response) -> Self:
         body = response.body
         if not isinstance(body, Mapping):
             return cls()
@@ -169,38 +166,36 @@ class _Said:
             return cls(message, details)
         return cls(message)
 
-
-def _existing(said: _Said) -> Contact | None:
-    try:
-        return contact_of(said.details.get("existing"))
-    except UnreadableError:
-        return None
-
-
-def _problems(body: object, said: _Said) -> tuple[Problem, ...]:
-    """Return the problems that upstream names, or one for the whole where it names none."""
-    named = said.details.get("problems")
-    found = [*_problems_of_envelope(named), *_problems_of_fields(body)][:_MAX_PROBLEMS]
-    whole = Problem(
-        ("contact",), ProblemCode.REFUSED, said.message or "HiEnergy refuses the input."
-    )
-    return tuple(found) or (whole,)
+    def existing(self) -> Contact | None:
+        """Return the existing contact of a conflict, if it is readable."""
+        try:
+            return contact_of(self.details.get("existing"))
+        except UnreadableError:
+            return None
 
 
-def _problems_of_envelope(named: object) -> Iterator[Problem]:
-    for problem in named if isinstance(named, list) else ():
+def _problems(body: object, error: _ErrorBody) -> tuple[Problem, ...]:
+    """Return the problems in a body, or one for the whole contact if there are none."""
+    problems = [*_problems_of_envelope(error.details.get("problems")), *_problems_of_rails(body)]
+    message = error.message or "HiEnergy refuses the input."
+    whole = Problem(("contact",), ProblemCode.REFUSED, message)
+    return tuple(problems[:_MAX_PROBLEMS]) or (whole,)
+
+
+def _problems_of_envelope(problems: object) -> Iterator[Problem]:
+    for problem in problems if isinstance(problems, list) else ():
         if not isinstance(problem, Mapping):
             continue
         path, code = _text(problem.get("path")), problem.get("code")
         message = _text(problem.get("message"))
         if path and message:
-            known = isinstance(code, str) and code in _OUR_CODES
-            our_code = ProblemCode(str(code)) if known else ProblemCode.REFUSED
-            yield Problem(tuple(path.split(".")), our_code, message)
+            is_known = isinstance(code, str) and code in _PROBLEM_CODES
+            known_code = ProblemCode(str(code)) if is_known else ProblemCode.REFUSED
+            yield Problem(tuple(path.split(".")), known_code, message)
 
 
-def _problems_of_fields(body: object) -> Iterator[Problem]:
-    """Read what Rails writes: `{"errors": {"email": ["is invalid"]}}`, or a list of sentences."""
+def _problems_of_rails(body: object) -> Iterator[Problem]:
+    """Parse Rails' format: `{"errors": {"email": ["is invalid"]}}`, or a list of sentences."""
     errors = body.get("errors") if isinstance(body, Mapping) else None
     for sentence in errors if isinstance(errors, list) else ():
         text = _text(sentence)
@@ -213,25 +208,22 @@ def _problems_of_fields(body: object) -> Iterator[Problem]:
                 yield Problem(("contact", str(name)), ProblemCode.REFUSED, text)
 
 
-def _retry_after(response: Response, said: _Said) -> int:
-    told = retry_after_seconds(response.headers) or _number(said.details.get("retry_after_seconds"))
-    if told is None:
+def _retry_after(response: Response, error: _ErrorBody) -> int:
+    seconds = retry_after_seconds(response.headers)
+    seconds = seconds or _number(error.details.get("retry_after_seconds"))
+    if seconds is None:
         resets_at = _number(response.headers.get("X-RateLimit-Reset"))
-        told = None if resets_at is None else resets_at - int(time.time())
-    if told is None or told <= 0:
+        seconds = None if resets_at is None else resets_at - int(time.time())
+    if seconds is None or seconds <= 0:
         return RETRY_AFTER_SECONDS
-    return min(told, LONGEST_RETRY_SECONDS)
+    return min(seconds, MAX_RETRY_AFTER_SECONDS)
 
 
 def _number(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         return None
     text = str(value)
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < _DIGITS else None
-
-
-_DIGITS: Final = 16
-_LIMIT: Final = "X-RateLimit-Limit"
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None
 
 
 def _text(value: object) -> str | None:
@@ -241,7 +233,7 @@ def _text(value: object) -> str | None:
 
 
 def _is_shallow(value: object, depth: int = 0) -> bool:
-    """Tell whether a value can be written again without end of depth."""
+    """Return whether a value can be serialized without exceeding the recursion limit."""
     if depth > _MAX_DEPTH:
         return False
     match value:

@@ -1,4 +1,4 @@
-"""HiEnergy's own API as the source of truth: it judges the keys and owns the records."""
+"""HiEnergy's API as the source of truth: it checks the keys and owns the records."""
 
 import asyncio
 import re
@@ -27,12 +27,12 @@ MAX_CONCURRENT_CALLS: Final = 10
 
 _LARGEST_PAGE: Final = 100
 _MAX_PAGES: Final = 10
-# Linear time: any client may send one.
+# It takes linear time, because any client may send a value of any length.
 _HEADER_VALUE: Final = re.compile("[\x20-\x7e]{1,4096}")
 
 
 class UpstreamAccess(Operations):
-    """Implements `contacts.source.Access`: each method is one call, or as few as it takes."""
+    """Implements `contacts.source.Access` with as few calls as possible."""
 
     def __init__(
         self, client: UpstreamClient, credential: Credential, creations: Creations
@@ -41,7 +41,7 @@ class UpstreamAccess(Operations):
         self._creations: Final = creations
 
     async def create_contact(self, creation: Creation) -> CreateContactOutcome:
-        """Carry out one creation, once for its idempotency key."""
+        """Create a contact, at most once for each idempotency key."""
         return await self._creations.create(
             self, creation.contact, creation.idempotency_key, dry_run=creation.dry_run
         )
@@ -50,22 +50,22 @@ class UpstreamAccess(Operations):
         self, ids: Collection[int]
     ) -> Mapping[int, Advertiser | ReadRefusal]:
         """Return the advertisers that exist, by id: one call each, some of them in parallel."""
-        found = await self._each(ids, self.advertiser)
+        found = await self._call_each(ids, self.advertiser)
         return {an_id: record for an_id, record in found.items() if record is not None}
 
     async def advertiser_by_slug(self, slug: str) -> Advertiser | ReadRefusal | None:
         """Return the advertiser with a slug."""
         found = await self.advertiser(slug)
-        # Upstream may take a slug of digits for an id.
+        # Upstream may read a slug of digits as an id.
         return None if isinstance(found, Advertiser) and found.slug != slug else found
 
     async def equivalents(
         self, hienergy_ids: Collection[int]
     ) -> Mapping[int, Sequence[Advertiser] | ReadRefusal]:
         """Return the network records of each brand: one call each, some of them in parallel."""
-        return await self._each(hienergy_ids, self._equivalents)
+        return await self._call_each(hienergy_ids, self._equivalents)
 
-    async def _each(
+    async def _call_each(
         self, ids: Collection[int], call: Callable[[int], Awaitable[T]]
     ) -> dict[int, T]:
         """Make a call for each id, a bounded number in parallel, all within one timeout."""
@@ -114,7 +114,7 @@ class UpstreamSource:
         await self._creations.close()
 
     async def authenticate(self, credential: Credential) -> UpstreamAccess | KeyRefusal:
-        """Accept any credential that fits into a header: upstream judges it."""
+        """Accept any credential that is a valid header value; upstream checks it."""
         secret = credential.secret
         if not _HEADER_VALUE.fullmatch(secret) or secret != secret.strip(" "):
             return KeyRefusal.MALFORMED

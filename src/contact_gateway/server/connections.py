@@ -12,7 +12,7 @@ from typing import Final, TypeAlias, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from contact_gateway.faces.json_body import BODY_HAS_ARRIVED
+from contact_gateway.faces.json_body import BODY_IS_BUFFERED
 
 FIRST_REQUEST_WITHIN_SECONDS: Final = 2.0
 """How long a server that stops waits for the first request of a connection that it has taken."""
@@ -172,7 +172,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._bytes_beside = None
         self._stop_waiting()
-        self.scope["extensions"] = {BODY_HAS_ARRIVED: {}}
+        self.scope["extensions"] = {BODY_IS_BUFFERED: {}}
         super().on_message_complete()
 
     def on_response_complete(self) -> None:

@@ -52,8 +52,7 @@ class TransportCode(StrEnum):
     SERVICE_UNAVAILABLE = (
         "SERVICE_UNAVAILABLE",
         503,
-        "The source of truth does not respond, or its queue is full. `Retry-After` says when to "
-        "retry.",
+        "The source of truth does not respond, or its queue is full. Retry as `Retry-After` says.",
     )
 
 

@@ -123,8 +123,8 @@ class ErrorMiddleware:
         context = request_context_of(scope)
         try:
             host = context.headers.get("host")
-            # RFC 9112, section 3.2. Repeated headers are joined by commas; HTTP/1.0 needs none.
-            if ", " in host if host is not None else scope["http_version"] == "1.1":
+            # RFC 9112, section 3.2. Repeated headers arrive here joined by commas.
+            if (host is None and scope["http_version"] == "1.1") or (host and ", " in host):
                 raise TransportError(
                     TransportCode.BAD_REQUEST, "Send exactly one Host header in a request."
                 )

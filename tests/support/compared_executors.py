@@ -17,7 +17,7 @@ from graphql import (
 )
 from graphql.validation import NoUnusedFragmentsRule, NoUnusedVariablesRule
 
-from contact_gateway.faces.graphql.types import GraphQLContext
+from contact_gateway.faces.request_context import RequestContext
 from graphql_plans import Compiler, Execute, Result
 from support.submitting import Json
 
@@ -121,8 +121,8 @@ def _outcome(
 
 
 def _seen(context: object) -> str:
-    if isinstance(context, GraphQLContext):
-        return f"{context.request.operation} {context.request.outcome}"
+    if isinstance(context, RequestContext):
+        return f"{context.operation} {context.outcome}"
     return repr(context)
 
 

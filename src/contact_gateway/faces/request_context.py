@@ -68,7 +68,11 @@ class CallerFactory:
     def request_context(self, scope: Scope) -> RequestContext:
         """Return the context of a new request, and store it in the request's ASGI scope."""
         headers = _joined_headers(scope["headers"])
-        credential = _credential(headers)
+        credential = None
+        if key := headers.get("x-api-key"):
+            credential = Credential(key)
+        elif bearer := _BEARER.fullmatch(headers.get("authorization", "")):
+            credential = Credential(bearer[1], CredentialScheme.BEARER)
         peer: tuple[str, int] | None = scope.get("client")
         address = client_address(
             None if peer is None else peer[0],
@@ -110,11 +114,3 @@ def _request_id(headers: Mapping[str, str], credential: Credential | None) -> st
         and (credential is None or credential.secret not in given)
     )
     return given if well_formed else f"{random.getrandbits(128):032x}"
-
-
-def _credential(headers: Mapping[str, str]) -> Credential | None:
-    key = headers.get("x-api-key")
-    if key:
-        return Credential(key)
-    bearer = _BEARER.fullmatch(headers.get("authorization", ""))
-    return None if bearer is None else Credential(bearer[1], CredentialScheme.BEARER)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from anyio.lowlevel import checkpoint
-from graphql import ExecutionResult, OperationType
+from graphql import ExecutionResult
 
 from contact_gateway.access.caller import Caller
 from contact_gateway.access.principals import Credential
@@ -16,7 +16,6 @@ from contact_gateway.contacts.source import ContactCaller
 from contact_gateway.faces.graphql.document_access import DocumentAccess
 from contact_gateway.faces.graphql.execution import GraphQLRequest
 from contact_gateway.faces.graphql.schema import build_schema
-from contact_gateway.faces.graphql.types import GraphQLContext
 from contact_gateway.faces.request_context import RequestContext
 from support.requests_by_a_caller import SameEachTime
 
@@ -80,5 +79,5 @@ async def test_a_field_that_fails_takes_nobodys_record_along(
 async def _execute(source: SameEachTime, text: str) -> ExecutionResult:
     caller: ContactCaller = Caller(Credential("member"), source.authenticate)
     caller.decorate(DocumentAccess)
-    context = GraphQLContext(RequestContext("a-request", caller), None, None)
-    return await build_schema().execute(GraphQLRequest(text), context, {OperationType.QUERY})
+    context = RequestContext("a-request", caller)
+    return await build_schema().execute(GraphQLRequest(text), context, queries_only=True)

@@ -4,7 +4,7 @@ import gc
 from typing import Final
 
 import pytest
-from graphql import ExecutionResult, OperationType, parse
+from graphql import ExecutionResult, parse
 
 from contact_gateway.faces.graphql.document_cache import (
     MAX_PLAN_PARTS,
@@ -45,7 +45,7 @@ def _key(text: str) -> DocumentKey:
 
 def test_what_is_kept_is_found_under_its_own_key_alone() -> None:
     documents = DocumentCache()
-    documents.keep(_key("a"), DOCUMENT)
+    documents.put(_key("a"), DOCUMENT)
 
     assert documents.get(_key("a")) is DOCUMENT
     assert documents.get(_key("b")) is None
@@ -54,10 +54,10 @@ def test_what_is_kept_is_found_under_its_own_key_alone() -> None:
 
 def test_beyond_its_size_the_least_recently_used_goes_first() -> None:
     documents = DocumentCache(max_size=10)
-    documents.keep(_key("aaaa"), DOCUMENT)
-    documents.keep(_key("bbbb"), DOCUMENT)
+    documents.put(_key("aaaa"), DOCUMENT)
+    documents.put(_key("bbbb"), DOCUMENT)
     assert documents.get(_key("aaaa")) is DOCUMENT
-    documents.keep(_key("cccc"), DOCUMENT)
+    documents.put(_key("cccc"), DOCUMENT)
 
     assert documents.get(_key("bbbb")) is None
     assert documents.get(_key("aaaa")) is DOCUMENT
@@ -67,8 +67,8 @@ def test_beyond_its_size_the_least_recently_used_goes_first() -> None:
 @pytest.mark.parametrize("text", ["x" * 11, "\N{SNOWMAN}" * 4], ids=["ASCII", "other characters"])
 def test_what_is_larger_than_the_cache_displaces_nothing(text: str) -> None:
     documents = DocumentCache(max_size=10)
-    documents.keep(_key("aaaa"), DOCUMENT)
-    documents.keep(_key(text), DOCUMENT)
+    documents.put(_key("aaaa"), DOCUMENT)
+    documents.put(_key(text), DOCUMENT)
 
     assert documents.get(_key(text)) is None
     assert documents.get(_key("aaaa")) is DOCUMENT
@@ -76,16 +76,16 @@ def test_what_is_larger_than_the_cache_displaces_nothing(text: str) -> None:
 
 def test_what_is_kept_twice_counts_once() -> None:
     documents = DocumentCache(max_size=8)
-    documents.keep(_key("aaaa"), DOCUMENT)
+    documents.put(_key("aaaa"), DOCUMENT)
     for _ in range(3):
-        documents.keep(_key("bbbb"), DOCUMENT)
+        documents.put(_key("bbbb"), DOCUMENT)
 
     assert documents.get(_key("aaaa")) is DOCUMENT
 
 
 def test_a_lone_surrogate_has_a_size() -> None:
     documents = DocumentCache()
-    documents.keep(_key('{ a(b: "\ud800") }'), DOCUMENT)
+    documents.put(_key('{ a(b: "\ud800") }'), DOCUMENT)
 
     assert documents.get(_key('{ a(b: "\ud800") }')) is DOCUMENT
 
@@ -93,11 +93,11 @@ def test_a_lone_surrogate_has_a_size() -> None:
 def test_what_is_added_to_plans_displaces_the_least_recently_used() -> None:
     documents = DocumentCache(max_size=8 + 2 * PART_SIZE)
     kept = [ValidDocument(DOCUMENT.document) for _ in range(2)]
-    documents.keep(_key("aaaa"), kept[0])
-    documents.keep(_key("bbbb"), kept[1])
-    documents.grow(_key("bbbb"), kept[1], 2)
+    documents.put(_key("aaaa"), kept[0])
+    documents.put(_key("bbbb"), kept[1])
+    documents.add_plan_parts(_key("bbbb"), kept[1], 2)
     assert documents.get(_key("aaaa")) is kept[0]
-    documents.grow(_key("aaaa"), kept[0], 1)
+    documents.add_plan_parts(_key("aaaa"), kept[0], 1)
 
     assert documents.get(_key("aaaa")) is kept[0]
     assert documents.get(_key("bbbb")) is None
@@ -107,11 +107,11 @@ def test_what_is_added_to_plans_displaces_the_least_recently_used() -> None:
 def test_plans_that_are_too_large_are_let_go_alone() -> None:
     documents = DocumentCache(max_plan_parts=10)
     document = ValidDocument(DOCUMENT.document)
-    documents.keep(_key("aaaa"), document)
-    documents.grow(_key("aaaa"), document, 10)
+    documents.put(_key("aaaa"), document)
+    documents.add_plan_parts(_key("aaaa"), document, 10)
     assert documents.size == 4 + 10 * PART_SIZE
     for _ in range(2):
-        documents.grow(_key("aaaa"), document, 1)
+        documents.add_plan_parts(_key("aaaa"), document, 1)
 
     assert document.is_too_large_to_plan
     assert documents.get(_key("aaaa")) is document
@@ -120,9 +120,9 @@ def test_plans_that_are_too_large_are_let_go_alone() -> None:
 
 def test_plans_of_what_is_not_kept_count_nothing() -> None:
     documents = DocumentCache()
-    documents.keep(_key("aaaa"), DOCUMENT)
-    documents.grow(_key("aaaa"), ValidDocument(DOCUMENT.document), 1)
-    documents.grow(_key("bbbb"), DOCUMENT, 1)
+    documents.put(_key("aaaa"), DOCUMENT)
+    documents.add_plan_parts(_key("aaaa"), ValidDocument(DOCUMENT.document), 1)
+    documents.add_plan_parts(_key("bbbb"), DOCUMENT, 1)
 
     assert documents.size == 4
 
@@ -232,8 +232,8 @@ class _Watched(DocumentCache):
         super().__init__()
         self.kept: list[DocumentKey] = []
 
-    def keep(self, key: DocumentKey, document: ValidDocument) -> None:
-        super().keep(key, document)
+    def put(self, key: DocumentKey, document: ValidDocument) -> None:
+        super().put(key, document)
         self.kept.append(key)
 
 
@@ -244,7 +244,7 @@ async def _execute(
     variables: dict[str, Json] | None = None,
 ) -> ExecutionResult:
     request = GraphQLRequest(text, variables, operation)
-    return await schema.execute(request, context("member"), {OperationType.QUERY})
+    return await schema.execute(request, context("member"), queries_only=True)
 
 
 def _fields_in_memory() -> int:

@@ -9,7 +9,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from contact_gateway.contacts.outcomes import ErrorCode
-from contact_gateway.faces.http import TRANSPORT_STATUSES, TransportCode
+from contact_gateway.faces.http import TransportCode
 from contact_gateway.faces.rest.openapi import openapi_document
 from contact_gateway.http_statuses import status_of
 from support.running_gateway import Gateway, credentials
@@ -52,9 +52,7 @@ def test_every_outcome_of_the_operation_is_documented(path: str) -> None:
     }
 
     assert documented == {(status_of(code), str(code)) for code in ErrorCode} | {
-        (status, str(code))
-        for code, status in TRANSPORT_STATUSES.items()
-        if code not in NOT_OF_THE_OPERATION
+        (code.status, str(code)) for code in TransportCode if code not in NOT_OF_THE_OPERATION
     }
     assert {"200", "201"} <= responses.keys()
     assert paths["/contacts"]["post"]["operationId"] == "createContact"

@@ -192,7 +192,7 @@ async def test_json_may_be_nested_so_deep(gateway: Gateway, depth: int) -> None:
 
     assert (response.status_code == 200) is (depth <= 32)
     if depth > 32:
-        assert "32 values deep" in response.json()["errors"][0]["message"]
+        assert "At most 32 levels" in response.json()["errors"][0]["message"]
 
 
 async def test_brackets_in_a_text_without_an_end_do_not_count(gateway: Gateway) -> None:

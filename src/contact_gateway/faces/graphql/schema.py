@@ -58,7 +58,7 @@ class Query:
         """Return the caller."""
         return Viewer.of(granted(await reads.viewer(info.context.caller)))
 
-    @strawberry.field(description="The contact with an id, or null.")
+    @strawberry.field(description="The contact with this id, or null.")
     async def contact(
         self,
         info: ResolveInfo,
@@ -133,7 +133,7 @@ class Query:
         )
 
     @strawberry.field(
-        description="The advertiser with an id or a slug, or null. Give exactly one of the two."
+        description="The advertiser with this id or slug, or null. Give exactly one of the two."
     )
     async def advertiser(
         self,

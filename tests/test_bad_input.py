@@ -1,8 +1,7 @@
-"""Bad requests of every kind: each is refused in the contract's words, at once, and leaves nothing.
+"""Bad requests of every kind are refused with the documented code, and change nothing.
 
-What a caller's key, the rules and the routes refuse is in the tests of those; here it is what the
-request holds. The requests of `BAD` are sent in this process by an admin, those of `ON_THE_WIRE`
-as bytes over a socket, since no client library would send them.
+The requests of `BAD` are sent by an admin within the process, those of `ON_THE_WIRE` as bytes over
+a socket, because no client library would send them.
 """
 
 import gc
@@ -39,9 +38,9 @@ CODES: Final = frozenset({*ErrorCode, *TransportCode, "PERSISTED_QUERY_NOT_SUPPO
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A request that is refused, and how.
+    """A request that is refused, with its expected response.
 
-    `problems` are the paths and codes of an input that is invalid, as the face spells them.
+    `problems` are the paths and codes of invalid input, in the names of the face.
     """
 
     name: str
@@ -206,9 +205,9 @@ NO_CONTACT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field's bad value: what is wrong with it, which by GraphQL may be its type.
+    """A bad value of one field, with the expected code.
 
-    `spelled` is the value as it stands in the JSON text, where Python cannot hold or spell it.
+    `spelled` is the JSON text of a value that Python cannot represent.
     """
 
     name: str
@@ -232,7 +231,7 @@ def _url(name: str, value: object, code: str = "INVALID_URL", by_graphql: str = 
 
 
 OF_ANOTHER_TYPE: Final = "BAD_REQUEST"
-"""GraphQL refuses a value of another type than the schema's before anything is executed."""
+"""GraphQL refuses a value of the wrong type before execution."""
 
 FIELDS: Final = (
     _email("null", None, "REQUIRED", OF_ANOTHER_TYPE),
@@ -341,7 +340,7 @@ def _camel_case(name: str) -> str:
 
 
 def _written(members: Mapping[str, object], name: str, spelled: str | None) -> str:
-    """Write an object as JSON, one member of it as it is spelled."""
+    """Return an object as JSON, with one member spelled as given."""
     if spelled is None:
         return json.dumps(members)
     return json.dumps({**members, name: "SPELLED"}).replace('"SPELLED"', spelled)
@@ -739,14 +738,14 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
-    """Return one gateway for all: what a request leaves behind, the next ones meet."""
+    """Return one gateway for all requests, so that anything one leaves behind affects the next."""
     async with running_gateway(tmp_path_factory.mktemp("bad_input")) as running:
         yield running
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
-async def test_a_bad_request_is_refused_and_leaves_nothing(
+async def test_a_bad_request_is_refused_and_changes_nothing(
     gateway: Gateway, log: io.StringIO, bad: Bad
 ) -> None:
     before = await gateway.contact_rows()
@@ -773,7 +772,7 @@ async def _send(gateway: Gateway, bad: Bad) -> httpx.Response:
 
 
 def _code(bad: Bad, response: httpx.Response) -> str:
-    """Return the one code of a refusal, and see that it is told as the face does."""
+    """Return the single code of a refusal, after checking the shape of its body."""
     body: Json = response.json()
     if not bad.is_graphql:
         assert body.keys() == {"error"}
@@ -793,12 +792,12 @@ def _code(bad: Bad, response: httpx.Response) -> str:
 def _problems(bad: Bad, response: httpx.Response) -> frozenset[tuple[str, str]]:
     body: Json = response.json()
     if not bad.is_graphql:
-        told = body["error"]["details"].get("problems", ())
+        problems = body["error"]["details"].get("problems", ())
     elif "errors" in body:
-        told = body["errors"][0]["extensions"].get("problems", ())
+        problems = body["errors"][0]["extensions"].get("problems", ())
     else:
-        told = body["data"]["createContact"]["problems"]
-    return frozenset((problem["path"], problem["code"]) for problem in told)
+        problems = body["data"]["createContact"]["problems"]
+    return frozenset((problem["path"], problem["code"]) for problem in problems)
 
 
 HEAVY: Final = tuple(
@@ -839,9 +838,9 @@ async def test_no_memory_is_kept_of_what_was_refused(gateway: Gateway) -> None:
 
 @dataclass(frozen=True, slots=True)
 class OnTheWire:
-    """Bytes that are sent over a connection, and the statuses of the answers that come back.
+    """Bytes sent over a connection, and the statuses of the responses.
 
-    Where the bytes are `cut`, no more follow, though the server has been told of more.
+    `cut` means that the client then stops sending, although the server expects more.
     """
 
     name: str
@@ -943,7 +942,7 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
 
 
 @pytest.mark.parametrize("bad", ON_THE_WIRE, ids=lambda bad: bad.name)
-def test_bytes_that_are_no_good_request_are_refused_and_leave_nothing(
+def test_malformed_bytes_are_refused_and_change_nothing(
     process: GatewayProcess, bad: OnTheWire
 ) -> None:
     with process.client(process.admin_key) as client:
@@ -958,7 +957,7 @@ def test_bytes_that_are_no_good_request_are_refused_and_leave_nothing(
 
 
 def _statuses(process: GatewayProcess, bad: OnTheWire) -> tuple[int, ...]:
-    """Send the bytes, and return the statuses of all that comes until the connection ends."""
+    """Send the bytes, and return the statuses of all responses until the connection ends."""
     address = urlsplit(process.address)
     assert address.hostname is not None
     assert address.port is not None
@@ -970,7 +969,7 @@ def _statuses(process: GatewayProcess, bad: OnTheWire) -> tuple[int, ...]:
         if bad.cut:
             connection.shutdown(socket.SHUT_WR)
         answers = bytearray()
-        # One that is refused before it was read to its end is answered, and then broken off.
+        # A request refused before its end gets a response, and then the connection is reset.
         with suppress(ConnectionResetError):
             while received := connection.recv(65_536):
                 answers += received

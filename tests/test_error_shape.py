@@ -1,4 +1,4 @@
-"""Every REST error has one body, whatever went wrong; GraphQL's errors each have a code."""
+"""Every REST error has the same envelope, and every GraphQL error has a code."""
 
 import asyncio
 import re
@@ -18,7 +18,7 @@ JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """A request that is refused, and how."""
+    """A request that is refused, with its expected response."""
 
     name: str
     status: int
@@ -33,7 +33,7 @@ class Wrong:
 TRANSPORT = (
     Wrong("malformed JSON", 400, "BAD_REQUEST", content=b"{"),
     Wrong("NaN", 400, "BAD_REQUEST", content=b'{"contact": NaN}'),
-    Wrong("a name twice", 400, "BAD_REQUEST", content=b'{"contact": 1, "contact": 2}'),
+    Wrong("a duplicate name", 400, "BAD_REQUEST", content=b'{"contact": 1, "contact": 2}'),
     Wrong("not UTF-8", 400, "BAD_REQUEST", content=b'{"contact": "\xff"}'),
     Wrong("deep nesting", 400, "BAD_REQUEST", content=b"[" * 60_000),
     Wrong("an empty body", 400, "BAD_REQUEST", content=b""),
@@ -58,7 +58,7 @@ REST_ONLY = (
     Wrong("the root", 404, "NOT_FOUND", method="GET", path="/"),
     Wrong("a trailing slash", 404, "NOT_FOUND", path="/api/v1/contacts/"),
     Wrong(
-        "a method that the route has not",
+        "a method that the route does not support",
         405,
         "METHOD_NOT_ALLOWED",
         method="DELETE",
@@ -91,7 +91,7 @@ REST_ONLY = (
     ),
     Wrong("a number beyond all numbers", 422, "INVALID_INPUT", content=b'{"contact": 1e400}'),
     Wrong(
-        "two answers to dry_run",
+        "two values of dry_run",
         422,
         "INVALID_INPUT",
         path="/api/v1/contacts?dry_run=true&dry_run=false",
@@ -111,7 +111,7 @@ REST_ONLY = (
 )
 GRAPHQL_ONLY = (
     Wrong(
-        "several operations and none chosen",
+        "several operations without a name",
         400,
         "BAD_REQUEST",
         content=b'{"query": "query A { viewer { label } } query B { viewer { role } }"}',
@@ -235,9 +235,7 @@ async def _send(gateway: Gateway, wrong: Wrong, path: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize("wrong", TRANSPORT, ids=lambda wrong: wrong.name)
-async def test_a_caller_without_a_key_learns_nothing_of_the_body(
-    gateway: Gateway, wrong: Wrong
-) -> None:
+async def test_without_a_key_the_body_is_not_examined(gateway: Gateway, wrong: Wrong) -> None:
     response = await gateway.client.post(
         wrong.path, headers=dict(wrong.headers), content=wrong.content
     )
@@ -248,7 +246,7 @@ async def test_a_caller_without_a_key_learns_nothing_of_the_body(
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("sent", "is_used"),
     [
         ("caller-1.A_b~c", True),
         ("", False),
@@ -258,17 +256,17 @@ async def test_a_caller_without_a_key_learns_nothing_of_the_body(
         ("cgw_pasted_by_mistake", False),
     ],
 )
-async def test_a_well_formed_request_id_is_kept(
-    gateway: Gateway, given: str, *, kept: bool
+async def test_a_well_formed_request_id_is_used(
+    gateway: Gateway, sent: str, *, is_used: bool
 ) -> None:
-    response = await gateway.client.get("/healthz", headers={"X-Request-Id": given})
+    response = await gateway.client.get("/healthz", headers={"X-Request-Id": sent})
 
-    assert (response.headers["X-Request-Id"] == given) is kept
+    assert (response.headers["X-Request-Id"] == sent) is is_used
     assert re.fullmatch(r"[A-Za-z0-9._~-]{1,128}", response.headers["X-Request-Id"])
 
 
 @pytest.mark.parametrize("path", ["/api/v1/contacts", "/graphql"])
-async def test_a_body_that_does_not_come_is_given_up(tmp_path: Path, path: str) -> None:
+async def test_a_body_that_does_not_arrive_times_out(tmp_path: Path, path: str) -> None:
     async def half_a_body() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.Event().wait()

@@ -1,6 +1,6 @@
-"""The contract's table: one submission, both faces, the same outcome and the same rows.
+"""The contract's table: the same submission has the same outcome and effect on both faces.
 
-All of it holds on the store alone, and in front of another gateway that is upstream.
+It holds on the gateway's own store, and in front of another gateway as upstream.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ EXISTING = {"advertiser_id": 1001, "email": "existing@example.com"}
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A row of the table: who submits what, and what must come of it."""
+    """A row of the table: a submission and its expected outcome."""
 
     name: str
     outcome: str
@@ -252,7 +252,7 @@ def other_face(request: pytest.FixtureRequest) -> Face:
     return chosen
 
 
-async def test_a_replay_returns_the_same_contact_through_any_face(
+async def test_a_replay_by_any_face_returns_the_same_contact(
     gateway: Gateway, face: Face, other_face: Face
 ) -> None:
     submitted = MAYA | {"given_name": "Maya", "family_name": "Lindqvist"}
@@ -305,7 +305,7 @@ async def test_concurrent_callers_with_one_idempotency_key_all_get_one_contact(
     assert await gateway.contact_rows() == 1
 
 
-async def test_concurrent_callers_with_one_address_make_one_contact(gateway: Gateway) -> None:
+async def test_concurrent_submissions_of_one_address_create_one_contact(gateway: Gateway) -> None:
     answers = await asyncio.gather(
         *(face.submit(gateway, MAYA, gateway.admin) for face in FACES.values() for _ in range(10))
     )

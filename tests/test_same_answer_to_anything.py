@@ -1,4 +1,4 @@
-"""Whatever is submitted, both faces see the same in it, and answer in their documented shapes."""
+"""Both faces return the same outcome for any submission, in their documented shapes."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.running_gateway import BIG_ID, CATALOGUE, running_gateway
 from support.submitting import FACES, Answer, Json
 
-# Lone surrogates are among the characters: JSON can carry them, UTF-8 cannot.
+# The characters include lone surrogates, which JSON can contain and UTF-8 cannot.
 anything = st.text(st.characters(), max_size=300)
 texts = (
     st.none() | anything | st.sampled_from(["", " ", "Maya", "José", "\U0001f600" * 255, "x\x00"])
@@ -41,7 +41,7 @@ submissions = st.fixed_dictionaries(
 idempotency_keys = st.none() | st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E))
 
 
-def test_both_faces_see_the_same_in_any_submission(tmp_path: Path) -> None:
+def test_both_faces_return_the_same_outcome_for_any_submission(tmp_path: Path) -> None:
     async def run() -> None:
         async with running_gateway(tmp_path, rate_limit_per_hour=0) as gateway:
             loop = asyncio.get_running_loop()
@@ -72,7 +72,7 @@ def test_both_faces_see_the_same_in_any_submission(tmp_path: Path) -> None:
                 assert rest.outcome in {"PREVIEW", "INVALID_INPUT", "NOT_FOUND"}
                 assert (rest.outcome == "INVALID_INPUT") == bool(rest.problems)
 
-            # Hypothesis is not asynchronous: it works in a thread beside the gateway's loop.
+            # Hypothesis is synchronous, so it runs in a thread.
             await asyncio.to_thread(check)
 
     asyncio.run(run())

@@ -1,4 +1,4 @@
-"""`schema.graphql` is what the code serves, and describes all that it shows."""
+"""`schema.graphql` is current, and describes everything in it."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def test_every_type_field_argument_input_and_enum_value_is_described() -> None:
     assert undescribed == []
 
 
-def test_the_input_has_the_fields_and_sentences_of_the_one_description() -> None:
+def test_the_input_has_the_fields_and_descriptions_of_the_domain() -> None:
     schema = build_schema(schema_sdl())
     input_type = schema.type_map["CreateContactInput"]
     assert isinstance(input_type, GraphQLInputObjectType)

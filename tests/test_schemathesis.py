@@ -1,6 +1,6 @@
-"""Schemathesis makes requests, good and bad, of what the faces say of themselves, and checks it.
+"""Schemathesis generates valid and invalid requests from the schemas, and checks the responses.
 
-What it makes is the same in every run. `scripts/fuzz` makes more, and other ones.
+The requests are the same in every run. `scripts/fuzz` generates more, at random.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ MADE = settings(
     derandomize=EXAMPLES is None,
     database=None,
     deadline=None,
-    # How long a machine takes to make them is no fault of theirs.
+    # They may take any time on a slow machine.
     suppress_health_check=list(HealthCheck),
 )
 CHECKS = [
@@ -54,19 +54,19 @@ CHECKS = [
     response_schema_conformance,
     negative_data_rejection,
 ]
-# A submission that is right may be refused all the same: what was sent before is a conflict.
+# A valid submission may still be refused: an earlier one may make it a conflict.
 CHECKS_OF_A_READ = [*CHECKS, positive_data_acceptance]
-# That these are what is served is in the tests of each face.
+# The tests of each face check that these are the documents served.
 REST = schemathesis.openapi.from_dict(openapi_document())
 GRAPHQL = schemathesis.graphql.from_file(schema_sdl())
 GRAPHQL.config.update(base_url="http://gateway/graphql")
-# The tests present the key themselves; with it, what else stands for one is not looked at.
+# The tests send their own key, so generated credentials would have no effect.
 REST.config.generation.with_security_parameters = False
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A gateway that is called without a socket, and an admin's headers."""
+    """A gateway without a socket, and an admin's headers."""
 
     app: Starlette
     headers: dict[str, str]
@@ -74,7 +74,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
-    """Return a gateway, which Schemathesis starts and stops; its budget is not for the tests."""
+    """Return a gateway without a rate limit, which Schemathesis starts and stops."""
     url = database_url(tmp_path_factory.mktemp("schemathesis"))
     keys = asyncio.run(filled_database(url))
     values = {"database_url": url, "rate_limit_per_hour": 10**9}
@@ -83,12 +83,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
 
 @REST.hook
 def filter_query(_context: schemathesis.HookContext, query: Mapping[str, object] | None) -> bool:
-    """Leave out objects and lists: a query has none, and some are right as they are written."""
+    """Drop queries with objects or lists. A query string cannot express them."""
     return not any(isinstance(value, (dict, list)) for value in (query or {}).values())
 
 
-def _is_told_wholly(case: Case) -> bool:
-    """Leave out digits that are no id: a pattern cannot say how large one may be."""
+def _has_ids_in_range(case: Case) -> bool:
+    """Return whether all ids are in range, which a pattern of digits cannot express."""
     query: Mapping[str, object] = case.query or {}
     ids = [str(query[name]) for name in ("advertiser_id", "hienergy_id") if name in query]
     return all(1 <= int(text) <= MAX_ID for text in ids if text.isdecimal())
@@ -96,15 +96,15 @@ def _is_told_wholly(case: Case) -> bool:
 
 @REST.parametrize()
 @MADE
-def test_rest_is_as_it_is_described(case: Case, served: Served) -> None:
-    is_right = case.method == "GET" and _is_told_wholly(case)
-    checks = CHECKS_OF_A_READ if is_right else CHECKS
+def test_rest_matches_its_schema(case: Case, served: Served) -> None:
+    is_valid = case.method == "GET" and _has_ids_in_range(case)
+    checks = CHECKS_OF_A_READ if is_valid else CHECKS
     case.call_and_validate(app=served.app, headers=served.headers, checks=checks)
 
 
 @GRAPHQL.parametrize()
 @MADE
-def test_graphql_is_as_it_is_described(case: Case, served: Served) -> None:
+def test_graphql_matches_its_schema(case: Case, served: Served) -> None:
     response = case.call(app=served.app, headers=served.headers)
 
     body: Json = json.loads(response.content)

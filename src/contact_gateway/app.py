@@ -18,8 +18,7 @@ from contact_gateway.access.counters import Counters
 from contact_gateway.access.key_guessing import KeyGuessLimiter
 from contact_gateway.access.rate_limits import HourlyRateLimit
 from contact_gateway.contacts.source import Source, SourceUnavailable
-from contact_gateway.faces.graphql.endpoint import GraphQLEndpoint
-from contact_gateway.faces.graphql.explorer_page import explorer_assets
+from contact_gateway.faces.graphql.endpoint import GraphQLEndpoint, explorer_assets
 from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.schema import build_schema
 from contact_gateway.faces.http import (

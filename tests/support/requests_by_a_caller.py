@@ -20,7 +20,6 @@ from contact_gateway.contacts.source import (
     SourceUnavailable,
 )
 from contact_gateway.faces.graphql.document_access import DocumentAccess
-from contact_gateway.faces.graphql.types import GraphQLContext
 from contact_gateway.faces.request_context import RequestContext
 from support.contacts import stored, submitted
 from support.running_gateway import CATALOGUE
@@ -91,11 +90,11 @@ class SameEachTime:
         }
 
 
-def context(key: str | None, idempotency_header: str | None = None) -> GraphQLContext:
+def context(key: str | None, idempotency_header: str | None = None) -> RequestContext:
     """Return the context of a request with a key, which is a role's name or none that is known."""
     source = SameEachTime()
     credential = None if key is None else Credential(key)
     caller: ContactCaller = Caller(credential, source.authenticate)
     caller.decorate(DocumentAccess)
-    request = RequestContext("a-request", caller)
-    return GraphQLContext(request, None, idempotency_header)
+    headers = {} if idempotency_header is None else {"idempotency-key": idempotency_header}
+    return RequestContext("a-request", caller, headers)

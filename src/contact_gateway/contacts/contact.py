@@ -40,9 +40,34 @@ class NewContact(ContactDetails):
 
     __slots__ = ()
 
-    def given(self) -> dict[str, int | str]:
+    def given(self) -> dict[str, object]:
         """Return the fields that are not null, by the names of the published reference."""
-        return {name: value for name, value in self._asdict().items() if value is not None}
+        (
+            advertiser_id,
+            email,
+            name,
+            given_name,
+            family_name,
+            phone,
+            job_title,
+            source,
+            status,
+            linkedin_profile_url,
+        ) = self
+        # Written out, so that the type checker reports a field that `RawContact` does not have.
+        raw = RawContact(
+            advertiser_id=advertiser_id,
+            email=email,
+            name=name,
+            given_name=given_name,
+            family_name=family_name,
+            phone=phone,
+            job_title=job_title,
+            source=source,
+            status=status,
+            linkedin_profile_url=linkedin_profile_url,
+        )
+        return {field: value for field, value in raw.items() if value is not None}
 
     def fingerprint(self) -> bytes:
         """Return a SHA-256 (32 bytes) that is equal for equal submissions.

@@ -1,11 +1,11 @@
-"""What the faces share of HTTP: transport errors, their envelope, and how JSON is written."""
+"""HTTP as the faces share it: transport errors, the error envelope and JSON responses."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final
+from typing import Self
 
 import orjson
 import structlog
@@ -18,81 +18,104 @@ _log = structlog.get_logger(__name__)
 
 
 class TransportCode(StrEnum):
-    """What went wrong before or beside the rules, for programs."""
+    """Why a request failed outside the rules, for programs.
 
-    BAD_REQUEST = "BAD_REQUEST"
-    NOT_FOUND = "NOT_FOUND"
-    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
-    NOT_ACCEPTABLE = "NOT_ACCEPTABLE"
-    REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
-    PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
-    UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
-    INTERNAL_ERROR = "INTERNAL_ERROR"
-    SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
+    Each code has its HTTP status, and the sentence that describes it in the API's schemas.
+    """
 
+    status: int
+    meaning: str
 
-TRANSPORT_STATUSES: Final[Mapping[TransportCode, int]] = {
-    TransportCode.BAD_REQUEST: 400,
-    TransportCode.NOT_FOUND: 404,
-    TransportCode.METHOD_NOT_ALLOWED: 405,
-    TransportCode.NOT_ACCEPTABLE: 406,
-    TransportCode.REQUEST_TIMEOUT: 408,
-    TransportCode.PAYLOAD_TOO_LARGE: 413,
-    TransportCode.UNSUPPORTED_MEDIA_TYPE: 415,
-    TransportCode.INTERNAL_ERROR: 500,
-    TransportCode.SERVICE_UNAVAILABLE: 503,
-}
+    def __new__(cls, value: str, status: int, meaning: str) -> Self:
+        """Return the member with a value."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.status, member.meaning = status, meaning
+        return member
+
+    BAD_REQUEST = "BAD_REQUEST", 400, "The body is not valid JSON."
+    NOT_FOUND = "NOT_FOUND", 404, "The route does not exist."
+    METHOD_NOT_ALLOWED = (
+        "METHOD_NOT_ALLOWED",
+        405,
+        "The route does not support the method. `Allow` lists those it supports.",
+    )
+    NOT_ACCEPTABLE = "NOT_ACCEPTABLE", 406, "No supported media type is acceptable to the client."
+    REQUEST_TIMEOUT = "REQUEST_TIMEOUT", 408, "The body did not arrive in time."
+    PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE", 413, "The body is too large."
+    UNSUPPORTED_MEDIA_TYPE = (
+        "UNSUPPORTED_MEDIA_TYPE",
+        415,
+        "The body is not `application/json` in UTF-8.",
+    )
+    INTERNAL_ERROR = "INTERNAL_ERROR", 500, "The gateway failed. The error is logged."
+    SERVICE_UNAVAILABLE = (
+        "SERVICE_UNAVAILABLE",
+        503,
+        "The source of truth does not respond, or its queue is full. Retry as `Retry-After` says.",
+    )
 
 
 @dataclass(eq=False)
 class TransportError(Exception):
-    """A request that never came to a rule, with the answer it gets."""
+    """A request that fails outside the rules. `headers` are added to the response."""
 
     code: TransportCode
     message: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def status(self) -> int:
-        """The HTTP status of the answer."""
-        return TRANSPORT_STATUSES[self.code]
-
 
 def no_such_route() -> TransportError:
-    """Return what a caller is told of an address where there is nothing."""
-    return TransportError(TransportCode.NOT_FOUND, "There is nothing at this address.")
-
-
-def method_not_allowed(
-    allow: str, message: str = "The method is not allowed here."
-) -> TransportError:
-    """Return what a caller is told whose method a route does not take; `allow` names those."""
-    return TransportError(TransportCode.METHOD_NOT_ALLOWED, message, {"Allow": allow})
-
-
-def internal_error() -> TransportError:
-    """Return what a caller is told of a fault: nothing of the inside."""
+    """Return the error for an unknown path."""
     return TransportError(
-        TransportCode.INTERNAL_ERROR, "Something went wrong here. It has been noted."
+        TransportCode.NOT_FOUND, "Unknown path. GET /api/v1/schema describes the REST API."
+    )
+
+
+def method_not_allowed(allow: str, message: str | None = None) -> TransportError:
+    """Return the error for a method that a path does not support.
+
+    Args:
+        allow: the supported methods, as the header `Allow` lists them.
+        message: a more specific message.
+    """
+    return TransportError(
+        TransportCode.METHOD_NOT_ALLOWED,
+        message or f"Method not allowed. This path supports {allow}.",
+        {"Allow": allow},
     )
 
 
 def service_unavailable(cause: SourceUnavailable) -> TransportError:
-    """Return what a caller is told while the source does not answer."""
+    """Return the error for a source of truth that does not respond."""
     return TransportError(
         TransportCode.SERVICE_UNAVAILABLE,
-        "The service cannot answer now. Repeat the request, with the same idempotency key.",
+        "The service is temporarily unavailable. Retry with the same idempotency key.",
         {"Retry-After": str(cause.retry_after_seconds)},
     )
 
 
+def transport_error_of(error: BaseException) -> TransportError:
+    """Return the error that the caller gets for an exception, without internals. Log faults."""
+    if isinstance(error, TransportError):
+        return error
+    if isinstance(error, SourceUnavailable):
+        _log.warning("source unavailable", cause=error.reason)
+        return service_unavailable(error)
+    _log.error("fault", exc_info=error)
+    return TransportError(
+        TransportCode.INTERNAL_ERROR,
+        "Internal error. It is logged; report the request id if it persists.",
+    )
+
+
 class JsonResponse(Response):
-    """A JSON answer. What UTF-8 cannot carry, a lone surrogate, becomes a question mark."""
+    """A JSON response. Lone surrogates, which UTF-8 cannot encode, become question marks."""
 
     media_type = "application/json"
 
     def render(self, content: object) -> bytes:
-        """Write JSON compactly, other scripts as they are."""
+        """Encode as compact JSON, without escaping other scripts."""
         try:
             return orjson.dumps(content)
         except TypeError:
@@ -103,7 +126,7 @@ class JsonResponse(Response):
 def envelope(
     code: str, message: str, request_id: str, details: Mapping[str, object] | None = None
 ) -> dict[str, object]:
-    """Return the body that every REST error has."""
+    """Return the body of every REST error."""
     return {
         "error": {
             "code": code,
@@ -115,28 +138,17 @@ def envelope(
     }
 
 
-def timestamp(moment: datetime) -> str:
-    """Write a time as RFC 3339 in UTC, to the millisecond: `2026-01-31T12:00:00.000Z`."""
-    in_utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-    return in_utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def failure_of(error: BaseException) -> TransportError:
-    """Return what a caller is told of an exception. A fault is logged here, once."""
-    if isinstance(error, TransportError):
-        return error
-    if isinstance(error, SourceUnavailable):
-        _log.warning("source unavailable", cause=error.reason)
-        return service_unavailable(error)
-    _log.error("fault", exc_info=error)
-    return internal_error()
-
-
 def error_response(error: TransportError, context: RequestContext) -> Response:
-    """Render a transport error as the envelope."""
+    """Return a transport error in the envelope, and record its code as the outcome."""
     context.outcome = error.code
     return JsonResponse(
         envelope(error.code, error.message, context.request_id),
-        status_code=error.status,
+        status_code=error.code.status,
         headers=dict(error.headers),
     )
+
+
+def timestamp(moment: datetime) -> str:
+    """Format a time as RFC 3339 in UTC with milliseconds: `2026-01-31T12:00:00.000Z`."""
+    in_utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return in_utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")

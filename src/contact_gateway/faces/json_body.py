@@ -1,4 +1,4 @@
-"""Request bodies: read within bounds of size and time, and parsed strictly."""
+"""JSON request bodies: limits of size, time and depth, and strict parsing."""
 
 import asyncio
 import json
@@ -13,21 +13,21 @@ from starlette.requests import ClientDisconnect, Request
 from contact_gateway.faces.http import TransportCode, TransportError
 
 MAX_DIGITS: Final = 40
-"""Python reads whole numbers of no more than 4,300 digits; as far out of every range as longer ones
-are these."""
+"""Longer whole numbers are cut to this many digits. They stay out of every field's range, and
+Python would refuse to parse more than 4,300."""
 
-BODY_HAS_ARRIVED: Final = "contact_gateway.body_has_arrived"
-"""Among the extensions of a request's scope, by which a server tells more than ASGI asks for: then
-no timer is needed to wait for it."""
+BODY_IS_BUFFERED: Final = "contact_gateway.body_is_buffered"
+"""The ASGI extension by which the server says that the whole body has arrived, so reading it needs
+no timeout."""
 
-# A text, or a bracket outside of texts. A text without an end goes to the end, and is not looked at
-# again from each of its quotes.
-_STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+# A string, or a bracket outside strings. The repetition is possessive, so an unterminated string
+# matches once, to the end, and not again from each quote in it.
+_STRING_OR_BRACKET: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """How large a body may be, how long it may take to arrive, and how deep its JSON may be."""
+    """The limits of a request body: its size, the time to receive it, and its depth as JSON."""
 
     max_bytes: int
     timeout_seconds: float
@@ -35,119 +35,51 @@ class BodyLimits:
 
 
 async def read_json(request: Request, headers: Mapping[str, str], limits: BodyLimits) -> object:
-    """Read a request's JSON body; its headers are given by their names in lower case.
+    """Read and parse the JSON body of a request. `headers` has lower-case names.
 
     Raises:
-        TransportError: the body is not JSON, not declared as JSON, too large, deep or slow.
+        TransportError: the body is not JSON, not declared as JSON, too large, too deep or too slow.
     """
-    _require_json_media_type(headers.get("content-type", ""))
-    body = await _read_body(request, headers, limits)
+    content_type = headers.get("content-type", "")
+    if content_type != "application/json":
+        _require_json(content_type)
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise TransportError(
+            TransportCode.UNSUPPORTED_MEDIA_TYPE,
+            "Unsupported content encoding. Send the body uncompressed.",
+        )
+    declared = headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limits.max_bytes:
+        raise _too_large(limits.max_bytes)
+    if BODY_IS_BUFFERED in request.scope.get("extensions", ()):
+        body = await _receive(request, limits.max_bytes)
+    else:
+        try:
+            async with asyncio.timeout(limits.timeout_seconds):
+                body = await _receive(request, limits.max_bytes)
+        except TimeoutError:
+            raise TransportError(
+                TransportCode.REQUEST_TIMEOUT,
+                f"The body did not arrive within {limits.timeout_seconds:g} seconds. Retry.",
+                {"Connection": "close"},
+            ) from None
     return parse_json(body, limits.max_json_depth)
 
 
-def _require_json_media_type(content_type: str) -> None:
-    """Refuse a body that is not declared as JSON in UTF-8.
-
-    Raises:
-        TransportError: `UNSUPPORTED_MEDIA_TYPE`.
-    """
-    if content_type == "application/json":
-        return
+def _require_json(content_type: str) -> None:
+    """Raise `UNSUPPORTED_MEDIA_TYPE` unless the content type is JSON in UTF-8."""
     media_type, _, parameters = content_type.partition(";")
     charset = re.search(r'charset\s*=\s*"?([^\s";]+)', parameters, re.IGNORECASE)
-    in_utf8 = charset is None or charset[1].lower() in {"utf-8", "utf8", "us-ascii"}
-    if media_type.strip().lower() != "application/json" or not in_utf8:
+    is_utf_8 = charset is None or charset[1].lower() in {"utf-8", "utf8", "us-ascii"}
+    if media_type.strip().lower() != "application/json" or not is_utf_8:
         raise TransportError(
             TransportCode.UNSUPPORTED_MEDIA_TYPE,
-            "Send the body as application/json in UTF-8.",
+            "Unsupported content type. Send the body as application/json in UTF-8.",
             {"Accept": "application/json"},
         )
 
 
-def parse_json(text: bytes, max_depth: int) -> object:
-    """Parse JSON strictly: no NaN, no infinities, no name twice in an object, and not too deep.
-
-    Fractions become decimals, so that none passes for the whole number that it is rounded to.
-
-    Raises:
-        TransportError: `BAD_REQUEST`.
-    """
-    _require_depth(text, max_depth)
-    try:
-        return _STRICT.decode(text.decode("utf-8"))
-    except (ValueError, ArithmeticError, RecursionError):
-        raise TransportError(
-            TransportCode.BAD_REQUEST, "This is not valid JSON in UTF-8."
-        ) from None
-
-
-def _require_depth(text: bytes, max_depth: int) -> None:
-    """Refuse what is nested too deep, before it is parsed.
-
-    Raises:
-        TransportError: `BAD_REQUEST`.
-    """
-    # Most have fewer brackets than that, wherever those stand.
-    if text.count(b"[") + text.count(b"{") <= max_depth:
-        return
-    depth = 0
-    for token in _STRUCTURE.finditer(text):
-        if token[0] in {b"[", b"{"}:
-            depth += 1
-        elif token[0] in {b"]", b"}"}:
-            depth -= 1
-        if depth > max_depth:
-            raise TransportError(
-                TransportCode.BAD_REQUEST, f"The JSON is more than {max_depth} values deep."
-            )
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(constant)
-
-
-def _whole_number(digits: str) -> int:
-    return int(digits[:MAX_DIGITS])
-
-
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    read = dict(pairs)
-    if len(read) != len(pairs):
-        raise ValueError("a name stands twice in an object")
-    return read
-
-
-_STRICT: Final = json.JSONDecoder(
-    parse_constant=_refuse,
-    parse_int=_whole_number,
-    parse_float=Decimal,
-    object_pairs_hook=_object,
-)
-
-
-async def _read_body(request: Request, headers: Mapping[str, str], limits: BodyLimits) -> bytes:
-    max_bytes = limits.max_bytes
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise TransportError(
-            TransportCode.UNSUPPORTED_MEDIA_TYPE, "Send the body without content encoding."
-        )
-    declared = headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes:
-        raise _too_large(max_bytes)
-    if BODY_HAS_ARRIVED in request.scope.get("extensions", ()):
-        return await _received(request, max_bytes)
-    try:
-        async with asyncio.timeout(limits.timeout_seconds):
-            return await _received(request, max_bytes)
-    except TimeoutError:
-        raise TransportError(
-            TransportCode.REQUEST_TIMEOUT,
-            f"The body did not arrive within {limits.timeout_seconds:g} seconds.",
-            {"Connection": "close"},
-        ) from None
-
-
-async def _received(request: Request, max_bytes: int) -> bytes:
+async def _receive(request: Request, max_bytes: int) -> bytes:
     body, more = bytearray(), True
     while more:
         message = await request.receive()
@@ -162,5 +94,61 @@ async def _received(request: Request, max_bytes: int) -> bytes:
 
 def _too_large(max_bytes: int) -> TransportError:
     return TransportError(
-        TransportCode.PAYLOAD_TOO_LARGE, f"The body is larger than {max_bytes} bytes."
+        TransportCode.PAYLOAD_TOO_LARGE,
+        f"The body is too large. At most {max_bytes} bytes are allowed.",
     )
+
+
+def parse_json(text: bytes, max_depth: int) -> object:
+    """Parse JSON strictly: without NaN, infinities, or duplicate names in an object.
+
+    Fractions become decimals, so none is rounded to a whole number.
+
+    Raises:
+        TransportError: `BAD_REQUEST`.
+    """
+    # Counting brackets is quick, and few texts have so many that their depth has to be computed.
+    brackets = text.count(b"[") + text.count(b"{")
+    if brackets > max_depth and _is_deeper_than(max_depth, text):
+        raise TransportError(
+            TransportCode.BAD_REQUEST,
+            f"The JSON is nested too deeply. At most {max_depth} levels are allowed.",
+        )
+    try:
+        return _STRICT.decode(text.decode("utf-8"))
+    except (ValueError, ArithmeticError, RecursionError):
+        raise TransportError(
+            TransportCode.BAD_REQUEST,
+            "This is not valid JSON in UTF-8. NaN, infinities and duplicate names are not allowed.",
+        ) from None
+
+
+def _is_deeper_than(max_depth: int, text: bytes) -> bool:
+    depth = 0
+    for token in _STRING_OR_BRACKET.finditer(text):
+        if token[0] in {b"[", b"{"}:
+            depth += 1
+        elif token[0] in {b"]", b"}"}:
+            depth -= 1
+        if depth > max_depth:
+            return True
+    return False
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("duplicate name in an object")
+    return members
+
+
+_STRICT: Final = json.JSONDecoder(
+    parse_constant=_refuse_constant,
+    parse_int=lambda digits: int(digits[:MAX_DIGITS]),
+    parse_float=Decimal,
+    object_pairs_hook=_object,
+)

@@ -1,8 +1,8 @@
-"""The middleware that every request passes: its context, its headers, its errors."""
+"""The middleware that every request passes: its context, its headers and its errors."""
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 import structlog
@@ -14,8 +14,8 @@ from contact_gateway.faces.http import (
     TransportCode,
     TransportError,
     error_response,
-    failure_of,
     no_such_route,
+    transport_error_of,
 )
 from contact_gateway.faces.request_context import (
     CallerFactory,
@@ -25,8 +25,8 @@ from contact_gateway.faces.request_context import (
 )
 
 _PROBES: Final = ("/healthz", "/readyz")
-# An answer is data, and no page: nothing of it may be run, framed, or told to other sites. The
-# explorer has a policy of its own.
+# Responses are data, not pages, so browsers must not run or frame them, nor send a referrer to
+# other sites. The explorer page has its own policy.
 _SECURITY_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -37,17 +37,17 @@ _log = structlog.get_logger("contact_gateway.requests")
 
 
 class Observer(Protocol):
-    """Is told of every request once it is answered."""
+    """Receives each request after its response, for metrics."""
 
     def answered(self, context: RequestContext, seconds: float, /) -> None:
-        """Take note of a request."""
+        """Record a request and its duration."""
         ...
 
 
 class RequestContextMiddleware:
-    """The outermost middleware: it gives each request its id, its caller and its log line.
+    """The outermost middleware: gives each request its id, its caller and its log line.
 
-    It also puts the headers that every answer has.
+    It also adds the headers that every response has.
     """
 
     def __init__(
@@ -58,17 +58,17 @@ class RequestContextMiddleware:
         self._observer: Final = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        context = self._callers.admit(scope)
+        context = self._callers.request_context(scope)
         started = time.perf_counter()
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 context.status = message["status"]
-                headers = [*message["headers"], *_headers_beside(message["headers"], context)]
+                headers = _with_default_headers(message["headers"], context)
                 if scope["path"] not in _PROBES:
                     headers += await _rate_limit_headers(context.caller)
                 message = {**message, "headers": headers}
@@ -94,74 +94,65 @@ class RequestContextMiddleware:
 
 
 class ExactPathMiddleware:
-    """Serves the paths without parameters at once; the router would try one after the other."""
+    """Looks up paths without parameters in a dict. The router would try route after route."""
 
     def __init__(self, app: ASGIApp, *, endpoints: Mapping[str, ASGIApp]) -> None:
         self._app: Final = app
         self._endpoints: Final = endpoints
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Handle one request."""
         path: str = scope.get("path", "")
         if path.endswith("\n"):
-            # The router's patterns end before a last line break, too.
+            # The router would accept it: `$` in its patterns matches before a trailing line break.
             raise no_such_route()
         await self._endpoints.get(path, self._app)(scope, receive, send)
 
 
 class ErrorMiddleware:
-    """What a route raises becomes an answer, once and for all."""
+    """Turns exceptions into error responses."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app: Final = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         context = request_context_of(scope)
         try:
-            _require_host(scope, context.headers)
+            host = context.headers.get("host")
+            # RFC 9112, section 3.2. Repeated headers arrive here joined by commas.
+            if (host is None and scope["http_version"] == "1.1") or (host and ", " in host):
+                raise TransportError(
+                    TransportCode.BAD_REQUEST, "Send exactly one Host header in a request."
+                )
             await self._app(scope, receive, send)
         except ClientDisconnect:
             context.outcome = "DISCONNECTED"
         except Exception as error:
             if context.status:
-                # The answer cannot be taken back: the server logs the fault and breaks off.
+                # The response has started, so the server logs the error and closes the connection.
                 raise
-            await error_response(failure_of(error), context)(scope, receive, send)
+            await error_response(transport_error_of(error), context)(scope, receive, send)
 
 
-def _require_host(scope: Scope, headers: Mapping[str, str]) -> None:
-    """Refuse a request that names no host, or several (RFC 9112, section 3.2).
-
-    Raises:
-        TransportError: `BAD_REQUEST`.
-    """
-    host = headers.get("host")
-    if (host is None and scope["http_version"] == "1.1") or (host is not None and ", " in host):
-        raise TransportError(
-            TransportCode.BAD_REQUEST, "A request has one `Host` header, and no more."
-        )
-
-
-def _headers_beside(given: RawHeaders, context: RequestContext) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the headers of every answer that an answer has not given itself."""
+def _with_default_headers(given: RawHeaders, context: RequestContext) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a response, with those that every response has."""
+    headers = [*given, (b"x-request-id", context.request_id.encode("ascii"))]
     names = {name for name, _ in given}
-    yield b"x-request-id", context.request_id.encode("ascii")
-    for header in _SECURITY_HEADERS:
-        if header[0] not in names:
-            yield header
+    headers += [header for header in _SECURITY_HEADERS if header[0] not in names]
     if b"cache-control" not in names:
-        yield b"cache-control", b"no-cache" if b"etag" in names else b"no-store"
+        headers.append((b"cache-control", b"no-cache" if b"etag" in names else b"no-store"))
+    return headers
 
 
 async def _rate_limit_headers(caller: ContactCaller) -> RawHeaders:
     try:
         quota = await caller.quota()
-    except Exception as error:  # noqa: BLE001 - the answer stands without these headers
-        failure_of(error)
+    except Exception as error:  # noqa: BLE001 - the response is valid without these headers
+        transport_error_of(error)
         return ()
     if quota is None:
         return ()

@@ -1,4 +1,4 @@
-"""The context of one request: its id, its caller, its headers, and what the log reports of it."""
+"""The context of a request: its id, caller and headers, and the fields of its log line."""
 
 import random
 import re
@@ -27,9 +27,16 @@ RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 @dataclass(slots=True)
 class RequestContext:
-    """One request, and what its log line will report.
+    """One request, with the fields of its log line.
 
-    `headers` are the request's, by lower-case name. `status` is the response's, 0 until it starts.
+    Attributes:
+        request_id: the id that the client sent, if well-formed, or a new one.
+        caller: the sender of the request.
+        headers: the headers of the request, by lower-case name.
+        operation: the operation that it invokes.
+        outcome: the outcome of that operation, or the code of an error.
+        status: the status of the response; 0 until the response starts.
+        face: the face that handles the request.
     """
 
     request_id: str
@@ -42,7 +49,7 @@ class RequestContext:
 
 
 def request_context_of(scope: Scope) -> RequestContext:
-    """Return the context of a request."""
+    """Return the context of the request with this ASGI scope."""
     context = scope[_SCOPE_KEY]
     if not isinstance(context, RequestContext):
         raise TypeError("RequestContextMiddleware is missing")
@@ -51,17 +58,21 @@ def request_context_of(scope: Scope) -> RequestContext:
 
 @dataclass(frozen=True, slots=True)
 class CallerFactory:
-    """How requests get their callers: who authenticates them, and within which limits."""
+    """Creates the callers of requests, over one source of truth and with its limits."""
 
     source: Source
     rate_limit: HourlyRateLimit | None = None
     guesses: KeyGuessLimiter | None = None
     trusted_proxies: Sequence[Network] = ()
 
-    def admit(self, scope: Scope) -> RequestContext:
-        """Make the context of a request and attach it to the request's scope."""
+    def request_context(self, scope: Scope) -> RequestContext:
+        """Return the context of a new request, and store it in the request's ASGI scope."""
         headers = _joined_headers(scope["headers"])
-        credential = _credential(headers)
+        credential = None
+        if key := headers.get("x-api-key"):
+            credential = Credential(key)
+        elif bearer := _BEARER.fullmatch(headers.get("authorization", "")):
+            credential = Credential(bearer[1], CredentialScheme.BEARER)
         peer: tuple[str, int] | None = scope.get("client")
         address = client_address(
             None if peer is None else peer[0],
@@ -77,10 +88,10 @@ class CallerFactory:
 
 
 def _joined_headers(lines: RawHeaders) -> Mapping[str, str]:
-    """Return the headers; lines of one name are joined, as RFC 9110, section 5.3, has it.
+    """Return the headers by name. Repeated ones are joined by commas (RFC 9110, section 5.3).
 
-    So two different keys in one request make one that is not valid, and neither wins. White space
-    around a value is no part of it (RFC 9112, section 5.1); the server has left some behind it.
+    So two API keys in one request become one that is not valid. Surrounding white space is not part
+    of a value (RFC 9112, section 5.1), but the server leaves some at the end.
     """
     headers: dict[str, str] = {}
     repeated: dict[str, list[str]] = {}
@@ -103,11 +114,3 @@ def _request_id(headers: Mapping[str, str], credential: Credential | None) -> st
         and (credential is None or credential.secret not in given)
     )
     return given if well_formed else f"{random.getrandbits(128):032x}"
-
-
-def _credential(headers: Mapping[str, str]) -> Credential | None:
-    key = headers.get("x-api-key")
-    if key:
-        return Credential(key)
-    bearer = _BEARER.fullmatch(headers.get("authorization", ""))
-    return None if bearer is None else Credential(bearer[1], CredentialScheme.BEARER)

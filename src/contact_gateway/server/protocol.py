@@ -15,7 +15,7 @@ from typing import Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from contact_gateway.faces.json_body import BODY_HAS_ARRIVED
+from contact_gateway.faces.json_body import BODY_IS_BUFFERED
 from contact_gateway.server.framing import RequestParser
 from contact_gateway.server.transport import CoalescingTransport
 
@@ -175,7 +175,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._overhead = None
         self._cancel_timeout()
-        self.scope["extensions"] = {BODY_HAS_ARRIVED: {}}
+        self.scope["extensions"] = {BODY_IS_BUFFERED: {}}
         super().on_message_complete()
 
     def on_response_complete(self) -> None:

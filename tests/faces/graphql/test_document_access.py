@@ -1,4 +1,4 @@
-"""What one document asks for together is answered, whatever fails beside it."""
+"""Fields that share a lookup are not affected when another field fails."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from anyio.lowlevel import checkpoint
-from graphql import ExecutionResult, OperationType
+from graphql import ExecutionResult
 
 from contact_gateway.access.caller import Caller
 from contact_gateway.access.principals import Credential
@@ -17,7 +17,6 @@ from contact_gateway.faces.graphql.document_access import DocumentAccess
 from contact_gateway.faces.graphql.execution import GraphQLRequest
 from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.schema import build_schema
-from contact_gateway.faces.graphql.types import GraphQLContext
 from contact_gateway.faces.request_context import RequestContext
 from support.requests_by_a_caller import SameEachTime
 
@@ -33,19 +32,19 @@ TWO_OF_ONE_BRAND = """{
 
 @dataclass(eq=False)
 class FailingAndSlow(SameEachTime):
-    """Fails to tell equivalents, and tells advertisers when a test says so."""
+    """Fails to return equivalents, and returns advertisers once the test allows it."""
 
     failure: ReadRefusal | Exception
-    asked_for: list[list[int]] = field(default_factory=list)
+    lookups: list[list[int]] = field(default_factory=list)
     failing: asyncio.Event = field(default_factory=asyncio.Event)
-    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+    may_respond: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def advertiser_by_slug(self, slug: str) -> Advertiser:
         return Advertiser(id=len(slug), name=slug, network_name="CJ", hienergy_id=1001)
 
     async def advertisers_by_id(self, ids: Collection[int]) -> Mapping[int, Advertiser]:
-        self.asked_for.append(list(ids))
-        await self.may_answer.wait()
+        self.lookups.append(list(ids))
+        await self.may_respond.wait()
         return await super().advertisers_by_id(ids)
 
     async def equivalents(
@@ -58,16 +57,16 @@ class FailingAndSlow(SameEachTime):
 
 
 @pytest.mark.parametrize("failure", [RateLimited(30), LookupError("no")], ids=["refused", "broken"])
-async def test_a_field_that_fails_takes_nobodys_record_along(
+async def test_a_field_that_fails_does_not_cancel_a_shared_lookup(
     failure: ReadRefusal | Exception,
 ) -> None:
     source = FailingAndSlow(failure)
     executing = asyncio.create_task(_execute(source, TWO_OF_ONE_BRAND))
     await source.failing.wait()
-    # Meanwhile what stands beside the failed field is let go.
+    # The executor cancels the siblings of the failed field meanwhile.
     for _ in range(20):
         await checkpoint()
-    source.may_answer.set()
+    source.may_respond.set()
     result = await executing
 
     assert result.data == {
@@ -76,11 +75,11 @@ async def test_a_field_that_fails_takes_nobodys_record_along(
         "viewer": {"role": "MEMBER"},
     }
     assert [error.path for error in result.errors or ()] == [["a", "equivalents"]]
-    assert source.asked_for == [[1001]]
+    assert source.lookups == [[1001]]
 
 
 async def _execute(source: SameEachTime, text: str) -> ExecutionResult:
     caller: ContactCaller = Caller(Credential("member"), source.authenticate)
     caller.decorate(DocumentAccess)
-    context = GraphQLContext(RequestContext("a-request", caller), None, None)
-    return await build_schema(LIMITS).execute(GraphQLRequest(text), context, {OperationType.QUERY})
+    context = RequestContext("a-request", caller)
+    return await build_schema(LIMITS).execute(GraphQLRequest(text), context, queries_only=True)

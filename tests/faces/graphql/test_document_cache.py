@@ -1,10 +1,10 @@
-"""Documents seen before: bounded in size, and never another caller's variables or operation."""
+"""The document cache is bounded, and holds neither variables nor callers."""
 
 import gc
 from typing import Final
 
 import pytest
-from graphql import ExecutionResult, OperationType, parse
+from graphql import ExecutionResult, parse
 
 from contact_gateway.faces.graphql.document_cache import (
     MAX_PLAN_PARTS,
@@ -28,7 +28,7 @@ BY_SLUG: Final = """query ($slug: String!, $named: Boolean! = true) {
   advertiser(slug: $slug) { id name @include(if: $named) hienergy { id name domain } }
 }"""
 LEAVES: Final = "id name displayName slug domain networkName publisherName status"
-# Each operation has a plan of its own for all that the fragments select.
+# Each operation has its own plan of everything in the fragments.
 MANY_PLANS: Final = (
     " ".join(f"query Q{each} {{ ...Q }}" for each in range(50))
     + 'fragment Q on Query { advertiser(slug: "northwind") { ...A0 } }'
@@ -45,21 +45,21 @@ def _key(text: str) -> DocumentKey:
     return DocumentKey(text, names_operation=False)
 
 
-def test_what_is_kept_is_found_under_its_own_key_alone() -> None:
+def test_a_document_is_found_by_its_key_only() -> None:
     documents = DocumentCache()
-    documents.keep(_key("a"), DOCUMENT)
+    documents.put(_key("a"), DOCUMENT)
 
     assert documents.get(_key("a")) is DOCUMENT
     assert documents.get(_key("b")) is None
     assert documents.get(DocumentKey("a", names_operation=True)) is None
 
 
-def test_beyond_its_size_the_least_recently_used_goes_first() -> None:
+def test_a_full_cache_evicts_the_least_recently_used_document() -> None:
     documents = DocumentCache(max_size=10)
-    documents.keep(_key("aaaa"), DOCUMENT)
-    documents.keep(_key("bbbb"), DOCUMENT)
+    documents.put(_key("aaaa"), DOCUMENT)
+    documents.put(_key("bbbb"), DOCUMENT)
     assert documents.get(_key("aaaa")) is DOCUMENT
-    documents.keep(_key("cccc"), DOCUMENT)
+    documents.put(_key("cccc"), DOCUMENT)
 
     assert documents.get(_key("bbbb")) is None
     assert documents.get(_key("aaaa")) is DOCUMENT
@@ -67,84 +67,86 @@ def test_beyond_its_size_the_least_recently_used_goes_first() -> None:
 
 
 @pytest.mark.parametrize("text", ["x" * 11, "\N{SNOWMAN}" * 4], ids=["ASCII", "other characters"])
-def test_what_is_larger_than_the_cache_displaces_nothing(text: str) -> None:
+def test_a_document_larger_than_the_cache_evicts_nothing(text: str) -> None:
     documents = DocumentCache(max_size=10)
-    documents.keep(_key("aaaa"), DOCUMENT)
-    documents.keep(_key(text), DOCUMENT)
+    documents.put(_key("aaaa"), DOCUMENT)
+    documents.put(_key(text), DOCUMENT)
 
     assert documents.get(_key(text)) is None
     assert documents.get(_key("aaaa")) is DOCUMENT
 
 
-def test_what_is_kept_twice_counts_once() -> None:
+def test_a_document_that_is_put_twice_counts_once() -> None:
     documents = DocumentCache(max_size=8)
-    documents.keep(_key("aaaa"), DOCUMENT)
+    documents.put(_key("aaaa"), DOCUMENT)
     for _ in range(3):
-        documents.keep(_key("bbbb"), DOCUMENT)
+        documents.put(_key("bbbb"), DOCUMENT)
 
     assert documents.get(_key("aaaa")) is DOCUMENT
 
 
-def test_a_lone_surrogate_has_a_size() -> None:
+def test_a_document_with_a_lone_surrogate_is_cached() -> None:
     documents = DocumentCache()
-    documents.keep(_key('{ a(b: "\ud800") }'), DOCUMENT)
+    documents.put(_key('{ a(b: "\ud800") }'), DOCUMENT)
 
     assert documents.get(_key('{ a(b: "\ud800") }')) is DOCUMENT
 
 
-def test_what_is_added_to_plans_displaces_the_least_recently_used() -> None:
+def test_growing_plans_evict_the_least_recently_used_document() -> None:
     documents = DocumentCache(max_size=8 + 2 * PART_SIZE)
-    kept = [ValidDocument(DOCUMENT.document) for _ in range(2)]
-    documents.keep(_key("aaaa"), kept[0])
-    documents.keep(_key("bbbb"), kept[1])
-    documents.grow(_key("bbbb"), kept[1], 2)
-    assert documents.get(_key("aaaa")) is kept[0]
-    documents.grow(_key("aaaa"), kept[0], 1)
+    cached = [ValidDocument(DOCUMENT.document) for _ in range(2)]
+    documents.put(_key("aaaa"), cached[0])
+    documents.put(_key("bbbb"), cached[1])
+    documents.add_plan_parts(_key("bbbb"), cached[1], 2)
+    assert documents.get(_key("aaaa")) is cached[0]
+    documents.add_plan_parts(_key("aaaa"), cached[0], 1)
 
-    assert documents.get(_key("aaaa")) is kept[0]
+    assert documents.get(_key("aaaa")) is cached[0]
     assert documents.get(_key("bbbb")) is None
     assert documents.size == 4 + PART_SIZE
 
 
-def test_plans_that_are_too_large_are_let_go_alone() -> None:
+def test_plans_that_are_too_large_are_dropped_without_their_document() -> None:
     documents = DocumentCache(max_plan_parts=10)
     document = ValidDocument(DOCUMENT.document)
-    documents.keep(_key("aaaa"), document)
-    documents.grow(_key("aaaa"), document, 10)
+    documents.put(_key("aaaa"), document)
+    documents.add_plan_parts(_key("aaaa"), document, 10)
     assert documents.size == 4 + 10 * PART_SIZE
     for _ in range(2):
-        documents.grow(_key("aaaa"), document, 1)
+        documents.add_plan_parts(_key("aaaa"), document, 1)
 
     assert document.is_too_large_to_plan
     assert documents.get(_key("aaaa")) is document
     assert documents.size == 4
 
 
-def test_plans_of_what_is_not_kept_count_nothing() -> None:
+def test_plans_of_uncached_documents_do_not_count() -> None:
     documents = DocumentCache()
-    documents.keep(_key("aaaa"), DOCUMENT)
-    documents.grow(_key("aaaa"), ValidDocument(DOCUMENT.document), 1)
-    documents.grow(_key("bbbb"), DOCUMENT, 1)
+    documents.put(_key("aaaa"), DOCUMENT)
+    documents.add_plan_parts(_key("aaaa"), ValidDocument(DOCUMENT.document), 1)
+    documents.add_plan_parts(_key("bbbb"), DOCUMENT, 1)
 
     assert documents.size == 4
 
 
 @pytest.mark.anyio
 class TestExecution:
-    """What the cache changes in the answers: nothing."""
+    """The cache changes no response."""
 
-    async def test_each_caller_has_their_own_variables(self, gateway: Gateway) -> None:
+    async def test_each_request_has_its_own_variables(self, gateway: Gateway) -> None:
         for advertiser_id in ("1001", "2001", "nope"):
             answer = await gateway.graphql(BY_ID, gateway.member, {"id": advertiser_id})
             found = answer.json()["data"]["advertiser"]
             assert (found or {}).get("id", "nope") == advertiser_id
 
-    async def test_each_caller_has_their_own_key(self, gateway: Gateway) -> None:
+    async def test_each_request_has_its_own_caller(self, gateway: Gateway) -> None:
         for key, role in ((gateway.admin, "ADMIN"), (gateway.member, "MEMBER"), (None, None)):
             viewer = (await gateway.graphql("{ viewer { role } }", key)).json()["data"]["viewer"]
             assert (viewer or {}).get("role") == role
 
-    async def test_a_document_of_many_operations_needs_a_name_each_time(self) -> None:
+    async def test_a_document_with_several_operations_needs_an_operation_name_each_time(
+        self,
+    ) -> None:
         schema = build_schema(LIMITS)
         for name in ("One", "Two"):
             assert (await _execute(schema, TWO_OPERATIONS, name)).errors is None
@@ -153,7 +155,7 @@ class TestExecution:
         assert unnamed.data is None
         assert unnamed.errors is not None
 
-    async def test_a_mutation_by_get_is_refused_also_where_the_document_is_known(
+    async def test_a_mutation_by_get_is_refused_even_if_its_document_is_cached(
         self, gateway: Gateway
     ) -> None:
         mutation = "mutation M { __typename }"
@@ -163,24 +165,24 @@ class TestExecution:
             assert (by_post.status_code, by_get.status_code) == (200, 405)
 
     @pytest.mark.parametrize("text", ["{ nothing }", "{", "{ contact { id } }"])
-    async def test_what_fails_is_not_kept(self, text: str) -> None:
-        documents = _Watched()
+    async def test_an_invalid_document_is_not_cached(self, text: str) -> None:
+        documents = _RecordingCache()
         schema = build_schema(LIMITS, documents=documents)
         first, second = [await _execute(schema, text, None) for _ in range(2)]
 
         assert first.errors == second.errors
         assert first.errors
-        assert documents.kept == []
+        assert documents.added == []
 
-    async def test_what_is_valid_is_read_once(self) -> None:
-        documents = _Watched()
+    async def test_a_valid_document_is_cached_once(self) -> None:
+        documents = _RecordingCache()
         schema = build_schema(LIMITS, documents=documents)
         for _ in range(3):
             await _execute(schema, "{ __typename }", None)
 
-        assert [key.text for key in documents.kept] == ["{ __typename }"]
+        assert [key.text for key in documents.added] == ["{ __typename }"]
 
-    async def test_a_plan_counts_what_it_gets_when_records_are_met(self) -> None:
+    async def test_a_plan_grows_when_it_meets_new_types_and_conditions(self) -> None:
         documents = DocumentCache()
         schema = build_schema(LIMITS, documents=documents)
         sizes = []
@@ -196,7 +198,7 @@ class TestExecution:
         assert sizes[0] < sizes[1] == sizes[2] < sizes[3]
 
     @pytest.mark.parametrize("max_plan_parts", range(0, 30, 2))
-    async def test_a_plan_that_becomes_too_large_changes_no_answer(
+    async def test_a_plan_that_becomes_too_large_changes_no_result(
         self, max_plan_parts: int
     ) -> None:
         documents = DocumentCache(max_plan_parts=max_plan_parts)
@@ -220,7 +222,7 @@ class TestExecution:
             }
             assert documents.size <= len(BY_SLUG) + max_plan_parts * PART_SIZE
 
-    async def test_a_document_keeps_few_fields_however_many_operations_it_has(self) -> None:
+    async def test_a_document_has_few_planned_fields_however_many_operations_it_has(self) -> None:
         schema = build_schema(LIMITS)
         before = _fields_in_memory()
         for operation in range(50):
@@ -229,14 +231,14 @@ class TestExecution:
         assert _fields_in_memory() - before <= MAX_PLAN_PARTS
 
 
-class _Watched(DocumentCache):
+class _RecordingCache(DocumentCache):
     def __init__(self) -> None:
         super().__init__()
-        self.kept: list[DocumentKey] = []
+        self.added: list[DocumentKey] = []
 
-    def keep(self, key: DocumentKey, document: ValidDocument) -> None:
-        super().keep(key, document)
-        self.kept.append(key)
+    def put(self, key: DocumentKey, document: ValidDocument) -> None:
+        super().put(key, document)
+        self.added.append(key)
 
 
 async def _execute(
@@ -246,7 +248,7 @@ async def _execute(
     variables: dict[str, Json] | None = None,
 ) -> ExecutionResult:
     request = GraphQLRequest(text, variables, operation)
-    return await schema.execute(request, context("member"), {OperationType.QUERY})
+    return await schema.execute(request, context("member"), queries_only=True)
 
 
 def _fields_in_memory() -> int:

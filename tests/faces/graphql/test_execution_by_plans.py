@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contact_gateway.faces.graphql.schema import strawberry_schema
-from contact_gateway.faces.graphql.types import GraphQLContext
+from contact_gateway.faces.request_context import RequestContext
 from graphql_plans.tests.compared_executors import assert_same_outcome, is_planned, plan_of
 from graphql_plans.tests.generated_documents import Case, requests
 from support.requests_by_a_caller import context
@@ -69,5 +69,5 @@ def test_plans_cover_ordinary_documents(document: str) -> None:
     assert is_planned(plan_of(SCHEMA, parse(document)))
 
 
-def _shown(seen: GraphQLContext) -> str:
-    return f"{seen.request.operation} {seen.request.outcome}"
+def _shown(seen: RequestContext) -> str:
+    return f"{seen.operation} {seen.outcome}"

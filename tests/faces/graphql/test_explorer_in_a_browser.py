@@ -1,4 +1,4 @@
-"""GraphiQL in a real browser, with all network but this machine's own address switched off."""
+"""GraphiQL in a real browser that can reach only 127.0.0.1."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from playwright.sync_api import (
 from support.gateway_process import gateway_process
 from support.missing_programs import cannot_be_run
 
-# Where the README's picture goes when it is to be taken anew.
+# The path to save a screenshot to, for the documentation.
 SCREENSHOT = os.environ.get("EXPLORER_SCREENSHOT")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (
@@ -45,22 +45,22 @@ def browser() -> Iterator[Browser]:
 
 
 def test_a_contact_is_created_in_the_explorer(browser: Browser, tmp_path: Path) -> None:
-    complaints: list[str] = []
-    requested: set[str] = set()
+    console_messages: list[str] = []
+    urls: set[str] = set()
 
-    def complain(message: ConsoleMessage) -> None:
-        complaints.append(message.text)
+    def record_message(message: ConsoleMessage) -> None:
+        console_messages.append(message.text)
 
-    def note(request: Request) -> None:
-        requested.add(request.url)
+    def record_request(request: Request) -> None:
+        urls.add(request.url)
 
     with gateway_process(tmp_path, "--demo") as gateway:
         page = browser.new_page(viewport={"width": 1400, "height": 900})
-        page.on("console", complain)
-        page.on("request", note)
+        page.on("console", record_message)
+        page.on("request", record_request)
         with page.expect_response(lambda response: response.request.method == "POST"):
             page.goto(f"{gateway.address}/graphql")
-        # The headers' editor is open, with an empty X-Api-Key on its second line.
+        # The headers editor is open, and its second line has an empty X-Api-Key.
         headers = page.locator(".graphiql-editor-tool .CodeMirror:visible .CodeMirror-line")
         headers.nth(1).click()
         page.keyboard.press("End")
@@ -82,8 +82,8 @@ def test_a_contact_is_created_in_the_explorer(browser: Browser, tmp_path: Path) 
 
     assert shown["data"]["createContact"]["__typename"] == "Contact"
     assert shown["data"]["createContact"]["advertiserId"] == "1001"
-    assert complaints == []
-    assert {url.startswith(f"{gateway.address}/graphql") for url in requested} == {True}
+    assert console_messages == []
+    assert {url.startswith(f"{gateway.address}/graphql") for url in urls} == {True}
     assert gateway.admin_key not in stored
 
 

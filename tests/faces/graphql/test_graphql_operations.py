@@ -1,4 +1,4 @@
-"""The GraphQL face: its reads, its header for idempotency, its statuses and its budget."""
+"""The GraphQL API: reads, the header Idempotency-Key, statuses, the rate limit and the explorer."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ async def test_a_read_without_a_valid_key_is_null_with_a_code(
     ]
 
 
-async def test_what_was_created_can_be_read_with_its_advertisers(gateway: Gateway) -> None:
+async def test_a_created_contact_can_be_read_with_its_advertisers(gateway: Gateway) -> None:
     created = await FACES["GraphQL"].submit(gateway, MAYA, gateway.admin)
     assert created.contact is not None
     response = await gateway.graphql(
@@ -123,7 +123,7 @@ async def test_an_advertiser_is_found_by_id_or_slug(gateway: Gateway) -> None:
         (r'advertiser(slug: "\u0000") { id }', "slug"),
     ],
 )
-async def test_unusable_arguments_of_a_read_are_invalid_input(
+async def test_invalid_arguments_of_a_read_are_invalid_input(
     gateway: Gateway, field: str, path: str
 ) -> None:
     body = (await gateway.graphql(f"{{ {field} }}", gateway.member)).json()
@@ -133,7 +133,7 @@ async def test_unusable_arguments_of_a_read_are_invalid_input(
     assert [problem["path"] for problem in extensions["problems"]] == [path]
 
 
-async def test_a_refused_read_says_what_is_wrong_and_in_which_request(gateway: Gateway) -> None:
+async def test_a_refused_read_has_the_problem_and_the_request_id(gateway: Gateway) -> None:
     response = await gateway.graphql("{ contacts(perPage: 101) { nodes { id } } }", gateway.member)
 
     (error,) = response.json()["errors"]
@@ -146,7 +146,7 @@ async def test_a_refused_read_says_what_is_wrong_and_in_which_request(gateway: G
     }
 
 
-async def test_a_read_with_several_problems_counts_them(gateway: Gateway) -> None:
+async def test_the_error_of_a_read_with_several_problems_counts_them(gateway: Gateway) -> None:
     document = "{ contacts(page: 0, perPage: 101) { nodes { id } } }"
     response = await gateway.graphql(document, gateway.member)
 
@@ -155,7 +155,7 @@ async def test_a_read_with_several_problems_counts_them(gateway: Gateway) -> Non
     assert [problem["path"] for problem in error["extensions"]["problems"]] == ["page", "perPage"]
 
 
-async def test_problems_are_spelled_as_the_caller_did(gateway: Gateway) -> None:
+async def test_the_paths_of_problems_are_in_camel_case(gateway: Gateway) -> None:
     bad = {"advertiserId": "x", "email": "x", "linkedinProfileUrl": "x"}
     variables = {"input": bad, "idempotencyKey": ""}
     body = (await gateway.graphql(CREATE_CONTACT, gateway.admin, variables)).json()
@@ -169,7 +169,7 @@ async def test_problems_are_spelled_as_the_caller_did(gateway: Gateway) -> None:
     ]
 
 
-async def test_the_header_stands_in_for_the_argument_of_one_creation(gateway: Gateway) -> None:
+async def test_the_header_replaces_the_argument_of_a_single_creation(gateway: Gateway) -> None:
     headers = {"Idempotency-Key": "k"}
     variables = {"input": MAYA_INPUT}
     first = await gateway.graphql(CREATE_CONTACT, gateway.admin, variables, **headers)
@@ -183,7 +183,7 @@ async def test_the_header_stands_in_for_the_argument_of_one_creation(gateway: Ga
     assert argument.json()["data"]["createContact"]["__typename"] == "ConflictError"
 
 
-async def test_the_header_stands_in_whatever_operations_are_not_executed(
+async def test_the_header_ignores_operations_that_are_not_executed(
     gateway: Gateway,
 ) -> None:
     document = CREATE_CONTACT.replace("mutation (", "mutation Run (").replace(
@@ -206,7 +206,7 @@ async def test_the_header_stands_in_whatever_operations_are_not_executed(
     assert answers[1].json() == answers[0].json()
 
 
-async def test_fragments_within_fragments_cost_no_more_than_their_text(gateway: Gateway) -> None:
+async def test_nested_fragments_are_read_once_each(gateway: Gateway) -> None:
     levels = 60
     fragments = "".join(
         f"fragment f{level} on Mutation {{ ...f{level + 1} ...f{level + 1} }} "
@@ -223,7 +223,7 @@ async def test_fragments_within_fragments_cost_no_more_than_their_text(gateway: 
     assert response.json() == {"data": {"createContact": {"__typename": "Contact"}}}
 
 
-async def test_the_header_does_not_stand_in_for_two_creations(gateway: Gateway) -> None:
+async def test_the_header_does_not_replace_the_arguments_of_two_creations(gateway: Gateway) -> None:
     other = {"advertiserId": 1002, "email": "maya@example.com"}
     response = await gateway.graphql(
         TWO, gateway.admin, {"a": MAYA_INPUT, "b": other}, **{"Idempotency-Key": "k"}
@@ -234,7 +234,7 @@ async def test_the_header_does_not_stand_in_for_two_creations(gateway: Gateway) 
     }
 
 
-async def test_each_creation_of_a_document_is_an_operation(tmp_path: Path) -> None:
+async def test_each_creation_of_a_document_counts_as_an_operation(tmp_path: Path) -> None:
     async with running_gateway(tmp_path, rate_limit_per_hour=1) as gateway:
         response = await gateway.graphql(TWO, gateway.admin, {"a": MAYA_INPUT, "b": MAYA_INPUT})
 
@@ -244,7 +244,7 @@ async def test_each_creation_of_a_document_is_an_operation(tmp_path: Path) -> No
     }
 
 
-async def test_a_document_of_reads_is_one_operation(tmp_path: Path) -> None:
+async def test_all_reads_of_a_document_count_as_one_operation(tmp_path: Path) -> None:
     document = "{ a: viewer { label } b: viewer { label } contacts { nodes { id } } }"
     async with running_gateway(tmp_path, rate_limit_per_hour=1) as gateway:
         allowed = await gateway.graphql(document, gateway.member)
@@ -256,7 +256,7 @@ async def test_a_document_of_reads_is_one_operation(tmp_path: Path) -> None:
     assert int(refused.headers["Retry-After"]) > 0
 
 
-async def test_reading_the_schema_needs_no_key_and_costs_nothing(gateway: Gateway) -> None:
+async def test_introspection_needs_no_key_and_does_not_count(gateway: Gateway) -> None:
     without = await gateway.graphql("{ __schema { mutationType { name } } }")
     with_key = await gateway.graphql("{ __typename }", gateway.member)
 
@@ -292,7 +292,7 @@ async def test_introspection_can_be_switched_off(tmp_path: Path) -> None:
         ("application/*;q=0.1, */*", 400, "application/json"),
     ],
 )
-async def test_the_media_type_decides_the_status_of_a_bad_document(
+async def test_the_status_of_an_invalid_document_depends_on_the_media_type(
     gateway: Gateway, accept: str, status: int, media_type: str
 ) -> None:
     response = await gateway.graphql("{ nope }", None, Accept=accept)
@@ -301,7 +301,7 @@ async def test_the_media_type_decides_the_status_of_a_bad_document(
     assert response.headers["Content-Type"] == f"{media_type}; charset=utf-8"
 
 
-async def test_queries_may_come_by_get(gateway: Gateway) -> None:
+async def test_queries_can_be_sent_by_get(gateway: Gateway) -> None:
     response = await gateway.client.get(
         "/graphql",
         params={"query": "query ($n: Int) { contacts(page: $n) { nodes { id } } }"}
@@ -312,19 +312,19 @@ async def test_queries_may_come_by_get(gateway: Gateway) -> None:
     assert response.json() == {"data": {"contacts": {"nodes": []}}}
 
 
-async def test_browsers_get_the_explorer_under_a_strict_policy(gateway: Gateway) -> None:
+async def test_browsers_get_the_explorer_with_a_strict_policy(gateway: Gateway) -> None:
     page = await gateway.client.get("/graphql", headers={"Accept": "text/html"})
     script = await gateway.client.get("/graphql/explorer/explorer.js")
-    nothing = await gateway.client.get("/graphql/explorer/nope.js")
-    unguarded = await gateway.client.get("/graphql/explorer/explorer.html")
+    missing = await gateway.client.get("/graphql/explorer/nope.js")
+    without_policy = await gateway.client.get("/graphql/explorer/explorer.html")
 
     assert page.headers["Content-Type"].startswith("text/html")
     policy = page.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert script.status_code == 200
-    assert nothing.json()["error"]["code"] == "NOT_FOUND"
-    assert unguarded.status_code == 404
+    assert missing.json()["error"]["code"] == "NOT_FOUND"
+    assert without_policy.status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ async def test_browsers_get_the_explorer_under_a_strict_policy(gateway: Gateway)
         ("*/*", "application/json"),
     ],
 )
-async def test_the_explorer_is_for_who_wants_a_page_most(
+async def test_the_explorer_is_for_clients_that_prefer_html(
     gateway: Gateway, accept: str, media_type: str
 ) -> None:
     page = await gateway.client.get("/graphql", headers={"Accept": accept})
@@ -356,7 +356,7 @@ async def test_the_explorer_can_be_switched_off(tmp_path: Path) -> None:
     assert script.status_code == 404
 
 
-async def test_browser_pages_of_other_origins_are_let_in_only_by_the_setting(
+async def test_other_origins_are_allowed_only_by_the_setting(
     tmp_path: Path, gateway: Gateway
 ) -> None:
     origin = "https://app.example.com"

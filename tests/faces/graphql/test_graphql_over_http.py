@@ -1,4 +1,4 @@
-"""GraphQL over HTTP, as its public audit has it, and what that leaves open."""
+"""GraphQL over HTTP: the public audit, and the cases that it leaves open."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from support.missing_programs import cannot_be_run
 from support.running_gateway import Gateway, credentials
 
 AUDIT = Path(__file__).parent / "graphql_over_http"
-# Of graphql-http 1.23: a script that lost some of them would pass in vain.
+# The number of audits in graphql-http 1.23. A script that runs fewer must not pass.
 AUDITS = 36
 INSTALLS_WITHIN_SECONDS = 120
 RUNS_WITHIN_SECONDS = 60
@@ -28,13 +28,13 @@ GRAPHQL_RESPONSE = "application/graphql-response+json"
 
 @pytest.fixture(scope="module")
 def audit(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """Return Node, and the audit's script with what it needs from npm beside it."""
+    """Return the path of Node, and the audit script with its npm packages installed."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         cannot_be_run("there is no node, or no npm, on the PATH to audit GraphQL over HTTP with")
     folder = tmp_path_factory.mktemp("audit") / "graphql_over_http"
     shutil.copytree(AUDIT, folder, ignore=shutil.ignore_patterns("node_modules"))
-    # npm keeps what it has fetched, so only the first time is the registry asked.
+    # npm caches packages, so only the first run needs the registry.
     options = ("--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund")
     installed = subprocess.run(
         (npm, "ci", *options),
@@ -55,7 +55,7 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
         yield running
 
 
-# Any: the audit's own JSON, whose shape is looked at where it is used.
+# Any: the audit's JSON, whose shape the assertions check.
 def _audited(
     audit: tuple[str, Path], process: GatewayProcess, key: str | None
 ) -> list[dict[str, Any]]:
@@ -74,7 +74,7 @@ def _audited(
 
 
 @pytest.mark.parametrize("with_key", [False, True], ids=["without a key", "with an admin's key"])
-def test_every_must_and_should_of_the_public_audit_is_kept(
+def test_every_must_and_should_of_the_public_audit_passes(
     audit: tuple[str, Path], process: GatewayProcess, subtests: pytest.Subtests, *, with_key: bool
 ) -> None:
     results = _audited(audit, process, process.admin_key if with_key else None)
@@ -86,8 +86,8 @@ def test_every_must_and_should_of_the_public_audit_is_kept(
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request, and its status for each of the two media types."""
+class Case:
+    """A request, with its status for each of the two media types."""
 
     name: str
     body: str
@@ -95,56 +95,56 @@ class Asked:
     json: int
 
 
-ASKED = (
-    Asked("a document that is executed", '{"query": "{ __typename }"}', 200, 200),
-    Asked("a field that is refused", '{"query": "{ viewer { label } }"}', 200, 200),
-    Asked("a document that does not parse", '{"query": "{"}', 400, 200),
-    Asked("a document that is not valid", '{"query": "{ nope }"}', 400, 200),
-    Asked(
+CASES = (
+    Case("a document that is executed", '{"query": "{ __typename }"}', 200, 200),
+    Case("a field that is refused", '{"query": "{ viewer { label } }"}', 200, 200),
+    Case("a document that does not parse", '{"query": "{"}', 400, 200),
+    Case("a document that is not valid", '{"query": "{ nope }"}', 400, 200),
+    Case(
         "a variable that does not coerce",
         '{"query": "query ($id: ID!) { contact(id: $id) { id } }", "variables": {"id": []}}',
         400,
         200,
     ),
-    Asked(
+    Case(
         "a variable that is missing",
         '{"query": "query ($id: ID!) { contact(id: $id) { id } }"}',
         400,
         200,
     ),
-    Asked("an operation that is not there", '{"query": "{ a }", "operationName": "A"}', 400, 400),
-    Asked("a body that is no JSON", '{"query"', 400, 400),
-    Asked("a body without a document", "{}", 400, 400),
-    Asked("a document's hash alone", '{"extensions": {"persistedQuery": {}}}', 400, 400),
-    Asked("a batch", '[{"query": "{ __typename }"}, {"query": "{ __typename }"}]', 400, 400),
-    Asked("a batch of one", '[{"query": "{ __typename }"}]', 400, 400),
+    Case("an unknown operation", '{"query": "{ a }", "operationName": "A"}', 400, 400),
+    Case("a body that is not JSON", '{"query"', 400, 400),
+    Case("a body without a document", "{}", 400, 400),
+    Case("a document's hash alone", '{"extensions": {"persistedQuery": {}}}', 400, 400),
+    Case("a batch", '[{"query": "{ __typename }"}, {"query": "{ __typename }"}]', 400, 400),
+    Case("a batch of one", '[{"query": "{ __typename }"}]', 400, 400),
 )
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("asked", ASKED, ids=lambda asked: asked.name)
-async def test_the_status_is_that_of_the_media_type(gateway: Gateway, asked: Asked) -> None:
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_the_status_depends_on_the_media_type(gateway: Gateway, case: Case) -> None:
     for media_type, status in (
-        (GRAPHQL_RESPONSE, asked.graphql_response),
-        ("application/json", asked.json),
+        (GRAPHQL_RESPONSE, case.graphql_response),
+        ("application/json", case.json),
     ):
         response = await gateway.client.post(
             "/graphql",
-            content=asked.body,
+            content=case.body,
             headers={"Content-Type": "application/json", "Accept": media_type},
         )
 
         assert response.status_code == status, media_type
         assert response.headers["Content-Type"] == f"{media_type}; charset=utf-8"
-        was_executed = status == 200 and asked.graphql_response == 200
+        was_executed = status == 200 and case.graphql_response == 200
         assert ("data" in response.json()) is was_executed, media_type
 
 
 @pytest.mark.anyio
-async def test_a_client_that_sends_a_hash_first_is_told_to_send_the_document(
+async def test_a_client_that_sends_a_hash_first_can_fall_back_on_the_document(
     gateway: Gateway,
 ) -> None:
-    """Apollo Client and urql look for these words, and fall back on nothing else."""
+    """Apollo Client and urql recognise exactly this message and code."""
     extensions = {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}
     posted = await gateway.post_json("/graphql", {"extensions": extensions}, {})
     got = await gateway.client.get("/graphql", params={"extensions": json.dumps(extensions)})
@@ -162,7 +162,7 @@ async def test_a_client_that_sends_a_hash_first_is_told_to_send_the_document(
 
 
 @pytest.mark.anyio
-async def test_a_document_that_comes_with_its_hash_is_executed(gateway: Gateway) -> None:
+async def test_a_document_with_its_hash_is_executed(gateway: Gateway) -> None:
     extensions = {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}
     body = {"query": "{ __typename }", "extensions": extensions}
     response = await gateway.post_json("/graphql", body, {})
@@ -205,10 +205,10 @@ async def test_no_operation_of_a_batch_is_executed(gateway: Gateway, batch: int)
     ],
     ids=["text", "a document", "a form", "a form with files"],
 )
-async def test_what_a_page_of_another_origin_may_send_is_not_read(
+async def test_content_types_that_browsers_send_across_origins_are_refused(
     gateway: Gateway, content_type: str, body: str
 ) -> None:
-    """Browsers send a form or text to any address without asking it, and JSON only if let in."""
+    """Browsers send forms and text to any origin, but JSON only after a CORS preflight."""
     response = await gateway.client.post(
         "/graphql",
         content=body,
@@ -225,9 +225,7 @@ async def test_what_a_page_of_another_origin_may_send_is_not_read(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_a_mutation_that_is_sent_as_a_read_creates_nothing(
-    gateway: Gateway, method: str
-) -> None:
+async def test_a_mutation_by_a_safe_method_creates_nothing(gateway: Gateway, method: str) -> None:
     response = await gateway.client.request(
         method, "/graphql", params={"query": MUTATION}, headers=credentials(gateway.admin)
     )

@@ -1,4 +1,4 @@
-"""How large a document may be: the most that is taken, one more that is not, and the settings."""
+"""Limits of documents: the maximum is accepted, one more is refused, and settings change them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 def _nested(fields: int) -> str:
-    """Ask for an advertiser's advertiser's …, so many fields deep, the last one a leaf."""
+    """Return a document with this many levels of fields, the last a leaf."""
     inner = "id"
     for _ in range(fields - 2):
         inner = f"hienergy {{ {inner} }}"
@@ -22,7 +22,7 @@ def _nested(fields: int) -> str:
 
 
 def _nested_by_fragments(fields: int) -> str:
-    """Ask for the same by a fragment for each level."""
+    """Return the same document with a fragment for each level."""
     levels = range(fields - 2)
     fragments = [
         f"fragment F{level} on Advertiser {{ hienergy {{ {f'...F{level + 1}'} }} }}"
@@ -41,7 +41,7 @@ def _repeated(times: int) -> str:
 
 
 def _directives(number: int) -> str:
-    """Put one directive on each of so many fields, in inline fragments: none is asked for twice."""
+    """Return a document with this many directives on inline fragments, and no repeated field."""
     return "{ viewer { " + "... on Viewer @include(if: true) { label } " * number + "} }"
 
 
@@ -62,7 +62,7 @@ def _creations_in_fragments(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A limit, documents of any size against it, and its setting."""
+    """A limit, with a document of any size, and its setting."""
 
     name: str
     maximum: int
@@ -116,23 +116,23 @@ async def test_the_limit_is_a_setting(tmp_path: Path, limit: Limit) -> None:
     assert beyond.json()["errors"][0]["extensions"]["maximum"] == 3
 
 
-@pytest.mark.parametrize(("maximum", "is_taken"), [(21, True), (20, False)])
-async def test_the_words_and_signs_of_a_document_are_counted(
-    tmp_path: Path, maximum: int, *, is_taken: bool
+@pytest.mark.parametrize(("maximum", "is_accepted"), [(21, True), (20, False)])
+async def test_the_tokens_of_a_document_are_limited(
+    tmp_path: Path, maximum: int, *, is_accepted: bool
 ) -> None:
     document = "query Q($id: ID!) { advertiser(id: $id) { id } }"
     async with running_gateway(tmp_path, graphql_max_tokens=maximum) as gateway:
         response = await gateway.graphql(document, gateway.admin, {"id": 1001})
 
-    assert ("errors" not in response.json()) is is_taken
-    if not is_taken:
+    assert ("errors" not in response.json()) is is_accepted
+    if not is_accepted:
         (error,) = response.json()["errors"]
         assert error["extensions"]["code"] == "BAD_REQUEST"
         assert f"more than {maximum} tokens" in error["message"]
 
 
-async def test_the_schema_can_be_read_whole(gateway: Gateway) -> None:
-    """As GraphiQL and generators of clients do, deeper than any other document may be."""
+async def test_the_whole_schema_can_be_queried(gateway: Gateway) -> None:
+    """GraphiQL and client generators send this document. It is deeper than the limit."""
     document = get_introspection_query(
         specified_by_url=True, directive_is_repeatable=True, input_value_deprecation=True
     )
@@ -141,7 +141,7 @@ async def test_the_schema_can_be_read_whole(gateway: Gateway) -> None:
     assert response.json()["data"]["__schema"]["types"]
 
 
-async def test_the_schema_cannot_be_read_in_circles(gateway: Gateway) -> None:
+async def test_the_schema_cannot_be_queried_in_cycles(gateway: Gateway) -> None:
     document = "name"
     for _ in range(5):
         document = f"fields {{ type {{ {document} }} }}"
@@ -165,14 +165,14 @@ async def test_the_schema_cannot_be_read_in_circles(gateway: Gateway) -> None:
         pytest.param("{ ...Nowhere }", id="nowhere"),
     ],
 )
-async def test_fragments_that_lead_in_circles_are_refused(gateway: Gateway, document: str) -> None:
+async def test_cyclic_fragments_are_refused(gateway: Gateway, document: str) -> None:
     response = await gateway.graphql(document, gateway.admin)
 
     assert response.json().keys() == {"errors"}
     assert response.json()["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
 
 
-async def test_a_document_that_is_wrong_in_many_ways_is_told_a_few(gateway: Gateway) -> None:
+async def test_a_document_with_many_errors_gets_a_few_of_them(gateway: Gateway) -> None:
     fields = " ".join(f"unknown{number}" for number in range(100))
     response = await gateway.graphql(f"{{ {fields} }}")
 
@@ -180,8 +180,8 @@ async def test_a_document_that_is_wrong_in_many_ways_is_told_a_few(gateway: Gate
 
 
 @pytest.mark.parametrize("depth", [32, 33])
-async def test_json_may_be_nested_so_deep(gateway: Gateway, depth: int) -> None:
-    """Brackets in texts do not count."""
+async def test_the_depth_of_json_is_limited(gateway: Gateway, depth: int) -> None:
+    """Brackets in strings do not count."""
     inner = '"[{]}[[["'
     for level in range(depth - 2):
         inner = f"[{inner}]" if level % 2 else f'{{"a": {inner}}}'
@@ -192,11 +192,11 @@ async def test_json_may_be_nested_so_deep(gateway: Gateway, depth: int) -> None:
 
     assert (response.status_code == 200) is (depth <= 32)
     if depth > 32:
-        assert "32 values deep" in response.json()["errors"][0]["message"]
+        assert "At most 32 levels" in response.json()["errors"][0]["message"]
 
 
-async def test_brackets_in_a_text_without_an_end_do_not_count(gateway: Gateway) -> None:
-    """It is not looked at again from each quote in it, which would take for ever."""
+async def test_brackets_in_an_unterminated_string_do_not_count(gateway: Gateway) -> None:
+    """The scan is linear: it does not restart at each quote in the string."""
     response = await gateway.client.post(
         "/graphql", content='{"query": "' + "[" * 40, headers={"Content-Type": "application/json"}
     )
@@ -204,7 +204,7 @@ async def test_brackets_in_a_text_without_an_end_do_not_count(gateway: Gateway) 
     assert "not valid JSON" in response.json()["errors"][0]["message"]
 
 
-async def test_an_error_is_no_longer_than_people_read(gateway: Gateway) -> None:
+async def test_error_messages_have_a_maximum_length(gateway: Gateway) -> None:
     name = "cannot_represent_" * 1_000
     response = await gateway.graphql(f"{{ {name} }}")
 

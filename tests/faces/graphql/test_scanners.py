@@ -1,6 +1,6 @@
-"""What scanners of GraphQL servers look for, in the way of graphql-cop: none of it is here.
+"""The probes of GraphQL scanners such as graphql-cop find nothing.
 
-All in the production profile, without a key and with one.
+They run in the production profile, with and without a key.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -22,7 +22,7 @@ FORM: Final = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A request of a scanner: none may be executed."""
+    """A scanner's request, which must not be executed."""
 
     name: str
     body: Json = None
@@ -38,37 +38,37 @@ def _query(document: str) -> Json:
 
 PROBES: Final = (
     Probe("aliases", _query("{ " + " ".join(f"a{n}: __typename" for n in range(101)) + " }")),
-    Probe("fields again and again", _query("{ " + "__typename " * 500 + "}")),
+    Probe("repeated fields", _query("{ " + "__typename " * 500 + "}")),
     Probe("directives", _query("{ __typename " + "@aa" * 10 + " }")),
     Probe("known directives", _query("{ __typename " + "@include(if: true) " * 60 + "}")),
     Probe("a batch", [_query("{ __typename }")] * 10),
     Probe("a batch of one", [_query("{ __typename }")]),
     Probe("an empty batch", []),
     Probe("introspection", _query("{ __schema { types { name fields { name } } } }")),
-    Probe("a type by its name", _query('{ __type(name: "Contact") { name } }')),
+    Probe("a type by name", _query('{ __type(name: "Contact") { name } }')),
     Probe(
-        "introspection within a fragment",
+        "introspection in a fragment",
         _query("{ ...F } fragment F on Query { __schema { queryType { name } } }"),
     ),
     Probe(
-        "introspection in circles",
+        "cyclic introspection",
         _query(
             "{ __schema { types { fields { type { fields { type { fields { type { fields "
             "{ type { name } } } } } } } } } } }"
         ),
     ),
     Probe(
-        "fragments in circles",
+        "cyclic fragments",
         _query("{ ...A } fragment A on Query { ...B } fragment B on Query { ...A }"),
     ),
     Probe(
         "depth",
         _query("{ advertiser(id: 1) { " + "hienergy { " * 20 + "id" + " }" * 20 + " } }"),
     ),
-    Probe("a field that is nearly one", _query("{ viewr { label } }")),
-    Probe("an argument that is nearly one", _query("{ contact(idd: 1) { id } }")),
-    Probe("a type that is nearly one", _query("query ($a: CreateContactInpu) { __typename }")),
-    Probe("no document", _query("qwerty cop { abc }")),
+    Probe("a misspelt field", _query("{ viewr { label } }")),
+    Probe("a misspelt argument", _query("{ contact(idd: 1) { id } }")),
+    Probe("a misspelt type", _query("query ($a: CreateContactInpu) { __typename }")),
+    Probe("not a document", _query("qwerty cop { abc }")),
     Probe("a mutation by GET", method="GET", path="/graphql?query=mutation+%7B__typename%7D"),
     Probe(
         "a form",
@@ -76,7 +76,7 @@ PROBES: Final = (
         content="query=%7B__typename%7D",
     ),
     Probe(
-        "a form of files",
+        "a form with files",
         headers={"Content-Type": "multipart/form-data; boundary=b"},
         content='--b\r\nContent-Disposition: form-data; name="operations"\r\n\r\n{}\r\n--b--\r\n',
     ),
@@ -115,30 +115,30 @@ async def test_a_probe_finds_nothing(gateway: Gateway, probe: Probe, *, has_key:
         assert len(response.json()["errors"]) < 10
 
 
-async def test_nothing_of_the_server_is_told(gateway: Gateway) -> None:
-    """Not in headers, and no extension traces what was done, not even for who asks."""
-    asked = {"X-Apollo-Tracing": "1"}
-    response = await gateway.post_json("/graphql", {"query": "{ __typename }"}, asked)
+async def test_responses_do_not_identify_the_server(gateway: Gateway) -> None:
+    """Neither by headers, nor by a tracing extension that the client requests."""
+    headers = {"X-Apollo-Tracing": "1"}
+    response = await gateway.post_json("/graphql", {"query": "{ __typename }"}, headers)
 
     assert response.json() == {"data": {"__typename": "Query"}}
     assert not {"server", "x-powered-by"} & response.headers.keys()
 
 
-async def test_a_query_still_comes_through(gateway: Gateway) -> None:
+async def test_a_query_is_executed(gateway: Gateway) -> None:
     response = await gateway.graphql("{ viewer { role } }", gateway.admin)
 
     assert response.json() == {"data": {"viewer": {"role": "ADMIN"}}}
 
 
-def test_what_is_set_stands_in_any_profile() -> None:
+def test_settings_override_the_profile() -> None:
     chosen = Settings.model_validate({"profile": "production", "introspection": "true"})
 
     assert (chosen.introspection, chosen.graphiql) == (True, False)
 
 
-def test_the_profile_for_those_who_build_shows_all() -> None:
-    by_itself = Settings()
+def test_the_development_profile_enables_introspection_and_the_explorer() -> None:
+    default = Settings()
 
-    assert by_itself.profile is Profile.DEVELOPMENT
-    assert (by_itself.introspection, by_itself.graphiql) == (True, True)
-    assert by_itself.log_format in {None, *LogFormat}
+    assert default.profile is Profile.DEVELOPMENT
+    assert (default.introspection, default.graphiql) == (True, True)
+    assert default.log_format in {None, *LogFormat}

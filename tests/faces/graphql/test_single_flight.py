@@ -1,4 +1,4 @@
-"""What is asked for by many is asked for once, whatever becomes of who asked first."""
+"""Concurrent calls with one key share one load, even if the first of them is cancelled."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,91 +11,92 @@ from contact_gateway.faces.graphql.single_flight import SingleFlight
 pytestmark = pytest.mark.anyio
 
 
-class Question:
-    """Is answered when a test says so; notes how often it was asked."""
+class Load:
+    """A load that ends when the test says so, and counts its calls."""
 
     def __init__(self) -> None:
-        self.asked = 0
-        self._answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.calls = 0
+        self._result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def __call__(self) -> str:
-        self.asked += 1
-        return await asyncio.shield(self._answer)
+        self.calls += 1
+        return await asyncio.shield(self._result)
 
-    def answer(self, text: str) -> None:
-        self._answer.set_result(text)
+    def succeed(self, result: str) -> None:
+        self._result.set_result(result)
 
     def fail(self, error: Exception) -> None:
-        self._answer.set_exception(error)
+        self._result.set_exception(error)
 
 
 @pytest.fixture
-async def question() -> Question:
-    return Question()
+async def load() -> Load:
+    return Load()
 
 
-async def _asking(once: SingleFlight[int, str], *questions: Question) -> list[asyncio.Task[str]]:
-    """Ask each question under one key, all at one moment."""
-    asking = [asyncio.create_task(once.get(1, question)) for question in questions]
+async def _start(flight: SingleFlight[int, str], *loads: Load) -> list[asyncio.Task[str]]:
+    """Start a call with the same key for each load."""
+    calls = [asyncio.create_task(flight.get(1, load)) for load in loads]
     for _ in range(3):
         await checkpoint()
-    return asking
+    return calls
 
 
-async def test_who_asks_meanwhile_gets_the_same_answer(question: Question) -> None:
-    asking = await _asking(SingleFlight(), question, question, question)
-    question.answer("yes")
+async def test_concurrent_calls_share_one_load(load: Load) -> None:
+    calls = await _start(SingleFlight(), load, load, load)
+    load.succeed("yes")
 
-    assert await asyncio.gather(*asking) == ["yes"] * 3
-    assert question.asked == 1
-
-
-async def test_who_asks_later_gets_the_same_answer(question: Question) -> None:
-    once: SingleFlight[int, str] = SingleFlight()
-    question.answer("yes")
-
-    assert [await once.get(1, question), await once.get(1, question)] == ["yes", "yes"]
-    assert question.asked == 1
+    assert await asyncio.gather(*calls) == ["yes"] * 3
+    assert load.calls == 1
 
 
-async def test_each_key_has_an_answer_of_its_own() -> None:
-    once: SingleFlight[int, str] = SingleFlight()
+async def test_a_later_call_gets_the_same_result(load: Load) -> None:
+    flight: SingleFlight[int, str] = SingleFlight()
+    load.succeed("yes")
 
-    def asking(text: str) -> Callable[[], Awaitable[str]]:
-        question = Question()
-        question.answer(text)
-        return question
-
-    assert [await once.get(1, asking("one")), await once.get(2, asking("two"))] == ["one", "two"]
+    assert [await flight.get(1, load), await flight.get(1, load)] == ["yes", "yes"]
+    assert load.calls == 1
 
 
-async def test_what_is_known_is_not_asked_for(question: Question) -> None:
-    once: SingleFlight[int, str] = SingleFlight()
-    once.put({1: "yes"})
+async def test_each_key_has_its_own_result() -> None:
+    flight: SingleFlight[int, str] = SingleFlight()
 
-    assert await once.get(1, question) == "yes"
-    assert question.asked == 0
+    def loading(result: str) -> Callable[[], Awaitable[str]]:
+        load = Load()
+        load.succeed(result)
+        return load
 
-
-async def test_a_failure_is_told_to_all_who_want_to_know(question: Question) -> None:
-    once: SingleFlight[int, str] = SingleFlight()
-    asking = await _asking(once, question, question)
-    question.fail(LookupError("no"))
-    asking += await _asking(once, question)
-
-    told = await asyncio.gather(*asking, return_exceptions=True)
-
-    assert [str(error) for error in told] == ["no"] * 3
-    assert question.asked == 1
+    results = [await flight.get(1, loading("one")), await flight.get(2, loading("two"))]
+    assert results == ["one", "two"]
 
 
-@pytest.mark.parametrize("gone", [0, 1, 2])
-async def test_who_goes_away_takes_nobodys_answer_along(question: Question, gone: int) -> None:
-    asking = await _asking(SingleFlight(), question, question, question)
-    leaving = asking.pop(gone)
-    leaving.cancel()
-    await asyncio.wait({leaving})
-    question.answer("yes")
+async def test_a_result_that_was_put_is_not_loaded(load: Load) -> None:
+    flight: SingleFlight[int, str] = SingleFlight()
+    flight.put({1: "yes"})
 
-    assert leaving.cancelled()
-    assert await asyncio.gather(*asking) == ["yes", "yes"]
+    assert await flight.get(1, load) == "yes"
+    assert load.calls == 0
+
+
+async def test_every_call_raises_the_error_of_the_load(load: Load) -> None:
+    flight: SingleFlight[int, str] = SingleFlight()
+    calls = await _start(flight, load, load)
+    load.fail(LookupError("no"))
+    calls += await _start(flight, load)
+
+    errors = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [str(error) for error in errors] == ["no"] * 3
+    assert load.calls == 1
+
+
+@pytest.mark.parametrize("cancelled", [0, 1, 2])
+async def test_a_cancelled_call_does_not_cancel_the_others(load: Load, cancelled: int) -> None:
+    calls = await _start(SingleFlight(), load, load, load)
+    call = calls.pop(cancelled)
+    call.cancel()
+    await asyncio.wait({call})
+    load.succeed("yes")
+
+    assert call.cancelled()
+    assert await asyncio.gather(*calls) == ["yes", "yes"]

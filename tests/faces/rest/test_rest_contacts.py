@@ -1,4 +1,4 @@
-"""The REST face: upstream's shapes, headers and reads."""
+"""The REST API: HiEnergy's resources, headers and reads."""
 
 import pytest
 
@@ -17,7 +17,7 @@ async def _create(gateway: Gateway, email: str, advertiser_id: int = 1001, **mor
     return int(response.json()["data"]["id"])
 
 
-async def test_a_created_contact_is_upstreams_resource_at_its_location(gateway: Gateway) -> None:
+async def test_a_created_contact_can_be_read_at_its_location(gateway: Gateway) -> None:
     response = await gateway.client.post(
         "/api/v1/contacts",
         json={
@@ -58,7 +58,7 @@ async def test_a_created_contact_is_upstreams_resource_at_its_location(gateway: 
     assert read.json()["data"] == created["data"]
 
 
-async def test_the_alias_creates_too(gateway: Gateway) -> None:
+async def test_the_alias_creates_a_contact(gateway: Gateway) -> None:
     response = await gateway.client.post(
         "/api/v1/contacts/add",
         json={"contact": {"advertiser_id": 1001, "email": "maya@example.com"}},
@@ -68,7 +68,7 @@ async def test_the_alias_creates_too(gateway: Gateway) -> None:
     assert response.status_code == 201
 
 
-async def test_unknown_fields_are_ignored_and_named(gateway: Gateway) -> None:
+async def test_unknown_fields_are_ignored_and_listed(gateway: Gateway) -> None:
     response = await gateway.client.post(
         "/api/v1/contacts",
         content=b'{"x": 1, "contact": {"advertiser_id": 1001, "email": "m@example.com",'
@@ -80,7 +80,7 @@ async def test_unknown_fields_are_ignored_and_named(gateway: Gateway) -> None:
     assert response.json()["meta"]["ignored_fields"] == ["x", "contact.nickname", "contact.?"]
 
 
-async def test_a_dry_run_has_no_id_and_says_so(gateway: Gateway) -> None:
+async def test_a_dry_run_returns_a_preview_without_an_id(gateway: Gateway) -> None:
     response = await gateway.client.post(
         "/api/v1/contacts?dry_run=true",
         json={"contact": {"advertiser_id": 2001, "email": "maya@example.com"}},
@@ -191,7 +191,7 @@ async def test_a_read_needs_a_key_and_counts_as_one_operation(gateway: Gateway, 
     assert allowed.headers["X-RateLimit-Remaining"] == "9999"
 
 
-async def test_head_answers_as_get_does(gateway: Gateway) -> None:
+async def test_head_has_the_status_of_get(gateway: Gateway) -> None:
     response = await gateway.client.head("/api/v1/contacts", headers=credentials(gateway.member))
 
     assert response.status_code == 200

@@ -1,58 +1,72 @@
-"""GraphQL over HTTP: a request becomes a document and its variables, a result becomes an answer.
+"""GraphQL over HTTP: requests, responses, and GraphiQL for browsers.
 
-Source: the GraphQL-over-HTTP specification; its statuses stand in `statuses`.
+Source: the GraphQL-over-HTTP specification. `statuses` has its table of statuses.
 """
 
 import re
 from collections.abc import Sequence
+from importlib.resources import files
 from typing import Final
 
-from graphql import ExecutionResult, GraphQLError, OperationType
+from graphql import ExecutionResult, GraphQLError
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from contact_gateway.contacts.origin import Face
 from contact_gateway.faces.graphql.document_access import DocumentAccess
-from contact_gateway.faces.graphql.execution import (
-    ExecutableSchema,
-    GraphQLRequest,
-    OperationNotAllowedError,
-    UnknownOperationError,
-)
-from contact_gateway.faces.graphql.explorer_page import explorer_page, wants_explorer
+from contact_gateway.faces.graphql.execution import ExecutableSchema, GraphQLRequest
 from contact_gateway.faces.graphql.refusals import ReadRefusedError
 from contact_gateway.faces.graphql.statuses import (
     JSON_BY_DEFAULT,
     Representation,
     Result,
     negotiate,
+    prefers_html,
 )
-from contact_gateway.faces.graphql.types import GraphQLContext
 from contact_gateway.faces.http import (
     JsonResponse,
     TransportCode,
     TransportError,
-    failure_of,
     method_not_allowed,
+    transport_error_of,
 )
 from contact_gateway.faces.json_body import BodyLimits, parse_json, read_json
 from contact_gateway.faces.request_context import RequestContext, request_context_of
 
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
+# Clients with automatic persisted queries recognise this code, and send the document itself.
+_PERSISTED_QUERY_NOT_SUPPORTED: Final = "PERSISTED_QUERY_NOT_SUPPORTED"
+
+# Where graphql-core's messages quote values.
 _VALUES: Final = re.compile(
     r"(,| -)? found: .*|, found (Block)?String .*|(?P<what>cannot represent[^:]*value): .*",
     re.DOTALL,
 )
-_LONGEST_MESSAGE: Final = 1_000
-_READING: Final = frozenset({"GET", "HEAD"})
-_QUERIES: Final = frozenset({OperationType.QUERY})
-_QUERIES_AND_MUTATIONS: Final = frozenset({OperationType.QUERY, OperationType.MUTATION})
-# Clients with automatic persisted queries look for this before they send the document itself.
-_PERSISTED_QUERY_NOT_SUPPORTED: Final = "PERSISTED_QUERY_NOT_SUPPORTED"
+_MAX_MESSAGE_LENGTH: Final = 1_000
+_WITHOUT_DATA: Final = frozenset({Result.REQUEST_ERROR, Result.FAULT})
+
+# The page is not among its assets, so it is always served with its policy.
+_FOLDER: Final = files("contact_gateway.faces.graphql")
+_EXPLORER_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "font-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def explorer_assets() -> Mount:
+    """Return the route of GraphiQL's scripts and styles."""
+    return Mount("/graphql/explorer", StaticFiles(directory=str(_FOLDER / "explorer")))
 
 
 class _PersistedQueryError(Exception):
-    """Only the hash of a document was sent."""
+    """The request has the hash of a document instead of the document."""
 
 
 class GraphQLEndpoint:
@@ -63,62 +77,54 @@ class GraphQLEndpoint:
     ) -> None:
         self._schema: Final = schema
         self._body_limits: Final = body_limits
-        self._explorer: Final = explorer
+        self._explorer: Final = (_FOLDER / "explorer.html").read_bytes() if explorer else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        request_context = request_context_of(scope)
-        request_context.face = Face.GRAPHQL
+        """Handle one request."""
+        context = request_context_of(scope)
+        context.face = Face.GRAPHQL
         request = Request(scope, receive)
-        if self._explorer and wants_explorer(request):
-            response = explorer_page()
-            request_context.operation, request_context.outcome = "explorer", "OK"
+        accept = context.headers.get("accept", "")
+        if self._explorer and request.method in _SAFE_METHODS and prefers_html(accept):
+            context.operation, context.outcome = "explorer", "OK"
+            response = Response(self._explorer, headers=_EXPLORER_HEADERS, media_type="text/html")
         else:
-            response = await self._answer(request, request_context)
+            context.operation = "graphql"
+            response = await self._respond(request, context, negotiate(accept))
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, request_context: RequestContext) -> Response:
-        request_context.operation = "graphql"
-        accepted = negotiate(request_context.headers.get("accept", ""))
-        written = accepted or JSON_BY_DEFAULT
+    async def _respond(
+        self, request: Request, context: RequestContext, accepted: Representation | None
+    ) -> Response:
+        representation = accepted or JSON_BY_DEFAULT
         try:
             if accepted is None:
                 raise TransportError(
                     TransportCode.NOT_ACCEPTABLE,
-                    "The answer is application/graphql-response+json or application/json.",
+                    "No acceptable media type. "
+                    "Accept application/graphql-response+json or application/json.",
                 )
-            asked = await self._read(request, request_context)
-            allowed = _QUERIES if request.method in _READING else _QUERIES_AND_MUTATIONS
-            request_context.caller.decorate(DocumentAccess)
-            context = GraphQLContext(
-                request_context,
-                asked.operation_name,
-                request_context.headers.get("idempotency-key"),
+            if request.method == "POST":
+                parameters = await read_json(request, context.headers, self._body_limits)
+            elif request.method in _SAFE_METHODS:
+                parameters = _query_parameters(request, self._body_limits.max_json_depth)
+            else:
+                raise method_not_allowed(
+                    "GET, HEAD, POST", "Method not allowed. Use POST, or GET for queries."
+                )
+            context.caller.decorate(DocumentAccess)
+            result = await self._schema.execute(
+                _graphql_request(parameters),
+                context,
+                queries_only=request.method in _SAFE_METHODS,
             )
-            result = await self._schema.execute(asked, context, allowed)
-        except UnknownOperationError:
-            return _refused(_bad_request("There is no such operation."), request_context, written)
         except _PersistedQueryError:
-            not_supported = _bad_request("PersistedQueryNotSupported")
-            return _refused(not_supported, request_context, written, _PERSISTED_QUERY_NOT_SUPPORTED)
-        except OperationNotAllowedError as error:
-            if error.operation_type is OperationType.SUBSCRIPTION:
-                no_such_kind = _bad_request("Subscriptions are not offered.")
-                return _refused(no_such_kind, request_context, written)
-            not_here = method_not_allowed("POST", "Send mutations by POST.")
-            return _refused(not_here, request_context, written)
+            # Clients also recognise this message.
+            error = _bad_request("PersistedQueryNotSupported")
+            return _error_response(error, _PERSISTED_QUERY_NOT_SUPPORTED, context, representation)
         except TransportError as error:
-            return _refused(error, request_context, written)
-        return _render(result, request_context, written)
-
-    async def _read(self, request: Request, request_context: RequestContext) -> GraphQLRequest:
-        if request.method == "POST":
-            parameters = await read_json(request, request_context.headers, self._body_limits)
-        elif request.method in _READING:
-            parameters = _query_parameters(request, self._body_limits.max_json_depth)
-        else:
-            raise method_not_allowed("GET, HEAD, POST", "Send GraphQL by POST, or queries by GET.")
-        return _request(parameters)
+            return _error_response(error, error.code, context, representation)
+        return _result_response(result, context, representation)
 
 
 def _query_parameters(request: Request, max_json_depth: int) -> dict[str, object]:
@@ -131,11 +137,11 @@ def _query_parameters(request: Request, max_json_depth: int) -> dict[str, object
     return parameters
 
 
-def _request(parameters: object) -> GraphQLRequest:
+def _graphql_request(parameters: object) -> GraphQLRequest:
     if isinstance(parameters, list):
-        raise _bad_request("Batches are not offered: send one operation a request.")
+        raise _bad_request("Batching is not supported. Send one operation per request.")
     if not isinstance(parameters, dict):
-        raise _bad_request("The body must be a JSON object with `query`.")
+        raise _bad_request("The body is not a JSON object. Send an object with `query`.")
     query = parameters.get("query")
     variables = parameters.get("variables")
     operation_name = parameters.get("operationName")
@@ -145,54 +151,70 @@ def _request(parameters: object) -> GraphQLRequest:
     if not isinstance(query, str) or not query.strip():
         raise _bad_request("`query` must be a GraphQL document.")
     if variables is not None and not isinstance(variables, dict):
-        raise _bad_request("`variables` must be an object.")
+        raise _bad_request("`variables` must be an object or null.")
     if operation_name is not None and not isinstance(operation_name, str):
-        raise _bad_request("`operationName` must be a string.")
+        raise _bad_request("`operationName` must be a string or null.")
     if extensions is not None and not isinstance(extensions, dict):
-        raise _bad_request("`extensions` must be an object.")
+        raise _bad_request("`extensions` must be an object or null.")
     return GraphQLRequest(query, variables, operation_name or None)
 
 
-def _render(
-    result: ExecutionResult, request_context: RequestContext, written: Representation
+def _bad_request(message: str) -> TransportError:
+    return TransportError(TransportCode.BAD_REQUEST, message)
+
+
+def _error_response(
+    error: TransportError, code: str, context: RequestContext, representation: Representation
 ) -> Response:
-    errors = [_Told(error, request_context.request_id) for error in result.errors or ()]
-    # Section 7.1.1 of the GraphQL specification: an error of a field has a path, one of the
-    # request has none, and then there is no data.
-    refused = [error for error in errors if not error.has_path]
-    kind = Result.REQUEST_ERROR if refused else Result.EXECUTED
-    if not refused and _is_outage(result, errors):
-        kind = Result.UNAVAILABLE
-    elif any(error.code is TransportCode.INTERNAL_ERROR for error in refused):
-        kind = Result.FAULT
-    body: dict[str, object] = {} if refused else {"data": result.data}
-    headers: dict[str, str] = {}
-    if errors:
-        body = {"errors": [error.formatted for error in errors], **body}
-        request_context.outcome = str(errors[0].code)
-        for error in errors:
-            headers |= error.headers
-    elif request_context.outcome is None:
-        request_context.outcome = "OK"
+    """Return the response to a request that is not executed. Some codes only GraphQL has."""
+    context.outcome = code
     return JsonResponse(
-        body,
-        written.statuses[kind],
-        headers,
-        media_type=f"{written.media_type}; charset=utf-8",
+        {"errors": [{"message": error.message, "extensions": {"code": code}}]},
+        error.code.status,
+        dict(error.headers),
+        media_type=representation.content_type,
     )
 
 
-def _is_outage(result: ExecutionResult, errors: Sequence["_Told"]) -> bool:
-    """Tell whether nothing at all was answered, and only because the source does not answer."""
-    if not all(error.code is TransportCode.SERVICE_UNAVAILABLE for error in errors):
-        return False
+def _result_response(
+    result: ExecutionResult, context: RequestContext, representation: Representation
+) -> Response:
+    body: dict[str, object] = {}
+    headers: dict[str, str] = {}
+    kind = Result.EXECUTED
+    if result.errors:
+        errors = [_PublicError(error, context.request_id) for error in result.errors]
+        context.outcome = str(errors[0].code)
+        body["errors"] = [error.formatted for error in errors]
+        for error in errors:
+            headers |= error.headers
+        kind = _kind(result, errors)
+    elif context.outcome is None:
+        context.outcome = "OK"
+    if kind not in _WITHOUT_DATA:
+        body["data"] = result.data
+    return JsonResponse(
+        body, representation.statuses[kind], headers, media_type=representation.content_type
+    )
+
+
+def _kind(result: ExecutionResult, errors: Sequence["_PublicError"]) -> Result:
+    """Return the kind of a result with errors."""
+    # Only errors of fields have a path (GraphQL specification, section 7.1.2).
+    request_errors = [error for error in errors if not error.has_path]
+    if request_errors:
+        is_fault = any(error.code is TransportCode.INTERNAL_ERROR for error in request_errors)
+        return Result.FAULT if is_fault else Result.REQUEST_ERROR
     data = result.data or {}
     failed = {error.path[0] for error in result.errors or () if error.path}
-    return bool(errors) and all(data[key] is None and key in failed for key in data)
+    is_outage = all(error.code is TransportCode.SERVICE_UNAVAILABLE for error in errors) and all(
+        data[key] is None and key in failed for key in data
+    )
+    return Result.UNAVAILABLE if is_outage else Result.EXECUTED
 
 
-class _Told:
-    """A GraphQL error as its caller is told of it: a fault shows nothing of the inside."""
+class _PublicError:
+    """A GraphQL error as the caller sees it: without internals, and without the values sent."""
 
     def __init__(self, error: GraphQLError, request_id: str) -> None:
         original = error.original_error
@@ -200,44 +222,20 @@ class _Told:
         self.headers: Final[dict[str, str]] = {}
         formatted = dict(error.formatted)
         extensions: dict[str, object] = dict(error.extensions or {})
-        if original is not None and not isinstance(original, GraphQLError):
-            failure = failure_of(original)
+        if original is None or isinstance(original, GraphQLError):
+            # Clients log messages, and values may be personal data. Cut first: the time that the
+            # pattern takes grows with the names in the message, which graphql-core never shortens.
+            formatted["message"] = _VALUES.sub(
+                lambda match: f"{match['what'] or ''}.", error.message[:_MAX_MESSAGE_LENGTH]
+            )
+        else:
+            failure = transport_error_of(original)
             formatted["message"] = failure.message
             extensions = {"code": failure.code}
             self.headers.update(failure.headers)
-        else:
-            formatted["message"] = _without_values(error.message)
         if isinstance(original, ReadRefusedError):
             extensions["requestId"] = request_id
         if "retryAfterSeconds" in extensions:
             self.headers["Retry-After"] = str(extensions["retryAfterSeconds"])
         self.code: Final = extensions.setdefault("code", TransportCode.BAD_REQUEST)
         self.formatted: Final = formatted | {"extensions": extensions}
-
-
-def _without_values(message: str) -> str:
-    """Leave out what graphql-core repeats of values: errors end up in logs, and may name people.
-
-    It also repeats names, as long as they are, and the longer they are, the longer this takes.
-    """
-    return _VALUES.sub(lambda match: f"{match['what'] or ''}.", message[:_LONGEST_MESSAGE])
-
-
-def _refused(
-    error: TransportError,
-    request_context: RequestContext,
-    written: Representation,
-    code: str | None = None,
-) -> Response:
-    """Render a request that is not executed; `code` is one that only GraphQL has."""
-    request_context.outcome = code or error.code
-    return JsonResponse(
-        {"errors": [{"message": error.message, "extensions": {"code": request_context.outcome}}]},
-        error.status,
-        dict(error.headers),
-        media_type=f"{written.media_type}; charset=utf-8",
-    )
-
-
-def _bad_request(message: str) -> TransportError:
-    return TransportError(TransportCode.BAD_REQUEST, message)

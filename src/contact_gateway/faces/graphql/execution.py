@@ -1,11 +1,10 @@
-"""How a GraphQL request is executed: its document is parsed and validated once, and compiled.
+"""Executes GraphQL requests. Documents are parsed, validated and compiled once, then cached.
 
-Source: the GraphQL specification, sections 5 and 6.1. Strawberry makes the schema; its own way to
-execute would parse and validate each document anew.
+Strawberry builds the schema. Its own execution would parse and validate a document at each request.
+Source: the GraphQL specification, sections 5 and 6.1.
 """
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -26,12 +25,18 @@ from graphql import (
     visit,
 )
 
-from contact_gateway.faces.graphql.document_cache import DocumentCache, DocumentKey, ValidDocument
+from contact_gateway.faces.graphql.document_cache import (
+    DocumentCache,
+    DocumentKey,
+    Operation,
+    ValidDocument,
+)
 from contact_gateway.faces.graphql.limits import MAX_ERRORS, DocumentLimits, validation_rules
+from contact_gateway.faces.http import TransportCode, TransportError, method_not_allowed
 from contact_gateway.faces.json_body import MAX_DIGITS
-from graphql_plans import Compiler, Execute, Result
+from graphql_plans import Compiler, Result
 
-_MORE_DIGITS: Final = re.compile(f"[0-9]{{{MAX_DIGITS + 1}}}")
+_LONG_INTEGER: Final = re.compile(f"[0-9]{{{MAX_DIGITS + 1}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +48,10 @@ class GraphQLRequest:
     operation_name: str | None = None
 
 
-class UnknownOperationError(Exception):
-    """The document has no operation, or none of the name that was given."""
-
-
-@dataclass(eq=False)
-class OperationNotAllowedError(Exception):
-    """The operation is of a type that is not executed here."""
-
-    operation_type: OperationType
-
-
 class ExecutableSchema:
-    """A schema, the rules for documents on it, and the documents that were found valid.
+    """A schema, with the limits of documents and the cache of valid ones.
 
-    Without introspection no document may ask for the schema, and no error suggests its names.
+    Without introspection, documents cannot query the schema, and errors do not suggest its names.
     """
 
     def __init__(
@@ -81,106 +75,130 @@ class ExecutableSchema:
         }
 
     async def execute(
-        self, request: GraphQLRequest, context: object, allowed: Collection[OperationType]
+        self, request: GraphQLRequest, context: object, *, queries_only: bool
     ) -> ExecutionResult:
-        """Execute a request; the result tells what went wrong with it.
+        """Execute a request. The result has the errors of its document, variables and fields.
 
         Raises:
-            UnknownOperationError: there is no operation to execute.
-            OperationNotAllowedError: its type is not among the allowed ones.
+            TransportError: the document has no such operation, or its type is not allowed.
         """
+        key = DocumentKey(request.query, names_operation=request.operation_name is not None)
+        document = self._documents.get(key)
+        operation = None if document is None else document.operations.get(request.operation_name)
         try:
-            valid = self._valid_document(request, allowed)
-            if isinstance(valid, list):
-                return ExecutionResult(None, valid)
-            operation = valid.operations.get(request.operation_name)
             if operation is None:
-                operation = self._operation(valid, request)
-                valid.operations[request.operation_name] = operation
-            result = operation(request.variables or {}, context)
+                operation = self._prepare(request, key, document, queries_only=queries_only)
+            else:
+                _require_allowed(operation.type, queries_only=queries_only)
+            result = operation.execute(request.variables or {}, context)
             return result if isinstance(result, ExecutionResult) else await result
-        except (UnknownOperationError, OperationNotAllowedError):
+        except TransportError:
             raise
+        except _InvalidDocumentError as invalid:
+            return ExecutionResult(None, invalid.errors)
         except GraphQLError as error:
             return ExecutionResult(None, [error])
-        except Exception as fault:  # noqa: BLE001 - it is told and logged as a resolver's fault is
+        except Exception as fault:  # noqa: BLE001 - reported and logged as a resolver's is
             return ExecutionResult(None, [GraphQLError(str(fault), original_error=fault)])
 
-    def _operation(self, valid: ValidDocument, request: GraphQLRequest) -> Execute:
-        """Return what executes an operation; without the compiler, it is graphql-core."""
-        document, name = valid.document, request.operation_name
+    def _prepare(
+        self,
+        request: GraphQLRequest,
+        key: DocumentKey,
+        document: ValidDocument | None,
+        *,
+        queries_only: bool,
+    ) -> Operation:
+        """Return an operation that was not executed before; `document` is cached or None."""
+        name = request.operation_name
+        parsed = (
+            _parse(request.query, self._limits.tokens) if document is None else document.document
+        )
+        operation_type = _operation_type(parsed, name)
+        _require_allowed(operation_type, queries_only=queries_only)
+        if document is None:
+            self._validate(parsed, names_operation=key.names_operation)
+            document = ValidDocument(parsed)
+            self._documents.put(key, document)
 
-        def by_reference(variables: dict[str, object], context: object) -> Result:
+        def by_graphql_core(variables: dict[str, object], context: object) -> Result:
             return execute(
                 self._schema,
-                document,
+                parsed,
                 context_value=context,
                 variable_values=variables,
                 operation_name=name,
-                # Strawberry's is for incremental delivery, which the schema does not have.
+                # Strawberry's executor adds incremental delivery, which the schema does not use.
                 executor_class=Executor,
                 hide_suggestions=self._hide_suggestions,
             )
 
-        grow = partial(self._documents.grow, _key(request), valid)
-        operation = self._compiler.compile(document, name, by_reference, grow)
-        return by_reference if valid.is_too_large_to_plan else operation
+        add_parts = partial(self._documents.add_plan_parts, key, document)
+        by_plan = self._compiler.compile(parsed, name, by_graphql_core, add_parts)
+        # Compiling may already have made the plans too large.
+        operation = Operation(
+            operation_type, by_graphql_core if document.is_too_large_to_plan else by_plan
+        )
+        document.operations[name] = operation
+        return operation
 
-    def _valid_document(
-        self, request: GraphQLRequest, allowed: Collection[OperationType]
-    ) -> ValidDocument | list[GraphQLError]:
-        """Return the document, or why it is not valid."""
-        key = _key(request)
-        kept = self._documents.get(key)
-        valid = kept or ValidDocument(_parsed(request.query, self._limits.tokens))
-        operation_type = _definition(valid.document, request.operation_name).operation
-        if operation_type not in allowed:
-            raise OperationNotAllowedError(operation_type)
-        if kept is None:
-            exceeded = self._limits.exceeded_by(valid.document)
-            if exceeded is not None:
-                return [exceeded]
-            errors = validate(
-                self._schema,
-                valid.document,
-                self._rules[key.names_operation],
-                max_errors=MAX_ERRORS,
-                hide_suggestions=self._hide_suggestions,
-            )
-            if errors:
-                return errors
-            self._documents.keep(key, valid)
-        return valid
+    def _validate(self, document: DocumentNode, *, names_operation: bool) -> None:
+        exceeded = self._limits.exceeded_limit(document)
+        if exceeded is not None:
+            raise exceeded
+        errors = validate(
+            self._schema,
+            document,
+            self._rules[names_operation],
+            max_errors=MAX_ERRORS,
+            hide_suggestions=self._hide_suggestions,
+        )
+        if errors:
+            raise _InvalidDocumentError(errors)
 
 
-def _key(request: GraphQLRequest) -> DocumentKey:
-    return DocumentKey(request.query, names_operation=request.operation_name is not None)
+class _InvalidDocumentError(Exception):
+    def __init__(self, errors: list[GraphQLError]) -> None:
+        super().__init__()
+        self.errors: Final = errors
 
 
-def _parsed(text: str, max_tokens: int) -> DocumentNode:
+def _parse(text: str, max_tokens: int) -> DocumentNode:
     document = parse(text, max_tokens=max_tokens)
-    if _MORE_DIGITS.search(text):
-        shortened: DocumentNode = visit(document, _FewerDigits())
+    if _LONG_INTEGER.search(text):
+        shortened: DocumentNode = visit(document, _ShortenIntegers())
         return shortened
     return document
 
 
-class _FewerDigits(Visitor):
-    """Shortens whole numbers to as many digits as JSON's may have."""
+class _ShortenIntegers(Visitor):
+    """Cuts whole numbers to as many digits as the JSON parser allows."""
 
     def enter_int_value(self, node: IntValueNode, *_: object) -> IntValueNode:
         return IntValueNode(value=node.value[:MAX_DIGITS], loc=node.loc)
 
 
-def _definition(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
-    """Return the operation of a name; without a name, the first.
+def _operation_type(document: DocumentNode, name: str | None) -> OperationType:
+    """Return the type of the operation with a name, or of the first operation.
 
     Raises:
-        UnknownOperationError: there is none.
+        TransportError: the document has no such operation.
     """
     for definition in document.definitions:
         if isinstance(definition, OperationDefinitionNode) and (
             name is None or (definition.name is not None and definition.name.value == name)
         ):
-            return definition
-    raise UnknownOperationError
+            return definition.operation
+    raise TransportError(
+        TransportCode.BAD_REQUEST, "The document has no such operation. Check `operationName`."
+    )
+
+
+def _require_allowed(operation_type: OperationType, *, queries_only: bool) -> None:
+    if operation_type is OperationType.SUBSCRIPTION:
+        raise TransportError(
+            TransportCode.BAD_REQUEST,
+            "Subscriptions are not supported. Send a query or a mutation.",
+        )
+    if queries_only and operation_type is OperationType.MUTATION:
+        raise method_not_allowed("POST", "This method cannot run mutations. Send them by POST.")

@@ -1,4 +1,4 @@
-"""The GraphQL schema: each field reads its arguments, calls the domain and renders the answer."""
+"""The GraphQL schema: each field passes its arguments to the domain and converts the outcome."""
 
 from typing import Annotated
 
@@ -32,64 +32,69 @@ from contact_gateway.faces.graphql.types import (
 )
 
 _PageNumber = Annotated[
-    int | None, strawberry.argument(description="Which page; the first is 1, the default.")
+    int | None, strawberry.argument(description="The number of the page, from 1. Defaults to 1.")
 ]
 _PageSize = Annotated[
     int | None,
     strawberry.argument(
         description=(
-            f"How many records a page has, {DEFAULT_PAGE_SIZE} unless said, "
-            f"{MAX_PAGE_SIZE} at most."
+            f"Records per page, from 1 to {MAX_PAGE_SIZE}. Defaults to {DEFAULT_PAGE_SIZE}."
         )
     ),
 ]
-_Domain = Annotated[str | None, strawberry.argument(description="The advertiser's whole domain.")]
 
 
-@strawberry.type(description="What any valid key may read. All reads of a request count as one.")
+@strawberry.type(
+    description=(
+        "Reads, for any valid API key. All reads of one request count as one operation against its "
+        "rate limit."
+    )
+)
 class Query:
-    """The reads."""
+    """The type of query operations."""
 
     @strawberry.field(description="The API key in use.")
     async def viewer(self, info: ResolveInfo) -> Viewer | None:
-        """Tell who calls."""
-        context = info.context
-        return Viewer.of(granted(await reads.viewer(context.request.caller)))
+        """Return the caller."""
+        return Viewer.of(granted(await reads.viewer(info.context.caller)))
 
-    @strawberry.field(description="One contact; null where there is none with the id.")
+    @strawberry.field(description="The contact with this id, or null.")
     async def contact(
         self,
         info: ResolveInfo,
         id: Annotated[strawberry.ID, strawberry.argument(description="The contact's id.")],
     ) -> Contact | None:
-        """Read a contact."""
-        context = info.context
-        found = granted(await reads.contact(context.request.caller, id))
+        """Return a contact."""
+        found = granted(await reads.contact(info.context.caller, id))
         return None if found is None else Contact.of(found)
 
-    @strawberry.field(description="Contacts, newest first. All filters that are given must hold.")
+    @strawberry.field(description="Contacts, newest first. They match all given filters.")
     async def contacts(
         self,
         info: ResolveInfo,
         advertiser_id: Annotated[
             strawberry.ID | None,
             strawberry.argument(
-                description="The id of any of a brand's records; the contacts are its HiEnergy's."
+                description="Only contacts of this brand, by the id of any of its records."
             ),
         ] = None,
         email: Annotated[
-            str | None, strawberry.argument(description="A whole e-mail address, in any case.")
+            str | None,
+            strawberry.argument(description="The complete e-mail address. Case is ignored."),
         ] = None,
         q: Annotated[
             str | None,
             strawberry.argument(
-                description="Text of the address, the names, the title, the phone."
+                description=(
+                    "Text in the e-mail address, a name, the job title or the phone number. Case "
+                    "is ignored."
+                )
             ),
         ] = None,
         page: _PageNumber = None,
         per_page: _PageSize = None,
     ) -> ContactConnection | None:
-        """Read a page of contacts."""
+        """Return a page of contacts."""
         raw = {
             "advertiser_id": advertiser_id,
             "email": email,
@@ -97,36 +102,38 @@ class Query:
             "page": page,
             "per_page": per_page,
         }
-        context = info.context
-        found = granted(await reads.contacts(context.request.caller, raw))
+        found = granted(await reads.contacts(info.context.caller, raw))
         return ContactConnection(
             nodes=[Contact.of(contact) for contact in found.items], page_info=PageInfo.of(found)
         )
 
-    @strawberry.field(
-        description="Advertisers, newest first. All filters that are given must hold."
-    )
+    @strawberry.field(description="Advertisers, newest first. They match all given filters.")
     async def advertisers(
         self,
         info: ResolveInfo,
         q: Annotated[
-            str | None, strawberry.argument(description="Text of the names, the slug, the domain.")
+            str | None,
+            strawberry.argument(
+                description="Text in a name, the slug or the domain. Case is ignored."
+            ),
         ] = None,
-        domain: _Domain = None,
+        domain: Annotated[
+            str | None,
+            strawberry.argument(description="The advertiser's complete domain. Case is ignored."),
+        ] = None,
         page: _PageNumber = None,
         per_page: _PageSize = None,
     ) -> AdvertiserConnection | None:
-        """Read a page of advertisers."""
+        """Return a page of advertisers."""
         raw = {"q": q, "domain": domain, "page": page, "per_page": per_page}
-        context = info.context
-        found = granted(await reads.advertisers(context.request.caller, raw))
+        found = granted(await reads.advertisers(info.context.caller, raw))
         return AdvertiserConnection(
             nodes=[Advertiser.of(record) for record in found.items],
             page_info=PageInfo.of(found),
         )
 
     @strawberry.field(
-        description="One advertiser, by id or by slug; null where there is none. Give one of both."
+        description="The advertiser with this id or slug, or null. Give exactly one of the two."
     )
     async def advertiser(
         self,
@@ -136,24 +143,32 @@ class Query:
         ] = None,
         slug: Annotated[
             str | None,
-            strawberry.argument(description="The record's slug; a HiEnergy record comes first."),
+            strawberry.argument(
+                description=(
+                    "The record's slug. If several records have it, a HiEnergy record comes first."
+                )
+            ),
         ] = None,
     ) -> Advertiser | None:
-        """Read an advertiser."""
-        context = info.context
-        found = granted(await reads.advertiser_by_id_or_slug(context.request.caller, id, slug))
+        """Return an advertiser."""
+        found = granted(await reads.advertiser_by_id_or_slug(info.context.caller, id, slug))
         return None if found is None else Advertiser.of(found)
 
 
-@strawberry.type(description="What an admin's key may change. Each field counts as one operation.")
+@strawberry.type(
+    description=(
+        "Changes, for an admin's API key. Each field counts as one operation against its rate "
+        "limit."
+    )
+)
 class Mutation:
-    """The operations."""
+    """The type of mutation operations."""
 
     @strawberry.mutation(
         description=(
-            "Create a contact on the HiEnergy record of the submitted advertiser. Admins only. "
-            "Every business outcome is data: select the union's members that you handle, and "
-            "`... on ApiError` for the rest."
+            "Create a contact on the HiEnergy record of the given advertiser. Admins only. Errors "
+            "are part of the result: select the members of the union that you handle, and "
+            "`... on ApiError` for all other errors."
         )
     )
     async def create_contact(
@@ -166,42 +181,41 @@ class Mutation:
             str | None,
             strawberry.argument(
                 description=(
-                    "1 to 255 visible ASCII characters that make the submission safe to repeat: "
-                    "for 24 hours at least, the same key with the same input returns the contact "
-                    "that the first call created. The header `Idempotency-Key` stands in for it "
-                    "where the operation has exactly one `createContact`; "
-                    "where it has more, the header is ignored."
+                    "Makes retries safe: for at least 24 hours, the same key with the same input "
+                    "returns the contact that the first call created. 1 to 255 visible ASCII "
+                    "characters. The header `Idempotency-Key` replaces this argument if the "
+                    "operation has exactly one field that takes it."
                 )
             ),
         ] = None,
         dry_run: Annotated[
             bool,
             strawberry.argument(
-                description="Apply every rule and create nothing: the answer is a preview."
+                description="Apply every rule, but create nothing: return a `ContactPreview`."
             ),
         ] = False,
     ) -> CreateContactResult:
-        """Submit a contact."""
+        """Return the outcome of a submission."""
         context = info.context
-        header = context.idempotency_header
+        header = context.headers.get("idempotency-key")
         if idempotency_key is None and header is not None:
-            # Strawberry's own info does not show the fragments.
+            # Strawberry's own info does not have the fragments of the document.
             raw_info = info._raw_info  # noqa: SLF001
             idempotency_key = header if replaces_the_argument(raw_info) else None
         submission = Submission(
             contact=input.raw(),
             idempotency_key=idempotency_key,
             dry_run=dry_run,
-            origin=Origin(Face.GRAPHQL, context.request.request_id),
+            origin=Origin(Face.GRAPHQL, context.request_id),
         )
 
         async def read() -> Submission:
             return submission
 
-        outcome = await create_contact(context.request.caller, read)
-        context.request.operation = "create_contact"
-        context.request.outcome = outcome_name(outcome)
-        return create_contact_result(outcome, context.request.request_id)
+        outcome = await create_contact(context.caller, read)
+        context.operation = "create_contact"
+        context.outcome = outcome_name(outcome)
+        return create_contact_result(outcome, context.request_id)
 
 
 def build_schema(
@@ -210,7 +224,7 @@ def build_schema(
     introspection: bool = True,
     documents: DocumentCache | None = None,
 ) -> ExecutableSchema:
-    """Return the schema; without introspection it does not tell its fields, nor suggest any."""
+    """Return the schema with its limits. Without introspection, errors suggest no names."""
     return ExecutableSchema(
         strawberry_schema(),
         documents or DocumentCache(),
@@ -220,12 +234,12 @@ def build_schema(
 
 
 def schema_sdl() -> str:
-    """Return the schema in GraphQL's schema definition language, as `schema.graphql` holds it."""
+    """Return the schema in GraphQL's schema definition language, the text of `schema.graphql`."""
     return strawberry_schema().as_str().rstrip() + "\n"
 
 
 def strawberry_schema() -> strawberry.Schema:
-    """Return the schema as Strawberry makes it."""
+    """Return Strawberry's schema."""
     return strawberry.Schema(
         query=Query,
         mutation=Mutation,

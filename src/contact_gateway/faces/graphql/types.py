@@ -1,9 +1,9 @@
-"""The public GraphQL types, with the descriptions that the explorer shows as its manual."""
+"""The GraphQL types, with the descriptions that GraphiQL shows as documentation."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, NamedTuple, NewType, Self, TypeAlias, TypedDict, TypeVar, assert_never
+from typing import Annotated, NewType, Self, TypeAlias, TypedDict, TypeVar, assert_never
 
 import strawberry
 from strawberry.types import Info
@@ -20,67 +20,56 @@ from contact_gateway.faces.http import timestamp
 from contact_gateway.faces.request_context import RequestContext
 
 T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
 
-
-class GraphQLContext(NamedTuple):
-    """What the resolvers of one document work with.
-
-    Attributes:
-        request: the context of the request; its caller's reads are deduplicated for the document.
-        operation_name: the operation that the client chose, or None.
-        idempotency_header: the header `Idempotency-Key`, or None.
-    """
-
-    request: RequestContext
-    operation_name: str | None
-    idempotency_header: str | None
-
-
-ResolveInfo: TypeAlias = Info[GraphQLContext, None]
+ResolveInfo: TypeAlias = Info[RequestContext, None]
 
 DateTime = NewType("DateTime", datetime)
 DATE_TIME = strawberry.scalar(
     name="DateTime",
-    description="A time in UTC, to the millisecond, as RFC 3339: `2026-01-31T12:00:00.000Z`.",
+    description="A UTC time in RFC 3339 with milliseconds, such as `2026-01-31T12:00:00.000Z`.",
     specified_by_url="https://scalars.graphql.org/andimarek/date-time",
     serialize=timestamp,
 )
 
 
-def _describe_enum(enum: type[StrEnum], description: str, meanings: Mapping[str, str]) -> None:
-    """Make an enum of the domain one of GraphQL, each value with what it means."""
-    made = strawberry.enum(enum, description=description)
-    if not has_enum_definition(made):
-        raise TypeError("Strawberry has made no enum")
-    for value in made.__strawberry_definition__.values:
-        value.description = meanings[value.name]
+def _describe_enum(enum: type[E], description: str, meaning_of: Callable[[E], str]) -> None:
+    """Make an enum of the domain a GraphQL enum with a description of each value."""
+    graphql_enum = strawberry.enum(enum, description=description)
+    if not has_enum_definition(graphql_enum):
+        raise TypeError("Strawberry did not define the enum")
+    for value in graphql_enum.__strawberry_definition__.values:
+        value.description = meaning_of(enum[value.name])
+
+
+def _role_meaning(role: Role) -> str:
+    match role:
+        case Role.ADMIN:
+            return "May read and create contacts."
+        case Role.MEMBER:
+            return "May only read."
+        case _:
+            assert_never(role)
 
 
 _describe_enum(
     outcomes.ErrorCode,
-    "Why a submission was refused: the first rule that failed. The values are in their order.",
-    {code.name: outcomes.meaning_of(code) for code in outcomes.ErrorCode},
+    "Why an operation is refused. The values are in the order of the rules: the first that fails "
+    "decides.",
+    outcomes.meaning_of,
 )
-_describe_enum(
-    ProblemCode,
-    "Why a value was refused.",
-    {code.name: meaning for code, meaning in PROBLEM_MEANINGS.items()},
-)
-_describe_enum(
-    Role,
-    "What the owner of a key may do.",
-    {Role.ADMIN.name: "Reads, and creates contacts.", Role.MEMBER.name: "Reads."},
-)
+_describe_enum(ProblemCode, "Why a value is not valid.", PROBLEM_MEANINGS.__getitem__)
+_describe_enum(Role, "What the owner of an API key may do.", _role_meaning)
 
 
 @strawberry.type(
     description=(
-        "One record of a brand. A brand has a record on each affiliate network it is on and at "
-        "most one HiEnergy record, the canonical one, which owns the brand's contacts."
+        "One record of a brand. A brand has one record on each affiliate network it is on, and at "
+        "most one HiEnergy record: the canonical one, which owns the brand's contacts."
     )
 )
 class Advertiser:
-    """An advertiser, as GraphQL shows it."""
+    """The GraphQL type of an advertiser."""
 
     id: strawberry.ID = strawberry.field(description=advertisers.FIELD_DESCRIPTIONS["id"])
     name: str = strawberry.field(description=advertisers.FIELD_DESCRIPTIONS["name"])
@@ -97,26 +86,25 @@ class Advertiser:
     record: strawberry.Private[advertisers.Advertiser]
 
     @strawberry.field(
-        description="The brand's HiEnergy record: this one, its equivalent, or null without one."
+        description="The brand's HiEnergy record, which may be this one. Null if it has none."
     )
     async def hienergy(self, info: ResolveInfo) -> "Advertiser | None":
-        """Look up the canonical record."""
+        """Return the canonical record."""
         if self.record.hienergy_id == self.record.id:
             return self
         return await _load_advertiser(info, self.record.hienergy_id)
 
     @strawberry.field(description="The brand's other records on affiliate networks.")
     async def equivalents(self, info: ResolveInfo) -> list["Advertiser"]:
-        """Look up the network records of the brand."""
+        """Return the network records of the brand."""
         if self.record.hienergy_id is None:
             return []
-        caller = info.context.request.caller
-        found = granted(await reads.equivalents(caller, self.record.hienergy_id))
+        found = granted(await reads.equivalents(info.context.caller, self.record.hienergy_id))
         return [Advertiser.of(record) for record in found if record.id != self.record.id]
 
     @classmethod
     def of(cls, record: advertisers.Advertiser) -> Self:
-        """Show an advertiser."""
+        """Convert an advertiser."""
         return cls(
             id=strawberry.ID(str(record.id)),
             name=record.name,
@@ -133,8 +121,7 @@ class Advertiser:
 async def _load_advertiser(info: ResolveInfo, advertiser_id: int | None) -> Advertiser | None:
     if advertiser_id is None:
         return None
-    caller = info.context.request.caller
-    found = granted(await reads.related_advertiser(caller, advertiser_id))
+    found = granted(await reads.related_advertiser(info.context.caller, advertiser_id))
     return None if found is None else Advertiser.of(found)
 
 
@@ -146,7 +133,7 @@ class _ContactAttributes:
         description="The id of the HiEnergy advertiser that owns the contact."
     )
     advertiser_name: str | None = strawberry.field(
-        description="The name to show of the advertiser that owns the contact."
+        description="The display name of the HiEnergy advertiser that owns the contact."
     )
     email: str = strawberry.field(description=contacts.field_description("email"))
     name: str | None = strawberry.field(description=contacts.field_description("name"))
@@ -164,7 +151,7 @@ class _ContactAttributes:
 
     @strawberry.field(description="The HiEnergy advertiser that owns the contact.")
     async def advertiser(self, info: ResolveInfo) -> Advertiser | None:
-        """Look up the owner."""
+        """Return the owner."""
         return await _load_advertiser(info, int(self.advertiser_id))
 
 
@@ -212,7 +199,7 @@ def _attributes(details: contacts.ContactDetails, advertiser_name: str | None) -
 
 @strawberry.type(description="A contact of exactly one HiEnergy advertiser.")
 class Contact(_ContactAttributes):
-    """A contact, as GraphQL shows it."""
+    """The GraphQL type of a contact."""
 
     id: strawberry.ID = strawberry.field(description="The contact's 64-bit id.")
     created_at: DateTime = strawberry.field(description="When the contact was created.")
@@ -220,7 +207,7 @@ class Contact(_ContactAttributes):
 
     @classmethod
     def of(cls, contact: contacts.Contact) -> Self:
-        """Show a contact."""
+        """Convert a contact."""
         return cls(
             id=strawberry.ID(str(contact.id)),
             **_attributes(contact.details, contact.advertiser_name),
@@ -229,26 +216,26 @@ class Contact(_ContactAttributes):
         )
 
 
-@strawberry.type(
-    description="What `dryRun: true` answers: the contact that would be created, and where."
-)
+@strawberry.type(description="The contact that a dry run (`dryRun: true`) would create.")
 class ContactPreview(_ContactAttributes):
-    """A preview, as GraphQL shows it."""
+    """The GraphQL type of a preview."""
 
     @classmethod
     def of(cls, preview: contacts.ContactPreview) -> Self:
-        """Show a preview."""
+        """Convert a preview."""
         return cls(**_attributes(preview.details, preview.advertiser_name))
 
 
-@strawberry.interface(description="What every refusal of a submission tells.")
+@strawberry.interface(description="The fields of every error of an operation.")
 class ApiError:
-    """The fields that every refusal has."""
+    """The interface of the types of refusals."""
 
-    code: outcomes.ErrorCode = strawberry.field(description="The reason, for programs.")
-    message: str = strawberry.field(description="The reason, for people.")
+    code: outcomes.ErrorCode = strawberry.field(description="The error code, for programs.")
+    message: str = strawberry.field(
+        description="The error message, for people. Its wording may change."
+    )
     request_id: strawberry.ID = strawberry.field(
-        description="The request's id, as in the header `X-Request-Id`: give it to support."
+        description="The request's id, also in the header `X-Request-Id`. Quote it to support."
     )
 
 
@@ -266,22 +253,22 @@ class ForbiddenError(ApiError):
 class RateLimitedError(ApiError):
     """Rule 3."""
 
-    retry_after_seconds: int = strawberry.field(description="Seconds after which to try again.")
+    retry_after_seconds: int = strawberry.field(description="Seconds to wait before a retry.")
 
 
-@strawberry.type(description="One thing wrong with an input.")
+@strawberry.type(description="One problem of an input.")
 class InputProblem:
-    """A problem, as GraphQL shows it."""
+    """The GraphQL type of a problem."""
 
     path: str = strawberry.field(
-        description="The argument or the input's field, such as `input.email`."
+        description="The path of the argument or input field, such as `input.email`."
     )
-    code: ProblemCode = strawberry.field(description="Why the value was refused, for programs.")
-    message: str = strawberry.field(description="Why the value was refused, for people.")
+    code: ProblemCode = strawberry.field(description="The problem code, for programs.")
+    message: str = strawberry.field(description="The problem, for people. Its wording may change.")
 
     @classmethod
     def of(cls, problem: Problem) -> Self:
-        """Show a problem."""
+        """Convert a problem."""
         return cls(path=argument_path(problem), code=problem.code, message=problem.message)
 
 
@@ -308,8 +295,8 @@ class ConflictError(ApiError):
 
     existing: Contact | None = strawberry.field(
         description=(
-            "The contact that has the address. Null only in front of HiEnergy, where that refuses "
-            "a second contact and does not show the first."
+            "The contact that already has this e-mail address. Null only if HiEnergy reports a "
+            "conflict without the contact."
         )
     )
 
@@ -327,8 +314,8 @@ CreateContactResult = Annotated[
     strawberry.union(
         "CreateContactResult",
         description=(
-            "What became of a submission: the contact, the preview of a dry run, or one typed "
-            "error. The rules are applied in a fixed order, and the first that fails answers."
+            "The result of `createContact`: the contact, the preview of a dry run, or a typed "
+            "error. The rules apply in a fixed order, and the first that fails decides the error."
         ),
     ),
 ]
@@ -337,7 +324,7 @@ CreateContactResult = Annotated[
 def create_contact_result(
     outcome: outcomes.CreateContactOutcome, request_id: str
 ) -> CreateContactResult:
-    """Render an outcome as its member of the union."""
+    """Return the member of the union for an outcome."""
     an_id = strawberry.ID(request_id)
     match outcome:
         case outcomes.Created(contact):
@@ -370,12 +357,12 @@ def create_contact_result(
 
 @strawberry.input(
     description=(
-        "A contact to create. Texts are trimmed; an empty one counts as null. The fields are "
-        "those of HiEnergy's REST operation `createContact`."
+        "A contact to create. Text is trimmed, and empty text counts as null. The fields are those "
+        "of HiEnergy's REST operation `createContact`."
     )
 )
 class CreateContactInput:
-    """A submission, as GraphQL takes it."""
+    """The GraphQL type of a submission."""
 
     advertiser_id: strawberry.ID = strawberry.field(
         description=contacts.field_description("advertiser_id")
@@ -407,7 +394,7 @@ class CreateContactInput:
     )
 
     def raw(self) -> contacts.RawContact:
-        """Return the fields by the names of the published reference, not validated yet."""
+        """Return the fields for validation, by the names of the published reference."""
         return contacts.RawContact(
             advertiser_id=self.advertiser_id,
             email=self.email,
@@ -424,29 +411,31 @@ class CreateContactInput:
 
 @strawberry.type(description="The API key in use.")
 class Viewer:
-    """The caller, as GraphQL shows it."""
+    """The GraphQL type of a caller."""
 
-    label: str = strawberry.field(description="What the key was labelled with.")
-    role: Role = strawberry.field(description="What its owner may do.")
+    label: str = strawberry.field(description="The label of the key.")
+    role: Role = strawberry.field(description="The role of the key's owner.")
 
     @classmethod
     def of(cls, identity: Identity) -> Self:
-        """Show whom a key speaks for."""
+        """Convert an identity."""
         return cls(label=identity.label, role=identity.role)
 
 
-@strawberry.type(description="Where a page stands in its list.")
+@strawberry.type(description="The position of a page in its list.")
 class PageInfo:
-    """A page's place, as GraphQL shows it."""
+    """The GraphQL type of a page's position."""
 
-    current_page: int = strawberry.field(description="This page; the first is 1.")
-    next_page: int | None = strawberry.field(description="The next page; null on the last.")
-    per_page: int = strawberry.field(description="How many records a page has.")
+    current_page: int = strawberry.field(description="The number of this page, from 1.")
+    next_page: int | None = strawberry.field(
+        description="The number of the next page. Null on the last page."
+    )
+    per_page: int = strawberry.field(description="The maximum number of records on a page.")
     has_more: bool = strawberry.field(description="Whether there is a next page.")
 
     @classmethod
     def of(cls, page: Page[T]) -> Self:
-        """Show where a page stands."""
+        """Return the position of a page."""
         number = page.request.number
         return cls(
             current_page=number,
@@ -458,15 +447,15 @@ class PageInfo:
 
 @strawberry.type(description="A page of contacts, newest first.")
 class ContactConnection:
-    """A page of contacts, as GraphQL shows it."""
+    """The GraphQL type of a page of contacts."""
 
-    nodes: list[Contact] = strawberry.field(description="The contacts of this page.")
-    page_info: PageInfo = strawberry.field(description="Where the page stands in the list.")
+    nodes: list[Contact] = strawberry.field(description="The contacts on this page.")
+    page_info: PageInfo = strawberry.field(description="The position of this page in the list.")
 
 
 @strawberry.type(description="A page of advertisers, newest first.")
 class AdvertiserConnection:
-    """A page of advertisers, as GraphQL shows it."""
+    """The GraphQL type of a page of advertisers."""
 
-    nodes: list[Advertiser] = strawberry.field(description="The advertisers of this page.")
-    page_info: PageInfo = strawberry.field(description="Where the page stands in the list.")
+    nodes: list[Advertiser] = strawberry.field(description="The advertisers on this page.")
+    page_info: PageInfo = strawberry.field(description="The position of this page in the list.")

@@ -1,4 +1,4 @@
-"""The wire shapes of the REST face: upstream's resources and the envelope of each refusal."""
+"""The JSON documents of the REST face: upstream's resources, and refusals in the envelope."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,14 +26,13 @@ from contact_gateway.http_statuses import status_of
 
 T = TypeVar("T")
 
-# What details hold is described: where the source says the same in another shape, it is left out.
-_DESCRIBED_DETAILS: Final = frozenset({"problems", "existing", "retry_after_seconds"})
-_HEADER_OF_IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+# Details with a schema in OpenAPI. Upstream's own of these names may have another shape.
+_OWN_DETAILS: Final = frozenset({"problems", "existing", "retry_after_seconds"})
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A REST answer before it is written: status, JSON body, headers."""
+    """A REST response before encoding."""
 
     status: int
     body: Mapping[str, object]
@@ -43,7 +42,7 @@ class Document:
 def outcome_document(
     outcome: CreateContactOutcome, request_id: str, ignored_fields: tuple[str, ...]
 ) -> Document:
-    """Render an outcome of `createContact`."""
+    """Return the response to `createContact` with an outcome."""
     meta: dict[str, object] = {"ignored_fields": ignored_fields} if ignored_fields else {}
     match outcome:
         case Created(contact, replayed):
@@ -59,26 +58,31 @@ def outcome_document(
 
 
 def refusal_document(refusal: Refusal, request_id: str) -> Document:
-    """Render a refusal as the envelope, with what the typed GraphQL error carries as details."""
-    details: dict[str, object]
+    """Return the response of a refused operation: the status and headers, and the envelope."""
     headers: dict[str, str] = {}
+    details: dict[str, object] = {}
     match refusal:
         case Unauthorized():
-            details, headers = {}, {"WWW-Authenticate": 'Bearer realm="contact-gateway"'}
+            headers = {"WWW-Authenticate": 'Bearer realm="contact-gateway"'}
+        case Forbidden():
+            pass
         case RateLimited(seconds):
-            details, headers = {"retry_after_seconds": seconds}, {"Retry-After": str(seconds)}
+            headers = {"Retry-After": str(seconds)}
+            details = {"retry_after_seconds": seconds}
         case InvalidInput(problems):
             details = {"problems": [_problem(problem) for problem in problems]}
+        case IdempotencyKeyReused():
+            pass
+        case NotFound():
+            pass
         case Conflict(existing):
             details = {} if existing is None else {"existing": contact_resource(existing)}
-        case Forbidden() | IdempotencyKeyReused() | NotFound():
-            details = {}
         case _:
             assert_never(refusal)
-    said = {
-        name: value for name, value in refusal.details.items() if name not in _DESCRIBED_DETAILS
+    upstream_details = {
+        name: value for name, value in refusal.details.items() if name not in _OWN_DETAILS
     }
-    body = envelope(refusal.code, refusal.message, request_id, said | details)
+    body = envelope(refusal.code, refusal.message, request_id, upstream_details | details)
     return Document(status_of(refusal.code), body, headers)
 
 
@@ -94,7 +98,7 @@ def contact_resource(contact: Contact) -> dict[str, object]:
 
 
 def preview_resource(preview: ContactPreview) -> dict[str, object]:
-    """Return upstream's resource of a preview: its id and times are null."""
+    """Return upstream's resource of a preview. Its id and times are null."""
     return _resource(
         None, preview.details, preview.advertiser_name, created_at=None, updated_at=None
     )
@@ -160,7 +164,7 @@ def advertiser_resource(advertiser: Advertiser) -> dict[str, object]:
 
 
 def page_document(page: Page[T], resource: Callable[[T], dict[str, object]]) -> Document:
-    """Render a page of a list."""
+    """Return the response with a page of a list."""
     current = page.request.number
     return Document(
         200,
@@ -177,7 +181,9 @@ def page_document(page: Page[T], resource: Callable[[T], dict[str, object]]) -> 
 
 
 def _problem(problem: Problem) -> dict[str, object]:
-    path = ".".join(problem.path)
-    if problem.path == ("idempotency_key",):
-        path = _HEADER_OF_IDEMPOTENCY_KEY
-    return {"path": path, "code": problem.code, "message": problem.message}
+    is_key = problem.path == ("idempotency_key",)
+    return {
+        "path": "Idempotency-Key" if is_key else ".".join(problem.path),
+        "code": problem.code,
+        "message": problem.message,
+    }

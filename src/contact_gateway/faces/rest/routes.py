@@ -1,6 +1,6 @@
-"""The REST face: each route reads its request, calls the domain and renders the answer."""
+"""The REST routes: each passes its request to the domain and converts the outcome."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from starlette.requests import Request
@@ -12,11 +12,7 @@ from contact_gateway.contacts import reads
 from contact_gateway.contacts.contact import unknown_fields
 from contact_gateway.contacts.create_contact import create_contact
 from contact_gateway.contacts.origin import Face, Origin
-from contact_gateway.contacts.outcomes import (
-    NotFound,
-    ReadRefusal,
-    outcome_name,
-)
+from contact_gateway.contacts.outcomes import NotFound, ReadRefusal, outcome_name
 from contact_gateway.contacts.source import Page
 from contact_gateway.contacts.submission import Submission
 from contact_gateway.faces.http import JsonResponse, error_response, method_not_allowed
@@ -35,9 +31,12 @@ from contact_gateway.faces.rest.openapi import openapi_document
 T = TypeVar("T")
 _Handler = Callable[[Request, RequestContext], Awaitable[Document]]
 
+_UNKNOWN_CONTACT: Final = NotFound("Unknown contact. Check the id.")
+_UNKNOWN_ADVERTISER: Final = NotFound("Unknown advertiser. Check the id or the slug.")
+
 
 class Resource:
-    """What stands at one path: a handler for each method, and 405 with `Allow` for the others."""
+    """The ASGI application at one path: a handler per method, and 405 for other methods."""
 
     def __init__(self, face: Face | None = Face.REST, **handlers: _Handler) -> None:
         self._face: Final = face
@@ -46,35 +45,34 @@ class Resource:
             self._handlers["HEAD"] = self._handlers["GET"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Handle one request."""
         context = request_context_of(scope)
         context.face = self._face
-        response = await self._answer(Request(scope, receive), context)
-        await response(scope, receive, send)
-
-    async def _answer(self, request: Request, context: RequestContext) -> Response:
-        handler = self._handlers.get(request.method)
+        handler = self._handlers.get(scope["method"])
+        response: Response
         if handler is None:
             allow = ", ".join(sorted(self._handlers))
-            return error_response(method_not_allowed(allow), context)
-        context.operation = handler.__name__
-        context.outcome = "OK"
-        document = await handler(request, context)
-        return JsonResponse(document.body, document.status, dict(document.headers))
+            response = error_response(method_not_allowed(allow), context)
+        else:
+            context.operation = handler.__name__
+            context.outcome = "OK"
+            document = await handler(Request(scope, receive), context)
+            response = JsonResponse(document.body, document.status, dict(document.headers))
+        await response(scope, receive, send)
 
 
 class RestFace:
-    """The operations over one source of truth."""
+    """The REST operations."""
 
     def __init__(self, body_limits: BodyLimits) -> None:
         self._body_limits: Final = body_limits
 
     def routes(self) -> list[Route]:
-        """Return the routes of the face, from the root of the server."""
-        creation = Resource(post=self.create_contact)
+        """Return the routes, with paths from the root of the server."""
         return [
             Route("/api/v1/contacts", Resource(get=self.contacts, post=self.create_contact)),
-            Route("/api/v1/contacts/add", creation),
+            # HiEnergy's other path for the same operation.
+            Route("/api/v1/contacts/add", Resource(post=self.create_contact)),
             Route("/api/v1/contacts/{id}", Resource(get=self.contact)),
             Route("/api/v1/advertisers", Resource(get=self.advertisers)),
             Route("/api/v1/advertisers/{id}", Resource(get=self.advertiser)),
@@ -95,10 +93,14 @@ class RestFace:
                 *(name for name in members if name != "contact"),
                 *(f"contact.{name}" for name in unknown_fields(contact)),
             )
+            dry_run: str | bool = False
+            if request.scope["query_string"]:
+                # Two different values, joined, are neither true nor false.
+                dry_run = ",".join(request.query_params.getlist("dry_run") or ("false",))
             return Submission(
                 contact=contact,
                 idempotency_key=context.headers.get("idempotency-key"),
-                dry_run=_dry_run(request),
+                dry_run=dry_run,
                 origin=Origin(Face.REST, context.request_id),
             )
 
@@ -107,70 +109,49 @@ class RestFace:
         return outcome_document(outcome, context.request_id, ignored)
 
     async def contact(self, request: Request, context: RequestContext) -> Document:
-        """Read one contact."""
-        contact_id = request.path_params["id"]
-        found = await reads.contact(context.caller, contact_id)
-        return _record(found, contact_resource, "contact", context)
+        """Return one contact."""
+        found = await reads.contact(context.caller, request.path_params["id"])
+        return _record(found or _UNKNOWN_CONTACT, contact_resource, context)
 
     async def contacts(self, request: Request, context: RequestContext) -> Document:
-        """Read a page of contacts."""
-        raw = _query(request)
-        return _page(await reads.contacts(context.caller, raw), contact_resource, context)
-
-    async def advertisers(self, request: Request, context: RequestContext) -> Document:
-        """Read a page of advertisers."""
-        raw = _query(request)
-        return _page(
-            await reads.advertisers(context.caller, raw),
-            advertiser_resource,
-            context,
-        )
-
-    async def advertiser(self, request: Request, context: RequestContext) -> Document:
-        """Read one advertiser."""
-        advertiser_id = request.path_params["id"]
-        found = await reads.advertiser(context.caller, advertiser_id)
-        return _record(found, advertiser_resource, "advertiser", context)
-
-    async def advertiser_contacts(self, request: Request, context: RequestContext) -> Document:
-        """Read a page of a brand's contacts."""
-        found = await reads.contacts_of_advertiser(
-            context.caller, request.path_params["id"], _query(request)
-        )
-        if found is None:
-            return _refusal(NotFound("There is no such advertiser."), context)
+        """Return a page of contacts."""
+        found = await reads.contacts(context.caller, dict(request.query_params))
         return _page(found, contact_resource, context)
 
+    async def advertisers(self, request: Request, context: RequestContext) -> Document:
+        """Return a page of advertisers."""
+        found = await reads.advertisers(context.caller, dict(request.query_params))
+        return _page(found, advertiser_resource, context)
+
+    async def advertiser(self, request: Request, context: RequestContext) -> Document:
+        """Return one advertiser."""
+        found = await reads.advertiser(context.caller, request.path_params["id"])
+        return _record(found or _UNKNOWN_ADVERTISER, advertiser_resource, context)
+
+    async def advertiser_contacts(self, request: Request, context: RequestContext) -> Document:
+        """Return a page of a brand's contacts."""
+        found = await reads.contacts_of_advertiser(
+            context.caller, request.path_params["id"], dict(request.query_params)
+        )
+        return _page(found or _UNKNOWN_ADVERTISER, contact_resource, context)
+
     async def schema(self, _request: Request, _context: RequestContext) -> Document:
-        """Read the OpenAPI document of this face."""
+        """Return the OpenAPI document."""
         return Document(200, openapi_document())
 
 
-def _dry_run(request: Request) -> str | bool:
-    if not request.scope["query_string"]:
-        return False
-    return ",".join(request.query_params.getlist("dry_run") or ("false",))
-
-
-def _query(request: Request) -> Mapping[str, object]:
-    return dict(request.query_params)
-
-
 def _record(
-    found: T | ReadRefusal | None,
+    found: T | ReadRefusal | NotFound,
     resource: Callable[[T], dict[str, object]],
-    noun: str,
     context: RequestContext,
 ) -> Document:
-    if isinstance(found, ReadRefusal):
+    if isinstance(found, ReadRefusal | NotFound):
         return _refusal(found, context)
-    if found is None:
-        return _refusal(NotFound(f"There is no such {noun}."), context)
     return Document(200, {"data": resource(found)})
 
 
 def _page(
-    found: Page[T] | ReadRefusal,
+    found: Page[T] | ReadRefusal | NotFound,
     resource: Callable[[T], dict[str, object]],
     context: RequestContext,
 ) -> Document:

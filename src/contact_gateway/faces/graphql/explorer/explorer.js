@@ -1,28 +1,27 @@
 "use strict";
 
-// Draws GraphiQL for POST /graphql. No build step: edit this file as it is.
+// Renders GraphiQL for POST /graphql. There is no build step.
 
 const ENDPOINT = "/graphql";
 
 const HEADERS = '{\n  "X-Api-Key": ""\n}';
 
-// The manual is the document of the first tab. Every operation runs as it is.
-// Its lines fit the pane of a window that is 1400 pixels wide.
+// The document of the first tab. Every operation in it runs unchanged.
+// Its lines fit the editor in a window 1400 pixels wide.
 const MANUAL = `# contact-gateway explorer
 #
 # 1. Paste your API key between the quotes of X-Api-Key in
-#    the Headers pane below. Only this page keeps it, until
-#    you reload or close it.
+#    the Headers pane below. Reloading the page removes it.
 # 2. Put the cursor into an operation and press Ctrl+Enter,
 #    or choose one from the menu of the play button.
 # 3. The book icon on the left opens the documentation.
-#    Ctrl+Space in this editor offers the names that fit.
+#    Ctrl+Space in this editor completes names.
 
 # Creates one contact. In the demo catalogue, 2001 is the CJ
 # record of the advertiser with the HiEnergy record 1001.
 mutation CreateContact {
   createContact(
-    # A retry with the same key creates no second one:
+    # Retries with the same key create no second contact:
     # idempotencyKey: "import-42-row-7"
     input: {
       advertiserId: "2001"
@@ -41,7 +40,7 @@ mutation CreateContact {
       advertiserName
       createdAt
     }
-    # Everything that can go wrong is an ApiError with a code.
+    # Every error is an ApiError with a code.
     ... on ApiError {
       code
       message
@@ -66,8 +65,8 @@ mutation CreateContact {
   }
 }
 
-# The same checks, but nothing is created: dryRun answers
-# with the contact as it would be.
+# Applies the same rules, but creates nothing: dryRun
+# returns the contact that would be created.
 mutation TryWithoutCreating {
   createContact(
     dryRun: true
@@ -103,7 +102,7 @@ mutation TryWithoutCreating {
   }
 }
 
-# Which key is this, and what may it do?
+# The label and role of the API key.
 query WhoAmI {
   viewer {
     label
@@ -111,8 +110,8 @@ query WhoAmI {
   }
 }
 
-# The first page of contacts. The arguments advertiserId,
-# email and q narrow it.
+# The first page of contacts. Filter them with advertiserId,
+# email or q.
 query RecentContacts {
   contacts(page: 1, perPage: 10) {
     nodes {
@@ -159,15 +158,15 @@ query FindAdvertisers {
 }
 `;
 
-// The menus and dialogs of GraphiQL add a <style> element that stops the page
-// from scrolling. The Content-Security-Policy refuses inline styles, and this
-// page never scrolls, so an inert element takes its place.
+// GraphiQL's menus and dialogs add a <style> element that stops the page from
+// scrolling. The Content-Security-Policy blocks inline styles, and this page
+// never scrolls, so replace that element with an inert one.
 const createElement = document.createElement.bind(document);
 document.createElement = (name, options) =>
   createElement(name === "style" ? "template" : name, options);
 
 async function fetcher(params, { headers = {} } = {}) {
-  // A header that is still empty is not sent: no key is not a wrong key.
+  // Leave out empty headers: an empty key would be an invalid one.
   const filled = Object.entries(headers).filter(([, value]) => value !== "");
   const response = await fetch(ENDPOINT, {
     method: "POST",
@@ -182,7 +181,7 @@ async function fetcher(params, { headers = {} } = {}) {
   try {
     return JSON.parse(text);
   } catch {
-    throw new Error(`HTTP ${response.status}, no JSON: ${text.slice(0, 500)}`);
+    throw new Error(`HTTP ${response.status}, not JSON: ${text.slice(0, 500)}`);
   }
 }
 
@@ -190,12 +189,12 @@ ReactDOM.createRoot(document.getElementById("explorer")).render(
   React.createElement(GraphiQL, {
     fetcher,
     defaultTabs: [{ query: MANUAL, headers: HEADERS }],
-    // For the tabs that the user adds:
+    // For further tabs:
     defaultQuery: "# A new operation\n",
     defaultHeaders: HEADERS,
     defaultEditorToolsVisibility: "headers",
-    // Nothing is written to the browser's storage. shouldPersistHeaders is not
-    // enough: GraphiQL's history keeps the headers, and so the key, of each run.
+    // Write nothing to the browser's storage. shouldPersistHeaders alone is not
+    // enough: GraphiQL's history stores the headers of each run, with the key.
     shouldPersistHeaders: false,
     storage: null,
   }),

@@ -141,12 +141,15 @@ class TestExamples:
         shown = [example.output for page in PAGES for example in examples_of(page)]
         alone = [block for block in BLOCKS if block.language == "http" and block not in shown]
 
+        faces = "".join(file.read_text(encoding="utf-8") for file in SOURCE.glob("faces/*.py"))
         assert len(alone) == 2
         for block in alone:
             head, _, body = block.text.partition("\n\n")
             error = json.loads(body)["error"]
             assert int(head.split()[1]) == TransportCode[error["code"]].status
             assert error.keys() == {"code", "message", "timestamp", "request_id", "details"}
+            # A number is a setting's value.
+            assert all(words in faces for words in re.split(r"\d+", error["message"]))
 
 
 class TestLinks:

@@ -218,7 +218,7 @@ def _report(this: _Build, other: _Build) -> str:
     )
     verdict = (
         f"slower by more than {_TOLERANCE:.0%}",
-        *(", ".join(names) or "none" for names in slower),
+        *("; ".join(names) or "none" for names in slower),
         *("" for _ in columns),
     )
     return table(head, (*rows, verdict))

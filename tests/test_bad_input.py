@@ -23,10 +23,9 @@ import pytest
 
 from contact_gateway.contacts.outcomes import ErrorCode
 from contact_gateway.faces.http import TransportCode
-from support.gateway_process import GatewayProcess, gateway_process
-from support.resident_memory import resident_bytes
-from support.running_gateway import Gateway, credentials, running_gateway
-from support.submitting import CREATE_CONTACT, Json
+from support.faces import CREATE_CONTACT, Json
+from support.gateway import Gateway, credentials, running_gateway
+from support.process import GatewayProcess, gateway_process, resident_bytes
 
 ANSWERED_WITHIN_SECONDS: Final = 5
 REST: Final = "/api/v1/contacts"

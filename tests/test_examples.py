@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from graphql import OperationDefinitionNode, build_schema, parse, validate
 
-from support.gateway_process import GatewayProcess, clean_environment, gateway_process
-from support.missing_programs import cannot_be_run
+from support.process import GatewayProcess, clean_environment, gateway_process
+from support.programs import skip_or_fail
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -34,7 +34,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
 def curl() -> None:
     """Skip where curl is missing; a continuous integration without it is set up wrongly."""
     if shutil.which("curl") is None:
-        cannot_be_run("curl is missing; the curl examples are not run here")
+        skip_or_fail("curl is missing; the curl examples are not run here")
 
 
 def run(

@@ -9,8 +9,8 @@ import pytest
 
 from contact_gateway.faces.graphql import execution
 from contact_gateway.store import api_keys, contacts
-from support.running_gateway import Gateway, credentials, running_gateway
-from support.submitting import CREATE_CONTACT, Json
+from support.faces import CREATE_CONTACT, Json
+from support.gateway import Gateway, credentials, running_gateway
 
 pytestmark = pytest.mark.anyio
 

@@ -10,12 +10,11 @@ from typing import Final
 import pytest
 
 from contact_gateway.access.api_keys import mint
-from support.gateway_process import GatewayProcess, gateway_process
-from support.recorded_chain import recorded_chain
-from support.recorded_upstream import Recording, Request, recorded
-from support.redis_server import redis_server
-from support.running_gateway import Gateway, credentials, running_gateway
-from support.submitting import FACES, Face, Json
+from support.faces import FACES, Face, Json
+from support.gateway import Gateway, credentials, running_gateway
+from support.process import GatewayProcess, gateway_process
+from support.programs import redis_server
+from support.upstream import Recording, Request, gateway_and_upstream, recorded
 
 pytestmark = pytest.mark.anyio
 
@@ -133,7 +132,7 @@ async def test_in_front_of_upstream_its_refusals_are_counted(tmp_path: Path, fac
     def answering(_: Request) -> Recording:
         return recorded(401)
 
-    async with recorded_chain(answering, tmp_path, key_guesses_per_minute=LIMIT) as chain:
+    async with gateway_and_upstream(answering, tmp_path, key_guesses_per_minute=LIMIT) as chain:
         gateway, upstream = chain
         told = [await face.submit(gateway, MAYA, f"guess-{n}") for n in range(LIMIT + 2)]
 

@@ -12,8 +12,8 @@ from contact_gateway.contacts.outcomes import ErrorCode, ReadRefusal
 from contact_gateway.faces.http import TransportCode
 from contact_gateway.faces.rest.documents import STATUSES
 from contact_gateway.settings import PREFIX, Settings
-from support.chained_gateways import UpstreamGateway
-from support.gateway_process import gateway_process
+from support.process import gateway_process
+from support.upstream import UpstreamGateway
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

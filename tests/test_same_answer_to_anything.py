@@ -7,8 +7,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from support.running_gateway import BIG_ID, CATALOGUE, running_gateway
-from support.submitting import FACES, Answer, Json
+from support.faces import FACES, Answer, Json
+from support.gateway import BIG_ID, CATALOGUE, running_gateway
 
 # Lone surrogates are among the characters: JSON can carry them, UTF-8 cannot.
 anything = st.text(st.characters(), max_size=300)

@@ -7,7 +7,7 @@ import pytest
 from limits import RateLimitItemPerHour
 
 from contact_gateway.access.counters import Counters
-from support.redis_server import redis_server
+from support.programs import redis_server
 
 pytestmark = pytest.mark.anyio
 

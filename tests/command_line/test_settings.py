@@ -8,7 +8,7 @@ import pytest
 
 from contact_gateway import settings
 from contact_gateway.settings import Settings
-from support.gateway_process import Command, refused_start
+from support.process import Command, refused_start
 
 Give = Callable[[str, str], None]
 

@@ -18,7 +18,7 @@ from tenacity import TryAgain, retry, retry_if_not_exception_type, stop_after_de
 
 from contact_gateway.server import connections
 from contact_gateway.server.connections import MAX_HEAD_BYTES, CoalescingTransport
-from support.gateway_process import GatewayProcess, gateway_process
+from support.process import GatewayProcess, gateway_process
 
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n"
 LAST_HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"

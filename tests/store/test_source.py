@@ -21,7 +21,7 @@ from contact_gateway.store import api_keys
 from contact_gateway.store.source import SqlSource
 from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import api_keys as api_keys_table
-from support.stopped_clock import StoppedClock
+from support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -99,7 +99,7 @@ async def _revoke(database: Database, key_id: int) -> None:
 async def test_a_key_that_is_in_use_ends_within_five_seconds_of_being_revoked(
     database: Database,
 ) -> None:
-    clock = StoppedClock()
+    clock = ManualClock()
     source = SqlSource(database, clock=clock)
     key_id, text = await _add(database)
     assert isinstance(await source.authenticate(Credential(text)), Principal)

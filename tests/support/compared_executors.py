@@ -19,7 +19,7 @@ from graphql.validation import NoUnusedFragmentsRule, NoUnusedVariablesRule
 
 from contact_gateway.faces.graphql.types import GraphQLContext
 from graphql_plans import Compiler, Execute, Result
-from support.submitting import Json
+from support.faces import Json
 
 # A generated document may define what it does not use: that changes nothing in its execution.
 _RULES = [

@@ -27,7 +27,7 @@ from graphql import (
 )
 from hypothesis import strategies as st
 
-from support.submitting import Json
+from support.faces import Json
 
 _DEEPEST = 5
 _WIDEST = 4

@@ -11,16 +11,16 @@ from contact_gateway.upstream.circuit import (
     Circuit,
     CircuitOpenError,
 )
-from support.stopped_clock import StoppedClock
+from support.clock import ManualClock
 
 
 @pytest.fixture
-def clock() -> StoppedClock:
-    return StoppedClock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def circuit(clock: StoppedClock) -> Circuit:
+def circuit(clock: ManualClock) -> Circuit:
     return Circuit(clock)
 
 
@@ -61,14 +61,14 @@ def test_a_success_between_failures_keeps_it_closed(circuit: Circuit) -> None:
     circuit.admit()
 
 
-def test_after_the_pause_one_call_tries_and_no_other(circuit: Circuit, clock: StoppedClock) -> None:
+def test_after_the_pause_one_call_tries_and_no_other(circuit: Circuit, clock: ManualClock) -> None:
     clock.seconds += _open(circuit)
     circuit.admit()
 
     assert [_refused(circuit) for _ in range(100)] == [1.0] * 100
 
 
-def test_a_trial_that_comes_back_closes_it(circuit: Circuit, clock: StoppedClock) -> None:
+def test_a_trial_that_comes_back_closes_it(circuit: Circuit, clock: ManualClock) -> None:
     clock.seconds += _open(circuit)
     circuit.admit()
     circuit.succeeded()
@@ -78,7 +78,7 @@ def test_a_trial_that_comes_back_closes_it(circuit: Circuit, clock: StoppedClock
 
 
 def test_each_trial_that_fails_doubles_the_pause_up_to_the_longest(
-    circuit: Circuit, clock: StoppedClock
+    circuit: Circuit, clock: ManualClock
 ) -> None:
     pauses = [_open(circuit)]
     for _ in range(8):
@@ -91,7 +91,7 @@ def test_each_trial_that_fails_doubles_the_pause_up_to_the_longest(
         assert about * 0.8 <= pause <= about * 1.2
 
 
-def test_a_trial_that_is_given_up_lets_another_try(circuit: Circuit, clock: StoppedClock) -> None:
+def test_a_trial_that_is_given_up_lets_another_try(circuit: Circuit, clock: ManualClock) -> None:
     clock.seconds += _open(circuit)
     circuit.abandoned(circuit.admit())
 
@@ -107,7 +107,7 @@ def test_an_answer_that_comes_late_closes_it_too(circuit: Circuit) -> None:
 
 @pytest.mark.parametrize("end", [Circuit.failed, Circuit.abandoned], ids=["failed", "given up"])
 def test_a_call_from_before_it_opened_does_not_end_the_trial(
-    circuit: Circuit, clock: StoppedClock, end: Callable[[Circuit, int], None]
+    circuit: Circuit, clock: ManualClock, end: Callable[[Circuit, int], None]
 ) -> None:
     early = circuit.admit()
     clock.seconds += _open(circuit)

@@ -24,7 +24,7 @@ from contact_gateway.upstream.client import (
     UpstreamUnavailable,
     retry_after_seconds,
 )
-from support.recorded_upstream import (
+from support.upstream import (
     End,
     RecordedUpstream,
     Recording,

@@ -26,7 +26,7 @@ from contact_gateway.store.sqlite import Database, sqlite_url
 from contact_gateway.upstream.client import Delivery, UpstreamClient, UpstreamUnavailable
 from contact_gateway.upstream.creations import Creations
 from contact_gateway.upstream.operations import Operations
-from support.running_gateway import database_url
+from support.gateway import database_url
 
 pytestmark = pytest.mark.anyio
 

@@ -12,16 +12,17 @@ from typing import Final
 import pytest
 
 from contact_gateway.upstream.circuit import FAILURES_THAT_OPEN
-from support.recorded_chain import KEY, recorded_chain
-from support.recorded_upstream import (
+from support.faces import FACES, Face, Json
+from support.gateway import Gateway, credentials
+from support.upstream import (
+    KEY,
     End,
     RecordedUpstream,
     Recording,
     Request,
+    gateway_and_upstream,
     recorded,
 )
-from support.running_gateway import Gateway, credentials
-from support.submitting import FACES, Face, Json
 
 pytestmark = pytest.mark.anyio
 
@@ -334,7 +335,7 @@ def _in_front_of(
     answer: Recording, folder: Path
 ) -> AbstractAsyncContextManager[tuple[Gateway, RecordedUpstream]]:
     """Serve in front of an upstream that answers every creation so, and has no contacts."""
-    return recorded_chain(
+    return gateway_and_upstream(
         lambda request: answer if request.method == "POST" else EMPTY_PAGE,
         folder,
         # Only what stalls is waited for; a busy machine must not make the others late.
@@ -541,7 +542,7 @@ async def test_the_contact_that_a_conflict_does_not_show_is_looked_up(
     def answering(request: Request) -> Recording:
         return recorded(409) if request.method == "POST" else page
 
-    async with recorded_chain(answering, tmp_path) as (gateway, upstream):
+    async with gateway_and_upstream(answering, tmp_path) as (gateway, upstream):
         told = await face.submit(gateway, {**MAYA, "email": "MAYA@example.com"}, KEY)
 
     assert told.outcome == "CONFLICT"
@@ -569,7 +570,7 @@ async def test_while_upstream_is_down_callers_are_told_at_once(tmp_path: Path, f
 async def test_readiness_tells_whether_upstream_answers(
     tmp_path: Path, answer: Recording, status: int
 ) -> None:
-    async with recorded_chain(lambda _: answer, tmp_path) as (gateway, _):
+    async with gateway_and_upstream(lambda _: answer, tmp_path) as (gateway, _):
         ready = await gateway.client.get("/readyz")
         alive = await gateway.client.get("/healthz")
 

@@ -17,16 +17,18 @@ from contact_gateway.store.sqlite import Database, sqlite_url
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.operations import Operations
 from contact_gateway.upstream.source import MAX_CALLS_AT_ONCE, UpstreamSource
-from support.chained_gateways import UpstreamGateway, gateway_in_front
-from support.recorded_chain import KEY, recorded_chain
-from support.recorded_upstream import (
+from support.faces import FACES, Json
+from support.gateway import BIG_ID, Gateway, credentials, database_url
+from support.upstream import (
+    KEY,
     Answering,
     Recording,
     Request,
+    UpstreamGateway,
+    gateway_and_upstream,
+    gateway_in_front,
     recorded,
 )
-from support.running_gateway import BIG_ID, Gateway, credentials, database_url
-from support.submitting import FACES, Json
 
 pytestmark = pytest.mark.anyio
 
@@ -191,7 +193,7 @@ async def test_a_page_of_contacts_costs_a_call_a_distinct_advertiser(
         nodes {{ id advertiser {{ name hienergy {{ id }} }} }}
       }}
     }}"""
-    async with recorded_chain(_catalogue, tmp_path) as (gateway, upstream):
+    async with gateway_and_upstream(_catalogue, tmp_path) as (gateway, upstream):
         body = (await gateway.graphql(query, KEY)).json()
 
     names = {node["advertiser"]["name"] for node in body["data"]["contacts"]["nodes"]}
@@ -202,7 +204,7 @@ async def test_a_page_of_contacts_costs_a_call_a_distinct_advertiser(
 
 async def test_advertisers_are_read_side_by_side_and_not_all_at_once(tmp_path: Path) -> None:
     query = '{ contacts(q: "50", perPage: 50) { nodes { advertiser { name } } } }'
-    async with recorded_chain(_catalogue, tmp_path) as (gateway, upstream):
+    async with gateway_and_upstream(_catalogue, tmp_path) as (gateway, upstream):
         upstream.crowd = MAX_CALLS_AT_ONCE
 
         def answering(request: Request) -> Recording:
@@ -229,7 +231,7 @@ async def test_a_document_asks_for_the_same_only_once(tmp_path: Path) -> None:
       d: contacts { nodes { id } }
       e: contacts { nodes { email } }
     }"""
-    async with recorded_chain(_catalogue, tmp_path) as (gateway, upstream):
+    async with gateway_and_upstream(_catalogue, tmp_path) as (gateway, upstream):
         body = (await gateway.graphql(query, KEY)).json()
 
     assert "errors" not in body
@@ -246,14 +248,14 @@ async def test_a_record_of_a_page_is_not_read_again(tmp_path: Path) -> None:
         return recorded(200, json.dumps({"data": data, "meta": {"has_more": False}}))
 
     query = "{ advertisers { nodes { id hienergy { id name } } } }"
-    async with recorded_chain(answering, tmp_path) as (gateway, upstream):
+    async with gateway_and_upstream(answering, tmp_path) as (gateway, upstream):
         await gateway.graphql(query, KEY)
 
     assert upstream.asked() == ["GET /api/v1/advertisers?page=1&per_page=25"]
 
 
 async def test_no_document_is_served_what_another_has_read(tmp_path: Path) -> None:
-    async with recorded_chain(_catalogue, tmp_path) as (gateway, upstream):
+    async with gateway_and_upstream(_catalogue, tmp_path) as (gateway, upstream):
         await gateway.graphql("{ contact(id: 7) { id } }", KEY)
         await gateway.graphql("{ contact(id: 7) { id } }", "another-key")
 
@@ -288,7 +290,7 @@ class TestAReadThatIsNotAnswered:
     async def test_in_rest(
         self, tmp_path: Path, answer: Recording, status: int, code: str, path: str
     ) -> None:
-        async with recorded_chain(lambda _: answer, tmp_path) as (gateway, _):
+        async with gateway_and_upstream(lambda _: answer, tmp_path) as (gateway, _):
             response = await gateway.rest(path, KEY)
 
         assert response.status_code == status
@@ -300,7 +302,7 @@ class TestAReadThatIsNotAnswered:
     async def test_in_graphql(
         self, tmp_path: Path, answer: Recording, status: int, code: str, field: str
     ) -> None:
-        async with recorded_chain(lambda _: answer, tmp_path) as (gateway, _):
+        async with gateway_and_upstream(lambda _: answer, tmp_path) as (gateway, _):
             response = await gateway.graphql(f"{{ {field} }}", KEY)
 
         body = response.json()
@@ -346,7 +348,7 @@ async def test_paging_that_upstream_tells_is_kept(tmp_path: Path) -> None:
         meta = {"current_page": 2, "next_page": 3, "per_page": 10}
         return recorded(200, json.dumps({"data": [], "meta": meta}))
 
-    async with recorded_chain(answering, tmp_path) as (gateway, _):
+    async with gateway_and_upstream(answering, tmp_path) as (gateway, _):
         response = await gateway.rest("/contacts", KEY, page=2, per_page=100)
 
     paging = {"current_page": 2, "next_page": 3, "per_page": 10, "has_more": True}
@@ -357,7 +359,7 @@ async def test_paging_that_upstream_tells_is_kept(tmp_path: Path) -> None:
 async def test_paging_that_cannot_be_is_as_it_was_asked(tmp_path: Path, told: int | None) -> None:
     meta = {"current_page": told, "per_page": told, "has_more": False}
     answer = recorded(200, json.dumps({"data": [], "meta": meta}))
-    async with recorded_chain(lambda _: answer, tmp_path) as (gateway, _):
+    async with gateway_and_upstream(lambda _: answer, tmp_path) as (gateway, _):
         response = await gateway.rest("/contacts", KEY, page=2, per_page=50)
 
     paging = {"current_page": 2, "next_page": None, "per_page": 50, "has_more": False}
@@ -382,7 +384,7 @@ async def test_paging_that_cannot_be_is_as_it_was_asked(tmp_path: Path, told: in
     ],
 )
 async def test_no_strange_records_become_equivalents(tmp_path: Path, answering: Answering) -> None:
-    async with recorded_chain(answering, tmp_path) as (gateway, upstream):
+    async with gateway_and_upstream(answering, tmp_path) as (gateway, upstream):
         body = (await gateway.graphql("{ advertiser(id: 1) { equivalents { id } } }", KEY)).json()
 
     if body["data"]["advertiser"] is not None:
@@ -403,7 +405,7 @@ async def test_a_created_contact_is_told_though_its_advertiser_cannot_be_read(
         ... on Contact { id advertiser { name } }
       }
     }"""
-    async with recorded_chain(answering, tmp_path) as (gateway, _):
+    async with gateway_and_upstream(answering, tmp_path) as (gateway, _):
         body = (await gateway.graphql(query, KEY)).json()
 
     assert body["data"] == {"createContact": {"id": "1", "advertiser": None}}

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from contact_gateway.faces.graphql.schema import strawberry_schema
 from graphql_plans import Compiler, Result
 from support.compared_executors import by_plan, check_that_both_agree, is_planned, read
+from support.faces import CREATE_CONTACT, Json
+from support.fake_source import context
 from support.generated_documents import Case, requests
 from support.nasty_schema import SCHEMA, Trace
-from support.requests_by_a_caller import context
-from support.submitting import CREATE_CONTACT, Json
 
 # There is no public name for what Strawberry makes for graphql-core.
 NASTY: Final[GraphQLSchema] = SCHEMA._schema  # noqa: SLF001

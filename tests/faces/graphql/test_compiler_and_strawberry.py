@@ -22,7 +22,7 @@ from support.compared_executors import (
     is_planned,
     read,
 )
-from support.submitting import Json
+from support.faces import Json
 
 T = TypeVar("T")
 

@@ -16,9 +16,9 @@ from contact_gateway.faces.graphql.document_cache import (
 from contact_gateway.faces.graphql.execution import ExecutableSchema, GraphQLRequest
 from contact_gateway.faces.graphql.schema import build_schema
 from graphql_plans.fields import Field
-from support.requests_by_a_caller import context
-from support.running_gateway import Gateway
-from support.submitting import Json
+from support.faces import Json
+from support.fake_source import context
+from support.gateway import Gateway
 
 DOCUMENT: Final = ValidDocument(parse("{ __typename }"))
 BY_ID: Final = "query ($id: ID!) { advertiser(id: $id) { id } }"

@@ -18,7 +18,7 @@ from contact_gateway.faces.graphql.execution import GraphQLRequest
 from contact_gateway.faces.graphql.schema import build_schema
 from contact_gateway.faces.graphql.types import GraphQLContext
 from contact_gateway.faces.request_context import RequestContext
-from support.requests_by_a_caller import SameEachTime
+from support.fake_source import FakeSource
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +30,7 @@ TWO_OF_ONE_BRAND = """{
 
 
 @dataclass(eq=False)
-class FailingAndSlow(SameEachTime):
+class FailingAndSlow(FakeSource):
     """Fails to tell equivalents, and tells advertisers when a test says so."""
 
     failure: ReadRefusal | Exception
@@ -79,7 +79,7 @@ async def test_a_field_that_fails_takes_nobodys_record_along(
     assert source.asked_for == [[1001]]
 
 
-async def _execute(source: SameEachTime, text: str) -> ExecutionResult:
+async def _execute(source: FakeSource, text: str) -> ExecutionResult:
     caller = Caller(Credential("member"), source.authenticate, Unlimited())
     context = GraphQLContext(
         RequestContext("a-request", caller), DocumentSource(source), None, None

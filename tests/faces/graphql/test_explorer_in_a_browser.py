@@ -16,8 +16,8 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from support.gateway_process import gateway_process
-from support.missing_programs import cannot_be_run
+from support.process import gateway_process
+from support.programs import skip_or_fail
 
 # Where the README's picture goes when it is to be taken anew.
 SCREENSHOT = os.environ.get("EXPLORER_SCREENSHOT")
@@ -37,7 +37,7 @@ FLAGS = (
 @pytest.fixture
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
-        cannot_be_run("there is no chromium on the PATH to try the explorer with")
+        skip_or_fail("there is no chromium on the PATH to try the explorer with")
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         yield launched

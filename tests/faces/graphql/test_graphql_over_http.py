@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from support.gateway_process import GatewayProcess, gateway_process
-from support.missing_programs import cannot_be_run
-from support.running_gateway import Gateway, credentials
+from support.gateway import Gateway, credentials
+from support.process import GatewayProcess, gateway_process
+from support.programs import skip_or_fail
 
 AUDIT = Path(__file__).parent / "graphql_over_http"
 # Of graphql-http 1.23: a script that lost some of them would pass in vain.
@@ -31,7 +31,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """Return Node, and the audit's script with what it needs from npm beside it."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
-        cannot_be_run("there is no node, or no npm, on the PATH to audit GraphQL over HTTP with")
+        skip_or_fail("there is no node, or no npm, on the PATH to audit GraphQL over HTTP with")
     folder = tmp_path_factory.mktemp("audit") / "graphql_over_http"
     shutil.copytree(AUDIT, folder, ignore=shutil.ignore_patterns("node_modules"))
     # npm keeps what it has fetched, so only the first time is the registry asked.
@@ -45,7 +45,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
         check=False,
     )
     if installed.returncode != 0:
-        cannot_be_run(f"npm cannot install graphql-http: {installed.stderr.strip()}")
+        skip_or_fail(f"npm cannot install graphql-http: {installed.stderr.strip()}")
     return node, folder / "audit.mjs"
 
 

@@ -12,7 +12,7 @@ from contact_gateway.contacts.outcomes import ErrorCode
 from contact_gateway.faces.http import TRANSPORT_STATUSES, TransportCode
 from contact_gateway.faces.rest.documents import STATUSES
 from contact_gateway.faces.rest.openapi import openapi_document
-from support.running_gateway import Gateway, credentials
+from support.gateway import Gateway, credentials
 
 pytestmark = pytest.mark.anyio
 

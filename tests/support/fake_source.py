@@ -1,4 +1,4 @@
-"""Requests to the gateway's own schema, by a caller who may or may not create contacts."""
+"""A source with fixed records, and the context of a GraphQL request to it."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ from contact_gateway.contacts.source import (
 from contact_gateway.faces.graphql.document_source import DocumentSource
 from contact_gateway.faces.graphql.types import GraphQLContext
 from contact_gateway.faces.request_context import RequestContext
-from support.running_gateway import CATALOGUE
+from support.gateway import CATALOGUE
 
 _NOW: Final = datetime(2026, 1, 31, 12, tzinfo=UTC)
 _ADVERTISERS: Final = {record.id: record for record in CATALOGUE}
@@ -43,8 +43,8 @@ _TAKEN: Final = Contact(
 )
 
 
-class SameEachTime:
-    """A source that answers the same each time, as comparing two executors needs it."""
+class FakeSource:
+    """A source that gives equal requests equal answers, for comparing two executors."""
 
     async def authenticate(self, credential: Credential) -> AnyPrincipal | KeyRefusal:
         roles = {"admin": Role.ADMIN, "member": Role.MEMBER}
@@ -108,7 +108,7 @@ class SameEachTime:
 
 def context(key: str | None, idempotency_header: str | None = None) -> GraphQLContext:
     """Return the context of a request with a key, which is a role's name or none that is known."""
-    source = SameEachTime()
+    source = FakeSource()
     credential = None if key is None else Credential(key)
     caller = Caller(credential, source.authenticate, Unlimited())
     request = RequestContext("a-request", caller)

@@ -182,7 +182,7 @@ def start(where: str, request: pytest.FixtureRequest) -> Iterator[Start]:
 
         def in_front(folder: Path) -> AbstractAsyncContextManager[Gateway]:
             upstream.delete_contacts()
-            return running_gateway(folder, upstream=upstream.store, upstream_url=proxy.url)
+            return running_gateway(folder, upstream.store, upstream_url=proxy.url)
 
         yield in_front
 
@@ -328,9 +328,7 @@ def start_with_a_budget_of_one(where: str, request: pytest.FixtureRequest) -> St
     if where == "on the store":
         return lambda folder: running_gateway(folder, rate_limit_per_hour=1)
     upstream: UpstreamGateway = request.getfixturevalue("upstream_with_a_budget_of_one")
-    return lambda folder: running_gateway(
-        folder, upstream=upstream.store, upstream_url=upstream.url
-    )
+    return lambda folder: running_gateway(folder, upstream.store, upstream_url=upstream.url)
 
 
 async def test_a_spent_budget_comes_after_the_role_and_before_the_input(

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from anyio.lowlevel import checkpoint
 
-from contact_gateway.store import contacts, group_commit, sqlite
+from contact_gateway.store import contacts, sqlite
 from support.clock import WATCHDOG_SECONDS, ManualClock
 from support.faces import FACES, Answer, Face, Json
 from support.gateway import Gateway, Store, filled_store, running_gateway
@@ -140,11 +140,10 @@ async def test_a_hanging_store_is_unavailable_until_it_continues(
         hang.begin()
         submission = asyncio.create_task(face.submit(gateway, MAYA, gateway.admin))
         await hang.wait_until_hanging()
-        await stopped_clock.advance(group_commit.ANSWERS_WITHIN_SECONDS)
+        await stopped_clock.advance(sqlite.ANSWERS_WITHIN_SECONDS)
         _check_unavailable(await submission)
         readiness = asyncio.create_task(gateway.client.get("/readyz"))
-        while not readiness.done():
-            await stopped_clock.advance(sqlite.ANSWERS_WITHIN_SECONDS)
+        await stopped_clock.advance_until_done(readiness)
         assert (await readiness).status_code == 503
         assert (await gateway.client.get("/healthz")).status_code == 200
         hang.end()
@@ -170,7 +169,7 @@ async def test_a_retry_after_a_hanging_commit_finds_its_contact(
             face.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
         )
         await hang.wait_until_hanging()
-        await stopped_clock.advance(group_commit.ANSWERS_WITHIN_SECONDS)
+        await stopped_clock.advance(sqlite.ANSWERS_WITHIN_SECONDS)
         _check_unavailable(await submission)
         monkeypatch.setattr(contacts, "create", create)
         hang.end()

@@ -1,8 +1,11 @@
 """Clocks that a test moves, and the one limit on waiting."""
 
-from typing import Final
+import asyncio
+from typing import Final, TypeVar
 
 from anyio.lowlevel import checkpoint
+
+T = TypeVar("T")
 
 WATCHDOG_SECONDS: Final = 300
 """How long to wait for another thread or process. Only a hang takes this long."""
@@ -21,3 +24,8 @@ class ManualClock:
         """Move the clock, and let the event loop run the timers that are due."""
         self.seconds += seconds
         await checkpoint()
+
+    async def advance_until_done(self, task: asyncio.Task[T]) -> None:
+        """Move the clock a second at a time, until a task is done."""
+        while not task.done():
+            await self.advance(1)

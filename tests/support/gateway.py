@@ -131,7 +131,7 @@ def credentials(key: str | None) -> dict[str, str]:
 
 @asynccontextmanager
 async def running_gateway(
-    folder: Path, *, upstream: Store | None = None, **settings: object
+    folder: Path, upstream: Store | None = None, /, **settings: object
 ) -> AsyncIterator[Gateway]:
     """Run a gateway on a database in a folder.
 

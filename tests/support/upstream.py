@@ -193,7 +193,7 @@ async def gateway_and_upstream(
     async with (
         recorded_upstream(answer) as upstream,
         running_gateway(
-            folder, upstream=Store(folder, _KEYS), upstream_url=upstream.url, **settings
+            folder, Store(folder, _KEYS), upstream_url=upstream.url, **settings
         ) as gateway,
     ):
         yield gateway, upstream

@@ -1,4 +1,4 @@
-"""The circuit: open while upstream is down for all, and tried by one call at a time."""
+"""The circuit breaker opens after failures in a row, and then admits one call at a time."""
 
 from collections.abc import Callable
 
@@ -30,7 +30,7 @@ def _fail(circuit: Circuit, times: int) -> None:
 
 
 def _refused(circuit: Circuit) -> float:
-    """Ask to make a call, be refused, and return the seconds after which to ask again."""
+    """Return the seconds after which the circuit will admit a call."""
     with pytest.raises(CircuitOpenError) as refused:
         circuit.admit()
     return refused.value.seconds
@@ -47,7 +47,7 @@ def test_a_few_failures_leave_it_closed(circuit: Circuit) -> None:
     circuit.admit()
 
 
-def test_failures_in_a_row_open_it_and_it_says_for_how_long(circuit: Circuit) -> None:
+def test_failures_in_a_row_open_it_for_a_second(circuit: Circuit) -> None:
     seconds = _open(circuit)
 
     assert FIRST_PAUSE_SECONDS * 0.8 <= seconds <= FIRST_PAUSE_SECONDS * 1.2
@@ -61,14 +61,14 @@ def test_a_success_between_failures_keeps_it_closed(circuit: Circuit) -> None:
     circuit.admit()
 
 
-def test_after_the_pause_one_call_tries_and_no_other(circuit: Circuit, clock: ManualClock) -> None:
+def test_after_the_pause_one_call_is_admitted(circuit: Circuit, clock: ManualClock) -> None:
     clock.seconds += _open(circuit)
     circuit.admit()
 
     assert [_refused(circuit) for _ in range(100)] == [1.0] * 100
 
 
-def test_a_trial_that_comes_back_closes_it(circuit: Circuit, clock: ManualClock) -> None:
+def test_a_successful_trial_closes_it(circuit: Circuit, clock: ManualClock) -> None:
     clock.seconds += _open(circuit)
     circuit.admit()
     circuit.succeeded()
@@ -77,7 +77,7 @@ def test_a_trial_that_comes_back_closes_it(circuit: Circuit, clock: ManualClock)
         circuit.admit()
 
 
-def test_each_trial_that_fails_doubles_the_pause_up_to_the_longest(
+def test_each_failed_trial_doubles_the_pause_up_to_the_longest(
     circuit: Circuit, clock: ManualClock
 ) -> None:
     pauses = [_open(circuit)]
@@ -91,14 +91,16 @@ def test_each_trial_that_fails_doubles_the_pause_up_to_the_longest(
         assert about * 0.8 <= pause <= about * 1.2
 
 
-def test_a_trial_that_is_given_up_lets_another_try(circuit: Circuit, clock: ManualClock) -> None:
+def test_after_a_cancelled_trial_another_call_is_admitted(
+    circuit: Circuit, clock: ManualClock
+) -> None:
     clock.seconds += _open(circuit)
     circuit.abandoned(circuit.admit())
 
     circuit.admit()
 
 
-def test_an_answer_that_comes_late_closes_it_too(circuit: Circuit) -> None:
+def test_a_late_success_closes_it(circuit: Circuit) -> None:
     _open(circuit)
     circuit.succeeded()
 

@@ -1,4 +1,4 @@
-"""Creations under idempotency keys: what an answer means for the attempt before it."""
+"""Creations under idempotency keys: what an answer means for an earlier attempt."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -20,13 +20,13 @@ from contact_gateway.contacts.outcomes import (
     RateLimited,
 )
 from contact_gateway.contacts.source import ContactFilter, Page, PageRequest, SourceUnavailable
-from contact_gateway.store import schema_version
 from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.sqlite import Database, sqlite_url
 from contact_gateway.upstream.client import Delivery, UpstreamClient, UpstreamUnavailable
 from contact_gateway.upstream.creations import Creations
 from contact_gateway.upstream.operations import Operations
-from support.gateway import database_url
+from support.clock import ManualClock
+from support.gateway import empty_store
 
 pytestmark = pytest.mark.anyio
 
@@ -54,27 +54,29 @@ Answer = CreateContactOutcome | Exception
 
 
 def stored(contact: NewContact, created_at: datetime | None = None) -> Contact:
-    """Return the contact that upstream has made of a submission."""
+    """Return the contact that upstream has created from a submission."""
     moment = created_at or datetime.now(UTC)
     details = {name: getattr(contact, name) for name in DETAIL_NAMES}
     return Contact(**details, id=1, advertiser_name=None, created_at=moment, updated_at=moment)
 
 
 class Scripted(Operations):
-    """Upstream's operations with answers in turn, and the contacts that a look-up finds."""
+    """Upstream's operations, with an answer for each creation and the contacts for lookups."""
 
     def __init__(self) -> None:
-        super().__init__(UpstreamClient("http://nobody", timeout_seconds=1, max_connections=1))
+        super().__init__(UpstreamClient("http://upstream", timeout_seconds=60, max_connections=1))
         self.answers: list[Answer | Callable[[], Answer]] = []
         self.found: list[Contact] = []
         self.has_more = False
         self.creations = 0
         self.knows_brands = True
         self.ahead: timedelta | None = None
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.look_ups = asyncio.Event()
-        self.look_ups.set()
+        self.has_sent = asyncio.Event()
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.has_looked_up = asyncio.Event()
+        self.may_find = asyncio.Event()
+        self.may_find.set()
 
     def clock_ahead(self) -> timedelta | None:
         return self.ahead
@@ -84,8 +86,9 @@ class Scripted(Operations):
     ) -> CreateContactOutcome:
         del principal, contact, dry_run
         self.creations += 1
+        self.has_sent.set()
         await asyncio.sleep(0)
-        await self.gate.wait()
+        await self.may_answer.wait()
         answer = self.answers.pop(0)
         answer = answer() if callable(answer) else answer
         if isinstance(answer, Exception):
@@ -96,6 +99,8 @@ class Scripted(Operations):
         self, principal: object, wanted: ContactFilter, page: PageRequest
     ) -> Page[Contact]:
         del principal
+        self.has_looked_up.set()
+        await self.may_find.wait()
         wants_all = self.knows_brands or wanted.advertiser_id is None
         found = [
             one for one in self.found if wants_all or one.advertiser_id == wanted.advertiser_id
@@ -114,8 +119,7 @@ def upstream() -> Scripted:
 
 @pytest.fixture
 async def ledger(tmp_path: Path) -> AsyncIterator[SqlLedger]:
-    database = Database(sqlite_url(database_url(tmp_path)))
-    await schema_version.prepare(database)
+    database = Database(sqlite_url(empty_store(tmp_path, {}).url))
     ledger = SqlLedger(database)
     yield ledger
     await ledger.close()
@@ -140,24 +144,22 @@ async def _lose(creations: Creations, upstream: Scripted, contact: NewContact) -
 async def test_callers_with_one_key_and_different_inputs_do_not_stop_the_process(
     creations: Creations, upstream: Scripted
 ) -> None:
-    """Each comes the moment the one before ends, which once waited for what had ended."""
+    """Each begins when the one before ends; waiting for an ended one was an endless loop."""
     upstream.answers = [NotFound() for _ in range(40)]
     inputs = [MAYA, NOOR] * 10
-    outcomes = await asyncio.wait_for(
-        asyncio.gather(*(_create(creations, contact) for contact in inputs)), timeout=10
-    )
+    outcomes = await asyncio.gather(*(_create(creations, contact) for contact in inputs))
 
     assert {type(outcome) for outcome in outcomes} == {NotFound}
 
 
-async def test_a_conflict_with_another_address_is_not_what_the_key_created(
+async def test_a_conflict_with_another_address_is_not_a_replay(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
-    somebodys = stored(NOOR)
-    upstream.answers.append(Conflict(somebodys))
+    other = stored(NOOR)
+    upstream.answers.append(Conflict(other))
 
-    assert await _create(creations, NOOR) == Conflict(somebodys)
+    assert await _create(creations, NOOR) == Conflict(other)
 
 
 async def test_a_late_contact_belongs_to_the_input_that_created_it(
@@ -172,7 +174,7 @@ async def test_a_late_contact_belongs_to_the_input_that_created_it(
     assert upstream.creations == 2
 
 
-async def test_a_refused_repeat_does_not_forget_the_attempt_before_it(
+async def test_a_refused_retry_does_not_end_the_earlier_attempt(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
@@ -185,7 +187,7 @@ async def test_a_refused_repeat_does_not_forget_the_attempt_before_it(
     assert upstream.creations == 2
 
 
-async def test_a_conflict_that_may_be_with_the_keys_own_contact_is_not_told(
+async def test_a_conflict_that_may_be_a_replay_is_not_reported(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
@@ -197,7 +199,7 @@ async def test_a_conflict_that_may_be_with_the_keys_own_contact_is_not_told(
     assert await _create(creations, MAYA) == Created(upstream.found[0], replayed=True)
 
 
-async def test_nothing_is_sent_where_the_contact_is_there_whoever_made_it(
+async def test_nothing_is_sent_where_the_contact_already_exists(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
@@ -207,7 +209,7 @@ async def test_nothing_is_sent_where_the_contact_is_there_whoever_made_it(
     assert upstream.creations == 1
 
 
-async def test_a_look_up_that_finds_others_does_not_tell_that_nothing_is_there(
+async def test_a_lookup_that_finds_other_contacts_does_not_show_that_none_exists(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
@@ -218,7 +220,7 @@ async def test_a_look_up_that_finds_others_does_not_tell_that_nothing_is_there(
     assert upstream.creations == 1
 
 
-async def test_nothing_is_sent_where_the_ledger_took_too_long_of_the_time_it_is_held(
+async def test_nothing_is_sent_where_the_ledger_was_too_slow(
     creations: Creations, upstream: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("contact_gateway.upstream.creations._WRITTEN_WITHIN", timedelta(0))
@@ -234,10 +236,10 @@ async def test_nothing_is_sent_where_the_ledger_took_too_long_of_the_time_it_is_
         pytest.param(timedelta(0), timedelta(0), id="clocks that agree"),
         pytest.param(timedelta(hours=-1), timedelta(hours=-1), id="upstream an hour behind"),
         pytest.param(timedelta(hours=1), timedelta(hours=1), id="upstream an hour ahead"),
-        pytest.param(None, timedelta(seconds=-30), id="a clock that is not told"),
+        pytest.param(None, timedelta(seconds=-30), id="an unknown clock"),
     ],
 )
-async def test_a_contact_made_since_the_attempt_by_upstreams_clock_is_its_own(
+async def test_a_contact_from_after_the_attempt_is_a_replay(
     creations: Creations, upstream: Scripted, ahead: timedelta | None, made: timedelta
 ) -> None:
     await _lose(creations, upstream, MAYA)
@@ -252,10 +254,10 @@ async def test_a_contact_made_since_the_attempt_by_upstreams_clock_is_its_own(
         pytest.param(timedelta(0), timedelta(seconds=-30), id="clocks that agree"),
         pytest.param(timedelta(hours=-1), timedelta(hours=-1, seconds=-30), id="an hour behind"),
         pytest.param(timedelta(hours=1), timedelta(minutes=59), id="an hour ahead"),
-        pytest.param(None, timedelta(minutes=-2), id="a clock that is not told"),
+        pytest.param(None, timedelta(minutes=-2), id="an unknown clock"),
     ],
 )
-async def test_a_contact_made_before_the_attempt_by_upstreams_clock_is_anothers(
+async def test_a_contact_from_before_the_attempt_is_a_conflict(
     creations: Creations, upstream: Scripted, ahead: timedelta | None, made: timedelta
 ) -> None:
     await _lose(creations, upstream, MAYA)
@@ -264,7 +266,7 @@ async def test_a_contact_made_before_the_attempt_by_upstreams_clock_is_anothers(
     assert await _create(creations, MAYA) == Conflict(upstream.found[0])
 
 
-async def test_a_contact_is_found_where_upstream_knows_it_by_its_hienergy_record_alone(
+async def test_a_contact_is_found_by_its_hienergy_record(
     creations: Creations, upstream: Scripted
 ) -> None:
     upstream.knows_brands = False
@@ -275,7 +277,7 @@ async def test_a_contact_is_found_where_upstream_knows_it_by_its_hienergy_record
     assert upstream.creations == 1
 
 
-async def test_a_contact_of_another_brand_is_no_reason_not_to_send(
+async def test_a_contact_of_another_brand_does_not_prevent_sending(
     creations: Creations, upstream: Scripted
 ) -> None:
     upstream.knows_brands = False
@@ -287,29 +289,32 @@ async def test_a_contact_of_another_brand_is_no_reason_not_to_send(
     assert await _create(creations, MAYA) == Created(created)
 
 
-async def test_a_conflict_is_told_without_its_contact_where_the_look_up_hangs(
-    creations: Creations, upstream: Scripted
+async def test_a_conflict_has_no_contact_where_the_lookup_hangs(
+    creations: Creations, upstream: Scripted, stopped_clock: ManualClock
 ) -> None:
     upstream.answers.append(Conflict(None))
-    upstream.look_ups.clear()
+    upstream.may_find.clear()
+    creation = asyncio.create_task(creations.create(CALLER, MAYA, None, dry_run=False))
+    await upstream.has_looked_up.wait()
+    await stopped_clock.advance(upstream.timeout_seconds)
 
-    assert await creations.create(CALLER, MAYA, None, dry_run=False) == Conflict(None)
+    assert await creation == Conflict(None)
 
 
-async def test_a_caller_waits_within_bounds_and_the_creation_goes_on(
-    upstream: Scripted, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+async def test_a_creation_continues_after_its_caller_has_waited_too_long(
+    creations: Creations, ledger: SqlLedger, upstream: Scripted, stopped_clock: ManualClock
 ) -> None:
-    monkeypatch.setattr("contact_gateway.upstream.creations._CALLS_THAT_A_CALLER_WAITS", 0)
-    monkeypatch.setattr(
-        "contact_gateway.upstream.creations._HELD_BESIDE_THE_CALL", timedelta(seconds=0.2)
-    )
-    creations = Creations(upstream, ledger)
-    upstream.gate.clear()
+    # The first write deletes old attempts afterwards, which the moved clock would interrupt.
+    await ledger.put(b"another key", "another holder", None)
+    upstream.may_answer.clear()
     created = stored(MAYA)
     upstream.answers.append(Created(created))
+    creation = asyncio.create_task(_create(creations, MAYA))
+    await upstream.has_sent.wait()
+    await stopped_clock.advance(3 * upstream.timeout_seconds)
     with pytest.raises(SourceUnavailable, match="too long"):
-        await _create(creations, MAYA)
-    upstream.gate.set()
+        await creation
+    upstream.may_answer.set()
     await creations.close()
     upstream.found = [created]
 

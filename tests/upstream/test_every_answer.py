@@ -1,8 +1,8 @@
-"""Every answer that upstream can give to a creation, and what it becomes on each face."""
+"""Every answer of upstream to a creation, and its outcome on each face."""
 
+import asyncio
 import io
 import json
-import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,8 @@ from typing import Final
 import pytest
 
 from contact_gateway.upstream.circuit import FAILURES_THAT_OPEN
-from support.faces import FACES, Face, Json
+from support.clock import ManualClock
+from support.faces import FACES, Answer, Face, Json
 from support.gateway import Gateway, credentials
 from support.upstream import (
     KEY,
@@ -49,7 +50,7 @@ EMPTY_PAGE: Final = recorded(200, json.dumps({"data": [], "meta": {"has_more": F
 
 
 def _document(**changes: Json) -> str:
-    """Write the document of a success with other attributes; `...` leaves one out."""
+    """Return a success with changed attributes; `...` omits one."""
     attributes = {
         name: value for name, value in {**ATTRIBUTES, **changes}.items() if value is not ...
     }
@@ -72,7 +73,7 @@ def _envelope(code: str, message: str = "Said upstream.", **details: Json) -> st
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What upstream answers, and what must come of it."""
+    """An answer of upstream, and the expected outcome."""
 
     name: str
     answer: Recording
@@ -86,7 +87,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """An answer that is no business outcome."""
+    """An answer that is not an outcome."""
 
     name: str
     answer: Recording
@@ -99,7 +100,7 @@ CONTACTS = (
     Case("the contact, as text", recorded(201, CREATED, media_type="text/plain"), "CONTACT"),
     Case("no content type at all", recorded(201, CREATED, media_type=None), "CONTACT"),
     Case(
-        "numbers for ids, a zone, and what nobody knows",
+        "numbers for ids, a zone, and unknown fields",
         recorded(
             201,
             json.dumps(
@@ -317,9 +318,11 @@ UNAVAILABLE = (
         Recording(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n{", End.CLOSE),
     ),
     Unavailable("what is no HTTP", Recording(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", End.CLOSE)),
-    Unavailable("no first byte in time", Recording(b"", End.STALL)),
+)
+STALLED = (
+    Unavailable("no first byte", Recording(b"", End.STALL)),
     Unavailable(
-        "no last byte in time",
+        "no last byte",
         replace(recorded(201, CREATED), raw=recorded(201, CREATED).raw[:-20], end=End.STALL),
     ),
 )
@@ -334,12 +337,9 @@ def face(request: pytest.FixtureRequest) -> Face:
 def _in_front_of(
     answer: Recording, folder: Path
 ) -> AbstractAsyncContextManager[tuple[Gateway, RecordedUpstream]]:
-    """Serve in front of an upstream that answers every creation so, and has no contacts."""
+    """Run a gateway in front of an upstream without contacts that gives this answer to a POST."""
     return gateway_and_upstream(
-        lambda request: answer if request.method == "POST" else EMPTY_PAGE,
-        folder,
-        # Only what stalls is waited for; a busy machine must not make the others late.
-        timeout_seconds=0.5 if answer.end is End.STALL else 10.0,
+        lambda request: answer if request.method == "POST" else EMPTY_PAGE, folder
     )
 
 
@@ -348,22 +348,22 @@ async def test_a_business_answer_becomes_its_outcome(
     tmp_path: Path, case: Case, face: Face
 ) -> None:
     async with _in_front_of(case.answer, tmp_path) as (gateway, upstream):
-        told = await face.submit(gateway, MAYA, KEY)
+        answer = await face.submit(gateway, MAYA, KEY)
 
-    assert told.outcome == case.outcome
-    assert told.problems == case.problems
-    assert told.retry_after_seconds == case.retry_after_seconds
+    assert answer.outcome == case.outcome
+    assert answer.problems == case.problems
+    assert answer.retry_after_seconds == case.retry_after_seconds
     if case.message is not None:
-        assert told.message == case.message
+        assert answer.message == case.message
     if case.outcome == "CONTACT" or case.existing:
-        assert told.contact == CONTACT
+        assert answer.contact == CONTACT
     else:
-        assert told.contact is None
+        assert answer.contact is None
     assert [request.method for request in upstream.requests].count("POST") == 1
 
 
 @pytest.mark.parametrize("case", REFUSALS, ids=lambda case: case.name)
-async def test_what_upstream_says_in_details_is_carried_on(tmp_path: Path, case: Case) -> None:
+async def test_the_details_of_upstream_are_passed_on(tmp_path: Path, case: Case) -> None:
     async with _in_front_of(case.answer, tmp_path) as (gateway, _):
         response = await gateway.client.post(
             "/api/v1/contacts", json={"contact": MAYA}, headers=credentials(KEY)
@@ -375,22 +375,40 @@ async def test_what_upstream_says_in_details_is_carried_on(tmp_path: Path, case:
 
 
 @pytest.mark.parametrize("case", UNAVAILABLE, ids=lambda case: case.name)
-async def test_anything_else_is_unavailable(
+async def test_any_other_answer_is_unavailable(
     tmp_path: Path, case: Unavailable, face: Face, log: io.StringIO
 ) -> None:
     async with _in_front_of(case.answer, tmp_path) as (gateway, upstream):
-        told = await face.submit(gateway, MAYA, KEY)
+        answer = await face.submit(gateway, MAYA, KEY)
 
-    assert told.outcome == "SERVICE_UNAVAILABLE"
-    assert told.status in {503, 200}
-    assert told.headers["Retry-After"] == str(case.retry_after_seconds)
-    _check_that_it_was_sent_once(upstream)
+    _check_unavailable(answer, case)
+    _check_sent_once(upstream)
     _check_the_log(log.getvalue())
 
 
-def _check_that_it_was_sent_once(upstream: RecordedUpstream) -> None:
-    """A creation that may have arrived is not sent again, and a redirect is not followed."""
-    assert upstream.asked() == ["POST /api/v1/contacts"]
+@pytest.mark.parametrize("case", STALLED, ids=lambda case: case.name)
+async def test_an_answer_that_does_not_end_is_unavailable(
+    tmp_path: Path, case: Unavailable, face: Face, log: io.StringIO, stopped_clock: ManualClock
+) -> None:
+    async with _in_front_of(case.answer, tmp_path) as (gateway, upstream):
+        submission = asyncio.create_task(face.submit(gateway, MAYA, KEY))
+        await upstream.is_stalled.wait()
+        await stopped_clock.advance_until_done(submission)
+
+    _check_unavailable(await submission, case)
+    _check_sent_once(upstream)
+    _check_the_log(log.getvalue())
+
+
+def _check_unavailable(answer: Answer, case: Unavailable) -> None:
+    assert answer.outcome == "SERVICE_UNAVAILABLE"
+    assert answer.status in {503, 200}
+    assert answer.headers["Retry-After"] == str(case.retry_after_seconds)
+
+
+def _check_sent_once(upstream: RecordedUpstream) -> None:
+    """A creation that may have arrived is not retried, and a redirect is not followed."""
+    assert upstream.calls() == ["POST /api/v1/contacts"]
 
 
 def _check_the_log(text: str) -> None:
@@ -400,7 +418,7 @@ def _check_the_log(text: str) -> None:
     assert "maya@" not in text
 
 
-async def test_a_creation_says_what_the_reference_says(tmp_path: Path, face: Face) -> None:
+async def test_a_creation_is_sent_as_the_reference_describes(tmp_path: Path, face: Face) -> None:
     submitted = {**MAYA, "advertiser_id": "2001", "given_name": " Maya ", "phone": ""}
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
         await face.submit(gateway, submitted, KEY)
@@ -420,22 +438,20 @@ async def test_a_creation_says_what_the_reference_says(tmp_path: Path, face: Fac
     }
 
 
-async def test_a_dry_run_is_upstreams_own(tmp_path: Path, face: Face) -> None:
+async def test_a_dry_run_is_passed_on(tmp_path: Path, face: Face) -> None:
     preview = json.dumps({"data": {"id": None, "type": "contact", "attributes": ATTRIBUTES}})
     async with _in_front_of(recorded(200, preview), tmp_path) as (gateway, upstream):
-        told = await face.submit(gateway, MAYA, KEY, dry_run=True)
+        answer = await face.submit(gateway, MAYA, KEY, dry_run=True)
 
-    assert told.outcome == "PREVIEW"
-    assert upstream.asked() == ["POST /api/v1/contacts?dry_run=true"]
+    assert answer.outcome == "PREVIEW"
+    assert upstream.calls() == ["POST /api/v1/contacts?dry_run=true"]
 
 
-async def test_a_dry_run_that_upstream_has_carried_out_is_no_preview(
-    tmp_path: Path, face: Face
-) -> None:
+async def test_a_dry_run_that_created_a_contact_is_unavailable(tmp_path: Path, face: Face) -> None:
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, _):
-        told = await face.submit(gateway, MAYA, KEY, dry_run=True)
+        answer = await face.submit(gateway, MAYA, KEY, dry_run=True)
 
-    assert told.outcome == "SERVICE_UNAVAILABLE"
+    assert answer.outcome == "SERVICE_UNAVAILABLE"
 
 
 @pytest.mark.parametrize(
@@ -446,13 +462,13 @@ async def test_a_dry_run_that_upstream_has_carried_out_is_no_preview(
         ({"Retry-After": "9999 Jan 12:00:00 - +99999999999"}, 60),
     ],
 )
-async def test_when_to_come_back_is_within_a_day(
+async def test_a_retry_is_within_a_day(
     tmp_path: Path, face: Face, headers: Mapping[str, str], seconds: int
 ) -> None:
     async with _in_front_of(recorded(429, headers=headers), tmp_path) as (gateway, _):
-        told = await face.submit(gateway, MAYA, KEY)
+        answer = await face.submit(gateway, MAYA, KEY)
 
-    assert (told.outcome, told.retry_after_seconds) == ("RATE_LIMITED", seconds)
+    assert (answer.outcome, answer.retry_after_seconds) == ("RATE_LIMITED", seconds)
 
 
 @pytest.mark.parametrize(
@@ -464,66 +480,63 @@ async def test_when_to_come_back_is_within_a_day(
     ],
     ids=["a time that is none in UTC", "details that are hardly JSON", "a flat resource"],
 )
-async def test_what_is_odd_is_no_fault_of_the_gateway(
+async def test_an_odd_answer_causes_no_fault(
     tmp_path: Path, face: Face, answer: Recording, outcome: str
 ) -> None:
     async with _in_front_of(answer, tmp_path) as (gateway, _):
-        told = await face.submit(gateway, MAYA, KEY)
+        submitted = await face.submit(gateway, MAYA, KEY)
 
-    assert told.outcome == outcome
+    assert submitted.outcome == outcome
 
 
-async def test_a_long_credential_costs_what_it_is_long(tmp_path: Path) -> None:
+async def test_a_long_credential_is_refused_in_linear_time(tmp_path: Path) -> None:
+    """In quadratic time, 60 kB took half a minute; 2 MB would take hours."""
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
-        began = time.process_time()
-        for key in (b"a" * 60_000 + b"\xe9", b"a" + b" " * 60_000 + b"\xe9"):
+        for key in (b"a" * 2_000_000 + b"\xe9", b"a" + b" " * 2_000_000 + b"\xe9"):
             response = await gateway.client.post(
                 "/api/v1/contacts", json={"contact": MAYA}, headers=[(b"X-Api-Key", key)]
             )
             assert response.status_code == 401
-        took = time.process_time() - began
 
-    # The square of the length took half a minute.
-    assert took < 5
     assert upstream.requests == []
 
 
-async def test_without_a_credential_upstream_is_not_asked(tmp_path: Path, face: Face) -> None:
+async def test_without_a_credential_upstream_is_not_called(tmp_path: Path, face: Face) -> None:
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
-        told = await face.submit(gateway, MAYA, None)
+        answer = await face.submit(gateway, MAYA, None)
 
-    assert told.outcome == "UNAUTHORIZED"
+    assert answer.outcome == "UNAUTHORIZED"
     assert upstream.requests == []
 
 
 async def test_invalid_input_does_not_reach_upstream(tmp_path: Path, face: Face) -> None:
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
-        told = await face.submit(gateway, {**MAYA, "email": "no address"}, KEY)
+        answer = await face.submit(gateway, {**MAYA, "email": "no address"}, KEY)
 
-    assert told.outcome == "INVALID_INPUT"
+    assert answer.outcome == "INVALID_INPUT"
     assert upstream.requests == []
 
 
 @pytest.mark.parametrize(
-    ("sent", "travels"),
+    ("sent", "passed_on"),
     [
         ({"X-Api-Key": "a key: with 'signs'"}, {"x-api-key": "a key: with 'signs'"}),
         ({"Authorization": "bearer  a.b.c"}, {"authorization": "Bearer a.b.c"}),
         ({"X-Api-Key": "one", "Authorization": "Bearer two"}, {"x-api-key": "one"}),
     ],
 )
-async def test_the_credential_travels_on_as_it_came(
-    tmp_path: Path, sent: Mapping[str, str], travels: Mapping[str, str]
+async def test_the_credential_is_passed_on(
+    tmp_path: Path, sent: Mapping[str, str], passed_on: Mapping[str, str]
 ) -> None:
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
         await gateway.client.post("/api/v1/contacts", json={"contact": MAYA}, headers=sent)
 
     (request,) = upstream.requests
     named = {"x-api-key", "authorization", "cookie"}
-    assert {name: request.headers[name] for name in named & request.headers.keys()} == travels
+    assert {name: request.headers[name] for name in named & request.headers.keys()} == passed_on
 
 
-async def test_what_cannot_travel_in_a_header_is_no_credential(tmp_path: Path) -> None:
+async def test_a_credential_that_a_header_cannot_carry_is_refused(tmp_path: Path) -> None:
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
         response = await gateway.client.post(
             "/api/v1/contacts", json={"contact": MAYA}, headers=[(b"X-Api-Key", b"caf\xe9")]
@@ -533,9 +546,7 @@ async def test_what_cannot_travel_in_a_header_is_no_credential(tmp_path: Path) -
     assert upstream.requests == []
 
 
-async def test_the_contact_that_a_conflict_does_not_show_is_looked_up(
-    tmp_path: Path, face: Face
-) -> None:
+async def test_the_contact_of_a_conflict_is_looked_up(tmp_path: Path, face: Face) -> None:
     others = [{**RESOURCE, "id": "7", "attributes": {**ATTRIBUTES, "email": "other@example.com"}}]
     page = recorded(200, json.dumps({"data": [*others, RESOURCE]}))
 
@@ -543,17 +554,18 @@ async def test_the_contact_that_a_conflict_does_not_show_is_looked_up(
         return recorded(409) if request.method == "POST" else page
 
     async with gateway_and_upstream(answering, tmp_path) as (gateway, upstream):
-        told = await face.submit(gateway, {**MAYA, "email": "MAYA@example.com"}, KEY)
+        answer = await face.submit(gateway, {**MAYA, "email": "MAYA@example.com"}, KEY)
 
-    assert told.outcome == "CONFLICT"
-    assert told.contact == CONTACT
-    assert upstream.asked() == [
+    assert answer.outcome == "CONFLICT"
+    assert answer.contact == CONTACT
+    assert upstream.calls() == [
         "POST /api/v1/contacts",
         "GET /api/v1/contacts?email=MAYA@example.com&advertiser_id=2001&page=1&per_page=100",
     ]
 
 
-async def test_while_upstream_is_down_callers_are_told_at_once(tmp_path: Path, face: Face) -> None:
+@pytest.mark.usefixtures("stopped_clock")
+async def test_while_upstream_is_down_it_is_not_called(tmp_path: Path, face: Face) -> None:
     async with _in_front_of(Recording(b"", End.CLOSE), tmp_path) as (gateway, upstream):
         answers = [await face.submit(gateway, MAYA, KEY) for _ in range(FAILURES_THAT_OPEN + 20)]
 
@@ -562,12 +574,13 @@ async def test_while_upstream_is_down_callers_are_told_at_once(tmp_path: Path, f
     assert int(answers[-1].headers["Retry-After"]) >= 1
 
 
+@pytest.mark.usefixtures("stopped_clock")
 @pytest.mark.parametrize(
     ("answer", "status"),
     [(recorded(200, "{}"), 200), (recorded(401), 200), (Recording(b"", End.CLOSE), 503)],
     ids=["the schema", "a refusal", "nothing"],
 )
-async def test_readiness_tells_whether_upstream_answers(
+async def test_readiness_depends_on_upstream(
     tmp_path: Path, answer: Recording, status: int
 ) -> None:
     async with gateway_and_upstream(lambda _: answer, tmp_path) as (gateway, _):

@@ -46,9 +46,7 @@ def proxy(upstream: UpstreamGateway) -> Iterator[FaultyProxy]:
 async def gateway(
     tmp_path: Path, upstream: UpstreamGateway, proxy: FaultyProxy
 ) -> AsyncIterator[Gateway]:
-    async with running_gateway(
-        tmp_path, upstream=upstream.store, upstream_url=proxy.url
-    ) as running:
+    async with running_gateway(tmp_path, upstream.store, upstream_url=proxy.url) as running:
         yield running
 
 
@@ -179,9 +177,7 @@ async def test_concurrent_callers_with_one_key_make_one_call(
 async def test_concurrent_callers_of_two_gateways_with_one_ledger_make_one_call(
     gateway: Gateway, upstream: UpstreamGateway, proxy: FaultyProxy, tmp_path: Path
 ) -> None:
-    async with running_gateway(
-        tmp_path, upstream=upstream.store, upstream_url=proxy.url
-    ) as other_gateway:
+    async with running_gateway(tmp_path, upstream.store, upstream_url=proxy.url) as other_gateway:
         proxy.inject(Fault.HOLD_RESPONSE)
         callers = [*_callers(gateway), *_callers(other_gateway)]
         await asyncio.to_thread(proxy.wait_until_held)
@@ -238,9 +234,7 @@ async def test_a_replay_needs_a_key_that_is_still_valid(
 
 
 async def _submit_as_other_admin(folder: Path, upstream: UpstreamGateway) -> Answer:
-    async with running_gateway(
-        folder, upstream=upstream.store, upstream_url=upstream.url
-    ) as gateway:
+    async with running_gateway(folder, upstream.store, upstream_url=upstream.url) as gateway:
         return await REST.submit(gateway, MAYA, gateway.other_admin, idempotency_key="k")
 
 
@@ -281,12 +275,15 @@ async def test_the_ledger_holds_no_credential_and_no_idempotency_key(
 ) -> None:
     key = "an-idempotency-key"
     await REST.submit(gateway, MAYA, gateway.admin, idempotency_key=key)
-    files = await asyncio.to_thread(lambda: list(tmp_path.glob("gateway.sqlite3*")))
-    stored = b"".join(file.read_bytes() for file in files)
+    stored = _stored_bytes(tmp_path)
 
     assert b"maya@example.com" in stored
     assert key.encode() not in stored
     assert gateway.admin.encode() not in stored
+
+
+def _stored_bytes(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in folder.glob("gateway.sqlite3*"))
 
 
 async def test_without_an_idempotency_key_the_ledger_stays_empty(
@@ -414,7 +411,7 @@ async def _check_retries(
 ) -> list[Answer]:
     """Open the ledger in another gateway, and retry both submissions twice."""
     retried = []
-    async with running_gateway(folder, upstream=upstream.store, upstream_url=proxy.url) as gateway:
+    async with running_gateway(folder, upstream.store, upstream_url=proxy.url) as gateway:
         for face, contact in ((GRAPHQL, MAYA), (REST, NOOR)):
             first, second = [
                 await face.submit(gateway, contact, gateway.admin, idempotency_key=contact["email"])

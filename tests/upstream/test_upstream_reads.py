@@ -1,4 +1,4 @@
-"""Reads in front of upstream: the same answers, by as few calls as it takes."""
+"""Reads in front of an upstream API: the same answers, with few calls."""
 
 import asyncio
 import json
@@ -17,8 +17,9 @@ from contact_gateway.store.sqlite import Database, sqlite_url
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.operations import Operations
 from contact_gateway.upstream.source import MAX_CALLS_AT_ONCE, UpstreamSource
+from support.clock import WATCHDOG_SECONDS, ManualClock
 from support.faces import FACES, Json
-from support.gateway import BIG_ID, Gateway, credentials, database_url
+from support.gateway import BIG_ID, Gateway, credentials, empty_store, running_gateway
 from support.upstream import (
     KEY,
     Answering,
@@ -26,7 +27,6 @@ from support.upstream import (
     Request,
     UpstreamGateway,
     gateway_and_upstream,
-    gateway_in_front,
     recorded,
 )
 
@@ -72,7 +72,7 @@ async def chain(
     tmp_path: Path, upstream: UpstreamGateway
 ) -> AsyncIterator[tuple[Gateway, UpstreamGateway]]:
     """Return a gateway in front of an upstream with three contacts."""
-    async with gateway_in_front(tmp_path, upstream) as gateway:
+    async with running_gateway(tmp_path, upstream.store, upstream_url=upstream.url) as gateway:
         for advertiser_id, email in ((2001, "maya"), (1002, "noor"), (2002, "sam")):
             contact = {"advertiser_id": advertiser_id, "email": f"{email}@example.com"}
             await FACES["REST"].submit(gateway, contact, gateway.admin)
@@ -80,12 +80,12 @@ async def chain(
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_read_is_what_upstream_says(
+async def test_a_read_has_the_answer_of_upstream(
     chain: tuple[Gateway, UpstreamGateway], path: str
 ) -> None:
     gateway, upstream = chain
     headers = credentials(gateway.member)
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=WATCHDOG_SECONDS) as client:
         there = await client.get(upstream.url + path, headers=headers)
     here = await gateway.client.get(f"/api/v1{path}", headers=headers)
 
@@ -99,7 +99,7 @@ def _comparable(response: httpx.Response) -> Json:
     return body if error is None else (error["code"], error["message"], error["details"])
 
 
-async def test_the_rate_limit_is_upstreams(chain: tuple[Gateway, UpstreamGateway]) -> None:
+async def test_the_rate_limit_is_that_of_upstream(chain: tuple[Gateway, UpstreamGateway]) -> None:
     gateway, _ = chain
     first = await gateway.rest("/contacts", gateway.member)
     second = await gateway.graphql("{ contacts { nodes { id } } }", gateway.member)
@@ -112,7 +112,7 @@ async def test_the_rate_limit_is_upstreams(chain: tuple[Gateway, UpstreamGateway
 @pytest.mark.parametrize(
     ("key", "role"), [("admin", "ADMIN"), ("member", "MEMBER")], ids=["admin", "member"]
 )
-async def test_the_viewers_role_is_what_upstream_lets_them_do(
+async def test_the_role_of_the_viewer_is_that_of_upstream(
     chain: tuple[Gateway, UpstreamGateway], key: str, role: str
 ) -> None:
     gateway, upstream = chain
@@ -124,7 +124,7 @@ async def test_the_viewers_role_is_what_upstream_lets_them_do(
 
 
 @pytest.mark.parametrize("key", ["unknown", "expired", "revoked"])
-async def test_a_key_that_upstream_does_not_know_reads_nothing(
+async def test_a_key_that_upstream_refuses_reads_nothing(
     chain: tuple[Gateway, UpstreamGateway], key: str
 ) -> None:
     gateway, _ = chain
@@ -185,7 +185,7 @@ def _catalogue(request: Request) -> Recording:
 
 
 @pytest.mark.parametrize("brands", [1, 3, 50])
-async def test_a_page_of_contacts_costs_a_call_a_distinct_advertiser(
+async def test_a_page_of_contacts_needs_one_call_for_each_distinct_advertiser(
     tmp_path: Path, brands: int
 ) -> None:
     query = f"""{{
@@ -199,17 +199,17 @@ async def test_a_page_of_contacts_costs_a_call_a_distinct_advertiser(
     names = {node["advertiser"]["name"] for node in body["data"]["contacts"]["nodes"]}
     assert len(names) == brands
     assert len(upstream.requests) == 1 + brands
-    assert len(set(upstream.asked())) == 1 + brands
+    assert len(set(upstream.calls())) == 1 + brands
 
 
-async def test_advertisers_are_read_side_by_side_and_not_all_at_once(tmp_path: Path) -> None:
+async def test_advertisers_are_read_concurrently_within_a_limit(tmp_path: Path) -> None:
     query = '{ contacts(q: "50", perPage: 50) { nodes { advertiser { name } } } }'
     async with gateway_and_upstream(_catalogue, tmp_path) as (gateway, upstream):
         upstream.crowd = MAX_CALLS_AT_ONCE
 
         def answering(request: Request) -> Recording:
             if "advertisers" not in request.target:
-                # From here on, advertisers wait until all that come at once are there.
+                # Advertisers now wait until the limit is reached.
                 upstream.gate.clear()
             return _catalogue(request)
 
@@ -220,10 +220,10 @@ async def test_advertisers_are_read_side_by_side_and_not_all_at_once(tmp_path: P
         body = (await answer).json()
 
     assert len(body["data"]["contacts"]["nodes"]) == 50
-    assert upstream.most_under_way == MAX_CALLS_AT_ONCE
+    assert upstream.most_in_flight == MAX_CALLS_AT_ONCE
 
 
-async def test_a_document_asks_for_the_same_only_once(tmp_path: Path) -> None:
+async def test_a_document_reads_each_record_once(tmp_path: Path) -> None:
     query = """{
       a: contact(id: 7) { id advertiser { name } }
       b: contact(id: "7") { email advertiser { name } }
@@ -235,7 +235,7 @@ async def test_a_document_asks_for_the_same_only_once(tmp_path: Path) -> None:
         body = (await gateway.graphql(query, KEY)).json()
 
     assert "errors" not in body
-    assert sorted(upstream.asked()) == [
+    assert sorted(upstream.calls()) == [
         "GET /api/v1/advertisers/1000",
         "GET /api/v1/contacts/7",
         "GET /api/v1/contacts?page=1&per_page=25",
@@ -251,10 +251,10 @@ async def test_a_record_of_a_page_is_not_read_again(tmp_path: Path) -> None:
     async with gateway_and_upstream(answering, tmp_path) as (gateway, upstream):
         await gateway.graphql(query, KEY)
 
-    assert upstream.asked() == ["GET /api/v1/advertisers?page=1&per_page=25"]
+    assert upstream.calls() == ["GET /api/v1/advertisers?page=1&per_page=25"]
 
 
-async def test_no_document_is_served_what_another_has_read(tmp_path: Path) -> None:
+async def test_documents_share_no_records(tmp_path: Path) -> None:
     async with gateway_and_upstream(_catalogue, tmp_path) as (gateway, upstream):
         await gateway.graphql("{ contact(id: 7) { id } }", KEY)
         await gateway.graphql("{ contact(id: 7) { id } }", "another-key")
@@ -283,8 +283,8 @@ async def test_no_document_is_served_what_another_has_read(tmp_path: Path) -> No
         ),
     ],
 )
-class TestAReadThatIsNotAnswered:
-    """What each answer becomes on each face, for a record and for a list."""
+class TestARefusedRead:
+    """What each refusal becomes on each face, for a record and for a list."""
 
     @pytest.mark.parametrize("path", ["/contacts/1", "/contacts", "/advertisers"])
     async def test_in_rest(
@@ -312,37 +312,46 @@ class TestAReadThatIsNotAnswered:
             assert response.headers["Retry-After"] in {"1", "5"}
 
 
-class Hanging(Operations):
-    """Upstream's operations, of which none is ever answered."""
+class HangingOperations(Operations):
+    """Upstream's operations, without any answer."""
 
-    def __init__(self, timeout_seconds: float) -> None:
-        super().__init__(
-            UpstreamClient("http://nobody", timeout_seconds=timeout_seconds, max_connections=1)
-        )
-        self.asked: list[int | str] = []
-        self.left = 0
+    def __init__(self) -> None:
+        super().__init__(UpstreamClient("http://upstream", timeout_seconds=60, max_connections=1))
+        self.begun = 0
+        self.cancelled = 0
+        self.is_crowded = asyncio.Event()
 
     async def advertiser(self, principal: object, id_or_slug: int | str) -> None:
-        del principal
-        self.asked.append(id_or_slug)
+        del principal, id_or_slug
+        self.begun += 1
+        if self.begun == MAX_CALLS_AT_ONCE:
+            self.is_crowded.set()
         try:
             await asyncio.Event().wait()
         finally:
-            self.left += 1
+            self.cancelled += 1
 
 
-async def test_many_records_take_no_longer_than_one_may(tmp_path: Path) -> None:
-    """However many turns it takes; and who has waited for a turn then asks nothing more."""
-    operations = Hanging(timeout_seconds=0.1)
-    source = UpstreamSource(operations, SqlLedger(Database(sqlite_url(database_url(tmp_path)))))
+async def test_many_records_share_the_timeout_of_one(
+    tmp_path: Path, stopped_clock: ManualClock
+) -> None:
+    """Calls that still wait for their turn at the timeout are not made."""
+    operations = HangingOperations()
+    ledger = SqlLedger(Database(sqlite_url(empty_store(tmp_path, {}).url)))
+    source = UpstreamSource(operations, ledger)
+    read = asyncio.create_task(
+        source.advertisers_by_id(ForwardedPrincipal(Credential(KEY)), range(40))
+    )
+    await operations.is_crowded.wait()
+    await stopped_clock.advance(operations.timeout_seconds)
     with pytest.raises(SourceUnavailable, match="many records"):
-        await source.advertisers_by_id(ForwardedPrincipal(Credential(KEY)), range(40))
+        await read
 
-    assert operations.left == len(operations.asked) == MAX_CALLS_AT_ONCE
+    assert operations.cancelled == operations.begun == MAX_CALLS_AT_ONCE
 
 
-async def test_paging_that_upstream_tells_is_kept(tmp_path: Path) -> None:
-    """An upstream that gives fewer records a page than were asked for says so."""
+async def test_the_paging_of_upstream_is_passed_on(tmp_path: Path) -> None:
+    """Upstream may give fewer records a page than were requested."""
 
     def answering(_: Request) -> Recording:
         meta = {"current_page": 2, "next_page": 3, "per_page": 10}
@@ -355,9 +364,11 @@ async def test_paging_that_upstream_tells_is_kept(tmp_path: Path) -> None:
     assert response.json()["meta"] == paging
 
 
-@pytest.mark.parametrize("told", [0, -1, 2**31, None])
-async def test_paging_that_cannot_be_is_as_it_was_asked(tmp_path: Path, told: int | None) -> None:
-    meta = {"current_page": told, "per_page": told, "has_more": False}
+@pytest.mark.parametrize("number", [0, -1, 2**31, None])
+async def test_invalid_paging_is_replaced_by_the_requested_one(
+    tmp_path: Path, number: int | None
+) -> None:
+    meta = {"current_page": number, "per_page": number, "has_more": False}
     answer = recorded(200, json.dumps({"data": [], "meta": meta}))
     async with gateway_and_upstream(lambda _: answer, tmp_path) as (gateway, _):
         response = await gateway.rest("/contacts", KEY, page=2, per_page=50)
@@ -383,7 +394,9 @@ async def test_paging_that_cannot_be_is_as_it_was_asked(tmp_path: Path, told: in
         ),
     ],
 )
-async def test_no_strange_records_become_equivalents(tmp_path: Path, answering: Answering) -> None:
+async def test_records_of_other_brands_are_not_equivalents(
+    tmp_path: Path, answering: Answering
+) -> None:
     async with gateway_and_upstream(answering, tmp_path) as (gateway, upstream):
         body = (await gateway.graphql("{ advertiser(id: 1) { equivalents { id } } }", KEY)).json()
 
@@ -392,7 +405,7 @@ async def test_no_strange_records_become_equivalents(tmp_path: Path, answering: 
     assert len(upstream.requests) <= 2
 
 
-async def test_a_created_contact_is_told_though_its_advertiser_cannot_be_read(
+async def test_a_created_contact_is_returned_though_its_advertiser_cannot_be_read(
     tmp_path: Path,
 ) -> None:
     def answering(request: Request) -> Recording:

@@ -1,11 +1,15 @@
-"""Concurrent submissions through both faces, to one worker process and to two on one store."""
+"""One or two worker processes on one store: concurrent submissions, and a revoked key."""
 
 import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
+from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
+from support.clock import WATCHDOG_SECONDS
 from support.faces import FACES, Answer, Json
 from support.gateway import Store, filled_store
 from support.process import GatewayProcess, gateway_process
@@ -38,6 +42,33 @@ async def _all_at_once(
             )
         )
         return answers, await gateway.contact_rows() - before
+
+
+@pytest.mark.parametrize("served", [2], ids=["two workers"], indirect=True)
+def test_a_revoked_key_ends_in_every_worker(served: tuple[Store, GatewayProcess]) -> None:
+    """A worker caches a key for five seconds; the tests of the cache check that time."""
+    store, process = served
+    assert _statuses(process, store.keys["other_admin"]) == {200}
+    with closing(sqlite3.connect(store.file, timeout=WATCHDOG_SECONDS)) as connection, connection:
+        connection.execute(
+            "UPDATE api_keys SET revoked_at = CURRENT_TIMESTAMP WHERE label = 'other_admin'"
+        )
+    refused = retry(
+        stop=stop_after_delay(WATCHDOG_SECONDS),
+        wait=wait_fixed(0.5),
+        retry=retry_if_result(lambda statuses: statuses != {401}),
+    )(_statuses)(process, store.keys["other_admin"])
+
+    assert refused == {401}
+
+
+def _statuses(process: GatewayProcess, key: str) -> set[int]:
+    """Send many requests, one a connection, so that each worker gets some."""
+    statuses = set()
+    for _ in range(20):
+        with process.client(key) as client:
+            statuses.add(client.get("/api/v1/contacts").status_code)
+    return statuses
 
 
 def test_concurrent_submissions_of_one_address_create_one_contact(

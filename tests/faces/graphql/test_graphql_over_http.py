@@ -1,4 +1,4 @@
-"""GraphQL over HTTP, as its public audit has it, and what that leaves open."""
+"""GraphQL over HTTP: its public audit, and what the audit leaves open."""
 
 import json
 import os
@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 
+from support.clock import WATCHDOG_SECONDS
 from support.gateway import Gateway, credentials
 from support.process import GatewayProcess, gateway_process
 from support.programs import skip_or_fail
 
 AUDIT = Path(__file__).parent / "graphql_over_http"
-# Of graphql-http 1.23: a script that lost some of them would pass in vain.
+# The number in graphql-http 1.23: a script that skips some would pass.
 AUDITS = 36
-INSTALLS_WITHIN_SECONDS = 120
-RUNS_WITHIN_SECONDS = 60
 
 MUTATION = 'mutation { createContact(input: {advertiserId: 1001, email: "m@example.com"}) '
 MUTATION += "{ __typename } }"
@@ -28,20 +27,20 @@ GRAPHQL_RESPONSE = "application/graphql-response+json"
 
 @pytest.fixture(scope="module")
 def audit(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """Return Node, and the audit's script with what it needs from npm beside it."""
+    """Return Node and the audit script, in a folder with its npm packages."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
-        skip_or_fail("there is no node, or no npm, on the PATH to audit GraphQL over HTTP with")
+        skip_or_fail("node or npm is not installed")
     folder = tmp_path_factory.mktemp("audit") / "graphql_over_http"
     shutil.copytree(AUDIT, folder, ignore=shutil.ignore_patterns("node_modules"))
-    # npm keeps what it has fetched, so only the first time is the registry asked.
+    # npm caches packages, so only the first run needs the registry.
     options = ("--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund")
     installed = subprocess.run(
         (npm, "ci", *options),
         cwd=folder,
         capture_output=True,
         encoding="utf-8",
-        timeout=INSTALLS_WITHIN_SECONDS,
+        timeout=WATCHDOG_SECONDS,
         check=False,
     )
     if installed.returncode != 0:
@@ -55,7 +54,7 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
         yield running
 
 
-# Any: the audit's own JSON, whose shape is looked at where it is used.
+# Any: the JSON of the audit, whose shape is checked where it is used.
 def _audited(
     audit: tuple[str, Path], process: GatewayProcess, key: str | None
 ) -> list[dict[str, Any]]:
@@ -65,7 +64,7 @@ def _audited(
         env=environment if key is None else environment | {"API_KEY": key},
         capture_output=True,
         encoding="utf-8",
-        timeout=RUNS_WITHIN_SECONDS,
+        timeout=WATCHDOG_SECONDS,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
@@ -74,7 +73,7 @@ def _audited(
 
 
 @pytest.mark.parametrize("with_key", [False, True], ids=["without a key", "with an admin's key"])
-def test_every_must_and_should_of_the_public_audit_is_kept(
+def test_every_must_and_should_of_the_public_audit_is_met(
     audit: tuple[str, Path], process: GatewayProcess, subtests: pytest.Subtests, *, with_key: bool
 ) -> None:
     results = _audited(audit, process, process.admin_key if with_key else None)
@@ -86,7 +85,7 @@ def test_every_must_and_should_of_the_public_audit_is_kept(
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Posted:
     """A request, and its status for each of the two media types."""
 
     name: str
@@ -95,56 +94,56 @@ class Asked:
     json: int
 
 
-ASKED = (
-    Asked("a document that is executed", '{"query": "{ __typename }"}', 200, 200),
-    Asked("a field that is refused", '{"query": "{ viewer { label } }"}', 200, 200),
-    Asked("a document that does not parse", '{"query": "{"}', 400, 200),
-    Asked("a document that is not valid", '{"query": "{ nope }"}', 400, 200),
-    Asked(
+POSTED = (
+    Posted("a document that is executed", '{"query": "{ __typename }"}', 200, 200),
+    Posted("a field that is refused", '{"query": "{ viewer { label } }"}', 200, 200),
+    Posted("a document that does not parse", '{"query": "{"}', 400, 200),
+    Posted("a document that is not valid", '{"query": "{ nope }"}', 400, 200),
+    Posted(
         "a variable that does not coerce",
         '{"query": "query ($id: ID!) { contact(id: $id) { id } }", "variables": {"id": []}}',
         400,
         200,
     ),
-    Asked(
+    Posted(
         "a variable that is missing",
         '{"query": "query ($id: ID!) { contact(id: $id) { id } }"}',
         400,
         200,
     ),
-    Asked("an operation that is not there", '{"query": "{ a }", "operationName": "A"}', 400, 400),
-    Asked("a body that is no JSON", '{"query"', 400, 400),
-    Asked("a body without a document", "{}", 400, 400),
-    Asked("a document's hash alone", '{"extensions": {"persistedQuery": {}}}', 400, 400),
-    Asked("a batch", '[{"query": "{ __typename }"}, {"query": "{ __typename }"}]', 400, 400),
-    Asked("a batch of one", '[{"query": "{ __typename }"}]', 400, 400),
+    Posted("an operation that is not there", '{"query": "{ a }", "operationName": "A"}', 400, 400),
+    Posted("a body that is no JSON", '{"query"', 400, 400),
+    Posted("a body without a document", "{}", 400, 400),
+    Posted("a document's hash alone", '{"extensions": {"persistedQuery": {}}}', 400, 400),
+    Posted("a batch", '[{"query": "{ __typename }"}, {"query": "{ __typename }"}]', 400, 400),
+    Posted("a batch of one", '[{"query": "{ __typename }"}]', 400, 400),
 )
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("asked", ASKED, ids=lambda asked: asked.name)
-async def test_the_status_is_that_of_the_media_type(gateway: Gateway, asked: Asked) -> None:
+@pytest.mark.parametrize("posted", POSTED, ids=lambda posted: posted.name)
+async def test_the_media_type_decides_the_status(gateway: Gateway, posted: Posted) -> None:
     for media_type, status in (
-        (GRAPHQL_RESPONSE, asked.graphql_response),
-        ("application/json", asked.json),
+        (GRAPHQL_RESPONSE, posted.graphql_response),
+        ("application/json", posted.json),
     ):
         response = await gateway.client.post(
             "/graphql",
-            content=asked.body,
+            content=posted.body,
             headers={"Content-Type": "application/json", "Accept": media_type},
         )
 
         assert response.status_code == status, media_type
         assert response.headers["Content-Type"] == f"{media_type}; charset=utf-8"
-        was_executed = status == 200 and asked.graphql_response == 200
+        was_executed = status == 200 and posted.graphql_response == 200
         assert ("data" in response.json()) is was_executed, media_type
 
 
 @pytest.mark.anyio
-async def test_a_client_that_sends_a_hash_first_is_told_to_send_the_document(
+async def test_a_hash_without_a_document_is_refused(
     gateway: Gateway,
 ) -> None:
-    """Apollo Client and urql look for these words, and fall back on nothing else."""
+    """Apollo Client and urql send the document only after this error."""
     extensions = {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}
     posted = await gateway.post_json("/graphql", {"extensions": extensions}, {})
     got = await gateway.client.get("/graphql", params={"extensions": json.dumps(extensions)})
@@ -162,7 +161,7 @@ async def test_a_client_that_sends_a_hash_first_is_told_to_send_the_document(
 
 
 @pytest.mark.anyio
-async def test_a_document_that_comes_with_its_hash_is_executed(gateway: Gateway) -> None:
+async def test_a_document_with_its_hash_is_executed(gateway: Gateway) -> None:
     extensions = {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}
     body = {"query": "{ __typename }", "extensions": extensions}
     response = await gateway.post_json("/graphql", body, {})
@@ -205,10 +204,10 @@ async def test_no_operation_of_a_batch_is_executed(gateway: Gateway, batch: int)
     ],
     ids=["text", "a document", "a form", "a form with files"],
 )
-async def test_what_a_page_of_another_origin_may_send_is_not_read(
+async def test_a_body_that_needs_no_preflight_request_is_refused(
     gateway: Gateway, content_type: str, body: str
 ) -> None:
-    """Browsers send a form or text to any address without asking it, and JSON only if let in."""
+    """Browsers send forms and text to any origin, and JSON only after a preflight request."""
     response = await gateway.client.post(
         "/graphql",
         content=body,
@@ -225,9 +224,7 @@ async def test_what_a_page_of_another_origin_may_send_is_not_read(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_a_mutation_that_is_sent_as_a_read_creates_nothing(
-    gateway: Gateway, method: str
-) -> None:
+async def test_a_mutation_by_get_or_head_creates_nothing(gateway: Gateway, method: str) -> None:
     response = await gateway.client.request(
         method, "/graphql", params={"query": MUTATION}, headers=credentials(gateway.admin)
     )

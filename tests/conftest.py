@@ -1,21 +1,40 @@
-"""What every test may ask for: a gateway over a real store, or in front of another one."""
+"""Fixtures for all tests: a gateway, an upstream API, the log and a clock."""
 
 import io
 import logging
 import shutil
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from contact_gateway.settings import LogFormat
 from contact_gateway.store import sqlite
 from contact_gateway.telemetry.logs import configure_logging
-from support.chained_gateways import UpstreamGateway, upstream_gateway
-from support.gateway_process import GatewayProcess, gateway_process
-from support.missing_programs import cannot_be_run
-from support.running_gateway import Gateway, running_gateway
+from support.clock import ManualClock
+from support.gateway import Gateway, running_gateway
+from support.process import GatewayProcess, gateway_process
+from support.programs import skip_or_fail
+from support.upstream import UpstreamGateway, upstream_gateway
+
+# Examples may take as long as they take: the machine may be busy.
+hypothesis_settings.register_profile(
+    "tests", deadline=None, suppress_health_check=list(HealthCheck)
+)
+hypothesis_settings.load_profile("tests")
+
+# By default, structlog formats a traceback with the values of all variables, for seconds.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(default=repr),
+    ]
+)
 
 
 @pytest.fixture
@@ -53,37 +72,46 @@ def demo(demo_folder: Path) -> Iterator[GatewayProcess]:
 def curl() -> None:
     """Skip where curl is missing."""
     if shutil.which("curl") is None:
-        cannot_be_run("curl is missing; the examples with it are not run")
+        skip_or_fail("curl is missing; the examples with it are not run")
 
 
 @pytest.fixture(scope="session")
 def shared_upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UpstreamGateway]:
-    """Return a gateway process that is upstream for many tests."""
+    """Run one gateway process as the upstream API of many tests."""
     with upstream_gateway(tmp_path_factory.mktemp("upstream")) as running:
         yield running
 
 
 @pytest.fixture
 def upstream(shared_upstream: UpstreamGateway) -> UpstreamGateway:
-    """Return that process, without contacts."""
-    shared_upstream.forget_contacts()
+    """Return the shared upstream API, without contacts."""
+    shared_upstream.delete_contacts()
     return shared_upstream
 
 
 @pytest.fixture
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
+    """Stop the monotonic clock, and with it the event loop's timers, until the test moves it."""
+    clock = ManualClock(time.monotonic())
+    monkeypatch.setattr(time, "monotonic", clock)
+    return clock
+
+
+@pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """Return what is logged, as JSON, a line an event."""
+    """Return the log: JSON, one line an event."""
     root = logging.getLogger()
-    before = root.handlers, root.level
+    before = root.handlers, root.level, structlog.get_config()
     lines = io.StringIO()
     configure_logging(LogFormat.JSON, lines)
     yield lines
-    root.handlers, root.level = before
-    structlog.reset_defaults()
+    root.handlers, root.level, log_settings = before
+    structlog.configure(**log_settings)
 
 
 @pytest.fixture
 def impatient_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Report a locked database after 50 ms."""
     pragmas = tuple(
         "busy_timeout=50" if pragma.startswith("busy_timeout") else pragma
         for pragma in sqlite._WRITER_PRAGMAS  # noqa: SLF001 - the wait is too long for a test

@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from contact_gateway.app import create_app
 from contact_gateway.faces.graphql.schema import schema_sdl
 from contact_gateway.settings import Settings
-from support.running_gateway import Gateway
+from support.gateway import Gateway
 
 pytestmark = pytest.mark.anyio
 

@@ -18,7 +18,6 @@ from contact_gateway.contacts.problems import ProblemCode
 from contact_gateway.faces.http import TransportCode
 from contact_gateway.settings import PREFIX, Settings
 from contact_gateway.telemetry.metrics import Metrics
-from support.chained_gateways import UpstreamGateway
 from support.documentation import (
     EXAMPLES,
     OUTPUTS,
@@ -29,8 +28,9 @@ from support.documentation import (
     delete_contacts,
     examples_of,
 )
-from support.gateway_process import GatewayProcess, gateway_process
-from support.missing_programs import cannot_be_run
+from support.process import GatewayProcess, gateway_process
+from support.programs import skip_or_fail
+from support.upstream import UpstreamGateway
 
 DOCS = ROOT / "docs"
 SOURCE = ROOT / "src" / "contact_gateway"
@@ -62,7 +62,7 @@ def name_of(path: Path) -> str:
 @pytest.fixture
 def sqlite3() -> None:
     if shutil.which("sqlite3") is None:
-        cannot_be_run("sqlite3 is missing; the documentation's examples are not run")
+        skip_or_fail("sqlite3 is missing; the documentation's examples are not run")
 
 
 @pytest.fixture(scope="module")

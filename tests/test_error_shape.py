@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support.running_gateway import Gateway, credentials, running_gateway
+from support.gateway import Gateway, credentials, running_gateway
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from graphql import OperationDefinitionNode, build_schema, parse, validate
 
-from support.gateway_process import GatewayProcess, clean_environment
+from support.process import GatewayProcess, clean_environment
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"

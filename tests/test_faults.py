@@ -1,16 +1,15 @@
-"""What a caller sees of a fault, and what the log keeps: one line, no inside, no input."""
+"""A fault shows its caller no internals, and is logged in one line without their input."""
 
 import io
 import json
-import sqlite3
 from pathlib import Path
 
 import pytest
 
 from contact_gateway.faces.graphql import execution
 from contact_gateway.store import api_keys, contacts
-from support.running_gateway import Gateway, credentials, running_gateway
-from support.submitting import CREATE_CONTACT, Json
+from support.faces import CREATE_CONTACT, Json
+from support.gateway import Gateway, credentials, running_gateway
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +36,7 @@ async def test_a_fault_in_rest_is_a_500_that_shows_nothing(
     assert response.status_code == 500
     assert response.json()["error"]["code"] == "INTERNAL_ERROR"
     assert "inside" not in response.text
-    _check_the_log(log.getvalue(), response.headers["X-Request-Id"])
+    _check_log(log.getvalue(), response.headers["X-Request-Id"])
 
 
 @pytest.fixture
@@ -49,11 +48,11 @@ def _broken_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_broken_keys")
-async def test_a_fault_in_authentication_is_a_500_and_no_probe_minds(
+async def test_a_fault_in_authentication_is_a_500_and_does_not_affect_probes(
     gateway: Gateway, log: io.StringIO
 ) -> None:
     response = await gateway.rest("/contacts", gateway.member)
-    _check_the_log(log.getvalue(), response.headers["X-Request-Id"])
+    _check_log(log.getvalue(), response.headers["X-Request-Id"])
     alive = await gateway.client.get("/healthz", headers=credentials(gateway.member))
 
     assert response.status_code == 500
@@ -61,7 +60,7 @@ async def test_a_fault_in_authentication_is_a_500_and_no_probe_minds(
     assert alive.status_code == 200
 
 
-async def test_a_table_that_is_not_there_is_a_fault_and_not_an_outage(
+async def test_a_missing_table_is_a_fault_and_not_an_outage(
     gateway: Gateway, log: io.StringIO
 ) -> None:
     await gateway.database.write(
@@ -82,11 +81,11 @@ async def test_a_fault_in_graphql_is_masked(gateway: Gateway, log: io.StringIO) 
     assert body["errors"][0]["extensions"] == {"code": "INTERNAL_ERROR"}
     assert body["errors"][0]["path"] == ["createContact"]
     assert "inside" not in response.text
-    _check_the_log(log.getvalue(), response.headers["X-Request-Id"])
+    _check_log(log.getvalue(), response.headers["X-Request-Id"])
 
 
 @pytest.mark.parametrize("accept", ["application/graphql-response+json", "application/json"])
-async def test_a_fault_before_the_execution_is_a_500_that_shows_nothing(
+async def test_a_fault_before_execution_is_a_500_that_shows_nothing(
     gateway: Gateway, log: io.StringIO, accept: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -100,48 +99,16 @@ async def test_a_fault_before_the_execution_is_a_500_that_shows_nothing(
     assert "data" not in body
     assert [error["extensions"] for error in body["errors"]] == [{"code": "INTERNAL_ERROR"}]
     assert "inside" not in response.text
-    _check_the_log(log.getvalue(), response.headers["X-Request-Id"])
+    _check_log(log.getvalue(), response.headers["X-Request-Id"])
 
 
-def _check_the_log(text: str, request_id: str) -> None:
+def _check_log(text: str, request_id: str) -> None:
     lines: list[Json] = [json.loads(line) for line in text.splitlines()]
     faults = [line for line in lines if line["event"] == "fault"]
     assert len(faults) == 1
     assert "RuntimeError: the inside of the gateway" in faults[0]["exception"]
     assert {line["request_id"] for line in lines} == {request_id}
     assert "maya@" not in text
-
-
-@pytest.mark.usefixtures("impatient_store")
-async def test_a_locked_store_is_unavailable_on_both_faces_and_recovers(
-    tmp_path: Path,
-) -> None:
-    async with running_gateway(tmp_path) as gateway:
-        await _check_a_locked_store(gateway, tmp_path)
-
-
-async def _check_a_locked_store(gateway: Gateway, tmp_path: Path) -> None:
-    holder = sqlite3.connect(tmp_path / "gateway.sqlite3", isolation_level=None)
-    holder.execute("BEGIN IMMEDIATE")
-    try:
-        rest = await gateway.client.post(
-            "/api/v1/contacts", json={"contact": MAYA}, headers=credentials(gateway.admin)
-        )
-        graphql = await gateway.graphql(CREATE_CONTACT, gateway.admin, {"input": MAYA_INPUT})
-    finally:
-        holder.execute("ROLLBACK")
-        holder.close()
-
-    assert rest.status_code == graphql.status_code == 503
-    assert rest.json()["error"]["code"] == "SERVICE_UNAVAILABLE"
-    assert rest.headers["Retry-After"] == "1"
-    assert graphql.json()["errors"][0]["extensions"]["code"] == "SERVICE_UNAVAILABLE"
-    assert graphql.headers["Retry-After"] == "1"
-
-    recovered = await gateway.client.post(
-        "/api/v1/contacts", json={"contact": MAYA}, headers=credentials(gateway.admin)
-    )
-    assert recovered.status_code == 201
 
 
 async def test_a_damaged_store_is_unavailable_and_not_ready(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from contact_gateway.contacts.outcomes import ErrorCode
 from support.documentation import ROOT, Block, Runner, delete_contacts
-from support.gateway_process import GatewayProcess
+from support.process import GatewayProcess
 
 FILE = ROOT / "README.md"
 README = FILE.read_text(encoding="utf-8")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from support.chained_gateways import UpstreamGateway, gateway_in_front, upstream_gateway
-from support.running_gateway import BIG_ID, Gateway, running_gateway
-from support.spoiling_proxy import SpoilingProxy
-from support.submitting import FACES, Answer, Face, Json
+from support.faces import FACES, Answer, Face, Json
+from support.gateway import BIG_ID, Gateway, running_gateway
+from support.proxy import FaultyProxy
+from support.upstream import UpstreamGateway, upstream_gateway
 
 pytestmark = pytest.mark.anyio
 
@@ -36,8 +36,8 @@ class Case:
     dry_run: bool = False
     problems: frozenset[tuple[str, str]] = frozenset()
     on_record: int | None = None
-    # In front of upstream the input is looked at before upstream judges the key.
-    is_checked_first: bool = False
+    # In front of upstream, the input is validated before upstream checks the key.
+    is_validated_first: bool = False
 
 
 INVALID = {"advertiser_id": "x", "email": "no address", "linkedin_profile_url": "javascript:x"}
@@ -64,7 +64,7 @@ TABLE = (
         403,
         key="member",
         contact=INVALID,
-        is_checked_first=True,
+        is_validated_first=True,
     ),
     Case(
         "an unknown key, and all else wrong too",
@@ -72,7 +72,7 @@ TABLE = (
         401,
         key="unknown",
         contact=INVALID,
-        is_checked_first=True,
+        is_validated_first=True,
     ),
     Case("every problem at once", "INVALID_INPUT", 422, contact=INVALID, problems=INVALID_PROBLEMS),
     Case(
@@ -173,16 +173,16 @@ def where(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def start(where: str, request: pytest.FixtureRequest) -> Iterator[Start]:
-    """Start a gateway in a folder, with no contacts anywhere; calls of upstream pass a proxy."""
+    """Return a function that starts a gateway without contacts; upstream is behind a proxy."""
     if where == "on the store":
         yield running_gateway
         return
     upstream: UpstreamGateway = request.getfixturevalue("upstream")
-    with SpoilingProxy(upstream.url).running() as proxy:
+    with FaultyProxy(upstream.url).running() as proxy:
 
         def in_front(folder: Path) -> AbstractAsyncContextManager[Gateway]:
-            upstream.forget_contacts()
-            return gateway_in_front(folder, upstream, proxy.url)
+            upstream.delete_contacts()
+            return running_gateway(folder, upstream.store, upstream_url=proxy.url)
 
         yield in_front
 
@@ -197,7 +197,7 @@ async def gateway(start: Start, tmp_path: Path) -> AsyncIterator[Gateway]:
 async def test_both_faces_give_the_outcome_of_the_table(
     start: Start, where: str, tmp_path: Path, case: Case
 ) -> None:
-    if where == "in front of upstream" and case.is_checked_first:
+    if where == "in front of upstream" and case.is_validated_first:
         case = replace(case, outcome="INVALID_INPUT", rest_status=422, problems=INVALID_PROBLEMS)
     answers, rows = [], []
     for name, face in FACES.items():
@@ -217,13 +217,13 @@ async def test_both_faces_give_the_outcome_of_the_table(
             assert answer.contact is not None
             assert answer.contact["advertiser_id"] == str(case.on_record)
 
-    rest, graphql = (_without_times(answer) for answer in answers)
+    rest, graphql = (_comparable(answer) for answer in answers)
     assert rest == graphql
     creates = case.outcome == "CONTACT" and case.idempotency_key is None
     assert rows == [2, 2] if creates else [1, 1]
 
 
-def _without_times(answer: Answer) -> Answer:
+def _comparable(answer: Answer) -> Answer:
     if answer.contact is None:
         return answer
     timeless = {
@@ -314,30 +314,38 @@ async def test_concurrent_submissions_of_one_address_create_one_contact(gateway:
     assert await gateway.contact_rows() == 1
 
 
-@pytest.fixture
-def start_with_a_budget_of_one(
-    where: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Start]:
-    if where == "on the store":
-        yield lambda folder: running_gateway(folder, rate_limit_per_hour=1)
-        return
+@pytest.fixture(scope="module")
+def upstream_with_a_budget_of_one(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[UpstreamGateway]:
     folder = tmp_path_factory.mktemp("upstream")
     with upstream_gateway(folder, CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR="1") as upstream:
-        yield lambda folder: gateway_in_front(folder, upstream)
+        yield upstream
+
+
+@pytest.fixture
+def start_with_a_budget_of_one(where: str, request: pytest.FixtureRequest) -> Start:
+    if where == "on the store":
+        return lambda folder: running_gateway(folder, rate_limit_per_hour=1)
+    upstream: UpstreamGateway = request.getfixturevalue("upstream_with_a_budget_of_one")
+    return lambda folder: running_gateway(folder, upstream.store, upstream_url=upstream.url)
 
 
 async def test_a_spent_budget_comes_after_the_role_and_before_the_input(
     start_with_a_budget_of_one: Start, where: str, tmp_path: Path, face: Face
 ) -> None:
-    # In front of upstream nothing of an invalid input comes to the budget.
+    # In front of upstream, an invalid input is refused before the budget is checked.
     wrong = INVALID if where == "on the store" else UNRESOLVED
     async with start_with_a_budget_of_one(tmp_path) as gateway:
-        first = await face.submit(gateway, MAYA, gateway.admin)
+        # The upstream process serves both faces, so each spends the budget of its own key.
+        admin = gateway.admin if face is FACES["REST"] else gateway.other_admin
+        email = f"{type(face).__name__}@example.com"
+        first = await face.submit(gateway, MAYA | {"email": email}, admin)
         assert first.outcome == "CONTACT"
         assert first.headers["X-RateLimit-Limit"] == "1"
         assert first.headers["X-RateLimit-Remaining"] == "0"
 
-        refused = await face.submit(gateway, wrong, gateway.admin)
+        refused = await face.submit(gateway, wrong, admin)
         assert refused.outcome == "RATE_LIMITED"
         assert refused.retry_after_seconds is not None
         assert 0 < refused.retry_after_seconds <= 3600

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from support.running_gateway import BIG_ID, CATALOGUE, running_gateway
-from support.submitting import FACES, Answer, Json
+from support.faces import FACES, Answer, Json
+from support.gateway import BIG_ID, CATALOGUE, running_gateway
 
 # The characters include lone surrogates, which JSON can contain and UTF-8 cannot.
 anything = st.text(st.characters(), max_size=300)
@@ -60,7 +60,7 @@ def test_both_faces_return_the_same_outcome_for_any_submission(tmp_path: Path) -
                     for face in FACES.values()
                 ]
 
-            @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+            @settings(max_examples=100)
             @given(submissions, idempotency_keys)
             @example({"advertiser_id": 1001, "email": "\ud800"}, None)
             @example({"advertiser_id": 1001, "email": "m@example.com", "name": "\ud800"}, None)

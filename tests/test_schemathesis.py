@@ -3,7 +3,6 @@
 The requests are the same in every run. `scripts/fuzz` generates more, at random.
 """
 
-import asyncio
 import json
 import os
 from collections.abc import Mapping
@@ -31,8 +30,8 @@ from contact_gateway.faces.graphql.schema import schema_sdl
 from contact_gateway.faces.http import TransportCode
 from contact_gateway.faces.rest.openapi import openapi_document
 from contact_gateway.settings import Settings
-from support.running_gateway import credentials, database_url, filled_database
-from support.submitting import Json
+from support.faces import Json
+from support.gateway import credentials, filled_store
 
 Case = schemathesis.Case[Any]
 
@@ -74,11 +73,10 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
-    """Return a gateway without a rate limit, which Schemathesis starts and stops."""
-    url = database_url(tmp_path_factory.mktemp("schemathesis"))
-    keys = asyncio.run(filled_database(url))
-    values = {"database_url": url, "rate_limit_per_hour": 10**9}
-    return Served(create_app(Settings.model_validate(values)), credentials(keys["admin"]))
+    """Return a gateway, which Schemathesis starts and stops; its budget is not for the tests."""
+    store = filled_store(tmp_path_factory.mktemp("schemathesis"))
+    values = {"database_url": store.url, "rate_limit_per_hour": 10**9}
+    return Served(create_app(Settings.model_validate(values)), credentials(store.keys["admin"]))
 
 
 @REST.hook

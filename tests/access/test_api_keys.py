@@ -3,7 +3,7 @@ from dataclasses import astuple, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contact_gateway.access.api_keys import PREFIX, KeyRecord, MintedKey, mint, parse, verify
@@ -80,7 +80,6 @@ def test_neither_a_new_nor_a_presented_key_shows_itself_in_a_log() -> None:
         assert repr(minted.secret_hash) not in shown
 
 
-@settings(deadline=None)
 @given(position=st.integers(0, 53), typed=st.sampled_from(ALPHABET + string.punctuation + " é\n"))
 def test_every_typo_in_one_character_is_noticed(position: int, typed: str) -> None:
     text = mint().text
@@ -98,7 +97,6 @@ def test_two_neighbours_that_changed_places_are_noticed(position: int) -> None:
     assert (parse(swapped) is None) == (first != second)
 
 
-@settings(deadline=None)
 @given(position=st.integers(0, 54), added=st.sampled_from(ALPHABET + " \n"))
 def test_a_character_too_many_or_too_few_is_noticed(position: int, added: str) -> None:
     text = mint().text
@@ -108,7 +106,6 @@ def test_a_character_too_many_or_too_few_is_noticed(position: int, added: str) -
         assert parse(text[:position] + text[position + 1 :]) is None
 
 
-@settings(deadline=None)
 @given(text=st.text() | st.text(min_size=50, max_size=50).map(PREFIX.__add__))
 def test_a_text_that_nobody_minted_is_no_key(text: str) -> None:
     assert parse(text) is None

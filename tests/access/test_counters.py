@@ -1,4 +1,4 @@
-"""Counting, by one process or by many hosts on a server of Redis's protocol."""
+"""Counting in one process, or on a Redis server for many hosts."""
 
 import io
 from pathlib import Path
@@ -6,12 +6,21 @@ from pathlib import Path
 import pytest
 from limits import RateLimitItemPerHour
 
+from contact_gateway.access import counters
 from contact_gateway.access.counters import Counters
-from support.redis_server import redis_server
+from support.clock import WATCHDOG_SECONDS
+from support.programs import redis_server
 
 pytestmark = pytest.mark.anyio
 
 LIMIT = RateLimitItemPerHour(3)
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the server time to answer, and call it again only when a test says so."""
+    monkeypatch.setattr(counters, "_TIMEOUT_SECONDS", WATCHDOG_SECONDS)
+    monkeypatch.setattr(counters, "ASKED_AGAIN_AFTER_SECONDS", WATCHDOG_SECONDS)
 
 
 async def test_hosts_with_one_server_count_together(tmp_path: Path) -> None:
@@ -31,33 +40,33 @@ async def test_hosts_with_one_server_count_together(tmp_path: Path) -> None:
     assert [window.remaining for window in left] == [0, 0]
 
 
-async def test_hosts_without_one_count_by_themselves() -> None:
+async def test_hosts_without_a_server_count_for_themselves() -> None:
     hosts = [Counters() for _ in range(2)]
 
     assert [(await host.hit(LIMIT, "key")).remaining for host in hosts] == [2, 2]
 
 
-async def test_while_the_server_does_not_answer_a_process_counts_by_itself(
+async def test_a_process_counts_for_itself_while_the_server_is_down(
     tmp_path: Path, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with redis_server(tmp_path) as port:
-        counters = Counters(f"redis://127.0.0.1:{port}/0")
-        await counters.hit(LIMIT, "key")
-    away = [await counters.hit(LIMIT, "key") for _ in range(4)]
+        host = Counters(f"redis://127.0.0.1:{port}/0")
+        await host.hit(LIMIT, "key")
+    away = [await host.hit(LIMIT, "key") for _ in range(4)]
     assert [window.exceeded for window in away] == [False, False, False, True]
     assert log.getvalue().count("counting in this process") == 1
 
-    monkeypatch.setattr(counters, "_retry_at", 0.0)
+    monkeypatch.setattr(host, "_retry_at", 0.0)
     with redis_server(tmp_path, port):
-        back = await counters.hit(LIMIT, "key")
-        await counters.close()
+        back = await host.hit(LIMIT, "key")
+        await host.close()
     assert (back.remaining, back.exceeded) == (2, False)
 
 
-async def test_a_server_that_is_not_there_is_told_without_its_password(log: io.StringIO) -> None:
-    counters = Counters("redis://:s3cret@127.0.0.1:1/0")
+async def test_an_unreachable_server_is_logged_without_its_password(log: io.StringIO) -> None:
+    host = Counters("redis://:s3cret@127.0.0.1:1/0")
 
-    assert (await counters.hit(LIMIT, "key")).remaining == 2
-    await counters.close()
+    assert (await host.hit(LIMIT, "key")).remaining == 2
+    await host.close()
     assert "does not respond" in log.getvalue()
     assert "s3cret" not in log.getvalue()

@@ -10,7 +10,7 @@ import structlog
 from typer.testing import CliRunner, Result
 
 from contact_gateway.cli import main
-from support.gateway_process import Command
+from support.process import Command
 
 
 @pytest.fixture(autouse=True)

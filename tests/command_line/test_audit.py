@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from support.gateway_process import Command, GatewayProcess, gateway_process
+from support.process import Command, GatewayProcess, gateway_process
 
 
 @pytest.fixture

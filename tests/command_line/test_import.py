@@ -9,7 +9,7 @@ import pytest
 
 from contact_gateway.app import create_app
 from contact_gateway.settings import load_settings
-from support.gateway_process import Command
+from support.process import Command
 
 Names = Callable[[], dict[str, str]]
 HEADER = "id,name,display_name,slug,domain,network_name,publisher_name,status,hienergy_id"

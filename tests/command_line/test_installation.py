@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import contact_gateway
-from support.gateway_process import Command, clean_environment
+from support.process import Command, clean_environment
 
 PROGRAM = Path(sys.executable).with_name("contact-gateway")
 BASH = shutil.which("bash") or "bash"

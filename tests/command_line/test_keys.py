@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from support.gateway_process import Command
+from support.process import Command
 
 KEY = re.compile(r"cgw_[0-9A-Za-z]{50}")
 

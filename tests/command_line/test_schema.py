@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.gateway_process import Command
+from support.process import Command
 
 PRINTED = Path(__file__).parents[2] / "schema.graphql"
 

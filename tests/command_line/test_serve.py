@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support.gateway_process import Command, GatewayProcess, gateway_process, refused_start
+from support.process import Command, GatewayProcess, gateway_process, refused_start
 
 DEMO_ADVERTISERS = {
     *("1001", "1002", "1003", "9007199254740993", "3001"),

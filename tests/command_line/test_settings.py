@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contact_gateway.settings import Settings, load_settings
-from support.gateway_process import Command, refused_start
+from support.process import Command, refused_start
 
 Give = Callable[[str, str], None]
 

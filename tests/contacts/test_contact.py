@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contact_gateway.contacts.contact import (
@@ -365,7 +365,6 @@ _LIKELY = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(raw=_JSON | st.dictionaries(st.sampled_from((*ContactDetails._fields, "other")), _JSON))
 def test_any_input_is_a_contact_or_has_problems(raw: object) -> None:
     found = new_contact(raw)
@@ -377,7 +376,6 @@ def test_any_input_is_a_contact_or_has_problems(raw: object) -> None:
         assert len({problem.path for problem in found}) == len(found)
 
 
-@settings(deadline=None)
 @given(raw=_LIKELY)
 def test_what_a_contact_became_is_itself_a_valid_input(raw: dict[str, object]) -> None:
     found = new_contact(raw)

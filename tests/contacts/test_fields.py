@@ -1,4 +1,4 @@
-"""E-mail addresses are what the e-mail library makes of them, however they are read."""
+"""The fast path for e-mail addresses agrees with the e-mail library."""
 
 import pytest
 from email_validator import EmailNotValidError, validate_email
@@ -40,7 +40,7 @@ def _by_the_library(text: str) -> str | None:
 
 
 @given(addresses)
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=200)
 @example("maya@example.com")
 @example("maya@EXAMPLE.com")
 @example("POSTMASTER@example.com")

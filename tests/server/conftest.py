@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.gateway_process import GatewayProcess, gateway_process
+from support.process import GatewayProcess, gateway_process
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.gateway_process import GatewayProcess
+from support.process import GatewayProcess
 from support.raw_http import HEALTHZ, LAST_HEALTHZ, exchange, statuses
 
 HEAD = (

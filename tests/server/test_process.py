@@ -7,7 +7,7 @@ from time import monotonic
 
 import pytest
 
-from support.gateway_process import GatewayProcess, gateway_process
+from support.process import GatewayProcess, gateway_process
 from support.raw_http import connect, receive_all
 
 

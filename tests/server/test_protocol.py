@@ -17,10 +17,10 @@ from contact_gateway.server.protocol import (
     MAX_HEAD_BYTES,
     HttpProtocol,
 )
-from support.gateway_process import GatewayProcess
+from support.clock import ManualClock
+from support.process import GatewayProcess
 from support.raw_http import HEALTHZ, LAST_HEALTHZ, connect, exchange, receive_all, statuses
 from support.recorded_transport import RecordedTransport
-from support.stopped_clock import StoppedClock
 
 POST_HEAD = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 2\r\n\r\n"
 CHUNKED_HEAD = (
@@ -157,7 +157,7 @@ def test_an_http_1_0_client_gets_no_interim_response(process: GatewayProcess) ->
 class Connection:
     """A connection without a socket, to an application that responds once it is released."""
 
-    clock: StoppedClock
+    clock: ManualClock
     may_respond: asyncio.Event
     transport: RecordedTransport
     protocol: HttpProtocol
@@ -187,7 +187,7 @@ class Connection:
 class TestConnection:
     @pytest.fixture
     async def connection(self, monkeypatch: pytest.MonkeyPatch) -> Connection:
-        clock = StoppedClock()
+        clock = ManualClock()
         monkeypatch.setattr(asyncio.get_running_loop(), "time", clock)
         may_respond = asyncio.Event()
 

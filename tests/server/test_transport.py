@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from contact_gateway.server.transport import CoalescingTransport
-from support.gateway_process import GatewayProcess
+from support.process import GatewayProcess
 from support.raw_http import HEALTHZ, connect
 from support.recorded_transport import RecordedTransport
 

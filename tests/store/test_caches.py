@@ -16,7 +16,7 @@ from contact_gateway.store import advertisers, api_keys, caches
 from contact_gateway.store.batched_reads import BatchedReader
 from contact_gateway.store.caches import AdvertiserCache, ApiKeyCache
 from contact_gateway.store.sqlite import Database
-from support.stopped_clock import StoppedClock
+from support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -26,8 +26,8 @@ Record = TypeVar("Record")
 
 
 @pytest.fixture
-def clock() -> StoppedClock:
-    return StoppedClock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 class Reading(Generic[Key, Record]):
@@ -35,7 +35,7 @@ class Reading(Generic[Key, Record]):
 
     def __init__(
         self,
-        clock: StoppedClock,
+        clock: ManualClock,
         read: Callable[[Connection, Collection[Key]], Mapping[Key, Record]],
     ) -> None:
         self._clock = clock
@@ -51,12 +51,12 @@ class Reading(Generic[Key, Record]):
 
 
 @pytest.fixture
-def reading(clock: StoppedClock) -> Reading[str, KeyRecord]:
+def reading(clock: ManualClock) -> Reading[str, KeyRecord]:
     return Reading(clock, api_keys.by_lookup)
 
 
 @pytest.fixture
-def keys(database: Database, reading: Reading[str, KeyRecord], clock: StoppedClock) -> ApiKeyCache:
+def keys(database: Database, reading: Reading[str, KeyRecord], clock: ManualClock) -> ApiKeyCache:
     return ApiKeyCache(BatchedReader(database, reading), clock)
 
 
@@ -91,7 +91,7 @@ async def test_a_key_that_is_used_again_is_not_looked_up_again(
     keys: ApiKeyCache,
     database: Database,
     reading: Reading[str, KeyRecord],
-    clock: StoppedClock,
+    clock: ManualClock,
 ) -> None:
     (key,) = await _made(database, 1)
 
@@ -106,7 +106,7 @@ async def test_using_a_key_does_not_keep_it_for_longer(
     keys: ApiKeyCache,
     database: Database,
     reading: Reading[str, KeyRecord],
-    clock: StoppedClock,
+    clock: ManualClock,
 ) -> None:
     (key,) = await _made(database, 1)
     for _ in range(6):
@@ -129,7 +129,7 @@ async def test_a_key_ends_within_five_seconds_of_being_revoked(
     keys: ApiKeyCache,
     database: Database,
     reading: Reading[str, KeyRecord],
-    clock: StoppedClock,
+    clock: ManualClock,
     reading_takes_seconds: float,
 ) -> None:
     """Counted from before the reading: once it has read the key, the key may be revoked."""
@@ -149,7 +149,7 @@ async def test_a_key_that_is_about_to_expire_is_not_kept_beyond_that(
     keys: ApiKeyCache,
     database: Database,
     reading: Reading[str, KeyRecord],
-    clock: StoppedClock,
+    clock: ManualClock,
 ) -> None:
     minted = mint()
     await _add(database, minted, datetime.now(UTC) + timedelta(seconds=3))
@@ -196,7 +196,7 @@ def room_for_two(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("room_for_two")
 async def test_of_too_many_keys_the_one_that_was_not_used_for_longest_is_given_up(
-    database: Database, reading: Reading[str, KeyRecord], clock: StoppedClock
+    database: Database, reading: Reading[str, KeyRecord], clock: ManualClock
 ) -> None:
     keys = ApiKeyCache(BatchedReader(database, reading), clock)
     one, two, three = await _made(database, 3)
@@ -212,7 +212,7 @@ async def test_of_too_many_keys_the_one_that_was_not_used_for_longest_is_given_u
 
 @pytest.mark.usefixtures("room_for_two")
 async def test_who_guesses_displaces_nobodys_key(
-    database: Database, reading: Reading[str, KeyRecord], clock: StoppedClock
+    database: Database, reading: Reading[str, KeyRecord], clock: ManualClock
 ) -> None:
     keys = ApiKeyCache(BatchedReader(database, reading), clock)
     known = await _made(database, 2)
@@ -239,13 +239,13 @@ async def test_a_store_that_does_not_answer_says_so_each_time(
 
 
 @pytest.fixture
-def reading_advertisers(clock: StoppedClock) -> Reading[int, Advertiser]:
+def reading_advertisers(clock: ManualClock) -> Reading[int, Advertiser]:
     return Reading(clock, advertisers.by_id)
 
 
 @pytest.fixture
 def shown(
-    database: Database, reading_advertisers: Reading[int, Advertiser], clock: StoppedClock
+    database: Database, reading_advertisers: Reading[int, Advertiser], clock: ManualClock
 ) -> AdvertiserCache:
     return AdvertiserCache(BatchedReader(database, reading_advertisers), clock)
 
@@ -276,7 +276,7 @@ async def test_an_advertiser_is_found_as_soon_as_it_is_imported(
 
 
 async def test_a_changed_advertiser_is_shown_within_five_seconds(
-    shown: AdvertiserCache, database: Database, clock: StoppedClock
+    shown: AdvertiserCache, database: Database, clock: ManualClock
 ) -> None:
     await _import(database, TERN)
     await shown.by_id([TERN.id])

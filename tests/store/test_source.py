@@ -20,8 +20,8 @@ from contact_gateway.store import api_keys
 from contact_gateway.store.source import SqlSource, StoreAccess
 from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import api_keys as api_keys_table
+from support.clock import ManualClock
 from support.contacts import submitted
-from support.stopped_clock import StoppedClock
 
 pytestmark = pytest.mark.anyio
 
@@ -99,7 +99,7 @@ async def _revoke(database: Database, key_id: int) -> None:
 async def test_a_key_that_is_in_use_ends_within_five_seconds_of_being_revoked(
     database: Database,
 ) -> None:
-    clock = StoppedClock()
+    clock = ManualClock()
     source = SqlSource(database, clock=clock)
     key_id, text = await _add(database)
     assert isinstance(await source.authenticate(Credential(text)), StoreAccess)

@@ -29,7 +29,7 @@ import httpx
 from typer.testing import CliRunner
 
 from contact_gateway.cli import main
-from support.gateway_process import GatewayProcess, clean_environment, gateway_process
+from support.process import GatewayProcess, clean_environment, gateway_process
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = sorted((ROOT / "docs").glob("*.md"))

@@ -5,7 +5,7 @@ import socket
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from support.gateway_process import GatewayProcess
+from support.process import GatewayProcess
 
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n"
 LAST_HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"

@@ -11,7 +11,7 @@ import structlog
 
 from contact_gateway.settings import LogFormat
 from contact_gateway.telemetry.logs import configure_logging
-from support.running_gateway import Gateway
+from support.gateway import Gateway
 
 FORMATS = pytest.mark.parametrize("log_format", LogFormat)
 

@@ -9,9 +9,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from contact_gateway.settings import Settings
-from support.gateway_process import gateway_process
-from support.running_gateway import Gateway, credentials, running_gateway
-from support.submitting import FACES, Face
+from support.faces import FACES, Face
+from support.gateway import Gateway, credentials, running_gateway
+from support.process import gateway_process
 
 pytestmark = pytest.mark.anyio
 

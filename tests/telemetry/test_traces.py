@@ -10,8 +10,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from support.chained_gateways import upstream_gateway
-from support.gateway_process import gateway_process
+from support.process import gateway_process
+from support.upstream import upstream_gateway
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 TRACE_PARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"

@@ -1,4 +1,4 @@
-"""The circuit breaker: when it opens, its backoff, and its trial calls."""
+"""The circuit breaker opens after failures in a row, and then admits one call at a time."""
 
 from collections.abc import Callable
 
@@ -11,16 +11,16 @@ from contact_gateway.upstream.circuit import (
     Circuit,
     CircuitOpenError,
 )
-from support.stopped_clock import StoppedClock
+from support.clock import ManualClock
 
 
 @pytest.fixture
-def clock() -> StoppedClock:
-    return StoppedClock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def circuit(clock: StoppedClock) -> Circuit:
+def circuit(clock: ManualClock) -> Circuit:
     return Circuit(clock)
 
 
@@ -30,7 +30,7 @@ def _fail(circuit: Circuit, times: int) -> None:
 
 
 def _refused(circuit: Circuit) -> float:
-    """Check that a call is refused; return the seconds after which to retry."""
+    """Return the seconds after which the circuit will admit a call."""
     with pytest.raises(CircuitOpenError) as refused:
         circuit.admit()
     return refused.value.seconds
@@ -47,7 +47,7 @@ def test_a_few_failures_leave_it_closed(circuit: Circuit) -> None:
     circuit.admit()
 
 
-def test_failures_in_a_row_open_it_for_the_first_backoff_with_jitter(circuit: Circuit) -> None:
+def test_failures_in_a_row_open_it_for_a_second(circuit: Circuit) -> None:
     seconds = _open(circuit)
 
     assert MIN_BACKOFF_SECONDS * 0.8 <= seconds <= MIN_BACKOFF_SECONDS * 1.2
@@ -61,16 +61,14 @@ def test_a_success_between_failures_keeps_it_closed(circuit: Circuit) -> None:
     circuit.admit()
 
 
-def test_after_the_backoff_one_trial_call_is_admitted(
-    circuit: Circuit, clock: StoppedClock
-) -> None:
+def test_after_the_pause_one_call_is_admitted(circuit: Circuit, clock: ManualClock) -> None:
     clock.seconds += _open(circuit)
     circuit.admit()
 
     assert [_refused(circuit) for _ in range(100)] == [1.0] * 100
 
 
-def test_a_successful_trial_closes_it(circuit: Circuit, clock: StoppedClock) -> None:
+def test_a_successful_trial_closes_it(circuit: Circuit, clock: ManualClock) -> None:
     clock.seconds += _open(circuit)
     circuit.admit()
     circuit.record_success()
@@ -79,8 +77,8 @@ def test_a_successful_trial_closes_it(circuit: Circuit, clock: StoppedClock) -> 
         circuit.admit()
 
 
-def test_each_failed_trial_doubles_the_backoff_up_to_the_maximum(
-    circuit: Circuit, clock: StoppedClock
+def test_each_failed_trial_doubles_the_pause_up_to_the_longest(
+    circuit: Circuit, clock: ManualClock
 ) -> None:
     backoffs = [_open(circuit)]
     for _ in range(8):
@@ -93,7 +91,9 @@ def test_each_failed_trial_doubles_the_backoff_up_to_the_maximum(
         assert about * 0.8 <= backoff <= about * 1.2
 
 
-def test_a_cancelled_trial_admits_another(circuit: Circuit, clock: StoppedClock) -> None:
+def test_after_a_cancelled_trial_another_call_is_admitted(
+    circuit: Circuit, clock: ManualClock
+) -> None:
     clock.seconds += _open(circuit)
     circuit.record_cancellation(circuit.admit())
 
@@ -111,7 +111,7 @@ def test_a_late_success_closes_it(circuit: Circuit) -> None:
     "end", [Circuit.record_failure, Circuit.record_cancellation], ids=["failed", "cancelled"]
 )
 def test_a_call_from_before_it_opened_does_not_end_the_trial(
-    circuit: Circuit, clock: StoppedClock, end: Callable[[Circuit, int], None]
+    circuit: Circuit, clock: ManualClock, end: Callable[[Circuit, int], None]
 ) -> None:
     early = circuit.admit()
     clock.seconds += _open(circuit)

@@ -1,4 +1,4 @@
-"""Creations under idempotency keys: what each outcome means for an earlier attempt."""
+"""Creations under idempotency keys: what an answer means for an earlier attempt."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -18,14 +18,14 @@ from contact_gateway.contacts.outcomes import (
     RateLimited,
 )
 from contact_gateway.contacts.source import ContactFilter, Page, PageRequest, SourceUnavailable
-from contact_gateway.store import schema_version
 from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.sqlite import Database, sqlite_url
 from contact_gateway.upstream.client import Delivery, UpstreamClient, UpstreamUnavailable
 from contact_gateway.upstream.creations import Creations
 from contact_gateway.upstream.operations import Operations
+from support.clock import ManualClock
 from support.contacts import KEY_REUSED, NOT_FOUND, conflict, stored, submitted
-from support.running_gateway import database_url
+from support.gateway import empty_store
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +48,7 @@ BRAND: Mapping[int | str, Advertiser] = {
     2001: replace(NORTHWIND, id=2001, network_name="Awin"),
 }
 LOST = UpstreamUnavailable("cut", Delivery.FINISHED)
-Outcome = CreateContactOutcome | Exception
+Answer = CreateContactOutcome | Exception
 
 
 def created_upstream(contact: NewContact, created_at: datetime | None = None) -> Contact:
@@ -57,21 +57,23 @@ def created_upstream(contact: NewContact, created_at: datetime | None = None) ->
 
 
 class Scripted(Operations):
-    """Upstream's operations with scripted outcomes, and the contacts that a lookup finds."""
+    """Upstream's operations, with an answer for each creation and the contacts for lookups."""
 
     def __init__(self) -> None:
-        client = UpstreamClient("http://upstream.invalid", timeout_seconds=1, max_connections=1)
+        client = UpstreamClient("http://upstream", timeout_seconds=60, max_connections=1)
         super().__init__(client, Credential("key"))
-        self.outcomes: list[Outcome | Callable[[], Outcome]] = []
+        self.answers: list[Answer | Callable[[], Answer]] = []
         self.found: list[Contact] = []
         self.has_more = False
         self.creations = 0
         self.knows_brands = True
         self.ahead: timedelta | None = None
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.lookup_gate = asyncio.Event()
-        self.lookup_gate.set()
+        self.has_sent = asyncio.Event()
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.has_looked_up = asyncio.Event()
+        self.may_find = asyncio.Event()
+        self.may_find.set()
 
     def clock_ahead(self) -> timedelta | None:
         return self.ahead
@@ -79,16 +81,18 @@ class Scripted(Operations):
     async def send_creation(self, contact: NewContact, *, dry_run: bool) -> CreateContactOutcome:
         del contact, dry_run
         self.creations += 1
+        self.has_sent.set()
         await asyncio.sleep(0)
-        await self.gate.wait()
-        outcome = self.outcomes.pop(0)
-        outcome = outcome() if callable(outcome) else outcome
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        await self.may_answer.wait()
+        answer = self.answers.pop(0)
+        answer = answer() if callable(answer) else answer
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def contacts(self, wanted: ContactFilter, page: PageRequest) -> Page[Contact]:
-        await self.lookup_gate.wait()
+        self.has_looked_up.set()
+        await self.may_find.wait()
         wants_all = self.knows_brands or wanted.advertiser_id is None
         found = [
             one
@@ -108,8 +112,7 @@ def upstream() -> Scripted:
 
 @pytest.fixture
 async def ledger(tmp_path: Path) -> AsyncIterator[SqlLedger]:
-    database = Database(sqlite_url(database_url(tmp_path)))
-    await schema_version.prepare(database)
+    database = Database(sqlite_url(empty_store(tmp_path, {}).url))
     ledger = SqlLedger(database)
     yield ledger
     await ledger.close()
@@ -128,20 +131,18 @@ async def _create(
 
 
 async def _lose(creations: Creations, upstream: Scripted, contact: NewContact) -> None:
-    upstream.outcomes.append(LOST)
+    upstream.answers.append(LOST)
     with pytest.raises(SourceUnavailable):
         await _create(creations, upstream, contact)
 
 
-async def test_callers_with_one_key_and_different_inputs_do_not_block_the_event_loop(
+async def test_callers_with_one_key_and_different_inputs_do_not_stop_the_process(
     creations: Creations, upstream: Scripted
 ) -> None:
-    """Each starts when the one before ends. To wait for a finished one would never yield."""
-    upstream.outcomes = [NOT_FOUND for _ in range(40)]
+    """Each begins when the one before ends; waiting for an ended one was an endless loop."""
+    upstream.answers = [NOT_FOUND for _ in range(40)]
     inputs = [MAYA, NOOR] * 10
-    outcomes = await asyncio.wait_for(
-        asyncio.gather(*(_create(creations, upstream, contact) for contact in inputs)), timeout=10
-    )
+    outcomes = await asyncio.gather(*(_create(creations, upstream, contact) for contact in inputs))
 
     assert {type(outcome) for outcome in outcomes} == {NotFound}
 
@@ -150,10 +151,10 @@ async def test_a_conflict_with_another_address_is_not_a_replay(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
-    existing = created_upstream(NOOR)
-    upstream.outcomes.append(conflict(existing))
+    other = created_upstream(NOOR)
+    upstream.answers.append(conflict(other))
 
-    assert await _create(creations, upstream, NOOR) == conflict(existing)
+    assert await _create(creations, upstream, NOOR) == conflict(other)
 
 
 async def test_a_late_contact_belongs_to_the_input_that_created_it(
@@ -161,18 +162,18 @@ async def test_a_late_contact_belongs_to_the_input_that_created_it(
 ) -> None:
     await _lose(creations, upstream, MAYA)
     late = created_upstream(MAYA)
-    upstream.outcomes.append(conflict(late))
+    upstream.answers.append(conflict(late))
 
     assert await _create(creations, upstream, SENT_OTHERWISE) == KEY_REUSED
     assert await _create(creations, upstream, MAYA) == Created(late, replayed=True)
     assert upstream.creations == 2
 
 
-async def test_a_refused_retry_leaves_the_earlier_attempt_in_the_ledger(
+async def test_a_refused_retry_does_not_end_the_earlier_attempt(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
-    upstream.outcomes.append(RateLimited(1))
+    upstream.answers.append(RateLimited(1))
     refused = await _create(creations, upstream, MAYA)
     upstream.found = [created_upstream(MAYA)]
 
@@ -181,11 +182,11 @@ async def test_a_refused_retry_leaves_the_earlier_attempt_in_the_ledger(
     assert upstream.creations == 2
 
 
-async def test_a_conflict_that_may_be_with_the_keys_own_contact_is_unavailable(
+async def test_a_conflict_that_may_be_a_replay_is_not_reported(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
-    upstream.outcomes.append(conflict(None))
+    upstream.answers.append(conflict(None))
     with pytest.raises(SourceUnavailable):
         await _create(creations, upstream, MAYA)
     upstream.found = [created_upstream(MAYA)]
@@ -193,7 +194,7 @@ async def test_a_conflict_that_may_be_with_the_keys_own_contact_is_unavailable(
     assert await _create(creations, upstream, MAYA) == Created(upstream.found[0], replayed=True)
 
 
-async def test_nothing_is_sent_if_a_lookup_finds_an_older_contact(
+async def test_nothing_is_sent_where_the_contact_already_exists(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
@@ -203,7 +204,7 @@ async def test_nothing_is_sent_if_a_lookup_finds_an_older_contact(
     assert upstream.creations == 1
 
 
-async def test_nothing_is_sent_if_upstream_ignores_the_email_filter(
+async def test_a_lookup_that_finds_other_contacts_does_not_show_that_none_exists(
     creations: Creations, upstream: Scripted
 ) -> None:
     await _lose(creations, upstream, MAYA)
@@ -214,7 +215,7 @@ async def test_nothing_is_sent_if_upstream_ignores_the_email_filter(
     assert upstream.creations == 1
 
 
-async def test_nothing_is_sent_if_the_ledger_is_too_slow_for_the_lease(
+async def test_nothing_is_sent_where_the_ledger_was_too_slow(
     creations: Creations, upstream: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("contact_gateway.upstream.creations._MAX_LEDGER_DELAY", timedelta(0))
@@ -225,42 +226,42 @@ async def test_nothing_is_sent_if_the_ledger_is_too_slow_for_the_lease(
 
 
 @pytest.mark.parametrize(
-    ("ahead", "created"),
+    ("ahead", "made"),
     [
-        pytest.param(timedelta(0), timedelta(0), id="equal clocks"),
+        pytest.param(timedelta(0), timedelta(0), id="clocks that agree"),
         pytest.param(timedelta(hours=-1), timedelta(hours=-1), id="upstream an hour behind"),
         pytest.param(timedelta(hours=1), timedelta(hours=1), id="upstream an hour ahead"),
-        pytest.param(None, timedelta(seconds=-30), id="unknown clock"),
+        pytest.param(None, timedelta(seconds=-30), id="an unknown clock"),
     ],
 )
-async def test_a_contact_created_after_the_attempt_by_upstreams_clock_is_a_replay(
-    creations: Creations, upstream: Scripted, ahead: timedelta | None, created: timedelta
+async def test_a_contact_from_after_the_attempt_is_a_replay(
+    creations: Creations, upstream: Scripted, ahead: timedelta | None, made: timedelta
 ) -> None:
     await _lose(creations, upstream, MAYA)
-    upstream.ahead, upstream.found = ahead, [created_upstream(MAYA, datetime.now(UTC) + created)]
+    upstream.ahead, upstream.found = ahead, [created_upstream(MAYA, datetime.now(UTC) + made)]
 
     assert await _create(creations, upstream, MAYA) == Created(upstream.found[0], replayed=True)
 
 
 @pytest.mark.parametrize(
-    ("ahead", "created"),
+    ("ahead", "made"),
     [
-        pytest.param(timedelta(0), timedelta(seconds=-30), id="equal clocks"),
+        pytest.param(timedelta(0), timedelta(seconds=-30), id="clocks that agree"),
         pytest.param(timedelta(hours=-1), timedelta(hours=-1, seconds=-30), id="an hour behind"),
         pytest.param(timedelta(hours=1), timedelta(minutes=59), id="an hour ahead"),
-        pytest.param(None, timedelta(minutes=-2), id="unknown clock"),
+        pytest.param(None, timedelta(minutes=-2), id="an unknown clock"),
     ],
 )
-async def test_a_contact_created_before_the_attempt_by_upstreams_clock_is_a_conflict(
-    creations: Creations, upstream: Scripted, ahead: timedelta | None, created: timedelta
+async def test_a_contact_from_before_the_attempt_is_a_conflict(
+    creations: Creations, upstream: Scripted, ahead: timedelta | None, made: timedelta
 ) -> None:
     await _lose(creations, upstream, MAYA)
-    upstream.ahead, upstream.found = ahead, [created_upstream(MAYA, datetime.now(UTC) + created)]
+    upstream.ahead, upstream.found = ahead, [created_upstream(MAYA, datetime.now(UTC) + made)]
 
     assert await _create(creations, upstream, MAYA) == conflict(upstream.found[0])
 
 
-async def test_a_contact_is_found_on_its_hienergy_record(
+async def test_a_contact_is_found_by_its_hienergy_record(
     creations: Creations, upstream: Scripted
 ) -> None:
     upstream.knows_brands = False
@@ -271,40 +272,44 @@ async def test_a_contact_is_found_on_its_hienergy_record(
     assert upstream.creations == 1
 
 
-async def test_a_contact_of_another_brand_does_not_prevent_a_creation(
+async def test_a_contact_of_another_brand_does_not_prevent_sending(
     creations: Creations, upstream: Scripted
 ) -> None:
     upstream.knows_brands = False
     await _lose(creations, upstream, MAYA)
     upstream.found = [created_upstream(MAYA._replace(advertiser_id=1002))]
     created = created_upstream(MAYA._replace(advertiser_id=1001))
-    upstream.outcomes.append(Created(created))
+    upstream.answers.append(Created(created))
 
     assert await _create(creations, upstream, MAYA) == Created(created)
 
 
-async def test_a_conflict_has_no_contact_if_the_lookup_times_out(
-    upstream: Scripted, ledger: SqlLedger
+async def test_a_conflict_has_no_contact_where_the_lookup_hangs(
+    creations: Creations, upstream: Scripted, stopped_clock: ManualClock
 ) -> None:
-    creations = Creations(0, ledger)
-    upstream.outcomes.append(conflict(None))
-    upstream.lookup_gate.clear()
+    upstream.answers.append(conflict(None))
+    upstream.may_find.clear()
+    creation = asyncio.create_task(creations.create(upstream, MAYA, None, dry_run=False))
+    await upstream.has_looked_up.wait()
+    await stopped_clock.advance(upstream.timeout_seconds)
 
-    assert await creations.create(upstream, MAYA, None, dry_run=False) == conflict(None)
+    assert await creation == conflict(None)
 
 
-async def test_a_creation_goes_on_after_its_caller_times_out(
-    upstream: Scripted, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+async def test_a_creation_continues_after_its_caller_has_waited_too_long(
+    creations: Creations, ledger: SqlLedger, upstream: Scripted, stopped_clock: ManualClock
 ) -> None:
-    monkeypatch.setattr("contact_gateway.upstream.creations._MAX_CALLS_PER_CALLER", 0)
-    monkeypatch.setattr("contact_gateway.upstream.creations._LEASE_MARGIN", timedelta(seconds=0.2))
-    creations = Creations(upstream.timeout_seconds, ledger)
-    upstream.gate.clear()
+    # The first write deletes old attempts afterwards, which the moved clock would interrupt.
+    await ledger.put(b"another key", "another holder", None)
+    upstream.may_answer.clear()
     created = created_upstream(MAYA)
-    upstream.outcomes.append(Created(created))
+    upstream.answers.append(Created(created))
+    creation = asyncio.create_task(_create(creations, upstream, MAYA))
+    await upstream.has_sent.wait()
+    await stopped_clock.advance(3 * upstream.timeout_seconds)
     with pytest.raises(SourceUnavailable, match="timed out"):
-        await _create(creations, upstream, MAYA)
-    upstream.gate.set()
+        await creation
+    upstream.may_answer.set()
     await creations.close()
     upstream.found = [created]
 

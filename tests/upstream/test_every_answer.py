@@ -1,8 +1,8 @@
-"""Every response of upstream to a creation, and its outcome on each face."""
+"""Every answer of upstream to a creation, and its outcome on each face."""
 
+import asyncio
 import io
 import json
-import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
@@ -12,16 +12,18 @@ from typing import Final
 import pytest
 
 from contact_gateway.upstream.circuit import FAILURE_THRESHOLD
-from support.recorded_chain import KEY, recorded_chain
-from support.recorded_upstream import (
+from support.clock import ManualClock
+from support.faces import FACES, Answer, Face, Json
+from support.gateway import Gateway, credentials
+from support.upstream import (
+    KEY,
     End,
     RecordedUpstream,
     Recording,
     Request,
+    gateway_and_upstream,
     recorded,
 )
-from support.running_gateway import Gateway, credentials
-from support.submitting import FACES, Face, Json
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +50,7 @@ EMPTY_PAGE: Final = recorded(200, json.dumps({"data": [], "meta": {"has_more": F
 
 
 def _document(**changes: Json) -> str:
-    """Return the body of a success with other attributes; `...` leaves one out."""
+    """Return a success with changed attributes; `...` omits one."""
     attributes = {
         name: value for name, value in {**ATTRIBUTES, **changes}.items() if value is not ...
     }
@@ -71,7 +73,7 @@ def _envelope(code: str, message: str = "Said upstream.", **details: Json) -> st
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A response of upstream, and the expected outcome."""
+    """An answer of upstream, and the expected outcome."""
 
     name: str
     answer: Recording
@@ -85,7 +87,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """A response without a business outcome."""
+    """An answer that is not an outcome."""
 
     name: str
     answer: Recording
@@ -98,7 +100,7 @@ CONTACTS = (
     Case("the contact, as text", recorded(201, CREATED, media_type="text/plain"), "CONTACT"),
     Case("no content type at all", recorded(201, CREATED, media_type=None), "CONTACT"),
     Case(
-        "numeric ids, a time zone, and unknown fields",
+        "numbers for ids, a zone, and unknown fields",
         recorded(
             201,
             json.dumps(
@@ -315,7 +317,9 @@ UNAVAILABLE = (
         "closed in mid-chunk",
         Recording(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n{", End.CLOSE),
     ),
-    Unavailable("not HTTP", Recording(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", End.CLOSE)),
+    Unavailable("what is no HTTP", Recording(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", End.CLOSE)),
+)
+STALLED = (
     Unavailable("no first byte", Recording(b"", End.STALL)),
     Unavailable(
         "no last byte",
@@ -333,34 +337,31 @@ def face(request: pytest.FixtureRequest) -> Face:
 def _in_front_of(
     answer: Recording, folder: Path
 ) -> AbstractAsyncContextManager[tuple[Gateway, RecordedUpstream]]:
-    """Run a gateway in front of an upstream with this response to creations and no contacts."""
-    return recorded_chain(
-        lambda request: answer if request.method == "POST" else EMPTY_PAGE,
-        folder,
-        # Only what stalls is waited for; a busy machine must not make the others late.
-        timeout_seconds=0.5 if answer.end is End.STALL else 10.0,
+    """Run a gateway in front of an upstream without contacts that gives this answer to a POST."""
+    return gateway_and_upstream(
+        lambda request: answer if request.method == "POST" else EMPTY_PAGE, folder
     )
 
 
 @pytest.mark.parametrize("case", [*CONTACTS, *REFUSALS], ids=lambda case: case.name)
 async def test_a_response_with_a_business_outcome(tmp_path: Path, case: Case, face: Face) -> None:
     async with _in_front_of(case.answer, tmp_path) as (gateway, upstream):
-        result = await face.submit(gateway, MAYA, KEY)
+        answer = await face.submit(gateway, MAYA, KEY)
 
-    assert result.outcome == case.outcome
-    assert result.problems == case.problems
-    assert result.retry_after_seconds == case.retry_after_seconds
+    assert answer.outcome == case.outcome
+    assert answer.problems == case.problems
+    assert answer.retry_after_seconds == case.retry_after_seconds
     if case.message is not None:
-        assert result.message == case.message
+        assert answer.message == case.message
     if case.outcome == "CONTACT" or case.existing:
-        assert result.contact == CONTACT
+        assert answer.contact == CONTACT
     else:
-        assert result.contact is None
+        assert answer.contact is None
     assert [request.method for request in upstream.requests].count("POST") == 1
 
 
 @pytest.mark.parametrize("case", REFUSALS, ids=lambda case: case.name)
-async def test_upstreams_details_are_passed_on(tmp_path: Path, case: Case) -> None:
+async def test_the_details_of_upstream_are_passed_on(tmp_path: Path, case: Case) -> None:
     async with _in_front_of(case.answer, tmp_path) as (gateway, _):
         response = await gateway.client.post(
             "/api/v1/contacts", json={"contact": MAYA}, headers=credentials(KEY)
@@ -372,22 +373,40 @@ async def test_upstreams_details_are_passed_on(tmp_path: Path, case: Case) -> No
 
 
 @pytest.mark.parametrize("case", UNAVAILABLE, ids=lambda case: case.name)
-async def test_any_other_response_is_unavailable(
+async def test_any_other_answer_is_unavailable(
     tmp_path: Path, case: Unavailable, face: Face, log: io.StringIO
 ) -> None:
     async with _in_front_of(case.answer, tmp_path) as (gateway, upstream):
-        result = await face.submit(gateway, MAYA, KEY)
+        answer = await face.submit(gateway, MAYA, KEY)
 
-    assert result.outcome == "SERVICE_UNAVAILABLE"
-    assert result.status in {503, 200}
-    assert result.headers["Retry-After"] == str(case.retry_after_seconds)
-    _check_that_it_was_sent_once(upstream)
+    _check_unavailable(answer, case)
+    _check_sent_once(upstream)
     _check_the_log(log.getvalue())
 
 
-def _check_that_it_was_sent_once(upstream: RecordedUpstream) -> None:
-    """Check that a creation was not retried, and a redirect not followed."""
-    assert upstream.asked() == ["POST /api/v1/contacts"]
+@pytest.mark.parametrize("case", STALLED, ids=lambda case: case.name)
+async def test_an_answer_that_does_not_end_is_unavailable(
+    tmp_path: Path, case: Unavailable, face: Face, log: io.StringIO, stopped_clock: ManualClock
+) -> None:
+    async with _in_front_of(case.answer, tmp_path) as (gateway, upstream):
+        submission = asyncio.create_task(face.submit(gateway, MAYA, KEY))
+        await upstream.is_stalled.wait()
+        await stopped_clock.advance_until_done(submission)
+
+    _check_unavailable(await submission, case)
+    _check_sent_once(upstream)
+    _check_the_log(log.getvalue())
+
+
+def _check_unavailable(answer: Answer, case: Unavailable) -> None:
+    assert answer.outcome == "SERVICE_UNAVAILABLE"
+    assert answer.status in {503, 200}
+    assert answer.headers["Retry-After"] == str(case.retry_after_seconds)
+
+
+def _check_sent_once(upstream: RecordedUpstream) -> None:
+    """A creation that may have arrived is not retried, and a redirect is not followed."""
+    assert upstream.calls() == ["POST /api/v1/contacts"]
 
 
 def _check_the_log(text: str) -> None:
@@ -397,7 +416,7 @@ def _check_the_log(text: str) -> None:
     assert "maya@" not in text
 
 
-async def test_a_creation_sends_the_request_of_the_reference(tmp_path: Path, face: Face) -> None:
+async def test_a_creation_is_sent_as_the_reference_describes(tmp_path: Path, face: Face) -> None:
     submitted = {**MAYA, "advertiser_id": "2001", "given_name": " Maya ", "phone": ""}
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
         await face.submit(gateway, submitted, KEY)
@@ -417,20 +436,20 @@ async def test_a_creation_sends_the_request_of_the_reference(tmp_path: Path, fac
     }
 
 
-async def test_a_dry_run_is_sent_to_upstream(tmp_path: Path, face: Face) -> None:
+async def test_a_dry_run_is_passed_on(tmp_path: Path, face: Face) -> None:
     preview = json.dumps({"data": {"id": None, "type": "contact", "attributes": ATTRIBUTES}})
     async with _in_front_of(recorded(200, preview), tmp_path) as (gateway, upstream):
-        result = await face.submit(gateway, MAYA, KEY, dry_run=True)
+        answer = await face.submit(gateway, MAYA, KEY, dry_run=True)
 
-    assert result.outcome == "PREVIEW"
-    assert upstream.asked() == ["POST /api/v1/contacts?dry_run=true"]
+    assert answer.outcome == "PREVIEW"
+    assert upstream.calls() == ["POST /api/v1/contacts?dry_run=true"]
 
 
-async def test_a_dry_run_that_upstream_ignored_is_unavailable(tmp_path: Path, face: Face) -> None:
+async def test_a_dry_run_that_created_a_contact_is_unavailable(tmp_path: Path, face: Face) -> None:
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, _):
-        result = await face.submit(gateway, MAYA, KEY, dry_run=True)
+        answer = await face.submit(gateway, MAYA, KEY, dry_run=True)
 
-    assert result.outcome == "SERVICE_UNAVAILABLE"
+    assert answer.outcome == "SERVICE_UNAVAILABLE"
 
 
 @pytest.mark.parametrize(
@@ -441,13 +460,13 @@ async def test_a_dry_run_that_upstream_ignored_is_unavailable(tmp_path: Path, fa
         ({"Retry-After": "9999 Jan 12:00:00 - +99999999999"}, 60),
     ],
 )
-async def test_retry_after_is_at_most_a_day(
+async def test_a_retry_is_within_a_day(
     tmp_path: Path, face: Face, headers: Mapping[str, str], seconds: int
 ) -> None:
     async with _in_front_of(recorded(429, headers=headers), tmp_path) as (gateway, _):
-        result = await face.submit(gateway, MAYA, KEY)
+        answer = await face.submit(gateway, MAYA, KEY)
 
-    assert (result.outcome, result.retry_after_seconds) == ("RATE_LIMITED", seconds)
+    assert (answer.outcome, answer.retry_after_seconds) == ("RATE_LIMITED", seconds)
 
 
 @pytest.mark.parametrize(
@@ -459,68 +478,63 @@ async def test_retry_after_is_at_most_a_day(
     ],
     ids=["a time out of range in UTC", "details that are not strict JSON", "a flat resource"],
 )
-async def test_odd_responses_cause_no_internal_error(
+async def test_an_odd_answer_causes_no_fault(
     tmp_path: Path, face: Face, answer: Recording, outcome: str
 ) -> None:
     async with _in_front_of(answer, tmp_path) as (gateway, _):
-        result = await face.submit(gateway, MAYA, KEY)
+        submitted = await face.submit(gateway, MAYA, KEY)
 
-    assert result.outcome == outcome
+    assert submitted.outcome == outcome
 
 
-async def test_a_credential_is_checked_in_linear_time(tmp_path: Path) -> None:
+async def test_a_long_credential_is_refused_in_linear_time(tmp_path: Path) -> None:
+    """In quadratic time, 60 kB took half a minute; 2 MB would take hours."""
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
-        began = time.process_time()
-        for key in (b"a" * 60_000 + b"\xe9", b"a" + b" " * 60_000 + b"\xe9"):
+        for key in (b"a" * 2_000_000 + b"\xe9", b"a" + b" " * 2_000_000 + b"\xe9"):
             response = await gateway.client.post(
                 "/api/v1/contacts", json={"contact": MAYA}, headers=[(b"X-Api-Key", key)]
             )
             assert response.status_code == 401
-        took = time.process_time() - began
 
-    # The square of the length took half a minute.
-    assert took < 5
     assert upstream.requests == []
 
 
-async def test_a_request_without_a_credential_does_not_reach_upstream(
-    tmp_path: Path, face: Face
-) -> None:
+async def test_without_a_credential_upstream_is_not_called(tmp_path: Path, face: Face) -> None:
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
-        result = await face.submit(gateway, MAYA, None)
+        answer = await face.submit(gateway, MAYA, None)
 
-    assert result.outcome == "UNAUTHORIZED"
+    assert answer.outcome == "UNAUTHORIZED"
     assert upstream.requests == []
 
 
 async def test_invalid_input_does_not_reach_upstream(tmp_path: Path, face: Face) -> None:
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
-        result = await face.submit(gateway, {**MAYA, "email": "no address"}, KEY)
+        answer = await face.submit(gateway, {**MAYA, "email": "no address"}, KEY)
 
-    assert result.outcome == "INVALID_INPUT"
+    assert answer.outcome == "INVALID_INPUT"
     assert upstream.requests == []
 
 
 @pytest.mark.parametrize(
-    ("sent", "forwarded"),
+    ("sent", "passed_on"),
     [
         ({"X-Api-Key": "a key: with 'signs'"}, {"x-api-key": "a key: with 'signs'"}),
         ({"Authorization": "bearer  a.b.c"}, {"authorization": "Bearer a.b.c"}),
         ({"X-Api-Key": "one", "Authorization": "Bearer two"}, {"x-api-key": "one"}),
     ],
 )
-async def test_the_credential_is_forwarded_in_its_scheme(
-    tmp_path: Path, sent: Mapping[str, str], forwarded: Mapping[str, str]
+async def test_the_credential_is_passed_on(
+    tmp_path: Path, sent: Mapping[str, str], passed_on: Mapping[str, str]
 ) -> None:
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
         await gateway.client.post("/api/v1/contacts", json={"contact": MAYA}, headers=sent)
 
     (request,) = upstream.requests
     named = {"x-api-key", "authorization", "cookie"}
-    assert {name: request.headers[name] for name in named & request.headers.keys()} == forwarded
+    assert {name: request.headers[name] for name in named & request.headers.keys()} == passed_on
 
 
-async def test_an_invalid_header_value_is_no_credential(tmp_path: Path) -> None:
+async def test_a_credential_that_a_header_cannot_carry_is_refused(tmp_path: Path) -> None:
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
         response = await gateway.client.post(
             "/api/v1/contacts", json={"contact": MAYA}, headers=[(b"X-Api-Key", b"caf\xe9")]
@@ -530,27 +544,26 @@ async def test_an_invalid_header_value_is_no_credential(tmp_path: Path) -> None:
     assert upstream.requests == []
 
 
-async def test_the_contact_of_a_conflict_is_looked_up_if_missing(
-    tmp_path: Path, face: Face
-) -> None:
+async def test_the_contact_of_a_conflict_is_looked_up(tmp_path: Path, face: Face) -> None:
     others = [{**RESOURCE, "id": "7", "attributes": {**ATTRIBUTES, "email": "other@example.com"}}]
     page = recorded(200, json.dumps({"data": [*others, RESOURCE]}))
 
     def answering(request: Request) -> Recording:
         return recorded(409) if request.method == "POST" else page
 
-    async with recorded_chain(answering, tmp_path) as (gateway, upstream):
-        result = await face.submit(gateway, {**MAYA, "email": "MAYA@example.com"}, KEY)
+    async with gateway_and_upstream(answering, tmp_path) as (gateway, upstream):
+        answer = await face.submit(gateway, {**MAYA, "email": "MAYA@example.com"}, KEY)
 
-    assert result.outcome == "CONFLICT"
-    assert result.contact == CONTACT
-    assert upstream.asked() == [
+    assert answer.outcome == "CONFLICT"
+    assert answer.contact == CONTACT
+    assert upstream.calls() == [
         "POST /api/v1/contacts",
         "GET /api/v1/contacts?email=MAYA@example.com&advertiser_id=2001&page=1&per_page=100",
     ]
 
 
-async def test_an_open_circuit_is_unavailable_at_once(tmp_path: Path, face: Face) -> None:
+@pytest.mark.usefixtures("stopped_clock")
+async def test_while_upstream_is_down_it_is_not_called(tmp_path: Path, face: Face) -> None:
     async with _in_front_of(Recording(b"", End.CLOSE), tmp_path) as (gateway, upstream):
         answers = [await face.submit(gateway, MAYA, KEY) for _ in range(FAILURE_THRESHOLD + 20)]
 
@@ -559,6 +572,7 @@ async def test_an_open_circuit_is_unavailable_at_once(tmp_path: Path, face: Face
     assert int(answers[-1].headers["Retry-After"]) >= 1
 
 
+@pytest.mark.usefixtures("stopped_clock")
 @pytest.mark.parametrize(
     ("answer", "status"),
     [(recorded(200, "{}"), 200), (recorded(401), 200), (Recording(b"", End.CLOSE), 503)],
@@ -567,7 +581,7 @@ async def test_an_open_circuit_is_unavailable_at_once(tmp_path: Path, face: Face
 async def test_readiness_depends_on_upstream(
     tmp_path: Path, answer: Recording, status: int
 ) -> None:
-    async with recorded_chain(lambda _: answer, tmp_path) as (gateway, _):
+    async with gateway_and_upstream(lambda _: answer, tmp_path) as (gateway, _):
         ready = await gateway.client.get("/readyz")
         alive = await gateway.client.get("/healthz")
 

@@ -1,10 +1,10 @@
-"""One contact for each idempotency key, whatever breaks between the gateway and upstream."""
+"""One contact for each idempotency key, whatever fails between the gateway and upstream."""
 
 import asyncio
 import signal
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, closing, contextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -12,17 +12,17 @@ from typing import Final
 import httpx
 import pytest
 
-from support.chained_gateways import UpstreamGateway, gateway_in_front
-from support.gateway_process import GatewayProcess, gateway_process
-from support.running_gateway import Gateway
-from support.served_gateway import gateway_of
-from support.spoiling_proxy import Spoiling, SpoilingProxy
-from support.submitting import FACES, Answer, Face
+from support.clock import WATCHDOG_SECONDS
+from support.faces import FACES, Answer, Face, Json
+from support.gateway import Gateway, empty_store, running_gateway
+from support.process import GatewayProcess, gateway_process
+from support.proxy import Fault, FaultyProxy
+from support.upstream import UpstreamGateway
 
 pytestmark = pytest.mark.anyio
 
-MAYA: Final = {"advertiser_id": 2001, "email": "maya@example.com"}
-NOOR: Final = {"advertiser_id": 2001, "email": "noor@example.com"}
+MAYA: Final[dict[str, Json]] = {"advertiser_id": 2001, "email": "maya@example.com"}
+NOOR: Final[dict[str, Json]] = {"advertiser_id": 2001, "email": "noor@example.com"}
 REST, GRAPHQL = FACES["REST"], FACES["GraphQL"]
 EITHER_FACE_FIRST = pytest.mark.parametrize(
     ("face", "other_face"),
@@ -31,25 +31,41 @@ EITHER_FACE_FIRST = pytest.mark.parametrize(
 )
 LOST = pytest.mark.parametrize(
     "lost",
-    [Spoiling.CUT_BEFORE_ANSWER, Spoiling.CUT_IN_ANSWER, Spoiling.GARBLE_ANSWER],
-    ids=lambda spoiling: spoiling.name.lower().replace("_", " "),
+    [Fault.DROP_RESPONSE, Fault.TRUNCATE_RESPONSE, Fault.CORRUPT_RESPONSE],
+    ids=lambda fault: fault.name.lower().replace("_", " "),
 )
 
 
 @pytest.fixture
-def proxy(upstream: UpstreamGateway) -> Iterator[SpoilingProxy]:
-    with SpoilingProxy(upstream.url).running() as running:
+def proxy(upstream: UpstreamGateway) -> Iterator[FaultyProxy]:
+    with FaultyProxy(upstream.url).running() as running:
         yield running
 
 
 @pytest.fixture
 async def gateway(
-    tmp_path: Path, upstream: UpstreamGateway, proxy: SpoilingProxy
+    tmp_path: Path, upstream: UpstreamGateway, proxy: FaultyProxy
 ) -> AsyncIterator[Gateway]:
-    async with gateway_in_front(
-        tmp_path, upstream, proxy.url, upstream_timeout_seconds=1
-    ) as running:
+    async with running_gateway(tmp_path, upstream.store, upstream_url=proxy.url) as running:
         yield running
+
+
+def _ledger(folder: Path) -> sqlite3.Connection:
+    """Open the ledger of the gateway that runs in a folder."""
+    (file,) = folder.glob("*.sqlite3")
+    return sqlite3.connect(file, timeout=WATCHDOG_SECONDS, isolation_level=None)
+
+
+def _attempts(folder: Path) -> list[str | None]:
+    """Return the contact of each attempt in the ledger; None where there was no answer."""
+    with closing(_ledger(folder)) as connection:
+        return [contact for (contact,) in connection.execute("SELECT contact FROM attempts")]
+
+
+def _end_hold(folder: Path) -> None:
+    """Let the time pass for which the ledger holds an attempt."""
+    with closing(_ledger(folder)) as connection:
+        connection.execute("UPDATE attempts SET held_until = sent_at")
 
 
 @LOST
@@ -57,12 +73,12 @@ async def gateway(
 async def test_a_repeat_after_a_lost_answer_finds_the_contact(
     gateway: Gateway,
     upstream: UpstreamGateway,
-    proxy: SpoilingProxy,
-    lost: Spoiling,
+    proxy: FaultyProxy,
+    lost: Fault,
     face: Face,
     other_face: Face,
 ) -> None:
-    proxy.spoil(lost)
+    proxy.inject(lost)
     first = await face.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
     proxy.release()
     second = await other_face.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
@@ -76,9 +92,9 @@ async def test_a_repeat_after_a_lost_answer_finds_the_contact(
 
 @LOST
 async def test_another_input_after_a_lost_answer_is_refused_where_the_contact_was_made(
-    gateway: Gateway, upstream: UpstreamGateway, proxy: SpoilingProxy, lost: Spoiling
+    gateway: Gateway, upstream: UpstreamGateway, proxy: FaultyProxy, lost: Fault
 ) -> None:
-    proxy.spoil(lost)
+    proxy.inject(lost)
     await REST.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
     proxy.release()
     other = await GRAPHQL.submit(gateway, NOOR, gateway.admin, idempotency_key="k")
@@ -87,12 +103,13 @@ async def test_another_input_after_a_lost_answer_is_refused_where_the_contact_wa
     assert upstream.contacts() == 1
 
 
-async def test_another_input_may_follow_where_nothing_was_made(
-    gateway: Gateway, upstream: UpstreamGateway, proxy: SpoilingProxy
+async def test_another_input_may_follow_where_no_contact_was_created(
+    gateway: Gateway, upstream: UpstreamGateway, proxy: FaultyProxy, tmp_path: Path
 ) -> None:
-    proxy.spoil(Spoiling.HOLD_REQUEST)
+    proxy.inject(Fault.TIME_OUT)
     first = await REST.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
     proxy.drop()
+    _end_hold(tmp_path)
     other = await GRAPHQL.submit(gateway, NOOR, gateway.admin, idempotency_key="k")
     back = await REST.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
 
@@ -101,25 +118,41 @@ async def test_another_input_may_follow_where_nothing_was_made(
     assert upstream.contacts() == 1
 
 
-async def test_a_request_that_arrives_after_it_was_given_up_is_not_doubled(
-    gateway: Gateway, upstream: UpstreamGateway, proxy: SpoilingProxy
+async def test_a_retry_waits_as_long_as_upstream_may_still_create_the_contact(
+    gateway: Gateway, upstream: UpstreamGateway, proxy: FaultyProxy, tmp_path: Path
 ) -> None:
-    proxy.spoil(Spoiling.HOLD_REQUEST)
+    proxy.inject(Fault.TIME_OUT)
+    first = await REST.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
+    proxy.drop()
+    retry = asyncio.create_task(GRAPHQL.submit(gateway, MAYA, gateway.admin, idempotency_key="k"))
+    await asyncio.to_thread(proxy.wait_until_received, "GET")
+    assert proxy.creations() == 1
+    _end_hold(tmp_path)
+
+    assert (first.outcome, (await retry).outcome) == ("SERVICE_UNAVAILABLE", "CONTACT")
+    assert (proxy.creations(), upstream.contacts()) == (2, 1)
+
+
+async def test_a_request_that_arrives_after_its_timeout_is_not_duplicated(
+    gateway: Gateway, upstream: UpstreamGateway, proxy: FaultyProxy
+) -> None:
+    proxy.inject(Fault.TIME_OUT)
     first = await REST.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
     proxy.release()
+    await asyncio.to_thread(proxy.wait_until_forwarded)
     second = await GRAPHQL.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
 
     assert (first.outcome, second.outcome) == ("SERVICE_UNAVAILABLE", "CONTACT")
     assert (proxy.creations(), upstream.contacts()) == (1, 1)
 
 
-async def test_a_contact_that_was_there_before_is_no_replay(
-    gateway: Gateway, upstream: UpstreamGateway, proxy: SpoilingProxy
+async def test_a_contact_from_before_the_attempt_is_not_a_replay(
+    gateway: Gateway, upstream: UpstreamGateway, proxy: FaultyProxy
 ) -> None:
     await REST.submit(gateway, MAYA, gateway.other_admin)
-    with closing(sqlite3.connect(upstream.file)) as connection, connection:
+    with closing(sqlite3.connect(upstream.store.file)) as connection, connection:
         connection.execute("UPDATE contacts SET created_at = '2026-01-31 12:00:00.000000'")
-    proxy.spoil(Spoiling.CUT_IN_ANSWER)
+    proxy.inject(Fault.TRUNCATE_RESPONSE)
     first = await REST.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
     proxy.release()
     second = await GRAPHQL.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
@@ -129,31 +162,29 @@ async def test_a_contact_that_was_there_before_is_no_replay(
 
 
 async def test_concurrent_callers_with_one_key_make_one_call(
-    gateway: Gateway, upstream: UpstreamGateway, proxy: SpoilingProxy
+    gateway: Gateway, upstream: UpstreamGateway, proxy: FaultyProxy
 ) -> None:
-    proxy.spoil(Spoiling.HOLD_ANSWER)
+    proxy.inject(Fault.HOLD_RESPONSE)
     callers = _callers(gateway)
     await asyncio.to_thread(proxy.wait_until_held)
     proxy.release()
     answers = await asyncio.gather(*callers)
 
-    _check_that_all_got_one_contact(answers)
+    _check_one_contact(answers)
     assert (proxy.creations(), upstream.contacts()) == (1, 1)
 
 
 async def test_concurrent_callers_of_two_gateways_with_one_ledger_make_one_call(
-    gateway: Gateway, upstream: UpstreamGateway, proxy: SpoilingProxy, tmp_path: Path
+    gateway: Gateway, upstream: UpstreamGateway, proxy: FaultyProxy, tmp_path: Path
 ) -> None:
-    async with gateway_in_front(
-        tmp_path, upstream, proxy.url, upstream_timeout_seconds=1
-    ) as other_gateway:
-        proxy.spoil(Spoiling.HOLD_ANSWER)
+    async with running_gateway(tmp_path, upstream.store, upstream_url=proxy.url) as other_gateway:
+        proxy.inject(Fault.HOLD_RESPONSE)
         callers = [*_callers(gateway), *_callers(other_gateway)]
         await asyncio.to_thread(proxy.wait_until_held)
         proxy.release()
         answers = await asyncio.gather(*callers)
 
-    _check_that_all_got_one_contact(answers)
+    _check_one_contact(answers)
     assert (proxy.creations(), upstream.contacts()) == (1, 1)
 
 
@@ -165,15 +196,15 @@ def _callers(gateway: Gateway) -> list[asyncio.Task[Answer]]:
     ]
 
 
-def _check_that_all_got_one_contact(answers: list[Answer]) -> None:
+def _check_one_contact(answers: list[Answer]) -> None:
     assert {answer.outcome for answer in answers} == {"CONTACT"}
     assert all(answer.contact == answers[0].contact for answer in answers)
 
 
-async def test_a_caller_who_goes_away_leaves_the_creation_to_be_finished(
-    gateway: Gateway, upstream: UpstreamGateway, proxy: SpoilingProxy
+async def test_a_creation_continues_after_its_caller_has_disconnected(
+    gateway: Gateway, upstream: UpstreamGateway, proxy: FaultyProxy
 ) -> None:
-    proxy.spoil(Spoiling.HOLD_ANSWER)
+    proxy.inject(Fault.HOLD_RESPONSE)
     caller = asyncio.create_task(REST.submit(gateway, MAYA, gateway.admin, idempotency_key="k"))
     await asyncio.to_thread(proxy.wait_until_held)
     caller.cancel()
@@ -185,14 +216,16 @@ async def test_a_caller_who_goes_away_leaves_the_creation_to_be_finished(
     assert (proxy.creations(), upstream.contacts()) == (1, 1)
 
 
-async def test_a_replay_goes_to_who_is_still_let_in(
+async def test_a_replay_needs_a_key_that_is_still_valid(
     tmp_path: Path, upstream: UpstreamGateway
 ) -> None:
     created = await _submit_as_other_admin(tmp_path, upstream)
     _set_revoked(upstream, "CURRENT_TIMESTAMP")
     try:
-        with _started_anew(tmp_path, upstream) as again:
-            refused = await _submit_as_other_admin(tmp_path, again)
+        # A new process has no cached keys.
+        with gateway_process(tmp_path, store=upstream.store) as process:
+            restarted = replace(upstream, url=f"{process.address}/api/v1")
+            refused = await _submit_as_other_admin(tmp_path, restarted)
     finally:
         _set_revoked(upstream, "NULL")
 
@@ -200,39 +233,29 @@ async def test_a_replay_goes_to_who_is_still_let_in(
     assert refused.outcome == "UNAUTHORIZED"
 
 
-async def _submit_as_other_admin(tmp_path: Path, upstream: UpstreamGateway) -> Answer:
-    async with gateway_in_front(tmp_path, upstream) as gateway:
+async def _submit_as_other_admin(folder: Path, upstream: UpstreamGateway) -> Answer:
+    async with running_gateway(folder, upstream.store, upstream_url=upstream.url) as gateway:
         return await REST.submit(gateway, MAYA, gateway.other_admin, idempotency_key="k")
 
 
-@contextmanager
-def _started_anew(folder: Path, upstream: UpstreamGateway) -> Iterator[UpstreamGateway]:
-    """Serve the upstream's store by a process that has no keys at hand from before."""
-    environment = {"CONTACT_GATEWAY_DATABASE_URL": upstream.database_url}
-    with gateway_process(folder, environment=environment) as process:
-        yield replace(upstream, url=f"{process.address}/api/v1")
-
-
 def _set_revoked(upstream: UpstreamGateway, moment: str) -> None:
-    with closing(sqlite3.connect(upstream.file)) as connection, connection:
+    with closing(sqlite3.connect(upstream.store.file)) as connection, connection:
         connection.execute(
             f"UPDATE api_keys SET revoked_at = {moment} WHERE label = 'other_admin'"  # noqa: S608
         )
 
 
-async def test_a_replay_does_not_need_an_upstream_that_answers(
-    gateway: Gateway, proxy: SpoilingProxy
-) -> None:
+async def test_a_replay_does_not_need_upstream(gateway: Gateway, proxy: FaultyProxy) -> None:
     first = await REST.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
-    proxy.spoil(Spoiling.CUT_BEFORE_ANSWER, only="GET")
+    proxy.inject(Fault.DROP_RESPONSE, method="GET")
     second = await GRAPHQL.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
 
     assert first.outcome == "CONTACT"
     assert second == first
 
 
-async def test_nothing_is_sent_that_the_ledger_does_not_know(
-    gateway: Gateway, tmp_path: Path, proxy: SpoilingProxy
+async def test_nothing_is_sent_where_the_ledger_fails(
+    gateway: Gateway, tmp_path: Path, proxy: FaultyProxy
 ) -> None:
     with closing(sqlite3.connect(tmp_path / "gateway.sqlite3")) as connection, connection:
         connection.execute("ALTER TABLE attempts RENAME TO elsewhere")
@@ -252,171 +275,150 @@ async def test_the_ledger_holds_no_credential_and_no_idempotency_key(
 ) -> None:
     key = "an-idempotency-key"
     await REST.submit(gateway, MAYA, gateway.admin, idempotency_key=key)
-    kept = _bytes_kept(tmp_path)
+    stored = _stored_bytes(tmp_path)
 
-    assert b"maya@example.com" in kept
-    assert key.encode() not in kept
-    assert gateway.admin.encode() not in kept
+    assert b"maya@example.com" in stored
+    assert key.encode() not in stored
+    assert gateway.admin.encode() not in stored
 
 
-async def test_without_a_key_nothing_is_kept(gateway: Gateway, tmp_path: Path) -> None:
+def _stored_bytes(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in folder.glob("gateway.sqlite3*"))
+
+
+async def test_without_an_idempotency_key_the_ledger_stays_empty(
+    gateway: Gateway, tmp_path: Path
+) -> None:
     await REST.submit(gateway, MAYA, gateway.admin)
 
     assert _attempts(tmp_path) == []
 
 
-def _in_front(
-    process: GatewayProcess, upstream: UpstreamGateway
-) -> AbstractAsyncContextManager[Gateway]:
-    """Talk to a process in front of upstream."""
-    return gateway_of(process, upstream.database_url, upstream.keys)
-
-
 class TestAKilledGateway:
-    """The process is killed at a point of a creation, and started again on its ledger."""
+    """A process is killed at a point of two creations; then another gateway opens its ledger.
+
+    Each face submits a contact, and retries the contact of the other face.
+    """
 
     @pytest.fixture
-    def environment(self, proxy: SpoilingProxy) -> dict[str, str]:
-        return {
+    def process(
+        self, tmp_path: Path, upstream: UpstreamGateway, proxy: FaultyProxy
+    ) -> Iterator[GatewayProcess]:
+        environment = {
             "CONTACT_GATEWAY_UPSTREAM_URL": proxy.url,
-            "CONTACT_GATEWAY_UPSTREAM_TIMEOUT_SECONDS": "1",
+            "CONTACT_GATEWAY_UPSTREAM_TIMEOUT_SECONDS": "60",
         }
+        ledger = empty_store(tmp_path, upstream.keys)
+        with gateway_process(tmp_path, store=ledger, environment=environment) as process:
+            yield process
 
-    @EITHER_FACE_FIRST
     async def test_before_the_call_arrives(
         self,
         tmp_path: Path,
-        environment: dict[str, str],
+        process: GatewayProcess,
         upstream: UpstreamGateway,
-        proxy: SpoilingProxy,
-        face: Face,
-        other_face: Face,
+        proxy: FaultyProxy,
     ) -> None:
-        proxy.spoil(Spoiling.HOLD_REQUEST)
-        with gateway_process(tmp_path, environment=environment) as process:
-            caller = await self._submit_until_held(process, upstream, proxy, face)
-            await self._kill(process, caller)
-        assert _attempts(tmp_path) == [None]
+        proxy.inject(Fault.HOLD_REQUEST)
+        async with _submitting(process, upstream) as submissions:
+            await asyncio.to_thread(proxy.wait_until_held, 2)
+            await _kill(process, submissions)
+        assert _attempts(tmp_path) == [None, None]
         proxy.drop()
+        _end_hold(tmp_path)
 
-        await self._check_a_repeat(tmp_path, environment, upstream, other_face)
-        assert proxy.creations() == 2
+        await _check_retries(tmp_path, upstream, proxy)
+        assert proxy.creations() == 4
 
-    @EITHER_FACE_FIRST
-    async def test_while_upstream_has_created_and_not_answered(
+    async def test_after_upstream_has_created_and_before_it_answers(
         self,
         tmp_path: Path,
-        environment: dict[str, str],
+        process: GatewayProcess,
         upstream: UpstreamGateway,
-        proxy: SpoilingProxy,
-        face: Face,
-        other_face: Face,
+        proxy: FaultyProxy,
     ) -> None:
-        proxy.spoil(Spoiling.HOLD_ANSWER)
-        with gateway_process(tmp_path, environment=environment) as process:
-            caller = await self._submit_until_held(process, upstream, proxy, face)
-            await self._kill(process, caller)
-        assert upstream.contacts() == 1
+        proxy.inject(Fault.HOLD_RESPONSE)
+        async with _submitting(process, upstream) as submissions:
+            await asyncio.to_thread(proxy.wait_until_held, 2)
+            await _kill(process, submissions)
+        assert upstream.contacts() == 2
         proxy.release()
 
-        await self._check_a_repeat(tmp_path, environment, upstream, other_face)
-        assert proxy.creations() == 1
+        await _check_retries(tmp_path, upstream, proxy)
+        assert proxy.creations() == 2
 
-    @EITHER_FACE_FIRST
-    async def test_after_the_answer_and_before_the_ledger_is_closed(
+    async def test_after_the_answer_and_before_it_is_in_the_ledger(
         self,
         tmp_path: Path,
-        environment: dict[str, str],
+        process: GatewayProcess,
         upstream: UpstreamGateway,
-        proxy: SpoilingProxy,
-        face: Face,
-        other_face: Face,
+        proxy: FaultyProxy,
     ) -> None:
-        proxy.spoil(Spoiling.HOLD_ANSWER)
-        with gateway_process(tmp_path, environment=environment) as process:
-            caller = await self._submit_until_held(process, upstream, proxy, face)
+        proxy.inject(Fault.HOLD_RESPONSE)
+        async with _submitting(process, upstream) as submissions:
+            await asyncio.to_thread(proxy.wait_until_held, 2)
             with closing(_ledger(tmp_path)) as ledger:
                 ledger.execute("BEGIN IMMEDIATE")
                 proxy.release()
-                await asyncio.to_thread(proxy.wait_until_passed)
-                await self._kill(process, caller)
+                await asyncio.to_thread(proxy.wait_until_answered, 2)
+                await _kill(process, submissions)
                 ledger.execute("ROLLBACK")
-        assert _attempts(tmp_path) == [None]
+        assert _attempts(tmp_path) == [None, None]
 
-        await self._check_a_repeat(tmp_path, environment, upstream, other_face)
-        assert proxy.creations() == 1
+        await _check_retries(tmp_path, upstream, proxy)
+        assert proxy.creations() == 2
 
-    @EITHER_FACE_FIRST
-    async def test_after_the_ledger_is_closed(
+    async def test_after_the_answer_is_in_the_ledger(
         self,
         tmp_path: Path,
-        environment: dict[str, str],
-        upstream: UpstreamGateway,
-        proxy: SpoilingProxy,
-        face: Face,
-        other_face: Face,
-    ) -> None:
-        with gateway_process(tmp_path, environment=environment) as process:
-            async with _in_front(process, upstream) as gateway:
-                told = await face.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
-            process.send(signal.SIGKILL)
-            process.exit_status()
-        assert told.outcome == "CONTACT"
-
-        again = await self._check_a_repeat(tmp_path, environment, upstream, other_face)
-        assert again == told
-        assert proxy.creations() == 1
-
-    async def _submit_until_held(
-        self,
         process: GatewayProcess,
         upstream: UpstreamGateway,
-        proxy: SpoilingProxy,
-        face: Face,
-    ) -> asyncio.Task[Answer]:
-        async def submit() -> Answer:
-            async with _in_front(process, upstream) as gateway:
-                return await face.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
+        proxy: FaultyProxy,
+    ) -> None:
+        async with _submitting(process, upstream) as submissions:
+            answers = await asyncio.gather(*submissions)
+        process.stop(signal.SIGKILL)
+        assert [answer.outcome for answer in answers] == ["CONTACT", "CONTACT"]
 
-        caller = asyncio.create_task(submit())
-        await asyncio.to_thread(proxy.wait_until_held)
-        return caller
+        retried = await _check_retries(tmp_path, upstream, proxy)
+        assert retried == answers
+        assert proxy.creations() == 2
 
-    async def _kill(self, process: GatewayProcess, caller: asyncio.Task[Answer]) -> None:
-        process.send(signal.SIGKILL)
-        await asyncio.to_thread(process.exit_status)
+
+@asynccontextmanager
+async def _submitting(
+    process: GatewayProcess, upstream: UpstreamGateway
+) -> AsyncIterator[list[asyncio.Task[Answer]]]:
+    """Submit a contact on each face of a process."""
+    async with process.gateway(upstream.store) as gateway:
+        yield [
+            asyncio.create_task(
+                face.submit(gateway, contact, gateway.admin, idempotency_key=contact["email"])
+            )
+            for face, contact in ((REST, MAYA), (GRAPHQL, NOOR))
+        ]
+
+
+async def _kill(process: GatewayProcess, submissions: list[asyncio.Task[Answer]]) -> None:
+    await asyncio.to_thread(process.stop, signal.SIGKILL)
+    for submission in submissions:
         with pytest.raises(httpx.TransportError):
-            await caller
-
-    async def _check_a_repeat(
-        self,
-        folder: Path,
-        environment: dict[str, str],
-        upstream: UpstreamGateway,
-        face: Face,
-    ) -> Answer:
-        """Start the gateway again on its ledger, and repeat the submission."""
-        with gateway_process(folder, environment=environment) as process:
-            async with _in_front(process, upstream) as gateway:
-                repeated = await face.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
-                again = await face.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
-        assert repeated.outcome == "CONTACT"
-        assert again == repeated
-        assert upstream.contacts() == 1
-        return repeated
+            await submission
 
 
-def _bytes_kept(folder: Path) -> bytes:
-    return b"".join(file.read_bytes() for file in folder.glob("gateway.sqlite3*"))
-
-
-def _ledger(folder: Path) -> sqlite3.Connection:
-    """Open the ledger of the gateway that runs in a folder."""
-    (file,) = folder.glob("*.sqlite3")
-    return sqlite3.connect(file, timeout=30, isolation_level=None)
-
-
-def _attempts(folder: Path) -> list[str | None]:
-    """Return what the ledger knows: for each attempt the contact, None without an answer."""
-    with closing(_ledger(folder)) as connection:
-        return [contact for (contact,) in connection.execute("SELECT contact FROM attempts")]
+async def _check_retries(
+    folder: Path, upstream: UpstreamGateway, proxy: FaultyProxy
+) -> list[Answer]:
+    """Open the ledger in another gateway, and retry both submissions twice."""
+    retried = []
+    async with running_gateway(folder, upstream.store, upstream_url=proxy.url) as gateway:
+        for face, contact in ((GRAPHQL, MAYA), (REST, NOOR)):
+            first, second = [
+                await face.submit(gateway, contact, gateway.admin, idempotency_key=contact["email"])
+                for _ in range(2)
+            ]
+            assert first.outcome == "CONTACT"
+            assert second == first
+            retried.append(first)
+    assert upstream.contacts() == 2
+    return retried

@@ -1,4 +1,4 @@
-"""Reads in front of upstream: the same results, with as few calls as possible."""
+"""Reads in front of an upstream API: the same answers, with few calls."""
 
 import asyncio
 import json
@@ -18,16 +18,18 @@ from contact_gateway.store.sqlite import Database, sqlite_url
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.creations import Creations
 from contact_gateway.upstream.source import MAX_CONCURRENT_CALLS, UpstreamAccess
-from support.chained_gateways import UpstreamGateway, gateway_in_front
-from support.recorded_chain import KEY, recorded_chain
-from support.recorded_upstream import (
+from support.clock import WATCHDOG_SECONDS, ManualClock
+from support.faces import FACES, Json
+from support.gateway import BIG_ID, Gateway, credentials, empty_store, running_gateway
+from support.upstream import (
+    KEY,
     Answering,
     Recording,
     Request,
+    UpstreamGateway,
+    gateway_and_upstream,
     recorded,
 )
-from support.running_gateway import BIG_ID, Gateway, credentials, database_url
-from support.submitting import FACES, Json
 
 pytestmark = pytest.mark.anyio
 
@@ -71,7 +73,7 @@ async def chain(
     tmp_path: Path, upstream: UpstreamGateway
 ) -> AsyncIterator[tuple[Gateway, UpstreamGateway]]:
     """Return a gateway in front of an upstream with three contacts."""
-    async with gateway_in_front(tmp_path, upstream) as gateway:
+    async with running_gateway(tmp_path, upstream.store, upstream_url=upstream.url) as gateway:
         for advertiser_id, email in ((2001, "maya"), (1002, "noor"), (2002, "sam")):
             contact = {"advertiser_id": advertiser_id, "email": f"{email}@example.com"}
             await FACES["REST"].submit(gateway, contact, gateway.admin)
@@ -79,12 +81,12 @@ async def chain(
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_read_returns_what_upstream_returns(
+async def test_a_read_has_the_answer_of_upstream(
     chain: tuple[Gateway, UpstreamGateway], path: str
 ) -> None:
     gateway, upstream = chain
     headers = credentials(gateway.member)
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=WATCHDOG_SECONDS) as client:
         there = await client.get(upstream.url + path, headers=headers)
     here = await gateway.client.get(f"/api/v1{path}", headers=headers)
 
@@ -98,7 +100,7 @@ def _comparable(response: httpx.Response) -> Json:
     return body if error is None else (error["code"], error["message"], error["details"])
 
 
-async def test_the_rate_limit_is_upstreams(chain: tuple[Gateway, UpstreamGateway]) -> None:
+async def test_the_rate_limit_is_that_of_upstream(chain: tuple[Gateway, UpstreamGateway]) -> None:
     gateway, _ = chain
     first = await gateway.rest("/contacts", gateway.member)
     second = await gateway.graphql("{ contacts { nodes { id } } }", gateway.member)
@@ -111,7 +113,7 @@ async def test_the_rate_limit_is_upstreams(chain: tuple[Gateway, UpstreamGateway
 @pytest.mark.parametrize(
     ("key", "role"), [("admin", "ADMIN"), ("member", "MEMBER")], ids=["admin", "member"]
 )
-async def test_the_viewers_role_is_found_by_a_dry_run(
+async def test_the_role_of_the_viewer_is_that_of_upstream(
     chain: tuple[Gateway, UpstreamGateway], key: str, role: str
 ) -> None:
     gateway, upstream = chain
@@ -184,7 +186,7 @@ def _catalogue(request: Request) -> Recording:
 
 
 @pytest.mark.parametrize("brands", [1, 3, 50])
-async def test_a_page_of_contacts_makes_one_call_for_each_distinct_advertiser(
+async def test_a_page_of_contacts_needs_one_call_for_each_distinct_advertiser(
     tmp_path: Path, brands: int
 ) -> None:
     query = f"""{{
@@ -192,23 +194,23 @@ async def test_a_page_of_contacts_makes_one_call_for_each_distinct_advertiser(
         nodes {{ id advertiser {{ name hienergy {{ id }} }} }}
       }}
     }}"""
-    async with recorded_chain(_catalogue, tmp_path) as (gateway, upstream):
+    async with gateway_and_upstream(_catalogue, tmp_path) as (gateway, upstream):
         body = (await gateway.graphql(query, KEY)).json()
 
     names = {node["advertiser"]["name"] for node in body["data"]["contacts"]["nodes"]}
     assert len(names) == brands
     assert len(upstream.requests) == 1 + brands
-    assert len(set(upstream.asked())) == 1 + brands
+    assert len(set(upstream.calls())) == 1 + brands
 
 
-async def test_advertisers_are_read_in_parallel_up_to_a_limit(tmp_path: Path) -> None:
+async def test_advertisers_are_read_concurrently_within_a_limit(tmp_path: Path) -> None:
     query = '{ contacts(q: "50", perPage: 50) { nodes { advertiser { name } } } }'
-    async with recorded_chain(_catalogue, tmp_path) as (gateway, upstream):
+    async with gateway_and_upstream(_catalogue, tmp_path) as (gateway, upstream):
         upstream.crowd = MAX_CONCURRENT_CALLS
 
         def answering(request: Request) -> Recording:
             if "advertisers" not in request.target:
-                # Hold the advertisers back until the limit is in flight.
+                # Advertisers now wait until the limit is reached.
                 upstream.gate.clear()
             return _catalogue(request)
 
@@ -219,7 +221,7 @@ async def test_advertisers_are_read_in_parallel_up_to_a_limit(tmp_path: Path) ->
         body = (await answer).json()
 
     assert len(body["data"]["contacts"]["nodes"]) == 50
-    assert upstream.most_under_way == MAX_CONCURRENT_CALLS
+    assert upstream.most_in_flight == MAX_CONCURRENT_CALLS
 
 
 async def test_a_document_reads_each_record_once(tmp_path: Path) -> None:
@@ -230,11 +232,11 @@ async def test_a_document_reads_each_record_once(tmp_path: Path) -> None:
       d: contacts { nodes { id } }
       e: contacts { nodes { email } }
     }"""
-    async with recorded_chain(_catalogue, tmp_path) as (gateway, upstream):
+    async with gateway_and_upstream(_catalogue, tmp_path) as (gateway, upstream):
         body = (await gateway.graphql(query, KEY)).json()
 
     assert "errors" not in body
-    assert sorted(upstream.asked()) == [
+    assert sorted(upstream.calls()) == [
         "GET /api/v1/advertisers/1000",
         "GET /api/v1/contacts/7",
         "GET /api/v1/contacts?page=1&per_page=25",
@@ -247,14 +249,14 @@ async def test_a_record_of_a_page_is_not_read_again(tmp_path: Path) -> None:
         return recorded(200, json.dumps({"data": data, "meta": {"has_more": False}}))
 
     query = "{ advertisers { nodes { id hienergy { id name } } } }"
-    async with recorded_chain(answering, tmp_path) as (gateway, upstream):
+    async with gateway_and_upstream(answering, tmp_path) as (gateway, upstream):
         await gateway.graphql(query, KEY)
 
-    assert upstream.asked() == ["GET /api/v1/advertisers?page=1&per_page=25"]
+    assert upstream.calls() == ["GET /api/v1/advertisers?page=1&per_page=25"]
 
 
-async def test_documents_share_no_reads(tmp_path: Path) -> None:
-    async with recorded_chain(_catalogue, tmp_path) as (gateway, upstream):
+async def test_documents_share_no_records(tmp_path: Path) -> None:
+    async with gateway_and_upstream(_catalogue, tmp_path) as (gateway, upstream):
         await gateway.graphql("{ contact(id: 7) { id } }", KEY)
         await gateway.graphql("{ contact(id: 7) { id } }", "another-key")
 
@@ -284,14 +286,14 @@ async def test_documents_share_no_reads(tmp_path: Path) -> None:
         ),
     ],
 )
-class TestARefusedOrFailedRead:
-    """The error on each face, for a record and for a list."""
+class TestARefusedRead:
+    """What each refusal becomes on each face, for a record and for a list."""
 
     @pytest.mark.parametrize("path", ["/contacts/1", "/contacts", "/advertisers"])
     async def test_in_rest(
         self, tmp_path: Path, answer: Recording, status: int, code: str, path: str
     ) -> None:
-        async with recorded_chain(lambda _: answer, tmp_path) as (gateway, _):
+        async with gateway_and_upstream(lambda _: answer, tmp_path) as (gateway, _):
             response = await gateway.rest(path, KEY)
 
         assert response.status_code == status
@@ -303,7 +305,7 @@ class TestARefusedOrFailedRead:
     async def test_in_graphql(
         self, tmp_path: Path, answer: Recording, status: int, code: str, field: str
     ) -> None:
-        async with recorded_chain(lambda _: answer, tmp_path) as (gateway, _):
+        async with gateway_and_upstream(lambda _: answer, tmp_path) as (gateway, _):
             response = await gateway.graphql(f"{{ {field} }}", KEY)
 
         body = response.json()
@@ -313,56 +315,62 @@ class TestARefusedOrFailedRead:
             assert response.headers["Retry-After"] in {"1", "5"}
 
 
-class Hanging(UpstreamAccess):
+class HangingAccess(UpstreamAccess):
     """Upstream's operations without any response."""
 
-    def __init__(self, timeout_seconds: float, ledger: Ledger) -> None:
-        client = UpstreamClient(
-            "http://upstream.invalid", timeout_seconds=timeout_seconds, max_connections=1
-        )
-        super().__init__(client, Credential(KEY), Creations(timeout_seconds, ledger))
-        self.asked: list[int | str] = []
-        self.left = 0
+    def __init__(self, ledger: Ledger) -> None:
+        client = UpstreamClient("http://upstream", timeout_seconds=60, max_connections=1)
+        super().__init__(client, Credential(KEY), Creations(client.timeout_seconds, ledger))
+        self.begun = 0
+        self.cancelled = 0
+        self.is_crowded = asyncio.Event()
 
     async def advertiser(self, id_or_slug: int | str) -> None:
-        self.asked.append(id_or_slug)
+        del id_or_slug
+        self.begun += 1
+        if self.begun == MAX_CONCURRENT_CALLS:
+            self.is_crowded.set()
         try:
             await asyncio.Event().wait()
         finally:
-            self.left += 1
+            self.cancelled += 1
 
 
-async def test_a_lookup_of_many_records_has_one_timeout(tmp_path: Path) -> None:
-    """After the timeout, no waiting call is sent."""
-    ledger = SqlLedger(Database(sqlite_url(database_url(tmp_path))))
-    access = Hanging(timeout_seconds=0.1, ledger=ledger)
+async def test_many_records_share_the_timeout_of_one(
+    tmp_path: Path, stopped_clock: ManualClock
+) -> None:
+    """Calls that still wait for their turn at the timeout are not made."""
+    access = HangingAccess(SqlLedger(Database(sqlite_url(empty_store(tmp_path, {}).url))))
+    read = asyncio.create_task(access.advertisers_by_id(range(40)))
+    await access.is_crowded.wait()
+    await stopped_clock.advance(access.timeout_seconds)
     with pytest.raises(SourceUnavailable, match="several records"):
-        await access.advertisers_by_id(range(40))
+        await read
 
-    assert access.left == len(access.asked) == MAX_CONCURRENT_CALLS
+    assert access.cancelled == access.begun == MAX_CONCURRENT_CALLS
 
 
-async def test_paging_is_upstreams(tmp_path: Path) -> None:
-    """Upstream may return smaller pages than requested."""
+async def test_the_paging_of_upstream_is_passed_on(tmp_path: Path) -> None:
+    """Upstream may give fewer records a page than were requested."""
 
     def answering(_: Request) -> Recording:
         meta = {"current_page": 2, "next_page": 3, "per_page": 10}
         return recorded(200, json.dumps({"data": [], "meta": meta}))
 
-    async with recorded_chain(answering, tmp_path) as (gateway, _):
+    async with gateway_and_upstream(answering, tmp_path) as (gateway, _):
         response = await gateway.rest("/contacts", KEY, page=2, per_page=100)
 
     paging = {"current_page": 2, "next_page": 3, "per_page": 10, "has_more": True}
     assert response.json()["meta"] == paging
 
 
-@pytest.mark.parametrize("value", [0, -1, 2**31, None])
+@pytest.mark.parametrize("number", [0, -1, 2**31, None])
 async def test_invalid_paging_is_replaced_by_the_requested_one(
-    tmp_path: Path, value: int | None
+    tmp_path: Path, number: int | None
 ) -> None:
-    meta = {"current_page": value, "per_page": value, "has_more": False}
+    meta = {"current_page": number, "per_page": number, "has_more": False}
     answer = recorded(200, json.dumps({"data": [], "meta": meta}))
-    async with recorded_chain(lambda _: answer, tmp_path) as (gateway, _):
+    async with gateway_and_upstream(lambda _: answer, tmp_path) as (gateway, _):
         response = await gateway.rest("/contacts", KEY, page=2, per_page=50)
 
     paging = {"current_page": 2, "next_page": None, "per_page": 50, "has_more": False}
@@ -389,7 +397,7 @@ async def test_invalid_paging_is_replaced_by_the_requested_one(
 async def test_records_of_other_brands_are_not_equivalents(
     tmp_path: Path, answering: Answering
 ) -> None:
-    async with recorded_chain(answering, tmp_path) as (gateway, upstream):
+    async with gateway_and_upstream(answering, tmp_path) as (gateway, upstream):
         body = (await gateway.graphql("{ advertiser(id: 1) { equivalents { id } } }", KEY)).json()
 
     if body["data"]["advertiser"] is not None:
@@ -397,7 +405,7 @@ async def test_records_of_other_brands_are_not_equivalents(
     assert len(upstream.requests) <= 2
 
 
-async def test_a_created_contact_is_returned_even_if_its_advertiser_cannot_be_read(
+async def test_a_created_contact_is_returned_though_its_advertiser_cannot_be_read(
     tmp_path: Path,
 ) -> None:
     def answering(request: Request) -> Recording:
@@ -410,7 +418,7 @@ async def test_a_created_contact_is_returned_even_if_its_advertiser_cannot_be_re
         ... on Contact { id advertiser { name } }
       }
     }"""
-    async with recorded_chain(answering, tmp_path) as (gateway, _):
+    async with gateway_and_upstream(answering, tmp_path) as (gateway, _):
         body = (await gateway.graphql(query, KEY)).json()
 
     assert body["data"] == {"createContact": {"id": "1", "advertiser": None}}

@@ -18,7 +18,7 @@ from contact_gateway.faces.graphql.execution import GraphQLRequest
 from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.schema import build_schema
 from contact_gateway.faces.request_context import RequestContext
-from support.requests_by_a_caller import SameEachTime
+from support.fake_source import FakeSource
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +31,7 @@ TWO_OF_ONE_BRAND = """{
 
 
 @dataclass(eq=False)
-class FailingAndSlow(SameEachTime):
+class FailingAndSlow(FakeSource):
     """Fails to return equivalents, and returns advertisers once the test allows it."""
 
     failure: ReadRefusal | Exception
@@ -78,7 +78,7 @@ async def test_a_field_that_fails_does_not_cancel_a_shared_lookup(
     assert source.lookups == [[1001]]
 
 
-async def _execute(source: SameEachTime, text: str) -> ExecutionResult:
+async def _execute(source: FakeSource, text: str) -> ExecutionResult:
     caller: ContactCaller = Caller(Credential("member"), source.authenticate)
     caller.decorate(DocumentAccess)
     context = RequestContext("a-request", caller)

@@ -17,9 +17,9 @@ from contact_gateway.faces.graphql.execution import ExecutableSchema, GraphQLReq
 from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.schema import build_schema
 from graphql_plans.fields import PlannedField
-from support.requests_by_a_caller import context
-from support.running_gateway import Gateway
-from support.submitting import Json
+from support.faces import Json
+from support.fake_source import context
+from support.gateway import Gateway
 
 LIMITS: Final = DocumentLimits(tokens=1000, depth=10, aliases=15, directives=50, mutations=10)
 DOCUMENT: Final = ValidDocument(parse("{ __typename }"))

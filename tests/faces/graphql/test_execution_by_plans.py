@@ -15,8 +15,8 @@ from contact_gateway.faces.graphql.schema import strawberry_schema
 from contact_gateway.faces.request_context import RequestContext
 from graphql_plans.tests.compared_executors import assert_same_outcome, is_planned, plan_of
 from graphql_plans.tests.generated_documents import Case, requests
-from support.requests_by_a_caller import context
-from support.submitting import CREATE_CONTACT
+from support.faces import CREATE_CONTACT
+from support.fake_source import context
 
 # Strawberry has no public name for graphql-core's schema.
 SCHEMA: Final[GraphQLSchema] = strawberry_schema()._schema  # noqa: SLF001

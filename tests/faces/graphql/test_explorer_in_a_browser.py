@@ -16,12 +16,14 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from support.gateway_process import gateway_process
-from support.missing_programs import cannot_be_run
+from support.clock import WATCHDOG_SECONDS
+from support.process import gateway_process
+from support.programs import skip_or_fail
 
 # The path to save a screenshot to, for the documentation.
 SCREENSHOT = os.environ.get("EXPLORER_SCREENSHOT")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+TIMEOUT_MILLISECONDS = WATCHDOG_SECONDS * 1000
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -37,9 +39,11 @@ FLAGS = (
 @pytest.fixture
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
-        cannot_be_run("there is no chromium on the PATH to try the explorer with")
+        skip_or_fail("chromium is not installed")
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        launched = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=list(FLAGS), timeout=TIMEOUT_MILLISECONDS
+        )
         yield launched
         launched.close()
 
@@ -69,7 +73,9 @@ def test_a_contact_is_created_in_the_explorer(browser: Browser, tmp_path: Path) 
         with page.expect_response(_runs_create_contact):
             page.locator(".graphiql-execute-button").click()
             page.get_by_role("menuitem", name="CreateContact", exact=True).click()
-        expect(page.locator(".result-window")).to_contain_text("createContact")
+        expect(page.locator(".result-window")).to_contain_text(
+            "createContact", timeout=TIMEOUT_MILLISECONDS
+        )
         shown = json.loads(
             page.evaluate(
                 "document.querySelector('.result-window .CodeMirror').CodeMirror.getValue()"

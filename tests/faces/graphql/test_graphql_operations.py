@@ -5,8 +5,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from support.running_gateway import BIG_ID, Gateway, credentials, running_gateway
-from support.submitting import CREATE_CONTACT, FACES
+from support.faces import CREATE_CONTACT, FACES
+from support.gateway import BIG_ID, Gateway, credentials, running_gateway
 
 pytestmark = pytest.mark.anyio
 

@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 
-from support.gateway_process import GatewayProcess, gateway_process
-from support.missing_programs import cannot_be_run
-from support.running_gateway import Gateway, credentials
+from support.clock import WATCHDOG_SECONDS
+from support.gateway import Gateway, credentials
+from support.process import GatewayProcess, gateway_process
+from support.programs import skip_or_fail
 
 AUDIT = Path(__file__).parent / "graphql_over_http"
 # The number of audits in graphql-http 1.23. A script that runs fewer must not pass.
 AUDITS = 36
-INSTALLS_WITHIN_SECONDS = 120
-RUNS_WITHIN_SECONDS = 60
 
 MUTATION = 'mutation { createContact(input: {advertiserId: 1001, email: "m@example.com"}) '
 MUTATION += "{ __typename } }"
@@ -31,7 +30,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """Return the path of Node, and the audit script with its npm packages installed."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
-        cannot_be_run("there is no node, or no npm, on the PATH to audit GraphQL over HTTP with")
+        skip_or_fail("node or npm is not installed")
     folder = tmp_path_factory.mktemp("audit") / "graphql_over_http"
     shutil.copytree(AUDIT, folder, ignore=shutil.ignore_patterns("node_modules"))
     # npm caches packages, so only the first run needs the registry.
@@ -41,11 +40,11 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
         cwd=folder,
         capture_output=True,
         encoding="utf-8",
-        timeout=INSTALLS_WITHIN_SECONDS,
+        timeout=WATCHDOG_SECONDS,
         check=False,
     )
     if installed.returncode != 0:
-        cannot_be_run(f"npm cannot install graphql-http: {installed.stderr.strip()}")
+        skip_or_fail(f"npm cannot install graphql-http: {installed.stderr.strip()}")
     return node, folder / "audit.mjs"
 
 
@@ -65,7 +64,7 @@ def _audited(
         env=environment if key is None else environment | {"API_KEY": key},
         capture_output=True,
         encoding="utf-8",
-        timeout=RUNS_WITHIN_SECONDS,
+        timeout=WATCHDOG_SECONDS,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

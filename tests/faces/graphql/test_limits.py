@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 from graphql import get_introspection_query
 
-from support.running_gateway import Gateway, running_gateway
+from support.gateway import Gateway, running_gateway
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,8 @@ from typing import Final
 import pytest
 
 from contact_gateway.settings import LogFormat, Profile, Settings
-from support.running_gateway import Gateway, credentials, running_gateway
-from support.submitting import Json
+from support.faces import Json
+from support.gateway import Gateway, credentials, running_gateway
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ from contact_gateway.contacts.outcomes import ErrorCode
 from contact_gateway.faces.http import TransportCode
 from contact_gateway.faces.rest.openapi import openapi_document
 from contact_gateway.http_statuses import status_of
-from support.running_gateway import Gateway, credentials
+from support.gateway import Gateway, credentials
 
 pytestmark = pytest.mark.anyio
 

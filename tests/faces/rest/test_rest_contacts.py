@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.running_gateway import BIG_ID, Gateway, credentials
+from support.gateway import BIG_ID, Gateway, credentials
 
 pytestmark = pytest.mark.anyio
 

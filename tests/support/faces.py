@@ -1,33 +1,33 @@
-"""One way to submit a contact for both faces, and one way to read what came of it."""
+"""One way to submit a contact on each face, and one shape of the answer."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from support.running_gateway import Gateway, credentials
+from support.gateway import Gateway, credentials
 
-# A JSON answer: of any shape until a test has looked at it.
+# Any: tests check the shape of JSON themselves.
 Json = Any
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An outcome as its caller sees it, in words that both faces share."""
+    """An outcome as its caller sees it, in the terms of the REST face."""
 
     outcome: str
     contact: Mapping[str, Json] | None = None
     problems: frozenset[tuple[str, str]] = frozenset()
     retry_after_seconds: int | None = None
     message: str | None = None
-    # What only one face has: not compared between them.
+    # Not compared: the faces differ here.
     status: int = field(default=200, compare=False)
     headers: Mapping[str, str] = field(default_factory=dict, compare=False)
     request_id: str | None = field(default=None, compare=False)
 
 
 class Face(Protocol):
-    """A way in."""
+    """One of the two APIs."""
 
     async def submit(
         self,
@@ -38,7 +38,7 @@ class Face(Protocol):
         idempotency_key: str | None = None,
         dry_run: bool = False,
     ) -> Answer:
-        """Submit a contact by the names of the published reference."""
+        """Submit a contact, with the field names of the published reference."""
         ...
 
 
@@ -129,7 +129,6 @@ class GraphQL:
         response = await gateway.graphql(CREATE_CONTACT, key, variables)
         body = response.json()
         if "errors" in body:
-            # A fault, and never a business outcome.
             (error,) = body["errors"]
             assert error["extensions"] == {"code": "SERVICE_UNAVAILABLE"}, body
             return Answer(
@@ -184,8 +183,8 @@ def _resource(resource: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _attributes(member: Mapping[str, Json]) -> dict[str, Json]:
-    missing_of_a_preview = {"id": None, "created_at": None, "updated_at": None}
-    return missing_of_a_preview | {_snake_case(name): value for name, value in member.items()}
+    absent_from_a_preview = {"id": None, "created_at": None, "updated_at": None}
+    return absent_from_a_preview | {_snake_case(name): value for name, value in member.items()}
 
 
 def _rest_path(path: str) -> str:

@@ -22,7 +22,7 @@ from contact_gateway.contacts.source import (
 from contact_gateway.faces.graphql.document_access import DocumentAccess
 from contact_gateway.faces.request_context import RequestContext
 from support.contacts import stored, submitted
-from support.running_gateway import CATALOGUE
+from support.gateway import CATALOGUE
 
 _NOW: Final = datetime(2026, 1, 31, 12, tzinfo=UTC)
 _ADVERTISERS: Final = {record.id: record for record in CATALOGUE}
@@ -31,13 +31,13 @@ _TAKEN: Final = stored(
 )
 
 
-class SameEachTime:
+class FakeSource:
     """A source, and the access to it, that returns the same each time, to compare two executors."""
 
     def __init__(self) -> None:
         self.principal = ApiKeyOwner(1, "admin", Role.ADMIN)
 
-    async def authenticate(self, credential: Credential) -> "SameEachTime | KeyRefusal":
+    async def authenticate(self, credential: Credential) -> "FakeSource | KeyRefusal":
         roles = {"admin": Role.ADMIN, "member": Role.MEMBER}
         role = roles.get(credential.secret)
         if role is None:
@@ -92,7 +92,7 @@ class SameEachTime:
 
 def context(key: str | None, idempotency_header: str | None = None) -> RequestContext:
     """Return the context of a request with a key, which is a role's name or none that is known."""
-    source = SameEachTime()
+    source = FakeSource()
     credential = None if key is None else Credential(key)
     caller: ContactCaller = Caller(credential, source.authenticate)
     caller.decorate(DocumentAccess)

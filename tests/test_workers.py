@@ -1,14 +1,18 @@
-"""Callers at one moment, by both faces, at one worker process and at several on one store."""
+"""One or two worker processes on one store: concurrent submissions, and a revoked key."""
 
 import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
+from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
-from support.gateway_process import GatewayProcess
-from support.served_gateway import Store
-from support.submitting import FACES, Answer, Json
+from support.clock import WATCHDOG_SECONDS
+from support.faces import FACES, Answer, Json
+from support.gateway import Store, filled_store
+from support.process import GatewayProcess, gateway_process
 
 CALLERS = 24
 
@@ -17,19 +21,19 @@ CALLERS = 24
 def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Store, GatewayProcess]]:
-    store = Store.filled(tmp_path_factory.mktemp("races"))
-    with store.served("--workers", str(request.param)) as process:
+    store = filled_store(tmp_path_factory.mktemp("races"))
+    with gateway_process(store.folder, "--workers", str(request.param), store=store) as process:
         yield store, process
 
 
 async def _all_at_once(
     served: tuple[Store, GatewayProcess], contacts: list[dict[str, Json]], key: str | None
 ) -> tuple[list[Answer], int]:
-    """Submit each, by one face after the other; return the answers, and how many rows came."""
+    """Submit all contacts at once, on alternating faces; return the answers and the new rows."""
     store, process = served
     faces = list(FACES.values())
-    # A connection each, so that all workers get some.
-    async with store.gateway(process, keep_alive=False) as gateway:
+    # With one connection a request, every worker gets some.
+    async with process.gateway(store, keep_alive=False) as gateway:
         before = await gateway.contact_rows()
         answers = await asyncio.gather(
             *(
@@ -40,10 +44,37 @@ async def _all_at_once(
         return answers, await gateway.contact_rows() - before
 
 
-def test_of_many_with_one_address_one_creates_and_the_others_conflict(
+@pytest.mark.parametrize("served", [2], ids=["two workers"], indirect=True)
+def test_a_revoked_key_ends_in_every_worker(served: tuple[Store, GatewayProcess]) -> None:
+    """A worker caches a key for five seconds; the tests of the cache check that time."""
+    store, process = served
+    assert _statuses(process, store.keys["other_admin"]) == {200}
+    with closing(sqlite3.connect(store.file, timeout=WATCHDOG_SECONDS)) as connection, connection:
+        connection.execute(
+            "UPDATE api_keys SET revoked_at = CURRENT_TIMESTAMP WHERE label = 'other_admin'"
+        )
+    refused = retry(
+        stop=stop_after_delay(WATCHDOG_SECONDS),
+        wait=wait_fixed(0.5),
+        retry=retry_if_result(lambda statuses: statuses != {401}),
+    )(_statuses)(process, store.keys["other_admin"])
+
+    assert refused == {401}
+
+
+def _statuses(process: GatewayProcess, key: str) -> set[int]:
+    """Send many requests, one a connection, so that each worker gets some."""
+    statuses = set()
+    for _ in range(20):
+        with process.client(key) as client:
+            statuses.add(client.get("/api/v1/contacts").status_code)
+    return statuses
+
+
+def test_concurrent_submissions_of_one_address_create_one_contact(
     served: tuple[Store, GatewayProcess],
 ) -> None:
-    """By any of the brand's records, and with the address in any case."""
+    """The submissions name any record of the brand, and the address in any case."""
     contacts: list[dict[str, Json]] = [
         {
             "advertiser_id": [1001, 2001, 2002][number % 3],
@@ -61,7 +92,7 @@ def test_of_many_with_one_address_one_creates_and_the_others_conflict(
     assert rows == 1
 
 
-def test_all_with_one_idempotency_key_get_one_contact(
+def test_concurrent_submissions_with_one_idempotency_key_get_one_contact(
     served: tuple[Store, GatewayProcess],
 ) -> None:
     contact: dict[str, Json] = {"advertiser_id": 2001, "email": "key@example.com"}
@@ -72,7 +103,7 @@ def test_all_with_one_idempotency_key_get_one_contact(
     assert rows == 1
 
 
-def test_of_many_inputs_with_one_idempotency_key_one_is_created(
+def test_concurrent_inputs_with_one_idempotency_key_create_one_contact(
     served: tuple[Store, GatewayProcess],
 ) -> None:
     contacts: list[dict[str, Json]] = [
@@ -87,7 +118,9 @@ def test_of_many_inputs_with_one_idempotency_key_one_is_created(
     assert rows == 1
 
 
-def test_all_that_differ_are_created(served: tuple[Store, GatewayProcess]) -> None:
+def test_concurrent_submissions_of_different_addresses_are_all_created(
+    served: tuple[Store, GatewayProcess],
+) -> None:
     contacts: list[dict[str, Json]] = [
         {"advertiser_id": 2001, "email": f"different-{number}@example.com"}
         for number in range(CALLERS)

@@ -1,29 +1,32 @@
-"""The gateway as a user starts it: a process of its own, with a socket and two streams."""
+"""The gateway as a user starts it: a process with a socket, standard output and a log."""
 
+import mmap
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from threading import Timer
 from typing import IO
 
 import httpx
+import pytest
 from typer.testing import Result
+
+from support.clock import WATCHDOG_SECONDS
+from support.gateway import Gateway, Store, gateway_of
 
 Command = Callable[..., Result]
 
 _CONTACT_GATEWAY = (sys.executable, "-m", "contact_gateway")
-_STARTS_WITHIN_SECONDS = 60
-_STOPS_WITHIN_SECONDS = 30
-_ANNOUNCED = re.compile(r"(?P<what>GraphQL|REST|Admin key|Member key) +(?P<value>\S+)")
+_ANNOUNCED = re.compile(r"(?P<name>GraphQL|REST|Admin key|Member key) +(?P<value>\S+)")
 
 
 class GatewayProcess:
-    """A process that serves, what it announced, and what it has logged."""
+    """A process that serves."""
 
     def __init__(
         self, process: subprocess.Popen[str], announced: Mapping[str, str], log_file: Path
@@ -38,7 +41,6 @@ class GatewayProcess:
 
     @property
     def id(self) -> int:
-        """Return the process's id."""
         return self._process.pid
 
     @property
@@ -50,36 +52,50 @@ class GatewayProcess:
         return self._announced["Member key"]
 
     def client(self, key: str | None = None) -> httpx.Client:
-        """Return a client that presents a key; to be closed by the caller."""
+        """Return a client that presents a key. The caller closes it."""
         headers = {} if key is None else {"X-Api-Key": key}
-        return httpx.Client(base_url=self.address, headers=headers, timeout=20, trust_env=False)
+        return httpx.Client(
+            base_url=self.address, headers=headers, timeout=WATCHDOG_SECONDS, trust_env=False
+        )
+
+    @asynccontextmanager
+    async def gateway(self, store: Store, *, keep_alive: bool = True) -> AsyncIterator[Gateway]:
+        """Return a client of the process, with the contacts and keys of a store."""
+        limits = httpx.Limits(max_keepalive_connections=None if keep_alive else 0)
+        async with (
+            httpx.AsyncClient(
+                base_url=self.address, timeout=WATCHDOG_SECONDS, trust_env=False, limits=limits
+            ) as client,
+            gateway_of(client, store) as gateway,
+        ):
+            yield gateway
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
     def exit_status(self) -> int:
-        """Wait for the process's end."""
-        return self._process.wait(_STOPS_WITHIN_SECONDS)
+        """Wait until the process has ended; return its exit status."""
+        return self._process.wait(WATCHDOG_SECONDS)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End the process with a signal; return its exit status."""
+        self.send(number)
+        return self.exit_status()
 
     def run(self, *arguments: str) -> None:
-        """Run another command of the gateway's in the same folder."""
+        """Run another command of `contact-gateway` in the same folder."""
         subprocess.run(
             (*_CONTACT_GATEWAY, *arguments),
             cwd=self._log_file.parent,
             env=clean_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=_STARTS_WITHIN_SECONDS,
+            timeout=WATCHDOG_SECONDS,
             check=True,
         )
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Ask the process to end, and return its exit status."""
-        self.send(number)
-        return self.exit_status()
-
     def log(self) -> str:
-        """Return what the process has written to standard error."""
+        """Return the text that the process has written to standard error."""
         return self._log_file.read_text(encoding="utf-8")
 
 
@@ -87,14 +103,18 @@ class GatewayProcess:
 def gateway_process(
     folder: Path,
     *options: str,
+    store: Store | None = None,
     environment: Mapping[str, str] | None = None,
     command: Sequence[str] = (*_CONTACT_GATEWAY, "serve"),
 ) -> Iterator[GatewayProcess]:
-    """Start `contact-gateway serve` in a folder, on a free port, and wait for its announcement."""
+    """Run `contact-gateway serve` in a folder, on a free port and on a store if there is one."""
+    settings = {} if store is None else {"CONTACT_GATEWAY_DATABASE_URL": store.url}
     log_file = folder / "stderr.log"
     with (
         log_file.open("w", encoding="utf-8") as log,
-        _started((*command, "--port", "0", *options), folder, environment or {}, log) as process,
+        _started(
+            (*command, "--port", "0", *options), folder, settings | dict(environment or {}), log
+        ) as process,
     ):
         wanted = {"GraphQL", "REST"}
         if "--demo" in options:
@@ -105,7 +125,7 @@ def gateway_process(
 
 
 def refused_start(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run `contact-gateway serve` in a folder, on a free port, where it will not start."""
+    """Run `contact-gateway serve` in a folder, where it ends with an error."""
     return subprocess.run(
         (*_CONTACT_GATEWAY, "serve", "--port", "0", *options),
         cwd=folder,
@@ -113,9 +133,31 @@ def refused_start(folder: Path, *options: str) -> subprocess.CompletedProcess[st
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        timeout=_STARTS_WITHIN_SECONDS,
+        timeout=WATCHDOG_SECONDS,
         check=False,
     )
+
+
+def clean_environment() -> dict[str, str]:
+    """Return this process's environment without the gateway's settings.
+
+    Bytecode is written: without it, each process compiles all that it imports, for seconds.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith("CONTACT_GATEWAY_") and name != "PYTHONDONTWRITEBYTECODE"
+    }
+
+
+def resident_bytes(process: int | str = "self") -> int:
+    """Return the resident memory of a process, or of this one."""
+    statistics = Path(f"/proc/{process}/statm")
+    try:
+        pages = statistics.read_text(encoding="ascii").split()[1]
+    except FileNotFoundError:
+        pytest.skip(f"{statistics} does not exist: memory cannot be measured")
+    return int(pages) * mmap.PAGESIZE
 
 
 @contextmanager
@@ -138,41 +180,29 @@ def _started(
             _end(process)
 
 
-def clean_environment() -> dict[str, str]:
-    """Return this process's environment without the gateway's settings.
-
-    Bytecode may be kept: without it each process compiles all that it imports, for seconds.
-    """
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.upper().startswith("CONTACT_GATEWAY_") and name != "PYTHONDONTWRITEBYTECODE"
-    }
-
-
 def _announcement(process: subprocess.Popen[str], wanted: set[str]) -> dict[str, str]:
-    """Read standard output until all is announced, or it ends."""
+    """Read standard output until everything is announced, or the process ends."""
     announced: dict[str, str] = {}
     assert process.stdout is not None
-    # A process that says nothing is killed; then its output ends, and so does the wait.
-    watchdog = Timer(_STARTS_WITHIN_SECONDS, process.kill)
+    # Killing a silent process ends its output, and so the wait for a line.
+    watchdog = Timer(WATCHDOG_SECONDS, process.kill)
     watchdog.start()
     try:
         while not announced.keys() >= wanted and (line := process.stdout.readline()):
             match = _ANNOUNCED.match(line)
             if match is not None:
-                announced[match["what"]] = match["value"]
+                announced[match["name"]] = match["value"]
     finally:
         watchdog.cancel()
     return announced
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End the process, its workers too, whatever state a failed test has left it in."""
+    """End the process and its workers, in whatever state a failed test has left them."""
     if process.poll() is not None:
         return
     process.terminate()
     try:
-        process.wait(_STOPS_WITHIN_SECONDS)
+        process.wait(WATCHDOG_SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,212 @@
+"""The gateway in this process, over a real SQLite file and without a socket."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+from sqlalchemy import Connection, func, select
+
+from contact_gateway.access.api_keys import MintedKey, mint
+from contact_gateway.access.principals import Role
+from contact_gateway.app import create_app
+from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
+from contact_gateway.settings import Settings
+from contact_gateway.store import advertisers, api_keys, schema_version
+from contact_gateway.store.sqlite import Database, sqlite_url
+from contact_gateway.store.tables import contacts
+
+BIG_ID = 2**53 + 1
+CATALOGUE = (
+    Advertiser(
+        id=1001,
+        name="Northwind",
+        display_name="Northwind Outfitters",
+        slug="northwind",
+        domain="northwind.example",
+        network_name=HIENERGY_NETWORK,
+        hienergy_id=1001,
+    ),
+    Advertiser(id=1002, name="Kestrel", network_name=HIENERGY_NETWORK, hienergy_id=1002),
+    Advertiser(id=BIG_ID, name="Meridian", network_name=HIENERGY_NETWORK, hienergy_id=BIG_ID),
+    Advertiser(id=2001, name="Northwind US", network_name="CJ", hienergy_id=1001),
+    Advertiser(id=2002, name="Northwind UK", network_name="Awin", hienergy_id=1001),
+    Advertiser(id=2006, name="Meridian EU", network_name="Impact", hienergy_id=BIG_ID),
+    Advertiser(id=3001, name="Unlisted", network_name="ShareASale", hienergy_id=None),
+)
+_FILE = "gateway.sqlite3"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A database in a folder, and API keys by the kind of caller."""
+
+    folder: Path
+    keys: Mapping[str, str]
+
+    @property
+    def file(self) -> Path:
+        return self.folder / _FILE
+
+    @property
+    def url(self) -> str:
+        return f"sqlite+aiosqlite:///{self.file}"
+
+
+def filled_store(folder: Path) -> Store:
+    """Make a database with the catalogue and a key for every kind of caller."""
+    template = _filled_template()
+    (folder / _FILE).write_bytes(template.content)
+    return Store(folder, template.keys)
+
+
+def empty_store(folder: Path, keys: Mapping[str, str]) -> Store:
+    """Make a database without records, unless the folder has one; the keys are of elsewhere."""
+    store = Store(folder, keys)
+    if not store.file.exists():
+        store.file.write_bytes(_empty_template())
+    return store
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A client of a running gateway, the database of its contacts, and API keys."""
+
+    client: httpx.AsyncClient
+    database: Database
+    admin: str
+    other_admin: str
+    member: str
+    expired: str
+    revoked: str
+    unknown: str
+
+    async def contact_rows(self) -> int:
+        """Count the stored contacts."""
+        query = select(func.count()).select_from(contacts)
+        return await self.database.read(lambda connection: connection.execute(query).scalar_one())
+
+    async def rest(self, path: str, key: str | None = None, **query: str | int) -> httpx.Response:
+        """Send a GET request to the REST face."""
+        return await self.client.get(f"/api/v1{path}", params=query, headers=credentials(key))
+
+    async def graphql(
+        self,
+        query: str,
+        key: str | None = None,
+        variables: Mapping[str, object] | None = None,
+        **headers: str,
+    ) -> httpx.Response:
+        """Send a document to the GraphQL face."""
+        body = {"query": query, "variables": dict(variables or {})}
+        return await self.post_json("/graphql", body, credentials(key) | headers)
+
+    async def post_json(
+        self,
+        path: str,
+        body: object,
+        headers: Mapping[str, str],
+        params: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """Post JSON in ASCII: escapes can carry a lone surrogate, UTF-8 cannot."""
+        return await self.client.post(
+            path,
+            content=json.dumps(body),
+            headers={**headers, "Content-Type": "application/json"},
+            params=params,
+        )
+
+
+def credentials(key: str | None) -> dict[str, str]:
+    """Return the header that presents an API key."""
+    return {} if key is None else {"X-Api-Key": key}
+
+
+@asynccontextmanager
+async def running_gateway(
+    folder: Path, upstream: Store | None = None, /, **settings: object
+) -> AsyncIterator[Gateway]:
+    """Run a gateway on a database in a folder.
+
+    Args:
+        folder: Holds the contacts, or the ledger of a gateway in front of an upstream API.
+        upstream: The upstream API's store, where there is an `upstream_url`.
+        settings: Changes to the default settings.
+    """
+    own = filled_store(folder) if upstream is None else empty_store(folder, upstream.keys)
+    # Upstream answers even if the machine stalls for seconds.
+    values = {"database_url": own.url, "upstream_timeout_seconds": 60, **settings}
+    app = create_app(Settings.model_validate(values))
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with (
+            httpx.AsyncClient(transport=transport, base_url="http://gateway") as client,
+            gateway_of(client, upstream or own) as gateway,
+        ):
+            yield gateway
+
+
+@asynccontextmanager
+async def gateway_of(client: httpx.AsyncClient, store: Store) -> AsyncIterator[Gateway]:
+    """Return a gateway that a client reaches, with the contacts and keys of a store."""
+    database = Database(sqlite_url(store.url))
+    yield Gateway(client=client, database=database, **store.keys)
+    await database.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    content: bytes
+    keys: Mapping[str, str]
+
+
+@cache
+def _filled_template() -> _Template:
+    """Return a prepared file: copying it takes a fiftieth of the time of making one."""
+    keys = {name: mint() for name in ("admin", "other_admin", "member", "expired", "revoked")}
+    texts = {name: minted.text for name, minted in keys.items()} | {"unknown": mint().text}
+    return _Template(_made(keys), texts)
+
+
+@cache
+def _empty_template() -> bytes:
+    return _made({})
+
+
+def _made(keys: Mapping[str, MintedKey]) -> bytes:
+    """Return the file of a new database; with keys, it has the catalogue as well."""
+
+    async def make(file: Path) -> None:
+        database = Database(sqlite_url(f"sqlite:///{file}"))
+        await schema_version.prepare(database)
+        if keys:
+            await database.write(lambda connection: _fill(connection, keys))
+        await database.close()
+
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(max_workers=1) as thread:
+        file = Path(folder, _FILE)
+        # Callers may run in an event loop.
+        thread.submit(lambda: asyncio.run(make(file))).result()
+        return file.read_bytes()
+
+
+def _fill(connection: Connection, keys: Mapping[str, MintedKey]) -> None:
+    now = datetime.now(UTC)
+    advertisers.upsert(connection, CATALOGUE)
+    for name, minted in keys.items():
+        key_id = api_keys.add(
+            connection,
+            minted,
+            role=Role.MEMBER if name == "member" else Role.ADMIN,
+            label=name,
+            expires_at=now - timedelta(seconds=1) if name == "expired" else None,
+        )
+        if name == "revoked":
+            api_keys.revoke(connection, key_id)

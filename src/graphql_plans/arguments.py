@@ -12,7 +12,6 @@ from typing import Final
 from graphql import (
     FieldNode,
     GraphQLArgument,
-    GraphQLEnumType,
     GraphQLField,
     GraphQLNonNull,
     Undefined,
@@ -21,15 +20,11 @@ from graphql import (
     VariableValues,
     coerce_input_literal,
     get_argument_values,
-    get_named_type,
-    get_nullable_type,
-    is_leaf_type,
     is_required_argument,
-    is_specified_scalar_type,
 )
 from graphql.utilities.coerce_input_value import coerce_default_value
 
-from graphql_plans.variables import NotCoveredError
+from graphql_plans.variables import NotCoveredError, has_immutable_values
 
 Arguments = Callable[[VariableValues], dict[str, object]]
 """Returns the arguments that are given or have a default, by their names in Python."""
@@ -110,11 +105,7 @@ def literal_source(argument: GraphQLArgument, node: ValueNode) -> Source:
             raise NotCoveredError
         return value
 
-    named = get_named_type(argument.type)
-    # Resolvers may change lists, objects and values of custom scalars: each run gets its own.
-    if is_leaf_type(get_nullable_type(argument.type)) and (
-        isinstance(named, GraphQLEnumType) or is_specified_scalar_type(named)
-    ):
+    if has_immutable_values(argument.type):
         constant = literal(VariableValues({}, {}))
         return lambda _: constant
     return literal

@@ -172,7 +172,7 @@ class _Plan:
 
     def _root(self, variables: dict[str, object]) -> SelectionSet | None:
         """Return the root's selection set; None if a condition is null or the nesting too deep."""
-        values = tuple(variables.get(name) for name in self._conditions)
+        values = tuple(map(variables.get, self._conditions))
         root = self._roots.get(values)
         if root is None and all(isinstance(value, bool) for value in values):
             conditions = dict(zip(self._conditions, cast(tuple[bool, ...], values), strict=True))

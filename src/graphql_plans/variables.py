@@ -8,7 +8,7 @@ Source: the GraphQL specification, section 6.1.2.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from graphql import (
     GraphQLEnumType,
@@ -20,8 +20,10 @@ from graphql import (
     GraphQLScalarType,
     Undefined,
     VariableValues,
+    get_nullable_type,
     get_variable_values,
     is_required_input_field,
+    is_specified_scalar_type,
 )
 from graphql.execution.get_variable_signature import (
     GraphQLVariableSignature,
@@ -48,6 +50,7 @@ class _Variable:
     signature: GraphQLVariableSignature
     coerce: Coerce
     is_optional: bool
+    default: object
 
 
 class Variables:
@@ -84,10 +87,22 @@ def _variables(operation: Operation) -> Sequence[_Variable] | None:
             coerce = value_coercer(signature.type)
         except NotCoveredError:
             return None
-        is_nullable = not isinstance(signature.type, GraphQLNonNull)
-        is_optional = is_nullable and signature.default is None
-        variables.append(_Variable(signature, coerce, is_optional))
+        if signature.default is None:
+            is_optional = not isinstance(signature.type, GraphQLNonNull)
+            default: object = Undefined
+        else:
+            is_optional = has_immutable_values(signature.type)
+            default = coerce_default_value(signature) if is_optional else Undefined
+        variables.append(_Variable(signature, coerce, is_optional, default))
     return variables
+
+
+def has_immutable_values(type_: GraphQLInputType) -> bool:
+    """Return whether one coerced value may serve several requests: resolvers cannot change it."""
+    nullable = get_nullable_type(type_)
+    return isinstance(nullable, GraphQLEnumType) or (
+        isinstance(nullable, GraphQLScalarType) and is_specified_scalar_type(nullable)
+    )
 
 
 def _coerced(variables: Sequence[_Variable], given: dict[str, object]) -> VariableValues:
@@ -102,6 +117,8 @@ def _coerced(variables: Sequence[_Variable], given: dict[str, object]) -> Variab
             sources[name] = VariableValueSource(variable.signature, value)
         elif variable.is_optional:
             sources[name] = VariableValueSource(variable.signature)
+            if variable.default is not Undefined:
+                coerced[name] = variable.default
         else:
             raise NotCoveredError
     return VariableValues(sources, coerced)
@@ -164,8 +181,7 @@ def leaf_coercer(type_: GraphQLScalarType | GraphQLEnumType) -> Coerce:
     return coerce_leaf
 
 
-@dataclass(frozen=True, slots=True)
-class _InputField:
+class _InputField(NamedTuple):
     name: str
     out_name: str
     coerce: Coerce
@@ -200,13 +216,13 @@ def input_object_coercer(type_: GraphQLInputObjectType, parents: frozenset[str])
         if not isinstance(value, dict) or not value.keys() <= names:
             raise NotCoveredError
         coerced: dict[str, object] = {}
-        for field in fields:
-            if field.name in value:
-                coerced[field.out_name] = field.coerce(value[field.name])
-            elif field.is_required:
+        for name, out_name, coerce, is_required, default in fields:
+            if name in value:
+                coerced[out_name] = coerce(value[name])
+            elif is_required:
                 raise NotCoveredError
-            elif field.default is not Undefined:
-                coerced[field.out_name] = field.default
+            elif default is not Undefined:
+                coerced[out_name] = default
         return out_type(coerced)
 
     return coerce_input_object

@@ -128,6 +128,11 @@ def test_any_request(case: Case) -> None:
             "query ($n: [Int!]! = [1]) { echo(numbers: $n) }", {}, id="a variable's default"
         ),
         pytest.param(
+            "query ($n: Int! = 3, $c: Color = RED) { node(number: $n) { id } echo(color: $c) }",
+            {},
+            id="defaults of leaf types",
+        ),
+        pytest.param(
             "query ($t: Tree!) { tree(tree: $t) }", {"t": {}}, id="a recursive input type"
         ),
         pytest.param(

@@ -455,6 +455,16 @@ async def test_a_write_to_a_locked_database_is_unavailable(
     assert refused.value.retry_after_seconds >= 1
 
 
+async def test_a_connection_that_hangs_does_not_keep_the_process_from_ending(
+    database: Database,
+) -> None:
+    await _count(database)
+
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("sqlite")]
+    assert threads
+    assert all(thread.daemon for thread in threads)
+
+
 async def test_a_locked_database_can_be_read(
     database: Database, other_process: sqlite3.Connection
 ) -> None:

@@ -174,12 +174,15 @@ class _Job(Generic[T]):
             self.future.set_exception(error)
 
 
-# Each job has a type of answer of its own. A bare future closes a connection.
+# The jobs' answers have any types. A future without a job asks a thread to close its connection.
 _Queue: TypeAlias = SimpleQueue[_Job[Any] | asyncio.Future[None]]
 
 
 class _ConnectionPool:
-    """Connections that are opened alike. A caller that finds all in use waits, but not long."""
+    """Connections with the same pragmas, each on a thread. The threads share a queue of jobs.
+
+    A job is queued only when a thread is free, so that a caller waits a bounded time for one.
+    """
 
     def __init__(self, file: str, size: int, pragmas: Sequence[str], begin: str) -> None:
         self._file: Final = file
@@ -263,14 +266,8 @@ class _ConnectionThread(Thread):
             # The text of an exception may be logged; it must not hold what callers sent.
             hide_parameters=True,
         )
-
-        @event.listens_for(self._engine, "begin")
-        def begin_transaction(connection: Connection) -> None:
-            connection.exec_driver_sql(begin)
-
-        @event.listens_for(self._engine, "before_cursor_execute")
-        def stop_if_cancelled(*_: object) -> None:
-            self._raise_if_cancelled()
+        event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        event.listen(self._engine, "before_cursor_execute", self._raise_if_cancelled)
 
     def run(self) -> None:
         """Run jobs until the connection is to be closed."""
@@ -297,7 +294,8 @@ class _ConnectionThread(Thread):
                 connection.connection.rollback()
                 raise
 
-    def _raise_if_cancelled(self) -> None:
+    def _raise_if_cancelled(self, *_: object) -> None:
+        # Another thread may read a future's state, but not set it.
         if self._job is not None and self._job.future.cancelled():
             raise _CancelledError
 

@@ -20,7 +20,7 @@ LIMIT = RateLimitItemPerHour(3)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the server time to answer, and call it again only when a test says so."""
     monkeypatch.setattr(counters, "_TIMEOUT_SECONDS", WATCHDOG_SECONDS)
-    monkeypatch.setattr(counters, "ASKED_AGAIN_AFTER_SECONDS", WATCHDOG_SECONDS)
+    monkeypatch.setattr(counters, "RETRY_AFTER_SECONDS", WATCHDOG_SECONDS)
 
 
 async def test_hosts_with_one_server_count_together(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Coerce the arguments of a field.
 
-A plan looks up the source of each value once. On an invalid value, graphql-core coerces all
+A plan looks up the source of each value once. If a value is invalid, graphql-core coerces all
 arguments again and words the error.
 
 Source: the GraphQL specification, section 6.4.1.

@@ -60,7 +60,7 @@ class Compiler:
             document: a valid document.
             operation_name: the operation's name; may be None if the document has only one.
             fallback: executes the operation by graphql-core.
-            grow: receives the size of what is added to the plan, now and in later executions.
+            grow: receives the number of parts added to the plan, now and in later executions.
         """
         operation = self._operation(document, operation_name)
         if operation is None or self._is_incremental:

@@ -32,7 +32,7 @@ from graphql_plans.execution import PYTHON_TYPES, Field, Run
 from graphql_plans.runtime_types import RuntimeTypes, is_exact_instance
 
 Complete = Callable[[Run, Field, object, Path], object]
-"""Returns the completed value of what is not null, or a coroutine of it; raises its errors."""
+"""Returns the completed value of a value that is not null, or a coroutine of it."""
 
 
 class Completer:

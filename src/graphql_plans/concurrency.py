@@ -32,7 +32,7 @@ async def gather_results(
 
 
 def settle_in_background(awaitables: Sequence[Awaitable[object]]) -> None:
-    """Let the siblings of a failed field run to their end, and discard their results."""
+    """Run the siblings of a failed field to their end, and discard their results."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

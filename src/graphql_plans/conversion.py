@@ -1,6 +1,6 @@
 """Convert coerced arguments to those of Strawberry's resolvers: input objects become instances.
 
-A plan looks up the conversion of each type once. Strawberry converts what plans do not cover.
+A plan looks up the conversion of each type once. Strawberry converts types that plans do not cover.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -28,7 +28,7 @@ from graphql.pyutils import Path, gather_with_cancel, is_awaitable
 from graphql_plans.concurrency import settle_in_background
 
 DEFINITION: Final = "strawberry-definition"
-"""The extension under which Strawberry stores its own definition of a schema, type or field."""
+"""The extension that holds Strawberry's definition of a schema, type or field."""
 
 PYTHON_TYPES: Final[Mapping[object, type]] = {
     GraphQLString: str,

@@ -28,7 +28,7 @@ from graphql_plans.resolvers import ReadAttribute, Resolve, attribute_reader, re
 
 @dataclass(frozen=True, slots=True)
 class FieldDefinition:
-    """What all planned fields of one definition share."""
+    """The parts that all planned fields of one definition share."""
 
     graphql: GraphQLField
     completer: Completer
@@ -45,7 +45,7 @@ class FieldDefinitions:
         self._definitions: Final[dict[int, FieldDefinition]] = {}
 
     def get(self, definition: GraphQLField) -> FieldDefinition:
-        """Return what the fields of a definition share."""
+        """Return the shared parts of a definition."""
         found = self._definitions.get(id(definition))
         if found is None:
             found = self._definitions[id(definition)] = FieldDefinition(

@@ -38,7 +38,7 @@ def attribute_reader(definition: GraphQLField, schema: GraphQLSchema) -> ReadAtt
 
 
 def resolver(definition: GraphQLField, schema: GraphQLSchema) -> Resolve:
-    """Return the resolver of a field: a direct call, or Strawberry's own."""
+    """Return the resolver of a field: a direct call if possible, or that of Strawberry."""
     field = _direct_field(definition, schema)
     base = None if field is None else field.base_resolver
     if field is None or base is None or isasyncgenfunction(base.wrapped_func):
@@ -76,7 +76,7 @@ def _direct_field(definition: GraphQLField, schema: GraphQLSchema) -> Strawberry
 
 @dataclass(frozen=True, slots=True)
 class _ResolverCall:
-    """A resolver, and what it takes besides the arguments of its field."""
+    """A resolver, and the parameters that it takes besides the arguments of its field."""
 
     field: StrawberryField
     resolver: StrawberryResolver[object]

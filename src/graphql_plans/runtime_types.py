@@ -1,6 +1,6 @@
 """Cache the object types of an interface's or a union's values, by their Python class.
 
-Only where Strawberry decides by the class alone. All other values are resolved each time.
+If Strawberry needs more than the class to decide, nothing is cached.
 """
 
 from typing import Final
@@ -37,7 +37,7 @@ class RuntimeTypes:
 
 
 def is_exact_instance(type_: GraphQLObjectType, value: object) -> bool:
-    """Return whether a value is of the type's own class, so Strawberry's check would pass."""
+    """Return whether a value is exactly of the type's class, so Strawberry's check would pass."""
     definition = type_.extensions.get(DEFINITION)
     return (
         isinstance(definition, StrawberryObjectDefinition)
@@ -48,7 +48,7 @@ def is_exact_instance(type_: GraphQLObjectType, value: object) -> bool:
 
 
 def _base_class(type_: GraphQLAbstractType) -> type | None:
-    """Return a base class of the values to cache, or None if values decide for themselves."""
+    """Return a base class of the values to cache, or None if more than the class decides."""
     definition = type_.extensions.get(DEFINITION)
     match definition:
         case StrawberryUnion() if isinstance(type_, GraphQLUnionType):

@@ -1,4 +1,4 @@
-"""Execute a request by a plan and by graphql-core, and compare what a caller can see."""
+"""Execute a request by a plan and by graphql-core, and compare their results."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,7 +23,7 @@ from graphql_plans import Compiler, Execute, Result
 # A value of a variable, of any shape.
 Json = Any
 
-# Generated documents may define what they do not use: it does not change their execution.
+# Generated documents may have unused fragments and variables: they do not change the execution.
 _RULES = [
     rule for rule in specified_rules if rule not in {NoUnusedFragmentsRule, NoUnusedVariablesRule}
 ]
@@ -31,7 +31,7 @@ _RULES = [
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a caller can see of a result, including the order of keys and of errors."""
+    """The parts of a result that a caller can see, including the order of keys and of errors."""
 
     data: str
     errors: tuple[object, ...]
@@ -86,7 +86,7 @@ def assert_same_outcome(
 ) -> ExecutionResult | None:
     """Execute a request by a plan and by its reference; return the result, or None if invalid.
 
-    Each execution has a context of its own; `show_context` returns what it changed in it.
+    Each execution has its own context, and `show_context` returns the changes made to it.
     """
     document = parse_valid(schema, text)
     if document is None:

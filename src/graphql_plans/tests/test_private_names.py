@@ -1,6 +1,6 @@
 """An upgrade of graphql-core or Strawberry has moved no private name that plans rely on.
 
-If it moved an import, Python's own error names it, in every test of this package.
+If it moved an import, no test of this package starts, and Python's error names the import.
 """
 
 import ast
@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import pytest
 import strawberry
 
-# What plans import, call and construct, with the parameters up to the last one that they pass.
+# Names that plans import, call or construct, with the parameters up to the last one that they pass.
 NAMES: Final = """
     graphql.execution.collect_fields:CollectedFields(grouped_field_set)
     graphql.execution.collect_fields:FieldDetails(node)
@@ -73,7 +73,7 @@ NAMES: Final = """
 PARSED: Final = re.findall(r"([\w.]+:[\w.]+)(?:\(([\w\s]*)(\)))?", NAMES)
 
 
-# What plans read of Strawberry's objects.
+# Attributes that plans read from Strawberry's objects.
 ATTRIBUTES: Final = {
     "Schema": """_schema.extensions config.info_class config.name_converter.from_argument
         config.name_converter.from_field exception_handlers schema_converter.scalar_registry""",
@@ -102,8 +102,8 @@ class Query:
 SCHEMA: Final = strawberry.Schema(Query)
 
 
-def moved(library: str, what: str) -> str:
-    return f"{library} {version(library)} moved {what}: see src/graphql_plans/README.md"
+def moved(library: str, name: str) -> str:
+    return f"{library} {version(library)} moved {name}: see src/graphql_plans/README.md"
 
 
 @pytest.mark.parametrize(

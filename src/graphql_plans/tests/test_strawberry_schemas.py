@@ -1,4 +1,4 @@
-"""Plans cover what Strawberry's resolvers do: data loaders, casts, global ids, handlers."""
+"""Plans cover Strawberry's features: data loaders, casts, global ids, exception handlers."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -235,7 +235,7 @@ def _schema(*handlers: FaultHandler, incremental: bool = False) -> GraphQLSchema
         ),
         exception_handlers=handlers,
     )
-    return schema._schema  # noqa: SLF001 - there is no public name for it
+    return schema._schema  # noqa: SLF001 - Strawberry has no public name for it
 
 
 PLAIN: Final = _schema()

@@ -37,6 +37,7 @@ from contact_gateway.faces.json_body import BodyLimits, parse_json, read_json
 from contact_gateway.faces.request_context import RequestContext, request_context_of
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
+_WITHOUT_DATA: Final = frozenset({Result.REQUEST_ERROR, Result.FAULT})
 # Clients with automatic persisted queries recognise this code, and send the document itself.
 _PERSISTED_QUERY_NOT_SUPPORTED: Final = "PERSISTED_QUERY_NOT_SUPPORTED"
 
@@ -46,7 +47,6 @@ _VALUES: Final = re.compile(
     re.DOTALL,
 )
 _MAX_MESSAGE_LENGTH: Final = 1_000
-_WITHOUT_DATA: Final = frozenset({Result.REQUEST_ERROR, Result.FAULT})
 
 # The page is not among its assets, so it is always served with its policy.
 _FOLDER: Final = files("contact_gateway.faces.graphql")
@@ -166,7 +166,7 @@ def _bad_request(message: str) -> TransportError:
 def _error_response(
     error: TransportError, code: str, context: RequestContext, representation: Representation
 ) -> Response:
-    """Return the response to a request that is not executed. Some codes only GraphQL has."""
+    """Return the response to a request that is not executed. REST does not have all codes."""
     context.outcome = code
     return JsonResponse(
         {"errors": [{"message": error.message, "extensions": {"code": code}}]},

@@ -1,4 +1,4 @@
-"""When the header `Idempotency-Key` replaces the argument: when it can mean only one field."""
+"""The idempotency key of a field: its argument, or the header `Idempotency-Key`."""
 
 from collections.abc import Collection, Mapping
 from typing import Final
@@ -7,21 +7,27 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
-    GraphQLResolveInfo,
     InlineFragmentNode,
     SelectionSetNode,
 )
 
+from contact_gateway.faces.graphql.types import ResolveInfo
+
 _ARGUMENT: Final = "idempotencyKey"
 
 
-def replaces_the_argument(info: GraphQLResolveInfo[object]) -> bool:
-    """Return whether the executed operation has exactly one field that takes an idempotency key.
-
-    Fields with one response key are one field (GraphQL specification, section 6.3.2).
-    """
-    names = [name for name, field in info.parent_type.fields.items() if _ARGUMENT in field.args]
-    return len(_response_keys(info.operation.selection_set, names, info.fragments, {})) == 1
+def idempotency_key_of(info: ResolveInfo, argument: str | None) -> str | None:
+    """Return the argument, or the header if the operation has only one field that takes a key."""
+    header = info.context.headers.get("idempotency-key")
+    if argument is not None or header is None:
+        return argument
+    # Strawberry's own info does not have the fragments of the document.
+    raw_info = info._raw_info  # noqa: SLF001
+    fields = raw_info.parent_type.fields.items()
+    names = [name for name, field in fields if _ARGUMENT in field.args]
+    # Fields with one response key are one field (GraphQL specification, section 6.3.2).
+    keys = _response_keys(raw_info.operation.selection_set, names, raw_info.fragments, {})
+    return header if len(keys) == 1 else None
 
 
 def _response_keys(
@@ -30,7 +36,7 @@ def _response_keys(
     fragments: Mapping[str, FragmentDefinitionNode],
     read: dict[str, frozenset[str]],
 ) -> frozenset[str]:
-    """Return the response keys of the named root fields; each fragment is read once."""
+    """Return the response keys of the fields with these names. Read each fragment once."""
     keys: frozenset[str] = frozenset()
     for node in selections.selections:
         match node:

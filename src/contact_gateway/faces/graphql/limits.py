@@ -103,7 +103,7 @@ class _DocumentSize:
             selection_set = getattr(node, "selection_set", None)
             if isinstance(selection_set, SelectionSetNode):
                 selections = selection_set.selections
-                fields = [node for node in selections if isinstance(node, FieldNode)]
+                fields = [each for each in selections if isinstance(each, FieldNode)]
                 names = {field.name.value for field in fields if field.alias is None}
                 self.aliases += len(fields) - len(names)
                 pending.extend(selections)

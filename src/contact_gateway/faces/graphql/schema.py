@@ -13,7 +13,7 @@ from contact_gateway.contacts.reads import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from contact_gateway.contacts.submission import Submission
 from contact_gateway.faces.graphql.document_cache import DocumentCache
 from contact_gateway.faces.graphql.execution import ExecutableSchema
-from contact_gateway.faces.graphql.idempotency_header import replaces_the_argument
+from contact_gateway.faces.graphql.idempotency_header import idempotency_key_of
 from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.refusals import granted
 from contact_gateway.faces.graphql.types import (
@@ -197,14 +197,9 @@ class Mutation:
     ) -> CreateContactResult:
         """Return the outcome of a submission."""
         context = info.context
-        header = context.headers.get("idempotency-key")
-        if idempotency_key is None and header is not None:
-            # Strawberry's own info does not have the fragments of the document.
-            raw_info = info._raw_info  # noqa: SLF001
-            idempotency_key = header if replaces_the_argument(raw_info) else None
         submission = Submission(
             contact=input.raw(),
-            idempotency_key=idempotency_key,
+            idempotency_key=idempotency_key_of(info, idempotency_key),
             dry_run=dry_run,
             origin=Origin(Face.GRAPHQL, context.request_id),
         )

@@ -42,16 +42,6 @@ def _describe_enum(enum: type[E], description: str, meaning_of: Callable[[E], st
         value.description = meaning_of(enum[value.name])
 
 
-def _role_meaning(role: Role) -> str:
-    match role:
-        case Role.ADMIN:
-            return "May read and create contacts."
-        case Role.MEMBER:
-            return "May only read."
-        case _:
-            assert_never(role)
-
-
 _describe_enum(
     outcomes.ErrorCode,
     "Why an operation is refused. The values are in the order of the rules: the first that fails "
@@ -59,7 +49,11 @@ _describe_enum(
     outcomes.meaning_of,
 )
 _describe_enum(ProblemCode, "Why a value is not valid.", PROBLEM_MEANINGS.__getitem__)
-_describe_enum(Role, "What the owner of an API key may do.", _role_meaning)
+_describe_enum(
+    Role,
+    "What the owner of an API key may do.",
+    {Role.ADMIN: "May read and create contacts.", Role.MEMBER: "May only read."}.__getitem__,
+)
 
 
 @strawberry.type(

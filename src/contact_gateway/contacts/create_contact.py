@@ -8,7 +8,7 @@ the facts, and its refusals become the rules' own; the input is still validated 
 from collections.abc import Awaitable, Callable
 
 from contact_gateway.contacts import policy
-from contact_gateway.contacts.admission import authenticated, within_quota
+from contact_gateway.contacts.admission import Submission, authenticated, options_of, within_quota
 from contact_gateway.contacts.contact import NewContact, new_contact
 from contact_gateway.contacts.outcomes import (
     CreateContactOutcome,
@@ -17,7 +17,6 @@ from contact_gateway.contacts.outcomes import (
     Unauthorized,
 )
 from contact_gateway.contacts.source import ContactCaller, Creation
-from contact_gateway.contacts.submission import Submission, options_of
 
 
 async def create_contact(
@@ -41,7 +40,7 @@ async def create_contact(
     if (rate_limited := await within_quota(caller, access)) is not None:
         return rate_limited
     submission = await read()
-    contact = new_contact(submission.contact)
+    contact = new_contact(submission.raw)
     dry_run, problems = options_of(submission)
     if not isinstance(contact, NewContact):
         return InvalidInput((*contact, *problems))

@@ -6,11 +6,11 @@ import strawberry
 from strawberry.schema.config import StrawberryConfig
 
 from contact_gateway.contacts import reads
+from contact_gateway.contacts.admission import Submission
 from contact_gateway.contacts.create_contact import create_contact
 from contact_gateway.contacts.origin import Face, Origin
 from contact_gateway.contacts.outcomes import outcome_name
 from contact_gateway.contacts.reads import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
-from contact_gateway.contacts.submission import Submission
 from contact_gateway.faces.graphql.document_cache import DocumentCache
 from contact_gateway.faces.graphql.execution import ExecutableSchema
 from contact_gateway.faces.graphql.idempotency_header import idempotency_key_of
@@ -198,7 +198,7 @@ class Mutation:
         """Return the outcome of a submission."""
         context = info.context
         submission = Submission(
-            contact=input.raw(),
+            raw=input.raw(),
             idempotency_key=idempotency_key_of(info, idempotency_key),
             dry_run=dry_run,
             origin=Origin(Face.GRAPHQL, context.request_id),

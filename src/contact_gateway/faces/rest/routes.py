@@ -9,12 +9,12 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from contact_gateway.contacts import reads
+from contact_gateway.contacts.admission import Submission
 from contact_gateway.contacts.contact import unknown_fields
 from contact_gateway.contacts.create_contact import create_contact
 from contact_gateway.contacts.origin import Face, Origin
 from contact_gateway.contacts.outcomes import NotFound, ReadRefusal, outcome_name
 from contact_gateway.contacts.source import Page
-from contact_gateway.contacts.submission import Submission
 from contact_gateway.faces.http import JsonResponse, error_response, method_not_allowed
 from contact_gateway.faces.json_body import BodyLimits, read_json
 from contact_gateway.faces.request_context import RequestContext, request_context_of
@@ -98,7 +98,7 @@ class RestFace:
                 # Two different values, joined, are neither true nor false.
                 dry_run = ",".join(request.query_params.getlist("dry_run") or ("false",))
             return Submission(
-                contact=contact,
+                raw=contact,
                 idempotency_key=context.headers.get("idempotency-key"),
                 dry_run=dry_run,
                 origin=Origin(Face.REST, context.request_id),

@@ -1,4 +1,4 @@
-"""The reads over a real store: who may, which values are taken, and what is not given."""
+"""Reads of a real store: permissions, arguments and results."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -125,7 +125,7 @@ async def test_a_page_has_a_number_and_a_size(
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )
-async def test_unusable_values_are_all_told(
+async def test_all_invalid_values_are_reported(
     caller: Caller,
     source: Source,
     raw: dict[str, object],
@@ -136,7 +136,7 @@ async def test_unusable_values_are_all_told(
 
 
 @pytest.mark.parametrize("page", ["3000000000", 2**63, "9" * 20, "9" * 5000])
-async def test_a_page_beyond_the_last_is_told_which_that_is(
+async def test_a_page_number_that_is_too_large_names_the_largest(
     caller: Caller, source: Source, page: object
 ) -> None:
     found = await reads.contacts(caller, {"page": page}, source)
@@ -150,7 +150,7 @@ async def test_a_page_beyond_the_last_is_told_which_that_is(
 @pytest.mark.parametrize(
     ("advertiser_id", "code"), [("acme", "INVALID_TYPE"), ("0", "OUT_OF_RANGE")]
 )
-async def test_an_unusable_advertiser_id_in_a_filter_is_told(
+async def test_an_invalid_advertiser_id_in_a_filter_is_reported(
     caller: Caller, source: Source, advertiser_id: str, code: str
 ) -> None:
     found = await reads.contacts(caller, {"advertiser_id": advertiser_id}, source)
@@ -236,7 +236,7 @@ async def test_an_advertiser_is_found_by_its_id_or_is_nothing(
     [
         pytest.param("2001", None, NETWORK_RECORD, id="id"),
         pytest.param(None, "nw", BRAND, id="slug"),
-        pytest.param(None, "none", None, id="a slug of nobody"),
+        pytest.param(None, "none", None, id="an unknown slug"),
     ],
 )
 async def test_an_advertiser_is_found_by_id_or_slug(
@@ -254,7 +254,7 @@ async def test_an_advertiser_is_found_by_id_or_slug(
 @pytest.mark.parametrize(
     ("advertiser_id", "slug"), [("1001", "nw"), (None, None)], ids=["both", "neither"]
 )
-async def test_an_advertiser_is_asked_for_by_one_of_id_and_slug(
+async def test_an_advertiser_is_read_by_either_id_or_slug(
     caller: Caller, source: Source, advertiser_id: str | None, slug: str | None
 ) -> None:
     found = await reads.advertiser_by_id_or_slug(caller, advertiser_id, slug, source)
@@ -282,7 +282,7 @@ async def test_an_advertiser_that_is_not_there_has_no_list(caller: Caller, sourc
     assert await reads.contacts_of_advertiser(caller, "404", {}, source) is None
 
 
-async def test_the_advertiser_of_the_address_goes_before_one_in_the_query(
+async def test_the_advertiser_of_the_path_overrides_the_query(
     caller: Caller, source: Source
 ) -> None:
     raw = {"advertiser_id": "3001"}
@@ -312,7 +312,7 @@ async def _every_read(caller: Caller, source: Source) -> list[object]:
         pytest.param(mint().text, KeyRefusal.UNKNOWN, id="an unknown key"),
     ],
 )
-async def test_without_a_valid_key_nothing_is_read_or_told(
+async def test_without_a_valid_key_a_read_is_refused(
     source: Source, credential: str | None, reason: KeyRefusal
 ) -> None:
     caller = Caller(
@@ -322,7 +322,7 @@ async def test_without_a_valid_key_nothing_is_read_or_told(
     assert await _every_read(caller, source) == [Unauthorized(reason)] * 6
 
 
-async def test_over_budget_nothing_is_read_or_told(source: Source) -> None:
+async def test_a_read_over_the_limit_is_refused(source: Source) -> None:
     budget = HourlyBudget(1)
     await reads.contact(Caller(Credential(KEY.text), source.authenticate, budget), "1", source)
 

@@ -76,7 +76,7 @@ TABLE = (
     ),
     Case("every problem at once", "INVALID_INPUT", 422, contact=INVALID, problems=INVALID_PROBLEMS),
     Case(
-        "an invalid idempotency key beside an invalid contact",
+        "an invalid idempotency key and an invalid contact",
         "INVALID_INPUT",
         422,
         contact=INVALID,
@@ -337,7 +337,7 @@ async def test_a_spent_budget_comes_after_the_role_and_before_the_input(
     # In front of upstream, an invalid input is refused before the budget is checked.
     wrong = INVALID if where == "on the store" else UNRESOLVED
     async with start_with_a_budget_of_one(tmp_path) as gateway:
-        # The upstream process serves both faces, so each spends the budget of its own key.
+        # The upstream process serves both faces, so each face spends the budget of another key.
         admin = gateway.admin if face is FACES["REST"] else gateway.other_admin
         email = f"{type(face).__name__}@example.com"
         first = await face.submit(gateway, MAYA | {"email": email}, admin)

@@ -43,14 +43,14 @@ def test_a_key_is_a_prefix_and_fifty_letters_and_digits() -> None:
     assert set(text.removeprefix("cgw_")) <= set(ALPHABET)
 
 
-def test_no_two_keys_are_alike() -> None:
+def test_keys_are_unique() -> None:
     minted = [mint() for _ in range(50)]
 
     assert len({key.lookup for key in minted}) == 50
     assert len({key.secret_hash for key in minted}) == 50
 
 
-def test_a_minted_key_is_recognised_by_what_the_store_keeps_of_it() -> None:
+def test_a_minted_key_is_recognised_by_its_record() -> None:
     minted = mint()
 
     presented = parse(minted.text)
@@ -60,7 +60,7 @@ def test_a_minted_key_is_recognised_by_what_the_store_keeps_of_it() -> None:
     assert minted.lookup == minted.text[LOOKUP]
 
 
-def test_what_the_store_keeps_holds_a_hash_and_not_the_secret() -> None:
+def test_a_record_holds_a_hash_and_not_the_secret() -> None:
     minted = mint()
     secret = minted.text[SECRET]
 
@@ -71,7 +71,7 @@ def test_what_the_store_keeps_holds_a_hash_and_not_the_secret() -> None:
     assert secret.encode() not in record.secret_hash
 
 
-def test_neither_a_new_nor_a_presented_key_shows_itself_in_a_log() -> None:
+def test_the_repr_of_a_key_hides_its_secret() -> None:
     minted = mint()
     presented = parse(minted.text)
 
@@ -81,7 +81,7 @@ def test_neither_a_new_nor_a_presented_key_shows_itself_in_a_log() -> None:
 
 
 @given(position=st.integers(0, 53), typed=st.sampled_from(ALPHABET + string.punctuation + " é\n"))
-def test_every_typo_in_one_character_is_noticed(position: int, typed: str) -> None:
+def test_a_typo_in_one_character_is_detected(position: int, typed: str) -> None:
     text = mint().text
     mistyped = text[:position] + typed + text[position + 1 :]
 
@@ -89,7 +89,7 @@ def test_every_typo_in_one_character_is_noticed(position: int, typed: str) -> No
 
 
 @pytest.mark.parametrize("position", range(53))
-def test_two_neighbours_that_changed_places_are_noticed(position: int) -> None:
+def test_two_swapped_characters_are_detected(position: int) -> None:
     text = mint().text
     first, second = text[position], text[position + 1]
     swapped = text[:position] + second + first + text[position + 2 :]
@@ -98,7 +98,7 @@ def test_two_neighbours_that_changed_places_are_noticed(position: int) -> None:
 
 
 @given(position=st.integers(0, 54), added=st.sampled_from(ALPHABET + " \n"))
-def test_a_character_too_many_or_too_few_is_noticed(position: int, added: str) -> None:
+def test_an_added_or_a_missing_character_is_detected(position: int, added: str) -> None:
     text = mint().text
 
     assert parse(text[:position] + added + text[position:]) is None
@@ -107,7 +107,7 @@ def test_a_character_too_many_or_too_few_is_noticed(position: int, added: str) -
 
 
 @given(text=st.text() | st.text(min_size=50, max_size=50).map(PREFIX.__add__))
-def test_a_text_that_nobody_minted_is_no_key(text: str) -> None:
+def test_any_other_text_is_not_a_key(text: str) -> None:
     assert parse(text) is None
 
 

@@ -1,4 +1,4 @@
-"""Guessing keys: so many wrong ones from an address in a minute, and then none is looked at."""
+"""Key guessing: after too many wrong keys in a minute, an address is refused."""
 
 import time
 from collections.abc import Callable
@@ -19,7 +19,7 @@ SetClock = Callable[[float], None]
 
 @pytest.fixture(autouse=True)
 def set_clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
-    """Stop the clock at so many seconds after noon; it starts at noon."""
+    """Stop the clock at noon; return a function that sets the seconds after noon."""
 
     def set_clock(seconds_after_noon: float) -> None:
         monkeypatch.setattr(time, "time", lambda: NOON + seconds_after_noon)
@@ -33,14 +33,16 @@ async def _guess(guesses: KeyGuessLimiter, address: str, times: int) -> None:
         await guesses.record_wrong(address)
 
 
-async def test_as_many_as_the_limit_are_looked_at() -> None:
+async def test_wrong_keys_up_to_the_limit_are_accepted() -> None:
     guesses = KeyGuessLimiter(3)
     await _guess(guesses, ADDRESS, 3)
 
     assert guesses.refusal(ADDRESS, KEY) is None
 
 
-async def test_after_one_more_none_is_until_the_minute_is_over(set_clock: SetClock) -> None:
+async def test_one_more_wrong_key_refuses_the_address_until_the_minute_ends(
+    set_clock: SetClock,
+) -> None:
     guesses = KeyGuessLimiter(3)
     await _guess(guesses, ADDRESS, 4)
 
@@ -69,17 +71,19 @@ async def test_another_address_is_not_refused() -> None:
         ("a-test-client", "a-test-client", True),
     ],
 )
-async def test_who_has_a_network_of_ipv6_is_one(one: str, other: str, *, is_same: bool) -> None:
+async def test_addresses_of_one_ipv6_network_count_together(
+    one: str, other: str, *, is_same: bool
+) -> None:
     guesses = KeyGuessLimiter(1)
     await _guess(guesses, one, 2)
 
     assert (guesses.refusal(other, KEY) is not None) is is_same
 
 
-async def test_a_key_that_was_right_within_a_minute_is_looked_at_all_the_same(
+async def test_a_key_that_was_right_within_a_minute_is_not_refused(
     set_clock: SetClock,
 ) -> None:
-    """Who guesses may sit behind one address with who need not."""
+    """Honest callers may share an address with guessing ones."""
     guesses = KeyGuessLimiter(3)
     guesses.record_right(KEY)
     set_clock(30)
@@ -91,14 +95,14 @@ async def test_a_key_that_was_right_within_a_minute_is_looked_at_all_the_same(
     assert guesses.refusal(ADDRESS, KEY) == TooManyWrongKeys(29)
 
 
-async def test_no_key_is_kept_as_it_is() -> None:
+async def test_keys_are_not_stored_in_plain_text() -> None:
     guesses = KeyGuessLimiter(3)
     guesses.record_right(KEY)
 
     assert KEY.secret not in repr(vars(guesses))
 
 
-async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_refused_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("contact_gateway.access.key_guessing._MAX_ENTRIES", 2)
     guesses = KeyGuessLimiter(1)
     for number in range(3):

@@ -245,9 +245,9 @@ def test_a_hienergy_record_in_use_must_stay_one(rows: str, known: Known) -> None
 @pytest.mark.parametrize(
     ("rows", "known"),
     [
-        pytest.param("1,T,CJ,\n", _known(), id="nobody depends on it"),
+        pytest.param("1,T,CJ,\n", _known(), id="without dependents"),
         pytest.param(
-            "1,T,CJ,\n2,U,CJ,\n", _known(named_by=(2,)), id="the file frees who depended on it"
+            "1,T,CJ,\n2,U,CJ,\n", _known(named_by=(2,)), id="the file removes its dependents"
         ),
         pytest.param(
             "1,T,CJ,3\n3,U,HiEnergy,\n2,U,CJ,3\n",
@@ -256,7 +256,7 @@ def test_a_hienergy_record_in_use_must_stay_one(rows: str, known: Known) -> None
         ),
     ],
 )
-def test_a_hienergy_record_that_nobody_needs_may_become_a_network_record(
+def test_a_hienergy_record_without_dependents_may_become_a_network_record(
     rows: str, known: Known
 ) -> None:
     records = {record.id: record for record in _csv(f"{HEADER}\n{rows}", known)}

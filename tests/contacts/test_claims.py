@@ -1,4 +1,4 @@
-"""Claiming an attempt: who may call, who has to wait, and who takes over."""
+"""Claims of an attempt in the ledger: granted, waiting, or taken over."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -37,7 +37,7 @@ def test_one_that_is_answered_stays_as_it_is_also_after_its_hold() -> None:
     assert claim(answered, much_later) is answered
 
 
-def test_one_that_nobody_holds_any_more_is_taken_over_with_what_is_known_of_it() -> None:
+def test_an_attempt_whose_hold_has_ended_is_taken_over_with_its_data() -> None:
     newcomer = LATER._replace(
         sent_at=FIRST.held_until,
         held_until=NOON + 24 * SECOND,

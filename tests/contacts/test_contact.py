@@ -1,4 +1,4 @@
-"""Rule 4: what a contact's fields may be, and how every problem with them is told."""
+"""Rule 4: the valid values of a contact's fields, and every problem with invalid ones."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ def test_every_field_of_the_published_reference_is_taken() -> None:
         pytest.param(False, "INVALID_TYPE", id="a boolean"),
     ],
 )
-def test_what_is_not_an_object_is_refused_as_the_contact(raw: object, code: str) -> None:
+def test_a_value_that_is_not_an_object_is_refused(raw: object, code: str) -> None:
     assert _problems(raw) == [("contact", code)]
 
 
@@ -130,11 +130,11 @@ def test_anything_else_is_no_advertiser_id(raw: object, code: str) -> None:
         pytest.param("Maya@EXAMPLE.com", "Maya@example.com", id="the domain in small letters"),
         pytest.param("a@xn--bcher-kva.example", "a@bücher.example", id="IDNA in its own script"),
         pytest.param("jose\u0301@example.com", "jos\xe9@example.com", id="composed characters"),
-        pytest.param("maya+ads@example.com", "maya+ads@example.com", id="a tag is kept"),
+        pytest.param("maya+ads@example.com", "maya+ads@example.com", id="a tag stays"),
         pytest.param(LONGEST_EMAIL, LONGEST_EMAIL, id="the longest"),
     ],
 )
-def test_an_email_is_kept_as_the_library_normalises_it(raw: str, email: str) -> None:
+def test_an_email_is_normalised_by_the_library(raw: str, email: str) -> None:
     assert _valid(email=raw).email == email
 
 
@@ -160,7 +160,7 @@ def test_an_email_is_kept_as_the_library_normalises_it(raw: str, email: str) -> 
         pytest.param("\ud800@example.com", "INVALID_CHARACTERS", id="a lone surrogate"),
     ],
 )
-def test_what_does_not_look_deliverable_is_no_email(raw: object, code: str) -> None:
+def test_an_undeliverable_address_is_refused(raw: object, code: str) -> None:
     assert _problems(MINIMAL | {"email": raw}) == [("contact.email", code)]
 
 
@@ -225,7 +225,7 @@ def test_a_text_is_a_text(name: str, raw: object) -> None:
         f"https://linkedin.com/{'a' * 2027}",
     ],
 )
-def test_an_absolute_http_url_with_a_host_is_kept_as_it_was_written(url: str) -> None:
+def test_an_absolute_http_url_with_a_host_is_not_changed(url: str) -> None:
     assert _valid(linkedin_profile_url=f" {url} ").linkedin_profile_url == url
 
 
@@ -290,7 +290,7 @@ def test_a_given_name_need_not_be_as_short_as_a_joined_one() -> None:
     assert contact.name == "A B"
 
 
-def test_a_joined_name_that_is_too_long_is_told_with_the_other_problems() -> None:
+def test_a_joined_name_that_is_too_long_is_reported_with_the_other_problems() -> None:
     raw = {"email": "maya", "given_name": "a" * 200, "family_name": "b" * 200}
 
     assert set(_problems(MINIMAL | raw)) == {
@@ -299,7 +299,7 @@ def test_a_joined_name_that_is_too_long_is_told_with_the_other_problems() -> Non
     }
 
 
-def test_every_problem_is_told_at_once_in_the_order_of_the_fields() -> None:
+def test_all_problems_are_reported_in_the_order_of_the_fields() -> None:
     raw = {
         "linkedin_profile_url": "linkedin.com",
         "phone": 123,
@@ -377,7 +377,7 @@ def test_any_input_is_a_contact_or_has_problems(raw: object) -> None:
 
 
 @given(raw=_LIKELY)
-def test_what_a_contact_became_is_itself_a_valid_input(raw: dict[str, object]) -> None:
+def test_a_contact_is_a_valid_input(raw: dict[str, object]) -> None:
     found = new_contact(raw)
 
     if isinstance(found, NewContact):
@@ -430,7 +430,7 @@ def test_a_fingerprint_has_32_bytes_whatever_the_input() -> None:
 
 @pytest.mark.parametrize("name", ["email", "advertiser_id"])
 @pytest.mark.parametrize("empty", [None, ""])
-def test_an_empty_required_field_is_told_as_missing(name: str, empty: str | None) -> None:
+def test_an_empty_required_field_is_reported_as_missing(name: str, empty: str | None) -> None:
     assert _problems(MINIMAL | {name: empty}) == [(f"contact.{name}", "REQUIRED")]
 
 

@@ -1,4 +1,4 @@
-"""The reads over a real store: who may, which values are taken, and what is not given."""
+"""Reads of a real store: permissions, arguments and results."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -127,7 +127,7 @@ async def test_a_page_has_a_number_and_a_size(
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )
-async def test_unusable_values_are_all_told(
+async def test_all_invalid_values_are_reported(
     caller: ContactCaller,
     raw: dict[str, object],
     problems: list[tuple[str, str]],
@@ -137,7 +137,7 @@ async def test_unusable_values_are_all_told(
 
 
 @pytest.mark.parametrize("page", ["3000000000", 2**63, "9" * 20, "9" * 5000])
-async def test_a_page_beyond_the_last_is_told_which_that_is(
+async def test_a_page_number_that_is_too_large_names_the_largest(
     caller: ContactCaller, page: object
 ) -> None:
     found = await reads.contacts(caller, {"page": page})
@@ -151,7 +151,7 @@ async def test_a_page_beyond_the_last_is_told_which_that_is(
 @pytest.mark.parametrize(
     ("advertiser_id", "code"), [("acme", "INVALID_TYPE"), ("0", "OUT_OF_RANGE")]
 )
-async def test_an_unusable_advertiser_id_in_a_filter_is_told(
+async def test_an_invalid_advertiser_id_in_a_filter_is_reported(
     caller: ContactCaller, advertiser_id: str, code: str
 ) -> None:
     found = await reads.contacts(caller, {"advertiser_id": advertiser_id})
@@ -237,7 +237,7 @@ async def test_an_advertiser_is_found_by_its_id_or_is_nothing(
     [
         pytest.param("2001", None, NETWORK_RECORD, id="id"),
         pytest.param(None, "nw", BRAND, id="slug"),
-        pytest.param(None, "none", None, id="a slug of nobody"),
+        pytest.param(None, "none", None, id="an unknown slug"),
     ],
 )
 async def test_an_advertiser_is_found_by_id_or_slug(
@@ -254,7 +254,7 @@ async def test_an_advertiser_is_found_by_id_or_slug(
 @pytest.mark.parametrize(
     ("advertiser_id", "slug"), [("1001", "nw"), (None, None)], ids=["both", "neither"]
 )
-async def test_an_advertiser_is_asked_for_by_one_of_id_and_slug(
+async def test_an_advertiser_is_read_by_either_id_or_slug(
     caller: ContactCaller, advertiser_id: str | None, slug: str | None
 ) -> None:
     found = await reads.advertiser_by_id_or_slug(caller, advertiser_id, slug)
@@ -282,9 +282,7 @@ async def test_an_advertiser_that_is_not_there_has_no_list(caller: ContactCaller
     assert await reads.contacts_of_advertiser(caller, "404", {}) is None
 
 
-async def test_the_advertiser_of_the_address_goes_before_one_in_the_query(
-    caller: ContactCaller,
-) -> None:
+async def test_the_advertiser_of_the_path_overrides_the_query(caller: ContactCaller) -> None:
     raw = {"advertiser_id": "3001"}
 
     found = await reads.contacts_of_advertiser(caller, "1001", raw)
@@ -312,7 +310,7 @@ async def _every_read(caller: ContactCaller) -> list[object]:
         pytest.param(mint().text, KeyRefusal.UNKNOWN, id="an unknown key"),
     ],
 )
-async def test_without_a_valid_key_nothing_is_read_or_told(
+async def test_without_a_valid_key_a_read_is_refused(
     source: Source, credential: str | None, reason: KeyRefusal
 ) -> None:
     caller = Caller(None if credential is None else Credential(credential), source.authenticate)
@@ -320,7 +318,7 @@ async def test_without_a_valid_key_nothing_is_read_or_told(
     assert await _every_read(caller) == [Unauthorized(reason)] * 6
 
 
-async def test_over_budget_nothing_is_read_or_told(source: Source) -> None:
+async def test_a_read_over_the_limit_is_refused(source: Source) -> None:
     rate_limit = HourlyRateLimit(1)
     await reads.contact(Caller(Credential(KEY.text), source.authenticate, rate_limit), "1")
 

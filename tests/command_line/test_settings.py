@@ -27,6 +27,7 @@ def give(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, folder
     [
         ("DATABASE_URL", "nonsense"),
         ("DATABASE_URL", "mysql://localhost/contacts"),
+        ("DATABASE_URL", "postgresql://localhost/contacts"),
         ("DATABASE_URL", "sqlite+aiosqlite://"),
         ("CORS_ORIGINS", "app.example.com"),
         ("CORS_ORIGINS", "https://app.example.com,app.example.com"),

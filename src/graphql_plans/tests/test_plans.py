@@ -128,7 +128,7 @@ def test_any_request(case: Case) -> None:
             "query ($n: [Int!]! = [1]) { echo(numbers: $n) }", {}, id="a variable's default"
         ),
         pytest.param(
-            "query ($n: Int! = 3, $c: Color = RED) { node(number: $n) { id } echo(color: $c) }",
+            "query ($n: Int! = 3, $c: Color = GREEN) { echo(numbers: [$n], color: $c) }",
             {},
             id="defaults of leaf types",
         ),

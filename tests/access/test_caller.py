@@ -2,9 +2,11 @@ import asyncio
 from typing import NamedTuple
 
 import pytest
+from anyio.lowlevel import checkpoint
 
 from contact_gateway.access.caller import Caller
 from contact_gateway.access.principals import ApiKeyOwner, Credential, KeyRefusal, Role
+from contact_gateway.access.quota import Quota
 from contact_gateway.access.rate_limits import HourlyRateLimit
 
 pytestmark = pytest.mark.anyio
@@ -85,6 +87,23 @@ async def test_a_request_is_authenticated_once_also_by_concurrent_parts(
     assert len(set(found)) == 1
 
 
+async def test_concurrent_parts_of_a_request_share_a_failed_authentication() -> None:
+    failures = 0
+
+    async def fail(_: Credential) -> OwnAccess | KeyRefusal:
+        nonlocal failures
+        failures += 1
+        await checkpoint()
+        raise OSError("the store is not there")
+
+    caller: Caller[OwnAccess] = Caller(Credential("good"), fail)
+    found = await asyncio.gather(*(caller.access() for _ in range(3)), return_exceptions=True)
+
+    assert [str(error) for error in found] == ["the store is not there"] * 3
+    assert failures == 1
+    assert await caller.quota() is None
+
+
 async def test_each_spending_counts(keys: Keys) -> None:
     caller = Caller(Credential("good"), keys.authenticate, HourlyRateLimit(2))
 
@@ -100,6 +119,19 @@ async def test_all_reads_of_a_request_count_as_one_operation(keys: Keys) -> None
     quotas = await asyncio.gather(*(caller.spend_on_reads(ADMIN) for _ in range(5)))
 
     assert {quota and quota.remaining for quota in quotas} == {9}
+    assert (await rate_limit.read(ADMIN.quota_key)).remaining == 9
+
+
+async def test_concurrent_reads_count_as_one_operation_on_a_slow_server(keys: Keys) -> None:
+    class SlowLimit(HourlyRateLimit):
+        async def hit(self, quota_key: str) -> Quota:
+            await checkpoint()
+            return await super().hit(quota_key)
+
+    rate_limit = SlowLimit(10)
+    caller = Caller(Credential("good"), keys.authenticate, rate_limit)
+    await asyncio.gather(*(caller.spend_on_reads(ADMIN) for _ in range(5)))
+
     assert (await rate_limit.read(ADMIN.quota_key)).remaining == 9
 
 

@@ -66,6 +66,7 @@ async def test_a_process_counts_for_itself_while_the_server_is_down(
 async def test_an_unreachable_server_is_logged_without_its_password(log: io.StringIO) -> None:
     host = Counters("redis://:s3cret@127.0.0.1:1/0")
 
+    assert (await host.read(LIMIT, "key")).remaining == 3
     assert (await host.hit(LIMIT, "key")).remaining == 2
     await host.close()
     assert "does not respond" in log.getvalue()

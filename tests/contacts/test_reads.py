@@ -318,6 +318,13 @@ async def test_without_a_valid_key_a_read_is_refused(
     assert await _every_read(caller) == [Unauthorized(reason)] * 6
 
 
+async def test_without_a_valid_key_related_records_are_refused(source: Source) -> None:
+    caller: ContactCaller = Caller(None, source.authenticate)
+
+    assert await reads.related_advertiser(caller, 1001) == Unauthorized(KeyRefusal.MISSING)
+    assert await reads.equivalents(caller, 1001) == Unauthorized(KeyRefusal.MISSING)
+
+
 async def test_a_read_over_the_limit_is_refused(source: Source) -> None:
     rate_limit = HourlyRateLimit(1)
     await reads.contact(Caller(Credential(KEY.text), source.authenticate, rate_limit), "1")

@@ -300,7 +300,13 @@ class TestARefusedRead:
         assert response.json()["error"]["code"] == code
 
     @pytest.mark.parametrize(
-        "field", ["contact(id: 1) { id }", "contacts { nodes { id } }", "advertiser(id: 1) { id }"]
+        "field",
+        [
+            "contact(id: 1) { id }",
+            "contacts { nodes { id } }",
+            "advertiser(id: 1) { id }",
+            "advertisers { nodes { id } }",
+        ],
     )
     async def test_in_graphql(
         self, tmp_path: Path, answer: Recording, status: int, code: str, field: str

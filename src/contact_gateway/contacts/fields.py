@@ -70,7 +70,7 @@ def normalize_email(value: str) -> str:
     """Return the address as the e-mail library normalises it, without a DNS lookup.
 
     Raises:
-        PydanticCustomError: the text is not an address, or is too long.
+        PydanticCustomError: the text is not an address.
     """
     plain = _PLAIN_ADDRESS.fullmatch(value)
     if plain and len(value) <= MAX_EMAIL_LENGTH:
@@ -78,12 +78,9 @@ def normalize_email(value: str) -> str:
         if domain is not None:
             return f"{plain['local_part']}@{domain}"
     try:
-        address = validate_email(value, check_deliverability=False).normalized
+        return validate_email(value, check_deliverability=False).normalized
     except EmailNotValidError as error:
         raise refusal(ProblemCode.INVALID_EMAIL, str(error)) from None
-    if len(address) > MAX_EMAIL_LENGTH:
-        raise refusal(ProblemCode.TOO_LONG, f"At most {MAX_EMAIL_LENGTH} characters are allowed.")
-    return address
 
 
 @lru_cache(maxsize=4096)

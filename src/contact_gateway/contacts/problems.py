@@ -81,8 +81,6 @@ def _problem(details: ErrorDetails, within: tuple[str, ...]) -> Problem:
         case "less_than_equal":
             most = limits["le"]
             return Problem(path, ProblemCode.OUT_OF_RANGE, f"The largest allowed value is {most}.")
-        case "dataclass_type":
-            return Problem(path, ProblemCode.INVALID_TYPE, "An object is expected.")
         case "int_type":
             return Problem(path, ProblemCode.INVALID_TYPE, "A whole number is expected.")
         case "string_type":

@@ -50,9 +50,7 @@ class RequestContext:
 
 def request_context_of(scope: Scope) -> RequestContext:
     """Return the context of the request with this ASGI scope."""
-    context = scope[_SCOPE_KEY]
-    if not isinstance(context, RequestContext):
-        raise TypeError("RequestContextMiddleware is missing")
+    context: RequestContext = scope[_SCOPE_KEY]
     return context
 
 

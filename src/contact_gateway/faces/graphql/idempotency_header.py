@@ -51,6 +51,6 @@ def _response_keys(
                     spread = fragments[name].selection_set
                     read[name] = _response_keys(spread, names, fragments, read)
                 keys |= read[name]
-            case _:
+            case _:  # pragma: no cover - graphql-core has no other kind of selection
                 raise TypeError(node.kind)
     return keys

@@ -108,12 +108,12 @@ class Caller(Generic[Access]):
 
     async def spend_on_reads(self, principal: Principal) -> Quota | None:
         """Count all reads of this request as one operation."""
-        if not self._reads_are_counted:
-            async with self._lock:
-                if not self._reads_are_counted:
-                    self._quota_of_reads = await self.spend(principal)
-                    self._reads_are_counted = True
-        return self._quota_of_reads
+        async with self._lock:
+            if self._reads_are_counted:
+                return self._quota_of_reads
+            self._quota_of_reads = await self.spend(principal)
+            self._reads_are_counted = True
+            return self._quota_of_reads
 
     async def quota(self) -> Quota | None:
         """Return what is left of the quota, as of the last operation of this request.

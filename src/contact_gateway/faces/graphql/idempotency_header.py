@@ -41,8 +41,7 @@ def _response_keys(
     for node in selections.selections:
         match node:
             case FieldNode():
-                if node.name.value in names:
-                    keys |= {(node.alias or node.name).value}
+                keys |= {(node.alias or node.name).value} if node.name.value in names else set()
             case InlineFragmentNode():
                 keys |= _response_keys(node.selection_set, names, fragments, read)
             case FragmentSpreadNode():

@@ -6,7 +6,11 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+import uvicorn
+from uvicorn.supervisors import Multiprocess
 
+from contact_gateway.app import app_from_environment
+from contact_gateway.server.process import listen, serve_with_workers
 from support.process import GatewayProcess, gateway_process
 from support.raw_http import connect, receive_all
 
@@ -62,3 +66,19 @@ def test_several_workers_serve_and_stop_with_exit_status_0(tmp_path: Path) -> No
         assert created.status_code == 201
         assert process.stop() == 0
         assert process.log().count("Traceback") == 0
+
+
+def test_a_worker_that_is_slow_to_start_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvicorn's default of 5 s replaced workers that still imported the gateway, for ever."""
+    configs: list[uvicorn.Config] = []
+
+    def record(_: Multiprocess, config: uvicorn.Config, **_options: object) -> None:
+        configs.append(config)
+
+    monkeypatch.setattr(Multiprocess, "__init__", record)
+    monkeypatch.setattr(Multiprocess, "run", lambda _: None)
+
+    with listen("127.0.0.1", 0) as listener:
+        serve_with_workers(app_from_environment, listener, 2, lambda: None)
+
+    assert [config.timeout_worker_healthcheck for config in configs] == [60]

@@ -176,7 +176,7 @@ def meaning_of(code: ErrorCode) -> str:
         case ErrorCode.UNAUTHORIZED:
             return "No valid, unexpired, unrevoked API key was presented."
         case ErrorCode.FORBIDDEN:
-            return "The API key is valid, but only an admin's may create contacts."
+            return "The API key is valid, but its role is too low: only admins create contacts."
         case ErrorCode.RATE_LIMITED:
             return "The API key's quota for this hour is used up."
         case ErrorCode.INVALID_INPUT:
@@ -184,7 +184,7 @@ def meaning_of(code: ErrorCode) -> str:
         case ErrorCode.IDEMPOTENCY_KEY_REUSED:
             return "The idempotency key was used before with a different input."
         case ErrorCode.NOT_FOUND:
-            return "The advertiser is unknown, or has no HiEnergy record."
+            return "A record does not exist, or the submitted advertiser has no HiEnergy record."
         case ErrorCode.CONFLICT:
             return "The HiEnergy advertiser already has a contact with this e-mail address."
         case _:

@@ -79,7 +79,9 @@ async def _owner(keys: ApiKeyCache, key: MintedKey) -> ApiKeyOwner | KeyRefusal:
     return await keys.authenticate(Credential(key.text))
 
 
-async def test_a_key_speaks_for_its_owner_each_time(keys: ApiKeyCache, database: Database) -> None:
+async def test_a_key_authenticates_its_owner_each_time(
+    keys: ApiKeyCache, database: Database
+) -> None:
     minted = mint()
     key_id = await _add(database, minted)
 
@@ -87,7 +89,7 @@ async def test_a_key_speaks_for_its_owner_each_time(keys: ApiKeyCache, database:
         assert await _owner(keys, minted) == ApiKeyOwner(key_id, "ci", Role.ADMIN)
 
 
-async def test_a_key_that_is_used_again_is_not_looked_up_again(
+async def test_a_cached_key_costs_no_lookup(
     keys: ApiKeyCache,
     database: Database,
     reading: Reading[str, KeyRecord],
@@ -102,7 +104,7 @@ async def test_a_key_that_is_used_again_is_not_looked_up_again(
     assert reading.asked == [key.lookup]
 
 
-async def test_using_a_key_does_not_keep_it_for_longer(
+async def test_using_a_key_does_not_extend_its_caching(
     keys: ApiKeyCache,
     database: Database,
     reading: Reading[str, KeyRecord],
@@ -125,7 +127,7 @@ async def test_using_a_key_does_not_keep_it_for_longer(
         pytest.param(7, id="a longer reading"),
     ],
 )
-async def test_a_key_ends_within_five_seconds_of_being_revoked(
+async def test_a_revoked_key_is_refused_within_five_seconds(
     keys: ApiKeyCache,
     database: Database,
     reading: Reading[str, KeyRecord],
@@ -145,7 +147,7 @@ async def test_a_key_ends_within_five_seconds_of_being_revoked(
     assert await _owner(keys, minted) is KeyRefusal.REVOKED
 
 
-async def test_a_key_that_is_about_to_expire_is_not_kept_beyond_that(
+async def test_a_key_is_not_cached_beyond_its_expiry(
     keys: ApiKeyCache,
     database: Database,
     reading: Reading[str, KeyRecord],
@@ -161,7 +163,7 @@ async def test_a_key_that_is_about_to_expire_is_not_kept_beyond_that(
     assert reading.asked == [minted.lookup] * 2
 
 
-async def test_a_key_works_as_soon_as_it_is_made(
+async def test_a_new_key_works_at_once(
     keys: ApiKeyCache, database: Database, reading: Reading[str, KeyRecord]
 ) -> None:
     minted = mint()
@@ -174,7 +176,7 @@ async def test_a_key_works_as_soon_as_it_is_made(
     assert reading.asked == [minted.lookup] * 3
 
 
-async def test_another_secret_is_no_key_while_the_right_one_is_at_hand(
+async def test_another_secret_is_refused_while_the_right_key_is_cached(
     keys: ApiKeyCache, database: Database
 ) -> None:
     (key,) = await _made(database, 1)
@@ -195,7 +197,7 @@ def room_for_two(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("room_for_two")
-async def test_of_too_many_keys_the_one_that_was_not_used_for_longest_is_given_up(
+async def test_the_least_recently_used_key_is_evicted(
     database: Database, reading: Reading[str, KeyRecord], clock: ManualClock
 ) -> None:
     keys = ApiKeyCache(BatchedReader(database, reading), clock)
@@ -211,7 +213,7 @@ async def test_of_too_many_keys_the_one_that_was_not_used_for_longest_is_given_u
 
 
 @pytest.mark.usefixtures("room_for_two")
-async def test_who_guesses_displaces_nobodys_key(
+async def test_guessed_keys_evict_nothing(
     database: Database, reading: Reading[str, KeyRecord], clock: ManualClock
 ) -> None:
     keys = ApiKeyCache(BatchedReader(database, reading), clock)
@@ -228,7 +230,7 @@ async def test_who_guesses_displaces_nobodys_key(
     assert reading.asked == []
 
 
-async def test_a_store_that_does_not_answer_says_so_each_time(
+async def test_an_unreachable_store_is_unavailable_each_time(
     unreachable_database: Database, reading: Reading[str, KeyRecord]
 ) -> None:
     keys = ApiKeyCache(BatchedReader(unreachable_database, reading))
@@ -254,7 +256,7 @@ async def _import(database: Database, *records: Advertiser) -> None:
     await database.write(lambda connection: advertisers.upsert(connection, records))
 
 
-async def test_advertisers_are_read_together_and_those_at_hand_not_again(
+async def test_advertisers_are_read_together_and_cached_ones_not_again(
     shown: AdvertiserCache, reading_advertisers: Reading[int, Advertiser]
 ) -> None:
     assert (await shown.by_id([1001])).keys() == {1001}
@@ -265,7 +267,7 @@ async def test_advertisers_are_read_together_and_those_at_hand_not_again(
     assert sorted(reading_advertisers.asked[1:]) == [404, 2001]
 
 
-async def test_an_advertiser_is_found_as_soon_as_it_is_imported(
+async def test_an_imported_advertiser_is_found_at_once(
     shown: AdvertiserCache, database: Database
 ) -> None:
     assert await shown.by_id([TERN.id]) == {}

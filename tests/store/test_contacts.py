@@ -87,7 +87,7 @@ def _count(connection: Connection, table: Table) -> int:
     return connection.execute(select(func.count()).select_from(table)).scalar_one()
 
 
-async def test_a_created_contact_is_what_is_read_afterwards(
+async def test_a_created_contact_equals_the_one_read_afterwards(
     database: Database, admin: ApiKeyOwner
 ) -> None:
     fields: dict[str, Any] = {
@@ -111,7 +111,7 @@ async def test_a_created_contact_is_what_is_read_afterwards(
     assert await _stored(database, created.id) == created
 
 
-async def test_a_new_contact_bears_the_time_in_utc_to_the_millisecond(
+async def test_a_new_contact_has_its_time_in_utc_to_the_millisecond(
     database: Database, admin: ApiKeyOwner
 ) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
@@ -128,7 +128,7 @@ async def test_a_new_contact_bears_the_time_in_utc_to_the_millisecond(
     ("submitted", "owner"),
     [(1001, 1001), (2001, 1001), (2002, 1001), (2003, 1002), (BIG_ID, BIG_ID)],
 )
-async def test_a_contact_lies_on_the_brands_hienergy_record(
+async def test_a_contact_belongs_to_the_brands_hienergy_record(
     database: Database, admin: ApiKeyOwner, submitted: int, owner: int
 ) -> None:
     created = await _created(database, _creation(admin, advertiser_id=submitted))
@@ -156,9 +156,7 @@ def _make_ids_big(connection: Connection) -> None:
     connection.exec_driver_sql("UPDATE sqlite_sequence SET seq = ?", (BIG_ID,))
 
 
-async def test_ids_are_exact_beyond_what_a_double_holds(
-    database: Database, admin: ApiKeyOwner
-) -> None:
+async def test_ids_above_two_to_the_53_are_exact(database: Database, admin: ApiKeyOwner) -> None:
     first = await _created(database, _creation(admin))
     await database.write(_make_ids_big)
 
@@ -184,7 +182,7 @@ async def test_an_address_is_taken_in_any_case_on_any_record_of_the_brand(
     assert await _rows(database) == (1, 0)
 
 
-async def test_an_address_is_taken_in_any_case_of_other_scripts(
+async def test_an_address_in_other_scripts_is_taken_in_any_case(
     database: Database, admin: ApiKeyOwner
 ) -> None:
     first = await _created(database, _creation(admin, "jos\xe9@example.com"))
@@ -201,7 +199,7 @@ async def test_another_brand_may_have_the_same_address(
     assert first.id != second.id
 
 
-async def test_the_database_itself_keeps_addresses_apart(
+async def test_the_database_refuses_a_duplicate_address(
     database: Database, admin: ApiKeyOwner
 ) -> None:
     await _created(database, _creation(admin))
@@ -220,7 +218,7 @@ async def test_the_database_itself_keeps_addresses_apart(
     assert await _rows(database) == (1, 0)
 
 
-async def test_what_one_submission_creates_is_a_fact_to_those_after_it(
+async def test_a_submission_sees_what_earlier_ones_in_its_batch_created(
     database: Database, admin: ApiKeyOwner
 ) -> None:
     first, taken, replay, reuse = await _create(
@@ -336,7 +334,7 @@ async def test_a_dry_run_creates_nothing(database: Database, admin: ApiKeyOwner)
 @pytest.mark.parametrize(
     ("hours", "kept"), [(0, True), (24, True), (47, True), (49, False), (1000, False)]
 )
-async def test_a_key_is_kept_for_a_day_at_least_and_then_forgotten(
+async def test_an_idempotency_key_expires_after_a_day_at_least(
     database: Database, admin: ApiKeyOwner, hours: int, *, kept: bool
 ) -> None:
     first = await _created(database, _creation(admin, key="k"))
@@ -505,10 +503,10 @@ async def test_advertisers_come_page_by_page(database: Database) -> None:
 
 
 @pytest.mark.parametrize("key", [None, "again"], ids=["without a key", "with a key"])
-async def test_nothing_is_created_by_an_api_key_that_was_revoked_since_it_was_looked_at(
+async def test_a_key_revoked_after_authentication_creates_nothing(
     database: Database, admin: ApiKeyOwner, other_admin: ApiKeyOwner, key: str | None
 ) -> None:
-    """Nor is told again what it created before; its neighbours in a batch are not touched."""
+    """It replays nothing either, and the other submissions of the batch succeed."""
     await _created(database, _creation(admin, key=key))
     await database.write(lambda connection: api_keys.revoke(connection, admin.key_id))
 

@@ -55,14 +55,14 @@ async def _rows(database: Database) -> int:
     return await database.read(lambda connection: connection.execute(query).scalar_one())
 
 
-async def test_what_is_claimed_is_found(ledger: SqlLedger) -> None:
+async def test_a_claimed_attempt_is_found(ledger: SqlLedger) -> None:
     assert await ledger.find(KEY) is None
     assert await ledger.claim(KEY, ATTEMPT) == ATTEMPT
     assert await ledger.find(KEY) == ATTEMPT
     assert await ledger.find(b"o" * 32) is None
 
 
-async def test_an_answer_is_kept_with_all_of_its_contact(
+async def test_a_response_is_stored_with_the_whole_contact(
     ledger: SqlLedger, database: Database
 ) -> None:
     await ledger.claim(KEY, ATTEMPT)
@@ -73,7 +73,7 @@ async def test_an_answer_is_kept_with_all_of_its_contact(
     assert await ledger.claim(KEY, _later(ATTEMPT, 3600)) == answered
 
 
-async def test_only_its_holder_replaces_or_forgets_an_attempt(ledger: SqlLedger) -> None:
+async def test_only_its_holder_replaces_or_deletes_an_attempt(ledger: SqlLedger) -> None:
     await ledger.claim(KEY, ATTEMPT)
 
     assert not await ledger.put(KEY, "somebody", ATTEMPT._replace(contact=CONTACT))
@@ -83,7 +83,7 @@ async def test_only_its_holder_replaces_or_forgets_an_attempt(ledger: SqlLedger)
     assert await ledger.find(KEY) is None
 
 
-async def test_who_takes_over_takes_it_from_the_first_holder(ledger: SqlLedger) -> None:
+async def test_a_takeover_ends_the_lease_of_the_first_holder(ledger: SqlLedger) -> None:
     await ledger.claim(KEY, ATTEMPT)
     taken = await ledger.claim(KEY, _later(ATTEMPT, 12))
 
@@ -92,7 +92,7 @@ async def test_who_takes_over_takes_it_from_the_first_holder(ledger: SqlLedger) 
     assert await ledger.put(KEY, "later", taken._replace(contact=CONTACT))
 
 
-async def test_of_many_who_claim_one_key_one_may_call(database: Database) -> None:
+async def test_of_concurrent_claims_of_one_key_one_is_granted(database: Database) -> None:
     """Some of one process, in one commit, and some of another."""
     other_database = Database(database.url)
     ledgers = SqlLedger(database), SqlLedger(other_database)
@@ -110,7 +110,7 @@ async def test_of_many_who_claim_one_key_one_may_call(database: Database) -> Non
     await other_database.close()
 
 
-async def test_what_is_past_its_retention_is_forgotten(database: Database) -> None:
+async def test_expired_attempts_are_deleted(database: Database) -> None:
     old = _later(ATTEMPT, -IDEMPOTENCY_RETENTION.total_seconds() - 3600)
     recent = _later(ATTEMPT, -IDEMPOTENCY_RETENTION.total_seconds() + 3600)
     before = SqlLedger(database)
@@ -128,7 +128,7 @@ async def test_what_is_past_its_retention_is_forgotten(database: Database) -> No
     assert await after.find(b"r" * 32) is not None
 
 
-async def test_a_ledger_that_does_not_answer_is_unavailable(unreachable_database: Database) -> None:
+async def test_an_unreachable_ledger_is_unavailable(unreachable_database: Database) -> None:
     ledger = SqlLedger(unreachable_database)
 
     with pytest.raises(SourceUnavailable):
@@ -137,7 +137,7 @@ async def test_a_ledger_that_does_not_answer_is_unavailable(unreachable_database
         await ledger.find(KEY)
 
 
-async def test_an_attempt_is_on_the_disk_before_it_is_told(
+async def test_an_attempt_is_durable_before_the_claim_returns(
     ledger: SqlLedger, database: Database, tmp_path: Path
 ) -> None:
     """What a process that dies leaves behind, its files as they are, holds it."""

@@ -44,7 +44,7 @@ async def _add(
 
 
 @pytest.mark.parametrize("role", Role)
-async def test_a_key_speaks_for_its_owner(
+async def test_a_key_authenticates_its_owner(
     source: SqlSource, database: Database, role: Role
 ) -> None:
     key_id, text = await _add(database, role=role)
@@ -54,7 +54,7 @@ async def test_a_key_speaks_for_its_owner(
     assert access.principal == ApiKeyOwner(key_id=key_id, label="ci", role=role)
 
 
-async def test_each_key_speaks_for_its_own_owner(source: SqlSource, database: Database) -> None:
+async def test_each_key_authenticates_its_own_owner(source: SqlSource, database: Database) -> None:
     keys = [await _add(database) for _ in range(5)]
 
     owners = [await source.authenticate(Credential(text)) for _, text in keys]
@@ -96,7 +96,7 @@ async def _revoke(database: Database, key_id: int) -> None:
     await database.write(lambda connection: api_keys.revoke(connection, key_id))
 
 
-async def test_a_key_that_is_in_use_ends_within_five_seconds_of_being_revoked(
+async def test_a_cached_key_is_refused_within_five_seconds_of_its_revocation(
     database: Database,
 ) -> None:
     clock = ManualClock()
@@ -111,7 +111,7 @@ async def test_a_key_that_is_in_use_ends_within_five_seconds_of_being_revoked(
     await source.close()
 
 
-async def test_a_key_that_is_not_in_use_ends_as_soon_as_it_is_revoked(
+async def test_an_uncached_key_is_refused_at_its_revocation(
     source: SqlSource, database: Database
 ) -> None:
     key_id, text = await _add(database)
@@ -121,7 +121,7 @@ async def test_a_key_that_is_not_in_use_ends_as_soon_as_it_is_revoked(
     assert await source.authenticate(Credential(text)) is KeyRefusal.REVOKED
 
 
-async def test_a_key_works_as_soon_as_it_is_made_though_it_was_presented_before(
+async def test_a_new_key_works_at_once_although_it_was_unknown_before(
     source: SqlSource, database: Database
 ) -> None:
     minted = mint()
@@ -145,7 +145,7 @@ async def test_a_key_works_as_soon_as_it_is_made_though_it_was_presented_before(
         pytest.param("'; DROP TABLE api_keys; --", id="SQL"),
     ],
 )
-async def test_what_is_no_key_is_malformed_without_a_look_up(
+async def test_a_malformed_key_costs_no_lookup(
     unreachable_database: Database, credential: str
 ) -> None:
     source = SqlSource(unreachable_database)
@@ -167,7 +167,7 @@ async def test_a_key_cannot_be_read_from_the_database(database: Database) -> Non
     assert row.lookup in text
 
 
-async def test_a_store_that_does_not_answer_says_so(unreachable_database: Database) -> None:
+async def test_an_unreachable_store_is_unavailable(unreachable_database: Database) -> None:
     source = SqlSource(unreachable_database)
 
     with pytest.raises(SourceUnavailable):
@@ -175,7 +175,7 @@ async def test_a_store_that_does_not_answer_says_so(unreachable_database: Databa
     await source.close()
 
 
-async def test_a_created_contact_is_found_alone_and_in_the_list(
+async def test_a_created_contact_is_found_by_id_and_in_the_list(
     source: SqlSource, admin: ApiKeyOwner
 ) -> None:
     access = StoreAccess(source, admin)
@@ -189,11 +189,11 @@ async def test_a_created_contact_is_found_alone_and_in_the_list(
     assert list(page.items) == [outcome.contact]
 
 
-async def test_a_contact_that_is_not_there_is_nothing(source: SqlSource) -> None:
+async def test_an_unknown_contact_is_none(source: SqlSource) -> None:
     assert await StoreAccess(source, OWNER).contact(2**63 - 1) is None
 
 
-async def test_advertisers_are_found_by_id_and_the_unknown_left_out(source: SqlSource) -> None:
+async def test_advertisers_are_found_by_id_without_unknown_ones(source: SqlSource) -> None:
     found = await StoreAccess(source, OWNER).advertisers_by_id((2001, BIG_ID, 404))
 
     assert {key: advertiser.name for key, advertiser in found.items()} == {
@@ -207,7 +207,7 @@ async def test_advertisers_are_found_by_id_and_the_unknown_left_out(source: SqlS
     [
         pytest.param("n-us", 2001, id="a network record's"),
         pytest.param("kestrel", 1002, id="a HiEnergy record before a network record"),
-        pytest.param("nobody", None, id="nobody's"),
+        pytest.param("nobody", None, id="unknown"),
         pytest.param("n-u%", None, id="no pattern"),
     ],
 )

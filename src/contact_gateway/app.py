@@ -37,12 +37,12 @@ from contact_gateway.faces.request_context import CallerFactory, RequestContext,
 from contact_gateway.faces.rest.documents import Document
 from contact_gateway.faces.rest.routes import Resource, RestFace
 from contact_gateway.server.process import tune_garbage_collector
-from contact_gateway.settings import Settings, load_settings
+from contact_gateway.settings import Settings, load_settings, sqlite_url
 from contact_gateway.store import schema_version
 from contact_gateway.store.group_commit import CommitObserver
 from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.source import SqlSource
-from contact_gateway.store.sqlite import Database, sqlite_url
+from contact_gateway.store.sqlite import Database
 from contact_gateway.telemetry.logs import configure_logging
 from contact_gateway.telemetry.metrics import Metrics
 from contact_gateway.upstream.client import UpstreamClient

@@ -32,12 +32,12 @@ from contact_gateway.demo import DemoKeys, NotADemoDatabaseError, end_demo, prep
 from contact_gateway.faces.graphql.schema import schema_sdl
 from contact_gateway.faces.rest.openapi import openapi_document
 from contact_gateway.server import process
-from contact_gateway.settings import Settings, SettingsError, load_settings
+from contact_gateway.settings import Settings, SettingsError, load_settings, sqlite_url
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import audit_trail
 from contact_gateway.store import schema_version as store_schema
-from contact_gateway.store.sqlite import Database, has_wal_reset_bug, sqlite_url
+from contact_gateway.store.sqlite import Database, has_wal_reset_bug
 from contact_gateway.telemetry.logs import configure_logging
 from contact_gateway.telemetry.metrics import shared_between_workers
 

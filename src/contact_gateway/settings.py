@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 PREFIX: Final = "CONTACT_GATEWAY_"
@@ -41,6 +41,31 @@ _PRODUCTION_DEFAULTS: Final = {"graphiql": False, "introspection": False}
 
 class SettingsError(ValueError):
     """A setting is unknown or invalid. The message names it and says what is wrong."""
+
+
+class UnsupportedDatabaseError(ValueError):
+    """The database URL does not name an SQLite file."""
+
+
+def sqlite_url(text: str) -> URL:
+    """Parse `sqlite+aiosqlite:///FILE`, or `sqlite:///FILE`, which means the same.
+
+    Raises:
+        UnsupportedDatabaseError: it is not the URL of an SQLite file.
+    """
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise UnsupportedDatabaseError("not a database URL; use sqlite+aiosqlite:///FILE") from None
+    if url.get_backend_name() == "postgresql":
+        raise UnsupportedDatabaseError(
+            "PostgreSQL is not supported yet; use sqlite+aiosqlite:///FILE"
+        )
+    if url.drivername not in {"sqlite", "sqlite+aiosqlite"}:
+        raise UnsupportedDatabaseError("only sqlite+aiosqlite:///FILE is supported")
+    if url.database in {None, "", ":memory:"} or str(url.database).startswith("file:"):
+        raise UnsupportedDatabaseError("it must name a file, for example sqlite+aiosqlite:///gw.db")
+    return url
 
 
 class Settings(BaseSettings):
@@ -164,16 +189,7 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, text: str) -> str:
-        try:
-            url = make_url(text)
-        except ArgumentError:
-            raise ValueError("not a database URL; use sqlite+aiosqlite:///FILE") from None
-        if url.get_backend_name() == "postgresql":
-            raise ValueError("PostgreSQL is not supported yet; use sqlite+aiosqlite:///FILE")
-        if url.drivername not in {"sqlite", "sqlite+aiosqlite"}:
-            raise ValueError("only sqlite+aiosqlite:///FILE is supported")
-        if url.database in {None, "", ":memory:"} or str(url.database).startswith("file:"):
-            raise ValueError("it must name a file, for example sqlite+aiosqlite:///gw.db")
+        sqlite_url(text)
         return text
 
     @field_validator("upstream_url")

@@ -15,9 +15,10 @@ from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.outcomes import InvalidInput, RateLimited, Unauthorized
 from contact_gateway.contacts.source import ContactCaller, Creation, Page, PageRequest, Source
+from contact_gateway.settings import sqlite_url
 from contact_gateway.store import advertisers, api_keys, schema_version
 from contact_gateway.store.source import SqlSource
-from contact_gateway.store.sqlite import Database, sqlite_url
+from contact_gateway.store.sqlite import Database
 from support.contacts import submitted
 
 pytestmark = pytest.mark.anyio

@@ -11,9 +11,10 @@ from sqlalchemy import URL
 from contact_gateway.access.api_keys import mint
 from contact_gateway.access.principals import ApiKeyOwner, Role
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
+from contact_gateway.settings import sqlite_url
 from contact_gateway.store import advertisers, api_keys, schema_version
 from contact_gateway.store.source import SqlSource
-from contact_gateway.store.sqlite import Database, sqlite_url
+from contact_gateway.store.sqlite import Database
 
 BIG_ID = 2**53 + 1
 CATALOGUE = (

@@ -16,7 +16,7 @@ from contact_gateway.store.sqlite import Database
 
 pytestmark = pytest.mark.anyio
 
-WITHIN_SECONDS = 10
+WITHIN_SECONDS = 60
 TERN = Advertiser(id=7, name="Tern", network_name=HIENERGY_NETWORK, hienergy_id=7)
 
 

@@ -11,9 +11,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import URL, Connection, inspect
 
 from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.settings import sqlite_url
 from contact_gateway.store import schema_version
 from contact_gateway.store.schema_version import SchemaNotCurrentError, newest_revision
-from contact_gateway.store.sqlite import Database, sqlite_url
+from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import metadata
 
 pytestmark = pytest.mark.anyio

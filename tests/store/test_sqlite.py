@@ -14,12 +14,11 @@ from sqlalchemy import URL, Connection, func, insert, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.settings import UnsupportedDatabaseError, sqlite_url
 from contact_gateway.store import sqlite
 from contact_gateway.store.sqlite import (
     Database,
-    UnsupportedDatabaseError,
     has_wal_reset_bug,
-    sqlite_url,
 )
 from contact_gateway.store.tables import advertisers
 

@@ -18,9 +18,9 @@ from contact_gateway.access.api_keys import MintedKey, mint
 from contact_gateway.access.principals import Role
 from contact_gateway.app import create_app
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
-from contact_gateway.settings import Settings
+from contact_gateway.settings import Settings, sqlite_url
 from contact_gateway.store import advertisers, api_keys, schema_version
-from contact_gateway.store.sqlite import Database, sqlite_url
+from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import contacts
 
 BIG_ID = 2**53 + 1

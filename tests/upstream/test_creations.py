@@ -18,8 +18,9 @@ from contact_gateway.contacts.outcomes import (
     RateLimited,
 )
 from contact_gateway.contacts.source import ContactFilter, Page, PageRequest, SourceUnavailable
+from contact_gateway.settings import sqlite_url
 from contact_gateway.store.ledger import SqlLedger
-from contact_gateway.store.sqlite import Database, sqlite_url
+from contact_gateway.store.sqlite import Database
 from contact_gateway.upstream.client import Delivery, UpstreamClient, UpstreamUnavailable
 from contact_gateway.upstream.creations import Creations
 from contact_gateway.upstream.operations import Operations

@@ -13,8 +13,9 @@ import pytest
 from contact_gateway.access.principals import Credential
 from contact_gateway.contacts.ledger import Ledger
 from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.settings import sqlite_url
 from contact_gateway.store.ledger import SqlLedger
-from contact_gateway.store.sqlite import Database, sqlite_url
+from contact_gateway.store.sqlite import Database
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.creations import Creations
 from contact_gateway.upstream.source import MAX_CONCURRENT_CALLS, UpstreamAccess

@@ -17,8 +17,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-from sqlalchemy import URL, Connection, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError
+from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import StaticPool
 
 from contact_gateway.contacts.source import SourceUnavailable
@@ -52,31 +52,6 @@ _PERMANENT_ERRORS: Final = frozenset(
         sqlite3.SQLITE_TOOBIG,
     }
 )
-
-
-class UnsupportedDatabaseError(ValueError):
-    """The database URL does not name an SQLite file."""
-
-
-def sqlite_url(text: str) -> URL:
-    """Parse `sqlite+aiosqlite:///FILE`, or `sqlite:///FILE`, which means the same.
-
-    Raises:
-        UnsupportedDatabaseError: it is not the URL of an SQLite file.
-    """
-    try:
-        url = make_url(text)
-    except ArgumentError:
-        raise UnsupportedDatabaseError("it is not a database URL") from None
-    if url.get_backend_name() == "postgresql":
-        raise UnsupportedDatabaseError(
-            "PostgreSQL is not supported yet; use sqlite+aiosqlite:///FILE"
-        )
-    if url.drivername not in {"sqlite", "sqlite+aiosqlite"}:
-        raise UnsupportedDatabaseError("only sqlite+aiosqlite:///FILE is supported")
-    if url.database in {None, "", ":memory:"} or str(url.database).startswith("file:"):
-        raise UnsupportedDatabaseError("it must name a file, for example sqlite+aiosqlite:///gw.db")
-    return url
 
 
 def has_wal_reset_bug() -> bool:

@@ -47,6 +47,7 @@ from contact_gateway.telemetry.logs import configure_logging
 from contact_gateway.telemetry.metrics import Metrics
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.source import UpstreamSource
+from contact_gateway.upstream.traits import Traits
 
 if TYPE_CHECKING:
     from contact_gateway.telemetry.traces import Tracing
@@ -204,7 +205,10 @@ def _upstream(
         max_connections=settings.upstream_max_connections,
         start_span=None if tracing is None else tracing.call,
     )
-    source = UpstreamSource(client, ledger)
+    traits = Traits(settings.upstream_refuses_duplicates, settings.upstream_honours_dry_run)
+    source = UpstreamSource(
+        client, ledger, traits, create_timeout_seconds=settings.upstream_create_timeout_seconds
+    )
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[None]:

@@ -98,6 +98,7 @@ class ContactPreview(NamedTuple):
 
     details: ContactDetails
     advertiser_name: str | None
+    not_checked: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, submitted: NewContact, owner: Advertiser) -> "ContactPreview":
@@ -113,6 +114,24 @@ class Contact(NamedTuple):
     advertiser_name: str | None
     created_at: datetime
     updated_at: datetime
+
+
+def completed(contact: Contact, submitted: NewContact) -> Contact:
+    """Return a contact with the submission's values in the fields that it does not show."""
+    shown = contact.details
+    details = ContactDetails(
+        advertiser_id=shown.advertiser_id,
+        email=shown.email or submitted.email,
+        name=shown.name or submitted.name,
+        given_name=shown.given_name or submitted.given_name,
+        family_name=shown.family_name or submitted.family_name,
+        phone=shown.phone or submitted.phone,
+        job_title=shown.job_title or submitted.job_title,
+        source=shown.source or submitted.source,
+        status=shown.status or submitted.status,
+        linkedin_profile_url=shown.linkedin_profile_url or submitted.linkedin_profile_url,
+    )
+    return contact._replace(details=details)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

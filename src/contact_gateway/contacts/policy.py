@@ -23,6 +23,25 @@ KEY_REUSED: Final = "This idempotency key was used before with a different input
 NO_HIENERGY_ADVERTISER: Final = "The advertiser does not resolve to a HiEnergy advertiser."
 ADDRESS_IS_TAKEN: Final = "The HiEnergy advertiser already has a contact with this e-mail address."
 
+LOST_WITHOUT_KEY: Final = (
+    "HiEnergy may have created the contact: its answer was lost. Look for the contact in HiEnergy "
+    "before you send it again, which may create a second one. With an idempotency key, a repeat "
+    "looks for the contact."
+)
+STILL_IN_FLIGHT: Final = (
+    "HiEnergy may still be creating the contact. Repeat with the same idempotency key to learn the "
+    "outcome; a repeat creates no second contact."
+)
+UNNAMED: Final = (
+    "HiEnergy created the contact, but its answer does not show which, and no list shows the "
+    "contact yet. Look for it in HiEnergy. It is not sent again."
+)
+_LOST: Final = (
+    "HiEnergy may have created the contact: its answer was lost. Repeat with the same idempotency "
+    "key to look again; a repeat creates no second contact. Or look in HiEnergy. A new key may "
+    "create a second contact."
+)
+
 
 class Earlier(NamedTuple):
     """What an idempotency key created before, and the fingerprint of the input it came with."""
@@ -74,6 +93,17 @@ def repeat(
     if dry_run:
         return Previewed(ContactPreview(contact.details, contact.advertiser_name))
     return Created(contact, replayed=True)
+
+
+def unknown_outcome(*, is_unnamed: bool, candidate: Contact | None) -> str:
+    """Rule 8: return what a caller can do about an attempt whose outcome is unknown.
+
+    `candidate` is a contact with the address that may be the attempt's.
+    """
+    message = UNNAMED if is_unnamed else _LOST
+    if candidate is None:
+        return message
+    return f"{message} HiEnergy shows contact {candidate.id} with this address, which may be it."
 
 
 def decide(submitted: NewContact, facts: Facts, *, dry_run: bool) -> Decision:

@@ -13,7 +13,7 @@ from contact_gateway.contacts import ledger
 from contact_gateway.contacts.contact import Contact, ContactDetails
 from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.store.group_commit import MAX_QUEUED, CommitObserver, GroupCommit
-from contact_gateway.store.retention import purge_expired
+from contact_gateway.store.retention import OPEN_ATTEMPT_RETENTION, purge_expired
 from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import attempts
 
@@ -77,6 +77,23 @@ class SqlLedger:
         """Replace or delete an entry that `holder` holds."""
         return await self._writer.write(_Put(key, holder, attempt)) == attempt
 
+    async def has_contact(self, contact_id: int) -> bool:
+        """Return whether an attempt created a contact with this id."""
+        query = select(attempts.c.key).where(attempts.c.contact_id == contact_id).limit(1)
+        return await self._database.read(
+            lambda connection: connection.execute(query).first() is not None
+        )
+
+    async def contact(self, scope: bytes, contact_id: int) -> Contact | None:
+        """Return a contact that a person created, as it was then."""
+        query = select(attempts.c.contact).where(
+            attempts.c.contact_id == contact_id, attempts.c.scope == scope
+        )
+        document = await self._database.read(
+            lambda connection: connection.execute(query.limit(1)).scalar()
+        )
+        return None if document is None else _contact(document)
+
 
 def _run(connection: Connection, jobs: Sequence[_Job]) -> Sequence[Attempt | None]:
     """Read all entries once, apply the jobs in order, and write the entries that changed."""
@@ -88,7 +105,16 @@ def _run(connection: Connection, jobs: Sequence[_Job]) -> Sequence[Attempt | Non
 
 
 def _purge(connection: Connection) -> bool:
-    return purge_expired(connection, attempts, attempts.c.held_until)
+    expiry = attempts.c.held_until
+    are_closed_gone = purge_expired(connection, attempts, expiry, attempts.c.contact.is_not(None))
+    are_open_gone = purge_expired(
+        connection,
+        attempts,
+        expiry,
+        attempts.c.contact.is_(None),
+        retention=OPEN_ATTEMPT_RETENTION,
+    )
+    return are_closed_gone and are_open_gone
 
 
 def _apply(job: _Job, entries: _Entries) -> Attempt | None:
@@ -121,6 +147,7 @@ def _write(connection: Connection, before: Mapping[bytes, Attempt], after: _Entr
 def _row(key: bytes, attempt: Attempt) -> dict[str, object]:
     return {
         "key": key,
+        "scope": attempt.scope,
         "fingerprint": attempt.fingerprint,
         "advertiser_id": attempt.advertiser_id,
         "email": attempt.email,
@@ -128,11 +155,15 @@ def _row(key: bytes, attempt: Attempt) -> dict[str, object]:
         "holder": attempt.holder,
         "held_until": attempt.held_until,
         "contact": None if attempt.contact is None else _document(attempt.contact),
+        "contact_id": None if attempt.contact is None else attempt.contact.id,
+        "is_unnamed": attempt.is_unnamed,
     }
 
 
 def _attempt(row: Row[Any]) -> Attempt:
     return Attempt(
+        # Null in rows of earlier versions.
+        scope=row.scope or b"",
         fingerprint=row.fingerprint,
         advertiser_id=row.advertiser_id,
         email=row.email,
@@ -140,6 +171,7 @@ def _attempt(row: Row[Any]) -> Attempt:
         holder=row.holder,
         held_until=row.held_until,
         contact=None if row.contact is None else _contact(row.contact),
+        is_unnamed=row.is_unnamed,
     )
 
 

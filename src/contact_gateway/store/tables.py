@@ -21,6 +21,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     false,
+    false,
 )
 
 
@@ -139,8 +140,9 @@ idempotency_records: Final = Table(
 attempts: Final = Table(
     "attempts",
     metadata,
-    # The digest of a credential and an idempotency key, neither of which can be derived from it.
+    # The digest of a person and an idempotency key, neither of which can be derived from it.
     Column("key", LargeBinary(32), primary_key=True),
+    Column("scope", LargeBinary(32)),
     Column("fingerprint", LargeBinary(32), nullable=False),
     Column("advertiser_id", Id, nullable=False),
     Column("email", Text, nullable=False),
@@ -148,4 +150,6 @@ attempts: Final = Table(
     Column("holder", String(32), nullable=False),
     Column("held_until", UtcDateTime, nullable=False, index=True),
     Column("contact", Text),
+    Column("contact_id", Id, index=True),
+    Column("is_unnamed", Boolean, nullable=False, server_default=false()),
 )

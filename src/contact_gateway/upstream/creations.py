@@ -1,65 +1,68 @@
-"""Creations upstream: at most one contact for each idempotency key, whatever fails.
+"""Creations upstream: at most one contact for each idempotency key, whatever HiEnergy does.
 
-Upstream does not promise idempotency. So each attempt is written to the ledger before its call and
-completed after the response. A retry that finds an attempt without a response looks the contact up
-before it sends anything.
+HiEnergy documents neither idempotency nor what becomes of a duplicate, and a new contact may be in
+no list. So each attempt is written to the ledger before its call and closed after the response. A
+repeat of an attempt without a response looks for the contact. It sends the creation again only if
+HiEnergy is known to refuse or absorb repeats; otherwise the outcome is unknown.
 """
 
 import asyncio
 import hashlib
+import math
 import secrets
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final, TypeAlias
 
 import structlog
 
+from contact_gateway.access.principals import Credential
 from contact_gateway.contacts import policy
-from contact_gateway.contacts.advertiser import Advertiser
-from contact_gateway.contacts.contact import Contact, NewContact
+from contact_gateway.contacts.contact import Contact, NewContact, completed
 from contact_gateway.contacts.fields import email_key
-from contact_gateway.contacts.ledger import Attempt, Ledger
+from contact_gateway.contacts.ledger import NO_HOLDER, Attempt, Ledger
 from contact_gateway.contacts.outcomes import (
     Conflict,
     CreateContactOutcome,
     Created,
-    Forbidden,
-    InvalidInput,
+    IdempotencyKeyReused,
+    OutcomeUnknown,
     RateLimited,
-    ReadRefusal,
     Unauthorized,
 )
-from contact_gateway.contacts.source import (
-    ContactFilter,
-    Page,
-    PageRequest,
-    SourceUnavailable,
-)
+from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.upstream import lookup
 from contact_gateway.upstream.client import Delivery, UpstreamUnavailable
+from contact_gateway.upstream.lookup import Found
 from contact_gateway.upstream.operations import Operations
+from contact_gateway.upstream.responses import CreationAnswer, Unnamed
+from contact_gateway.upstream.traits import Traits
 
-T = TypeVar("T")
-
-# A lease lasts for the timeout of a call plus this, for delays of the ledger and the event loop.
+# A lease lasts for the timeout of a creation plus this, for delays of the ledger and the event loop.
 _LEASE_MARGIN: Final = timedelta(seconds=2)
 # A lease that took longer than this to write is renewed before the call.
 _MAX_LEDGER_DELAY: Final = timedelta(seconds=1)
 _MIN_POLL_SECONDS: Final = 0.05
 _MAX_POLL_SECONDS: Final = 0.5
-# A caller waits for at most two calls: another caller's creation, or a lookup and its own.
-_MAX_CALLS_PER_CALLER: Final = 2
-# How far the clocks may differ if upstream sends no `Date`.
-_MAX_CLOCK_SKEW: Final = timedelta(seconds=60)
-# How far they may differ if it does: `Date` has whole seconds, and clocks drift.
-_DATE_PRECISION: Final = timedelta(seconds=2)
-_FIRST_PAGE: Final = PageRequest(number=1, size=100)
+# How many lookups a caller may wait for besides creations: its own, and one of another caller.
+_MAX_LOOKUPS_PER_CALLER: Final = 2
+# When to look again once upstream surely no longer processes the call.
+_LOOK_AGAIN_SECONDS: Final = 60
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _KeyedSubmission:
+class Lost:
+    """The answer to a creation that was sent is lost."""
+
+
+_Answer: TypeAlias = CreationAnswer | Lost
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
     """A submission under an idempotency key."""
 
     caller: Operations
@@ -67,73 +70,113 @@ class _KeyedSubmission:
     ledger_key: bytes
     fingerprint: bytes
 
+    @property
+    def header(self) -> str:
+        """A derived `Idempotency-Key` for upstream, which may ignore it. It reveals nothing."""
+        return hashlib.sha256(b"upstream:" + self.ledger_key).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class _InFlight:
     fingerprint: bytes
+    credential: Credential
     task: asyncio.Task[CreateContactOutcome]
+
+
+def keyed(caller: Operations, contact: NewContact, idempotency_key: str) -> Keyed:
+    """Return a submission under a key that belongs to the person, not to the token.
+
+    The digest reveals neither the person nor the key.
+    """
+    scope = caller.credential.scope()
+    preimage = f"{len(scope)}:{scope}:{idempotency_key}"
+    ledger_key = hashlib.sha256(preimage.encode(errors="surrogatepass")).digest()
+    return Keyed(caller, contact, ledger_key, contact.fingerprint())
+
+
+def scope_digest(credential: Credential) -> bytes:
+    """Return a digest of the person that a credential belongs to."""
+    return hashlib.sha256(credential.scope().encode(errors="surrogatepass")).digest()
 
 
 class Creations:
     """Creates contacts upstream."""
 
-    def __init__(self, timeout_seconds: float, ledger: Ledger) -> None:
-        self._timeout_seconds: Final = timeout_seconds
+    def __init__(
+        self,
+        ledger: Ledger,
+        traits: Traits,
+        *,
+        read_timeout_seconds: float,
+        create_timeout_seconds: float,
+    ) -> None:
         self._ledger: Final = ledger
-        call = timedelta(seconds=timeout_seconds)
-        self._lease: Final = call + _LEASE_MARGIN
+        self._traits: Final = traits
+        self._lease: Final = timedelta(seconds=create_timeout_seconds) + _LEASE_MARGIN
         self._max_wait_seconds: Final = (
-            call * _MAX_CALLS_PER_CALLER + _LEASE_MARGIN
-        ).total_seconds()
+            self._lease.total_seconds() + create_timeout_seconds
+        ) + _MAX_LOOKUPS_PER_CALLER * read_timeout_seconds
         self._in_flight: Final[dict[bytes, _InFlight]] = {}
+        # Entries that the ledger could not take yet.
+        self._unrecorded: Final[dict[bytes, tuple[str, Attempt | None]]] = {}
 
     async def close(self) -> None:
         """Wait for the creations in flight."""
         tasks = [in_flight.task for in_flight in self._in_flight.values()]
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def create(
-        self,
-        caller: Operations,
-        contact: NewContact,
-        idempotency_key: str | None,
-        *,
-        dry_run: bool,
-    ) -> CreateContactOutcome:
-        """Create a contact, or return what the idempotency key created before.
+    async def create_unkeyed(self, caller: Operations, contact: NewContact) -> CreateContactOutcome:
+        """Create a contact without an idempotency key.
 
         Raises:
-            SourceUnavailable: upstream or the ledger does not respond.
+            SourceUnavailable: nothing was created.
         """
-        if idempotency_key is None:
-            return await self._send(caller, contact, dry_run=dry_run)
-        # The digest reveals neither the credential nor the idempotency key.
-        secret = caller.credential.secret
-        preimage = f"{len(secret)}:{secret}:{idempotency_key}"
-        ledger_key = hashlib.sha256(preimage.encode()).digest()
-        submission = _KeyedSubmission(caller, contact, ledger_key, contact.fingerprint())
-        if not dry_run:
-            return await self._create_once(submission)
-        found = await self._ledger.find(ledger_key)
-        if found is not None and found.contact is not None:
-            return await self._replay(submission, found, found.contact, dry_run=True)
-        return await self._send(caller, contact, dry_run=True)
+        refused = await self.look_first(caller, contact)
+        if refused is not None:
+            return refused
+        sent_at = _now()
+        answer = await self._send(caller, contact, None, since=sent_at)
+        if not isinstance(answer, (Lost, Unnamed)):
+            return answer
+        message = policy.UNNAMED if isinstance(answer, Unnamed) else policy.LOST_WITHOUT_KEY
+        return OutcomeUnknown(message, _LOOK_AGAIN_SECONDS, contact.advertiser_id, sent_at)
 
-    async def _create_once(self, submission: _KeyedSubmission) -> CreateContactOutcome:
-        """Share the creation that this process has in flight for the key, or start one."""
-        deadline = time.monotonic() + self._max_wait_seconds
+    async def create(self, submission: Keyed) -> CreateContactOutcome:
+        """Create a contact, or return what its idempotency key created before.
+
+        Raises:
+            SourceUnavailable: nothing was created by this call.
+        """
+        started_at, deadline = _now(), time.monotonic() + self._max_wait_seconds
+        credential = submission.caller.credential
         # A finished task is not shared: its outcome was another caller's.
         while (other := self._in_flight.get(submission.ledger_key)) and not other.task.done():
-            outcome = await _wait_for(other.task, deadline)
+            await asyncio.wait({other.task}, timeout=deadline - time.monotonic())
+            if not other.task.done():
+                return self._still_in_flight(submission, started_at)
+            if other.credential.digest != credential.digest:
+                # Upstream has not accepted this credential yet, so it learns nothing here.
+                continue
+            outcome = other.task.result()
             if isinstance(outcome, Created):
                 earlier = policy.Earlier(other.fingerprint, outcome.contact)
                 return policy.repeat(submission.contact, earlier, dry_run=False)
             if other.fingerprint == submission.fingerprint:
                 return outcome
-        task = asyncio.create_task(self._claim_and_create(submission))
-        self._in_flight[submission.ledger_key] = _InFlight(submission.fingerprint, task)
+        task = asyncio.create_task(self._create_once(submission))
+        self._in_flight[submission.ledger_key] = _InFlight(submission.fingerprint, credential, task)
         task.add_done_callback(lambda done: self._remove(submission.ledger_key, done))
-        return await _wait_for(task, deadline)
+        # The creation goes on even if its callers disconnect.
+        await asyncio.wait({task}, timeout=deadline - time.monotonic())
+        return task.result() if task.done() else self._still_in_flight(submission, started_at)
+
+    def _still_in_flight(self, submission: Keyed, started_at: datetime) -> OutcomeUnknown:
+        return OutcomeUnknown(
+            policy.STILL_IN_FLIGHT,
+            _LOOK_AGAIN_SECONDS,
+            submission.contact.advertiser_id,
+            started_at,
+        )
 
     def _remove(self, ledger_key: bytes, done: asyncio.Task[CreateContactOutcome]) -> None:
         in_flight = self._in_flight.get(ledger_key)
@@ -143,69 +186,258 @@ class Creations:
             # Mark the exception as retrieved: all callers may have disconnected.
             done.exception()
 
-    async def _claim_and_create(self, submission: _KeyedSubmission) -> CreateContactOutcome:
-        has_looked_up = False
+    async def preview_of_repeat(self, submission: Keyed) -> CreateContactOutcome | None:
+        """Return what a dry run says about an idempotency key that was used before, or None.
+
+        Raises:
+            SourceUnavailable: upstream has not accepted the credential.
+        """
+        found = await self._find(submission.ledger_key)
+        if found is None:
+            return None
+        if found.contact is not None:
+            return await self._replay(submission, found, found.contact, dry_run=True)
+        if found.fingerprint != submission.fingerprint:
+            return await self._reused(submission)
+        return None
+
+    async def record_created(self, submission: Keyed, contact: Contact) -> None:
+        """Store a contact that a dry run turned out to create."""
+        attempt = self._new_attempt(submission)
+        try:
+            await self._ledger.claim(submission.ledger_key, attempt._replace(contact=contact))
+        except SourceUnavailable as error:
+            _log.warning("the ledger does not respond", cause=error.reason)
+
+    async def _create_once(self, submission: Keyed) -> CreateContactOutcome:
+        """Send a creation, unless the ledger has an attempt under its key."""
+        key = submission.ledger_key
+        has_looked = False
         while True:
-            wanted = self._new_attempt(submission)
-            found = await self._ledger.claim(submission.ledger_key, wanted)
-            if found == wanted:
-                return await self._send_attempt(
-                    submission, await self._renew_lease(submission, wanted)
-                )
+            found = await self._find(key)
+            if found is None and not has_looked:
+                refused = await self.look_first(submission.caller, submission.contact)
+                has_looked = True
+                if isinstance(refused, Conflict):
+                    # Another process may have created it under this key in the meantime.
+                    found = await self._find(key)
+                if found is None and refused is not None:
+                    return refused
+            if found is None:
+                wanted = self._new_attempt(submission)
+                found = await self._ledger.claim(key, wanted)
+                if found == wanted:
+                    return await self._send_attempt(
+                        submission, await self._renew_lease(key, wanted)
+                    )
             if found.contact is not None:
                 return await self._replay(submission, found, found.contact, dry_run=False)
-            if found.holder == wanted.holder:
-                return await self._recover(submission, found)
-            # Another process holds the lease, or died, or upstream may still be processing its
-            # call. A contact that is already created can be returned before the lease expires.
-            if not has_looked_up and (outcome := await self._look_up_outcome(submission, found)):
+            if found.fingerprint != submission.fingerprint and not found.is_in_flight(_now()):
+                return await self._reused(submission)
+            outcome = await self._look_for(submission, found)
+            if not isinstance(outcome, OutcomeUnknown):
                 return outcome
-            has_looked_up = True
-            await self._wait_for_lease(submission, found)
+            if found.is_in_flight(_now()):
+                await self._wait_for_lease(key, found)
+                continue
+            may_repeat = self._traits.absorbs_repeats and not found.is_unnamed
+            if not may_repeat or found.held_until > _now():
+                return outcome
+            wanted = self._new_attempt(submission)
+            claimed = await self._ledger.claim(key, wanted)
+            if claimed.holder == wanted.holder:
+                unresolved = None if claimed == wanted else found
+                return await self._send_attempt(submission, claimed, unresolved)
 
-    async def _wait_for_lease(self, submission: _KeyedSubmission, held: Attempt) -> None:
-        """Poll the ledger until an attempt is completed or deleted, or its lease ends."""
+    async def _look_for(self, submission: Keyed, attempt: Attempt) -> CreateContactOutcome:
+        """Return the contact of an open attempt if HiEnergy shows it; else that it is unknown.
+
+        Raises:
+            SourceUnavailable: upstream has not accepted the credential.
+        """
+        caller = submission.caller
+        try:
+            found = await lookup.find_contacts(caller, attempt.advertiser_id, attempt.email)
+        except SourceUnavailable:
+            if attempt.is_in_flight(_now()):
+                return self._unknown(attempt)
+            raise
+        if not isinstance(found, Found):
+            return found
+        since = lookup.earliest_creation(attempt.sent_at, caller)
+        for contact in lookup.created_since(found.of_brand, since):
+            if attempt.fingerprint != submission.fingerprint:
+                return IdempotencyKeyReused(policy.KEY_REUSED)
+            if await self._ledger.has_contact(contact.id):
+                continue
+            contact = completed(contact, submission.contact)  # noqa: PLW2901 - the same contact
+            if not attempt.is_in_flight(_now()):
+                closed = attempt._replace(contact=contact)
+                await self._record(submission.ledger_key, attempt.holder, closed)
+            return Created(contact, replayed=True)
+        undated = [contact for contact in found.of_brand if contact.created_at is None]
+        elsewhere = lookup.created_since(found.of_unknown_brand, since)
+        return self._unknown(attempt, next(iter((*undated, *elsewhere)), None))
+
+    async def _send_attempt(
+        self, submission: Keyed, attempt: Attempt, unresolved: Attempt | None = None
+    ) -> CreateContactOutcome:
+        """Send the creation of an attempt, and record its outcome in the ledger.
+
+        `unresolved` is the earlier attempt that this one repeats. If the contact turns out to
+        exist, that attempt created it.
+        """
+        key, holder = submission.ledger_key, attempt.holder
+        still_open = None if unresolved is None else unresolved._replace(holder=NO_HOLDER)
+        try:
+            answer = await self._send(
+                submission.caller, submission.contact, submission.header, since=attempt.sent_at
+            )
+        except UpstreamUnavailable:
+            await self._record(key, holder, still_open)
+            raise
+        match answer:
+            case Created(contact):
+                await self._record(key, holder, attempt._replace(contact=contact))
+                return answer
+            case Lost():
+                lost = attempt._replace(holder=NO_HOLDER)
+                await self._record(key, holder, lost)
+                return self._unknown(lost)
+            case Unnamed():
+                unnamed = attempt._replace(holder=NO_HOLDER, is_unnamed=True)
+                await self._record(key, holder, unnamed)
+                return self._unknown(unnamed)
+            case Conflict(existing) if still_open is not None:
+                is_since = existing and lookup.is_since(existing, attempt.sent_at, submission.caller)
+                if existing is not None and is_since:
+                    await self._record(key, holder, attempt._replace(contact=existing))
+                    return Created(existing, replayed=True)
+                if is_since is False:
+                    # HiEnergy refuses duplicates, and this one is older: the attempt made none.
+                    await self._record(key, holder, None)
+                    return answer
+                await self._record(key, holder, still_open)
+                return self._unknown(still_open, existing)
+            case _:
+                await self._record(key, holder, still_open)
+                return answer
+
+    async def look_first(
+        self, caller: Operations, contact: NewContact
+    ) -> Conflict | Unauthorized | RateLimited | None:
+        """Return why a creation need not be sent: the address is taken, or the key is refused."""
+        if not self._traits.needs_a_look_first:
+            return None
+        try:
+            found = await lookup.find_contacts(
+                caller, contact.advertiser_id, contact.email, is_first_look=True
+            )
+        except SourceUnavailable:
+            return None
+        match found:
+            case Unauthorized() | RateLimited():
+                return found
+            case Found(of_brand=(existing, *_)):
+                return Conflict(existing, policy.ADDRESS_IS_TAKEN)
+            case _:
+                return None
+
+    async def _send(
+        self, caller: Operations, contact: NewContact, header: str | None, *, since: datetime
+    ) -> _Answer:
+        """Send a creation once. A 2xx with a contact from before `since` is a conflict.
+
+        Raises:
+            UpstreamUnavailable: nothing was created.
+        """
+        try:
+            answer = await caller.send_creation(contact, header)
+        except UpstreamUnavailable as error:
+            if error.delivery is not Delivery.UNKNOWN:
+                raise
+            _log.warning("the answer to a creation was lost", cause=error.reason)
+            return Lost()
+        match answer:
+            case Created(created) if lookup.is_since(created, since, caller) is False:
+                self._traits.record_refused_duplicate()
+                return Conflict(created, policy.ADDRESS_IS_TAKEN)
+            case Unnamed():
+                _log.warning("the answer to a creation names no contact")
+                found = await self._find_quietly(caller, contact)
+                earliest = lookup.earliest_creation(since, caller)
+                made = next(iter(lookup.created_since(found.of_brand, earliest)), None)
+                return answer if made is None else Created(completed(made, contact))
+            case Conflict(existing):
+                self._traits.record_refused_duplicate()
+                if existing is None:
+                    found = await self._find_quietly(caller, contact)
+                    shown = next(iter((*found.of_brand, *found.of_unknown_brand)), None)
+                    return replace(answer, existing=shown)
+        return answer
+
+    async def _find_quietly(self, caller: Operations, contact: NewContact) -> Found:
+        """Look for a contact that HiEnergy reports to exist; return nothing if that fails."""
+        try:
+            found = await lookup.find_contacts(caller, contact.advertiser_id, contact.email)
+        except SourceUnavailable:
+            return Found((), ())
+        return found if isinstance(found, Found) else Found((), ())
+
+    async def _replay(
+        self, submission: Keyed, attempt: Attempt, contact: Contact, *, dry_run: bool
+    ) -> CreateContactOutcome:
+        """Return what the key created, once upstream has accepted the credential.
+
+        Raises:
+            SourceUnavailable: upstream does not respond.
+        """
+        found = await lookup.find_contacts(
+            submission.caller, attempt.advertiser_id, attempt.email, is_first_look=True
+        )
+        if not isinstance(found, Found):
+            return found
+        shown = (*found.of_brand, *found.of_unknown_brand)
+        current = next((each for each in shown if each.id == contact.id), contact)
+        if attempt.fingerprint == submission.fingerprint:
+            current = completed(current, submission.contact)
+        earlier = policy.Earlier(attempt.fingerprint, current)
+        return policy.repeat(submission.contact, earlier, dry_run=dry_run)
+
+    async def _reused(self, submission: Keyed) -> CreateContactOutcome:
+        """Return that a key was used with another input, once upstream accepts the credential."""
+        contact = submission.contact
+        found = await lookup.find_contacts(
+            submission.caller, contact.advertiser_id, contact.email, is_first_look=True
+        )
+        return IdempotencyKeyReused(policy.KEY_REUSED) if isinstance(found, Found) else found
+
+    async def _wait_for_lease(self, key: bytes, held: Attempt) -> None:
+        """Poll the ledger until an attempt is closed or deleted, or its lease ends."""
         seconds = _MIN_POLL_SECONDS
         while True:
             await asyncio.sleep(seconds)
-            found = await self._ledger.find(submission.ledger_key)
-            if found is None or found.contact is not None or found.holder != held.holder:
-                return
-            if found.held_until <= datetime.now(UTC):
+            found = await self._find(key)
+            if found is None or found.holder != held.holder or not found.is_in_flight(_now()):
                 return
             seconds = min(seconds * 2, _MAX_POLL_SECONDS)
 
-    async def _renew_lease(self, submission: _KeyedSubmission, attempt: Attempt) -> Attempt:
+    async def _renew_lease(self, key: bytes, attempt: Attempt) -> Attempt:
         """Extend a lease to a whole call from now, if the ledger was slow to write it."""
-        if datetime.now(UTC) - attempt.sent_at < _MAX_LEDGER_DELAY:
+        if _now() - attempt.sent_at < _MAX_LEDGER_DELAY:
             return attempt
-        started_at = datetime.now(UTC)
+        started_at = _now()
         renewed = attempt._replace(held_until=started_at + self._lease)
-        is_held = await self._ledger.put(submission.ledger_key, attempt.holder, renewed)
-        if not is_held or datetime.now(UTC) - started_at >= _MAX_LEDGER_DELAY:
-            await self._record(submission, attempt, None)
+        is_held = await self._ledger.put(key, attempt.holder, renewed)
+        if not is_held or _now() - started_at >= _MAX_LEDGER_DELAY:
+            await self._record(key, attempt.holder, None)
             raise SourceUnavailable("the ledger is too slow")
         return renewed
 
-    async def _look_up_outcome(
-        self, submission: _KeyedSubmission, held: Attempt
-    ) -> CreateContactOutcome | None:
-        """Return the outcome of an attempt that another process holds, if upstream shows it."""
-        try:
-            found = await self._look_up(submission.caller, held.advertiser_id, held.email)
-        except SourceUnavailable:
-            return None
-        if found is not None and not isinstance(found, Contact):
-            return found
-        if found is None or not _was_created_by(held, found, submission.caller):
-            return None
-        return policy.repeat(
-            submission.contact, policy.Earlier(held.fingerprint, found), dry_run=False
-        )
-
-    def _new_attempt(self, submission: _KeyedSubmission) -> Attempt:
-        now = datetime.now(UTC)
+    def _new_attempt(self, submission: Keyed) -> Attempt:
+        now = _now()
         return Attempt(
+            scope=scope_digest(submission.caller.credential),
             fingerprint=submission.fingerprint,
             advertiser_id=submission.contact.advertiser_id,
             email=submission.contact.email,
@@ -214,195 +446,35 @@ class Creations:
             held_until=now + self._lease,
         )
 
-    async def _send_attempt(
-        self, submission: _KeyedSubmission, attempt: Attempt, unresolved: Attempt | None = None
-    ) -> CreateContactOutcome:
-        """Send the creation of an attempt, and record its outcome in the ledger.
+    async def _find(self, key: bytes) -> Attempt | None:
+        """Return the ledger's entry, after writing one that the ledger could not take before."""
+        unrecorded = self._unrecorded.get(key)
+        if unrecorded is not None:
+            await self._ledger.put(key, *unrecorded)
+            self._unrecorded.pop(key, None)
+        return await self._ledger.find(key)
 
-        `unresolved` is the earlier attempt that this one retries. If the contact turns out to
-        exist, that attempt created it.
-        """
+    async def _record(self, key: bytes, holder: str, entry: Attempt | None) -> None:
+        """Replace or delete an attempt's entry, now or before the key is looked up again."""
         try:
-            outcome = await self._send(submission.caller, submission.contact, dry_run=False)
-        except UpstreamUnavailable as error:
-            if error.delivery is Delivery.NEVER_SENT:
-                await self._record(
-                    submission, attempt, None if unresolved is None else _released(unresolved)
-                )
-            elif error.delivery is Delivery.FINISHED:
-                await self._record(submission, attempt, _released(attempt))
-            raise
-        match outcome:
-            case Created(contact):
-                await self._record(submission, attempt, attempt._replace(contact=contact))
-            case _ if unresolved is None:
-                await self._record(submission, attempt, None)
-            case Conflict(Contact() as existing) if _was_created_by(
-                unresolved, existing, submission.caller
-            ):
-                completed = unresolved._replace(held_until=attempt.held_until, contact=existing)
-                await self._record(submission, attempt, completed)
-                earlier = policy.Earlier(unresolved.fingerprint, existing)
-                return policy.repeat(submission.contact, earlier, dry_run=False)
-            case _:
-                # The outcome of the earlier attempt is still unknown.
-                await self._record(submission, attempt, _released(unresolved))
-                if isinstance(outcome, Conflict) and outcome.existing is None:
-                    raise SourceUnavailable("the conflict may be with this key's own contact")
-        return outcome
-
-    async def _recover(
-        self, submission: _KeyedSubmission, unresolved: Attempt
-    ) -> CreateContactOutcome:
-        """Look up the contact of an attempt without a response; send again if there is none."""
-        try:
-            found = await self._look_up(
-                submission.caller, unresolved.advertiser_id, unresolved.email
-            )
-        except SourceUnavailable:
-            await self._record(submission, unresolved, _released(unresolved))
-            raise
-        if found is not None and not isinstance(found, Contact):
-            await self._record(submission, unresolved, _released(unresolved))
-            return found
-        if found is not None and _was_created_by(unresolved, found, submission.caller):
-            await self._record(submission, unresolved, unresolved._replace(contact=found))
-            earlier = policy.Earlier(unresolved.fingerprint, found)
-            return policy.repeat(submission.contact, earlier, dry_run=False)
-        if found is not None and email_key(submission.contact.email) == email_key(
-            found.details.email
-        ):
-            await self._record(submission, unresolved, None)
-            return Conflict(found, policy.ADDRESS_IS_TAKEN)
-        retry = self._new_attempt(submission)._replace(holder=unresolved.holder)
-        if retry.fingerprint == unresolved.fingerprint:
-            retry = retry._replace(sent_at=unresolved.sent_at)
-        if not await self._ledger.put(submission.ledger_key, unresolved.holder, retry):
-            raise SourceUnavailable("another process took over the creation")
-        return await self._send_attempt(submission, retry, unresolved)
-
-    async def _replay(
-        self, submission: _KeyedSubmission, found: Attempt, contact: Contact, *, dry_run: bool
-    ) -> CreateContactOutcome:
-        """Return what the key created, unless upstream now refuses the caller.
-
-        If upstream does not respond, return the contact as the ledger has it.
-        """
-        try:
-            current = await self._look_up(
-                submission.caller, contact.details.advertiser_id, contact.details.email
-            )
-        except SourceUnavailable:
-            current = None
-        if isinstance(current, Unauthorized | Forbidden | RateLimited):
-            return current
-        if isinstance(current, Contact) and current.id == contact.id:
-            contact = current
-        earlier = policy.Earlier(found.fingerprint, contact)
-        return policy.repeat(submission.contact, earlier, dry_run=dry_run)
-
-    async def _send(
-        self, caller: Operations, contact: NewContact, *, dry_run: bool
-    ) -> CreateContactOutcome:
-        """Send a creation; look the existing contact up if a conflict does not include it."""
-        outcome = await caller.send_creation(contact, dry_run=dry_run)
-        if not isinstance(outcome, Conflict) or outcome.existing is not None:
-            return outcome
-        try:
-            found = await self._look_up(caller, contact.advertiser_id, contact.email)
-        except SourceUnavailable:
-            return outcome
-        return replace(outcome, existing=found) if isinstance(found, Contact) else outcome
-
-    async def _look_up(
-        self, caller: Operations, advertiser_id: int, email: str
-    ) -> Contact | ReadRefusal | None:
-        """Find the contact with an address on an advertiser's brand, within the call timeout."""
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await _find_contact(caller, advertiser_id, email)
-        except TimeoutError:
-            raise SourceUnavailable("a contact lookup timed out") from None
-
-    async def _record(
-        self, submission: _KeyedSubmission, attempt: Attempt, entry: Attempt | None
-    ) -> None:
-        """Replace an attempt's ledger entry. If that fails, a retry looks the contact up."""
-        try:
-            await self._ledger.put(submission.ledger_key, attempt.holder, entry)
+            await self._ledger.put(key, holder, entry)
         except SourceUnavailable as error:
-            _log.warning(
-                "the ledger does not respond; a retry will look the contact up", cause=error.reason
-            )
+            self._unrecorded[key] = holder, entry
+            _log.warning("the ledger does not respond", cause=error.reason)
         except Exception as error:  # noqa: BLE001 - upstream's response is returned anyway
-            _log.error("the ledger failed; a retry will look the contact up", exc_info=error)
+            self._unrecorded[key] = holder, entry
+            _log.error("the ledger failed", exc_info=error)
+
+    def _unknown(self, attempt: Attempt, candidate: Contact | None = None) -> OutcomeUnknown:
+        """Return that the outcome of an attempt is unknown; look again when it can be known."""
+        seconds_left = math.ceil((attempt.held_until - _now()).total_seconds())
+        return OutcomeUnknown(
+            policy.unknown_outcome(is_unnamed=attempt.is_unnamed, candidate=candidate),
+            seconds_left if seconds_left > 0 else _LOOK_AGAIN_SECONDS,
+            attempt.advertiser_id,
+            attempt.sent_at,
+        )
 
 
-async def _find_contact(
-    caller: Operations, advertiser_id: int, email: str
-) -> Contact | ReadRefusal | None:
-    wanted = ContactFilter(advertiser_id=advertiser_id, email=email)
-    found = await _contacts_with_email(email, caller, wanted)
-    if not isinstance(found, list):
-        return found
-    if found:
-        return found[0]
-    # Given the id of a network record, upstream may not find a contact of its HiEnergy record.
-    others = await _contacts_with_email(email, caller, ContactFilter(email=email))
-    if not isinstance(others, list):
-        return others
-    if not others:
-        return None
-    advertiser = _checked(await caller.advertiser(advertiser_id))
-    if not isinstance(advertiser, Advertiser):
-        return advertiser
-    brand_ids = {advertiser.id, advertiser.hienergy_id}
-    return next((contact for contact in others if contact.details.advertiser_id in brand_ids), None)
-
-
-async def _contacts_with_email(
-    email: str, caller: Operations, wanted: ContactFilter
-) -> list[Contact] | ReadRefusal:
-    page = _checked(await caller.contacts(wanted, _FIRST_PAGE))
-    if not isinstance(page, Page):
-        return page
-    key = email_key(email)
-    found = [contact for contact in page.items if email_key(contact.details.email) == key]
-    if not found and page.has_more:
-        raise SourceUnavailable("upstream ignored the e-mail filter")
-    return found
-
-
-def _checked(found: T | ReadRefusal) -> T | ReadRefusal:
-    """Return the result of a lookup; raise if it is `InvalidInput`, which is not the caller's."""
-    if isinstance(found, InvalidInput):
-        raise SourceUnavailable("upstream refused a lookup as invalid")
-    return found
-
-
-def _was_created_by(attempt: Attempt, contact: Contact, caller: Operations) -> bool:
-    """Return whether an attempt created a contact: its address matches, and it is new enough."""
-    if email_key(contact.details.email) != email_key(attempt.email):
-        return False
-    ahead = caller.clock_ahead()
-    earliest = (
-        attempt.sent_at - _MAX_CLOCK_SKEW
-        if ahead is None
-        else attempt.sent_at + ahead - _DATE_PRECISION
-    )
-    return contact.created_at >= earliest
-
-
-async def _wait_for(
-    task: asyncio.Task[CreateContactOutcome], deadline: float
-) -> CreateContactOutcome:
-    """Wait for a task until a monotonic time; the task goes on even if its callers disconnect."""
-    await asyncio.wait({task}, timeout=deadline - time.monotonic())
-    if not task.done():
-        raise SourceUnavailable("the creation timed out")
-    return task.result()
-
-
-def _released(attempt: Attempt) -> Attempt:
-    """Return an attempt whose lease ends now."""
-    return attempt._replace(held_until=datetime.now(UTC))
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -80,10 +80,18 @@ class Operations:
         """Return how far upstream's clock is ahead of ours, at least; None if unknown."""
         return self._client.clock_ahead()
 
-    async def send_creation(self, contact: NewContact, *, dry_run: bool) -> CreateContactOutcome:
-        """Create a contact (`POST /contacts`)."""
-        response = await self._post_contact(contact.given(), dry_run=dry_run)
-        return outcome_of(response, dry_run=dry_run)
+    async def send_creation(
+        self, contact: NewContact, idempotency_key: str | None
+    ) -> CreationAnswer:
+        """Create a contact (`POST /contacts`). HiEnergy may ignore the idempotency key."""
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        response = await self._post_contact(contact.given(), headers=headers)
+        return creation_answer_of(response, contact, datetime.now(UTC))
+
+    async def send_dry_run(self, contact: NewContact) -> CreationAnswer | Previewed:
+        """Ask for a dry run of a creation (`POST /contacts?dry_run=true`)."""
+        response = await self._post_contact(contact.given(), dry_run=True)
+        return dry_run_answer_of(response, contact, datetime.now(UTC))
 
     async def identify(self) -> Identity | ReadRefusal:
         """Return the role of the key, by a dry run with an empty contact.

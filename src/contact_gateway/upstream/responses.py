@@ -61,22 +61,67 @@ _PROBLEM_CODES: Final[frozenset[str]] = frozenset(ProblemCode)
 _SUCCESSES: Final = range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
 
 
-def outcome_of(response: Response, *, dry_run: bool) -> CreateContactOutcome:
-    """Return the outcome that a response to a creation means.
+class Unnamed(NamedTuple):
+    """Upstream created the contact, and its response shows no id."""
+
+
+CreationAnswer: TypeAlias = Created | Unnamed | Refusal
+"""What a response to a creation means."""
+
+
+def creation_answer_of(
+    response: Response, submitted: NewContact, answered_at: datetime
+) -> CreationAnswer:
+    """Return what a response to a creation means. Any 2xx is a creation, whatever its body.
+
+    Fields that a 2xx does not show are those of the submission. The time is that of the response.
 
     Raises:
-        UpstreamUnavailable: it means none: a server error, a redirect, or an unreadable body.
+        UpstreamUnavailable: it means nothing: a server error, a redirect, or a missing operation.
+    """
+    if response.status not in _SUCCESSES:
+        return refusal_of(response)
+    try:
+        created = contact_of(
+            resource_of(response.body), advertiser_id=submitted.advertiser_id
+        )
+    except UnreadableError:
+        return Unnamed()
+    if created.created_at is None:
+        created = created._replace(created_at=answered_at, updated_at=answered_at)
+    elif created.updated_at is None:
+        created = created._replace(updated_at=created.created_at)
+    return Created(completed(created, submitted))
+
+
+def dry_run_answer_of(
+    response: Response, submitted: NewContact, answered_at: datetime
+) -> CreationAnswer | Previewed:
+    """Return what a response to a forwarded dry run means.
+
+    HiEnergy documents no dry run of this operation. Another operation answers one with an id and
+    `attributes.dry_run`. So a 2xx with an id and without any `dry_run` is a creation.
+
+    Raises:
+        UpstreamUnavailable: it means nothing.
     """
     if response.status not in _SUCCESSES:
         return refusal_of(response)
     resource = resource_of(response.body)
-    if dry_run and is_stored(resource):
-        _log.error("upstream ignored dry_run and created the contact")
-        raise UpstreamUnavailable("upstream ignored dry_run", Delivery.FINISHED)
-    try:
-        return Previewed(preview_of(resource)) if dry_run else Created(contact_of(resource))
-    except UnreadableError as error:
-        raise unreadable(response, error) from None
+    if is_stored(resource) and not _says_dry_run(response.body, resource):
+        return creation_answer_of(response, submitted, answered_at)
+    row = contact_row(resource) or ContactRow()
+    owner = submitted.advertiser_id if row.advertiser_id is None else row.advertiser_id
+    details = submitted._replace(advertiser_id=owner)
+    return Previewed(ContactPreview(details, row.advertiser_name))
+
+
+def _says_dry_run(body: object, resource: object) -> bool:
+    """Return whether a document says that it is of a dry run."""
+    places = [body, resource]
+    places += [place.get("meta") for place in (body, resource) if isinstance(place, Mapping)]
+    places += [resource.get("attributes")] if isinstance(resource, Mapping) else []
+    return any(isinstance(place, Mapping) and place.get("dry_run") is True for place in places)
 
 
 def refusal_of(response: Response) -> Refusal:

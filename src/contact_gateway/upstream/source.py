@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 from contact_gateway.access.principals import Credential, KeyRefusal
 from contact_gateway.contacts.advertiser import Advertiser
+from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.ledger import Ledger
 from contact_gateway.contacts.outcomes import CreateContactOutcome, ReadRefusal
 from contact_gateway.contacts.source import (
@@ -16,9 +17,12 @@ from contact_gateway.contacts.source import (
     PageRequest,
     SourceUnavailable,
 )
-from contact_gateway.upstream.client import UpstreamClient
-from contact_gateway.upstream.creations import Creations
+from contact_gateway.upstream import lookup
+from contact_gateway.upstream.client import UpstreamClient, UpstreamUnavailable
+from contact_gateway.upstream.creations import Creations, keyed, scope_digest
 from contact_gateway.upstream.operations import Operations
+from contact_gateway.upstream.previews import Previews
+from contact_gateway.upstream.traits import Traits
 
 T = TypeVar("T")
 
@@ -34,17 +38,47 @@ _HEADER_VALUE: Final = re.compile("[\x20-\x7e]{1,4096}")
 class UpstreamAccess(Operations):
     """Implements `contacts.source.Access` with as few calls as possible."""
 
-    def __init__(
-        self, client: UpstreamClient, credential: Credential, creations: Creations
-    ) -> None:
-        super().__init__(client, credential)
-        self._creations: Final = creations
+    def __init__(self, source: "UpstreamSource", credential: Credential) -> None:
+        super().__init__(source.client, credential)
+        self._source: Final = source
 
     async def create_contact(self, creation: Creation) -> CreateContactOutcome:
         """Create a contact, at most once for each idempotency key."""
-        return await self._creations.create(
-            self, creation.contact, creation.idempotency_key, dry_run=creation.dry_run
+        contact, key = creation.contact, creation.idempotency_key
+        submission = None if key is None else keyed(self, contact, key)
+        if creation.dry_run:
+            return await self._source.previews.preview(self, contact, submission)
+        if submission is None:
+            return await self._source.creations.create_unkeyed(self, contact)
+        return await self._source.creations.create(submission)
+
+    async def contact(self, contact_id: int) -> Contact | ReadRefusal | None:
+        """Return a contact, or what the ledger has of it where HiEnergy cannot show one contact.
+
+        Source: no official client reads a single contact, so the operation may not exist.
+        """
+        traits = self._source.traits
+        try:
+            found = await super().contact(contact_id)
+        except UpstreamUnavailable as error:
+            if not error.is_missing_operation:
+                raise
+            found = None
+        if isinstance(found, Contact):
+            traits.record_shown_contact()
+        if found is not None or traits.shows_single_contacts:
+            return found
+        created = await self._source.ledger.contact(scope_digest(self.credential), contact_id)
+        if created is None:
+            return None
+        # The ledger's answers need a credential that upstream accepts in this request.
+        shown = await lookup.find_contacts(
+            self, created.details.advertiser_id, created.details.email or "", is_first_look=True
         )
+        if not isinstance(shown, lookup.Found):
+            return shown
+        listed = (*shown.of_brand, *shown.of_unknown_brand)
+        return next((each for each in listed if each.id == contact_id), created)
 
     async def advertisers_by_id(
         self, ids: Collection[int]
@@ -105,17 +139,32 @@ class UpstreamAccess(Operations):
 class UpstreamSource:
     """Implements `contacts.source.Source` over upstream's API."""
 
-    def __init__(self, client: UpstreamClient, ledger: Ledger) -> None:
-        self._client: Final = client
-        self._creations: Final = Creations(client.timeout_seconds, ledger)
+    def __init__(
+        self,
+        client: UpstreamClient,
+        ledger: Ledger,
+        traits: Traits,
+        *,
+        create_timeout_seconds: float,
+    ) -> None:
+        self.client: Final = client
+        self.ledger: Final = ledger
+        self.traits: Final = traits
+        self.creations: Final = Creations(
+            ledger,
+            traits,
+            read_timeout_seconds=client.timeout_seconds,
+            create_timeout_seconds=create_timeout_seconds,
+        )
+        self.previews: Final = Previews(self.creations, traits)
 
     async def close(self) -> None:
         """Finish the creations in flight. The client and the ledger stay open."""
-        await self._creations.close()
+        await self.creations.close()
 
     async def authenticate(self, credential: Credential) -> UpstreamAccess | KeyRefusal:
         """Accept any credential that is a valid header value; upstream checks it."""
         secret = credential.secret
         if not _HEADER_VALUE.fullmatch(secret) or secret != secret.strip(" "):
             return KeyRefusal.MALFORMED
-        return UpstreamAccess(self._client, credential, self._creations)
+        return UpstreamAccess(self, credential)

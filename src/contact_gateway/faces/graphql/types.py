@@ -214,10 +214,20 @@ class Contact(_ContactAttributes):
 class ContactPreview(_ContactAttributes):
     """The GraphQL type of a preview."""
 
+    not_checked: list[str] = strawberry.field(
+        description=(
+            "What the dry run cannot check, in sentences. Empty without HiEnergy: then every rule "
+            "was applied."
+        )
+    )
+
     @classmethod
     def of(cls, preview: contacts.ContactPreview) -> Self:
         """Convert a preview."""
-        return cls(**_attributes(preview.details, preview.advertiser_name))
+        return cls(
+            **_attributes(preview.details, preview.advertiser_name),
+            not_checked=list(preview.not_checked),
+        )
 
 
 @strawberry.interface(description="The fields of every error of an operation.")

@@ -54,7 +54,8 @@ def outcome_document(
                 headers["Idempotent-Replayed"] = "true"
             return Document(201, {"data": contact_resource(contact), "meta": meta}, headers)
         case Previewed(preview):
-            meta = {"dry_run": True, **meta}
+            not_checked = {"not_checked": preview.not_checked} if preview.not_checked else {}
+            meta = {"dry_run": True, **not_checked, **meta}
             return Document(200, {"data": preview_resource(preview), "meta": meta})
         case refusal:
             return refusal_document(refusal, request_id)

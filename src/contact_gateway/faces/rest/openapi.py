@@ -220,6 +220,11 @@ _SCHEMAS: Final = {
                 "description": "The unknown fields of the request, which were ignored.",
             },
             "dry_run": {"type": "boolean"},
+            "not_checked": {
+                "type": "array",
+                "items": _TEXT,
+                "description": "In front of HiEnergy: what a dry run cannot check.",
+            },
         },
     },
     "ContactDocument": _document("Contact"),

@@ -1,0 +1,186 @@
+"""Lookups of a contact by its address, in every list where HiEnergy may show it.
+
+A new contact may be in no list: lists leave out unrated contacts, and may lag behind a creation. So a
+lookup can show that a contact exists, and never that it does not.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple, TypeAlias
+
+from contact_gateway.contacts.advertiser import Advertiser
+from contact_gateway.contacts.contact import Contact
+from contact_gateway.contacts.fields import email_key
+from contact_gateway.contacts.outcomes import Forbidden, RateLimited, ReadRefusal, Unauthorized
+from contact_gateway.contacts.source import ContactFilter, Page, PageRequest, SourceUnavailable
+from contact_gateway.upstream.operations import Operations
+
+# How far the clocks may differ if upstream sends no `Date`.
+_MAX_CLOCK_SKEW: Final = timedelta(seconds=60)
+# How far they may differ if it does: `Date` has whole seconds, and clocks drift.
+_DATE_PRECISION: Final = timedelta(seconds=2)
+_FIRST_PAGE: Final = PageRequest(number=1, size=100)
+# How many owners with an unknown brand are read.
+_MAX_OWNERS: Final = 3
+
+
+class Found(NamedTuple):
+    """The contacts with an address that HiEnergy shows.
+
+    Attributes:
+        of_brand: those of the submitted advertiser's brand.
+        of_unknown_brand: those whose advertiser HiEnergy does not relate to the submitted one.
+    """
+
+    of_brand: tuple[Contact, ...]
+    of_unknown_brand: tuple[Contact, ...]
+
+
+NotAccepted: TypeAlias = Unauthorized | Forbidden | RateLimited
+"""Why HiEnergy shows no list to the credential."""
+
+_Listed: TypeAlias = tuple[Contact, ...] | ReadRefusal | SourceUnavailable
+
+
+async def find_contacts(
+    caller: Operations, advertiser_id: int, email: str, *, is_first_look: bool = False
+) -> Found | NotAccepted:
+    """Look for a contact with an address in all lists, or in two of them if it is a first look.
+
+    A result other than a refusal proves that HiEnergy accepts the credential.
+
+    Raises:
+        SourceUnavailable: no list could be read.
+    """
+    by_address = ContactFilter(email=email)
+    lists = [
+        caller.contacts_of_advertiser(advertiser_id, by_address, _FIRST_PAGE),
+        caller.contacts(by_address, _FIRST_PAGE),
+    ]
+    if not is_first_look:
+        of_record = ContactFilter(email=email, advertiser_id=advertiser_id)
+        lists.append(caller.contacts(of_record, _FIRST_PAGE))
+    own, *others = await asyncio.gather(*(_listed(each, email) for each in lists))
+    refusal = _refusal((own, *others))
+    if refusal is not None:
+        return refusal
+    of_brand = {contact.id: contact for contact in _contacts((own,))}
+    rest = [contact for contact in _contacts(others) if contact.id not in of_brand]
+    of_unknown_brand: dict[int, Contact] = {}
+    for contact in rest:
+        if contact.details.advertiser_id == advertiser_id:
+            of_brand[contact.id] = contact
+        else:
+            of_unknown_brand[contact.id] = contact
+    if of_unknown_brand:
+        brand = await _brand(caller, advertiser_id, of_unknown_brand.values())
+        for contact in tuple(of_unknown_brand.values()):
+            is_of_brand = brand.get(contact.details.advertiser_id)
+            if is_of_brand is not None:
+                del of_unknown_brand[contact.id]
+            if is_of_brand:
+                of_brand[contact.id] = contact
+    return Found(tuple(of_brand.values()), tuple(of_unknown_brand.values()))
+
+
+def created_since(contacts: Iterable[Contact], earliest: datetime) -> list[Contact]:
+    """Return the contacts that were created at a time or later, the oldest first."""
+    dated = [
+        (contact.created_at, contact.id, contact)
+        for contact in contacts
+        if contact.created_at is not None and contact.created_at >= earliest
+    ]
+    return [contact for _, _, contact in sorted(dated)]
+
+
+def is_since(contact: Contact, sent_at: datetime, caller: Operations) -> bool | None:
+    """Return whether a contact may be from a call at `sent_at`; None if it shows no time."""
+    if contact.created_at is None:
+        return None
+    return contact.created_at >= earliest_creation(sent_at, caller)
+
+
+def earliest_creation(sent_at: datetime, caller: Operations) -> datetime:
+    """Return the earliest time that upstream may show for a contact from a call at `sent_at`."""
+    ahead = caller.clock_ahead()
+    return sent_at - _MAX_CLOCK_SKEW if ahead is None else sent_at + ahead - _DATE_PRECISION
+
+
+async def _listed(page: Awaitable[Page[Contact] | ReadRefusal | None], email: str) -> _Listed:
+    try:
+        found = await page
+    except SourceUnavailable as error:
+        return error
+    if found is None:
+        return SourceUnavailable("upstream does not know the advertiser of a lookup")
+    if not isinstance(found, Page):
+        return found
+    key = email_key(email)
+    return tuple(
+        contact
+        for contact in found.items
+        if contact.details.email is not None and email_key(contact.details.email) == key
+    )
+
+
+def _refusal(lists: Iterable[_Listed]) -> NotAccepted | None:
+    """Return why no list is shown, or None if one is.
+
+    Raises:
+        SourceUnavailable: no list could be read, and none is refused.
+    """
+    refusals: list[NotAccepted] = []
+    failure: SourceUnavailable | None = None
+    is_accepted = False
+    for each in lists:
+        match each:
+            case tuple():
+                is_accepted = True
+            case Unauthorized() | RateLimited():
+                return each
+            case Forbidden():
+                refusals.append(each)
+            case SourceUnavailable():
+                failure = each
+            case _:
+                failure = SourceUnavailable("upstream refused a lookup as invalid")
+    if is_accepted:
+        return None
+    if refusals:
+        return refusals[0]
+    raise failure or SourceUnavailable("upstream shows no list")
+
+
+def _contacts(lists: Iterable[_Listed]) -> Iterable[Contact]:
+    for each in lists:
+        if isinstance(each, tuple):
+            yield from each
+
+
+async def _brand(
+    caller: Operations, advertiser_id: int, contacts: Iterable[Contact]
+) -> dict[int, bool]:
+    """Return whether the owners of contacts are of an advertiser's brand, as far as shown."""
+    submitted = await _advertiser(caller, advertiser_id)
+    if submitted is None:
+        return {}
+    owners = list(dict.fromkeys(contact.details.advertiser_id for contact in contacts))
+    if submitted.hienergy_id is not None:
+        return {owner: owner == submitted.hienergy_id for owner in owners}
+    brand: dict[int, bool] = {}
+    for owner_id in owners[:_MAX_OWNERS]:
+        owner = await _advertiser(caller, owner_id)
+        if owner is None or owner.hienergy_id != owner.id:
+            continue
+        if owner.domain is not None and owner.domain == submitted.domain:
+            brand[owner_id] = True
+    return brand
+
+
+async def _advertiser(caller: Operations, advertiser_id: int) -> Advertiser | None:
+    try:
+        found = await caller.advertiser(advertiser_id)
+    except SourceUnavailable:
+        return None
+    return found if isinstance(found, Advertiser) else None

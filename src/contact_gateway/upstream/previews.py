@@ -1,0 +1,102 @@
+"""Dry runs upstream: previews by reads, since HiEnergy documents no dry run of a creation."""
+
+from typing import Final
+
+from contact_gateway.contacts import policy
+from contact_gateway.contacts.advertiser import Advertiser
+from contact_gateway.contacts.contact import ContactPreview, NewContact
+from contact_gateway.contacts.outcomes import (
+    Conflict,
+    CreateContactOutcome,
+    Created,
+    InvalidInput,
+    NotFound,
+    Previewed,
+    RateLimited,
+    Unauthorized,
+)
+from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.upstream import lookup
+from contact_gateway.upstream.creations import Creations, Keyed
+from contact_gateway.upstream.lookup import Found
+from contact_gateway.upstream.operations import Operations
+from contact_gateway.upstream.responses import Unnamed
+from contact_gateway.upstream.traits import Traits
+
+NOT_CHECKED: Final = (
+    "Whether the API key may create contacts.",
+    "Whether HiEnergy accepts the values.",
+    "Whether a contact that no list shows has the address.",
+)
+"""What reads cannot show about a creation."""
+
+OWNER_NOT_CHECKED: Final = "Which HiEnergy advertiser would own the contact."
+
+
+class Previews:
+    """Answers dry runs. They create nothing."""
+
+    def __init__(self, creations: Creations, traits: Traits) -> None:
+        self._creations: Final = creations
+        self._traits: Final = traits
+
+    async def preview(
+        self, caller: Operations, contact: NewContact, keyed: Keyed | None
+    ) -> CreateContactOutcome:
+        """Return what a creation would come to.
+
+        Raises:
+            SourceUnavailable: upstream or the ledger does not respond.
+        """
+        if keyed is not None:
+            repeat = await self._creations.preview_of_repeat(keyed)
+            if repeat is not None:
+                return repeat
+        if self._traits.honours_dry_run:
+            return await self._forward(caller, contact, keyed)
+        return await _preview_by_reads(caller, contact)
+
+    async def _forward(
+        self, caller: Operations, contact: NewContact, keyed: Keyed | None
+    ) -> CreateContactOutcome:
+        answer = await caller.send_dry_run(contact)
+        if isinstance(answer, (Created, Unnamed)):
+            self._traits.record_ignored_dry_run()
+        if isinstance(answer, Unnamed):
+            raise SourceUnavailable("upstream answered a dry run with a contact without an id")
+        if isinstance(answer, Created) and keyed is not None:
+            await self._creations.record_created(keyed, answer.contact)
+        return answer
+
+
+async def _preview_by_reads(caller: Operations, contact: NewContact) -> CreateContactOutcome:
+    advertiser = await caller.advertiser(contact.advertiser_id)
+    if advertiser is None:
+        return NotFound(policy.NO_HIENERGY_ADVERTISER)
+    if isinstance(advertiser, InvalidInput):
+        raise SourceUnavailable("upstream refused to read an advertiser as invalid")
+    if not isinstance(advertiser, Advertiser):
+        return advertiser
+    try:
+        found = await lookup.find_contacts(
+            caller, contact.advertiser_id, contact.email, is_first_look=True
+        )
+    except SourceUnavailable:
+        found = Found((), ())
+    if isinstance(found, (Unauthorized, RateLimited)):
+        return found
+    if isinstance(found, Found) and found.of_brand:
+        return Conflict(found.of_brand[0], policy.ADDRESS_IS_TAKEN)
+    owner = await _owner(caller, advertiser)
+    if owner is None:
+        return Previewed(ContactPreview(contact, None, (OWNER_NOT_CHECKED, *NOT_CHECKED)))
+    preview = ContactPreview.of(contact, owner)
+    return Previewed(preview._replace(not_checked=NOT_CHECKED))
+
+
+async def _owner(caller: Operations, advertiser: Advertiser) -> Advertiser | None:
+    """Return the HiEnergy record of an advertiser, if HiEnergy shows which it is."""
+    if advertiser.hienergy_id is None or advertiser.hienergy_id == advertiser.id:
+        return None if advertiser.hienergy_id is None else advertiser
+    found = await caller.advertiser(advertiser.hienergy_id)
+    return found if isinstance(found, Advertiser) else None

@@ -1,6 +1,7 @@
 """A fake of HiEnergy's API that behaves as published, with a switch for each open trait."""
 
 import json
+import math
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -190,7 +191,10 @@ class HiEnergy:
         quota: dict[str, str] = {}
         try:
             caller = authenticated(request.headers)
-            quota = self._counted(caller)
+            left = self._counted_call(caller)
+            quota = self._quota(left)
+            if left < 0:
+                raise RefusedError(429, "Rate limit exceeded.")
             query = dict(parse_qsl(target.query, keep_blank_values=True))
             if request.method == "POST":
                 reply = self._posted(request, segments, query, caller)
@@ -225,19 +229,20 @@ class HiEnergy:
         return self.now().replace(minute=0, second=0, microsecond=0)
 
     def _seconds_to_reset(self) -> int:
-        return int((self._hour() + _HOUR - self.now()).total_seconds()) + 1
+        return math.ceil((self._hour() + _HOUR - self.now()).total_seconds())
 
-    def _counted(self, caller: Caller) -> dict[str, str]:
-        """Count a call; return the rate-limit headers."""
-        limit, place = self.traits.calls_per_hour, (caller.person, self._hour())
-        if self._calls[place] >= limit:
-            raise RefusedError(429, "Rate limit exceeded.")
+    def _counted_call(self, caller: Caller) -> int:
+        """Count a call; return how many are left this hour."""
+        place = (caller.person, self._hour())
         self._calls[place] += 1
-        resets_at = int((self._hour() + _HOUR).timestamp())
+        return self.traits.calls_per_hour - self._calls[place]
+
+    def _quota(self, left: int) -> dict[str, str]:
         is_relative = self.traits.reset_in_seconds_from_now
+        resets_at = int((self._hour() + _HOUR).timestamp())
         return {
-            "X-RateLimit-Limit": str(limit),
-            "X-RateLimit-Remaining": str(limit - self._calls[place]),
+            "X-RateLimit-Limit": str(self.traits.calls_per_hour),
+            "X-RateLimit-Remaining": str(max(0, left)),
             "X-RateLimit-Reset": str(self._seconds_to_reset() if is_relative else resets_at),
         }
 

@@ -206,7 +206,8 @@ def _owner(traits: Traits, owner: Advertiser) -> dict[str, object]:
     shown_id = owner.slug if traits.owner_as_slug else _id(traits, owner.id)
     if traits.nested_advertiser:
         return {"advertiser": {"id": shown_id, "name": owner.title}}
-    return {"advertiser_id": shown_id, "advertiser_name": owner.title}
+    name = {"advertiser_name": owner.title} if traits.shows_advertiser_name else {}
+    return {"advertiser_id": shown_id, **name}
 
 
 def network_of(traits: Traits, record: Advertiser) -> str | None:

@@ -161,6 +161,7 @@ class Traits:
     shows_owner: bool = True
     """Whether the answer to a creation shows the advertiser."""
 
+    shows_advertiser_name: bool = True
     shows_times: bool = False
     """Whether contacts have `created_at` and `updated_at`."""
 

@@ -26,6 +26,7 @@ from contact_gateway.access.principals import Role
 from contact_gateway.app import app_from_environment, create_app
 from contact_gateway.contacts.catalogue import CatalogueError, advertisers, read_csv, read_jsonl
 from contact_gateway.contacts.fields import MAX_ID, RequiredText
+from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.contacts.problems import problems_of
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.demo import DemoKeys, NotADemoDatabaseError, end_demo, prepare_demo
@@ -36,6 +37,7 @@ from contact_gateway.settings import Settings, SettingsError, load_settings, sql
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import audit_trail
+from contact_gateway.store import ledger as ledger_rows
 from contact_gateway.store import schema_version as store_schema
 from contact_gateway.store.sqlite import Database, has_wal_reset_bug
 from contact_gateway.telemetry.logs import configure_logging
@@ -55,9 +57,14 @@ _contacts = typer.Typer(help="Inspect contacts.", no_args_is_help=True)
 main.add_typer(_keys, name="keys")
 main.add_typer(_advertisers, name="advertisers")
 main.add_typer(_contacts, name="contacts")
+_attempts = typer.Typer(
+    help="Settle creations in HiEnergy whose outcome is unknown.", no_args_is_help=True
+)
+main.add_typer(_attempts, name="attempts")
 
 _stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 _ROWS_PER_STATEMENT: Final = 500
+_ATTEMPT_ID_DIGITS: Final = 12
 _LABEL: Final = TypeAdapter(RequiredText)
 
 
@@ -303,6 +310,93 @@ def audit_contact(
         typer.echo(f"Key         {_or_dash(record.key_id)}{label}")
         typer.echo(f"Face        {_or_dash(record.face)}")
         typer.echo(f"Request id  {_or_dash(record.request_id)}")
+
+
+@_attempts.command("list")
+def list_attempts(
+    show_addresses: Annotated[
+        bool, typer.Option("--show-addresses", help="Show the contacts' e-mail addresses.")
+    ] = False,
+) -> None:
+    """List the creations in HiEnergy whose outcome is unknown, the oldest first."""
+
+    async def every(database: Database) -> tuple[ledger_rows.OpenAttempt, ...]:
+        return await database.read(ledger_rows.open_attempts)
+
+    with _exit_on_error():
+        now = datetime.now(UTC)
+        table = Table("ID", "Sent", "Age", "Advertiser", "State", box=None)
+        if show_addresses:
+            table.add_column("Address")
+        for key, attempt in _with_database(load_settings(), every):
+            address = (Text(attempt.email),) if show_addresses else ()
+            table.add_row(
+                key.hex()[:_ATTEMPT_ID_DIGITS],
+                _minute(attempt.sent_at),
+                _age(now - attempt.sent_at),
+                str(attempt.advertiser_id),
+                _state(attempt, now),
+                *address,
+            )
+        Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+@_attempts.command("settle")
+def settle_attempt(
+    attempt_id: Annotated[str, typer.Argument(metavar="ID", help="As `attempts list` shows it.")],
+    contact: Annotated[
+        int | None,
+        typer.Option(min=1, max=MAX_ID, help="The id of the contact that it created in HiEnergy."),
+    ] = None,
+    not_created: Annotated[
+        bool, typer.Option("--not-created", help="It created no contact in HiEnergy.")
+    ] = False,
+) -> None:
+    """Record what became of a creation whose outcome is unknown, after a look into HiEnergy."""
+    if (contact is None) != not_created:
+        raise typer.BadParameter("Use either --contact UPSTREAM_ID or --not-created.")
+
+    def write(connection: Connection) -> str | None:
+        now = datetime.now(UTC)
+        opened = [
+            each
+            for each in ledger_rows.open_attempts(connection)
+            if each.key.hex().startswith(attempt_id.lower())
+        ]
+        if len(opened) != 1:
+            return "ambiguous" if opened else "missing"
+        if opened[0].attempt.is_in_flight(now):
+            return "in flight"
+        ledger_rows.settle(connection, opened[0], contact)
+        return None
+
+    with _exit_on_error():
+        match _with_database(load_settings(), lambda database: database.write(write)):
+            case "missing":
+                _fail(f"No open attempt {attempt_id}. Run `contact-gateway attempts list`.")
+            case "ambiguous":
+                _fail(f"Several attempts begin with {attempt_id}. Use more digits.")
+            case "in flight":
+                _fail(f"Attempt {attempt_id} is in flight. Wait until it is listed as lost.")
+        message = (
+            f"Settled attempt {attempt_id}: no contact was created. Its key may create one now."
+            if contact is None
+            else f"Settled attempt {attempt_id}: it created contact {contact}."
+        )
+        typer.echo(message, err=True)
+
+
+def _state(attempt: Attempt, now: datetime) -> str:
+    if attempt.is_unnamed:
+        return "created, id unknown"
+    return "in flight" if attempt.is_in_flight(now) else "answer lost"
+
+
+def _age(age: timedelta) -> str:
+    minutes = int(age.total_seconds()) // 60
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if days else f"{hours} h {minutes} min"
 
 
 def _with_own_database(work: Callable[[Database], Awaitable[T]]) -> T:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, Row, delete, select
 from sqlalchemy.dialects.sqlite import insert
@@ -93,6 +93,43 @@ class SqlLedger:
             lambda connection: connection.execute(query.limit(1)).scalar()
         )
         return None if document is None else _contact(document)
+
+
+class OpenAttempt(NamedTuple):
+    """An attempt whose outcome is unknown. `key` is the digest of a person and their key."""
+
+    key: bytes
+    attempt: Attempt
+
+
+def open_attempts(connection: Connection) -> tuple[OpenAttempt, ...]:
+    """Return the attempts whose outcome is unknown, the oldest first, also those in flight."""
+    query = select(attempts).where(attempts.c.contact.is_(None)).order_by(attempts.c.sent_at)
+    return tuple(OpenAttempt(row.key, _attempt(row)) for row in connection.execute(query))
+
+
+def settle(connection: Connection, opened: OpenAttempt, contact_id: int | None) -> None:
+    """Close an attempt with the id of its contact upstream, or delete it if it created none."""
+    key, attempt = opened
+    if contact_id is None:
+        connection.execute(delete(attempts).where(attempts.c.key == key))
+        return
+    details = ContactDetails(
+        advertiser_id=attempt.advertiser_id,
+        email=attempt.email,
+        name=None,
+        given_name=None,
+        family_name=None,
+        phone=None,
+        job_title=None,
+        source=None,
+        status=None,
+        linkedin_profile_url=None,
+    )
+    contact = Contact(
+        id=contact_id, details=details, advertiser_name=None, created_at=None, updated_at=None
+    )
+    connection.execute(_REPLACE, [_row(key, attempt._replace(contact=contact))])
 
 
 def _run(connection: Connection, jobs: Sequence[_Job]) -> Sequence[Attempt | None]:

@@ -309,7 +309,9 @@ class Creations:
                 await self._record(key, holder, unnamed)
                 return self._unknown(unnamed)
             case Conflict(existing) if still_open is not None:
-                is_since = existing and lookup.is_since(existing, attempt.sent_at, submission.caller)
+                is_since = existing and lookup.is_since(
+                    existing, attempt.sent_at, submission.caller
+                )
                 if existing is not None and is_since:
                     await self._record(key, holder, attempt._replace(contact=existing))
                     return Created(existing, replayed=True)

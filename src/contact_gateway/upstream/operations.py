@@ -5,7 +5,7 @@ Source: HiEnergy's published reference; paths are relative to `/api/v1`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Final, TypeVar
 from urllib.parse import quote
@@ -14,7 +14,7 @@ from contact_gateway.access.principals import Credential, Identity, Role
 from contact_gateway.access.quota import Quota
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, NewContact
-from contact_gateway.contacts.outcomes import CreateContactOutcome, Forbidden, ReadRefusal
+from contact_gateway.contacts.outcomes import Forbidden, Previewed, ReadRefusal
 from contact_gateway.contacts.source import AdvertiserFilter, ContactFilter, Page, PageRequest
 from contact_gateway.upstream.client import Call, Response, UpstreamClient
 from contact_gateway.upstream.documents import (
@@ -25,7 +25,9 @@ from contact_gateway.upstream.documents import (
     resource_of,
 )
 from contact_gateway.upstream.responses import (
-    outcome_of,
+    CreationAnswer,
+    creation_answer_of,
+    dry_run_answer_of,
     quota_of,
     read_refusal_of,
     unreadable,
@@ -84,8 +86,7 @@ class Operations:
         self, contact: NewContact, idempotency_key: str | None
     ) -> CreationAnswer:
         """Create a contact (`POST /contacts`). HiEnergy may ignore the idempotency key."""
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        response = await self._post_contact(contact.given(), headers=headers)
+        response = await self._post_contact(contact.given(), idempotency_key=idempotency_key)
         return creation_answer_of(response, contact, datetime.now(UTC))
 
     async def send_dry_run(self, contact: NewContact) -> CreationAnswer | Previewed:
@@ -128,13 +129,20 @@ class Operations:
         """Read a page of advertisers (`GET /advertisers`)."""
         return await self._read_page(_ADVERTISERS, wanted._asdict(), page, advertiser_of)
 
-    async def _post_contact(self, contact: Mapping[str, object], *, dry_run: bool) -> Response:
+    async def _post_contact(
+        self,
+        contact: Mapping[str, object],
+        *,
+        dry_run: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Response:
         call = Call(
             "POST",
             _CONTACTS,
             self.credential,
             query={"dry_run": "true"} if dry_run else None,
             body={"contact": contact},
+            idempotency_key=idempotency_key,
         )
         return self._observed(await self._client.send(call))
 

@@ -7,18 +7,18 @@ A response without a business outcome raises `UpstreamUnavailable`.
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from http import HTTPStatus
-from typing import Final, Self, assert_never
+from typing import Final, NamedTuple, Self, TypeAlias, assert_never
 
 import structlog
 
 from contact_gateway.access.principals import KeyRefusal
 from contact_gateway.access.quota import Quota
 from contact_gateway.contacts import policy
-from contact_gateway.contacts.contact import Contact
+from contact_gateway.contacts.contact import Contact, ContactPreview, NewContact, completed
 from contact_gateway.contacts.outcomes import (
     Conflict,
-    CreateContactOutcome,
     Created,
     Details,
     ErrorCode,
@@ -42,10 +42,11 @@ from contact_gateway.upstream.client import (
     retry_after_seconds,
 )
 from contact_gateway.upstream.documents import (
+    ContactRow,
     UnreadableError,
     contact_of,
+    contact_row,
     is_stored,
-    preview_of,
     resource_of,
 )
 
@@ -82,9 +83,7 @@ def creation_answer_of(
     if response.status not in _SUCCESSES:
         return refusal_of(response)
     try:
-        created = contact_of(
-            resource_of(response.body), advertiser_id=submitted.advertiser_id
-        )
+        created = contact_of(resource_of(response.body), advertiser_id=submitted.advertiser_id)
     except UnreadableError:
         return Unnamed()
     if created.created_at is None:

@@ -295,6 +295,7 @@ class HiEnergy:
         if refusal is not None:
             return refusal
         contact = self._new(named.hienergy_id, fields)
+        contact.made_by = request.headers.get("idempotency-key")
         if is_preview:
             return self._preview(contact)
         if existing is not None and self.traits.duplicates is not Duplicates.CREATED_AGAIN:

@@ -76,6 +76,9 @@ class StoredContact:
     lag: int = 0
     """How many list calls it is still missing from."""
 
+    made_by: str | None = None
+    """The `Idempotency-Key` of the creation that made it."""
+
     @property
     def email(self) -> str | None:
         email = self.fields.get("email")

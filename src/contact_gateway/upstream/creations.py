@@ -73,7 +73,7 @@ class Keyed:
     @property
     def header(self) -> str:
         """A derived `Idempotency-Key` for upstream, which may ignore it. It reveals nothing."""
-        return hashlib.sha256(b"upstream:" + self.ledger_key).hexdigest()
+        return derived_header(self.ledger_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,11 @@ class _InFlight:
     fingerprint: bytes
     credential: Credential
     task: asyncio.Task[CreateContactOutcome]
+
+
+def derived_header(ledger_key: bytes) -> str:
+    """Return the `Idempotency-Key` that upstream gets for a key of the ledger."""
+    return hashlib.sha256(b"upstream:" + ledger_key).hexdigest()
 
 
 def keyed(caller: Operations, contact: NewContact, idempotency_key: str) -> Keyed:

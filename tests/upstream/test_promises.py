@@ -1,0 +1,551 @@
+"""What the gateway promises in front of HiEnergy, whatever HiEnergy does and whatever fails.
+
+A state machine tries every trait of the fake HiEnergy, with a fault at any point of any call, by two
+gateways that share a ledger. `scripts/promises` runs it for longer.
+"""
+
+import asyncio
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Coroutine, Iterable
+from contextlib import closing
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, TypeVar, get_type_hints
+from unittest.mock import patch
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from contact_gateway.access.principals import Credential, KeyRefusal
+from contact_gateway.contacts.contact import Contact, NewContact
+from contact_gateway.contacts.ledger import Attempt, Ledger
+from contact_gateway.contacts.outcomes import (
+    Conflict,
+    CreateContactOutcome,
+    Created,
+    IdempotencyKeyReused,
+    NotFound,
+    OutcomeUnknown,
+    Previewed,
+    RateLimited,
+    Unauthorized,
+)
+from contact_gateway.contacts.source import (
+    ContactFilter,
+    Creation,
+    Page,
+    PageRequest,
+    SourceUnavailable,
+)
+from contact_gateway.settings import Known, sqlite_url
+from contact_gateway.store import ledger as ledger_rows
+from contact_gateway.store.ledger import SqlLedger
+from contact_gateway.store.sqlite import Database
+from contact_gateway.upstream import creations
+from contact_gateway.upstream.client import UpstreamClient
+from contact_gateway.upstream.creations import keyed
+from contact_gateway.upstream.source import UpstreamAccess, UpstreamSource
+from contact_gateway.upstream.traits import Traits as KnownTraits
+from support.clock import WATCHDOG_SECONDS
+from support.contacts import submitted
+from support.gateway import empty_store
+from support.hienergy import (
+    ADVERTISERS,
+    DryRun,
+    Duplicates,
+    Fault,
+    HiEnergy,
+    Shown,
+    Traits,
+    fake_hienergy,
+    jwt,
+)
+
+T = TypeVar("T")
+# Any: a strategy of values of several types.
+AnyStrategy = st.SearchStrategy[Any]
+
+CREATE_SECONDS: Final = 0.3
+READ_SECONDS: Final = 2.0
+STEPS_PER_RUN: Final = 30
+RUNS: Final = int(os.environ.get("PROMISE_RUNS", "15"))
+
+SUBMISSIONS: Final = (
+    submitted(advertiser_id=2001, email="maya@example.com", name="Maya"),
+    submitted(advertiser_id=1001, email="maya@example.com", name="Maya"),
+    submitted(advertiser_id=2002, email="noor@example.com", job_title="Manager"),
+    submitted(advertiser_id=3001, email="olga@example.com"),
+)
+PEOPLE: Final = ("maya", "noor")
+STALLS: Final = (Fault.STALLED_BEFORE, Fault.STALLED_AFTER, Fault.STALLED_UNTIL_LATER)
+
+
+class LedgerFault(Enum):
+    """What goes wrong with a write to the ledger."""
+
+    NONE = auto()
+    FAILS = auto()
+    FAILS_AFTER_THE_WRITE = auto()
+
+
+class FaultyLedger:
+    """A ledger whose next writes meet faults."""
+
+    def __init__(self, ledger: SqlLedger) -> None:
+        self._ledger: Final = ledger
+        self.faults: deque[LedgerFault] = deque()
+
+    async def find(self, key: bytes) -> Attempt | None:
+        return await self._ledger.find(key)
+
+    async def claim(self, key: bytes, wanted: Attempt) -> Attempt:
+        return await self._write(lambda: self._ledger.claim(key, wanted))
+
+    async def put(self, key: bytes, holder: str, attempt: Attempt | None) -> bool:
+        return await self._write(lambda: self._ledger.put(key, holder, attempt))
+
+    async def has_contact(self, contact_id: int) -> bool:
+        return await self._ledger.has_contact(contact_id)
+
+    async def contact(self, scope: bytes, contact_id: int) -> Contact | None:
+        return await self._ledger.contact(scope, contact_id)
+
+    async def close(self) -> None:
+        await self._ledger.close()
+
+    # Any: a coroutine's send type.
+    async def _write(self, write: "Callable[[], Coroutine[Any, Any, T]]") -> T:
+        fault = self.faults.popleft() if self.faults else LedgerFault.NONE
+        if fault is LedgerFault.FAILS:
+            raise SourceUnavailable("the ledger fails")
+        written = await write()
+        if fault is LedgerFault.FAILS_AFTER_THE_WRITE:
+            raise SourceUnavailable("the ledger fails after the write")
+        return written
+
+
+@dataclass(slots=True)
+class Process:
+    """One gateway's source of truth."""
+
+    client: UpstreamClient
+    database: Database
+    ledger: FaultyLedger
+    source: UpstreamSource
+
+    async def access(self, token: str) -> UpstreamAccess:
+        access = await self.source.authenticate(Credential(token))
+        assert not isinstance(access, KeyRefusal)
+        return access
+
+    async def kill(self) -> None:
+        """End all creations where they are, without a record."""
+        tasks = [one.task for one in self.source.creations._in_flight.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.close()
+
+    async def close(self) -> None:
+        await self.client.__aexit__()
+        await self.ledger.close()
+        await self.database.close()
+
+
+async def _started(hienergy: HiEnergy, folder: Path, known: KnownTraits) -> Process:
+    client = UpstreamClient(
+        hienergy.url,
+        timeout_seconds=READ_SECONDS,
+        create_timeout_seconds=CREATE_SECONDS,
+        max_connections=20,
+    )
+    await client.__aenter__()
+    database = Database(sqlite_url(empty_store(folder, {}).url))
+    ledger = FaultyLedger(SqlLedger(database))
+    return Process(client, database, ledger, UpstreamSource(client, ledger, known))
+
+
+def _trait_strategies() -> dict[str, AnyStrategy]:
+    """Return a strategy for each trait: a new one is tried without a change here."""
+    special: dict[str, AnyStrategy] = {
+        "list_lag": st.sampled_from((0, 1, 4)),
+        "calls_per_hour": st.sampled_from((1000, 1000, 25)),
+        "page_cap": st.sampled_from((100, 2)),
+    }
+    hints = get_type_hints(Traits)
+    return {
+        field.name: special.get(field.name, st.from_type(hints[field.name]))
+        for field in fields(Traits)
+    }
+
+
+TRAITS: Final = st.builds(Traits, **_trait_strategies())
+FAULTS: Final = st.sampled_from([Fault.NONE, Fault.NONE, Fault.NONE, *Fault])
+LEDGER_FAULTS: Final = st.lists(
+    st.sampled_from([LedgerFault.NONE, LedgerFault.NONE, *LedgerFault]), max_size=3
+)
+KEYS: Final = st.sampled_from(("k1", "k2"))
+PROCESSES: Final = st.sampled_from((0, 1))
+SUBMITTED: Final = st.sampled_from(SUBMISSIONS)
+TOKENS: Final = st.builds(jwt, st.sampled_from(PEOPLE), n=st.integers(1, 3))
+
+
+class Promises(RuleBasedStateMachine):
+    """Callers, two gateways, and one HiEnergy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.folder = TemporaryDirectory()
+        self.margin = patch.object(creations, "_LEASE_MARGIN", timedelta(milliseconds=50))
+        self.margin.start()
+        self.acknowledged: dict[str, int] = {}
+        self.submissions: dict[str, set[NewContact]] = {}
+        self.may_be_forgotten: set[str] = set()
+        self.has_faulty_ledger = False
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine. Every call is answered within a bound."""
+        return self.runner.run(asyncio.wait_for(coroutine, WATCHDOG_SECONDS))
+
+    @initialize(traits=TRAITS, sets_refuses=st.booleans(), honours_dry_run=st.sampled_from(Known))
+    def start(self, traits: Traits, sets_refuses: bool, honours_dry_run: Known) -> None:
+        """Start HiEnergy and two gateways. The operator knows no more than what is true."""
+        refuses = traits.duplicates is not Duplicates.CREATED_AGAIN
+        self.refuses = Known.YES if refuses and sets_refuses else Known.UNKNOWN
+        self.honours_dry_run = honours_dry_run
+        self.server = fake_hienergy(traits)
+        self.hienergy = self.run(self.server.__aenter__())
+        self.processes = [self.run(self._start_process()) for _ in range(2)]
+
+    async def _start_process(self) -> Process:
+        known = KnownTraits(self.refuses, self.honours_dry_run)
+        return await _started(self.hienergy, Path(self.folder.name), known)
+
+    # What callers do.
+
+    @rule(
+        submission=SUBMITTED,
+        key=KEYS,
+        token=TOKENS,
+        process=PROCESSES,
+        fault=FAULTS,
+        ledger_faults=LEDGER_FAULTS,
+    )
+    def create(
+        self,
+        submission: NewContact,
+        key: str,
+        token: str,
+        process: int,
+        fault: Fault,
+        ledger_faults: list[LedgerFault],
+    ) -> None:
+        self.hienergy.faults.append(fault)
+        self.processes[process].ledger.faults.extend(ledger_faults)
+        if any(one is not LedgerFault.NONE for one in ledger_faults):
+            self.has_faulty_ledger = True
+        self._create_and_check(submission, key, token, process)
+        self.hienergy.faults.clear()
+        self.processes[process].ledger.faults.clear()
+
+    @rule(submission=SUBMITTED, key=KEYS, person=st.sampled_from(PEOPLE), fault=FAULTS)
+    def create_at_the_same_time(
+        self, submission: NewContact, key: str, person: str, fault: Fault
+    ) -> None:
+        self.hienergy.faults.append(fault)
+        tokens = (jwt(person, n=1), jwt(person, n=1), jwt(person, n=2), jwt(person, good=False))
+        answers = self.run(self._create_at_the_same_time(submission, key, tokens))
+        self.hienergy.faults.clear()
+        *honest, forged, forged_elsewhere = answers
+        for answer in (forged, forged_elsewhere):
+            assert isinstance(answer, (Unauthorized, SourceUnavailable)), answer
+        header = self._header(submission, key, tokens[0])
+        for answer in honest:
+            self._check_key(submission, header, answer, made=0)
+
+    async def _create_at_the_same_time(
+        self, submission: NewContact, key: str, tokens: Iterable[str]
+    ) -> list[CreateContactOutcome | SourceUnavailable]:
+        return await asyncio.gather(
+            *(
+                self._create(submission, key, token, process)
+                for token in tokens
+                for process in range(len(self.processes))
+            )
+        )
+
+    @rule(submission=SUBMITTED, token=TOKENS, process=PROCESSES, fault=FAULTS)
+    def create_without_a_key(
+        self, submission: NewContact, token: str, process: int, fault: Fault
+    ) -> None:
+        self.hienergy.faults.append(fault)
+        before = len(self.hienergy.contacts)
+        answer = self.run(self._create(submission, None, token, process))
+        self.hienergy.faults.clear()
+        made = self.hienergy.contacts[before:]
+        assert len(made) <= 1
+        self._check_truth(submission, answer, made=len(made))
+
+    @rule(
+        submission=SUBMITTED,
+        key=st.none() | KEYS,
+        token=TOKENS,
+        process=PROCESSES,
+    )
+    def dry_run(self, submission: NewContact, key: str | None, token: str, process: int) -> None:
+        before = len(self.hienergy.contacts)
+        answer = self.run(self._create(submission, key, token, process, dry_run=True))
+        made = self.hienergy.contacts[before:]
+        if self.honours_dry_run is not Known.YES:
+            assert not made
+        assert isinstance(answer, Created) == bool(made) or (
+            # The operator's setting is wrong, and the answer does not show the contact.
+            made and isinstance(answer, SourceUnavailable)
+        ), answer
+        if isinstance(answer, Created) and key is not None:
+            self.acknowledged[self._header(submission, key, token)] = answer.contact.id
+
+    @rule(
+        submission=SUBMITTED,
+        key=KEYS,
+        token=TOKENS,
+        process=PROCESSES,
+        fault=st.sampled_from(STALLS),
+    )
+    def kill_during_a_call(
+        self, submission: NewContact, key: str, token: str, process: int, fault: Fault
+    ) -> None:
+        self.hienergy.faults.append(fault)
+        self.run(self._kill_during_a_call(submission, key, token, process))
+        self.hienergy.faults.clear()
+        self._remember(submission, key, token)
+
+    async def _kill_during_a_call(
+        self, submission: NewContact, key: str, token: str, process: int
+    ) -> None:
+        self.hienergy.upstream.is_stalled.clear()
+        call = asyncio.create_task(self._create(submission, key, token, process))
+        stalled = asyncio.create_task(self.hienergy.upstream.is_stalled.wait())
+        await asyncio.wait({call, stalled}, return_when=asyncio.FIRST_COMPLETED)
+        stalled.cancel()
+        await self.processes[process].kill()
+        await asyncio.gather(call, return_exceptions=True)
+        self.may_be_forgotten |= set(self.acknowledged) if self.has_faulty_ledger else set()
+        self.processes[process] = await self._start_process()
+
+    @rule(token=st.builds(jwt, st.sampled_from(PEOPLE), good=st.just(False)), key=KEYS)
+    def use_a_forged_token(self, token: str, key: str) -> None:
+        for submission in SUBMISSIONS[:3]:
+            answer = self.run(self._create(submission, key, token, 0))
+            assert isinstance(answer, (Unauthorized, SourceUnavailable)), answer
+
+    @rule(process=PROCESSES)
+    def list_contacts(self, process: int) -> None:
+        listed = self.run(self._list(process))
+        if isinstance(listed, Page):
+            rows = sum(1 for one in self.hienergy.contacts if one.rating and not one.lag)
+            shown = len(listed.items) + listed.skipped
+            assert shown >= rows or listed.has_more
+
+    async def _list(self, process: int) -> object:
+        access = await self.processes[process].access(jwt())
+        try:
+            return await access.contacts(ContactFilter(), PageRequest(1, 100))
+        except SourceUnavailable as error:
+            return error
+
+    # What happens meanwhile.
+
+    @rule()
+    def leases_end(self) -> None:
+        file = next(Path(self.folder.name).glob("*.sqlite3"))
+        with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+            connection.execute("UPDATE attempts SET held_until = sent_at")
+
+    @rule()
+    def late_creations_arrive(self) -> None:
+        self.hienergy.process_late()
+
+    @rule(submission=SUBMITTED, rating=st.integers(0, 1))
+    def a_contact_comes_by_another_way(self, submission: NewContact, rating: int) -> None:
+        owner = ADVERTISERS[submission.advertiser_id].hienergy_id
+        if owner is not None:
+            moment = datetime.now(UTC) - timedelta(days=1)
+            self.hienergy.add(submission.email, owner, rating=rating, created_at=moment)
+
+    @rule()
+    def contacts_are_rated(self) -> None:
+        for contact in self.hienergy.contacts:
+            contact.rating, contact.lag = 1, 0
+
+    @rule()
+    def the_operator_settles_all(self) -> None:
+        """The operator looks into HiEnergy once nothing is in flight."""
+        self.hienergy.process_late()
+        self.leases_end()
+        self.run(self._settle_all())
+
+    async def _settle_all(self) -> None:
+        database = self.processes[0].database
+        for opened in await database.read(ledger_rows.open_attempts):
+            header = creations.derived_header(opened.key)
+            made = [one.id for one in self.hienergy.contacts if one.made_by == header]
+            await database.write(
+                lambda connection, opened=opened, made=made: ledger_rows.settle(
+                    connection, opened, made[0] if made else None
+                )
+            )
+
+    # What must hold.
+
+    @invariant()
+    def no_key_has_two_contacts(self) -> None:
+        if not hasattr(self, "hienergy"):
+            return
+        made = [one.made_by for one in self.hienergy.contacts if one.made_by is not None]
+        assert len(made) == len(set(made))
+
+    def teardown(self) -> None:
+        """In the end HiEnergy shows everything, and every contact is acknowledged or unknown."""
+        if hasattr(self, "processes"):
+            self._check_the_end()
+            for process in self.processes:
+                self.run(process.close())
+            self.run(self.server.__aexit__(None, None, None))
+        self.margin.stop()
+        self.runner.close()
+        self.folder.cleanup()
+
+    def _check_the_end(self) -> None:
+        self.hienergy.process_late()
+        self.leases_end()
+        self.hienergy.traits = Traits(
+            duplicates=self.hienergy.traits.duplicates,
+            shows_times=True,
+            shows_hienergy_id=True,
+            lists_own_unrated=True,
+            calls_per_hour=10_000,
+        )
+        self.contacts_are_rated()
+        for person in PEOPLE:
+            for key in ("k1", "k2"):
+                for submission in SUBMISSIONS[:3]:
+                    self._check_that_it_is_known(submission, key, jwt(person, n=9))
+
+    def _check_that_it_is_known(self, submission: NewContact, key: str, token: str) -> None:
+        header = self._header(submission, key, token)
+        made = [one for one in self.hienergy.contacts if one.made_by == header]
+        if not made or submission not in self.submissions.get(header, ()):
+            return
+        answer = self._create_and_check(submission, key, token, 1)
+        assert isinstance(answer, (Created, OutcomeUnknown, IdempotencyKeyReused)), answer
+
+    def _create_and_check(
+        self, submission: NewContact, key: str, token: str, process: int
+    ) -> CreateContactOutcome | SourceUnavailable:
+        header = self._header(submission, key, token)
+        before = len(self.hienergy.contacts)
+        answer = self.run(self._create(submission, key, token, process))
+        made = sum(1 for one in self.hienergy.contacts[before:] if one.made_by == header)
+        self._check_key(submission, header, answer, made)
+        return answer
+
+    def _check_key(
+        self,
+        submission: NewContact,
+        header: str,
+        answer: CreateContactOutcome | SourceUnavailable,
+        made: int,
+    ) -> None:
+        self._check_truth(submission, answer, made)
+        acknowledged = self.acknowledged.get(header)
+        others = self.submissions.get(header, set()) - {submission}
+        match answer:
+            case Created(contact):
+                assert acknowledged in {None, contact.id}
+                assert all(
+                    one.id == contact.id for one in self.hienergy.contacts if one.made_by == header
+                )
+                self.acknowledged[header] = contact.id
+            case IdempotencyKeyReused():
+                assert others
+            case OutcomeUnknown() if header in self.may_be_forgotten:
+                pass
+            case Unauthorized() | RateLimited() | SourceUnavailable():
+                pass
+            case _:
+                assert acknowledged is None, answer
+        self.submissions.setdefault(header, set()).add(submission)
+
+    def _check_truth(
+        self,
+        submission: NewContact,
+        answer: CreateContactOutcome | SourceUnavailable,
+        made: int,
+    ) -> None:
+        """What an answer says is true in HiEnergy."""
+        owner = ADVERTISERS[submission.advertiser_id].hienergy_id
+        of_address = {
+            one.id
+            for one in self.hienergy.contacts
+            if one.advertiser_id == owner and one.email == submission.email
+        }
+        if made:
+            assert isinstance(answer, (Created, OutcomeUnknown)), answer
+        match answer:
+            case Created(contact):
+                assert contact.id in of_address
+            case Conflict(existing):
+                assert of_address
+                assert existing is None or existing.id in of_address
+            case NotFound():
+                assert owner is None
+            case OutcomeUnknown():
+                assert answer.sent_at <= datetime.now(UTC)
+                assert answer.advertiser_id == submission.advertiser_id
+            case IdempotencyKeyReused() | Unauthorized() | RateLimited() | SourceUnavailable():
+                pass
+            case _:
+                raise AssertionError(answer)
+
+    async def _create(
+        self,
+        submission: NewContact,
+        key: str | None,
+        token: str,
+        process: int,
+        *,
+        dry_run: bool = False,
+    ) -> CreateContactOutcome | SourceUnavailable:
+        access = await self.processes[process].access(token)
+        try:
+            return await access.create_contact(Creation(submission, key, dry_run))
+        except SourceUnavailable as error:
+            return error
+
+    def _header(self, submission: NewContact, key: str, token: str) -> str:
+        """Return the name of a person's idempotency key in HiEnergy's contacts."""
+        return self.run(self._derived(submission, key, token))
+
+    async def _derived(self, submission: NewContact, key: str, token: str) -> str:
+        return keyed(await self.processes[0].access(token), submission, key).header
+
+    def _remember(self, submission: NewContact, key: str, token: str) -> None:
+        header = self._header(submission, key, token)
+        self.submissions.setdefault(header, set()).add(submission)
+
+
+TestPromises = Promises.TestCase
+TestPromises.settings = hypothesis_settings(
+    hypothesis_settings.get_profile("tests"),
+    max_examples=RUNS,
+    stateful_step_count=STEPS_PER_RUN,
+)

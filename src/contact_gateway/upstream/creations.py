@@ -269,9 +269,7 @@ class Creations:
             await self._record(submission, unresolved, unresolved._replace(contact=found))
             earlier = policy.Earlier(unresolved.fingerprint, found)
             return policy.repeat(submission.contact, earlier, dry_run=False)
-        if found is not None and email_key(submission.contact.email) == email_key(
-            found.details.email
-        ):
+        if found is not None and _has_address(found, submission.contact.email):
             await self._record(submission, unresolved, None)
             return Conflict(found, policy.ADDRESS_IS_TAKEN)
         retry = self._new_attempt(submission)._replace(holder=unresolved.holder)
@@ -290,7 +288,7 @@ class Creations:
         """
         try:
             current = await self._look_up(
-                submission.caller, contact.details.advertiser_id, contact.details.email
+                submission.caller, contact.details.advertiser_id, found.email
             )
         except SourceUnavailable:
             current = None
@@ -366,8 +364,7 @@ async def _contacts_with_email(
     page = _checked(await caller.contacts(wanted, _FIRST_PAGE))
     if not isinstance(page, Page):
         return page
-    key = email_key(email)
-    found = [contact for contact in page.items if email_key(contact.details.email) == key]
+    found = [contact for contact in page.items if _has_address(contact, email)]
     if not found and page.has_more:
         raise SourceUnavailable("upstream ignored the e-mail filter")
     return found
@@ -380,9 +377,15 @@ def _checked(found: T | ReadRefusal) -> T | ReadRefusal:
     return found
 
 
+def _has_address(contact: Contact, email: str) -> bool:
+    """Return whether a contact has an address, in any case."""
+    own = contact.details.email
+    return own is not None and email_key(own) == email_key(email)
+
+
 def _was_created_by(attempt: Attempt, contact: Contact, caller: Operations) -> bool:
     """Return whether an attempt created a contact: its address matches, and it is new enough."""
-    if email_key(contact.details.email) != email_key(attempt.email):
+    if contact.created_at is None or not _has_address(contact, attempt.email):
         return False
     ahead = caller.clock_ahead()
     earliest = (

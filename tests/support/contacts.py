@@ -35,7 +35,11 @@ def submitted(
 
 
 def stored(
-    details: ContactDetails, moment: datetime, *, id_: int = 1, advertiser_name: str | None = None
+    details: ContactDetails[str],
+    moment: datetime,
+    *,
+    id_: int = 1,
+    advertiser_name: str | None = None,
 ) -> Contact:
     """Return a contact that was created at a moment."""
     return Contact(id_, details, advertiser_name, created_at=moment, updated_at=moment)

@@ -13,7 +13,8 @@ FIELD_DESCRIPTIONS: Final[Mapping[str, str]] = {
     "slug": "The name in URLs.",
     "domain": "The brand's domain.",
     "network_name": (
-        f"The affiliate network of this record, or `{HIENERGY_NETWORK}` on the canonical one."
+        f"The affiliate network of this record, or `{HIENERGY_NETWORK}` on the canonical one. Null "
+        "only if HiEnergy does not show it."
     ),
     "publisher_name": "The publisher's name on the network.",
     "status": "The status on the network.",
@@ -35,7 +36,7 @@ class Advertiser:
     display_name: str | None = None
     slug: str | None = None
     domain: str | None = None
-    network_name: str
+    network_name: str | None = None
     publisher_name: str | None = None
     status: str | None = None
     hienergy_id: int | None = None

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Final, NamedTuple, TypedDict
+from typing import Annotated, Final, Generic, NamedTuple, TypedDict, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -15,16 +15,19 @@ from contact_gateway.contacts.problems import Problem, ProblemCode, problems_of
 
 _PATH: Final = "contact"
 
+EmailT_co = TypeVar("EmailT_co", bound=str | None, covariant=True)
 
-class ContactDetails(NamedTuple):
+
+class ContactDetails(NamedTuple, Generic[EmailT_co]):
     """The fields that a submission, a preview and a contact share.
 
-    Every place that reads or writes them unpacks or names all of them, so the type checker reports
-    each place that a new field is missing from. Source: the published reference of `createContact`.
+    A submission has an e-mail address; a contact of HiEnergy may have none. Every place that reads
+    or writes the fields unpacks or names all of them, so the type checker reports each place that a
+    new field is missing from. Source: the published reference of `createContact`.
     """
 
     advertiser_id: int
-    email: str
+    email: EmailT_co
     name: str | None
     given_name: str | None
     family_name: str | None
@@ -35,7 +38,7 @@ class ContactDetails(NamedTuple):
     linkedin_profile_url: str | None
 
 
-class NewContact(ContactDetails):
+class NewContact(ContactDetails[str]):
     """A valid submission. `advertiser_id` is the submitted one, not resolved yet."""
 
     __slots__ = ()
@@ -96,7 +99,7 @@ class RawContact(TypedDict):
 class ContactPreview(NamedTuple):
     """The contact that a submission would create, on the HiEnergy record that would own it."""
 
-    details: ContactDetails
+    details: ContactDetails[str | None]
     advertiser_name: str | None
     not_checked: tuple[str, ...] = ()
 
@@ -107,13 +110,16 @@ class ContactPreview(NamedTuple):
 
 
 class Contact(NamedTuple):
-    """A contact of exactly one HiEnergy advertiser. Times are aware and in UTC."""
+    """A contact of exactly one HiEnergy advertiser. Times are aware and in UTC.
+
+    The gateway's own store has all fields. HiEnergy may not show the address and the times.
+    """
 
     id: int
-    details: ContactDetails
+    details: ContactDetails[str | None]
     advertiser_name: str | None
-    created_at: datetime
-    updated_at: datetime
+    created_at: datetime | None
+    updated_at: datetime | None
 
 
 def completed(contact: Contact, submitted: NewContact) -> Contact:

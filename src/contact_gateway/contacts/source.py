@@ -42,11 +42,12 @@ class PageRequest(NamedTuple):
 
 
 class Page(NamedTuple, Generic[T]):
-    """One page of a list."""
+    """One page of a list. `skipped` is how many of its rows could not be read and are left out."""
 
     items: Sequence[T]
     request: PageRequest
     has_more: bool
+    skipped: int = 0
 
 
 class ContactFilter(NamedTuple):

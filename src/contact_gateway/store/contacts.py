@@ -250,7 +250,9 @@ def _insert(
     ]
 
 
-def _row(submission: _Submission, details: ContactDetails, now: datetime) -> dict[str, object]:
+def _row(
+    submission: _Submission, details: ContactDetails[str | None], now: datetime
+) -> dict[str, object]:
     (
         advertiser_id,
         email,

@@ -239,10 +239,18 @@ def _document(contact: Contact) -> str:
             "source": source,
             "status": status,
             "linkedin_profile_url": linkedin_profile_url,
-            "created_at": contact.created_at.isoformat(),
-            "updated_at": contact.updated_at.isoformat(),
+            "created_at": _iso(contact.created_at),
+            "updated_at": _iso(contact.updated_at),
         }
     )
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def _contact(document: str) -> Contact:
@@ -262,6 +270,6 @@ def _contact(document: str) -> Contact:
             linkedin_profile_url=values["linkedin_profile_url"],
         ),
         advertiser_name=values["advertiser_name"],
-        created_at=datetime.fromisoformat(values["created_at"]),
-        updated_at=datetime.fromisoformat(values["updated_at"]),
+        created_at=_moment(values["created_at"]),
+        updated_at=_moment(values["updated_at"]),
     )

@@ -1,14 +1,16 @@
-"""Parsers of upstream's JSON documents. Required fields must be valid; unknown ones are ignored.
+"""Lenient readers of upstream's JSON documents: they take what is there, by any of its names.
 
-Source: HiEnergy's published reference and its official clients. A resource has `id`, `type` and
-`attributes`; a list has `data` and `meta`.
+Source: HiEnergy's published reference, and what its official clients look for. A record is `{id,
+type, attributes}` or flat, below `data`, a root key such as `contact`, or both. Most fields may be
+missing. A field with an odd type counts as missing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, NamedTuple, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+import structlog
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.contact import Contact, ContactDetails, ContactPreview
@@ -16,14 +18,51 @@ from contact_gateway.contacts.fields import Id
 from contact_gateway.contacts.source import Page, PageRequest
 
 T = TypeVar("T")
-M = TypeVar("M", bound=BaseModel)
 
+_Fields: TypeAlias = Mapping[str, object]
+Roots: TypeAlias = tuple[str, ...]
+
+CONTACTS: Final[Roots] = ("contact", "contacts")
+ADVERTISERS: Final[Roots] = ("advertiser", "advertisers")
+"""The root keys of a document, for one record and for a list."""
+
+# A root key and `data`, in either order.
+_MAX_LEVELS: Final = 2
 # The largest `Int` of GraphQL.
 _MAX_INT: Final = 2**31 - 1
+_HIENERGY: Final = HIENERGY_NETWORK.casefold()
+
+_log = structlog.get_logger(__name__)
 
 
 class UnreadableError(ValueError):
-    """A response does not contain the resource that it should, or an invalid one."""
+    """A response does not contain the record that it should.
+
+    `fields` are the names of what is missing or invalid, without their values.
+    """
+
+    def __init__(self, *fields: str) -> None:
+        super().__init__(f"missing or invalid: {', '.join(fields)}")
+        self.fields = fields
+
+
+class ContactRow(NamedTuple):
+    """A contact as a document shows it. Any field may be missing. Times are aware and in UTC."""
+
+    id: int | None = None
+    advertiser_id: int | None = None
+    advertiser_name: str | None = None
+    email: str | None = None
+    name: str | None = None
+    given_name: str | None = None
+    family_name: str | None = None
+    phone: str | None = None
+    job_title: str | None = None
+    source: str | None = None
+    status: str | None = None
+    linkedin_profile_url: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
 
 
 def _in_utc(time: datetime) -> datetime:
@@ -34,71 +73,63 @@ def _in_utc(time: datetime) -> datetime:
         raise ValueError("out of range in UTC") from None
 
 
-_UtcDatetime = Annotated[datetime, AfterValidator(_in_utc)]
+_ID: Final[TypeAdapter[int]] = TypeAdapter(Id)
+_TIME: Final[TypeAdapter[datetime]] = TypeAdapter(Annotated[datetime, AfterValidator(_in_utc)])
 
 
-class _Resource(BaseModel):
-    # Upstream may send a number for a text, such as a telephone number.
-    model_config = ConfigDict(coerce_numbers_to_str=True, frozen=True)
+def resource_of(body: object, roots: Roots = CONTACTS) -> object:
+    """Return the record of a document, below `data`, one of its root keys, or both; else None."""
+    content, around = _unwrapped(body, roots)
+    return content if around else None
 
 
-class _Details(_Resource):
-    advertiser_id: Id
-    advertiser_name: str | None = None
-    email: str
-    name: str | None = None
-    given_name: str | None = None
-    family_name: str | None = None
-    phone: str | None = None
-    job_title: str | None = None
-    source: str | None = None
-    status: str | None = None
-    linkedin_profile_url: str | None = None
+def contact_row(resource: object) -> ContactRow | None:
+    """Return what a resource shows of a contact, or None if it is no object."""
+    fields = _fields(resource)
+    if fields is None:
+        return None
+    owner = fields.get("advertiser")
+    owner = owner if isinstance(owner, Mapping) else {}
+    return ContactRow(
+        id=_first_id(fields.get("id")),
+        advertiser_id=_first_id(fields.get("advertiser_id"), owner.get("id")),
+        advertiser_name=_text(fields, "advertiser_name") or _text(owner, "display_name", "name"),
+        email=_text(fields, "email"),
+        name=_text(fields, "name"),
+        given_name=_text(fields, "given_name"),
+        family_name=_text(fields, "family_name"),
+        phone=_text(fields, "phone"),
+        job_title=_text(fields, "job_title", "title"),
+        source=_text(fields, "source"),
+        status=_text(fields, "status"),
+        linkedin_profile_url=_text(fields, "linkedin_profile_url", "linkedin_url", "linkedin"),
+        created_at=_time(fields.get("created_at")),
+        updated_at=_time(fields.get("updated_at")),
+    )
 
 
-class _Contact(_Details):
-    id: Id
-    created_at: _UtcDatetime
-    updated_at: _UtcDatetime | None = None
-
-
-class _Advertiser(_Resource):
-    id: Id
-    name: str | None = None
-    display_name: str | None = None
-    slug: str | None = None
-    domain: str | None = None
-    network_name: str
-    publisher_name: str | None = None
-    status: str | None = None
-    hienergy_id: Id | None = None
-
-
-class _PageMeta(BaseModel):
-    current_page: int | None = None
-    next_page: int | None = None
-    per_page: int | None = None
-    has_more: bool | None = None
-
-
-def resource_of(body: object) -> object:
-    """Return the `data` of a document, or None."""
-    return body.get("data") if isinstance(body, dict) else None
-
-
-def contact_of(resource: object) -> Contact:
-    """Parse a contact.
+def contact_of(row_or_resource: object, *, advertiser_id: int | None = None) -> Contact:
+    """Return a contact, owned by `advertiser_id` if the document shows no owner.
 
     Raises:
-        UnreadableError: a required field is missing, or a field is invalid.
+        UnreadableError: it has no id, or no owner.
     """
-    read = _parsed(_Contact, resource)
+    row = (
+        row_or_resource if isinstance(row_or_resource, ContactRow) else contact_row(row_or_resource)
+    )
+    if row is None:
+        raise UnreadableError("contact")
+    owner = advertiser_id if row.advertiser_id is None else row.advertiser_id
+    if row.id is None:
+        raise UnreadableError("id")
+    if owner is None:
+        raise UnreadableError("advertiser_id")
     return Contact(
-        id=read.id,
-        details=_details(read),
-        advertiser_name=read.advertiser_name,
-        created_at=read.created_at,
-        updated_at=read.updated_at or read.created_at,
+        id=row.id,
+        details=_details(row, owner),
+        advertiser_name=row.advertiser_name,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
     )
 
 
@@ -108,92 +139,196 @@ def is_stored(resource: object) -> bool:
 
 
 def preview_of(resource: object) -> ContactPreview:
-    """Parse the contact that a dry run would create.
+    """Return the contact that a dry run would create.
 
     Raises:
-        UnreadableError: a required field is missing, or a field is invalid.
+        UnreadableError: it has no owner.
     """
-    read = _parsed(_Details, resource)
-    return ContactPreview(_details(read), read.advertiser_name)
+    row = contact_row(resource)
+    if row is None:
+        raise UnreadableError("contact")
+    if row.advertiser_id is None:
+        raise UnreadableError("advertiser_id")
+    return ContactPreview(_details(row, row.advertiser_id), row.advertiser_name)
 
 
-def _details(read: _Details) -> ContactDetails:
+def _details(row: ContactRow, advertiser_id: int) -> ContactDetails[str | None]:
     return ContactDetails(
-        advertiser_id=read.advertiser_id,
-        email=read.email,
-        name=read.name,
-        given_name=read.given_name,
-        family_name=read.family_name,
-        phone=read.phone,
-        job_title=read.job_title,
-        source=read.source,
-        status=read.status,
-        linkedin_profile_url=read.linkedin_profile_url,
+        advertiser_id=advertiser_id,
+        email=row.email,
+        name=row.name,
+        given_name=row.given_name,
+        family_name=row.family_name,
+        phone=row.phone,
+        job_title=row.job_title,
+        source=row.source,
+        status=row.status,
+        linkedin_profile_url=row.linkedin_profile_url,
     )
 
 
 def advertiser_of(resource: object) -> Advertiser:
-    """Parse an advertiser. The `hienergy_id` of a HiEnergy record is its own id, sent or not.
+    """Return an advertiser. `hienergy_id` is its own id if its network or publisher is HiEnergy.
+
+    The published reference speaks of HiEnergy's network, its fixtures show HiEnergy's publisher.
 
     Raises:
-        UnreadableError: a required field is missing, or a field is invalid.
+        UnreadableError: it has no id, or no name.
     """
-    read = _parsed(_Advertiser, resource)
-    name = read.name or read.display_name
+    fields = _fields(resource)
+    if fields is None:
+        raise UnreadableError("advertiser")
+    an_id = _first_id(fields.get("id"))
+    if an_id is None:
+        raise UnreadableError("id")
+    name = _text(fields, "name", "display_name", "slug")
     if name is None:
-        raise UnreadableError("the advertiser has no name")
-    is_hienergy = read.network_name == HIENERGY_NETWORK
+        raise UnreadableError("name")
+    network_name = _text(fields, "network_name")
+    publisher_name = _text(fields, "publisher_name")
+    is_hienergy = _HIENERGY in {
+        text.strip().casefold() for text in (network_name, publisher_name) if text
+    }
     return Advertiser(
-        id=read.id,
+        id=an_id,
         name=name,
-        display_name=read.display_name,
-        slug=read.slug,
-        domain=read.domain,
-        network_name=read.network_name,
-        publisher_name=read.publisher_name,
-        status=read.status,
-        hienergy_id=read.id if is_hienergy else read.hienergy_id,
+        display_name=_text(fields, "display_name"),
+        slug=_text(fields, "slug"),
+        domain=_text(fields, "domain"),
+        network_name=network_name,
+        publisher_name=publisher_name,
+        status=_text(fields, "status", "program_status"),
+        hienergy_id=an_id if is_hienergy else _first_id(fields.get("hienergy_id")),
     )
 
 
-def page_of(body: object, requested: PageRequest, parse: Callable[[object], T]) -> Page[T]:
-    """Parse a page of a list. Its number and size are upstream's, or else the requested ones.
+def page_of(
+    body: object, roots: Roots, requested: PageRequest, parse: Callable[[object], T]
+) -> Page[T]:
+    """Return a page of a list. Rows that `parse` cannot read are left out, counted and logged.
+
+    Number and size are upstream's, or else the requested ones. If upstream does not say whether
+    there is more, a full page means that there may be.
 
     Raises:
-        UnreadableError: the body is not a list, or one of its records is invalid.
+        UnreadableError: the body contains no list.
     """
-    items = resource_of(body)
-    if not isinstance(body, dict) or not isinstance(items, list):
-        raise UnreadableError("the list has no data")
-    meta = _validated(_PageMeta, body.get("meta") or {})
-    has_more = meta.next_page is not None if meta.has_more is None else meta.has_more
+    rows, around = _unwrapped(body, roots)
+    if not isinstance(rows, list) or not around:
+        raise UnreadableError("data")
+    items: list[T] = []
+    unreadable: list[UnreadableError] = []
+    for row in rows:
+        try:
+            items.append(parse(row))
+        except UnreadableError as error:
+            unreadable.append(error)
+    if unreadable:
+        fields = {name for error in unreadable for name in error.fields}
+        _log.warning("rows of a list are left out", rows=len(unreadable), missing=sorted(fields))
+    paging = _paging(around)
+    size = _first_number(paging, "per_page", "limit") or requested.size
+    has_more = _has_more(paging)
     return Page(
-        items=tuple(parse(item) for item in items),
+        items=tuple(items),
         request=PageRequest(
-            _positive_int(meta.current_page, requested.number),
-            _positive_int(meta.per_page, requested.size),
+            _first_number(paging, "current_page", "page") or requested.number, size
         ),
-        has_more=has_more,
+        has_more=len(rows) >= size if has_more is None else has_more,
+        skipped=len(unreadable),
     )
 
 
-def _positive_int(value: int | None, default: int) -> int:
-    return value if value is not None and 1 <= value <= _MAX_INT else default
+def _unwrapped(body: object, roots: Roots) -> tuple[object, Sequence[_Fields]]:
+    """Return the content of a document, and the objects around it, outermost first."""
+    around: list[_Fields] = []
+    while isinstance(body, Mapping) and len(around) < _MAX_LEVELS:
+        if around and "id" in body:
+            break
+        inner = next((body[key] for key in ("data", *roots) if body.get(key) is not None), None)
+        if inner is None:
+            break
+        around.append(body)
+        body = inner
+    return body, around
 
 
-def _parsed(model: type[M], resource: object) -> M:
-    """Parse a resource, whether its fields are in `attributes` or next to its id."""
+def _paging(around: Iterable[_Fields]) -> Sequence[_Fields]:
+    """Return the objects in which a list may say which page it is."""
+    candidates: list[object] = []
+    for level in around:
+        meta = level.get("meta")
+        in_meta = meta.get("pagination") if isinstance(meta, Mapping) else None
+        candidates += [meta, in_meta, level.get("pagination"), level]
+    return [candidate for candidate in candidates if isinstance(candidate, Mapping)]
+
+
+def _has_more(paging: Iterable[_Fields]) -> bool | None:
+    """Return whether a list says that there is a next page; None if it does not say."""
+    given = [
+        (name, fields[name])
+        for fields in paging
+        for name in ("has_more", "next_page", "next_cursor")
+        if name in fields
+    ]
+    for name, value in given:
+        if name == "has_more" and isinstance(value, bool):
+            return value
+    for name, value in given:
+        if name == "next_page" and _number(value) is not None:
+            return True
+        if name == "next_cursor" and value not in (None, ""):
+            return True
+    return False if any(value is None for name, value in given if name != "has_more") else None
+
+
+def _first_number(paging: Iterable[_Fields], *names: str) -> int | None:
+    numbers = (_number(fields.get(name)) for fields in paging for name in names)
+    return next((number for number in numbers if number is not None), None)
+
+
+def _number(value: object) -> int | None:
+    number = _first_id(value)
+    return number if number is not None and number <= _MAX_INT else None
+
+
+def _fields(resource: object) -> _Fields | None:
+    """Return the fields of a record, whether they are in `attributes` or next to its id."""
     if not isinstance(resource, Mapping):
-        raise UnreadableError("the resource is missing")
+        return None
     attributes = resource.get("attributes")
-    fields = attributes if isinstance(attributes, Mapping) else resource
-    return _validated(model, {**fields, "id": resource.get("id")})
+    if not isinstance(attributes, Mapping):
+        return resource
+    an_id = resource.get("id")
+    return {**resource, **attributes} | ({} if an_id is None else {"id": an_id})
 
 
-def _validated(model: type[M], value: object) -> M:
+def _first_id(*values: object) -> int | None:
+    """Return the first value that is an id, as a number or as digits; a slug is none."""
+    for value in values:
+        if value is None:
+            continue
+        try:
+            return _ID.validate_python(value)
+        except ValidationError:
+            continue
+    return None
+
+
+def _text(fields: _Fields, *names: str) -> str | None:
+    """Return the first of some fields that is a text which is not blank, or a number."""
+    for name in names:
+        value = fields.get(name)
+        if isinstance(value, str) and not value.isspace() and value:
+            return value
+        # Upstream may send a number for a text, such as a telephone number.
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return str(value)
+    return None
+
+
+def _time(value: object) -> datetime | None:
     try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        # Only the fields, because Pydantic's messages contain the values.
-        fields = {".".join(map(str, detail["loc"])) for detail in error.errors()}
-        raise UnreadableError(f"invalid or missing: {', '.join(sorted(fields))}") from None
+        return None if value is None else _TIME.validate_python(value)
+    except ValidationError:
+        return None

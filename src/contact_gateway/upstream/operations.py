@@ -6,6 +6,7 @@ Source: HiEnergy's published reference; paths are relative to `/api/v1`.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import Final, TypeVar
 from urllib.parse import quote
@@ -18,6 +19,9 @@ from contact_gateway.contacts.outcomes import Forbidden, Previewed, ReadRefusal
 from contact_gateway.contacts.source import AdvertiserFilter, ContactFilter, Page, PageRequest
 from contact_gateway.upstream.client import Call, Response, UpstreamClient
 from contact_gateway.upstream.documents import (
+    ADVERTISERS,
+    CONTACTS,
+    Roots,
     UnreadableError,
     advertiser_of,
     contact_of,
@@ -108,26 +112,29 @@ class Operations:
 
     async def contact(self, contact_id: int) -> Contact | ReadRefusal | None:
         """Read a contact (`GET /contacts/{id}`)."""
-        return await self._read_record(f"{_CONTACTS}/{contact_id}", contact_of)
+        return await self._read_record(f"{_CONTACTS}/{contact_id}", CONTACTS, contact_of)
 
     async def advertiser(self, id_or_slug: int | str) -> Advertiser | ReadRefusal | None:
         """Read an advertiser (`GET /advertisers/{id}`, which also takes a slug)."""
         segment = quote(str(id_or_slug), safe="")
         if segment in {"", ".", ".."}:
             return None
-        return await self._read_record(f"{_ADVERTISERS}/{segment}", advertiser_of)
+        return await self._read_record(f"{_ADVERTISERS}/{segment}", ADVERTISERS, advertiser_of)
 
     async def contacts(
         self, wanted: ContactFilter, page: PageRequest
     ) -> Page[Contact] | ReadRefusal:
         """Read a page of contacts (`GET /contacts`)."""
-        return await self._read_page(_CONTACTS, wanted._asdict(), page, contact_of)
+        parse = partial(contact_of, advertiser_id=wanted.advertiser_id)
+        return await self._read_page(_CONTACTS, CONTACTS, wanted._asdict(), page, parse)
 
     async def advertisers(
         self, wanted: AdvertiserFilter, page: PageRequest
     ) -> Page[Advertiser] | ReadRefusal:
         """Read a page of advertisers (`GET /advertisers`)."""
-        return await self._read_page(_ADVERTISERS, wanted._asdict(), page, advertiser_of)
+        return await self._read_page(
+            _ADVERTISERS, ADVERTISERS, wanted._asdict(), page, advertiser_of
+        )
 
     async def _post_contact(
         self,
@@ -146,15 +153,18 @@ class Operations:
         )
         return self._observed(await self._client.send(call))
 
-    async def _read_record(self, path: str, parse: Callable[[object], T]) -> T | ReadRefusal | None:
+    async def _read_record(
+        self, path: str, roots: Roots, parse: Callable[[object], T]
+    ) -> T | ReadRefusal | None:
         response = await self._get(path)
         if response.status == HTTPStatus.NOT_FOUND:
             return None
-        return _parsed(response, lambda body: parse(resource_of(body)))
+        return _parsed(response, lambda body: parse(resource_of(body, roots)))
 
     async def _read_page(
         self,
         path: str,
+        roots: Roots,
         wanted: Mapping[str, object],
         page: PageRequest,
         parse: Callable[[object], T],
@@ -165,7 +175,7 @@ class Operations:
         if response.status == HTTPStatus.NOT_FOUND:
             # The advertiser in the filter does not exist, so neither do its records.
             return Page((), page, has_more=False)
-        return _parsed(response, lambda body: page_of(body, page, parse))
+        return _parsed(response, lambda body: page_of(body, roots, page, parse))
 
     async def _get(self, path: str, query: Mapping[str, str] | None = None) -> Response:
         return self._observed(await self._client.send(Call("GET", path, self.credential, query)))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, NewType, Self, TypeAlias, TypedDict, TypeVar, assert_never
+from typing import Annotated, Final, NewType, Self, TypeAlias, TypedDict, TypeVar, assert_never
 
 import strawberry
 from strawberry.types import Info
@@ -21,6 +21,8 @@ from contact_gateway.faces.request_context import RequestContext
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
+
+_MAY_BE_NULL: Final = "Null only if HiEnergy does not show it."
 
 ResolveInfo: TypeAlias = Info[RequestContext, None]
 
@@ -72,7 +74,9 @@ class Advertiser:
     )
     slug: str | None = strawberry.field(description=advertisers.FIELD_DESCRIPTIONS["slug"])
     domain: str | None = strawberry.field(description=advertisers.FIELD_DESCRIPTIONS["domain"])
-    network_name: str = strawberry.field(description=advertisers.FIELD_DESCRIPTIONS["network_name"])
+    network_name: str | None = strawberry.field(
+        description=advertisers.FIELD_DESCRIPTIONS["network_name"]
+    )
     publisher_name: str | None = strawberry.field(
         description=advertisers.FIELD_DESCRIPTIONS["publisher_name"]
     )
@@ -129,7 +133,9 @@ class _ContactAttributes:
     advertiser_name: str | None = strawberry.field(
         description="The display name of the HiEnergy advertiser that owns the contact."
     )
-    email: str = strawberry.field(description=contacts.field_description("email"))
+    email: str | None = strawberry.field(
+        description=f"{contacts.field_description('email')} {_MAY_BE_NULL}"
+    )
     name: str | None = strawberry.field(description=contacts.field_description("name"))
     given_name: str | None = strawberry.field(description=contacts.field_description("given_name"))
     family_name: str | None = strawberry.field(
@@ -152,7 +158,7 @@ class _ContactAttributes:
 class _Attributes(TypedDict):
     advertiser_id: strawberry.ID
     advertiser_name: str | None
-    email: str
+    email: str | None
     name: str | None
     given_name: str | None
     family_name: str | None
@@ -163,7 +169,9 @@ class _Attributes(TypedDict):
     linkedin_profile_url: str | None
 
 
-def _attributes(details: contacts.ContactDetails, advertiser_name: str | None) -> _Attributes:
+def _attributes(
+    details: contacts.ContactDetails[str | None], advertiser_name: str | None
+) -> _Attributes:
     (
         advertiser_id,
         email,
@@ -191,13 +199,21 @@ def _attributes(details: contacts.ContactDetails, advertiser_name: str | None) -
     }
 
 
+def _date_time(moment: datetime | None) -> DateTime | None:
+    return None if moment is None else DateTime(moment)
+
+
 @strawberry.type(description="A contact of exactly one HiEnergy advertiser.")
 class Contact(_ContactAttributes):
     """The GraphQL type of a contact."""
 
     id: strawberry.ID = strawberry.field(description="The contact's 64-bit id.")
-    created_at: DateTime = strawberry.field(description="When the contact was created.")
-    updated_at: DateTime = strawberry.field(description="When the contact was last changed.")
+    created_at: DateTime | None = strawberry.field(
+        description=f"When the contact was created. {_MAY_BE_NULL}"
+    )
+    updated_at: DateTime | None = strawberry.field(
+        description=f"When the contact was last changed. {_MAY_BE_NULL}"
+    )
 
     @classmethod
     def of(cls, contact: contacts.Contact) -> Self:
@@ -205,8 +221,8 @@ class Contact(_ContactAttributes):
         return cls(
             id=strawberry.ID(str(contact.id)),
             **_attributes(contact.details, contact.advertiser_name),
-            created_at=DateTime(contact.created_at),
-            updated_at=DateTime(contact.updated_at),
+            created_at=_date_time(contact.created_at),
+            updated_at=_date_time(contact.updated_at),
         )
 
 
@@ -457,6 +473,12 @@ class PageInfo:
     )
     per_page: int = strawberry.field(description="The maximum number of records on a page.")
     has_more: bool = strawberry.field(description="Whether there is a next page.")
+    skipped: int = strawberry.field(
+        description=(
+            "How many records of this page are left out, because HiEnergy sends them without an id "
+            "or an owner. 0 otherwise."
+        )
+    )
 
     @classmethod
     def of(cls, page: Page[T]) -> Self:
@@ -467,6 +489,7 @@ class PageInfo:
             next_page=number + 1 if page.has_more else None,
             per_page=page.request.size,
             has_more=page.has_more,
+            skipped=page.skipped,
         )
 
 

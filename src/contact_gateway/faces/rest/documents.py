@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, TypeVar, assert_never
 
 from contact_gateway.contacts.advertiser import Advertiser
@@ -103,8 +104,8 @@ def contact_resource(contact: Contact) -> dict[str, object]:
         str(contact.id),
         contact.details,
         contact.advertiser_name,
-        created_at=timestamp(contact.created_at),
-        updated_at=timestamp(contact.updated_at),
+        created_at=_timestamp(contact.created_at),
+        updated_at=_timestamp(contact.updated_at),
     )
 
 
@@ -117,7 +118,7 @@ def preview_resource(preview: ContactPreview) -> dict[str, object]:
 
 def _resource(
     an_id: str | None,
-    details: ContactDetails,
+    details: ContactDetails[str | None],
     advertiser_name: str | None,
     *,
     created_at: str | None,
@@ -177,18 +178,19 @@ def advertiser_resource(advertiser: Advertiser) -> dict[str, object]:
 def page_document(page: Page[T], resource: Callable[[T], dict[str, object]]) -> Document:
     """Return the response with a page of a list."""
     current = page.request.number
-    return Document(
-        200,
-        {
-            "data": [resource(item) for item in page.items],
-            "meta": {
-                "current_page": current,
-                "next_page": current + 1 if page.has_more else None,
-                "per_page": page.request.size,
-                "has_more": page.has_more,
-            },
-        },
-    )
+    meta: dict[str, object] = {
+        "current_page": current,
+        "next_page": current + 1 if page.has_more else None,
+        "per_page": page.request.size,
+        "has_more": page.has_more,
+    }
+    if page.skipped:
+        meta["skipped"] = page.skipped
+    return Document(200, {"data": [resource(item) for item in page.items], "meta": meta})
+
+
+def _timestamp(moment: datetime | None) -> str | None:
+    return None if moment is None else timestamp(moment)
 
 
 def _problem(problem: Problem) -> dict[str, object]:

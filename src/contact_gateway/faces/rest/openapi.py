@@ -82,10 +82,16 @@ def _header(schema_type: str, description: str) -> dict[str, object]:
     return {"description": description, "schema": {"type": schema_type}}
 
 
+_MAY_BE_NULL: Final = "Null only if HiEnergy does not show it."
 _TEXT: Final = {"type": "string"}
 _NULLABLE_TEXT: Final = {"type": ["string", "null"]}
 _NULL: Final = {"type": "null"}
 _TIME: Final = {"type": "string", "format": "date-time"}
+_NULLABLE_TIME: Final = {
+    "type": ["string", "null"],
+    "format": "date-time",
+    "description": _MAY_BE_NULL,
+}
 _NUMBER: Final = {"type": "integer"}
 _NULLABLE_NUMBER: Final = {"type": ["integer", "null"]}
 _FILTER_TEXT: Final = {"type": "string", "maxLength": MAX_TEXT_LENGTH, "pattern": PRINTABLE_PATTERN}
@@ -174,7 +180,10 @@ _CONTACT_ATTRIBUTES: Final = {
         **_NULLABLE_TEXT,
         "description": "The display name of the HiEnergy advertiser that owns the contact.",
     },
-    "email": {**_TEXT, "description": _CONTACT_FIELDS["email"]["description"]},
+    "email": {
+        **_NULLABLE_TEXT,
+        "description": f"{_CONTACT_FIELDS['email']['description']} {_MAY_BE_NULL}",
+    },
     **{
         name: {**_NULLABLE_TEXT, "description": _CONTACT_FIELDS[name]["description"]}
         for name in ContactDetails._fields
@@ -183,7 +192,6 @@ _CONTACT_ATTRIBUTES: Final = {
 }
 _ADVERTISER_TYPES: Final[Mapping[str, _Json]] = {
     "name": _TEXT,
-    "network_name": _TEXT,
     "hienergy_id": _NULLABLE_NUMBER,
 }
 _SCHEMAS: Final = {
@@ -197,7 +205,9 @@ _SCHEMAS: Final = {
     },
     "CreateContactSubmission": _object({"contact": _ref("schemas", "NewContact")}),
     "Contact": _resource(
-        "contact", _TEXT, _CONTACT_ATTRIBUTES | {"created_at": _TIME, "updated_at": _TIME}
+        "contact",
+        _TEXT,
+        _CONTACT_ATTRIBUTES | {"created_at": _NULLABLE_TIME, "updated_at": _NULLABLE_TIME},
     ),
     "ContactPreview": _resource(
         "contact", _NULL, _CONTACT_ATTRIBUTES | {"created_at": _NULL, "updated_at": _NULL}
@@ -230,14 +240,24 @@ _SCHEMAS: Final = {
     "ContactDocument": _document("Contact"),
     "ContactPreviewDocument": _document("ContactPreview"),
     "AdvertiserDocument": _document("Advertiser"),
-    "PageMeta": _object(
-        {
+    "PageMeta": {
+        "type": "object",
+        "properties": {
             "current_page": _NUMBER,
             "next_page": _NULLABLE_NUMBER,
             "per_page": _NUMBER,
             "has_more": {"type": "boolean"},
-        }
-    ),
+            "skipped": {
+                "type": "integer",
+                "minimum": 1,
+                "description": (
+                    "How many records of this page are left out, because HiEnergy sends them "
+                    "without an id or an owner. Absent if none is."
+                ),
+            },
+        },
+        "required": ["current_page", "next_page", "per_page", "has_more"],
+    },
     "ContactPage": _page("Contact"),
     "AdvertiserPage": _page("Advertiser"),
     "Problem": _object(

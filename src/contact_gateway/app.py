@@ -201,6 +201,7 @@ def _upstream(
     client = UpstreamClient(
         url,
         timeout_seconds=settings.upstream_timeout_seconds,
+        create_timeout_seconds=settings.upstream_create_timeout_seconds,
         max_connections=settings.upstream_max_connections,
         start_span=None if tracing is None else tracing.call,
     )

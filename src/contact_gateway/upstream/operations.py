@@ -73,7 +73,7 @@ class Operations:
 
     @property
     def timeout_seconds(self) -> float:
-        """How long one operation may take."""
+        """How long one read may take."""
         return self._client.timeout_seconds
 
     def clock_ahead(self) -> timedelta | None:
@@ -82,7 +82,11 @@ class Operations:
 
     async def send_creation(self, contact: NewContact, *, dry_run: bool) -> CreateContactOutcome:
         """Create a contact (`POST /contacts`)."""
-        response = await self._post_contact(contact.given(), dry_run=dry_run)
+        response = await self._post_contact(
+            contact.given(),
+            dry_run=dry_run,
+            timeout_seconds=self._client.create_timeout_seconds,
+        )
         return outcome_of(response, dry_run=dry_run)
 
     async def identify(self) -> Identity | ReadRefusal:
@@ -120,13 +124,20 @@ class Operations:
         """Read a page of advertisers (`GET /advertisers`)."""
         return await self._read_page(_ADVERTISERS, wanted._asdict(), page, advertiser_of)
 
-    async def _post_contact(self, contact: Mapping[str, object], *, dry_run: bool) -> Response:
+    async def _post_contact(
+        self,
+        contact: Mapping[str, object],
+        *,
+        dry_run: bool,
+        timeout_seconds: float | None = None,
+    ) -> Response:
         call = Call(
             "POST",
             _CONTACTS,
             self.credential,
             query={"dry_run": "true"} if dry_run else None,
             body={"contact": contact},
+            timeout_seconds=timeout_seconds,
         )
         return self._observed(await self._client.send(call))
 

@@ -72,7 +72,9 @@ def outcome_of(response: Response, *, dry_run: bool) -> CreateContactOutcome:
     resource = resource_of(response.body)
     if dry_run and is_stored(resource):
         _log.error("upstream ignored dry_run and created the contact")
-        raise UpstreamUnavailable("upstream ignored dry_run", Delivery.FINISHED)
+        raise UpstreamUnavailable(
+            "upstream ignored dry_run", Delivery.UNKNOWN, status=response.status
+        )
     try:
         return Previewed(preview_of(resource)) if dry_run else Created(contact_of(resource))
     except UnreadableError as error:
@@ -123,13 +125,17 @@ def read_refusal_of(response: Response) -> ReadRefusal:
 
 def _unexpected(response: Response) -> UpstreamUnavailable:
     status = response.status
-    return UpstreamUnavailable(f"upstream responds with {status}", delivery_of(status))
+    return UpstreamUnavailable(
+        f"upstream responds with {status}", delivery_of(status), status=status
+    )
 
 
 def unreadable(response: Response, error: UnreadableError) -> UpstreamUnavailable:
     """Return the exception for a success whose body cannot be read."""
     return UpstreamUnavailable(
-        f"upstream's response {response.status} is unreadable: {error}", Delivery.FINISHED
+        f"upstream's response {response.status} is unreadable: {error}",
+        Delivery.UNKNOWN,
+        status=response.status,
     )
 
 

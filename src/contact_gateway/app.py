@@ -202,13 +202,12 @@ def _upstream(
     client = UpstreamClient(
         url,
         timeout_seconds=settings.upstream_timeout_seconds,
+        create_timeout_seconds=settings.upstream_create_timeout_seconds,
         max_connections=settings.upstream_max_connections,
         start_span=None if tracing is None else tracing.call,
     )
     traits = Traits(settings.upstream_refuses_duplicates, settings.upstream_honours_dry_run)
-    source = UpstreamSource(
-        client, ledger, traits, create_timeout_seconds=settings.upstream_create_timeout_seconds
-    )
+    source = UpstreamSource(client, ledger, traits)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[None]:

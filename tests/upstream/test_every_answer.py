@@ -162,10 +162,10 @@ REFUSALS = (
     ),
     Case(
         "404, an envelope with details",
-        recorded(404, _envelope("NOT_FOUND", advertiser_id=2001)),
+        recorded(404, _envelope("NOT_FOUND", slug="northwind")),
         "NOT_FOUND",
         "Said upstream.",
-        details={"advertiser_id": 2001},
+        details={"slug": "northwind"},
     ),
     Case(
         "404, another code",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
-from functools import partial
+from functools import lru_cache, partial
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Final, Self, TypeAlias, assert_never
@@ -56,37 +56,45 @@ _CONNECT_ERRORS: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeou
 
 
 class Delivery(Enum):
-    """How far a request got that has no usable response."""
+    """What a request without a usable response may have done."""
 
     NEVER_SENT = auto()
-    """No connection was made, so upstream has not seen the request."""
+    """Nothing: no connection was made, so upstream has not seen the request."""
 
-    FINISHED = auto()
-    """Upstream, or a proxy before it, no longer processes the request, whatever its effect."""
+    REFUSED = auto()
+    """Nothing: the response says so."""
 
     UNKNOWN = auto()
-    """Upstream may still be processing the request."""
+    """Upstream may have done what the request asks for, or may still do it."""
 
 
 class UpstreamUnavailable(SourceUnavailable):
-    """There is no usable response from upstream. If `is_transient`, an immediate retry may help."""
+    """There is no usable response from upstream.
+
+    Attributes:
+        delivery: what the request may have done.
+        status: the status of the response; None without a response.
+        is_transient: whether an immediate retry may help.
+    """
 
     def __init__(
         self,
         reason: str,
         delivery: Delivery,
         *,
+        status: int | None = None,
         retry_after_seconds: int = 1,
         is_transient: bool = False,
     ) -> None:
         super().__init__(reason, retry_after_seconds)
         self.delivery = delivery
+        self.status = status
         self.is_transient = is_transient
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A complete response; `body` is the parsed JSON, or None if the body is not JSON."""
+    """A response; `body` is the parsed JSON, or None if the body is incomplete or not JSON."""
 
     status: int
     headers: Mapping[str, str]
@@ -95,13 +103,24 @@ class Response:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Call:
-    """A request to upstream. `path` is percent-encoded, relative to the base URL."""
+    """A request to upstream.
+
+    Attributes:
+        method: the HTTP method.
+        path: percent-encoded, relative to the base URL.
+        credential: the caller's credential.
+        query: the query parameters.
+        body: the JSON body.
+        timeout_seconds: how long the call may take with its retries; by default as a read.
+    """
 
     method: str
     path: str
     credential: Credential | None = None
     query: Mapping[str, str] | None = None
     body: object = None
+    timeout_seconds: float | None = None
+    idempotency_key: str | None = None
 
     def headers(self) -> dict[str, str]:
         """Return new headers with the credential."""
@@ -127,10 +146,17 @@ _NO_SPAN: Final[AbstractContextManager[RecordStatus]] = nullcontext(lambda _stat
 
 
 class UpstreamClient:
-    """Sends calls, each within `timeout_seconds` including its retries.
+    """Sends calls, each within its timeout including its retries.
 
     Transient failures are retried with exponential backoff and jitter. A call that may change
     something is retried only if no connection was made, so it never reaches upstream twice.
+
+    Args:
+        base_url: the URL that the paths of calls are relative to.
+        timeout_seconds: the timeout of a read, and of any call without its own timeout.
+        create_timeout_seconds: the timeout of a creation; by default that of a read.
+        max_connections: the size of the connection pool.
+        start_span: starts the span of a call.
     """
 
     def __init__(
@@ -138,16 +164,15 @@ class UpstreamClient:
         base_url: str,
         *,
         timeout_seconds: float,
+        create_timeout_seconds: float | None = None,
         max_connections: int,
         start_span: StartSpan | None = None,
     ) -> None:
         self.timeout_seconds: Final = timeout_seconds
+        self.create_timeout_seconds: Final = create_timeout_seconds or timeout_seconds
         self._start_span: Final = start_span
         self._base_url: Final = base_url
         self._max_connections: Final = max_connections
-        self._connect_seconds: Final = min(timeout_seconds / 2, _MAX_CONNECT_SECONDS)
-        # Reused, because constructing one takes 4 µs.
-        self._timeout: Final = self._timeout_of(timeout_seconds)
         self._circuit: Final = Circuit()
         self._session: aiohttp.ClientSession | None = None
         self._in_flight = 0
@@ -184,9 +209,10 @@ class UpstreamClient:
         Raises:
             UpstreamUnavailable: there is no response, or it says that upstream is down.
         """
-        deadline = time.monotonic() + self.timeout_seconds
+        timeout_seconds = call.timeout_seconds or self.timeout_seconds
+        deadline = time.monotonic() + timeout_seconds
         try:
-            return await self._attempt(call, self._timeout)
+            return await self._attempt(call, _client_timeout(timeout_seconds))
         except UpstreamUnavailable as error:
             if not _may_retry(call, error):
                 raise
@@ -206,7 +232,7 @@ class UpstreamClient:
         return await asyncio.shield(self._probe_task)
 
     async def _probe(self) -> bool:
-        client_timeout = self._timeout_of(min(self.timeout_seconds, _PROBE_TIMEOUT_SECONDS))
+        client_timeout = _client_timeout(min(self.timeout_seconds, _PROBE_TIMEOUT_SECONDS))
         try:
             response = await self._traced_request(Call("GET", "schema"), client_timeout)
         except UpstreamUnavailable:
@@ -234,7 +260,8 @@ class UpstreamClient:
         async def attempt() -> Response:
             if failures:
                 raise failures.pop()
-            return await self._attempt(call, self._timeout_of(deadline - time.monotonic()))
+            seconds_left = max(deadline - time.monotonic(), _MIN_TIMEOUT_SECONDS)
+            return await self._attempt(call, _client_timeout(seconds_left))
 
         retrying = AsyncRetrying(
             stop=stop_any(
@@ -285,6 +312,7 @@ class UpstreamClient:
         raise UpstreamUnavailable(
             f"upstream responds with {response.status}",
             delivery_of(response.status),
+            status=response.status,
             retry_after_seconds=seconds,
             is_transient=seconds == 1,
         )
@@ -298,7 +326,6 @@ class UpstreamClient:
         payload = None
         if call.body is not None:
             payload = aiohttp.BytesPayload(orjson.dumps(call.body), content_type="application/json")
-        delivery = Delivery.UNKNOWN
         try:
             async with self._session.request(
                 call.method,
@@ -308,8 +335,13 @@ class UpstreamClient:
                 timeout=client_timeout,
                 allow_redirects=False,
             ) as response:
-                delivery = Delivery.FINISHED
-                body = await _read_body(response)
+                try:
+                    body = await _read_body(response)
+                except (aiohttp.ClientError, OSError):
+                    # The status says whether a creation succeeded. A read needs its body.
+                    if call.method == "GET":
+                        raise
+                    body = b""
         except UnicodeError as error:
             raise UpstreamUnavailable(
                 "the upstream host name is invalid", Delivery.NEVER_SENT
@@ -318,29 +350,35 @@ class UpstreamClient:
             # Only the type, because the message may contain what a caller sent.
             raise UpstreamUnavailable(
                 f"the upstream request failed: {type(error).__name__}",
-                Delivery.NEVER_SENT if isinstance(error, _CONNECT_ERRORS) else delivery,
+                Delivery.NEVER_SENT if isinstance(error, _CONNECT_ERRORS) else Delivery.UNKNOWN,
                 is_transient=not isinstance(error, TimeoutError),
             ) from None
         self._last_date = response.headers.get("Date"), time.time()
         return Response(response.status, response.headers, _parse_json(body))
 
-    def _timeout_of(self, seconds: float) -> aiohttp.ClientTimeout:
-        """Bound a whole exchange, and in it the wait for a pooled or new connection."""
-        return aiohttp.ClientTimeout(
-            total=max(seconds, _MIN_TIMEOUT_SECONDS),
-            connect=self._connect_seconds,
-            sock_connect=self._connect_seconds,
-            ceil_threshold=math.inf,
-        )
+
+# Cached, because constructing one takes 4 µs.
+@lru_cache(maxsize=16)
+def _client_timeout(seconds: float) -> aiohttp.ClientTimeout:
+    """Bound a whole exchange, and in it the wait for a pooled or new connection."""
+    connect_seconds = min(seconds / 2, _MAX_CONNECT_SECONDS)
+    return aiohttp.ClientTimeout(
+        total=seconds,
+        connect=connect_seconds,
+        sock_connect=connect_seconds,
+        ceil_threshold=math.inf,
+    )
 
 
 def delivery_of(status: int) -> Delivery:
-    """Return how far a request got, given a response status that has no business outcome.
+    """Return what a request may have done, given a response status without a business outcome.
 
-    408 and statuses above 501 may come from a proxy while upstream still processes the request.
+    408 and the other server errors may come from a proxy while upstream processes the request.
     """
-    may_be_a_proxys = status > HTTPStatus.NOT_IMPLEMENTED or status == HTTPStatus.REQUEST_TIMEOUT
-    return Delivery.UNKNOWN if may_be_a_proxys else Delivery.FINISHED
+    is_redirect = HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
+    if is_redirect or status in {HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE}:
+        return Delivery.REFUSED
+    return Delivery.UNKNOWN
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> int | None:

@@ -79,7 +79,7 @@ class Operations:
 
     @property
     def timeout_seconds(self) -> float:
-        """How long one operation may take."""
+        """How long one read may take."""
         return self._client.timeout_seconds
 
     def clock_ahead(self) -> timedelta | None:
@@ -150,6 +150,7 @@ class Operations:
             query={"dry_run": "true"} if dry_run else None,
             body={"contact": contact},
             idempotency_key=idempotency_key,
+            timeout_seconds=self._client.create_timeout_seconds,
         )
         return self._observed(await self._client.send(call))
 

@@ -167,13 +167,17 @@ def read_refusal_of(response: Response) -> ReadRefusal:
 
 def _unexpected(response: Response) -> UpstreamUnavailable:
     status = response.status
-    return UpstreamUnavailable(f"upstream responds with {status}", delivery_of(status))
+    return UpstreamUnavailable(
+        f"upstream responds with {status}", delivery_of(status), status=status
+    )
 
 
 def unreadable(response: Response, error: UnreadableError) -> UpstreamUnavailable:
     """Return the exception for a success whose body cannot be read."""
     return UpstreamUnavailable(
-        f"upstream's response {response.status} is unreadable: {error}", Delivery.FINISHED
+        f"upstream's response {response.status} is unreadable: {error}",
+        Delivery.UNKNOWN,
+        status=response.status,
     )
 
 

@@ -139,14 +139,7 @@ class UpstreamAccess(Operations):
 class UpstreamSource:
     """Implements `contacts.source.Source` over upstream's API."""
 
-    def __init__(
-        self,
-        client: UpstreamClient,
-        ledger: Ledger,
-        traits: Traits,
-        *,
-        create_timeout_seconds: float,
-    ) -> None:
+    def __init__(self, client: UpstreamClient, ledger: Ledger, traits: Traits) -> None:
         self.client: Final = client
         self.ledger: Final = ledger
         self.traits: Final = traits
@@ -154,7 +147,7 @@ class UpstreamSource:
             ledger,
             traits,
             read_timeout_seconds=client.timeout_seconds,
-            create_timeout_seconds=create_timeout_seconds,
+            create_timeout_seconds=client.create_timeout_seconds,
         )
         self.previews: Final = Previews(self.creations, traits)
 

@@ -378,6 +378,8 @@ def settle_attempt(
                 _fail(f"Several attempts begin with {attempt_id}. Use more digits.")
             case "in flight":
                 _fail(f"Attempt {attempt_id} is in flight. Wait until it is listed as lost.")
+            case _:
+                pass
         message = (
             f"Settled attempt {attempt_id}: no contact was created. Its key may create one now."
             if contact is None

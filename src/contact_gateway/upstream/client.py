@@ -302,6 +302,8 @@ class UpstreamClient:
     async def _traced_request(self, call: Call, client_timeout: aiohttp.ClientTimeout) -> Response:
         """Send a call in a span of its trace; raise if the response says that upstream is down."""
         headers = call.headers()
+        if call.idempotency_key is not None:
+            headers["Idempotency-Key"] = call.idempotency_key
         span = self._start_span(call.method, headers) if self._start_span else _NO_SPAN
         with span as record_status:
             response = await self._request(call, headers, client_timeout)

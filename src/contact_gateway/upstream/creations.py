@@ -381,6 +381,8 @@ class Creations:
                     found = await self._find_quietly(caller, contact)
                     shown = next(iter((*found.of_brand, *found.of_unknown_brand)), None)
                     return replace(answer, existing=shown)
+            case _:
+                pass
         return answer
 
     async def _find_quietly(self, caller: Operations, contact: NewContact) -> Found:

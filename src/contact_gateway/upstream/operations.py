@@ -128,6 +128,17 @@ class Operations:
         parse = partial(contact_of, advertiser_id=wanted.advertiser_id)
         return await self._read_page(_CONTACTS, CONTACTS, wanted._asdict(), page, parse)
 
+    async def contacts_of_advertiser(
+        self, advertiser_id: int, wanted: ContactFilter, page: PageRequest
+    ) -> Page[Contact] | ReadRefusal:
+        return await self._read_page(
+            f"advertisers/{advertiser_id}/contacts",
+            CONTACTS,
+            wanted._asdict(),
+            page,
+            partial(contact_of, advertiser_id=advertiser_id),
+        )
+
     async def advertisers(
         self, wanted: AdvertiserFilter, page: PageRequest
     ) -> Page[Advertiser] | ReadRefusal:

@@ -99,7 +99,7 @@ def dry_run_answer_of(
     """Return what a response to a forwarded dry run means.
 
     HiEnergy documents no dry run of this operation. Another operation answers one with an id and
-    `attributes.dry_run`. So a 2xx with an id and without any `dry_run` is a creation.
+    `attributes.dry_run`. So a 201, or a 2xx with an id, is a creation unless it says `dry_run`.
 
     Raises:
         UpstreamUnavailable: it means nothing.
@@ -107,7 +107,8 @@ def dry_run_answer_of(
     if response.status not in _SUCCESSES:
         return refusal_of(response)
     resource = resource_of(response.body)
-    if is_stored(resource) and not _says_dry_run(response.body, resource):
+    is_created = response.status == HTTPStatus.CREATED or is_stored(resource)
+    if is_created and not _says_dry_run(response.body, resource):
         return creation_answer_of(response, submitted, answered_at)
     row = contact_row(resource) or ContactRow()
     owner = submitted.advertiser_id if row.advertiser_id is None else row.advertiser_id

@@ -46,6 +46,8 @@ ATTRIBUTES: Final[Mapping[str, Json]] = {
 RESOURCE: Final[Mapping[str, Json]] = {"id": "42", "type": "contact", "attributes": ATTRIBUTES}
 CONTACT: Final = {**ATTRIBUTES, "id": "42", "advertiser_id": "1001"}
 CREATED: Final = json.dumps({"data": RESOURCE, "meta": {}})
+TOKEN: Final = "eyJhbGciOiJub25lIn0.e30.c2lnbmVk"
+"""The header `{"alg":"none"}`, the claims `{}`, and a signature."""
 EMPTY_PAGE: Final = recorded(200, json.dumps({"data": [], "meta": {"has_more": False}}))
 
 
@@ -519,9 +521,12 @@ async def test_invalid_input_does_not_reach_upstream(tmp_path: Path, face: Face)
     ("sent", "passed_on"),
     [
         ({"X-Api-Key": "a key: with 'signs'"}, {"x-api-key": "a key: with 'signs'"}),
-        ({"Authorization": "bearer  a.b.c"}, {"authorization": "Bearer a.b.c"}),
-        ({"X-Api-Key": "one", "Authorization": "Bearer two"}, {"x-api-key": "one"}),
+        ({"Authorization": "bearer  a.b.c"}, {"x-api-key": "a.b.c"}),
+        ({"Authorization": f"bearer  {TOKEN}"}, {"authorization": f"Bearer {TOKEN}"}),
+        ({"X-Api-Key": TOKEN}, {"authorization": f"Bearer {TOKEN}"}),
+        ({"X-Api-Key": "one", "Authorization": f"Bearer {TOKEN}"}, {"x-api-key": "one"}),
     ],
+    ids=["a key", "a key as Bearer", "a token", "a token as X-Api-Key", "both"],
 )
 async def test_the_credential_is_passed_on(
     tmp_path: Path, sent: Mapping[str, str], passed_on: Mapping[str, str]

@@ -17,7 +17,7 @@ from enum import Enum, auto
 from functools import lru_cache, partial
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import Final, Self, TypeAlias, assert_never
+from typing import Final, Self, TypeAlias
 
 import aiohttp
 import orjson
@@ -31,7 +31,7 @@ from tenacity import (
 )
 from yarl import URL
 
-from contact_gateway.access.principals import Credential, CredentialScheme
+from contact_gateway.access.principals import Credential
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.upstream.circuit import Circuit, CircuitOpenError
 
@@ -122,16 +122,15 @@ class Call:
     timeout_seconds: float | None = None
 
     def headers(self) -> dict[str, str]:
-        """Return new headers with the credential."""
+        """Return new headers with the credential.
+
+        HiEnergy documents `Authorization: Bearer` for JSON Web Tokens only.
+        """
         if self.credential is None:
             return {}
-        match self.credential.scheme:
-            case CredentialScheme.API_KEY:
-                return {"X-Api-Key": self.credential.secret}
-            case CredentialScheme.BEARER:
-                return {"Authorization": f"Bearer {self.credential.secret}"}
-            case _:
-                assert_never(self.credential.scheme)
+        if self.credential.is_jwt:
+            return {"Authorization": f"Bearer {self.credential.secret}"}
+        return {"X-Api-Key": self.credential.secret}
 
 
 RecordStatus: TypeAlias = Callable[[int], None]

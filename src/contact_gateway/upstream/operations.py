@@ -25,6 +25,8 @@ from contact_gateway.upstream.documents import (
     resource_of,
 )
 from contact_gateway.upstream.responses import (
+    is_missing_operation,
+    is_missing_record,
     outcome_of,
     quota_of,
     read_refusal_of,
@@ -96,7 +98,7 @@ class Operations:
         contact cannot be created, dry run or not.
         """
         response = await self._post_contact({}, dry_run=True)
-        if response.status in _AUTHORIZED_STATUSES:
+        if response.status in _AUTHORIZED_STATUSES and not is_missing_operation(response):
             return Identity(_LABEL, Role.ADMIN)
         refusal = read_refusal_of(response)
         return Identity(_LABEL, Role.MEMBER) if isinstance(refusal, Forbidden) else refusal
@@ -143,7 +145,7 @@ class Operations:
 
     async def _read_record(self, path: str, parse: Callable[[object], T]) -> T | ReadRefusal | None:
         response = await self._get(path)
-        if response.status == HTTPStatus.NOT_FOUND:
+        if is_missing_record(response):
             return None
         return _parsed(response, lambda body: parse(resource_of(body)))
 
@@ -157,7 +159,7 @@ class Operations:
         query = {name: str(value) for name, value in wanted.items() if value is not None}
         query |= {"page": str(page.number), "per_page": str(page.size)}
         response = await self._get(path, query)
-        if response.status == HTTPStatus.NOT_FOUND:
+        if is_missing_record(response):
             # The advertiser in the filter does not exist, so neither do its records.
             return Page((), page, has_more=False)
         return _parsed(response, lambda body: page_of(body, page, parse))

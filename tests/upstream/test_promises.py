@@ -178,7 +178,6 @@ def _trait_strategies() -> dict[str, AnyStrategy]:
     special: dict[str, AnyStrategy] = {
         "duplicates": st.sampled_from(
             [d for d in Duplicates if not d.name.startswith("TAKEN")]
-        ),  # TEMP
         "list_lag": st.sampled_from((0, 1, 4)),
         "calls_per_hour": st.sampled_from((1000, 1000, 25)),
         # HiEnergy documents caps of 100 and more.

@@ -20,7 +20,6 @@ import structlog
 from contact_gateway.access.principals import Credential
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.contact import Contact, NewContact, completed
-from contact_gateway.contacts.fields import email_key
 from contact_gateway.contacts.ledger import NO_HOLDER, Attempt, Ledger
 from contact_gateway.contacts.outcomes import (
     Conflict,

@@ -32,6 +32,8 @@ from contact_gateway.upstream.responses import (
     CreationAnswer,
     creation_answer_of,
     dry_run_answer_of,
+    is_missing_operation,
+    is_missing_record,
     quota_of,
     read_refusal_of,
     unreadable,
@@ -105,7 +107,7 @@ class Operations:
         contact cannot be created, dry run or not.
         """
         response = await self._post_contact({}, dry_run=True)
-        if response.status in _AUTHORIZED_STATUSES:
+        if response.status in _AUTHORIZED_STATUSES and not is_missing_operation(response):
             return Identity(_LABEL, Role.ADMIN)
         refusal = read_refusal_of(response)
         return Identity(_LABEL, Role.MEMBER) if isinstance(refusal, Forbidden) else refusal
@@ -169,7 +171,7 @@ class Operations:
         self, path: str, roots: Roots, parse: Callable[[object], T]
     ) -> T | ReadRefusal | None:
         response = await self._get(path)
-        if response.status == HTTPStatus.NOT_FOUND:
+        if is_missing_record(response):
             return None
         return _parsed(response, lambda body: parse(resource_of(body, roots)))
 
@@ -184,7 +186,7 @@ class Operations:
         query = {name: str(value) for name, value in wanted.items() if value is not None}
         query |= {"page": str(page.number), "per_page": str(page.size)}
         response = await self._get(path, query)
-        if response.status == HTTPStatus.NOT_FOUND:
+        if is_missing_record(response):
             # The advertiser in the filter does not exist, so neither do its records.
             return Page((), page, has_more=False)
         return _parsed(response, lambda body: page_of(body, roots, page, parse))

@@ -17,7 +17,7 @@ from enum import Enum, auto
 from functools import lru_cache, partial
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import Final, Self, TypeAlias, assert_never
+from typing import Final, Self, TypeAlias
 
 import aiohttp
 import orjson
@@ -31,7 +31,7 @@ from tenacity import (
 )
 from yarl import URL
 
-from contact_gateway.access.principals import Credential, CredentialScheme
+from contact_gateway.access.principals import Credential
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.upstream.circuit import Circuit, CircuitOpenError
 
@@ -48,6 +48,8 @@ _PROBE_TTL_SECONDS: Final = 1.0
 _PROBE_TIMEOUT_SECONDS: Final = 2.0
 _CHUNK_BYTES: Final = 65_536
 _DELAY_SECONDS: Final = re.compile("[0-9]{1,9}")
+# Visible ASCII. An id with an @ may contain an e-mail address, which is not logged.
+_REQUEST_ID: Final = re.compile("[!-?A-~]{1,200}")
 _DOWN_STATUSES: Final = frozenset(
     {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 )
@@ -91,6 +93,27 @@ class UpstreamUnavailable(SourceUnavailable):
         self.status = status
         self.is_transient = is_transient
 
+    @classmethod
+    def because_of(cls, response: "Response", reason: str, delivery: Delivery) -> Self:
+        """Return the exception for a response that is not usable."""
+        request_id = response.request_id
+        seconds = retry_after_seconds(response.headers) or 1
+        error = cls(
+            reason if request_id is None else f"{reason} (its request id is {request_id})",
+            delivery,
+            status=response.status,
+            retry_after_seconds=seconds,
+            is_transient=seconds == 1,
+        )
+        if request_id is not None:
+            error.details = {"upstream_request_id": request_id}
+        return error
+
+    @property
+    def is_missing_operation(self) -> bool:
+        """Whether the response is a 404 that is not about a record: upstream has no such path."""
+        return self.status == HTTPStatus.NOT_FOUND
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -99,6 +122,17 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: object
+
+    @property
+    def request_id(self) -> str | None:
+        """The id by which HiEnergy finds the request in its logs, in the error or a header."""
+        error = self.body.get("error") if isinstance(self.body, Mapping) else None
+        for envelope in (error, self.body):
+            request_id = envelope.get("request_id") if isinstance(envelope, Mapping) else None
+            if isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id):
+                return request_id
+        request_id = self.headers.get("X-Request-Id", "")
+        return request_id if _REQUEST_ID.fullmatch(request_id) else None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -123,16 +157,15 @@ class Call:
     idempotency_key: str | None = None
 
     def headers(self) -> dict[str, str]:
-        """Return new headers with the credential."""
+        """Return new headers with the credential.
+
+        HiEnergy documents `Authorization: Bearer` for JSON Web Tokens only.
+        """
         if self.credential is None:
             return {}
-        match self.credential.scheme:
-            case CredentialScheme.API_KEY:
-                return {"X-Api-Key": self.credential.secret}
-            case CredentialScheme.BEARER:
-                return {"Authorization": f"Bearer {self.credential.secret}"}
-            case _:
-                assert_never(self.credential.scheme)
+        if self.credential.is_jwt:
+            return {"Authorization": f"Bearer {self.credential.secret}"}
+        return {"X-Api-Key": self.credential.secret}
 
 
 RecordStatus: TypeAlias = Callable[[int], None]
@@ -310,14 +343,7 @@ class UpstreamClient:
             record_status(response.status)
         if response.status not in _DOWN_STATUSES:
             return response
-        seconds = retry_after_seconds(response.headers) or 1
-        raise UpstreamUnavailable(
-            f"upstream responds with {response.status}",
-            delivery_of(response.status),
-            status=response.status,
-            retry_after_seconds=seconds,
-            is_transient=seconds == 1,
-        )
+        raise unexpected(response)
 
     async def _request(
         self, call: Call, headers: dict[str, str], client_timeout: aiohttp.ClientTimeout
@@ -381,6 +407,12 @@ def delivery_of(status: int) -> Delivery:
     if is_redirect or status in {HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE}:
         return Delivery.REFUSED
     return Delivery.UNKNOWN
+
+
+def unexpected(response: Response) -> UpstreamUnavailable:
+    """Return the exception for a response without a business outcome."""
+    reason = f"upstream responds with {response.status}"
+    return UpstreamUnavailable.because_of(response, reason, delivery_of(response.status))
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> int | None:

@@ -20,7 +20,6 @@ import structlog
 from contact_gateway.access.principals import Credential
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.contact import Contact, NewContact, completed
-from contact_gateway.contacts.fields import email_key
 from contact_gateway.contacts.ledger import NO_HOLDER, Attempt, Ledger
 from contact_gateway.contacts.outcomes import (
     Conflict,
@@ -99,6 +98,11 @@ def keyed(caller: Operations, contact: NewContact, idempotency_key: str) -> Keye
     return Keyed(caller, contact, ledger_key, contact.fingerprint())
 
 
+def unnamed_outcome(contact: NewContact, sent_at: datetime) -> OutcomeUnknown:
+    """Return the outcome of a creation whose answer does not name the contact."""
+    return OutcomeUnknown(policy.UNNAMED, _LOOK_AGAIN_SECONDS, contact.advertiser_id, sent_at)
+
+
 def scope_digest(credential: Credential) -> bytes:
     """Return a digest of the person that a credential belongs to."""
     return hashlib.sha256(credential.scope().encode(errors="surrogatepass")).digest()
@@ -143,8 +147,11 @@ class Creations:
         answer = await self._send(caller, contact, None, since=sent_at)
         if not isinstance(answer, (Lost, Unnamed)):
             return answer
-        message = policy.UNNAMED if isinstance(answer, Unnamed) else policy.LOST_WITHOUT_KEY
-        return OutcomeUnknown(message, _LOOK_AGAIN_SECONDS, contact.advertiser_id, sent_at)
+        if isinstance(answer, Unnamed):
+            return unnamed_outcome(contact, sent_at)
+        return OutcomeUnknown(
+            policy.LOST_WITHOUT_KEY, _LOOK_AGAIN_SECONDS, contact.advertiser_id, sent_at
+        )
 
     async def create(self, submission: Keyed) -> CreateContactOutcome:
         """Create a contact, or return what its idempotency key created before.
@@ -206,11 +213,16 @@ class Creations:
             return await self._reused(submission)
         return None
 
-    async def record_created(self, submission: Keyed, contact: Contact) -> None:
-        """Store a contact that a dry run turned out to create."""
+    async def record_created(self, submission: Keyed, answer: Created | Unnamed) -> None:
+        """Store that a dry run turned out to create a contact."""
         attempt = self._new_attempt(submission)
+        created = (
+            attempt._replace(contact=answer.contact)
+            if isinstance(answer, Created)
+            else attempt._replace(holder=NO_HOLDER, is_unnamed=True)
+        )
         try:
-            await self._ledger.claim(submission.ledger_key, attempt._replace(contact=contact))
+            await self._ledger.claim(submission.ledger_key, created)
         except SourceUnavailable as error:
             _log.warning("the ledger does not respond", cause=error.reason)
 

@@ -33,6 +33,8 @@ from contact_gateway.upstream.responses import (
     CreationAnswer,
     creation_answer_of,
     dry_run_answer_of,
+    is_missing_operation,
+    is_missing_record,
     quota_of,
     read_refusal_of,
     unreadable,
@@ -131,7 +133,7 @@ class Operations:
         contact cannot be created, dry run or not.
         """
         response = await self._post_contact({}, dry_run=True)
-        if response.status in _AUTHORIZED_STATUSES:
+        if response.status in _AUTHORIZED_STATUSES and not is_missing_operation(response):
             return Identity(_LABEL, Role.ADMIN)
         refusal = read_refusal_of(response)
         return Identity(_LABEL, Role.MEMBER) if isinstance(refusal, Forbidden) else refusal
@@ -170,8 +172,8 @@ class Operations:
     ) -> Page[Contact] | ReadRefusal | None:
         """Read a page of an advertiser's contacts (`GET /advertisers/{id}/contacts`).
 
-        Return None if the advertiser or the operation does not exist. No filter is documented for
-        it, so upstream may ignore `wanted`.
+        Return None if the advertiser does not exist. No filter is documented for it, so upstream
+        may ignore `wanted`.
         """
         return await self._read_page(
             "list_contacts_of_advertiser",
@@ -218,7 +220,7 @@ class Operations:
         response = await self._get(operation, path)
         if isinstance(response, InvalidInput):
             return response
-        if response.status == HTTPStatus.NOT_FOUND:
+        if is_missing_record(response):
             return None
         return _parsed(response, reader.record)
 
@@ -234,7 +236,7 @@ class Operations:
         response = await self._get(operation, path, {**query, **paging})
         if isinstance(response, InvalidInput):
             return response
-        if response.status == HTTPStatus.NOT_FOUND:
+        if is_missing_record(response):
             return None
         found = _parsed(response, partial(reader.page, page))
         if isinstance(found, Page) and found.skipped and self._observer is not None:

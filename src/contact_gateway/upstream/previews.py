@@ -1,5 +1,6 @@
 """Dry runs upstream: previews by reads, since HiEnergy documents no dry run of a creation."""
 
+from datetime import UTC, datetime
 from typing import Final
 
 from contact_gateway.contacts import policy
@@ -17,7 +18,7 @@ from contact_gateway.contacts.outcomes import (
 )
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.upstream import lookup
-from contact_gateway.upstream.creations import Creations, Keyed
+from contact_gateway.upstream.creations import Creations, Keyed, unnamed_outcome
 from contact_gateway.upstream.lookup import Found
 from contact_gateway.upstream.operations import Operations
 from contact_gateway.upstream.responses import Unnamed
@@ -59,13 +60,14 @@ class Previews:
     async def _forward(
         self, caller: Operations, contact: NewContact, keyed: Keyed | None
     ) -> CreateContactOutcome:
+        sent_at = datetime.now(UTC)
         answer = await caller.send_dry_run(contact)
         if isinstance(answer, (Created, Unnamed)):
             self._traits.record_ignored_dry_run()
+            if keyed is not None:
+                await self._creations.record_created(keyed, answer)
         if isinstance(answer, Unnamed):
-            raise SourceUnavailable("upstream answered a dry run with a contact without an id")
-        if isinstance(answer, Created) and keyed is not None:
-            await self._creations.record_created(keyed, answer.contact)
+            return unnamed_outcome(contact, sent_at)
         return answer
 
 

@@ -98,7 +98,13 @@ class UpstreamAccess(Operations):
         Only `GET /contacts` is documented to have filters, and always exists.
         """
         if wanted == ContactFilter():
-            found = await self.contacts_of_advertiser(advertiser_id, wanted, page)
+            try:
+                found = await self.contacts_of_advertiser(advertiser_id, wanted, page)
+            except UpstreamUnavailable as error:
+                if not error.is_missing_operation:
+                    raise
+                found = None
+            # A framework may answer in JSON that a path does not exist.
             if found is not None:
                 return found
         owner = await self.advertiser(advertiser_id)

@@ -113,7 +113,7 @@ async def test_an_advertiser_is_found_by_id_or_slug(gateway: Gateway) -> None:
     ("field", "path"),
     [
         ("contacts(page: 0) { nodes { id } }", "page"),
-        ("contacts(perPage: 101) { nodes { id } }", "perPage"),
+        ("contacts(perPage: 0) { nodes { id } }", "perPage"),
         ('contacts(advertiserId: "x") { nodes { id } }', "advertiserId"),
         ("advertisers(page: -1) { nodes { id } }", "page"),
         ("advertiser { id }", "id"),
@@ -133,10 +133,10 @@ async def test_invalid_arguments_of_a_read_are_invalid_input(
 
 
 async def test_a_refused_read_has_the_problem_and_the_request_id(gateway: Gateway) -> None:
-    response = await gateway.graphql("{ contacts(perPage: 101) { nodes { id } } }", gateway.member)
+    response = await gateway.graphql("{ contacts(perPage: 0) { nodes { id } } }", gateway.member)
 
     (error,) = response.json()["errors"]
-    sentence = "The largest allowed value is 100."
+    sentence = "The smallest allowed value is 1."
     assert error["message"] == f"`perPage`: {sentence}"
     assert error["extensions"] == {
         "code": "INVALID_INPUT",
@@ -146,7 +146,7 @@ async def test_a_refused_read_has_the_problem_and_the_request_id(gateway: Gatewa
 
 
 async def test_the_error_of_a_read_with_several_problems_counts_them(gateway: Gateway) -> None:
-    document = "{ contacts(page: 0, perPage: 101) { nodes { id } } }"
+    document = "{ contacts(page: 0, perPage: 0) { nodes { id } } }"
     response = await gateway.graphql(document, gateway.member)
 
     (error,) = response.json()["errors"]

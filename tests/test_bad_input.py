@@ -380,6 +380,10 @@ def _dry_run(name: str, query: str) -> Bad:
     return _invalid(f"a dry run that is {name}", CONTACT, problem, path=f"{REST}?{query}")
 
 
+def _unknown(name: str, query: str, parameter: str, path: str = REST) -> Bad:
+    return _invalid(name, CONTACT, (parameter, "UNKNOWN_PARAMETER"), path=f"{path}?{query}")
+
+
 BESIDE_THE_CONTACT: Final = (
     _idempotency_key("empty", ""),
     _idempotency_key("two words", "first try"),
@@ -395,6 +399,11 @@ BESIDE_THE_CONTACT: Final = (
     _dry_run("a NUL", "dry_run=true%00"),
     _dry_run("a broken character", "dry_run=%ff"),
     _dry_run("long", f"dry_run={'1' * 5_000}"),
+    _unknown("a parameter that is unknown", "foo=1", "foo"),
+    _unknown("a parameter without a value that is unknown", "dry_run=true&dryRun", "dryRun"),
+    _unknown("a parameter without a name", "=true", ""),
+    _unknown("a contact's field among the parameters", "email=maya@example.com", "email"),
+    _unknown("a parameter by the alias", "foo=1", "foo", path=f"{REST}/add"),
 )
 
 
@@ -417,8 +426,13 @@ READS: Final = (
     _read("a page of NUL", "page=%00", "page", "INVALID_TYPE"),
     _read("a page of a lone surrogate", "page=%ed%a0%80", "page", "INVALID_TYPE"),
     _read("no records a page", "per_page=0", "per_page", "OUT_OF_RANGE"),
-    _read("too many records a page", "per_page=101", "per_page", "OUT_OF_RANGE"),
-    _read("too many records by the other name", "limit=101", "limit", "OUT_OF_RANGE"),
+    _read("no records by the other name", "limit=0", "limit", "OUT_OF_RANGE"),
+    _read("two pages", "page=1&page=2", "page", "INVALID_TYPE"),
+    _read("two texts", "q=maya&q=sam", "q", "INVALID_TYPE"),
+    _read("an unknown filter", "foo=1", "foo", "UNKNOWN_PARAMETER"),
+    _read("an unknown filter without a value", "foo", "foo", "UNKNOWN_PARAMETER"),
+    _read("a filter of HiEnergy alone", "phone=1", "phone", "UNKNOWN_PARAMETER"),
+    _read("an offset", "offset=25", "offset", "UNKNOWN_PARAMETER"),
     _read("a word for a name that is not used", "per_page=5&limit=all", "limit", "INVALID_TYPE"),
     _read("a word for the records", "per_page=all", "per_page", "INVALID_TYPE"),
     _read("a word for an advertiser", "advertiser_id=x", "advertiser_id", "INVALID_TYPE"),
@@ -659,7 +673,7 @@ GRAPHQL_DOCUMENTS: Final = (
 GRAPHQL_ARGUMENTS: Final = (
     _argument("page 0", "page: 0", "page", "OUT_OF_RANGE"),
     _argument("a page below 0", f"page: {-(2**31)}", "page", "OUT_OF_RANGE"),
-    _argument("too many records a page", "perPage: 101", "perPage", "OUT_OF_RANGE"),
+    _argument("no records a page", "perPage: 0", "perPage", "OUT_OF_RANGE"),
     _argument("a word for an advertiser", 'advertiserId: "x"', "advertiserId", "INVALID_TYPE"),
     _argument("an advertiser below 0", "advertiserId: -1", "advertiserId", "OUT_OF_RANGE"),
     _argument(

@@ -82,7 +82,8 @@ REST_ONLY = (
         path="/api/v1/advertisers/9/contacts",
     ),
     Wrong("page 0", 422, "INVALID_INPUT", method="GET", path="/api/v1/contacts?page=0"),
-    Wrong("a large page", 422, "INVALID_INPUT", method="GET", path="/api/v1/contacts?limit=101"),
+    Wrong("an empty page", 422, "INVALID_INPUT", method="GET", path="/api/v1/contacts?limit=0"),
+    Wrong("an unknown filter", 422, "INVALID_INPUT", method="GET", path="/api/v1/contacts?foo=1"),
     Wrong(
         "a huge number",
         422,

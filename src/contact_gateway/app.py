@@ -17,7 +17,13 @@ from starlette.routing import Route
 from contact_gateway.access.counters import Counters
 from contact_gateway.access.key_guessing import KeyGuessLimiter
 from contact_gateway.access.rate_limits import HourlyRateLimit
-from contact_gateway.contacts.source import Source, SourceUnavailable
+from contact_gateway.contacts.source import (
+    HIENERGY_FILTERS,
+    OWN_FILTERS,
+    KnownFilters,
+    Source,
+    SourceUnavailable,
+)
 from contact_gateway.faces.graphql.endpoint import GraphQLEndpoint, explorer_assets
 from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.schema import build_schema
@@ -103,7 +109,7 @@ def create_app(settings: Settings) -> Starlette:
     body_limits = BodyLimits(
         settings.max_body_bytes, settings.body_timeout_seconds, settings.max_json_depth
     )
-    rest = RestFace(body_limits)
+    rest = RestFace(body_limits, truth.filters)
     graphql = GraphQLEndpoint(
         build_schema(_document_limits(settings), introspection=settings.introspection),
         body_limits,
@@ -171,6 +177,7 @@ class _Truth:
     """The source of truth of one gateway, and what belongs to it."""
 
     source: Source
+    filters: KnownFilters
     opened: Callable[[], AbstractAsyncContextManager[None]]
     is_reached: Callable[[], Awaitable[bool]]
 
@@ -188,17 +195,17 @@ def _own_store(database: Database, settings: Settings, observer: CommitObserver 
     async def is_reached() -> bool:
         return True
 
-    return _Truth(source, opened, is_reached)
+    return _Truth(source, OWN_FILTERS, opened, is_reached)
 
 
 def _upstream(
     database: Database,
     url: str,
     settings: Settings,
-    observer: CommitObserver | None,
+    metrics: Metrics | None,
     tracing: "Tracing | None",
 ) -> _Truth:
-    ledger = SqlLedger(database, observer, settings.max_waiting)
+    ledger = SqlLedger(database, metrics, settings.max_waiting)
     client = UpstreamClient(
         url,
         timeout_seconds=settings.upstream_timeout_seconds,
@@ -207,7 +214,13 @@ def _upstream(
         start_span=None if tracing is None else tracing.call,
     )
     traits = Traits(settings.upstream_refuses_duplicates, settings.upstream_honours_dry_run)
-    source = UpstreamSource(client, ledger, traits)
+    source = UpstreamSource(
+        client,
+        ledger,
+        traits,
+        max_calls=settings.upstream_max_calls_per_request,
+        observer=metrics,
+    )
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[None]:
@@ -218,7 +231,7 @@ def _upstream(
                 await source.close()
                 await ledger.close()
 
-    return _Truth(source, opened, client.is_reachable)
+    return _Truth(source, HIENERGY_FILTERS, opened, client.is_reachable)
 
 
 def app_from_environment() -> Starlette:

@@ -146,7 +146,8 @@ class Settings(BaseSettings):
     )
     upstream_max_calls_per_request: int = Field(
         100,
-        ge=10,
+        # One creation may need 30.
+        ge=30,
         le=10_000,
         description="Maximum number of calls to HiEnergy's API for one request",
     )

@@ -73,7 +73,7 @@ def caller(source: Source) -> ContactCaller:
     return Caller(Credential(KEY.text), source.authenticate)
 
 
-def _emails(found: object) -> list[str]:
+def _emails(found: object) -> list[str | None]:
     assert isinstance(found, Page), found
     return [contact.details.email for contact in found.items]
 
@@ -92,6 +92,9 @@ def _problems(found: object) -> list[tuple[str, str]]:
         pytest.param({"page": None, "per_page": ""}, 1, 25, id="null and empty"),
         pytest.param({"per_page": 1}, 1, 1, id="the smallest page"),
         pytest.param({"per_page": 100}, 1, 100, id="the largest page"),
+        pytest.param({"per_page": 101}, 1, 100, id="above the largest page"),
+        pytest.param({"per_page": "9" * 5000}, 1, 100, id="very many digits"),
+        pytest.param({"limit": 101}, 1, 100, id="above the largest page, by its other name"),
         pytest.param({"page": 2**31 - 1}, 2**31 - 1, 25, id="the last page"),
     ],
 )
@@ -116,7 +119,6 @@ async def test_a_page_has_a_number_and_a_size(
         ({"page": "9" * 5000}, [("page", "OUT_OF_RANGE")]),
         ({"page": "two"}, [("page", "INVALID_TYPE")]),
         ({"per_page": 0}, [("per_page", "OUT_OF_RANGE")]),
-        ({"per_page": 101}, [("per_page", "OUT_OF_RANGE")]),
         ({"per_page": True}, [("per_page", "INVALID_TYPE")]),
         ({"per_page": 2.0}, [("per_page", "INVALID_TYPE")]),
         ({"q": "a\x00"}, [("q", "INVALID_CHARACTERS")]),
@@ -179,11 +181,45 @@ async def test_the_filters_are_known_by_their_names(
     assert tuple(_emails(await reads.contacts(caller, raw))) == emails
 
 
-async def test_unknown_names_are_ignored(caller: ContactCaller) -> None:
-    raw = {"sort": "email", "size": "0", "": "x"}
+@pytest.mark.parametrize("name", ["sort", "", "PAGE", "offset", "phone", "advertiser_slug"])
+@pytest.mark.parametrize("value", ["x", "", None], ids=["text", "empty", "null"])
+async def test_an_unknown_parameter_is_refused(
+    caller: ContactCaller, name: str, value: str | None
+) -> None:
+    """It would be a filter that is not applied. HiEnergy's own filters are unknown here."""
+    raw = {name: value}
 
-    assert tuple(_emails(await reads.contacts(caller, raw))) == EMAILS
-    assert isinstance(await reads.advertisers(caller, raw), Page)
+    for found in (
+        await reads.contacts(caller, raw),
+        await reads.advertisers(caller, raw),
+        await reads.contacts_of_advertiser(caller, "1001", raw),
+    ):
+        assert _problems(found) == [(name, "UNKNOWN_PARAMETER")]
+
+
+async def test_invalid_and_unknown_parameters_are_reported_together(caller: ContactCaller) -> None:
+    found = await reads.contacts(caller, {"sort": "email", "page": 0, "email": "a@example.com"})
+
+    assert _problems(found) == [("page", "OUT_OF_RANGE"), ("sort", "UNKNOWN_PARAMETER")]
+
+
+@pytest.mark.parametrize(
+    ("raw", "ids"),
+    [
+        pytest.param({"name": "NORTHWIND"}, [2001, 1001], id="name"),
+        pytest.param({"name": "nw"}, [], id="name, not the slug"),
+        pytest.param({"q": "nw"}, [1001], id="q"),
+        pytest.param({"q": "north", "name": "us"}, [2001], id="both"),
+        pytest.param({"hienergy_id": 1001}, [2001, 1001], id="brand"),
+    ],
+)
+async def test_advertisers_are_found_by_their_filters(
+    caller: ContactCaller, raw: dict[str, object], ids: list[int]
+) -> None:
+    found = await reads.advertisers(caller, raw)
+
+    assert isinstance(found, Page)
+    assert [record.id for record in found.items] == ids
 
 
 @pytest.mark.parametrize("empty", ["", None, "   "], ids=["empty", "null", "blank"])
@@ -283,12 +319,12 @@ async def test_an_advertiser_that_is_not_there_has_no_list(caller: ContactCaller
     assert await reads.contacts_of_advertiser(caller, "404", {}) is None
 
 
-async def test_the_advertiser_of_the_path_overrides_the_query(caller: ContactCaller) -> None:
-    raw = {"advertiser_id": "3001"}
+async def test_a_second_advertiser_beside_that_of_the_path_is_refused(
+    caller: ContactCaller,
+) -> None:
+    found = await reads.contacts_of_advertiser(caller, "1001", {"advertiser_id": "3001"})
 
-    found = await reads.contacts_of_advertiser(caller, "1001", raw)
-
-    assert tuple(_emails(found)) == EMAILS
+    assert _problems(found) == [("advertiser_id", "UNKNOWN_PARAMETER")]
 
 
 async def _every_read(caller: ContactCaller) -> list[object]:

@@ -11,6 +11,7 @@ from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.outcomes import CreateContactOutcome, Created, ReadRefusal
 from contact_gateway.contacts.source import (
+    OWN_FILTERS,
     AdvertiserFilter,
     ContactCaller,
     ContactFilter,
@@ -33,6 +34,8 @@ _TAKEN: Final = stored(
 
 class FakeSource:
     """A source, and the access to it, that returns the same each time, to compare two executors."""
+
+    filters: Final = OWN_FILTERS
 
     def __init__(self) -> None:
         self.principal = ApiKeyOwner(1, "admin", Role.ADMIN)
@@ -67,6 +70,11 @@ class FakeSource:
 
     async def contacts(self, _wanted: ContactFilter, page: PageRequest) -> Page[Contact]:
         return Page((_TAKEN,), page, has_more=False)
+
+    async def contacts_of_brand(
+        self, _advertiser_id: int, wanted: ContactFilter, page: PageRequest
+    ) -> Page[Contact] | None:
+        return await self.contacts(wanted, page)
 
     async def advertisers(self, _wanted: AdvertiserFilter, page: PageRequest) -> Page[Advertiser]:
         return Page(tuple(_ADVERTISERS.values())[: page.size], page, has_more=True)

@@ -6,7 +6,7 @@ import sqlite3
 import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from http import HTTPStatus
@@ -185,6 +185,13 @@ async def recorded_upstream(
         await asyncio.gather(*tasks.copy(), return_exceptions=True)
 
 
+def gateway_in_front_of(
+    url: str, folder: Path, **settings: object
+) -> AbstractAsyncContextManager[Gateway]:
+    """Run a gateway in front of an upstream API, with its ledger in a folder."""
+    return running_gateway(folder, Store(folder, _KEYS), upstream_url=url, **settings)
+
+
 @asynccontextmanager
 async def gateway_and_upstream(
     answer: Answering, folder: Path, **settings: object
@@ -192,9 +199,7 @@ async def gateway_and_upstream(
     """Run a recorded upstream API, and a gateway in front of it with its ledger in a folder."""
     async with (
         recorded_upstream(answer) as upstream,
-        running_gateway(
-            folder, Store(folder, _KEYS), upstream_url=upstream.url, **settings
-        ) as gateway,
+        gateway_in_front_of(upstream.url, folder, **settings) as gateway,
     ):
         yield gateway, upstream
 

@@ -2,26 +2,32 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, Final
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import httpx
 import pytest
+from openapi_spec_validator import validate
 
 from contact_gateway.access.principals import Credential
 from contact_gateway.contacts.ledger import Ledger
-from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.contacts.source import HIENERGY_FILTERS, SourceUnavailable
+from contact_gateway.faces.rest.openapi import openapi_document
 from contact_gateway.settings import sqlite_url
 from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.sqlite import Database
 from contact_gateway.upstream.client import UpstreamClient
-from contact_gateway.upstream.creations import Creations
-from contact_gateway.upstream.source import MAX_CONCURRENT_CALLS, UpstreamAccess
+from contact_gateway.upstream.source import MAX_CONCURRENT_CALLS, UpstreamAccess, UpstreamSource
+from contact_gateway.upstream.traits import Traits
 from support.clock import WATCHDOG_SECONDS, ManualClock
 from support.faces import FACES, Json
 from support.gateway import BIG_ID, Gateway, credentials, empty_store, running_gateway
+from support.hienergy import ADVERTISERS, ErrorBody, HiEnergy, Mark, Paging, Rows, fake_hienergy
+from support.hienergy import Traits as HiEnergyDoes
 from support.upstream import (
     KEY,
     Answering,
@@ -29,6 +35,7 @@ from support.upstream import (
     Request,
     UpstreamGateway,
     gateway_and_upstream,
+    gateway_in_front_of,
     recorded,
 )
 
@@ -45,7 +52,8 @@ PATHS: Final = (
     "/contacts?advertiser_id=3001",
     "/contacts?advertiser_name=outfitters",
     "/contacts?domain=northwind.example",
-    "/contacts?q=%26page%3D7&unknown=1",
+    "/contacts?q=%26page%3D7",
+    "/contacts?unknown=1",
     "/contacts?page=0",
     "/contacts?per_page=101",
     "/contacts/999999",
@@ -53,7 +61,7 @@ PATHS: Final = (
     "/advertisers",
     "/advertisers?q=north&per_page=2",
     "/advertisers?domain=northwind.example",
-    "/advertisers?hienergy_id=1001",
+    "/advertisers?name=north",
     "/advertisers/1001",
     "/advertisers/2001",
     "/advertisers/3001",
@@ -318,7 +326,7 @@ class HangingAccess(UpstreamAccess):
 
     def __init__(self, ledger: Ledger) -> None:
         client = UpstreamClient("http://upstream", timeout_seconds=60, max_connections=1)
-        super().__init__(client, Credential(KEY), Creations(client.timeout_seconds, ledger))
+        super().__init__(UpstreamSource(client, ledger, Traits()), Credential(KEY))
         self.begun = 0
         self.cancelled = 0
         self.is_crowded = asyncio.Event()
@@ -408,7 +416,7 @@ async def test_a_created_contact_is_returned_though_its_advertiser_cannot_be_rea
 ) -> None:
     def answering(request: Request) -> Recording:
         if request.method == "POST":
-            return recorded(201, json.dumps({"data": _contact(1, 1001)}))
+            return recorded(201, json.dumps({"data": {"id": "1", "type": "contact"}}))
         return recorded(500)
 
     query = """mutation {
@@ -421,3 +429,415 @@ async def test_a_created_contact_is_returned_though_its_advertiser_cannot_be_rea
 
     assert body["data"] == {"createContact": {"id": "1", "advertiser": None}}
     assert body["errors"][0]["path"] == ["createContact", "advertiser"]
+
+
+EMAILS: Final = ("maya@example.com", "noor@example.com", "sam@example.com")
+# Any: each trait has its own type.
+HiEnergyTraits = Mapping[str, Any]
+
+
+@asynccontextmanager
+async def _in_front_of_hienergy(
+    folder: Path, traits: HiEnergyTraits, **settings: object
+) -> AsyncIterator[tuple[Gateway, HiEnergy]]:
+    """Run a fake HiEnergy with three contacts, and a gateway in front of it."""
+    async with fake_hienergy(HiEnergyDoes(has_contact_operation=True, **traits)) as hienergy:
+        for hours, (email, advertiser_id) in enumerate(
+            zip(EMAILS, (1001, 1002, 1001), strict=True)
+        ):
+            hienergy.add(
+                email,
+                advertiser_id,
+                created_at=datetime(2026, 2, 1, tzinfo=UTC) - timedelta(hours=hours),
+                name="Maya",
+                job_title="Buyer",
+                linkedin_profile_url="https://linkedin.example/maya",
+            )
+        async with gateway_in_front_of(hienergy.url, folder, **settings) as gateway:
+            yield gateway, hienergy
+
+
+HIENERGY: Final[Mapping[str, HiEnergyTraits]] = {
+    "as published": {},
+    "flat rows": {"rows": Rows.FLAT},
+    "ids as numbers": {"ids_as_numbers": True},
+    "a root key": {"root_key": True},
+    "nested advertisers": {"nested_advertiser": True},
+    "other names of fields": {"renamed_fields": True},
+    "sparse advertisers": {"sparse_advertisers": True},
+    "no blank attributes": {"shows_blank": False},
+    "HiEnergy as the network": {"mark": Mark.NETWORK, "shows_hienergy_id": True},
+    "times": {"shows_times": True},
+    "a contact without an address": {"rows_without_email": True},
+    "unreadable rows": {"odd_rows": True},
+    "no list of an advertiser's contacts": {"has_advertiser_contacts": False},
+    **{f"paging: {paging.name}": {"paging": paging} for paging in Paging},
+    "nearly everything": {
+        "rows": Rows.FLAT,
+        "ids_as_numbers": True,
+        "root_key": True,
+        "nested_advertiser": True,
+        "renamed_fields": True,
+        "sparse_advertisers": True,
+        "shows_blank": False,
+        "rows_without_email": True,
+        "odd_rows": True,
+        "paging": Paging.NOTHING,
+    },
+}
+
+
+def _emails(page: Json) -> list[str | None]:
+    return [row["attributes"]["email"] for row in page["data"]]
+
+
+@pytest.mark.parametrize("traits", HIENERGY.values(), ids=list(HIENERGY))
+class TestEveryShapeOfHiEnergy:
+    """Every list and record is readable, whatever HiEnergy turns out to do."""
+
+    async def test_in_rest(self, tmp_path: Path, traits: HiEnergyTraits) -> None:
+        async with _in_front_of_hienergy(tmp_path, traits) as (gateway, _):
+
+            async def read(path: str) -> Json:
+                response = await gateway.rest(path, KEY)
+                assert response.status_code == 200, response.text
+                return response.json()
+
+            contacts = await read("/contacts")
+            brand = await read("/advertisers/1001/contacts")
+            by_slug = await read("/advertisers/northwind/contacts")
+            contact = await read("/contacts/1")
+            advertisers = await read("/advertisers")
+            advertiser = await read("/advertisers/1001")
+
+        front_desk = [None] if traits.get("rows_without_email") else []
+        assert _emails(contacts) == [*EMAILS, *front_desk]
+        assert _emails(brand) == [EMAILS[0], EMAILS[2], *front_desk]
+        assert by_slug == brand
+        assert contact["data"]["id"] == "1"
+        assert contact["data"]["attributes"] | {"created_at": None, "updated_at": None} == {
+            "advertiser_id": 1001,
+            "advertiser_name": "Northwind Outfitters",
+            "email": "maya@example.com",
+            "name": "Maya",
+            "given_name": None,
+            "family_name": None,
+            "phone": None,
+            "job_title": "Buyer",
+            "source": None,
+            "status": None,
+            "linkedin_profile_url": "https://linkedin.example/maya",
+            "created_at": None,
+            "updated_at": None,
+        }
+        skipped = 2 if traits.get("odd_rows") else None
+        for page in (contacts, brand, advertisers):
+            assert page["meta"].get("skipped") == skipped
+        assert {int(row["id"]) for row in advertisers["data"]} == set(ADVERTISERS)
+        assert advertiser["data"]["attributes"]["hienergy_id"] == 1001
+
+    async def test_in_graphql(self, tmp_path: Path, traits: HiEnergyTraits) -> None:
+        query = """{
+          contacts {
+            nodes { id email jobTitle linkedinProfileUrl createdAt advertiser { id name } }
+            pageInfo { hasMore skipped }
+          }
+          contact(id: 1) { email updatedAt }
+          advertisers { nodes { id networkName hienergy { id } } pageInfo { hasMore skipped } }
+          advertiser(slug: "northwind") { id status hienergy { id } equivalents { id } }
+        }"""
+        async with _in_front_of_hienergy(tmp_path, traits) as (gateway, _):
+            body = (await gateway.graphql(query, KEY)).json()
+
+        assert "errors" not in body, body
+        data = body["data"]
+        front_desk = [None] if traits.get("rows_without_email") else []
+        nodes = data["contacts"]["nodes"]
+        assert [node["email"] for node in nodes] == [*EMAILS, *front_desk]
+        assert [node["advertiser"]["id"] for node in nodes[:3]] == ["1001", "1002", "1001"]
+        assert nodes[0]["jobTitle"] == "Buyer"
+        assert nodes[0]["linkedinProfileUrl"] == "https://linkedin.example/maya"
+        assert (nodes[0]["createdAt"] is None) == (not traits.get("shows_times"))
+        assert data["contact"]["email"] == "maya@example.com"
+        assert {int(node["id"]) for node in data["advertisers"]["nodes"]} == set(ADVERTISERS)
+        page_info = {"hasMore": False, "skipped": 2 if traits.get("odd_rows") else 0}
+        assert data["contacts"]["pageInfo"] == data["advertisers"]["pageInfo"] == page_info
+        equivalents = [{"id": "2001"}, {"id": "2002"}] if traits.get("shows_hienergy_id") else []
+        assert data["advertiser"]["hienergy"] == {"id": "1001"}
+        assert data["advertiser"]["equivalents"] == equivalents
+
+
+async def test_contacts_whose_owner_is_shown_as_a_slug_are_read_by_their_owner(
+    tmp_path: Path,
+) -> None:
+    async with _in_front_of_hienergy(tmp_path, {"owner_as_slug": True}) as (gateway, _):
+        everybody = (await gateway.rest("/contacts", KEY)).json()
+        brand = (await gateway.rest("/advertisers/1001/contacts", KEY)).json()
+        filtered = (await gateway.rest("/contacts", KEY, advertiser_id=1001)).json()
+
+    assert (everybody["data"], everybody["meta"]["skipped"]) == ([], 3)
+    for page in (brand, filtered):
+        assert _emails(page) == [EMAILS[0], EMAILS[2]]
+        assert [row["attributes"]["advertiser_id"] for row in page["data"]] == [1001, 1001]
+        assert "skipped" not in page["meta"]
+
+
+async def _pages_of_rest(gateway: Gateway) -> AsyncIterator[tuple[list[str], bool]]:
+    number = 1
+    while True:
+        page = (await gateway.rest("/contacts", KEY, page=number, per_page=10)).json()
+        yield [row["id"] for row in page["data"]], page["meta"]["has_more"]
+        number = page["meta"]["next_page"]
+
+
+async def _pages_of_graphql(gateway: Gateway) -> AsyncIterator[tuple[list[str], bool]]:
+    number = 1
+    query = """query ($page: Int) {
+      contacts(page: $page, perPage: 10) { nodes { id } pageInfo { nextPage hasMore } }
+    }"""
+    while True:
+        page = (await gateway.graphql(query, KEY, {"page": number})).json()["data"]["contacts"]
+        yield [node["id"] for node in page["nodes"]], page["pageInfo"]["hasMore"]
+        number = page["pageInfo"]["nextPage"]
+
+
+@pytest.mark.parametrize("pages_of", [_pages_of_rest, _pages_of_graphql], ids=["REST", "GraphQL"])
+@pytest.mark.parametrize("paging", Paging, ids=lambda paging: paging.name)
+async def test_all_pages_are_reached_however_hienergy_says_that_there_is_more(
+    tmp_path: Path,
+    pages_of: Callable[[Gateway], AsyncIterator[tuple[list[str], bool]]],
+    paging: Paging,
+) -> None:
+    found: list[str] = []
+    async with _in_front_of_hienergy(tmp_path, {"paging": paging}) as (gateway, hienergy):
+        for number in range(21):
+            hienergy.add(f"{number}@example.com")
+        async for ids, has_more in pages_of(gateway):
+            found += ids
+            if not has_more:
+                break
+        pages = len(hienergy.requests)
+
+    assert sorted(map(int, found)) == list(range(1, 25))
+    assert pages == 3
+
+
+@pytest.mark.parametrize(
+    ("paging", "size"), [(Paging.META, 2), (Paging.LIMIT_ALONE, 2), (Paging.NOTHING, 100)]
+)
+async def test_a_size_that_hienergy_clamps_is_the_one_shown(
+    tmp_path: Path, paging: Paging, size: int
+) -> None:
+    """Without a size in its answer, fewer records than requested are the last ones."""
+    traits = {"paging": paging, "page_cap": 2}
+    async with _in_front_of_hienergy(tmp_path, traits) as (gateway, hienergy):
+        page = (await gateway.rest("/contacts", KEY, per_page=500)).json()
+        (request,) = hienergy.requests
+
+    assert request.target == "/api/v1/contacts?page=1&per_page=100"
+    assert page["meta"]["per_page"] == size
+    assert page["meta"]["has_more"] == (size == 2)
+
+
+PAGED: Final = "page=1&per_page=25"
+
+
+async def _get(gateway: Gateway, path: str) -> httpx.Response:
+    return await gateway.client.get(f"/api/v1{path}", headers=credentials(KEY))
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        *(
+            (f"/contacts?{name}=a+b", f"{name}=a+b")
+            for name in ("q", "advertiser_name", "domain", "advertiser_domain")
+        ),
+        *(
+            (f"/contacts?{name}=a+b", f"{name}=a+b")
+            for name in ("query", "search", "name", "phone")
+        ),
+        ("/contacts?email=Maya@EXAMPLE.com", "email=Maya@example.com"),
+        ("/contacts?advertiser_id=2001", "advertiser_id=2001"),
+        ("/contacts?advertiser_id=north-wind", "advertiser_id=north-wind"),
+        ("/contacts?q=%26page%3D7", "q=%26page%3D7"),
+        ("/advertisers?q=north", "q=north&name=north"),
+        ("/advertisers?name=north", "name=north"),
+        ("/advertisers?q=north&name=wind", "q=north&name=wind"),
+        *(
+            (f"/advertisers?{name}=a+b", f"{name}=a+b")
+            for name in ("search", "domain", "url", "network", "country", "vertical", "status")
+        ),
+    ],
+)
+async def test_hienergys_filters_are_passed_on(tmp_path: Path, path: str, query: str) -> None:
+    async with gateway_and_upstream(_empty, tmp_path) as (gateway, upstream):
+        response = await _get(gateway, path)
+
+    assert response.status_code == 200
+    (request,) = upstream.requests
+    sent = dict(parse_qsl(urlsplit(request.target).query))
+    assert sent == dict(parse_qsl(f"{query}&{PAGED}"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/contacts?offset=25",
+        "/contacts?cursor=x",
+        "/contacts?advertiser_slug=x",
+        "/contacts?rating=1",
+        "/contacts?q=",
+        "/contacts?q=a&q=b",
+        "/contacts?advertiser_id=-5",
+        "/contacts?advertiser_id=%2e%2e",
+        "/advertisers?hienergy_id=1001",
+        "/advertisers?email=x",
+        "/advertisers/1001/contacts?advertiser_id=2001",
+    ],
+)
+async def test_no_other_parameter_is_passed_on_or_ignored(tmp_path: Path, path: str) -> None:
+    async with gateway_and_upstream(_empty, tmp_path) as (gateway, upstream):
+        response = await _get(gateway, path)
+
+    if path.endswith("q="):
+        assert upstream.calls() == [f"GET /api/v1/contacts?{PAGED}"]
+        return
+    assert response.json()["error"]["code"] == "INVALID_INPUT"
+    assert upstream.calls() == []
+
+
+def _empty(_: Request) -> Recording:
+    return recorded(200, '{"data": []}')
+
+
+@pytest.mark.parametrize(
+    ("path", "calls"),
+    [
+        pytest.param("1001/contacts", ["advertisers/1001/contacts?{}"], id="id"),
+        pytest.param(
+            "northwind/contacts",
+            ["advertisers/northwind", "advertisers/1001/contacts?{}"],
+            id="slug",
+        ),
+        pytest.param(
+            "1001/contacts?email=sam@example.com",
+            ["advertisers/1001", "contacts?email=sam%40example.com&advertiser_id=1001&{}"],
+            id="filter",
+        ),
+    ],
+)
+async def test_the_contacts_of_an_advertiser_are_hienergys_own_list(
+    tmp_path: Path, path: str, calls: list[str]
+) -> None:
+    """Its own list has no documented filters, so a filtered one is the list of all contacts."""
+    async with _in_front_of_hienergy(tmp_path, {}) as (gateway, hienergy):
+        response = await _get(gateway, f"/advertisers/{path}")
+
+    assert _emails(response.json())[-1] == EMAILS[2]
+    expected = [parse_qsl(call.format(PAGED)) for call in calls]
+    assert [parse_qsl(_path(request)) for request in hienergy.requests] == expected
+
+
+def _path(request: Request) -> str:
+    return request.target.removeprefix("/api/v1/")
+
+
+@pytest.mark.parametrize("has_operation", [True, False])
+@pytest.mark.parametrize("error_body", ErrorBody, ids=lambda body: body.name)
+async def test_the_list_of_all_contacts_stands_in_for_a_missing_operation(
+    tmp_path: Path, error_body: ErrorBody, *, has_operation: bool
+) -> None:
+    traits = {"has_advertiser_contacts": has_operation, "error_body": error_body}
+    async with _in_front_of_hienergy(tmp_path, traits) as (gateway, hienergy):
+        there = await gateway.rest("/advertisers/1001/contacts", KEY)
+        calls = [_path(request).partition("?")[0] for request in hienergy.requests]
+        unknown = await gateway.rest("/advertisers/999/contacts", KEY)
+
+    assert _emails(there.json()) == [EMAILS[0], EMAILS[2]]
+    own = ["advertisers/1001/contacts"]
+    assert calls == (own if has_operation else [*own, "advertisers/1001", "contacts"])
+    assert unknown.json()["error"]["code"] == "NOT_FOUND"
+
+
+async def test_the_calls_of_one_document_are_limited(tmp_path: Path) -> None:
+    query = '{ contacts(q: "50", perPage: 50) { nodes { advertiser { name } } } }'
+    limits = {"upstream_max_calls_per_request": 30}
+    async with gateway_and_upstream(_catalogue, tmp_path, **limits) as (gateway, upstream):
+        response = await gateway.graphql(query, KEY)
+        calls = len(upstream.requests)
+        again = await gateway.graphql("{ contacts { nodes { id } } }", KEY)
+
+    body = response.json()
+    advertisers = [node["advertiser"] for node in body["data"]["contacts"]["nodes"]]
+    assert response.status_code == 200
+    assert calls == 30
+    assert len([one for one in advertisers if one is not None]) == 29
+    assert len(body["errors"]) == 21
+    message = "The request needs more than 30 calls to HiEnergy. Ask for fewer records."
+    for error in body["errors"]:
+        assert error["message"] == message
+        assert error["extensions"]["code"] == "INVALID_INPUT"
+    assert "errors" not in again.json()
+
+
+async def test_a_creation_starts_only_if_enough_calls_are_left(tmp_path: Path) -> None:
+    def create(name: str) -> str:
+        given = f'advertiserId: 1001, email: "{name}@example.com"'
+        return f"{name}: createContact(input: {{{given}}}) {{ ...Result }}"
+
+    query = f"""mutation {{ {create("a")} {create("b")} }}
+    fragment Result on CreateContactResult {{
+      __typename
+      ... on InvalidInputError {{ message problems {{ path code }} }}
+    }}"""
+    limits = {"upstream_max_calls_per_request": 30}
+    async with _in_front_of_hienergy(tmp_path, {}, **limits) as (gateway, hienergy):
+        body = (await gateway.graphql(query, KEY)).json()
+        created = [contact.email for contact in hienergy.contacts[3:]]
+
+    assert body["data"]["a"] == {"__typename": "Contact"}
+    assert body["data"]["b"] == {
+        "__typename": "InvalidInputError",
+        "message": "The request needs more than 30 calls to HiEnergy. Ask for fewer records.",
+        "problems": [{"path": "request", "code": "TOO_MANY_CALLS"}],
+    }
+    assert created == ["a@example.com"]
+
+
+async def test_calls_and_rows_left_out_are_counted(tmp_path: Path) -> None:
+    traits = {"odd_rows": True}
+    async with _in_front_of_hienergy(tmp_path, traits, metrics=True) as (gateway, _):
+        await gateway.rest("/contacts", KEY)
+        await gateway.rest("/advertisers/northwind/contacts", KEY)
+        metrics = (await gateway.client.get("/metrics")).text
+
+    counted = dict(
+        line.removeprefix("contact_gateway_upstream_").rsplit(" ", 1)
+        for line in metrics.splitlines()
+        if line.startswith("contact_gateway_upstream_") and "_created" not in line
+    )
+    assert counted == {
+        'calls_total{operation="list_contacts"}': "1.0",
+        'calls_total{operation="get_advertiser"}': "1.0",
+        'calls_total{operation="list_contacts_of_advertiser"}': "1.0",
+        "rows_skipped_total": "4.0",
+    }
+
+
+async def test_the_openapi_document_has_hienergys_filters(tmp_path: Path) -> None:
+    async with gateway_and_upstream(_empty, tmp_path) as (gateway, _):
+        served = (await gateway.rest("/schema")).json()
+
+    assert served == openapi_document(HIENERGY_FILTERS)
+    validate(served)
+    lists = {
+        path: {parameter["$ref"].rpartition("/")[2] for parameter in item["get"]["parameters"]}
+        for path, item in served["paths"].items()
+        if path in {"/contacts", "/advertisers", "/advertisers/{id}/contacts"}
+    }
+    assert {"phone", "advertiser_id_or_slug"} < lists["/contacts"]
+    assert "advertiser_id" not in lists["/contacts"]
+    assert "hienergy_id" not in lists["/advertisers"]
+    assert {"name", "vertical"} < lists["/advertisers"]
+    assert "phone" in lists["/advertisers/{id}/contacts"]

@@ -8,7 +8,7 @@ from contact_gateway.access.key_guessing import TooManyWrongKeys
 from contact_gateway.access.principals import KeyRefusal
 from contact_gateway.contacts.origin import Origin
 from contact_gateway.contacts.outcomes import RateLimited, Unauthorized
-from contact_gateway.contacts.problems import Problem, ProblemCode
+from contact_gateway.contacts.problems import Problem, ProblemCode, unknown_parameter
 from contact_gateway.contacts.source import Access, ContactCaller
 
 _IDEMPOTENCY_KEY: Final = re.compile("[\x21-\x7e]{1,255}")
@@ -53,12 +53,14 @@ class Submission:
         raw: the input, by the names of the published reference.
         idempotency_key: the idempotency key.
         dry_run: a boolean, or its text in a query string.
+        unknown_parameters: the names of other query parameters.
         origin: where the submission came from, for the audit trail.
     """
 
     raw: object
     idempotency_key: str | None = None
     dry_run: bool | str = False
+    unknown_parameters: tuple[str, ...] = ()
     origin: Origin | None = None
 
 
@@ -70,8 +72,8 @@ class Options(NamedTuple):
 
 
 def options_of(submission: Submission) -> Options:
-    """Validate the idempotency key and the dry-run flag."""
-    problems: list[Problem] = []
+    """Validate the idempotency key, the dry-run flag and the names of query parameters."""
+    problems = [unknown_parameter(name) for name in submission.unknown_parameters]
     key, dry_run = submission.idempotency_key, submission.dry_run
     if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
         problems.append(

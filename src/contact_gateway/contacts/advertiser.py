@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 HIENERGY_NETWORK: Final = "HiEnergy"
+"""The network that marks the HiEnergy record of a brand in the gateway's own store."""
 
 FIELD_DESCRIPTIONS: Final[Mapping[str, str]] = {
     "id": "The record's 64-bit id.",
@@ -18,7 +19,9 @@ FIELD_DESCRIPTIONS: Final[Mapping[str, str]] = {
     ),
     "publisher_name": "The publisher's name on the network.",
     "status": "The status on the network.",
-    "hienergy_id": "The id of the brand's HiEnergy record; null if it has none.",
+    "hienergy_id": (
+        "The id of the brand's HiEnergy record. Null if it has none, or HiEnergy does not show it."
+    ),
 }
 """The descriptions of an advertiser's fields in the API's schemas."""
 
@@ -28,7 +31,8 @@ class Advertiser:
     """One record of a brand: its HiEnergy record, or its record on an affiliate network.
 
     `hienergy_id` is the id of the brand's HiEnergy record: its own id on a HiEnergy record, None on
-    a network record without a HiEnergy equivalent. Ids are 64-bit.
+    a network record without a HiEnergy equivalent, or where HiEnergy does not show it. Ids are
+    64-bit.
     """
 
     id: int
@@ -43,8 +47,11 @@ class Advertiser:
 
     @property
     def is_hienergy(self) -> bool:
-        """Whether this is the canonical record, the one that owns contacts."""
-        return self.network_name == HIENERGY_NETWORK
+        """Whether this is the canonical record, the one that owns contacts.
+
+        Not decided by the network: HiEnergy may mark the record by its publisher.
+        """
+        return self.hienergy_id == self.id
 
     @property
     def title(self) -> str:

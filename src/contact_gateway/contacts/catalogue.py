@@ -120,7 +120,7 @@ def advertisers(rows: Iterable[tuple[int, Mapping[str, object]]], known: Known) 
             raise CatalogueError(line, f"duplicate id {advertiser.id}, first on line {first}")
         read[advertiser.id] = advertiser
         lines[advertiser.id] = line
-    hienergy = {record.id for record in read.values() if record.is_hienergy}
+    hienergy = {record.id for record in read.values() if record.network_name == HIENERGY_NETWORK}
     for advertiser in read.values():
         owner = advertiser.hienergy_id
         line = lines[advertiser.id]

@@ -18,6 +18,8 @@ class ProblemCode(StrEnum):
     INVALID_URL = "INVALID_URL"
     INVALID_IDEMPOTENCY_KEY = "INVALID_IDEMPOTENCY_KEY"
     INVALID_ARGUMENTS = "INVALID_ARGUMENTS"
+    UNKNOWN_PARAMETER = "UNKNOWN_PARAMETER"
+    TOO_MANY_CALLS = "TOO_MANY_CALLS"
     TOO_LONG = "TOO_LONG"
     OUT_OF_RANGE = "OUT_OF_RANGE"
     REFUSED = "REFUSED"
@@ -31,6 +33,8 @@ PROBLEM_MEANINGS: Final[Mapping[ProblemCode, str]] = {
     ProblemCode.INVALID_URL: "The text is not an absolute http or https URL with a host.",
     ProblemCode.INVALID_IDEMPOTENCY_KEY: "The key is not 1 to 255 visible ASCII characters.",
     ProblemCode.INVALID_ARGUMENTS: "The arguments exclude each other.",
+    ProblemCode.UNKNOWN_PARAMETER: "The operation has no query parameter of this name.",
+    ProblemCode.TOO_MANY_CALLS: "The request needs more calls to HiEnergy than are allowed.",
     ProblemCode.TOO_LONG: "The text is too long for the field.",
     ProblemCode.OUT_OF_RANGE: "The number is outside the range of the field.",
     ProblemCode.REFUSED: "HiEnergy refuses the value; its message says why.",
@@ -44,6 +48,13 @@ class Problem(NamedTuple):
     path: tuple[str, ...]
     code: ProblemCode
     message: str
+
+
+def unknown_parameter(name: str) -> Problem:
+    """Return the problem of a query parameter that the operation does not have."""
+    return Problem(
+        (name,), ProblemCode.UNKNOWN_PARAMETER, "Unknown parameter. Check its name or remove it."
+    )
 
 
 def refusal(code: ProblemCode, message: str) -> PydanticCustomError:

@@ -4,7 +4,7 @@ Any valid key may read. All reads of one request count as one operation.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, TypeVar
 
@@ -22,7 +22,7 @@ from contact_gateway.contacts.outcomes import (
     ReadRefusal,
     Unauthorized,
 )
-from contact_gateway.contacts.problems import Problem, ProblemCode, problems_of
+from contact_gateway.contacts.problems import Problem, ProblemCode, problems_of, unknown_parameter
 from contact_gateway.contacts.source import (
     AdvertiserFilter,
     ContactCaller,
@@ -41,12 +41,14 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _PageQuery:
     page: Annotated[PositiveNumber, Field(le=MAX_PAGE)] = 1
-    per_page: Annotated[PositiveNumber, Field(le=MAX_PAGE_SIZE)] | None = None
-    limit: Annotated[PositiveNumber, Field(le=MAX_PAGE_SIZE)] | None = None
+    per_page: PositiveNumber | None = None
+    limit: PositiveNumber | None = None
     """Another name for `per_page`, which takes precedence."""
 
     def page_request(self) -> PageRequest:
-        return PageRequest(self.page, self.per_page or self.limit or DEFAULT_PAGE_SIZE)
+        """Return the page. Sizes above the largest are clamped, as HiEnergy does."""
+        size = self.per_page or self.limit or DEFAULT_PAGE_SIZE
+        return PageRequest(self.page, min(size, MAX_PAGE_SIZE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,11 @@ class _ContactQuery(_PageQuery):
     advertiser_id: Id | None = None
     advertiser_name: Text = None
     domain: Text = None
+    advertiser_domain: Text = None
+    query: Text = None
+    search: Text = None
+    name: Text = None
+    phone: Text = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +70,13 @@ class _AdvertiserQuery(_PageQuery):
     q: Text = None
     domain: Text = None
     hienergy_id: Id | None = None
+    name: Text = None
+    search: Text = None
+    url: Text = None
+    network: Text = None
+    country: Text = None
+    vertical: Text = None
+    status: Text = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +84,9 @@ class _SlugQuery:
     slug: RequiredText
 
 
+_PAGING: Final = frozenset({"page", "per_page", "limit"})
 _DIGITS: Final = re.compile("[0-9]+")
+_SLUG_IN_A_FILTER: Final = re.compile("(?=.*[A-Za-z])[A-Za-z0-9._~-]{1,255}")
 _SLUG: Final = TypeAdapter(_SlugQuery)
 _CONTACTS: Final = TypeAdapter(_ContactQuery)
 _ADVERTISERS: Final = TypeAdapter(_AdvertiserQuery)
@@ -95,53 +111,76 @@ async def contact(caller: ContactCaller, contact_id: str) -> Contact | ReadRefus
 
 
 async def contacts(caller: ContactCaller, raw: Mapping[str, object]) -> Page[Contact] | ReadRefusal:
-    """Return a page of contacts, newest first.
+    """Return a page of contacts, in the order of the source.
 
     Args:
         caller: the sender of the request.
-        raw: values for `q`, `email`, `advertiser_id`, `advertiser_name`, `domain`, `page`,
-            `per_page` and `limit`. None and empty texts count as not set.
+        raw: values for the source's filters, `page`, `per_page` and `limit`. None and empty texts
+            count as not set.
     """
     access = await may_read(caller)
     if isinstance(access, ReadRefusal):
         return access
-    query = _parsed(_CONTACTS, raw)
+    slug = raw.get("advertiser_id") if access.filters.advertiser_slugs else None
+    if not isinstance(slug, str) or not _SLUG_IN_A_FILTER.fullmatch(slug):
+        slug = None
+    given = raw if slug is None else {**raw, "advertiser_id": None}
+    query = _parsed(_CONTACTS, given, access.filters.contacts)
     if isinstance(query, InvalidInput):
         return query
-    wanted = ContactFilter(
-        q=query.q,
-        email=_normalized(query.email),
-        advertiser_id=query.advertiser_id,
-        advertiser_name=query.advertiser_name,
-        domain=query.domain,
-    )
+    wanted = _contact_filter(query)._replace(advertiser_slug=slug)
     return await access.contacts(wanted, query.page_request())
 
 
 async def contacts_of_advertiser(
     caller: ContactCaller, advertiser_id: str, raw: Mapping[str, object]
 ) -> Page[Contact] | ReadRefusal | None:
-    """Return a page of a brand's contacts, or None if no advertiser has the id."""
-    found = await advertiser(caller, advertiser_id)
-    if found is None or isinstance(found, ReadRefusal):
-        return found
-    return await contacts(caller, {**raw, "advertiser_id": found.id})
+    """Return a page of a brand's contacts, or None if no advertiser has the id or slug.
+
+    `raw` is that of `contacts`, without `advertiser_id`.
+    """
+    access = await may_read(caller)
+    if isinstance(access, ReadRefusal):
+        return access
+    query = _parsed(_CONTACTS, raw, access.filters.contacts - {"advertiser_id"})
+    if isinstance(query, InvalidInput):
+        return query
+    valid_id = _id(advertiser_id)
+    if not _DIGITS.fullmatch(advertiser_id):
+        found = await advertiser(caller, advertiser_id)
+        if isinstance(found, ReadRefusal):
+            return found
+        valid_id = None if found is None else found.id
+    if valid_id is None:
+        return None
+    return await access.contacts_of_brand(valid_id, _contact_filter(query), query.page_request())
 
 
 async def advertisers(
     caller: ContactCaller, raw: Mapping[str, object]
 ) -> Page[Advertiser] | ReadRefusal:
-    """Return a page of advertisers, newest first.
+    """Return a page of advertisers, in the order of the source.
 
-    `raw` holds values for `q`, `domain`, `hienergy_id`, `page`, `per_page` and `limit`.
+    `raw` holds values for the source's filters, `page`, `per_page` and `limit`.
     """
     access = await may_read(caller)
     if isinstance(access, ReadRefusal):
         return access
-    query = _parsed(_ADVERTISERS, raw)
+    query = _parsed(_ADVERTISERS, raw, access.filters.advertisers)
     if isinstance(query, InvalidInput):
         return query
-    wanted = AdvertiserFilter(q=query.q, domain=query.domain, hienergy_id=query.hienergy_id)
+    wanted = AdvertiserFilter(
+        q=query.q,
+        domain=query.domain,
+        hienergy_id=query.hienergy_id,
+        name=query.name,
+        search=query.search,
+        url=query.url,
+        network=query.network,
+        country=query.country,
+        vertical=query.vertical,
+        status=query.status,
+    )
     return await access.advertisers(wanted, query.page_request())
 
 
@@ -166,7 +205,7 @@ async def advertiser_by_id_or_slug(
             return None
         return (await access.advertisers_by_id((valid_id,))).get(valid_id)
     if slug is not None and advertiser_id is None:
-        query = _parsed(_SLUG, {"slug": slug})
+        query = _parsed(_SLUG, {"slug": slug}, ("slug",))
         if isinstance(query, InvalidInput):
             return query
         return await access.advertiser_by_slug(query.slug)
@@ -202,6 +241,21 @@ def _id(text: str) -> int | None:
         return None
 
 
+def _contact_filter(query: _ContactQuery) -> ContactFilter:
+    return ContactFilter(
+        q=query.q,
+        email=_normalized(query.email),
+        advertiser_id=query.advertiser_id,
+        advertiser_name=query.advertiser_name,
+        domain=query.domain,
+        advertiser_domain=query.advertiser_domain,
+        query=query.query,
+        search=query.search,
+        name=query.name,
+        phone=query.phone,
+    )
+
+
 def _normalized(email: str | None) -> str | None:
     """Normalize an address as stored ones are; leave other text as it is, which matches none."""
     if email is None:
@@ -212,9 +266,19 @@ def _normalized(email: str | None) -> str | None:
         return email
 
 
-def _parsed(shape: TypeAdapter[T], raw: Mapping[str, object]) -> T | InvalidInput:
-    given = {name: value for name, value in raw.items() if value not in (None, "")}
+def _parsed(
+    shape: TypeAdapter[T], raw: Mapping[str, object], filters: Collection[str]
+) -> T | InvalidInput:
+    """Validate the parameters of a list. An unknown one would be a filter that is not applied."""
+    given: dict[str, object] = {}
+    unknown: list[Problem] = []
+    for name, value in raw.items():
+        if name not in filters and name not in _PAGING:
+            unknown.append(unknown_parameter(name))
+        elif value not in (None, ""):
+            given[name] = value
     try:
-        return shape.validate_python(given)
+        query = shape.validate_python(given)
     except ValidationError as error:
-        return InvalidInput(problems_of(error))
+        return InvalidInput((*problems_of(error), *unknown))
+    return InvalidInput(tuple(unknown)) if unknown else query

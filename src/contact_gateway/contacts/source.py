@@ -1,7 +1,7 @@
 """What the domain asks of a source of truth: where advertisers, contacts and keys live."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from contact_gateway.access.caller import Caller
 from contact_gateway.access.principals import Authenticated, Credential, Identity, KeyRefusal
@@ -37,7 +37,7 @@ class Creation(NamedTuple):
 
 
 class PageRequest(NamedTuple):
-    """The page of a list to return: `number` starts at 1, `size` is 1 to 100."""
+    """The page of a list: `number` starts at 1, `size` is 1 to 100 in a request."""
 
     number: int
     size: int
@@ -53,10 +53,11 @@ class Page(NamedTuple, Generic[T]):
 
 
 class ContactFilter(NamedTuple):
-    """Filters for contacts; all that are set must match. Case never matters.
+    """Filters for contacts; all that are set must match.
 
-    `q` and `advertiser_name` match any part, `email` and `domain` the whole value. `advertiser_id`
-    is the id of any of a brand's records.
+    `q` and `advertiser_name` match any part, `email` and `domain` the whole value, in any case.
+    `advertiser_id` is the id of any of a brand's records, `advertiser_slug` the slug of one. Those
+    from `advertiser_slug` on are HiEnergy's alone, and match as it says.
     """
 
     q: str | None = None
@@ -64,17 +65,72 @@ class ContactFilter(NamedTuple):
     advertiser_id: int | None = None
     advertiser_name: str | None = None
     domain: str | None = None
+    advertiser_slug: str | None = None
+    advertiser_domain: str | None = None
+    query: str | None = None
+    search: str | None = None
+    name: str | None = None
+    phone: str | None = None
 
 
 class AdvertiserFilter(NamedTuple):
-    """Filters for advertisers. `q` matches any part of the names, slug and domain.
+    """Filters for advertisers; all that are set must match.
 
-    `hienergy_id` matches all records of one brand, including its HiEnergy record.
+    `q` matches any part of the names, slug and domain, `name` of the names. `hienergy_id` matches
+    all records of one brand, including its HiEnergy record. Those from `search` on are HiEnergy's
+    alone, and match as it says.
     """
 
     q: str | None = None
     domain: str | None = None
     hienergy_id: int | None = None
+    name: str | None = None
+    search: str | None = None
+    url: str | None = None
+    network: str | None = None
+    country: str | None = None
+    vertical: str | None = None
+    status: str | None = None
+
+
+class KnownFilters(NamedTuple):
+    """The filters that a source knows, by their names in queries. All others are refused.
+
+    `advertiser_slugs` says whether the filter `advertiser_id` of contacts takes a slug too.
+    """
+
+    contacts: frozenset[str]
+    advertisers: frozenset[str]
+    advertiser_slugs: bool
+
+
+_CONTACT_FILTERS: Final = frozenset({"q", "email", "advertiser_id", "advertiser_name", "domain"})
+
+OWN_FILTERS: Final = KnownFilters(
+    contacts=_CONTACT_FILTERS,
+    advertisers=frozenset({"q", "name", "domain", "hienergy_id"}),
+    advertiser_slugs=False,
+)
+"""The filters of the gateway's own store."""
+
+HIENERGY_FILTERS: Final = KnownFilters(
+    contacts=_CONTACT_FILTERS | {"advertiser_domain", "query", "search", "name", "phone"},
+    advertisers=frozenset(
+        {
+            "q",
+            "name",
+            "search",
+            "domain",
+            "url",
+            "network",
+            "country",
+            "vertical",
+            "status",
+        }
+    ),
+    advertiser_slugs=True,
+)
+"""HiEnergy's filters. Source: its published reference and its official clients."""
 
 
 class Access(Authenticated, Protocol):
@@ -83,6 +139,11 @@ class Access(Authenticated, Protocol):
     Every method may raise `SourceUnavailable`. A source that judges credentials itself returns the
     rules' own refusals.
     """
+
+    @property
+    def filters(self) -> KnownFilters:
+        """The filters of its lists."""
+        ...
 
     async def identify(self) -> Identity | ReadRefusal:
         """Return the label and the role of the credential."""
@@ -102,13 +163,22 @@ class Access(Authenticated, Protocol):
     async def contacts(
         self, wanted: ContactFilter, page: PageRequest, /
     ) -> Page[Contact] | ReadRefusal:
-        """Return a page of contacts, newest first."""
+        """Return a page of contacts, in the order of the source."""
+        ...
+
+    async def contacts_of_brand(
+        self, advertiser_id: int, wanted: ContactFilter, page: PageRequest, /
+    ) -> Page[Contact] | ReadRefusal | None:
+        """Return a page of the contacts of an advertiser's brand; None if it does not exist.
+
+        `wanted` names no advertiser.
+        """
         ...
 
     async def advertisers(
         self, wanted: AdvertiserFilter, page: PageRequest, /
     ) -> Page[Advertiser] | ReadRefusal:
-        """Return a page of advertisers, newest first."""
+        """Return a page of advertisers, in the order of the source."""
         ...
 
     async def advertisers_by_id(

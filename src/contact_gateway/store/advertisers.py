@@ -83,6 +83,8 @@ def page(
     query = _SELECT.order_by(advertisers.c.id.desc())
     if wanted.q is not None:
         query = query.where(has_text(wanted.q))
+    if wanted.name is not None:
+        query = query.where(has_name(wanted.name))
     if wanted.domain is not None:
         query = query.where(advertisers.c.domain == wanted.domain.lower())
     if wanted.hienergy_id is not None:

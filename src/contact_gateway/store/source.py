@@ -9,6 +9,7 @@ from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.outcomes import CreateContactOutcome
 from contact_gateway.contacts.source import (
+    OWN_FILTERS,
     AdvertiserFilter,
     ContactFilter,
     Creation,
@@ -65,6 +66,7 @@ class StoreAccess:
     def __init__(self, store: SqlSource, owner: ApiKeyOwner) -> None:
         self._store: Final = store
         self.principal: Final = owner
+        self.filters: Final = OWN_FILTERS
 
     async def identify(self) -> Identity:
         """Return the label and the role of the key."""
@@ -83,6 +85,14 @@ class StoreAccess:
         return await self._store.database.read(
             lambda connection: contact_rows.page(connection, wanted, page)
         )
+
+    async def contacts_of_brand(
+        self, advertiser_id: int, wanted: ContactFilter, page: PageRequest
+    ) -> Page[Contact] | None:
+        """Return a page of the contacts of an advertiser's brand, or None."""
+        if not await self.advertisers_by_id((advertiser_id,)):
+            return None
+        return await self.contacts(wanted._replace(advertiser_id=advertiser_id), page)
 
     async def advertisers(self, wanted: AdvertiserFilter, page: PageRequest) -> Page[Advertiser]:
         """Return a page of advertisers."""

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: requests by outcome, their duration, and the commits of the database.
+"""Metrics for Prometheus: requests by outcome, their duration, commits, and calls to HiEnergy.
 
 No label contains anything that a caller sent: operations and outcomes are the gateway's own names.
 
@@ -77,6 +77,18 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._upstream_calls: Final = Counter(
+            "contact_gateway_upstream_calls",
+            "Calls to HiEnergy's API for requests, by its operation.",
+            ("operation",),
+            registry=self._registry,
+        )
+        self._skipped_rows: Final = Counter(
+            "contact_gateway_upstream_rows_skipped",
+            "Rows of HiEnergy's lists that were left out because they could not be read.",
+            registry=self._registry,
+        )
+
     def answered(self, context: RequestContext, seconds: float) -> None:
         """Record the outcome and duration of a request."""
         face, operation = context.face or _NONE, context.operation or _NONE
@@ -95,6 +107,14 @@ class Metrics:
     def failed(self, kind: str) -> None:
         """Record a failed batch or a refused job."""
         self._store_errors.labels(kind).inc()
+
+    def called(self, operation: str) -> None:
+        """Record a call to HiEnergy's API."""
+        self._upstream_calls.labels(operation).inc()
+
+    def rows_skipped(self, rows: int) -> None:
+        """Record rows of HiEnergy's lists that were left out."""
+        self._skipped_rows.inc(rows)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the metrics of all workers."""

@@ -1,4 +1,4 @@
-"""Upstream's REST operations for one caller: each is one call.
+"""Upstream's REST operations for one request: each is one call, and their number is limited.
 
 Source: HiEnergy's published reference; paths are relative to `/api/v1`.
 """
@@ -8,16 +8,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from http import HTTPStatus
-from typing import Final, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 from urllib.parse import quote
 
 from contact_gateway.access.principals import Credential, Identity, Role
 from contact_gateway.access.quota import Quota
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, NewContact
-from contact_gateway.contacts.outcomes import Forbidden, Previewed, ReadRefusal
+from contact_gateway.contacts.outcomes import Forbidden, InvalidInput, Previewed, ReadRefusal
+from contact_gateway.contacts.problems import Problem, ProblemCode
 from contact_gateway.contacts.source import AdvertiserFilter, ContactFilter, Page, PageRequest
-from contact_gateway.upstream.client import Call, Response, UpstreamClient
+from contact_gateway.upstream.client import (
+    Call,
+    Response,
+    UpstreamClient,
+    UpstreamUnavailable,
+)
 from contact_gateway.upstream.documents import (
     ADVERTISERS,
     CONTACTS,
@@ -40,6 +46,8 @@ from contact_gateway.upstream.responses import (
 )
 
 T = TypeVar("T")
+
+DEFAULT_MAX_CALLS: Final = 100
 
 _LABEL: Final = "HiEnergy API key"
 _CONTACTS: Final = "contacts"
@@ -68,14 +76,37 @@ class UpstreamPrincipal:
     is_refused: bool | None = None
 
 
-class Operations:
-    """Upstream's operations, by one caller's credential.
+class CallObserver(Protocol):
+    """Receives the calls of all requests, for metrics."""
 
-    Each raises `UpstreamUnavailable` if there is no usable response.
+    def called(self, operation: str, /) -> None:
+        """Record a call of one of upstream's operations."""
+        ...
+
+    def rows_skipped(self, rows: int, /) -> None:
+        """Record rows of a list that could not be read."""
+        ...
+
+
+class Operations:
+    """Upstream's operations, by one caller's credential, for one request.
+
+    Each raises `UpstreamUnavailable` if there is no usable response. A read beyond `max_calls` is
+    refused. A creation is sent anyway: whoever starts one checks that enough calls are left.
     """
 
-    def __init__(self, client: UpstreamClient, credential: Credential) -> None:
+    def __init__(
+        self,
+        client: UpstreamClient,
+        credential: Credential,
+        *,
+        max_calls: int = DEFAULT_MAX_CALLS,
+        observer: CallObserver | None = None,
+    ) -> None:
         self._client: Final = client
+        self._max_calls: Final = max_calls
+        self._observer: Final = observer
+        self._calls = 0
         self.credential: Final = credential
         self.principal: Final = UpstreamPrincipal()
 
@@ -114,40 +145,66 @@ class Operations:
 
     async def contact(self, contact_id: int) -> Contact | ReadRefusal | None:
         """Read a contact (`GET /contacts/{id}`)."""
-        return await self._read_record(f"{_CONTACTS}/{contact_id}", CONTACTS, contact_of)
+        return await self._read_record(
+            "get_contact", f"{_CONTACTS}/{contact_id}", _Reader(CONTACTS, contact_of)
+        )
 
     async def advertiser(self, id_or_slug: int | str) -> Advertiser | ReadRefusal | None:
         """Read an advertiser (`GET /advertisers/{id}`, which also takes a slug)."""
         segment = quote(str(id_or_slug), safe="")
         if segment in {"", ".", ".."}:
             return None
-        return await self._read_record(f"{_ADVERTISERS}/{segment}", ADVERTISERS, advertiser_of)
+        return await self._read_record(
+            "get_advertiser", f"{_ADVERTISERS}/{segment}", _Reader(ADVERTISERS, advertiser_of)
+        )
 
     async def contacts(
         self, wanted: ContactFilter, page: PageRequest
     ) -> Page[Contact] | ReadRefusal:
         """Read a page of contacts (`GET /contacts`)."""
-        parse = partial(contact_of, advertiser_id=wanted.advertiser_id)
-        return await self._read_page(_CONTACTS, CONTACTS, wanted._asdict(), page, parse)
+        found = await self._read_page(
+            "list_contacts",
+            _CONTACTS,
+            _contact_query(wanted),
+            page,
+            _Reader(CONTACTS, partial(contact_of, advertiser_id=wanted.advertiser_id)),
+        )
+        # The advertiser in the filter does not exist, so neither do its contacts.
+        return Page((), page, has_more=False) if found is None else found
 
     async def contacts_of_advertiser(
         self, advertiser_id: int, wanted: ContactFilter, page: PageRequest
-    ) -> Page[Contact] | ReadRefusal:
-        return await self._read_page(
-            f"advertisers/{advertiser_id}/contacts",
-            CONTACTS,
-            wanted._asdict(),
-            page,
-            partial(contact_of, advertiser_id=advertiser_id),
-        )
+    ) -> Page[Contact] | ReadRefusal | None:
+        """Read a page of an advertiser's contacts (`GET /advertisers/{id}/contacts`).
+
+        Return None if the advertiser or the operation does not exist. No filter is documented for
+        it, so upstream may ignore `wanted`.
+        """
+        try:
+            return await self._read_page(
+                "list_contacts_of_advertiser",
+                f"{_ADVERTISERS}/{advertiser_id}/{_CONTACTS}",
+                _contact_query(wanted),
+                page,
+                _Reader(CONTACTS, partial(contact_of, advertiser_id=advertiser_id)),
+            )
+        except UpstreamUnavailable as error:
+            if not error.is_missing_operation:
+                raise
+            return None
 
     async def advertisers(
         self, wanted: AdvertiserFilter, page: PageRequest
     ) -> Page[Advertiser] | ReadRefusal:
         """Read a page of advertisers (`GET /advertisers`)."""
-        return await self._read_page(
-            _ADVERTISERS, ADVERTISERS, wanted._asdict(), page, advertiser_of
+        found = await self._read_page(
+            "list_advertisers",
+            _ADVERTISERS,
+            _advertiser_query(wanted),
+            page,
+            _Reader(ADVERTISERS, advertiser_of),
         )
+        return Page((), page, has_more=False) if found is None else found
 
     async def _post_contact(
         self,
@@ -165,42 +222,95 @@ class Operations:
             idempotency_key=idempotency_key,
             timeout_seconds=self._client.create_timeout_seconds,
         )
-        return self._observed(await self._client.send(call))
+        return await self._send("create_contact", call)
 
     async def _read_record(
-        self, path: str, roots: Roots, parse: Callable[[object], T]
+        self, operation: str, path: str, reader: "_Reader[T]"
     ) -> T | ReadRefusal | None:
-        response = await self._get(path)
+        response = await self._get(operation, path)
+        if isinstance(response, InvalidInput):
+            return response
         if is_missing_record(response):
             return None
-        return _parsed(response, lambda body: parse(resource_of(body, roots)))
+        return _parsed(response, reader.record)
 
     async def _read_page(
         self,
+        operation: str,
         path: str,
-        roots: Roots,
-        wanted: Mapping[str, object],
+        query: Mapping[str, str],
         page: PageRequest,
-        parse: Callable[[object], T],
-    ) -> Page[T] | ReadRefusal:
-        query = {name: str(value) for name, value in wanted.items() if value is not None}
-        query |= {"page": str(page.number), "per_page": str(page.size)}
-        response = await self._get(path, query)
+        reader: "_Reader[T]",
+    ) -> Page[T] | ReadRefusal | None:
+        paging = {"page": str(page.number), "per_page": str(page.size)}
+        response = await self._get(operation, path, {**query, **paging})
+        if isinstance(response, InvalidInput):
+            return response
         if is_missing_record(response):
-            # The advertiser in the filter does not exist, so neither do its records.
-            return Page((), page, has_more=False)
-        return _parsed(response, lambda body: page_of(body, roots, page, parse))
+            return None
+        found = _parsed(response, partial(reader.page, page))
+        if isinstance(found, Page) and found.skipped and self._observer is not None:
+            self._observer.rows_skipped(found.skipped)
+        return found
 
-    async def _get(self, path: str, query: Mapping[str, str] | None = None) -> Response:
-        return self._observed(await self._client.send(Call("GET", path, self.credential, query)))
+    async def _get(
+        self, operation: str, path: str, query: Mapping[str, str] | None = None
+    ) -> Response | InvalidInput:
+        if self._calls >= self._max_calls:
+            return self._too_many_calls()
+        return await self._send(operation, Call("GET", path, self.credential, query))
 
-    def _observed(self, response: Response) -> Response:
-        """Update the principal from a response: its quota, and whether upstream refused the key."""
+    def _too_many_calls(self) -> InvalidInput:
+        message = (
+            f"The request needs more than {self._max_calls} calls to HiEnergy. "
+            "Ask for fewer records."
+        )
+        problem = Problem(("request",), ProblemCode.TOO_MANY_CALLS, message)
+        return InvalidInput((problem,), message)
+
+    async def _send(self, operation: str, call: Call) -> Response:
+        """Send a call, and count it.
+
+        Update the principal from the response: its quota, and whether upstream refused the key.
+        """
+        self._calls += 1
+        if self._observer is not None:
+            self._observer.called(operation)
+        response = await self._client.send(call)
         quota = quota_of(response)
         if quota is not None:
             self.principal.reported_quota = quota
         self.principal.is_refused = response.status == HTTPStatus.UNAUTHORIZED
         return response
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader(Generic[T]):
+    """Reads the documents of one kind of record."""
+
+    roots: Roots
+    parse: Callable[[object], T]
+
+    def record(self, body: object) -> T:
+        return self.parse(resource_of(body, self.roots))
+
+    def page(self, requested: PageRequest, body: object) -> Page[T]:
+        return page_of(body, self.roots, requested, self.parse)
+
+
+def _contact_query(wanted: ContactFilter) -> dict[str, str]:
+    filters: dict[str, object] = wanted._asdict()
+    slug = filters.pop("advertiser_slug")
+    return _query({**filters, "advertiser_id": wanted.advertiser_id or slug})
+
+
+def _advertiser_query(wanted: AdvertiserFilter) -> dict[str, str]:
+    """Return the query for advertisers, with `q` as `name` too, which most clients send."""
+    return _query({**wanted._asdict(), "name": wanted.name or wanted.q})
+
+
+def _query(filters: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(value) for name, value in filters.items() if value is not None}
 
 
 def _parsed(response: Response, parse: Callable[[object], T]) -> T | ReadRefusal:

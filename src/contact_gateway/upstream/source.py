@@ -11,7 +11,9 @@ from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.ledger import Ledger
 from contact_gateway.contacts.outcomes import CreateContactOutcome, ReadRefusal
 from contact_gateway.contacts.source import (
+    HIENERGY_FILTERS,
     AdvertiserFilter,
+    ContactFilter,
     Creation,
     Page,
     PageRequest,
@@ -20,7 +22,7 @@ from contact_gateway.contacts.source import (
 from contact_gateway.upstream import lookup
 from contact_gateway.upstream.client import UpstreamClient, UpstreamUnavailable
 from contact_gateway.upstream.creations import Creations, keyed, scope_digest
-from contact_gateway.upstream.operations import Operations
+from contact_gateway.upstream.operations import DEFAULT_MAX_CALLS, CallObserver, Operations
 from contact_gateway.upstream.previews import Previews
 from contact_gateway.upstream.traits import Traits
 
@@ -28,6 +30,9 @@ T = TypeVar("T")
 
 MAX_CONCURRENT_CALLS: Final = 10
 """How many calls one lookup of several records has in flight."""
+
+MAX_CALLS_OF_CREATION: Final = 30
+"""How many calls one creation may need: its own, and lookups of the contact in several lists."""
 
 _LARGEST_PAGE: Final = 100
 _MAX_PAGES: Final = 10
@@ -39,11 +44,16 @@ class UpstreamAccess(Operations):
     """Implements `contacts.source.Access` with as few calls as possible."""
 
     def __init__(self, source: "UpstreamSource", credential: Credential) -> None:
-        super().__init__(source.client, credential)
+        super().__init__(
+            source.client, credential, max_calls=source.max_calls, observer=source.observer
+        )
         self._source: Final = source
+        self.filters: Final = HIENERGY_FILTERS
 
     async def create_contact(self, creation: Creation) -> CreateContactOutcome:
         """Create a contact, at most once for each idempotency key."""
+        if self._calls and self._calls + MAX_CALLS_OF_CREATION > self._max_calls:
+            return self._too_many_calls()
         contact, key = creation.contact, creation.idempotency_key
         submission = None if key is None else keyed(self, contact, key)
         if creation.dry_run:
@@ -79,6 +89,22 @@ class UpstreamAccess(Operations):
             return shown
         listed = (*shown.of_brand, *shown.of_unknown_brand)
         return next((each for each in listed if each.id == contact_id), created)
+
+    async def contacts_of_brand(
+        self, advertiser_id: int, wanted: ContactFilter, page: PageRequest
+    ) -> Page[Contact] | ReadRefusal | None:
+        """Return a page of an advertiser's contacts, by upstream's own operation for it.
+
+        Only `GET /contacts` is documented to have filters, and always exists.
+        """
+        if wanted == ContactFilter():
+            found = await self.contacts_of_advertiser(advertiser_id, wanted, page)
+            if found is not None:
+                return found
+        owner = await self.advertiser(advertiser_id)
+        if not isinstance(owner, Advertiser):
+            return owner
+        return await self.contacts(wanted._replace(advertiser_id=advertiser_id), page)
 
     async def advertisers_by_id(
         self, ids: Collection[int]
@@ -139,8 +165,18 @@ class UpstreamAccess(Operations):
 class UpstreamSource:
     """Implements `contacts.source.Source` over upstream's API."""
 
-    def __init__(self, client: UpstreamClient, ledger: Ledger, traits: Traits) -> None:
+    def __init__(
+        self,
+        client: UpstreamClient,
+        ledger: Ledger,
+        traits: Traits,
+        *,
+        max_calls: int = DEFAULT_MAX_CALLS,
+        observer: CallObserver | None = None,
+    ) -> None:
         self.client: Final = client
+        self.max_calls: Final = max_calls
+        self.observer: Final = observer
         self.ledger: Final = ledger
         self.traits: Final = traits
         self.creations: Final = Creations(

@@ -38,6 +38,7 @@ class DocumentAccess:
     def __init__(self, access: Access) -> None:
         self._access: Final = access
         self.principal: Final = access.principal
+        self.filters: Final = access.filters
 
     @cached_property
     def _identity(self) -> SingleFlight[None, Identity | ReadRefusal]:
@@ -97,6 +98,12 @@ class DocumentAccess:
         if isinstance(found, Page):
             self._contact.put({item.id: item for item in found.items})
         return found
+
+    async def contacts_of_brand(
+        self, advertiser_id: int, wanted: ContactFilter, page: PageRequest
+    ) -> Page[Contact] | ReadRefusal | None:
+        """Return a page of the contacts of an advertiser's brand, or None. No field asks for it."""
+        return await self._access.contacts_of_brand(advertiser_id, wanted, page)
 
     async def advertisers(
         self, wanted: AdvertiserFilter, page: PageRequest

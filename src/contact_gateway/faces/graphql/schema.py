@@ -18,6 +18,7 @@ from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.refusals import granted
 from contact_gateway.faces.graphql.types import (
     DATE_TIME,
+    ORDER,
     Advertiser,
     AdvertiserConnection,
     Contact,
@@ -38,7 +39,8 @@ _PageSize = Annotated[
     int | None,
     strawberry.argument(
         description=(
-            f"Records per page, from 1 to {MAX_PAGE_SIZE}. Defaults to {DEFAULT_PAGE_SIZE}."
+            f"Records per page, from 1. Defaults to {DEFAULT_PAGE_SIZE}. Larger numbers than "
+            f"{MAX_PAGE_SIZE} count as {MAX_PAGE_SIZE}."
         )
     ),
 ]
@@ -68,7 +70,7 @@ class Query:
         found = granted(await reads.contact(info.context.caller, id))
         return None if found is None else Contact.of(found)
 
-    @strawberry.field(description="Contacts, newest first. They match all given filters.")
+    @strawberry.field(description=f"Contacts. They match all given filters. {ORDER}")
     async def contacts(
         self,
         info: ResolveInfo,
@@ -107,7 +109,7 @@ class Query:
             nodes=[Contact.of(contact) for contact in found.items], page_info=PageInfo.of(found)
         )
 
-    @strawberry.field(description="Advertisers, newest first. They match all given filters.")
+    @strawberry.field(description=f"Advertisers. They match all given filters. {ORDER}")
     async def advertisers(
         self,
         info: ResolveInfo,

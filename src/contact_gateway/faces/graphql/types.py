@@ -22,6 +22,7 @@ from contact_gateway.faces.request_context import RequestContext
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
+ORDER: Final = "Newest first; in front of HiEnergy, in its order."
 _MAY_BE_NULL: Final = "Null only if HiEnergy does not show it."
 
 ResolveInfo: TypeAlias = Info[RequestContext, None]
@@ -493,7 +494,7 @@ class PageInfo:
         )
 
 
-@strawberry.type(description="A page of contacts, newest first.")
+@strawberry.type(description=f"A page of contacts. {ORDER}")
 class ContactConnection:
     """The GraphQL type of a page of contacts."""
 
@@ -501,7 +502,7 @@ class ContactConnection:
     page_info: PageInfo = strawberry.field(description="The position of this page in the list.")
 
 
-@strawberry.type(description="A page of advertisers, newest first.")
+@strawberry.type(description=f"A page of advertisers. {ORDER}")
 class AdvertiserConnection:
     """The GraphQL type of a page of advertisers."""
 

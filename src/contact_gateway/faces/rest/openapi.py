@@ -12,6 +12,7 @@ from contact_gateway.contacts.fields import MAX_TEXT_LENGTH, PRINTABLE_PATTERN
 from contact_gateway.contacts.outcomes import ErrorCode, ReadRefusal, meaning_of
 from contact_gateway.contacts.problems import PROBLEM_MEANINGS, ProblemCode
 from contact_gateway.contacts.reads import DEFAULT_PAGE_SIZE, MAX_PAGE, MAX_PAGE_SIZE
+from contact_gateway.contacts.source import OWN_FILTERS, KnownFilters
 from contact_gateway.faces.http import TransportCode
 from contact_gateway.http_statuses import status_of
 
@@ -38,6 +39,20 @@ _HEADERS_BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
     504: (*_RATE_LIMIT_HEADERS, "Retry-After"),
 }
 _PAGING: Final = ("page", "per_page", "limit")
+# HiEnergy does not describe all of its filters.
+_PASSED_ON: Final = (
+    "advertiser_domain",
+    "query",
+    "search",
+    "name",
+    "phone",
+    "url",
+    "network",
+    "country",
+    "vertical",
+    "status",
+)
+_ORDER: Final = "Newest first; in front of HiEnergy, in its order."
 
 
 def _ref(kind: str, name: str) -> dict[str, object]:
@@ -97,12 +112,9 @@ _NULLABLE_NUMBER: Final = {"type": ["integer", "null"]}
 _FILTER_TEXT: Final = {"type": "string", "maxLength": MAX_TEXT_LENGTH, "pattern": PRINTABLE_PATTERN}
 # A number or a string, as in a submission.
 _FILTER_ID: Final = {"anyOf": NEW_CONTACT_JSON_SCHEMA["properties"]["advertiser_id"]["anyOf"]}
-_PAGE_SIZE: Final = {
-    "type": "integer",
-    "minimum": 1,
-    "maximum": MAX_PAGE_SIZE,
-    "default": DEFAULT_PAGE_SIZE,
-}
+_FILTER_ID_OR_SLUG: Final = {"anyOf": [{"type": "integer", "minimum": 1}, _FILTER_TEXT]}
+_PAGE_SIZE: Final = {"type": "integer", "minimum": 1, "default": DEFAULT_PAGE_SIZE}
+_CLAMPED: Final = f"Larger numbers than {MAX_PAGE_SIZE} count as {MAX_PAGE_SIZE}."
 
 _PARAMETERS: Final = {
     "id": {
@@ -139,6 +151,11 @@ _PARAMETERS: Final = {
     "advertiser_id": _query(
         "advertiser_id", _FILTER_ID, "Only contacts of this brand, by the id of any of its records."
     ),
+    "advertiser_id_or_slug": _query(
+        "advertiser_id",
+        _FILTER_ID_OR_SLUG,
+        "Only contacts of this advertiser, by its id or slug.",
+    ),
     "advertiser_name": _query(
         "advertiser_name", _FILTER_TEXT, "Text in a name of the advertiser. Case is ignored."
     ),
@@ -148,12 +165,16 @@ _PARAMETERS: Final = {
     "domain": _query(
         "domain", _FILTER_TEXT, "The complete domain of the advertiser. Case is ignored."
     ),
+    **{
+        name: _query(name, _FILTER_TEXT, f"HiEnergy's filter `{name}`, passed on.")
+        for name in _PASSED_ON
+    },
     "page": _query(
         "page",
         {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 1},
         "The number of the page, from 1.",
     ),
-    "per_page": _query("per_page", _PAGE_SIZE, "Records per page."),
+    "per_page": _query("per_page", _PAGE_SIZE, f"Records per page. {_CLAMPED}"),
     "limit": _query("limit", _PAGE_SIZE, "Another name for `per_page`, which takes precedence."),
 }
 
@@ -345,6 +366,11 @@ def _errors(
     }
 
 
+def _filters(known: frozenset[str]) -> tuple[str, ...]:
+    """Return the parameters of a list's filters, in the order of the document."""
+    return tuple(name for name in _PARAMETERS if name in known)
+
+
 def _read(
     description: str, schema: str, refusals: Iterable[ErrorCode], parameters: Iterable[str]
 ) -> dict[str, object]:
@@ -389,96 +415,104 @@ _CREATE_CONTACT: Final = {
     },
 }
 
-_PATHS: Final = {
-    "/contacts": {
-        "post": {
-            "operationId": "createContact",
-            "summary": "Create a contact",
-            **_CREATE_CONTACT,
-        },
-        "get": {
-            "operationId": "listContacts",
-            "summary": "List contacts, newest first",
-            "tags": ["Contacts"],
-            **_read(
-                "A page of contacts.",
-                "ContactPage",
-                _READ_REFUSALS,
-                ("q", "email", "advertiser_id", "advertiser_name", "domain", *_PAGING),
-            ),
-        },
-    },
-    "/contacts/add": {
-        "post": {
-            "operationId": "createContactAlias",
-            "summary": "Create a contact (HiEnergy's other path)",
-            **_CREATE_CONTACT,
-        }
-    },
-    "/contacts/{id}": {
-        "get": {
-            "operationId": "getContact",
-            "summary": "Read a contact",
-            "tags": ["Contacts"],
-            **_read("The contact.", "ContactDocument", _RECORD_REFUSALS, ("id",)),
-        }
-    },
-    "/advertisers": {
-        "get": {
-            "operationId": "listAdvertisers",
-            "summary": "List advertisers, newest first",
-            "tags": ["Advertisers"],
-            **_read(
-                "A page of advertisers.",
-                "AdvertiserPage",
-                _READ_REFUSALS,
-                ("q", "domain", "hienergy_id", *_PAGING),
-            ),
-        }
-    },
-    "/advertisers/{id}": {
-        "get": {
-            "operationId": "getAdvertiser",
-            "summary": "Read an advertiser",
-            "tags": ["Advertisers"],
-            **_read("The advertiser.", "AdvertiserDocument", _RECORD_REFUSALS, ("id_or_slug",)),
-        }
-    },
-    "/advertisers/{id}/contacts": {
-        "get": {
-            "operationId": "listContactsOfAdvertiser",
-            "summary": "List the contacts of a brand, by any of its records",
-            "tags": ["Contacts"],
-            **_read(
-                "A page of contacts.",
-                "ContactPage",
-                (*_READ_REFUSALS, ErrorCode.NOT_FOUND),
-                ("id_or_slug", "q", "email", "advertiser_name", "domain", *_PAGING),
-            ),
-        }
-    },
-    "/schema": {
-        "get": {
-            "operationId": "getSchema",
-            "summary": "Read this document",
-            "tags": ["Schema"],
-            "security": [],
-            "responses": {
-                "200": {
-                    "description": "The OpenAPI document.",
-                    "headers": _headers(),
-                    "content": {"application/json": {"schema": {"type": "object"}}},
-                },
-                **_errors((), (TransportCode.INTERNAL_ERROR,)),
+
+def _paths(filters: KnownFilters) -> dict[str, object]:
+    """Return the operations. Their lists have the filters that the source of truth knows."""
+    of_contacts = _filters(filters.contacts - {"advertiser_id"})
+    advertiser_id = "advertiser_id_or_slug" if filters.advertiser_slugs else "advertiser_id"
+    return {
+        "/contacts": {
+            "post": {
+                "operationId": "createContact",
+                "summary": "Create a contact",
+                **_CREATE_CONTACT,
             },
-        }
-    },
-}
+            "get": {
+                "operationId": "listContacts",
+                "summary": "List contacts",
+                "description": _ORDER,
+                "tags": ["Contacts"],
+                **_read(
+                    "A page of contacts.",
+                    "ContactPage",
+                    _READ_REFUSALS,
+                    (advertiser_id, *of_contacts, *_PAGING),
+                ),
+            },
+        },
+        "/contacts/add": {
+            "post": {
+                "operationId": "createContactAlias",
+                "summary": "Create a contact (HiEnergy's other path)",
+                **_CREATE_CONTACT,
+            }
+        },
+        "/contacts/{id}": {
+            "get": {
+                "operationId": "getContact",
+                "summary": "Read a contact",
+                "tags": ["Contacts"],
+                **_read("The contact.", "ContactDocument", _RECORD_REFUSALS, ("id",)),
+            }
+        },
+        "/advertisers": {
+            "get": {
+                "operationId": "listAdvertisers",
+                "summary": "List advertisers",
+                "description": _ORDER,
+                "tags": ["Advertisers"],
+                **_read(
+                    "A page of advertisers.",
+                    "AdvertiserPage",
+                    _READ_REFUSALS,
+                    (*_filters(filters.advertisers), *_PAGING),
+                ),
+            }
+        },
+        "/advertisers/{id}": {
+            "get": {
+                "operationId": "getAdvertiser",
+                "summary": "Read an advertiser",
+                "tags": ["Advertisers"],
+                **_read("The advertiser.", "AdvertiserDocument", _RECORD_REFUSALS, ("id_or_slug",)),
+            }
+        },
+        "/advertisers/{id}/contacts": {
+            "get": {
+                "operationId": "listContactsOfAdvertiser",
+                "summary": "List the contacts of a brand, by any of its records",
+                "description": _ORDER,
+                "tags": ["Contacts"],
+                **_read(
+                    "A page of contacts.",
+                    "ContactPage",
+                    (*_READ_REFUSALS, ErrorCode.NOT_FOUND),
+                    ("id_or_slug", *of_contacts, *_PAGING),
+                ),
+            }
+        },
+        "/schema": {
+            "get": {
+                "operationId": "getSchema",
+                "summary": "Read this document",
+                "tags": ["Schema"],
+                "security": [],
+                "responses": {
+                    "200": {
+                        "description": "The OpenAPI document.",
+                        "headers": _headers(),
+                        "content": {"application/json": {"schema": {"type": "object"}}},
+                    },
+                    **_errors((), (TransportCode.INTERNAL_ERROR,)),
+                },
+            }
+        },
+    }
 
 
 @cache
-def openapi_document() -> dict[str, object]:
-    """Return the document as JSON values."""
+def openapi_document(filters: KnownFilters = OWN_FILTERS) -> dict[str, object]:
+    """Return the document as JSON values, for a source of truth that knows these filters."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -498,7 +532,7 @@ def openapi_document() -> dict[str, object]:
             {"name": "Advertisers", "description": "Records of brands."},
             {"name": "Schema", "description": "The description of this API."},
         ],
-        "paths": _PATHS,
+        "paths": _paths(filters),
         "components": {
             "securitySchemes": {
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},

@@ -14,7 +14,7 @@ from contact_gateway.contacts.contact import unknown_fields
 from contact_gateway.contacts.create_contact import create_contact
 from contact_gateway.contacts.origin import Face, Origin
 from contact_gateway.contacts.outcomes import NotFound, ReadRefusal, outcome_name
-from contact_gateway.contacts.source import Page
+from contact_gateway.contacts.source import KnownFilters, Page
 from contact_gateway.faces.http import JsonResponse, error_response, method_not_allowed
 from contact_gateway.faces.json_body import BodyLimits, read_json
 from contact_gateway.faces.request_context import RequestContext, request_context_of
@@ -64,8 +64,9 @@ class Resource:
 class RestFace:
     """The REST operations."""
 
-    def __init__(self, body_limits: BodyLimits) -> None:
+    def __init__(self, body_limits: BodyLimits, filters: KnownFilters) -> None:
         self._body_limits: Final = body_limits
+        self._filters: Final = filters
 
     def routes(self) -> list[Route]:
         """Return the routes, with paths from the root of the server."""
@@ -94,13 +95,16 @@ class RestFace:
                 *(f"contact.{name}" for name in unknown_fields(contact)),
             )
             dry_run: str | bool = False
+            unknown: tuple[str, ...] = ()
             if request.scope["query_string"]:
                 # Two different values, joined, are neither true nor false.
                 dry_run = ",".join(request.query_params.getlist("dry_run") or ("false",))
+                unknown = tuple(name for name in request.query_params if name != "dry_run")
             return Submission(
                 raw=contact,
                 idempotency_key=context.headers.get("idempotency-key"),
                 dry_run=dry_run,
+                unknown_parameters=unknown,
                 origin=Origin(Face.REST, context.request_id),
             )
 
@@ -115,12 +119,12 @@ class RestFace:
 
     async def contacts(self, request: Request, context: RequestContext) -> Document:
         """Return a page of contacts."""
-        found = await reads.contacts(context.caller, dict(request.query_params))
+        found = await reads.contacts(context.caller, _query(request))
         return _page(found, contact_resource, context)
 
     async def advertisers(self, request: Request, context: RequestContext) -> Document:
         """Return a page of advertisers."""
-        found = await reads.advertisers(context.caller, dict(request.query_params))
+        found = await reads.advertisers(context.caller, _query(request))
         return _page(found, advertiser_resource, context)
 
     async def advertiser(self, request: Request, context: RequestContext) -> Document:
@@ -131,13 +135,22 @@ class RestFace:
     async def advertiser_contacts(self, request: Request, context: RequestContext) -> Document:
         """Return a page of a brand's contacts."""
         found = await reads.contacts_of_advertiser(
-            context.caller, request.path_params["id"], dict(request.query_params)
+            context.caller, request.path_params["id"], _query(request)
         )
         return _page(found or _UNKNOWN_ADVERTISER, contact_resource, context)
 
     async def schema(self, _request: Request, _context: RequestContext) -> Document:
         """Return the OpenAPI document."""
-        return Document(200, openapi_document())
+        return Document(200, openapi_document(self._filters))
+
+
+def _query(request: Request) -> dict[str, object]:
+    """Return the query parameters. One with different values has a list, which is not valid."""
+    query: dict[str, object] = {}
+    for name, value in request.query_params.items():
+        values = request.query_params.getlist(name)
+        query[name] = value if len(set(values)) == 1 else values
+    return query
 
 
 def _record(

@@ -200,9 +200,7 @@ class TestALostAnswer:
         assert isinstance(outcome, OutcomeUnknown)
         assert outcome.message == policy.LOST_WITHOUT_KEY
 
-    async def test_is_found_by_a_repeat(
-        self, creations: Creations, upstream: Scripted
-    ) -> None:
+    async def test_is_found_by_a_repeat(self, creations: Creations, upstream: Scripted) -> None:
         await _lose(creations, upstream, MAYA)
         upstream.found = [created_upstream(MAYA)]
 

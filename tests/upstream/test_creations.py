@@ -1,4 +1,4 @@
-"""Creations under idempotency keys: what an answer means for an earlier attempt."""
+"""Creations upstream: what each answer, and each lookup, means for an attempt."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -9,21 +9,25 @@ from pathlib import Path
 import pytest
 
 from contact_gateway.access.principals import Credential
+from contact_gateway.contacts import policy
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, NewContact
 from contact_gateway.contacts.outcomes import (
     CreateContactOutcome,
     Created,
     NotFound,
+    OutcomeUnknown,
     RateLimited,
 )
 from contact_gateway.contacts.source import ContactFilter, Page, PageRequest, SourceUnavailable
-from contact_gateway.settings import sqlite_url
+from contact_gateway.settings import Known, sqlite_url
 from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.sqlite import Database
 from contact_gateway.upstream.client import Delivery, UpstreamClient, UpstreamUnavailable
-from contact_gateway.upstream.creations import Creations
+from contact_gateway.upstream.creations import Creations, keyed
 from contact_gateway.upstream.operations import Operations
+from contact_gateway.upstream.responses import CreationAnswer, Unnamed
+from contact_gateway.upstream.traits import Traits
 from support.clock import ManualClock
 from support.contacts import KEY_REUSED, NOT_FOUND, conflict, stored, submitted
 from support.gateway import empty_store
@@ -32,24 +36,20 @@ pytestmark = pytest.mark.anyio
 
 MAYA = submitted(advertiser_id=2001, email="maya@example.com", name="Maya")
 NOOR = submitted(advertiser_id=2001, email="noor@example.com")
-SENT_OTHERWISE = MAYA._replace(name="Maya L.")
 NORTHWIND = Advertiser(
     id=1001,
     name="Northwind",
-    display_name=None,
-    slug=None,
-    domain=None,
+    domain="northwind.example",
     network_name="HiEnergy",
-    publisher_name=None,
-    status=None,
     hienergy_id=1001,
 )
 BRAND: Mapping[int | str, Advertiser] = {
     1001: NORTHWIND,
     2001: replace(NORTHWIND, id=2001, network_name="Awin"),
 }
-LOST = UpstreamUnavailable("unreadable", Delivery.UNKNOWN, status=201)
-Answer = CreateContactOutcome | Exception
+LOST = UpstreamUnavailable("cut", Delivery.UNKNOWN)
+Answer = CreationAnswer | Exception
+HOUR = timedelta(hours=1)
 
 
 def created_upstream(contact: NewContact, created_at: datetime | None = None) -> Contact:
@@ -60,14 +60,13 @@ def created_upstream(contact: NewContact, created_at: datetime | None = None) ->
 class Scripted(Operations):
     """Upstream's operations, with an answer for each creation and the contacts for lookups."""
 
-    def __init__(self) -> None:
+    def __init__(self, secret: str = "key") -> None:
         client = UpstreamClient("http://upstream", timeout_seconds=60, max_connections=1)
-        super().__init__(client, Credential("key"))
+        super().__init__(client, Credential(secret))
         self.answers: list[Answer | Callable[[], Answer]] = []
         self.found: list[Contact] = []
-        self.has_more = False
+        self.brand = BRAND
         self.creations = 0
-        self.knows_brands = True
         self.ahead: timedelta | None = None
         self.has_sent = asyncio.Event()
         self.may_answer = asyncio.Event()
@@ -79,8 +78,10 @@ class Scripted(Operations):
     def clock_ahead(self) -> timedelta | None:
         return self.ahead
 
-    async def send_creation(self, contact: NewContact, *, dry_run: bool) -> CreateContactOutcome:
-        del contact, dry_run
+    async def send_creation(
+        self, contact: NewContact, idempotency_key: str | None
+    ) -> CreationAnswer:
+        del contact, idempotency_key
         self.creations += 1
         self.has_sent.set()
         await asyncio.sleep(0)
@@ -92,18 +93,20 @@ class Scripted(Operations):
         return answer
 
     async def contacts(self, wanted: ContactFilter, page: PageRequest) -> Page[Contact]:
+        del wanted
         self.has_looked_up.set()
         await self.may_find.wait()
-        wants_all = self.knows_brands or wanted.advertiser_id is None
-        found = [
-            one
-            for one in self.found
-            if wants_all or one.details.advertiser_id == wanted.advertiser_id
-        ]
-        return Page(tuple(found), page, has_more=self.has_more)
+        return Page(tuple(self.found), page, has_more=False)
+
+    async def contacts_of_advertiser(
+        self, advertiser_id: int, wanted: ContactFilter, page: PageRequest
+    ) -> Page[Contact]:
+        del wanted
+        found = [one for one in self.found if one.details.advertiser_id == advertiser_id]
+        return Page(tuple(found), page, has_more=False)
 
     async def advertiser(self, id_or_slug: int | str) -> Advertiser | None:
-        return BRAND.get(id_or_slug)
+        return self.brand.get(id_or_slug)
 
 
 @pytest.fixture
@@ -120,21 +123,38 @@ async def ledger(tmp_path: Path) -> AsyncIterator[SqlLedger]:
     await database.close()
 
 
+def creating(ledger: SqlLedger, refuses_duplicates: Known = Known.UNKNOWN) -> Creations:
+    return Creations(
+        ledger, Traits(refuses_duplicates), read_timeout_seconds=60, create_timeout_seconds=60
+    )
+
+
 @pytest.fixture
-def creations(upstream: Scripted, ledger: SqlLedger) -> Creations:
-    return Creations(upstream.timeout_seconds, ledger)
+def creations(ledger: SqlLedger) -> Creations:
+    return creating(ledger)
 
 
 async def _create(
-    creations: Creations, upstream: Scripted, contact: NewContact
+    creations: Creations, upstream: Scripted, contact: NewContact, key: str = "k"
 ) -> CreateContactOutcome:
-    return await creations.create(upstream, contact, "k", dry_run=False)
+    return await creations.create(keyed(upstream, contact, key))
 
 
-async def _lose(creations: Creations, upstream: Scripted, contact: NewContact) -> None:
+async def _lose(
+    creations: Creations, upstream: Scripted, contact: NewContact, key: str = "k"
+) -> OutcomeUnknown:
     upstream.answers.append(LOST)
-    with pytest.raises(SourceUnavailable):
-        await _create(creations, upstream, contact)
+    outcome = await _create(creations, upstream, contact, key)
+    assert isinstance(outcome, OutcomeUnknown)
+    return outcome
+
+
+async def _end_leases(ledger: SqlLedger, upstream: Scripted, contact: NewContact) -> None:
+    """Let the time pass in which upstream may still process a lost call."""
+    key = keyed(upstream, contact, "k").ledger_key
+    attempt = await ledger.find(key)
+    assert attempt is not None
+    await ledger.put(key, attempt.holder, attempt._replace(held_until=attempt.sent_at))
 
 
 async def test_callers_with_one_key_and_different_inputs_do_not_stop_the_process(
@@ -148,82 +168,56 @@ async def test_callers_with_one_key_and_different_inputs_do_not_stop_the_process
     assert {type(outcome) for outcome in outcomes} == {NotFound}
 
 
-async def test_a_conflict_with_another_address_is_not_a_replay(
-    creations: Creations, upstream: Scripted
-) -> None:
-    await _lose(creations, upstream, MAYA)
-    other = created_upstream(NOOR)
-    upstream.answers.append(conflict(other))
+class TestALostAnswer:
+    async def test_is_unknown_and_not_sent_again_while_no_list_shows_the_contact(
+        self, creations: Creations, ledger: SqlLedger, upstream: Scripted
+    ) -> None:
+        first = await _lose(creations, upstream, MAYA)
+        second = await _create(creations, upstream, MAYA)
+        await _end_leases(ledger, upstream, MAYA)
+        third = await _create(creations, upstream, MAYA)
 
-    assert await _create(creations, upstream, NOOR) == conflict(other)
+        assert isinstance(third, OutcomeUnknown)
+        assert (first.sent_at, first.message) == (third.sent_at, third.message)
+        assert second == first
+        assert upstream.creations == 1
 
+    async def test_with_another_input_the_key_is_reused(
+        self, creations: Creations, upstream: Scripted
+    ) -> None:
+        await _lose(creations, upstream, MAYA)
 
-async def test_a_late_contact_belongs_to_the_input_that_created_it(
-    creations: Creations, upstream: Scripted
-) -> None:
-    await _lose(creations, upstream, MAYA)
-    late = created_upstream(MAYA)
-    upstream.answers.append(conflict(late))
+        assert await _create(creations, upstream, NOOR) == KEY_REUSED
+        assert await _create(creations, upstream, MAYA._replace(name="Maya L.")) == KEY_REUSED
+        assert upstream.creations == 1
 
-    assert await _create(creations, upstream, SENT_OTHERWISE) == KEY_REUSED
-    assert await _create(creations, upstream, MAYA) == Created(late, replayed=True)
-    assert upstream.creations == 2
+    async def test_without_a_key_says_to_look_in_hienergy(
+        self, creations: Creations, upstream: Scripted
+    ) -> None:
+        upstream.answers.append(LOST)
+        outcome = await creations.create_unkeyed(upstream, MAYA)
 
+        assert isinstance(outcome, OutcomeUnknown)
+        assert outcome.message == policy.LOST_WITHOUT_KEY
 
-async def test_a_refused_retry_does_not_end_the_earlier_attempt(
-    creations: Creations, upstream: Scripted
-) -> None:
-    await _lose(creations, upstream, MAYA)
-    upstream.answers.append(RateLimited(1))
-    refused = await _create(creations, upstream, MAYA)
-    upstream.found = [created_upstream(MAYA)]
+    async def test_is_found_by_a_repeat(self, creations: Creations, upstream: Scripted) -> None:
+        await _lose(creations, upstream, MAYA)
+        upstream.found = [created_upstream(MAYA)]
 
-    assert refused == RateLimited(1)
-    assert await _create(creations, upstream, MAYA) == Created(upstream.found[0], replayed=True)
-    assert upstream.creations == 2
+        assert await _create(creations, upstream, MAYA) == Created(upstream.found[0], replayed=True)
+        assert upstream.creations == 1
 
+    async def test_is_not_the_contact_of_another_key(
+        self, creations: Creations, upstream: Scripted
+    ) -> None:
+        await _lose(creations, upstream, MAYA, "first")
+        await _lose(creations, upstream, MAYA, "second")
+        upstream.found = [created_upstream(MAYA)]
+        first = await _create(creations, upstream, MAYA, "first")
+        second = await _create(creations, upstream, MAYA, "second")
 
-async def test_a_conflict_that_may_be_a_replay_is_not_reported(
-    creations: Creations, upstream: Scripted
-) -> None:
-    await _lose(creations, upstream, MAYA)
-    upstream.answers.append(conflict(None))
-    with pytest.raises(SourceUnavailable):
-        await _create(creations, upstream, MAYA)
-    upstream.found = [created_upstream(MAYA)]
-
-    assert await _create(creations, upstream, MAYA) == Created(upstream.found[0], replayed=True)
-
-
-async def test_nothing_is_sent_where_the_contact_already_exists(
-    creations: Creations, upstream: Scripted
-) -> None:
-    await _lose(creations, upstream, MAYA)
-    upstream.found = [created_upstream(MAYA, datetime.now(UTC) - timedelta(hours=1))]
-
-    assert await _create(creations, upstream, MAYA) == conflict(upstream.found[0])
-    assert upstream.creations == 1
-
-
-async def test_a_lookup_that_finds_other_contacts_does_not_show_that_none_exists(
-    creations: Creations, upstream: Scripted
-) -> None:
-    await _lose(creations, upstream, MAYA)
-    upstream.found, upstream.has_more = [created_upstream(NOOR)], True
-
-    with pytest.raises(SourceUnavailable):
-        await _create(creations, upstream, MAYA)
-    assert upstream.creations == 1
-
-
-async def test_nothing_is_sent_where_the_ledger_was_too_slow(
-    creations: Creations, upstream: Scripted, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("contact_gateway.upstream.creations._MAX_LEDGER_DELAY", timedelta(0))
-
-    with pytest.raises(SourceUnavailable):
-        await _create(creations, upstream, MAYA)
-    assert upstream.creations == 0
+        assert first == Created(upstream.found[0], replayed=True)
+        assert isinstance(second, OutcomeUnknown)
 
 
 @pytest.mark.parametrize(
@@ -253,48 +247,281 @@ async def test_a_contact_from_after_the_attempt_is_a_replay(
         pytest.param(None, timedelta(minutes=-2), id="an unknown clock"),
     ],
 )
-async def test_a_contact_from_before_the_attempt_is_a_conflict(
+async def test_a_contact_from_before_the_attempt_proves_nothing_about_it(
     creations: Creations, upstream: Scripted, ahead: timedelta | None, made: timedelta
 ) -> None:
     await _lose(creations, upstream, MAYA)
     upstream.ahead, upstream.found = ahead, [created_upstream(MAYA, datetime.now(UTC) + made)]
 
-    assert await _create(creations, upstream, MAYA) == conflict(upstream.found[0])
-
-
-async def test_a_contact_is_found_by_its_hienergy_record(
-    creations: Creations, upstream: Scripted
-) -> None:
-    upstream.knows_brands = False
-    await _lose(creations, upstream, MAYA)
-    upstream.found = [created_upstream(MAYA._replace(advertiser_id=1001))]
-
-    assert await _create(creations, upstream, MAYA) == Created(upstream.found[0], replayed=True)
+    assert isinstance(await _create(creations, upstream, MAYA), OutcomeUnknown)
     assert upstream.creations == 1
 
 
-async def test_a_contact_of_another_brand_does_not_prevent_sending(
+class TestAContactThatMayBeTheAttempts:
+    async def test_is_named_where_hienergy_shows_no_time(
+        self, creations: Creations, upstream: Scripted
+    ) -> None:
+        await _lose(creations, upstream, MAYA)
+        upstream.found = [created_upstream(MAYA)._replace(id=77, created_at=None)]
+        outcome = await _create(creations, upstream, MAYA)
+
+        assert isinstance(outcome, OutcomeUnknown)
+        assert "contact 77" in outcome.message
+
+    async def test_is_named_where_hienergy_does_not_show_its_brand(
+        self, creations: Creations, upstream: Scripted
+    ) -> None:
+        upstream.brand = {2001: replace(NORTHWIND, id=2001, domain=None, hienergy_id=None)}
+        await _lose(creations, upstream, MAYA)
+        upstream.found = [created_upstream(MAYA._replace(advertiser_id=1001))._replace(id=77)]
+        outcome = await _create(creations, upstream, MAYA)
+
+        assert isinstance(outcome, OutcomeUnknown)
+        assert "contact 77" in outcome.message
+
+    @pytest.mark.parametrize("hienergy_id", [1001, None], ids=["by its id", "by its domain"])
+    async def test_is_the_attempts_on_the_hienergy_record(
+        self, creations: Creations, upstream: Scripted, hienergy_id: int | None
+    ) -> None:
+        network_record = replace(NORTHWIND, id=2001, hienergy_id=hienergy_id)
+        upstream.brand = {1001: NORTHWIND, 2001: network_record}
+        await _lose(creations, upstream, MAYA)
+        upstream.found = [created_upstream(MAYA._replace(advertiser_id=1001))]
+
+        assert await _create(creations, upstream, MAYA) == Created(upstream.found[0], replayed=True)
+
+    async def test_is_not_one_of_another_brand(
+        self, creations: Creations, upstream: Scripted
+    ) -> None:
+        await _lose(creations, upstream, MAYA)
+        upstream.found = [created_upstream(MAYA._replace(advertiser_id=1002))._replace(id=77)]
+        outcome = await _create(creations, upstream, MAYA)
+
+        assert isinstance(outcome, OutcomeUnknown)
+        assert "77" not in outcome.message
+
+
+class TestWhereHiEnergyRefusesOrAbsorbsRepeats:
+    """A repeat is sent again, once HiEnergy surely no longer processes the first call."""
+
+    @pytest.fixture
+    def creations(self, ledger: SqlLedger) -> Creations:
+        return creating(ledger, Known.YES)
+
+    async def test_it_is_not_sent_while_the_first_call_may_be_processed(
+        self, creations: Creations, upstream: Scripted
+    ) -> None:
+        await _lose(creations, upstream, MAYA)
+
+        assert isinstance(await _create(creations, upstream, MAYA), OutcomeUnknown)
+        assert upstream.creations == 1
+
+    async def test_an_attempt_that_never_arrived_is_created_by_the_repeat(
+        self, creations: Creations, ledger: SqlLedger, upstream: Scripted
+    ) -> None:
+        await _lose(creations, upstream, MAYA)
+        await _end_leases(ledger, upstream, MAYA)
+        created = created_upstream(MAYA)
+        upstream.answers.append(Created(created))
+
+        assert await _create(creations, upstream, MAYA) == Created(created)
+
+    async def test_a_conflict_with_a_new_contact_is_a_replay(
+        self, creations: Creations, ledger: SqlLedger, upstream: Scripted
+    ) -> None:
+        await _lose(creations, upstream, MAYA)
+        await _end_leases(ledger, upstream, MAYA)
+        made = created_upstream(MAYA)
+        upstream.answers.append(conflict(made))
+
+        assert await _create(creations, upstream, MAYA) == Created(made, replayed=True)
+        assert await _create(creations, upstream, MAYA) == Created(made, replayed=True)
+        assert upstream.creations == 2
+
+    async def test_a_conflict_with_an_older_contact_ends_the_attempt(
+        self, creations: Creations, ledger: SqlLedger, upstream: Scripted
+    ) -> None:
+        await _lose(creations, upstream, MAYA)
+        await _end_leases(ledger, upstream, MAYA)
+        older = created_upstream(MAYA, datetime.now(UTC) - HOUR)
+        upstream.answers += [conflict(older), NOT_FOUND]
+
+        assert await _create(creations, upstream, MAYA) == conflict(older)
+        assert await _create(creations, upstream, NOOR) == NOT_FOUND
+
+    async def test_a_conflict_without_a_contact_leaves_the_outcome_unknown(
+        self, creations: Creations, ledger: SqlLedger, upstream: Scripted
+    ) -> None:
+        await _lose(creations, upstream, MAYA)
+        await _end_leases(ledger, upstream, MAYA)
+        upstream.answers.append(conflict(None))
+        unknown = await _create(creations, upstream, MAYA)
+        upstream.found = [created_upstream(MAYA)]
+
+        assert isinstance(unknown, OutcomeUnknown)
+        assert await _create(creations, upstream, MAYA) == Created(upstream.found[0], replayed=True)
+
+    async def test_a_refused_repeat_does_not_end_the_attempt(
+        self, creations: Creations, ledger: SqlLedger, upstream: Scripted
+    ) -> None:
+        await _lose(creations, upstream, MAYA)
+        await _end_leases(ledger, upstream, MAYA)
+        upstream.answers.append(RateLimited(1))
+        refused = await _create(creations, upstream, MAYA)
+        upstream.found = [created_upstream(MAYA)]
+
+        assert refused == RateLimited(1)
+        assert await _create(creations, upstream, MAYA) == Created(upstream.found[0], replayed=True)
+        assert upstream.creations == 2
+
+    async def test_a_contact_without_an_id_is_still_not_sent_again(
+        self, creations: Creations, ledger: SqlLedger, upstream: Scripted
+    ) -> None:
+        upstream.answers.append(Unnamed())
+        await _create(creations, upstream, MAYA)
+        await _end_leases(ledger, upstream, MAYA)
+
+        assert isinstance(await _create(creations, upstream, MAYA), OutcomeUnknown)
+        assert upstream.creations == 1
+
+    async def test_the_address_is_not_looked_up_first(
+        self, creations: Creations, upstream: Scripted
+    ) -> None:
+        upstream.answers.append(Created(created_upstream(MAYA)))
+        await creations.create_unkeyed(upstream, MAYA)
+
+        assert not upstream.has_looked_up.is_set()
+
+
+async def test_a_refused_duplicate_is_remembered(
+    creations: Creations, ledger: SqlLedger, upstream: Scripted
+) -> None:
+    upstream.answers.append(conflict(created_upstream(NOOR)))
+    await creations.create_unkeyed(upstream, NOOR)
+    await _lose(creations, upstream, MAYA)
+    await _end_leases(ledger, upstream, MAYA)
+    upstream.answers.append(NOT_FOUND)
+
+    assert await _create(creations, upstream, MAYA) == NOT_FOUND
+    assert upstream.creations == 3
+
+
+async def test_the_operator_overrules_what_is_remembered(
+    ledger: SqlLedger, upstream: Scripted
+) -> None:
+    creations = creating(ledger, Known.NO)
+    upstream.answers.append(conflict(created_upstream(NOOR)))
+    await creations.create_unkeyed(upstream, NOOR)
+    await _lose(creations, upstream, MAYA)
+    await _end_leases(ledger, upstream, MAYA)
+
+    assert isinstance(await _create(creations, upstream, MAYA), OutcomeUnknown)
+    assert upstream.creations == 2
+
+
+class TestACreationWithoutAnId:
+    async def test_is_named_by_a_list(self, creations: Creations, upstream: Scripted) -> None:
+        made = created_upstream(MAYA)
+
+        def unnamed() -> Unnamed:
+            upstream.found = [made]
+            return Unnamed()
+
+        upstream.answers.append(unnamed)
+
+        assert await _create(creations, upstream, MAYA) == Created(made)
+
+    async def test_is_unknown_where_no_list_shows_it(
+        self, creations: Creations, upstream: Scripted
+    ) -> None:
+        upstream.answers.append(Unnamed())
+        first = await _create(creations, upstream, MAYA)
+        second = await _create(creations, upstream, MAYA)
+
+        assert isinstance(first, OutcomeUnknown)
+        assert first.message == policy.UNNAMED
+        assert isinstance(second, OutcomeUnknown)
+        assert second.message == policy.UNNAMED
+        assert upstream.creations == 1
+
+
+async def test_a_success_with_an_older_contact_is_a_conflict(
     creations: Creations, upstream: Scripted
 ) -> None:
-    upstream.knows_brands = False
-    await _lose(creations, upstream, MAYA)
-    upstream.found = [created_upstream(MAYA._replace(advertiser_id=1002))]
-    created = created_upstream(MAYA._replace(advertiser_id=1001))
+    older = created_upstream(MAYA, datetime.now(UTC) - HOUR)
+    upstream.answers = [Created(older), Created(older)]
+
+    assert await creations.create_unkeyed(upstream, MAYA) == conflict(older)
+    assert await _create(creations, upstream, MAYA) == conflict(older)
+
+
+async def test_nothing_is_sent_where_the_address_is_taken(
+    creations: Creations, upstream: Scripted
+) -> None:
+    upstream.found = [created_upstream(MAYA, datetime.now(UTC) - HOUR)]
+
+    assert await creations.create_unkeyed(upstream, MAYA) == conflict(upstream.found[0])
+    assert await _create(creations, upstream, MAYA) == conflict(upstream.found[0])
+    assert upstream.creations == 0
+
+
+async def test_nothing_is_sent_where_the_ledger_was_too_slow(
+    creations: Creations, upstream: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("contact_gateway.upstream.creations._MAX_LEDGER_DELAY", timedelta(0))
+
+    with pytest.raises(SourceUnavailable):
+        await _create(creations, upstream, MAYA)
+    assert upstream.creations == 0
+
+
+async def test_an_answer_that_the_ledger_could_not_take_is_written_before_the_next_lookup(
+    creations: Creations,
+    ledger: SqlLedger,
+    upstream: Scripted,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    created = created_upstream(MAYA)
     upstream.answers.append(Created(created))
+    with monkeypatch.context() as context:
+        context.setattr(ledger, "put", _unavailable)
+        assert await _create(creations, upstream, MAYA) == Created(created)
 
-    assert await _create(creations, upstream, MAYA) == Created(created)
+    assert await _create(creations, upstream, MAYA) == Created(created, replayed=True)
+    assert upstream.creations == 1
 
 
-async def test_a_conflict_has_no_contact_where_the_lookup_hangs(
-    creations: Creations, upstream: Scripted, stopped_clock: ManualClock
+async def _unavailable(*_: object) -> bool:
+    raise SourceUnavailable("the ledger does not respond")
+
+
+async def test_another_credential_does_not_share_the_outcome_of_a_call_in_flight(
+    creations: Creations, upstream: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forged token names the same person, and HiEnergy has not refused it yet."""
+    monkeypatch.setattr(Credential, "scope", lambda _: "maya")
+    upstream.may_answer.clear()
+    upstream.answers.append(Created(created_upstream(MAYA)))
+    honest = asyncio.create_task(_create(creations, upstream, MAYA))
+    await upstream.has_sent.wait()
+    forger = Scripted("forged")
+    forger.may_find.clear()
+    forged = asyncio.create_task(_create(creations, forger, MAYA))
+    upstream.may_answer.set()
+    await honest
+    await forger.has_looked_up.wait()
+
+    assert not forged.done()
+    forger.may_find.set()
+    await forged
+
+
+async def test_a_conflict_has_no_contact_where_no_list_shows_it(
+    ledger: SqlLedger, upstream: Scripted
 ) -> None:
     upstream.answers.append(conflict(None))
-    upstream.may_find.clear()
-    creation = asyncio.create_task(creations.create(upstream, MAYA, None, dry_run=False))
-    await upstream.has_looked_up.wait()
-    await stopped_clock.advance(upstream.timeout_seconds)
 
-    assert await creation == conflict(None)
+    assert await creating(ledger, Known.YES).create_unkeyed(upstream, MAYA) == conflict(None)
 
 
 async def test_a_creation_continues_after_its_caller_has_waited_too_long(
@@ -307,12 +534,13 @@ async def test_a_creation_continues_after_its_caller_has_waited_too_long(
     upstream.answers.append(Created(created))
     creation = asyncio.create_task(_create(creations, upstream, MAYA))
     await upstream.has_sent.wait()
-    await stopped_clock.advance(3 * upstream.timeout_seconds)
-    with pytest.raises(SourceUnavailable, match="timed out"):
-        await creation
+    await stopped_clock.advance(10 * upstream.timeout_seconds)
+    waited = await creation
     upstream.may_answer.set()
     await creations.close()
     upstream.found = [created]
 
+    assert isinstance(waited, OutcomeUnknown)
+    assert waited.message == policy.STILL_IN_FLIGHT
     assert await _create(creations, upstream, MAYA) == Created(created, replayed=True)
     assert upstream.creations == 1

@@ -176,8 +176,6 @@ async def _started(hienergy: HiEnergy, folder: Path, known: KnownTraits) -> Proc
 def _trait_strategies() -> dict[str, AnyStrategy]:
     """Return a strategy for each trait: a new one is tried without a change here."""
     special: dict[str, AnyStrategy] = {
-        "duplicates": st.sampled_from(
-            [d for d in Duplicates if not d.name.startswith("TAKEN")]
         "list_lag": st.sampled_from((0, 1, 4)),
         "calls_per_hour": st.sampled_from((1000, 1000, 25)),
         # HiEnergy documents caps of 100 and more.

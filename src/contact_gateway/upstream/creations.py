@@ -38,7 +38,7 @@ from contact_gateway.upstream.operations import Operations
 from contact_gateway.upstream.responses import CreationAnswer, Unnamed
 from contact_gateway.upstream.traits import Traits
 
-# A lease lasts for the timeout of a creation plus this, for delays of the ledger and the event loop.
+# A lease lasts for the timeout of a creation plus this, for delays of the ledger and of the loop.
 _LEASE_MARGIN: Final = timedelta(seconds=2)
 # A lease that took longer than this to write is renewed before the call.
 _MAX_LEDGER_DELAY: Final = timedelta(seconds=1)

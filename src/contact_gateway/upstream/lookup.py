@@ -1,7 +1,7 @@
 """Lookups of a contact by its address, in every list where HiEnergy may show it.
 
-A new contact may be in no list: lists leave out unrated contacts, and may lag behind a creation. So a
-lookup can show that a contact exists, and never that it does not.
+A new contact may be in no list: lists leave out unrated contacts, and may lag behind a creation. So
+a lookup can show that a contact exists, and never that it does not.
 """
 
 import asyncio
@@ -62,7 +62,8 @@ async def find_contacts(
         of_record = ContactFilter(email=email, advertiser_id=advertiser_id)
         lists.append(caller.contacts(of_record, _FIRST_PAGE))
     own, *others = await asyncio.gather(*(_listed(each, email) for each in lists))
-    refusal = _refusal((own, *others))
+    # A list of one advertiser is empty if upstream does not know it, which accepts no credential.
+    refusal = _refusal((own, others[0]))
     if refusal is not None:
         return refusal
     of_brand = {contact.id: contact for contact in _contacts((own,))}

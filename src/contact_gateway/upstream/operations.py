@@ -18,7 +18,12 @@ from contact_gateway.contacts.contact import Contact, NewContact
 from contact_gateway.contacts.outcomes import Forbidden, InvalidInput, Previewed, ReadRefusal
 from contact_gateway.contacts.problems import Problem, ProblemCode
 from contact_gateway.contacts.source import AdvertiserFilter, ContactFilter, Page, PageRequest
-from contact_gateway.upstream.client import Call, Response, UpstreamClient
+from contact_gateway.upstream.client import (
+    Call,
+    Response,
+    UpstreamClient,
+    UpstreamUnavailable,
+)
 from contact_gateway.upstream.documents import (
     ADVERTISERS,
     CONTACTS,
@@ -172,16 +177,21 @@ class Operations:
     ) -> Page[Contact] | ReadRefusal | None:
         """Read a page of an advertiser's contacts (`GET /advertisers/{id}/contacts`).
 
-        Return None if the advertiser does not exist. No filter is documented for it, so upstream
-        may ignore `wanted`.
+        Return None if the advertiser or the operation does not exist. No filter is documented for
+        it, so upstream may ignore `wanted`.
         """
-        return await self._read_page(
-            "list_contacts_of_advertiser",
-            f"{_ADVERTISERS}/{advertiser_id}/{_CONTACTS}",
-            _contact_query(wanted),
-            page,
-            _Reader(CONTACTS, partial(contact_of, advertiser_id=advertiser_id)),
-        )
+        try:
+            return await self._read_page(
+                "list_contacts_of_advertiser",
+                f"{_ADVERTISERS}/{advertiser_id}/{_CONTACTS}",
+                _contact_query(wanted),
+                page,
+                _Reader(CONTACTS, partial(contact_of, advertiser_id=advertiser_id)),
+            )
+        except UpstreamUnavailable as error:
+            if not error.is_missing_operation:
+                raise
+            return None
 
     async def advertisers(
         self, wanted: AdvertiserFilter, page: PageRequest

@@ -98,13 +98,7 @@ class UpstreamAccess(Operations):
         Only `GET /contacts` is documented to have filters, and always exists.
         """
         if wanted == ContactFilter():
-            try:
-                found = await self.contacts_of_advertiser(advertiser_id, wanted, page)
-            except UpstreamUnavailable as error:
-                if not error.is_missing_operation:
-                    raise
-                found = None
-            # A framework may answer in JSON that a path does not exist.
+            found = await self.contacts_of_advertiser(advertiser_id, wanted, page)
             if found is not None:
                 return found
         owner = await self.advertiser(advertiser_id)

@@ -1,7 +1,7 @@
 """What HiEnergy is known to do where its documentation is silent.
 
-Known is what the operator has set, or what HiEnergy's answers have shown to this process. Everything
-else may be either way.
+Known is what the operator has set, or what HiEnergy's answers have shown to this process.
+Everything else may be either way.
 """
 
 from typing import Final

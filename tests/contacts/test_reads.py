@@ -304,6 +304,7 @@ async def test_an_advertiser_is_read_by_either_id_or_slug(
     [
         pytest.param("1001", EMAILS, id="the HiEnergy record"),
         pytest.param("2001", EMAILS, id="a network record"),
+        pytest.param("nw", EMAILS, id="a slug"),
         pytest.param("3001", (), id="a record without a brand"),
     ],
 )
@@ -315,8 +316,11 @@ async def test_an_advertisers_contacts_are_those_of_its_hienergy_record(
     assert tuple(_emails(found)) == emails
 
 
-async def test_an_advertiser_that_is_not_there_has_no_list(caller: ContactCaller) -> None:
-    assert await reads.contacts_of_advertiser(caller, "404", {}) is None
+@pytest.mark.parametrize("advertiser_id", ["404", "no-such-slug", "0", "9" * 5000, ""])
+async def test_an_advertiser_that_is_not_there_has_no_list(
+    caller: ContactCaller, advertiser_id: str
+) -> None:
+    assert await reads.contacts_of_advertiser(caller, advertiser_id, {}) is None
 
 
 async def test_a_second_advertiser_beside_that_of_the_path_is_refused(

@@ -411,6 +411,50 @@ async def test_records_of_other_brands_are_not_equivalents(
     assert len(upstream.requests) <= 2
 
 
+@pytest.mark.parametrize(
+    ("pages", "calls"), [(1, 2), (3, 4), (1000, 11)], ids=["one page", "three pages", "no end"]
+)
+async def test_the_equivalents_of_a_brand_are_read_from_at_most_ten_pages(
+    tmp_path: Path, pages: int, calls: int
+) -> None:
+    def answering(request: Request) -> Recording:
+        query = parse_qs(urlsplit(request.target).query)
+        if not query:
+            return recorded(200, json.dumps({"data": _advertiser(1)}))
+        number = int(query["page"][0])
+        row = {"id": number + 1, "name": "Brand", "hienergy_id": 1}
+        return recorded(200, json.dumps({"data": [row], "meta": {"has_more": number < pages}}))
+
+    async with gateway_and_upstream(answering, tmp_path) as (gateway, upstream):
+        body = (await gateway.graphql("{ advertiser(id: 1) { equivalents { id } } }", KEY)).json()
+
+    equivalents = body["data"]["advertiser"]["equivalents"]
+    assert [int(one["id"]) for one in equivalents] == list(range(2, calls + 1))
+    assert len(upstream.requests) == calls
+
+
+async def test_refused_equivalents_are_an_error_of_their_field(tmp_path: Path) -> None:
+    def answering(request: Request) -> Recording:
+        if "?" in request.target:
+            return recorded(403, '{"error": {"message": "No."}}')
+        return recorded(200, json.dumps({"data": _advertiser(1)}))
+
+    query = "{ advertiser(id: 1) { id equivalents { id } } }"
+    async with gateway_and_upstream(answering, tmp_path) as (gateway, _):
+        body = (await gateway.graphql(query, KEY)).json()
+
+    assert body["errors"][0]["path"] == ["advertiser", "equivalents"]
+    assert body["errors"][0]["extensions"]["code"] == "FORBIDDEN"
+
+
+@pytest.mark.parametrize("path", ["1001", "northwind"])
+async def test_a_refused_list_of_an_advertiser_is_that_refusal(tmp_path: Path, path: str) -> None:
+    async with gateway_and_upstream(lambda _: recorded(401), tmp_path) as (gateway, _):
+        response = await gateway.rest(f"/advertisers/{path}/contacts", KEY)
+
+    assert response.status_code == 401
+
+
 async def test_a_created_contact_is_returned_though_its_advertiser_cannot_be_read(
     tmp_path: Path,
 ) -> None:

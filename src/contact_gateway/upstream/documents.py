@@ -13,7 +13,7 @@ import structlog
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
-from contact_gateway.contacts.contact import Contact, ContactDetails, ContactPreview
+from contact_gateway.contacts.contact import Contact, ContactDetails
 from contact_gateway.contacts.fields import Id
 from contact_gateway.contacts.source import Page, PageRequest
 
@@ -136,20 +136,6 @@ def contact_of(row_or_resource: object, *, advertiser_id: int | None = None) -> 
 def is_stored(resource: object) -> bool:
     """Return whether a resource has an id, so upstream has stored it."""
     return isinstance(resource, Mapping) and resource.get("id") is not None
-
-
-def preview_of(resource: object) -> ContactPreview:
-    """Return the contact that a dry run would create.
-
-    Raises:
-        UnreadableError: it has no owner.
-    """
-    row = contact_row(resource)
-    if row is None:
-        raise UnreadableError("contact")
-    if row.advertiser_id is None:
-        raise UnreadableError("advertiser_id")
-    return ContactPreview(_details(row, row.advertiser_id), row.advertiser_name)
 
 
 def _details(row: ContactRow, advertiser_id: int) -> ContactDetails[str | None]:

@@ -148,6 +148,7 @@ class Call:
         query: the query parameters.
         body: the JSON body.
         timeout_seconds: how long the call may take with its retries; by default as a read.
+        wants_body: whether the body of the response is read.
     """
 
     method: str
@@ -156,6 +157,7 @@ class Call:
     query: Mapping[str, str] | None = None
     body: object = None
     timeout_seconds: float | None = None
+    wants_body: bool = True
 
     def headers(self) -> dict[str, str]:
         """Return new headers with the credential.
@@ -168,6 +170,9 @@ class Call:
             return {"Authorization": f"Bearer {self.credential.secret}"}
         return {"X-Api-Key": self.credential.secret}
 
+
+# The schema is a large document.
+_PROBE: Final = Call("GET", "schema", wants_body=False)
 
 RecordStatus: TypeAlias = Callable[[int], None]
 """Records the status of the response in a span."""
@@ -276,7 +281,7 @@ class UpstreamClient:
     async def _probe(self) -> bool:
         client_timeout = _client_timeout(min(self.timeout_seconds, _PROBE_TIMEOUT_SECONDS))
         try:
-            response = await self._traced_request(Call("GET", "schema"), client_timeout)
+            response = await self._traced_request(_PROBE, client_timeout)
         except UpstreamUnavailable:
             return False
         return response.status < HTTPStatus.INTERNAL_SERVER_ERROR
@@ -371,13 +376,7 @@ class UpstreamClient:
                 allow_redirects=False,
                 proxy_headers=None if self._proxy is None else self._proxy.headers,
             ) as response:
-                try:
-                    body = await _read_body(response)
-                except (aiohttp.ClientError, OSError):
-                    # The status says whether a creation succeeded. A read needs its body.
-                    if call.method == "GET":
-                        raise
-                    body = b""
+                body = await _body_of(call, response)
         except UnicodeError as error:
             raise UpstreamUnavailable(
                 "the upstream host name is invalid", Delivery.NEVER_SENT
@@ -397,6 +396,21 @@ class UpstreamClient:
             ) from None
         self._last_date = response.headers.get("Date"), time.time()
         return Response(response.status, response.headers, _parse_json(body))
+
+
+async def _body_of(call: Call, response: aiohttp.ClientResponse) -> bytes:
+    """Read the body that a call needs."""
+    if not call.wants_body:
+        # HEAD would keep the connection, and fails if a server sends a body all the same.
+        response.close()
+        return b""
+    try:
+        return await _read_body(response)
+    except (aiohttp.ClientError, OSError):
+        if call.method == "GET":
+            raise
+        # The status says whether a creation succeeded.
+        return b""
 
 
 class _NotConnectedError(aiohttp.ClientError):

@@ -83,6 +83,9 @@ def create_app(settings: Settings) -> Starlette:
     """Return the gateway as an ASGI application. It opens nothing before its startup.
 
     Its startup raises `SchemaNotCurrentError` if the database has another schema version.
+
+    Raises:
+        SettingsError: the environment names an unusable proxy for upstream.
     """
     database = Database(sqlite_url(settings.database_url))
     counters = Counters(settings.rate_limit_url)

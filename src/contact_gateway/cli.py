@@ -42,6 +42,7 @@ from contact_gateway.store import schema_version as store_schema
 from contact_gateway.store.sqlite import Database, has_wal_reset_bug
 from contact_gateway.telemetry.logs import configure_logging
 from contact_gateway.telemetry.metrics import shared_between_workers
+from contact_gateway.upstream.proxy import proxy_for
 
 T = TypeVar("T")
 
@@ -111,8 +112,10 @@ def serve(
             _require_own_database(settings)
         keys = _with_database(settings, partial(_update_demo_keys, settings, demo=demo))
 
+        announcement = _announcement(process.address_of(listener), settings, keys)
+
         def announce() -> None:
-            typer.echo(_announcement(process.address_of(listener), settings, keys))
+            typer.echo(announcement)
             sys.stdout.flush()
 
         if workers == 1:
@@ -143,6 +146,9 @@ def _announcement(address: str, settings: Settings, keys: DemoKeys | None) -> st
         lines.append(
             f"Upstream    {settings.upstream_url}   (callers send their own HiEnergy API key)"
         )
+        proxy = proxy_for(settings.upstream_url)
+        if proxy is not None:
+            lines.append(f"Proxy       {proxy.url}")
     if keys is not None:
         lines += [f"Admin key   {keys.admin}", f"Member key  {keys.member}"]
     return "\n".join(["", *lines, ""])

@@ -464,7 +464,14 @@ async def test_answers_without_a_date_have_no_clock(headers: dict[str, str]) -> 
 
 @pytest.mark.usefixtures("stopped_clock")
 @pytest.mark.parametrize(
-    ("status", "is_reachable"), [(200, True), (401, True), (404, True), (500, False), (503, False)]
+    ("status", "is_reachable"),
+    [
+        (200, True),
+        (401, True),
+        (404, True),
+        (500, False),
+        (503, False),
+    ],
 )
 async def test_upstream_is_reachable_without_a_server_error(
     status: int, *, is_reachable: bool
@@ -473,6 +480,22 @@ async def test_upstream_is_reachable_without_a_server_error(
         assert await client.is_reachable() is is_reachable
 
     assert upstream.calls() == ["GET /api/v1/schema"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{",
+    ],
+    ids=["long", "chunked"],
+)
+async def test_readiness_does_not_wait_for_a_body(head: bytes) -> None:
+    async with client_before(Recording(head, End.STALL), FINE) as (client, upstream):
+        assert await client.is_reachable() is True
+        assert (await client.send(READ)).status == 200
+
+    assert upstream.calls() == ["GET /api/v1/schema", "GET /api/v1/contacts/1"]
 
 
 async def test_query_values_are_encoded() -> None:

@@ -562,6 +562,21 @@ def _check_the_log(text: str) -> None:
     assert "maya@" not in text
 
 
+async def test_a_refusal_is_logged_once_without_what_upstream_says(
+    tmp_path: Path, face: Face, log: io.StringIO
+) -> None:
+    body = _envelope("X", f"{KEY} may not", email=["maya@example.com is not deliverable"])
+    async with _in_front_of(recorded(422, body), tmp_path) as (gateway, _):
+        answer = await face.submit(gateway, MAYA, KEY)
+
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert answer.outcome == "INVALID_INPUT"
+    assert [line["event"] for line in lines] == ["upstream refused a request", "request"]
+    assert lines[0]["upstream_status"] == 422
+    assert KEY not in log.getvalue()
+    assert "maya" not in log.getvalue()
+
+
 async def test_a_creation_is_sent_as_the_reference_describes(tmp_path: Path, face: Face) -> None:
     submitted = {**MAYA, "advertiser_id": "2001", "given_name": " Maya ", "phone": ""}
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):

@@ -7,6 +7,7 @@ import asyncio
 import json
 import math
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -21,6 +22,8 @@ from typing import Final, Self, TypeAlias
 
 import aiohttp
 import orjson
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from tenacity import (
     AsyncRetrying,
     retry_if_exception,
@@ -34,6 +37,7 @@ from yarl import URL
 from contact_gateway.access.principals import Credential
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.upstream.circuit import Circuit, CircuitOpenError
+from contact_gateway.upstream.proxy import proxy_for
 
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS: Final = 86_400
@@ -53,8 +57,6 @@ _REQUEST_ID: Final = re.compile("[!-?A-~]{1,200}")
 _DOWN_STATUSES: Final = frozenset(
     {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 )
-# aiohttp raises these before it has a connection, so before it sends anything.
-_CONNECT_ERRORS: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class Delivery(Enum):
@@ -146,6 +148,7 @@ class Call:
         query: the query parameters.
         body: the JSON body.
         timeout_seconds: how long the call may take with its retries; by default as a read.
+        wants_body: whether the body of the response is read.
     """
 
     method: str
@@ -155,6 +158,7 @@ class Call:
     body: object = None
     timeout_seconds: float | None = None
     idempotency_key: str | None = None
+    wants_body: bool = True
 
     def headers(self) -> dict[str, str]:
         """Return new headers with the credential.
@@ -167,6 +171,9 @@ class Call:
             return {"Authorization": f"Bearer {self.credential.secret}"}
         return {"X-Api-Key": self.credential.secret}
 
+
+# The schema is a large document.
+_PROBE: Final = Call("GET", "schema", wants_body=False)
 
 RecordStatus: TypeAlias = Callable[[int], None]
 """Records the status of the response in a span."""
@@ -190,6 +197,9 @@ class UpstreamClient:
         create_timeout_seconds: the timeout of a creation; by default that of a read.
         max_connections: the size of the connection pool.
         start_span: starts the span of a call.
+
+    Raises:
+        SettingsError: the environment names an unusable proxy for the URL.
     """
 
     def __init__(
@@ -204,6 +214,7 @@ class UpstreamClient:
         self.timeout_seconds: Final = timeout_seconds
         self.create_timeout_seconds: Final = create_timeout_seconds or timeout_seconds
         self._start_span: Final = start_span
+        self._proxy: Final = proxy_for(base_url)
         self._base_url: Final = base_url
         self._max_connections: Final = max_connections
         self._circuit: Final = Circuit()
@@ -216,8 +227,10 @@ class UpstreamClient:
     async def __aenter__(self) -> Self:
         """Open the connection pool, which connects on demand."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=self._max_connections, keepalive_timeout=_KEEP_ALIVE_SECONDS
+            connector=_Connector(
+                limit=self._max_connections,
+                keepalive_timeout=_KEEP_ALIVE_SECONDS,
+                ssl=_tls_context() if self._base_url.startswith("https:") else True,
             ),
             # A cookie that upstream sets for one caller must not be sent for another.
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -225,6 +238,8 @@ class UpstreamClient:
                 "Accept": "application/json",
                 "User-Agent": f"contact-gateway/{version('contact-gateway')}",
             },
+            proxy=None if self._proxy is None else self._proxy.url,
+            # With True, aiohttp would also send credentials from ~/.netrc.
             trust_env=False,
         )
         return self
@@ -267,7 +282,7 @@ class UpstreamClient:
     async def _probe(self) -> bool:
         client_timeout = _client_timeout(min(self.timeout_seconds, _PROBE_TIMEOUT_SECONDS))
         try:
-            response = await self._traced_request(Call("GET", "schema"), client_timeout)
+            response = await self._traced_request(_PROBE, client_timeout)
         except UpstreamUnavailable:
             return False
         return response.status < HTTPStatus.INTERNAL_SERVER_ERROR
@@ -362,27 +377,83 @@ class UpstreamClient:
                 headers=headers,
                 timeout=client_timeout,
                 allow_redirects=False,
+                proxy_headers=None if self._proxy is None else self._proxy.headers,
             ) as response:
-                try:
-                    body = await _read_body(response)
-                except (aiohttp.ClientError, OSError):
-                    # The status says whether a creation succeeded. A read needs its body.
-                    if call.method == "GET":
-                        raise
-                    body = b""
+                body = await _body_of(call, response)
         except UnicodeError as error:
             raise UpstreamUnavailable(
                 "the upstream host name is invalid", Delivery.NEVER_SENT
             ) from error
+        except _NotConnectedError as error:
+            raise UpstreamUnavailable(
+                f"no connection to upstream: {error.reason}",
+                Delivery.NEVER_SENT,
+                is_transient=not isinstance(error.cause, TimeoutError),
+            ) from None
         except (aiohttp.ClientError, OSError) as error:
             # Only the type, because the message may contain what a caller sent.
             raise UpstreamUnavailable(
                 f"the upstream request failed: {type(error).__name__}",
-                Delivery.NEVER_SENT if isinstance(error, _CONNECT_ERRORS) else Delivery.UNKNOWN,
+                Delivery.UNKNOWN,
                 is_transient=not isinstance(error, TimeoutError),
             ) from None
         self._last_date = response.headers.get("Date"), time.time()
         return Response(response.status, response.headers, _parse_json(body))
+
+
+async def _body_of(call: Call, response: aiohttp.ClientResponse) -> bytes:
+    """Read the body that a call needs."""
+    if not call.wants_body:
+        # HEAD would keep the connection, and fails if a server sends a body all the same.
+        response.close()
+        return b""
+    try:
+        return await _read_body(response)
+    except (aiohttp.ClientError, OSError):
+        if call.method == "GET":
+            raise
+        # The status says whether a creation succeeded.
+        return b""
+
+
+class _NotConnectedError(aiohttp.ClientError):
+    """There is no connection, so nothing was sent to upstream."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause: Final = cause
+        self.reason: Final = (
+            f"the proxy refuses it with status {cause.status}"
+            if isinstance(cause, aiohttp.ClientHttpProxyError)
+            else type(cause).__name__
+        )
+
+
+class _Connector(aiohttp.TCPConnector):
+    """A connection pool that distinguishes failures to connect from failures of a request.
+
+    Otherwise both may be one exception: a proxy may end its connection before it has one to
+    upstream.
+    """
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's name
+    ) -> Connection:
+        """Return a pooled or a new connection."""
+        try:
+            return await super().connect(req, traces, timeout)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _NotConnectedError(error) from None
+
+
+def _tls_context() -> ssl.SSLContext:
+    """Return the default TLS settings, with the CAs of `SSL_CERT_FILE` and `SSL_CERT_DIR`."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(("http/1.1",))
+    return context
 
 
 # Cached, because constructing one takes 4 µs.

@@ -2,12 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
-from contact_gateway.contacts.ledger import Attempt, claim
+from contact_gateway.contacts.ledger import NO_HOLDER, Attempt, claim
 from support.contacts import stored, submitted
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 FIRST = Attempt(
+    scope=b"s" * 32,
     fingerprint=b"a" * 32,
     advertiser_id=2001,
     email="maya@example.com",
@@ -35,6 +36,22 @@ def test_one_that_is_answered_stays_as_it_is_also_after_its_hold() -> None:
 
     assert claim(answered, LATER) is answered
     assert claim(answered, much_later) is answered
+
+
+def test_one_that_created_an_unnamed_contact_is_never_taken_over() -> None:
+    unnamed = FIRST._replace(is_unnamed=True)
+    much_later = LATER._replace(sent_at=NOON + timedelta(hours=1))
+
+    assert claim(unnamed, much_later) is unnamed
+
+
+def test_one_is_in_flight_while_a_worker_waits_for_its_answer() -> None:
+    lost = FIRST._replace(holder=NO_HOLDER)
+
+    assert FIRST.is_in_flight(NOON)
+    assert not FIRST.is_in_flight(FIRST.held_until)
+    assert not lost.is_in_flight(NOON)
+    assert not FIRST._replace(contact=CONTACT).is_in_flight(NOON)
 
 
 def test_an_attempt_whose_hold_has_ended_is_taken_over_with_its_data() -> None:

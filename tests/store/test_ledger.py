@@ -10,8 +10,8 @@ from sqlalchemy import func, select
 
 from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.contacts.source import SourceUnavailable
-from contact_gateway.store.ledger import SqlLedger
-from contact_gateway.store.retention import IDEMPOTENCY_RETENTION
+from contact_gateway.store.ledger import SqlLedger, open_attempts, settle
+from contact_gateway.store.retention import IDEMPOTENCY_RETENTION, OPEN_ATTEMPT_RETENTION
 from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import attempts
 from support.contacts import stored, submitted
@@ -22,6 +22,7 @@ KEY = b"k" * 32
 NOW = datetime.now(UTC)
 HELD = timedelta(seconds=12)
 ATTEMPT = Attempt(
+    scope=b"s" * 32,
     fingerprint=b"f" * 32,
     advertiser_id=2**53 + 1,
     email="maya@exämple.com",
@@ -115,17 +116,50 @@ async def test_expired_attempts_are_deleted(database: Database) -> None:
     recent = _later(ATTEMPT, -IDEMPOTENCY_RETENTION.total_seconds() + 3600)
     before = SqlLedger(database)
     await before.claim(b"o" * 32, old._replace(contact=CONTACT))
+    much_older = _later(ATTEMPT, -OPEN_ATTEMPT_RETENTION.total_seconds() - 3600)
     await before.claim(b"u" * 32, old)
+    await before.claim(b"v" * 32, much_older)
     await before.claim(b"r" * 32, recent._replace(contact=CONTACT))
     await before.close()
 
-    # Tidying is done at the first write of a process, and then once an hour.
+    # Purging is done at the first write of a process, and then once an hour.
     after = SqlLedger(database)
     await after.claim(KEY, ATTEMPT)
     await after.close()
 
-    assert await _rows(database) == 2
+    assert await _rows(database) == 3
     assert await after.find(b"r" * 32) is not None
+    # Its outcome is still unknown.
+    assert await after.find(b"u" * 32) is not None
+
+
+async def test_a_contact_is_found_by_its_id_and_the_person_that_created_it(
+    ledger: SqlLedger,
+) -> None:
+    await ledger.claim(KEY, ATTEMPT._replace(contact=CONTACT))
+
+    assert await ledger.contact(ATTEMPT.scope, CONTACT.id) == CONTACT
+    assert await ledger.contact(b"another person", CONTACT.id) is None
+    assert await ledger.contact(ATTEMPT.scope, 1) is None
+    assert await ledger.has_contact(CONTACT.id)
+    assert not await ledger.has_contact(1)
+
+
+async def test_open_attempts_are_listed_and_settled(ledger: SqlLedger, database: Database) -> None:
+    await ledger.claim(b"c" * 32, ATTEMPT._replace(contact=CONTACT))
+    await ledger.claim(b"n" * 32, _later(ATTEMPT, 1))
+    await ledger.claim(KEY, ATTEMPT)
+    first, second = await database.read(open_attempts)
+    await database.write(lambda connection: settle(connection, first, 77))
+    await database.write(lambda connection: settle(connection, second, None))
+    settled = await ledger.find(KEY)
+
+    assert (first, second) == ((KEY, ATTEMPT), (b"n" * 32, _later(ATTEMPT, 1)))
+    assert settled is not None
+    assert settled.contact is not None
+    assert (settled.contact.id, settled.contact.details.email) == (77, ATTEMPT.email)
+    assert await ledger.find(b"n" * 32) is None
+    assert await database.read(open_attempts) == ()
 
 
 async def test_an_unreachable_ledger_is_unavailable(unreachable_database: Database) -> None:

@@ -167,7 +167,7 @@ async def test_an_older_database_is_refused_and_not_changed(
     before = list(plain.iterdump())
     monkeypatch.setattr(schema_version, "newest_revision", lambda: "9999")
 
-    with pytest.raises(SchemaNotCurrentError, match=r"0003, .*9999.*contact-gateway migrate"):
+    with pytest.raises(SchemaNotCurrentError, match=r"0004, .*9999.*contact-gateway migrate"):
         await schema_version.prepare(database)
 
     assert list(plain.iterdump()) == before

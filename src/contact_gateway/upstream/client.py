@@ -148,6 +148,7 @@ class Call:
         query: the query parameters.
         body: the JSON body.
         timeout_seconds: how long the call may take with its retries; by default as a read.
+        idempotency_key: the header `Idempotency-Key`, which HiEnergy may ignore.
         wants_body: whether the body of the response is read.
     """
 
@@ -161,15 +162,16 @@ class Call:
     wants_body: bool = True
 
     def headers(self) -> dict[str, str]:
-        """Return new headers with the credential.
+        """Return new headers with the credential and the idempotency key.
 
         HiEnergy documents `Authorization: Bearer` for JSON Web Tokens only.
         """
+        key = {} if self.idempotency_key is None else {"Idempotency-Key": self.idempotency_key}
         if self.credential is None:
-            return {}
+            return key
         if self.credential.is_jwt:
-            return {"Authorization": f"Bearer {self.credential.secret}"}
-        return {"X-Api-Key": self.credential.secret}
+            return {"Authorization": f"Bearer {self.credential.secret}", **key}
+        return {"X-Api-Key": self.credential.secret, **key}
 
 
 # The schema is a large document.
@@ -350,8 +352,6 @@ class UpstreamClient:
     async def _traced_request(self, call: Call, client_timeout: aiohttp.ClientTimeout) -> Response:
         """Send a call in a span of its trace; raise if the response says that upstream is down."""
         headers = call.headers()
-        if call.idempotency_key is not None:
-            headers["Idempotency-Key"] = call.idempotency_key
         span = self._start_span(call.method, headers) if self._start_span else _NO_SPAN
         with span as record_status:
             response = await self._request(call, headers, client_timeout)

@@ -41,8 +41,9 @@ ATTRIBUTES: Final[Mapping[str, Json]] = {
     "source": None,
     "status": None,
     "linkedin_profile_url": None,
-    "created_at": "2026-01-31T12:00:00.000Z",
-    "updated_at": "2026-01-31T12:00:00.000Z",
+    # A contact from before the call is a conflict.
+    "created_at": "2099-01-31T12:00:00.000Z",
+    "updated_at": "2099-01-31T12:00:00.000Z",
 }
 RESOURCE: Final[Mapping[str, Json]] = {"id": "42", "type": "contact", "attributes": ATTRIBUTES}
 CONTACT: Final = {**ATTRIBUTES, "id": "42", "advertiser_id": "1001"}
@@ -90,12 +91,22 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Unavailable:
-    """An answer that is not an outcome."""
+class Unusable:
+    """An answer that says that nothing was created, or that does not show what was created."""
 
     name: str
     answer: Recording
-    retry_after_seconds: int = 1
+    outcome: str = "OUTCOME_UNKNOWN"
+    retry_after_seconds: int = 60
+    event: str = "the answer to a creation was lost"
+
+
+def _created_nothing(name: str, answer: Recording, retry_after_seconds: int = 1) -> Unusable:
+    return Unusable(name, answer, "SERVICE_UNAVAILABLE", retry_after_seconds, "source unavailable")
+
+
+def _unnamed(name: str, answer: Recording) -> Unusable:
+    return Unusable(name, answer, event="the answer to a creation names no contact")
 
 
 CONTACTS = (
@@ -114,7 +125,7 @@ CONTACTS = (
                         "attributes": {
                             **ATTRIBUTES,
                             "advertiser_id": "1001",
-                            "created_at": "2026-01-31T13:00:00+01:00",
+                            "created_at": "2099-01-31T13:00:00+01:00",
                             "rating": 5,
                         },
                         "links": {},
@@ -126,7 +137,7 @@ CONTACTS = (
     ),
     Case(
         "times without a zone",
-        recorded(201, _document(created_at="2026-01-31 12:00:00")),
+        recorded(201, _document(created_at="2099-01-31 12:00:00")),
         "CONTACT",
     ),
     Case("no names", recorded(201, _document(name=..., given_name=...)), "CONTACT"),
@@ -378,63 +389,62 @@ REFUSALS = (
         "x" * 1000,
     ),
 )
-UNAVAILABLE = (
-    Unavailable("500, JSON", recorded(500, _envelope("INTERNAL_ERROR"))),
-    Unavailable("500, that says CONFLICT", recorded(500, _envelope("CONFLICT"))),
-    Unavailable("502, HTML", recorded(502, "<html>Bad Gateway</html>", media_type="text/html")),
-    Unavailable(
+UNUSABLE = (
+    Unusable("500, JSON", recorded(500, _envelope("INTERNAL_ERROR"))),
+    Unusable("500, that says CONFLICT", recorded(500, _envelope("CONFLICT"))),
+    Unusable("502, HTML", recorded(502, "<html>Bad Gateway</html>", media_type="text/html")),
+    _created_nothing(
         "503, with Retry-After",
         recorded(503, headers={"Retry-After": "7"}),
         retry_after_seconds=7,
     ),
-    Unavailable("504, nothing", recorded(504)),
-    Unavailable("507, nothing", recorded(507)),
-    Unavailable("204", recorded(204)),
-    Unavailable("201, empty", recorded(201)),
-    Unavailable("201, null", recorded(201, "null")),
-    Unavailable("201, no object", recorded(201, '["data"]')),
-    Unavailable("201, cut JSON", recorded(201, CREATED[:-20])),
-    Unavailable("201, too deep", recorded(201, "[" * 100_000)),
-    Unavailable("201, no data", recorded(201, '{"meta": {}}')),
-    Unavailable("201, no id", recorded(201, json.dumps({"data": {"attributes": ATTRIBUTES}}))),
-    Unavailable("201, an id beyond 64 bits", recorded(201, _document(advertiser_id=2**63))),
-    Unavailable(
+    Unusable("504, nothing", recorded(504)),
+    Unusable("507, nothing", recorded(507)),
+    _unnamed("204", recorded(204)),
+    _unnamed("201, empty", recorded(201)),
+    _unnamed("201, null", recorded(201, "null")),
+    _unnamed("201, no object", recorded(201, '["data"]')),
+    _unnamed("201, cut JSON", recorded(201, CREATED[:-20])),
+    _unnamed("201, too deep", recorded(201, "[" * 100_000)),
+    _unnamed("201, no data", recorded(201, '{"meta": {}}')),
+    _unnamed("201, no id", recorded(201, json.dumps({"data": {"attributes": ATTRIBUTES}}))),
+    _unnamed(
         "201, HTML",
         recorded(201, "<h1>Created</h1>", media_type="text/html"),
     ),
-    Unavailable("201, not UTF-8", recorded(201, b'{"data": "\xff"}')),
-    Unavailable("201, over the size limit", recorded(201, " " * 5_000_000 + CREATED)),
+    _unnamed("201, not UTF-8", recorded(201, b'{"data": "\xff"}')),
+    _unnamed("201, over the size limit", recorded(201, " " * 5_000_000 + CREATED)),
     *(
-        Unavailable(
+        _created_nothing(
             f"{status}, to elsewhere",
             recorded(status, headers={"Location": "/api/v1/elsewhere"}),
         )
         for status in (301, 302, 303, 307, 308)
     ),
-    Unavailable("408, nothing", recorded(408)),
-    Unavailable("404, nothing", recorded(404)),
-    Unavailable("404, an empty object", recorded(404, "{}")),
-    Unavailable("404, HTML", recorded(404, "<h1>Not found</h1>", media_type="text/html")),
-    Unavailable("closed without a response", Recording(b"", End.CLOSE)),
-    Unavailable("reset without a response", Recording(b"", End.RESET)),
-    Unavailable("half of the headers", Recording(b"HTTP/1.1 201 Cre", End.CLOSE)),
-    Unavailable(
+    Unusable("408, nothing", recorded(408)),
+    _created_nothing("404, nothing", recorded(404)),
+    _created_nothing("404, an empty object", recorded(404, "{}")),
+    _created_nothing("404, HTML", recorded(404, "<h1>Not found</h1>", media_type="text/html")),
+    Unusable("closed without a response", Recording(b"", End.CLOSE)),
+    Unusable("reset without a response", Recording(b"", End.RESET)),
+    Unusable("half of the headers", Recording(b"HTTP/1.1 201 Cre", End.CLOSE)),
+    _unnamed(
         "closed in mid-body",
         replace(recorded(201, CREATED), raw=recorded(201, CREATED).raw[:-20], end=End.CLOSE),
     ),
-    Unavailable(
+    _unnamed(
         "reset in mid-body",
         replace(recorded(201, CREATED), raw=recorded(201, CREATED).raw[:-20], end=End.RESET),
     ),
-    Unavailable(
+    _unnamed(
         "closed in mid-chunk",
         Recording(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n{", End.CLOSE),
     ),
-    Unavailable("what is no HTTP", Recording(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", End.CLOSE)),
+    Unusable("what is no HTTP", Recording(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", End.CLOSE)),
 )
 STALLED = (
-    Unavailable("no first byte", Recording(b"", End.STALL)),
-    Unavailable(
+    Unusable("no first byte", Recording(b"", End.STALL)),
+    _unnamed(
         "no last byte",
         replace(recorded(201, CREATED), raw=recorded(201, CREATED).raw[:-20], end=End.STALL),
     ),
@@ -450,9 +460,15 @@ def face(request: pytest.FixtureRequest) -> Face:
 def _in_front_of(
     answer: Recording, folder: Path
 ) -> AbstractAsyncContextManager[tuple[Gateway, RecordedUpstream]]:
-    """Run a gateway in front of an upstream without contacts that gives this answer to a POST."""
+    """Run a gateway in front of an upstream without contacts that gives this answer to a POST.
+
+    The gateway sends a creation without a look at the lists.
+    """
     return gateway_and_upstream(
-        lambda request: answer if request.method == "POST" else EMPTY_PAGE, folder
+        lambda request: answer if request.method == "POST" else EMPTY_PAGE,
+        folder,
+        upstream_refuses_duplicates="yes",
+        upstream_honours_dry_run="yes",
     )
 
 
@@ -518,46 +534,51 @@ async def test_the_request_id_of_upstream_is_logged_and_passed_on(
     assert "maya" not in log.getvalue()
 
 
-@pytest.mark.parametrize("case", UNAVAILABLE, ids=lambda case: case.name)
-async def test_any_other_answer_is_unavailable(
-    tmp_path: Path, case: Unavailable, face: Face, log: io.StringIO
+@pytest.mark.parametrize("case", UNUSABLE, ids=lambda case: case.name)
+async def test_any_other_answer_created_nothing_or_is_unknown(
+    tmp_path: Path, case: Unusable, face: Face, log: io.StringIO
 ) -> None:
     async with _in_front_of(case.answer, tmp_path) as (gateway, upstream):
         answer = await face.submit(gateway, MAYA, KEY)
 
-    _check_unavailable(answer, case)
+    _check_unusable(answer, case)
     _check_sent_once(upstream)
-    _check_the_log(log.getvalue())
+    _check_the_log(log.getvalue(), case)
 
 
 @pytest.mark.parametrize("case", STALLED, ids=lambda case: case.name)
-async def test_an_answer_that_does_not_end_is_unavailable(
-    tmp_path: Path, case: Unavailable, face: Face, log: io.StringIO, stopped_clock: ManualClock
+async def test_the_outcome_of_an_answer_that_does_not_end_is_unknown(
+    tmp_path: Path, case: Unusable, face: Face, log: io.StringIO, stopped_clock: ManualClock
 ) -> None:
     async with _in_front_of(case.answer, tmp_path) as (gateway, upstream):
         submission = asyncio.create_task(face.submit(gateway, MAYA, KEY))
         await upstream.is_stalled.wait()
         await stopped_clock.advance_until_done(submission)
 
-    _check_unavailable(await submission, case)
+    _check_unusable(await submission, case)
     _check_sent_once(upstream)
-    _check_the_log(log.getvalue())
+    _check_the_log(log.getvalue(), case)
 
 
-def _check_unavailable(answer: Answer, case: Unavailable) -> None:
-    assert answer.outcome == "SERVICE_UNAVAILABLE"
-    assert answer.status in {503, 200}
-    assert answer.headers["Retry-After"] == str(case.retry_after_seconds)
+def _check_unusable(answer: Answer, case: Unusable) -> None:
+    assert answer.outcome == case.outcome
+    if case.outcome == "SERVICE_UNAVAILABLE":
+        assert answer.status in {503, 200}
+        assert answer.headers["Retry-After"] == str(case.retry_after_seconds)
+    else:
+        assert answer.status in {504, 200}
+        assert answer.retry_after_seconds == case.retry_after_seconds
 
 
 def _check_sent_once(upstream: RecordedUpstream) -> None:
     """A creation that may have arrived is not retried, and a redirect is not followed."""
-    assert upstream.calls() == ["POST /api/v1/contacts"]
+    sent = [call for call in upstream.calls() if call.startswith("POST")]
+    assert sent == ["POST /api/v1/contacts"]
 
 
-def _check_the_log(text: str) -> None:
+def _check_the_log(text: str, case: Unusable) -> None:
     lines: list[Json] = [json.loads(line) for line in text.splitlines()]
-    assert [line["event"] for line in lines] == ["source unavailable", "request"]
+    assert [line["event"] for line in lines] == [case.event, "request"]
     assert KEY not in text
     assert "maya@" not in text
 
@@ -606,11 +627,26 @@ async def test_a_dry_run_is_passed_on(tmp_path: Path, face: Face) -> None:
     assert upstream.calls() == ["POST /api/v1/contacts?dry_run=true"]
 
 
-async def test_a_dry_run_that_created_a_contact_is_unavailable(tmp_path: Path, face: Face) -> None:
-    async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, _):
-        answer = await face.submit(gateway, MAYA, KEY, dry_run=True)
+async def test_a_dry_run_that_created_a_contact_is_that_contact_and_the_last_one(
+    tmp_path: Path, face: Face, log: io.StringIO
+) -> None:
+    async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
+        first = await FACES["REST"].submit(gateway, MAYA, KEY, dry_run=False)
+        upstream.requests.clear()
+        created = await _dry_run(gateway, face)
+        await _dry_run(gateway, face)
 
-    assert answer.outcome == "SERVICE_UNAVAILABLE"
+    assert first.outcome == created == "CONTACT"
+    sent = [call for call in upstream.calls() if call.startswith("POST")]
+    assert sent == ["POST /api/v1/contacts?dry_run=true"]
+    assert "HiEnergy ignores dry_run" in log.getvalue()
+
+
+async def _dry_run(gateway: Gateway, face: Face) -> str:
+    """Return the outcome of a dry run. A contact is also one where a preview is expected."""
+    answer = await face.submit(gateway, MAYA, KEY, dry_run=True)
+    is_contact = answer.contact is not None and answer.contact["id"] is not None
+    return "CONTACT" if is_contact else answer.outcome
 
 
 @pytest.mark.parametrize(
@@ -756,14 +792,20 @@ async def test_the_contact_of_a_conflict_is_looked_up(tmp_path: Path, face: Face
     def answering(request: Request) -> Recording:
         return recorded(409) if request.method == "POST" else page
 
-    async with gateway_and_upstream(answering, tmp_path) as (gateway, upstream):
+    async with gateway_and_upstream(answering, tmp_path, upstream_refuses_duplicates="yes") as (
+        gateway,
+        upstream,
+    ):
         answer = await face.submit(gateway, {**MAYA, "email": "MAYA@example.com"}, KEY)
 
     assert answer.outcome == "CONFLICT"
     assert answer.contact == CONTACT
-    assert upstream.calls() == [
-        "POST /api/v1/contacts",
+    first, *lookups = upstream.calls()
+    assert first == "POST /api/v1/contacts"
+    assert sorted(lookups) == [
+        "GET /api/v1/advertisers/2001/contacts?email=MAYA@example.com&page=1&per_page=100",
         "GET /api/v1/contacts?email=MAYA@example.com&advertiser_id=2001&page=1&per_page=100",
+        "GET /api/v1/contacts?email=MAYA@example.com&page=1&per_page=100",
     ]
 
 
@@ -772,7 +814,9 @@ async def test_while_upstream_is_down_it_is_not_called(tmp_path: Path, face: Fac
     async with _in_front_of(Recording(b"", End.CLOSE), tmp_path) as (gateway, upstream):
         answers = [await face.submit(gateway, MAYA, KEY) for _ in range(FAILURE_THRESHOLD + 20)]
 
-    assert {answer.outcome for answer in answers} == {"SERVICE_UNAVAILABLE"}
+    outcomes = [answer.outcome for answer in answers]
+    assert outcomes[:FAILURE_THRESHOLD] == ["OUTCOME_UNKNOWN"] * FAILURE_THRESHOLD
+    assert set(outcomes[FAILURE_THRESHOLD:]) == {"SERVICE_UNAVAILABLE"}
     assert len(upstream.requests) == FAILURE_THRESHOLD
     assert int(answers[-1].headers["Retry-After"]) >= 1
 

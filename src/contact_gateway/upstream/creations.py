@@ -13,6 +13,7 @@ import secrets
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import structlog
@@ -25,6 +26,7 @@ from contact_gateway.contacts.outcomes import (
     Conflict,
     CreateContactOutcome,
     Created,
+    Details,
     IdempotencyKeyReused,
     OutcomeUnknown,
     RateLimited,
@@ -54,7 +56,9 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The answer to a creation that was sent is lost."""
+    """The answer to a creation that was sent is lost. `details` are those of what came instead."""
+
+    details: Details
 
 
 _Answer: TypeAlias = CreationAnswer | Lost
@@ -150,7 +154,11 @@ class Creations:
         if isinstance(answer, Unnamed):
             return unnamed_outcome(contact, sent_at)
         return OutcomeUnknown(
-            policy.LOST_WITHOUT_KEY, _LOOK_AGAIN_SECONDS, contact.advertiser_id, sent_at
+            policy.LOST_WITHOUT_KEY,
+            _LOOK_AGAIN_SECONDS,
+            contact.advertiser_id,
+            sent_at,
+            answer.details,
         )
 
     async def create(self, submission: Keyed) -> CreateContactOutcome:
@@ -320,7 +328,7 @@ class Creations:
             case Lost():
                 lost = attempt._replace(holder=NO_HOLDER)
                 await self._record(key, holder, lost)
-                return self._unknown(lost)
+                return self._unknown(lost, details=answer.details)
             case Unnamed():
                 unnamed = attempt._replace(holder=NO_HOLDER, is_unnamed=True)
                 await self._record(key, holder, unnamed)
@@ -376,7 +384,7 @@ class Creations:
             if error.delivery is not Delivery.UNKNOWN:
                 raise
             _log.warning("the answer to a creation was lost", cause=error.reason)
-            return Lost()
+            return Lost(error.details)
         match answer:
             case Created(created) if lookup.is_since(created, since, caller) is False:
                 self._traits.record_refused_duplicate()
@@ -486,7 +494,12 @@ class Creations:
             self._unrecorded[key] = holder, entry
             _log.error("the ledger failed", exc_info=error)
 
-    def _unknown(self, attempt: Attempt, candidate: Contact | None = None) -> OutcomeUnknown:
+    def _unknown(
+        self,
+        attempt: Attempt,
+        candidate: Contact | None = None,
+        details: Details = MappingProxyType({}),
+    ) -> OutcomeUnknown:
         """Return that the outcome of an attempt is unknown; look again when it can be known."""
         seconds_left = math.ceil((attempt.held_until - _now()).total_seconds())
         return OutcomeUnknown(
@@ -494,6 +507,7 @@ class Creations:
             seconds_left if seconds_left > 0 else _LOOK_AGAIN_SECONDS,
             attempt.advertiser_id,
             attempt.sent_at,
+            details,
         )
 
 

@@ -26,6 +26,7 @@ mutation CreateContact($input: CreateContactInput!, $idempotencyKey: String) {
     ... on InvalidInputError { problems { path message } }
     ... on ConflictError { existing { id } }
     ... on RateLimitedError { retryAfterSeconds }
+    ... on OutcomeUnknownError { retryAfterSeconds }
   }
 }
 """
@@ -81,6 +82,8 @@ def describe(member: Json) -> tuple[bool, str]:
             return False, f"Advertiser not found: {message}"
         case {"__typename": "IdempotencyKeyReusedError"}:
             return False, "The idempotency key belongs to another submission."
+        case {"__typename": "OutcomeUnknownError", "retryAfterSeconds": seconds}:
+            return False, f"HiEnergy may have created the contact. Look again in {seconds} s."
         case {"__typename": "RateLimitedError", "retryAfterSeconds": seconds}:
             return False, f"Rate limit reached. Retry in {seconds} s."
         case {"__typename": "UnauthorizedError" | "ForbiddenError", "message": message}:

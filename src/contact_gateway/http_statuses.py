@@ -26,6 +26,8 @@ def status_of(code: ErrorCode) -> HTTPStatus:
             return HTTPStatus.NOT_FOUND
         case ErrorCode.CONFLICT:
             return HTTPStatus.CONFLICT
+        case ErrorCode.OUTCOME_UNKNOWN:
+            return HTTPStatus.GATEWAY_TIMEOUT
         case _:
             assert_never(code)
 

@@ -36,6 +36,14 @@ class Profile(StrEnum):
     PRODUCTION = "production"
 
 
+class Known(StrEnum):
+    """What the operator knows about a behaviour that HiEnergy does not document."""
+
+    UNKNOWN = "unknown"
+    YES = "yes"
+    NO = "no"
+
+
 _PRODUCTION_DEFAULTS: Final = {"graphiql": False, "introspection": False}
 
 
@@ -113,7 +121,34 @@ class Settings(BaseSettings):
         10,
         gt=0,
         le=300,
-        description="Timeout of a call to HiEnergy's API with its retries, in seconds",
+        description="Timeout of a read from HiEnergy's API with its retries, in seconds",
+    )
+    upstream_create_timeout_seconds: float = Field(
+        60,
+        gt=0,
+        le=600,
+        description="Timeout of a creation sent to HiEnergy's API, in seconds",
+    )
+    upstream_refuses_duplicates: Known = Field(
+        Known.UNKNOWN,
+        description=(
+            "Whether HiEnergy refuses or absorbs a second creation of the same address: `yes`, "
+            "`no` or `unknown`. With `yes` the gateway does not look for the address first, and "
+            "sends a creation again after a lost answer"
+        ),
+    )
+    upstream_honours_dry_run: Known = Field(
+        Known.UNKNOWN,
+        description=(
+            "Whether HiEnergy's `POST /contacts?dry_run=true` creates nothing: `yes`, `no` or "
+            "`unknown`. Only with `yes` are dry runs forwarded"
+        ),
+    )
+    upstream_max_calls_per_request: int = Field(
+        100,
+        ge=10,
+        le=10_000,
+        description="Maximum number of calls to HiEnergy's API for one request",
     )
     upstream_max_connections: int = Field(
         100,

@@ -104,6 +104,7 @@ mutation ($input: CreateContactInput!, $idempotencyKey: String, $dryRun: Boolean
     ... on InvalidInputError { problems { path code message } }
     ... on ConflictError { existing { ...Attributes } }
     ... on RateLimitedError { retryAfterSeconds }
+    ... on OutcomeUnknownError { retryAfterSeconds advertiserId sentAt }
   }
 }
 """
@@ -172,6 +173,7 @@ TYPE_NAMES = {
     "IDEMPOTENCY_KEY_REUSED": "IdempotencyKeyReusedError",
     "NOT_FOUND": "NotFoundError",
     "CONFLICT": "ConflictError",
+    "OUTCOME_UNKNOWN": "OutcomeUnknownError",
 }
 FACES: Mapping[str, Face] = {"REST": Rest(), "GraphQL": GraphQL()}
 

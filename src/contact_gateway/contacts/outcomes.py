@@ -10,7 +10,8 @@
         ├── InvalidInput        4  every problem of the input
         ├── IdempotencyKeyReused  5  the key was used with another input
         ├── NotFound            6  no HiEnergy advertiser
-        └── Conflict            7  the address is taken on that record
+        ├── Conflict            7  the address is taken on that record
+        └── OutcomeUnknown      8  only in front of HiEnergy: the contact may exist, or not
 
 An outcome added here is an error of the type checker at every place that has to render it. Its
 message comes from the operation that returns it, or from upstream. `details` is what upstream added
@@ -19,6 +20,7 @@ to its refusal.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar, Final, TypeAlias, assert_never
 
@@ -37,6 +39,7 @@ class ErrorCode(StrEnum):
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
     NOT_FOUND = "NOT_FOUND"
     CONFLICT = "CONFLICT"
+    OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
 
 
 _KEY_REFUSALS: Final = {
@@ -156,6 +159,24 @@ class Conflict:
     details: Details = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class OutcomeUnknown:
+    """Rule 8: the contact may have been created, or may still be. Nothing is sent again.
+
+    Attributes:
+        retry_after_seconds: when a repeat with the same idempotency key may find the contact.
+        advertiser_id: the submitted advertiser.
+        sent_at: when the creation was sent.
+    """
+
+    code: ClassVar[ErrorCode] = ErrorCode.OUTCOME_UNKNOWN
+    message: str
+    retry_after_seconds: int
+    advertiser_id: int
+    sent_at: datetime
+    details: Details = field(default_factory=dict)
+
+
 Refusal: TypeAlias = (
     Unauthorized
     | Forbidden
@@ -164,6 +185,7 @@ Refusal: TypeAlias = (
     | IdempotencyKeyReused
     | NotFound
     | Conflict
+    | OutcomeUnknown
 )
 CreateContactOutcome: TypeAlias = Created | Previewed | Refusal
 ReadRefusal: TypeAlias = Unauthorized | Forbidden | RateLimited | InvalidInput
@@ -187,6 +209,11 @@ def meaning_of(code: ErrorCode) -> str:
             return "A record does not exist, or the submitted advertiser has no HiEnergy record."
         case ErrorCode.CONFLICT:
             return "The HiEnergy advertiser already has a contact with this e-mail address."
+        case ErrorCode.OUTCOME_UNKNOWN:
+            return (
+                "HiEnergy may have created the contact: its answer was lost. A repeat with the "
+                "same idempotency key looks for the contact, and creates none."
+            )
         case _:
             assert_never(code)
 

@@ -103,6 +103,8 @@ def refusal_of(response: Response) -> Refusal:
         case ErrorCode.CONFLICT:
             message = error.message or policy.ADDRESS_IS_TAKEN
             return Conflict(error.existing(), message, error.details)
+        case ErrorCode.OUTCOME_UNKNOWN:
+            raise _unexpected(response)
         case _:
             assert_never(code)
 

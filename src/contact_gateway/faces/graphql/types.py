@@ -295,6 +295,17 @@ class ConflictError(ApiError):
     )
 
 
+@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.OUTCOME_UNKNOWN))
+class OutcomeUnknownError(ApiError):
+    """Rule 8."""
+
+    retry_after_seconds: int = strawberry.field(
+        description="Seconds after which a repeat with the same idempotency key may find more."
+    )
+    advertiser_id: strawberry.ID = strawberry.field(description="The submitted advertiser.")
+    sent_at: DateTime = strawberry.field(description="When the creation was sent to HiEnergy.")
+
+
 CreateContactResult = Annotated[
     Contact
     | ContactPreview
@@ -304,7 +315,8 @@ CreateContactResult = Annotated[
     | InvalidInputError
     | ConflictError
     | IdempotencyKeyReusedError
-    | RateLimitedError,
+    | RateLimitedError
+    | OutcomeUnknownError,
     strawberry.union(
         "CreateContactResult",
         description=(
@@ -344,6 +356,15 @@ def create_contact_result(
             shown_contact = None if existing is None else Contact.of(existing)
             return ConflictError(
                 code=code, message=message, request_id=an_id, existing=shown_contact
+            )
+        case outcomes.OutcomeUnknown(message, seconds, advertiser_id, sent_at, code=code):
+            return OutcomeUnknownError(
+                code=code,
+                message=message,
+                request_id=an_id,
+                retry_after_seconds=seconds,
+                advertiser_id=strawberry.ID(str(advertiser_id)),
+                sent_at=DateTime(sent_at),
             )
         case _:
             assert_never(outcome)

@@ -14,6 +14,7 @@ from contact_gateway.contacts.outcomes import (
     IdempotencyKeyReused,
     InvalidInput,
     NotFound,
+    OutcomeUnknown,
     Previewed,
     RateLimited,
     Refusal,
@@ -27,7 +28,9 @@ from contact_gateway.http_statuses import status_of
 T = TypeVar("T")
 
 # Details with a schema in OpenAPI. Upstream's own of these names may have another shape.
-_OWN_DETAILS: Final = frozenset({"problems", "existing", "retry_after_seconds"})
+_OWN_DETAILS: Final = frozenset(
+    {"problems", "existing", "retry_after_seconds", "advertiser_id", "sent_at"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,13 @@ def refusal_document(refusal: Refusal, request_id: str) -> Document:
             pass
         case Conflict(existing):
             details = {} if existing is None else {"existing": contact_resource(existing)}
+        case OutcomeUnknown(_, seconds, advertiser_id, sent_at):
+            headers = {"Retry-After": str(seconds)}
+            details = {
+                "retry_after_seconds": seconds,
+                "advertiser_id": advertiser_id,
+                "sent_at": timestamp(sent_at),
+            }
         case _:
             assert_never(refusal)
     upstream_details = {

@@ -35,6 +35,7 @@ _HEADERS_BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
     429: (*_RATE_LIMIT_HEADERS, "Retry-After"),
     500: (),
     503: ("Retry-After",),
+    504: (*_RATE_LIMIT_HEADERS, "Retry-After"),
 }
 _PAGING: Final = ("page", "per_page", "limit")
 
@@ -264,6 +265,8 @@ _SCHEMAS: Final = {
                             "problems": {"type": "array", "items": _ref("schemas", "Problem")},
                             "existing": _ref("schemas", "Contact"),
                             "retry_after_seconds": _NUMBER,
+                            "advertiser_id": _NUMBER,
+                            "sent_at": _TIME,
                         },
                     },
                 }

@@ -434,7 +434,10 @@ async def _checked(
 def _print_result(result: Result) -> None:
     """Print a table in a terminal, else a line for each finding."""
     if sys.stdout.isatty():
-        table = Table("Question", "Found", "Means")
+        # Folded, because the middle of a path would be cut off otherwise.
+        table = Table(show_lines=True)
+        for heading in ("Question", "Found", "Means"):
+            table.add_column(heading, overflow="fold")
         for finding in result.findings:
             found = Text(finding.found, style="" if finding.is_known else "yellow")
             table.add_row(Text(finding.question), found, Text(finding.means))

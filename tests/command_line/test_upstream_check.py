@@ -831,6 +831,7 @@ class TestProcess:
         assert "HiEnergy API key" in shown
         assert "Question" in shown
         assert "┃" in shown
+        assert "…" not in shown
         assert KEY not in shown
         assert hienergy.requests[0].headers["x-api-key"] == KEY
 

@@ -76,6 +76,9 @@ def create_app(settings: Settings) -> Starlette:
     """Return the gateway as an ASGI application. It opens nothing before its startup.
 
     Its startup raises `SchemaNotCurrentError` if the database has another schema version.
+
+    Raises:
+        SettingsError: the environment names an unusable proxy for upstream.
     """
     database = Database(sqlite_url(settings.database_url))
     counters = Counters(settings.rate_limit_url)
@@ -201,6 +204,7 @@ def _upstream(
     client = UpstreamClient(
         url,
         timeout_seconds=settings.upstream_timeout_seconds,
+        create_timeout_seconds=settings.upstream_create_timeout_seconds,
         max_connections=settings.upstream_max_connections,
         start_span=None if tracing is None else tracing.call,
     )

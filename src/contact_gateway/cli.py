@@ -44,6 +44,7 @@ from contact_gateway.telemetry.metrics import shared_between_workers
 from contact_gateway.upstream.check.calls import CheckError, Result, TrialContact, check
 from contact_gateway.upstream.check.report import report_of
 from contact_gateway.upstream.client import Call, Response, UpstreamClient
+from contact_gateway.upstream.proxy import proxy_for
 
 T = TypeVar("T")
 
@@ -112,8 +113,10 @@ def serve(
             _require_own_database(settings)
         keys = _with_database(settings, partial(_update_demo_keys, settings, demo=demo))
 
+        announcement = _announcement(process.address_of(listener), settings, keys)
+
         def announce() -> None:
-            typer.echo(_announcement(process.address_of(listener), settings, keys))
+            typer.echo(announcement)
             sys.stdout.flush()
 
         if workers == 1:
@@ -144,6 +147,9 @@ def _announcement(address: str, settings: Settings, keys: DemoKeys | None) -> st
         lines.append(
             f"Upstream    {settings.upstream_url}   (callers send their own HiEnergy API key)"
         )
+        proxy = proxy_for(settings.upstream_url)
+        if proxy is not None:
+            lines.append(f"Proxy       {proxy.url}")
     if keys is not None:
         lines += [f"Admin key   {keys.admin}", f"Member key  {keys.member}"]
     return "\n".join(["", *lines, ""])

@@ -244,7 +244,7 @@ class Settings(BaseSettings):
             raise ValueError("remove the credentials; each caller sends its own API key")
         if "?" in text or "#" in text:
             raise ValueError("remove the query and the fragment; the URL ends with its path")
-        if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(url)):
+        if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url)):
             raise ValueError("it must start with https:// unless the host is this machine")
         return text.rstrip("/")
 
@@ -302,7 +302,8 @@ def _require_extra(extra: str, package: str) -> None:
         )
 
 
-def _is_loopback(url: SplitResult) -> bool:
+def is_loopback(url: SplitResult) -> bool:
+    """Return whether the host of a URL is this machine."""
     host = url.hostname or ""
     try:
         return ip_address(host).is_loopback

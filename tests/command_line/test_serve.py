@@ -3,13 +3,15 @@
 import json
 import socket
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
+from contact_gateway.server import process as server_process
 from support.process import Command, GatewayProcess, gateway_process, refused_start
 
 DEMO_ADVERTISERS = {
@@ -173,6 +175,23 @@ class TestDemo:
         assert run("keys", "list").stdout == keys_before
 
 
+def test_the_proxy_to_upstream_is_announced_without_its_password(
+    run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def serve(_app: Starlette, _listener: socket.socket, announce: Callable[[], None]) -> bool:
+        announce()
+        return True
+
+    monkeypatch.setattr(server_process, "serve", serve)
+    monkeypatch.setenv("CONTACT_GATEWAY_UPSTREAM_URL", "https://upstream.example")
+    monkeypatch.setenv("HTTPS_PROXY", "http://someone:secret@proxy.example:3128")
+
+    announced = run("serve", "--port", "0").stdout
+
+    assert "Proxy       http://proxy.example:3128" in announced
+    assert "secret" not in announced
+
+
 class TestRefusedStart:
     def test_an_address_in_use_is_reported_with_its_options(self, run: Command) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -191,6 +210,19 @@ class TestRefusedStart:
 
         assert (result.exit_code, result.stdout) == (1, "")
         assert f"--host, --port: cannot listen on {host}:0" in result.stderr
+
+    @pytest.mark.parametrize("workers", ["1", "2"])
+    def test_an_unusable_proxy_is_reported_with_its_variable(
+        self, run: Command, workers: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CONTACT_GATEWAY_UPSTREAM_URL", "https://upstream.example")
+        monkeypatch.setenv("HTTPS_PROXY", "socks5://someone:secret@proxy.example:1080")
+
+        result = run("serve", "--port", "0", "--workers", workers)
+
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "Error: HTTPS_PROXY: it must be the URL of an HTTP proxy" in result.stderr
+        assert "secret" not in result.stderr
 
     @pytest.mark.parametrize(
         "option",

@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -139,19 +140,12 @@ async def test_a_retry_after_header_prevents_an_immediate_retry() -> None:
     ("lost", "delivery"),
     [
         pytest.param(recorded(502), Delivery.UNKNOWN, id="bad gateway"),
-        pytest.param(recorded(503), Delivery.UNKNOWN, id="unavailable"),
+        pytest.param(recorded(503), Delivery.REFUSED, id="unavailable"),
         pytest.param(recorded(504), Delivery.UNKNOWN, id="gateway timeout"),
         pytest.param(Recording(b"", End.CLOSE), Delivery.UNKNOWN, id="end"),
         pytest.param(Recording(b"", End.RESET), Delivery.UNKNOWN, id="reset"),
         pytest.param(
-            Recording(recorded(201, "{}").raw[:-1], End.CLOSE),
-            Delivery.FINISHED,
-            id="end in mid-body",
-        ),
-        pytest.param(
-            Recording(recorded(201, "{}").raw[:-1], End.RESET),
-            Delivery.FINISHED,
-            id="reset in mid-body",
+            Recording(recorded(201).raw[:20], End.CLOSE), Delivery.UNKNOWN, id="end in mid-head"
         ),
     ],
 )
@@ -166,6 +160,50 @@ async def test_a_creation_that_may_have_arrived_is_not_retried(
     assert len(upstream.requests) == 1
 
 
+CUT = recorded(201, '{"data": {}}').raw[:-1]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(Recording(CUT, End.CLOSE), id="cut"),
+        pytest.param(Recording(CUT, End.RESET), id="reset"),
+        pytest.param(
+            Recording(
+                b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n{", End.CLOSE
+            ),
+            id="cut in mid-chunk",
+        ),
+        pytest.param(
+            Recording(
+                b"HTTP/1.1 201 Created\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}"
+            ),
+            id="not compressed",
+        ),
+        pytest.param(recorded(201, b'"' + b"x" * MAX_RESPONSE_BYTES + b'"'), id="too large"),
+        pytest.param(recorded(201, "<h1>Created</h1>"), id="not JSON"),
+        pytest.param(recorded(201), id="empty"),
+    ],
+)
+async def test_a_creation_whose_answer_has_a_broken_body_has_its_status(broken: Recording) -> None:
+    async with client_before(broken, FINE) as (client, upstream):
+        response = await client.send(CREATE)
+
+    assert (response.status, response.body) == (201, None)
+    assert len(upstream.requests) == 1
+
+
+async def test_a_creation_whose_answer_does_not_end_has_its_status(
+    stopped_clock: ManualClock,
+) -> None:
+    async with client_before(Recording(CUT, End.STALL)) as (client, upstream):
+        sent = asyncio.create_task(client.send(CREATE))
+        await upstream.is_stalled.wait()
+        await stopped_clock.advance_until_done(sent)
+
+    assert (await sent).status == 201
+
+
 @pytest.mark.parametrize("call", [READ, CREATE], ids=lambda call: call.method)
 async def test_a_call_ends_at_its_timeout(call: Call, stopped_clock: ManualClock) -> None:
     async with client_before(Recording(b"", End.STALL)) as (client, upstream):
@@ -176,6 +214,43 @@ async def test_a_call_ends_at_its_timeout(call: Call, stopped_clock: ManualClock
             await sent
 
     assert raised.value.delivery is Delivery.UNKNOWN
+
+
+async def test_a_call_ends_at_its_own_timeout(stopped_clock: ManualClock) -> None:
+    call = replace(CREATE, timeout_seconds=2 * TIMEOUT_SECONDS)
+    async with client_before(Recording(b"", End.STALL)) as (client, upstream):
+        sent = asyncio.create_task(client.send(call))
+        await upstream.is_stalled.wait()
+        await stopped_clock.advance(1.5 * TIMEOUT_SECONDS)
+        assert not sent.done()
+        await stopped_clock.advance(TIMEOUT_SECONDS)
+        with pytest.raises(UpstreamUnavailable):
+            await sent
+
+
+async def test_retries_of_a_creation_end_at_its_timeout(
+    closed_port: socket.socket, stopped_clock: ManualClock
+) -> None:
+    """Each attempt takes 40 s, so a third one would begin after the timeout of 60 s."""
+    attempts = 0
+
+    @contextmanager
+    def slow_attempt(_method: str, _headers: dict[str, str]) -> Iterator[RecordStatus]:
+        nonlocal attempts
+        attempts += 1
+        try:
+            yield lambda _status: None
+        finally:
+            stopped_clock.seconds += 40
+
+    async with client_of(_url(closed_port), start_span=slow_attempt) as client:
+        creation = asyncio.create_task(client.send(CREATE))
+        await stopped_clock.advance_until_done(creation)
+        with pytest.raises(UpstreamUnavailable) as raised:
+            await creation
+
+    assert attempts == 2
+    assert raised.value.delivery is Delivery.NEVER_SENT
 
 
 async def test_a_creation_without_a_connection_was_never_sent(closed_port: socket.socket) -> None:
@@ -389,7 +464,14 @@ async def test_answers_without_a_date_have_no_clock(headers: dict[str, str]) -> 
 
 @pytest.mark.usefixtures("stopped_clock")
 @pytest.mark.parametrize(
-    ("status", "is_reachable"), [(200, True), (401, True), (404, True), (500, False), (503, False)]
+    ("status", "is_reachable"),
+    [
+        (200, True),
+        (401, True),
+        (404, True),
+        (500, False),
+        (503, False),
+    ],
 )
 async def test_upstream_is_reachable_without_a_server_error(
     status: int, *, is_reachable: bool
@@ -398,6 +480,22 @@ async def test_upstream_is_reachable_without_a_server_error(
         assert await client.is_reachable() is is_reachable
 
     assert upstream.calls() == ["GET /api/v1/schema"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{",
+    ],
+    ids=["long", "chunked"],
+)
+async def test_readiness_does_not_wait_for_a_body(head: bytes) -> None:
+    async with client_before(Recording(head, End.STALL), FINE) as (client, upstream):
+        assert await client.is_reachable() is True
+        assert (await client.send(READ)).status == 200
+
+    assert upstream.calls() == ["GET /api/v1/schema", "GET /api/v1/contacts/1"]
 
 
 async def test_query_values_are_encoded() -> None:

@@ -48,7 +48,7 @@ BRAND: Mapping[int | str, Advertiser] = {
     1001: NORTHWIND,
     2001: replace(NORTHWIND, id=2001, network_name="Awin"),
 }
-LOST = UpstreamUnavailable("cut", Delivery.FINISHED)
+LOST = UpstreamUnavailable("unreadable", Delivery.UNKNOWN, status=201)
 Answer = CreateContactOutcome | Exception
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
@@ -45,7 +46,10 @@ ATTRIBUTES: Final[Mapping[str, Json]] = {
 }
 RESOURCE: Final[Mapping[str, Json]] = {"id": "42", "type": "contact", "attributes": ATTRIBUTES}
 CONTACT: Final = {**ATTRIBUTES, "id": "42", "advertiser_id": "1001"}
+NOON: Final = 1_750_000_000
 CREATED: Final = json.dumps({"data": RESOURCE, "meta": {}})
+TOKEN: Final = "eyJhbGciOiJub25lIn0.e30.c2lnbmVk"
+"""The header `{"alg":"none"}`, the claims `{}`, and a signature."""
 EMPTY_PAGE: Final = recorded(200, json.dumps({"data": [], "meta": {"has_more": False}}))
 
 
@@ -163,10 +167,10 @@ REFUSALS = (
     ),
     Case(
         "404, an envelope with details",
-        recorded(404, _envelope("NOT_FOUND", advertiser_id=2001)),
+        recorded(404, _envelope("NOT_FOUND", slug="northwind")),
         "NOT_FOUND",
         "Said upstream.",
-        details={"advertiser_id": 2001},
+        details={"slug": "northwind"},
     ),
     Case(
         "404, another code",
@@ -175,10 +179,37 @@ REFUSALS = (
         "Said upstream.",
     ),
     Case(
-        "404, HTML",
-        recorded(404, "<h1>Not found</h1>", media_type="text/html"),
+        "404, a sentence", recorded(404, '"No such advertiser"'), "NOT_FOUND", "No such advertiser"
+    ),
+    Case(
+        "404, as JSON:API",
+        recorded(404, '{"errors": [{"status": "404", "detail": "No such advertiser"}]}'),
+        "NOT_FOUND",
+        "No such advertiser",
+    ),
+    Case(
+        "404, a code alone",
+        recorded(404, '{"error": {"code": "not_found"}}'),
         "NOT_FOUND",
         "The advertiser does not resolve to a HiEnergy advertiser.",
+    ),
+    Case(
+        "402, nothing",
+        recorded(402),
+        "FORBIDDEN",
+        "HiEnergy refuses the request with status 402.",
+    ),
+    Case(
+        "402, an envelope",
+        recorded(402, _envelope("PAYMENT_REQUIRED")),
+        "FORBIDDEN",
+        "Said upstream.",
+    ),
+    Case(
+        "451, problem details",
+        recorded(451, '{"type": "about:blank", "title": "Not here", "detail": "Not in Atlantis"}'),
+        "FORBIDDEN",
+        "Not in Atlantis",
     ),
     Case(
         "409, with the existing contact",
@@ -202,7 +233,7 @@ REFUSALS = (
                 problems=[
                     {"path": "contact.email", "code": "INVALID_EMAIL", "message": "No."},
                     {"path": "contact.phone", "code": "UNHEARD_OF", "message": "No."},
-                    "no problem",
+                    7,
                 ],
             ),
         ),
@@ -229,11 +260,97 @@ REFUSALS = (
         "Email is disposable",
         problems=frozenset({("contact", "REFUSED")}),
     ),
+    *(
+        Case(
+            f"{status}, nothing",
+            recorded(status),
+            "INVALID_INPUT",
+            "The input has 1 problem.",
+            problems=frozenset({("contact", "REFUSED")}),
+        )
+        for status in (400, 422)
+    ),
     Case(
-        "422, nothing",
-        recorded(422),
+        "400, an envelope",
+        recorded(400, _envelope("BAD_REQUEST")),
         "INVALID_INPUT",
+        "Said upstream.",
         problems=frozenset({("contact", "REFUSED")}),
+    ),
+    Case(
+        "422, as JSON:API",
+        recorded(
+            422,
+            json.dumps(
+                {
+                    "errors": [
+                        {
+                            "source": {"pointer": "/data/attributes/linkedin_profile_url"},
+                            "detail": "Linkedin profile url is invalid",
+                        },
+                        {"source": {"pointer": "/contact/email"}, "title": "Email is invalid"},
+                    ]
+                }
+            ),
+        ),
+        "INVALID_INPUT",
+        problems=frozenset(
+            {("contact.linkedin_profile_url", "REFUSED"), ("contact.email", "REFUSED")}
+        ),
+    ),
+    Case(
+        "422, fields and messages",
+        recorded(422, '{"errors": [{"field": "contact.email", "message": "is invalid"}]}'),
+        "INVALID_INPUT",
+        problems=frozenset({("contact.email", "REFUSED")}),
+    ),
+    Case(
+        "422, a flat object",
+        recorded(422, '{"email": ["is invalid"]}'),
+        "INVALID_INPUT",
+        problems=frozenset({("contact.email", "REFUSED")}),
+    ),
+    *(
+        Case(
+            f"{status}, which is not documented",
+            recorded(status),
+            "INVALID_INPUT",
+            f"HiEnergy refuses the request with status {status}.",
+            problems=frozenset({("contact", "REFUSED")}),
+        )
+        for status in (405, 406, 410, 413, 415)
+    ),
+    Case(
+        "413, a sentence",
+        recorded(413, '{"error": "Too much"}'),
+        "INVALID_INPUT",
+        "Too much",
+        problems=frozenset({("contact", "REFUSED")}),
+    ),
+    Case(
+        "422, the address is taken, as Rails writes it",
+        recorded(422, '{"errors": {"email": ["has already been taken"]}}'),
+        "CONFLICT",
+        "The HiEnergy advertiser already has a contact with this e-mail address.",
+    ),
+    Case(
+        "422, the address is taken, in a sentence",
+        recorded(422, '{"error": "Validation failed: Email has already been taken"}'),
+        "CONFLICT",
+        "Validation failed: Email has already been taken",
+    ),
+    Case(
+        "400, the address is taken, with the contact",
+        recorded(400, _envelope("email_taken", existing=RESOURCE)),
+        "CONFLICT",
+        "Said upstream.",
+        existing=True,
+    ),
+    Case(
+        "422, the address is taken, and another problem",
+        recorded(422, '{"errors": {"email": ["has already been taken"], "phone": ["is invalid"]}}'),
+        "INVALID_INPUT",
+        problems=frozenset({("contact.email", "REFUSED"), ("contact.phone", "REFUSED")}),
     ),
     Case(
         "429, with Retry-After",
@@ -298,10 +415,10 @@ UNAVAILABLE = (
         )
         for status in (301, 302, 303, 307, 308)
     ),
-    *(
-        Unavailable(f"{status}, which is no refusal", recorded(status))
-        for status in (400, 402, 405, 406, 410, 413, 415, 451)
-    ),
+    Unavailable("408, nothing", recorded(408)),
+    Unavailable("404, nothing", recorded(404)),
+    Unavailable("404, an empty object", recorded(404, "{}")),
+    Unavailable("404, HTML", recorded(404, "<h1>Not found</h1>", media_type="text/html")),
     Unavailable("closed without a response", Recording(b"", End.CLOSE)),
     Unavailable("reset without a response", Recording(b"", End.RESET)),
     Unavailable("half of the headers", Recording(b"HTTP/1.1 201 Cre", End.CLOSE)),
@@ -369,7 +486,40 @@ async def test_the_details_of_upstream_are_passed_on(tmp_path: Path, case: Case)
 
     described = {"problems", "existing", "retry_after_seconds"}
     details = response.json()["error"]["details"]
-    assert {name: value for name, value in details.items() if name not in described} == case.details
+    expected = dict(case.details)
+    if b'"request_id"' in case.answer.raw:
+        expected["upstream_request_id"] = "upstream-1"
+    assert {name: value for name, value in details.items() if name not in described} == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "logged"),
+    [
+        (recorded(404, _envelope("NOT_FOUND"), headers={"X-Request-Id": "other"}), "upstream-1"),
+        (recorded(422, headers={"X-Request-Id": "from-a-header"}), "from-a-header"),
+        (recorded(500, _envelope("INTERNAL_ERROR")), "upstream-1"),
+        (recorded(502, headers={"X-Request-Id": "a-proxys"}), "a-proxys"),
+        (recorded(422, headers={"X-Request-Id": "x" * 201}), None),
+        (recorded(422, '{"error": {"request_id": "for maya"}}'), None),
+        (recorded(422, '{"error": {"request_id": 7}}'), None),
+        (recorded(503, headers={"X-Request-Id": "for-maya@example.com"}), None),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+async def test_the_request_id_of_upstream_is_logged_and_passed_on(
+    tmp_path: Path, answer: Recording, logged: str | None, log: io.StringIO
+) -> None:
+    async with _in_front_of(answer, tmp_path) as (gateway, _):
+        response = await gateway.client.post(
+            "/api/v1/contacts", json={"contact": MAYA}, headers=credentials(KEY)
+        )
+
+    details = response.json()["error"]["details"]
+    assert details.get("upstream_request_id") == logged
+    first, request = (json.loads(line) for line in log.getvalue().splitlines())
+    assert logged is None or logged in json.dumps(first)
+    assert request["event"] == "request"
+    assert "maya" not in log.getvalue()
 
 
 @pytest.mark.parametrize("case", UNAVAILABLE, ids=lambda case: case.name)
@@ -416,6 +566,21 @@ def _check_the_log(text: str) -> None:
     assert "maya@" not in text
 
 
+async def test_a_refusal_is_logged_once_without_what_upstream_says(
+    tmp_path: Path, face: Face, log: io.StringIO
+) -> None:
+    body = _envelope("X", f"{KEY} may not", email=["maya@example.com is not deliverable"])
+    async with _in_front_of(recorded(422, body), tmp_path) as (gateway, _):
+        answer = await face.submit(gateway, MAYA, KEY)
+
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert answer.outcome == "INVALID_INPUT"
+    assert [line["event"] for line in lines] == ["upstream refused a request", "request"]
+    assert lines[0]["upstream_status"] == 422
+    assert KEY not in log.getvalue()
+    assert "maya" not in log.getvalue()
+
+
 async def test_a_creation_is_sent_as_the_reference_describes(tmp_path: Path, face: Face) -> None:
     submitted = {**MAYA, "advertiser_id": "2001", "given_name": " Maya ", "phone": ""}
     async with _in_front_of(recorded(201, CREATED), tmp_path) as (gateway, upstream):
@@ -455,18 +620,49 @@ async def test_a_dry_run_that_created_a_contact_is_unavailable(tmp_path: Path, f
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
-        ({"X-RateLimit-Reset": "1800000000000"}, 86_400),
+        ({"X-RateLimit-Reset": f"{NOON + 120}"}, 120),
+        ({"X-RateLimit-Reset": f"{NOON + 120}000"}, 120),
+        ({"X-RateLimit-Reset": "120"}, 120),
+        ({"X-RateLimit-Reset": "0"}, 60),
+        ({"X-RateLimit-Reset": f"{NOON - 120}"}, 60),
+        ({"X-RateLimit-Reset": "soon"}, 60),
+        ({"X-RateLimit-Reset": f"{NOON + 90_000}"}, 86_400),
+        ({"X-RateLimit-Reset": "86401"}, 86_400),
         ({"Retry-After": "999999999"}, 86_400),
         ({"Retry-After": "9999 Jan 12:00:00 - +99999999999"}, 60),
     ],
 )
-async def test_a_retry_is_within_a_day(
-    tmp_path: Path, face: Face, headers: Mapping[str, str], seconds: int
+async def test_when_to_retry_is_read_in_any_unit_and_within_a_day(
+    tmp_path: Path,
+    face: Face,
+    headers: Mapping[str, str],
+    seconds: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(time, "time", lambda: float(NOON))
     async with _in_front_of(recorded(429, headers=headers), tmp_path) as (gateway, _):
         answer = await face.submit(gateway, MAYA, KEY)
 
     assert (answer.outcome, answer.retry_after_seconds) == ("RATE_LIMITED", seconds)
+
+
+@pytest.mark.parametrize("reset", [str(NOON + 120), f"{NOON + 120}000", "120"])
+async def test_the_quota_is_passed_on_with_its_reset_since_the_epoch(
+    tmp_path: Path, reset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: float(NOON))
+    headers = {
+        "X-RateLimit-Limit": "1000",
+        "X-RateLimit-Remaining": "7",
+        "X-RateLimit-Reset": reset,
+    }
+    async with _in_front_of(recorded(201, CREATED, headers=headers), tmp_path) as (gateway, _):
+        response = await gateway.client.post(
+            "/api/v1/contacts", json={"contact": MAYA}, headers=credentials(KEY)
+        )
+
+    quota = {name: response.headers[name] for name in headers}
+    assert quota == headers | {"X-RateLimit-Reset": str(NOON + 120)}
 
 
 @pytest.mark.parametrize(
@@ -519,9 +715,12 @@ async def test_invalid_input_does_not_reach_upstream(tmp_path: Path, face: Face)
     ("sent", "passed_on"),
     [
         ({"X-Api-Key": "a key: with 'signs'"}, {"x-api-key": "a key: with 'signs'"}),
-        ({"Authorization": "bearer  a.b.c"}, {"authorization": "Bearer a.b.c"}),
-        ({"X-Api-Key": "one", "Authorization": "Bearer two"}, {"x-api-key": "one"}),
+        ({"Authorization": "bearer  a.b.c"}, {"x-api-key": "a.b.c"}),
+        ({"Authorization": f"bearer  {TOKEN}"}, {"authorization": f"Bearer {TOKEN}"}),
+        ({"X-Api-Key": TOKEN}, {"authorization": f"Bearer {TOKEN}"}),
+        ({"X-Api-Key": "one", "Authorization": f"Bearer {TOKEN}"}, {"x-api-key": "one"}),
     ],
+    ids=["a key", "a key as Bearer", "a token", "a token as X-Api-Key", "both"],
 )
 async def test_the_credential_is_passed_on(
     tmp_path: Path, sent: Mapping[str, str], passed_on: Mapping[str, str]

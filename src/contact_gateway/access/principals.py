@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from contact_gateway.access import json_web_tokens
 from contact_gateway.access.quota import Quota
 
 
@@ -15,19 +16,11 @@ class Role(StrEnum):
     MEMBER = "member"
 
 
-class CredentialScheme(StrEnum):
-    """The HTTP header that carries a credential."""
-
-    API_KEY = "X-Api-Key"
-    BEARER = "Authorization: Bearer"
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class Credential:
     """The secret that a client sent. Never shown, logged or stored."""
 
     secret: str
-    scheme: CredentialScheme = CredentialScheme.API_KEY
 
     digest: bytes = field(init=False, compare=False)
     """The SHA-256 of the secret (32 bytes), for caches that must not hold the secret."""
@@ -36,6 +29,19 @@ class Credential:
         """Compute the digest once, since several caches use it in each request."""
         digest = hashlib.sha256(self.secret.encode(errors="surrogatepass")).digest()
         object.__setattr__(self, "digest", digest)
+
+    @property
+    def is_jwt(self) -> bool:
+        """Whether the secret is a JSON Web Token, and not an API key."""
+        return json_web_tokens.claims_of(self.secret) is not None
+
+    def scope(self) -> str:
+        """Return what identifies the owner: of a token its person, else the secret itself.
+
+        The person of a token is unverified: nothing may be shown by it before upstream has accepted
+        the credential.
+        """
+        return json_web_tokens.person_of(self.secret) or self.secret
 
 
 class Principal(Protocol):

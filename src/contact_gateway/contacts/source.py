@@ -17,11 +17,13 @@ class SourceUnavailable(Exception):  # noqa: N818 - it names a state, not a mist
     """The source does not respond, or its queue is full. The caller may retry later.
 
     `reason` is for the operator: it may be logged, and contains nothing that a caller sent.
+    `details` are for the caller.
     """
 
     def __init__(self, reason: str, retry_after_seconds: int = 1) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.details: Mapping[str, object] = {}
         self.retry_after_seconds = retry_after_seconds
 
 

@@ -58,11 +58,15 @@ class TransportCode(StrEnum):
 
 @dataclass(eq=False)
 class TransportError(Exception):
-    """A request that fails outside the rules. `headers` are added to the response."""
+    """A request that fails outside the rules.
+
+    `headers` are added to the response, and `details` to the body of the REST face.
+    """
 
     code: TransportCode
     message: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, object] = field(default_factory=dict)
 
 
 def no_such_route() -> TransportError:
@@ -92,6 +96,7 @@ def service_unavailable(cause: SourceUnavailable) -> TransportError:
         TransportCode.SERVICE_UNAVAILABLE,
         "The service is temporarily unavailable. Retry with the same idempotency key.",
         {"Retry-After": str(cause.retry_after_seconds)},
+        cause.details,
     )
 
 
@@ -142,7 +147,7 @@ def error_response(error: TransportError, context: RequestContext) -> Response:
     """Return a transport error in the envelope, and record its code as the outcome."""
     context.outcome = error.code
     return JsonResponse(
-        envelope(error.code, error.message, context.request_id),
+        envelope(error.code, error.message, context.request_id, error.details),
         status_code=error.code.status,
         headers=dict(error.headers),
     )

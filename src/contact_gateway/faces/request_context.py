@@ -12,7 +12,7 @@ from contact_gateway.access.api_keys import PREFIX as API_KEY_PREFIX
 from contact_gateway.access.caller import Caller
 from contact_gateway.access.client_address import Network, client_address
 from contact_gateway.access.key_guessing import KeyGuessLimiter
-from contact_gateway.access.principals import Credential, CredentialScheme
+from contact_gateway.access.principals import Credential
 from contact_gateway.access.rate_limits import HourlyRateLimit
 from contact_gateway.contacts.origin import Face
 from contact_gateway.contacts.source import ContactCaller, Source
@@ -70,7 +70,7 @@ class CallerFactory:
         if key := headers.get("x-api-key"):
             credential = Credential(key)
         elif bearer := _BEARER.fullmatch(headers.get("authorization", "")):
-            credential = Credential(bearer[1], CredentialScheme.BEARER)
+            credential = Credential(bearer[1])
         peer: tuple[str, int] | None = scope.get("client")
         address = client_address(
             None if peer is None else peer[0],

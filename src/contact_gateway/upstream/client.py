@@ -7,6 +7,7 @@ import asyncio
 import json
 import math
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -14,13 +15,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
-from functools import partial
+from functools import lru_cache, partial
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import Final, Self, TypeAlias, assert_never
+from typing import Final, Self, TypeAlias
 
 import aiohttp
 import orjson
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from tenacity import (
     AsyncRetrying,
     retry_if_exception,
@@ -31,9 +34,10 @@ from tenacity import (
 )
 from yarl import URL
 
-from contact_gateway.access.principals import Credential, CredentialScheme
+from contact_gateway.access.principals import Credential
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.upstream.circuit import Circuit, CircuitOpenError
+from contact_gateway.upstream.proxy import proxy_for
 
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS: Final = 86_400
@@ -48,73 +52,127 @@ _PROBE_TTL_SECONDS: Final = 1.0
 _PROBE_TIMEOUT_SECONDS: Final = 2.0
 _CHUNK_BYTES: Final = 65_536
 _DELAY_SECONDS: Final = re.compile("[0-9]{1,9}")
+# Visible ASCII. An id with an @ may contain an e-mail address, which is not logged.
+_REQUEST_ID: Final = re.compile("[!-?A-~]{1,200}")
 _DOWN_STATUSES: Final = frozenset(
     {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 )
-# aiohttp raises these before it has a connection, so before it sends anything.
-_CONNECT_ERRORS: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class Delivery(Enum):
-    """How far a request got that has no usable response."""
+    """What a request without a usable response may have done."""
 
     NEVER_SENT = auto()
-    """No connection was made, so upstream has not seen the request."""
+    """Nothing: no connection was made, so upstream has not seen the request."""
 
-    FINISHED = auto()
-    """Upstream, or a proxy before it, no longer processes the request, whatever its effect."""
+    REFUSED = auto()
+    """Nothing: the response says so."""
 
     UNKNOWN = auto()
-    """Upstream may still be processing the request."""
+    """Upstream may have done what the request asks for, or may still do it."""
 
 
 class UpstreamUnavailable(SourceUnavailable):
-    """There is no usable response from upstream. If `is_transient`, an immediate retry may help."""
+    """There is no usable response from upstream.
+
+    Attributes:
+        delivery: what the request may have done.
+        status: the status of the response; None without a response.
+        is_transient: whether an immediate retry may help.
+    """
 
     def __init__(
         self,
         reason: str,
         delivery: Delivery,
         *,
+        status: int | None = None,
         retry_after_seconds: int = 1,
         is_transient: bool = False,
     ) -> None:
         super().__init__(reason, retry_after_seconds)
         self.delivery = delivery
+        self.status = status
         self.is_transient = is_transient
+
+    @classmethod
+    def because_of(cls, response: "Response", reason: str, delivery: Delivery) -> Self:
+        """Return the exception for a response that is not usable."""
+        request_id = response.request_id
+        seconds = retry_after_seconds(response.headers) or 1
+        error = cls(
+            reason if request_id is None else f"{reason} (its request id is {request_id})",
+            delivery,
+            status=response.status,
+            retry_after_seconds=seconds,
+            is_transient=seconds == 1,
+        )
+        if request_id is not None:
+            error.details = {"upstream_request_id": request_id}
+        return error
+
+    @property
+    def is_missing_operation(self) -> bool:
+        """Whether the response is a 404 that is not about a record: upstream has no such path."""
+        return self.status == HTTPStatus.NOT_FOUND
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A complete response; `body` is the parsed JSON, or None if the body is not JSON."""
+    """A response; `body` is the parsed JSON, or None if the body is incomplete or not JSON."""
 
     status: int
     headers: Mapping[str, str]
     body: object
 
+    @property
+    def request_id(self) -> str | None:
+        """The id by which HiEnergy finds the request in its logs, in the error or a header."""
+        error = self.body.get("error") if isinstance(self.body, Mapping) else None
+        for envelope in (error, self.body):
+            request_id = envelope.get("request_id") if isinstance(envelope, Mapping) else None
+            if isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id):
+                return request_id
+        request_id = self.headers.get("X-Request-Id", "")
+        return request_id if _REQUEST_ID.fullmatch(request_id) else None
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Call:
-    """A request to upstream. `path` is percent-encoded, relative to the base URL."""
+    """A request to upstream.
+
+    Attributes:
+        method: the HTTP method.
+        path: percent-encoded, relative to the base URL.
+        credential: the caller's credential.
+        query: the query parameters.
+        body: the JSON body.
+        timeout_seconds: how long the call may take with its retries; by default as a read.
+        wants_body: whether the body of the response is read.
+    """
 
     method: str
     path: str
     credential: Credential | None = None
     query: Mapping[str, str] | None = None
     body: object = None
+    timeout_seconds: float | None = None
+    wants_body: bool = True
 
     def headers(self) -> dict[str, str]:
-        """Return new headers with the credential."""
+        """Return new headers with the credential.
+
+        HiEnergy documents `Authorization: Bearer` for JSON Web Tokens only.
+        """
         if self.credential is None:
             return {}
-        match self.credential.scheme:
-            case CredentialScheme.API_KEY:
-                return {"X-Api-Key": self.credential.secret}
-            case CredentialScheme.BEARER:
-                return {"Authorization": f"Bearer {self.credential.secret}"}
-            case _:
-                assert_never(self.credential.scheme)
+        if self.credential.is_jwt:
+            return {"Authorization": f"Bearer {self.credential.secret}"}
+        return {"X-Api-Key": self.credential.secret}
 
+
+# The schema is a large document.
+_PROBE: Final = Call("GET", "schema", wants_body=False)
 
 RecordStatus: TypeAlias = Callable[[int], None]
 """Records the status of the response in a span."""
@@ -127,10 +185,20 @@ _NO_SPAN: Final[AbstractContextManager[RecordStatus]] = nullcontext(lambda _stat
 
 
 class UpstreamClient:
-    """Sends calls, each within `timeout_seconds` including its retries.
+    """Sends calls, each within its timeout including its retries.
 
     Transient failures are retried with exponential backoff and jitter. A call that may change
     something is retried only if no connection was made, so it never reaches upstream twice.
+
+    Args:
+        base_url: the URL that the paths of calls are relative to.
+        timeout_seconds: the timeout of a read, and of any call without its own timeout.
+        create_timeout_seconds: the timeout of a creation; by default that of a read.
+        max_connections: the size of the connection pool.
+        start_span: starts the span of a call.
+
+    Raises:
+        SettingsError: the environment names an unusable proxy for the URL.
     """
 
     def __init__(
@@ -138,16 +206,16 @@ class UpstreamClient:
         base_url: str,
         *,
         timeout_seconds: float,
+        create_timeout_seconds: float | None = None,
         max_connections: int,
         start_span: StartSpan | None = None,
     ) -> None:
         self.timeout_seconds: Final = timeout_seconds
+        self.create_timeout_seconds: Final = create_timeout_seconds or timeout_seconds
         self._start_span: Final = start_span
+        self._proxy: Final = proxy_for(base_url)
         self._base_url: Final = base_url
         self._max_connections: Final = max_connections
-        self._connect_seconds: Final = min(timeout_seconds / 2, _MAX_CONNECT_SECONDS)
-        # Reused, because constructing one takes 4 µs.
-        self._timeout: Final = self._timeout_of(timeout_seconds)
         self._circuit: Final = Circuit()
         self._session: aiohttp.ClientSession | None = None
         self._in_flight = 0
@@ -158,8 +226,10 @@ class UpstreamClient:
     async def __aenter__(self) -> Self:
         """Open the connection pool, which connects on demand."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=self._max_connections, keepalive_timeout=_KEEP_ALIVE_SECONDS
+            connector=_Connector(
+                limit=self._max_connections,
+                keepalive_timeout=_KEEP_ALIVE_SECONDS,
+                ssl=_tls_context() if self._base_url.startswith("https:") else True,
             ),
             # A cookie that upstream sets for one caller must not be sent for another.
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -167,6 +237,8 @@ class UpstreamClient:
                 "Accept": "application/json",
                 "User-Agent": f"contact-gateway/{version('contact-gateway')}",
             },
+            proxy=None if self._proxy is None else self._proxy.url,
+            # With True, aiohttp would also send credentials from ~/.netrc.
             trust_env=False,
         )
         return self
@@ -184,9 +256,10 @@ class UpstreamClient:
         Raises:
             UpstreamUnavailable: there is no response, or it says that upstream is down.
         """
-        deadline = time.monotonic() + self.timeout_seconds
+        timeout_seconds = call.timeout_seconds or self.timeout_seconds
+        deadline = time.monotonic() + timeout_seconds
         try:
-            return await self._attempt(call, self._timeout)
+            return await self._attempt(call, _client_timeout(timeout_seconds))
         except UpstreamUnavailable as error:
             if not _may_retry(call, error):
                 raise
@@ -206,9 +279,9 @@ class UpstreamClient:
         return await asyncio.shield(self._probe_task)
 
     async def _probe(self) -> bool:
-        client_timeout = self._timeout_of(min(self.timeout_seconds, _PROBE_TIMEOUT_SECONDS))
+        client_timeout = _client_timeout(min(self.timeout_seconds, _PROBE_TIMEOUT_SECONDS))
         try:
-            response = await self._traced_request(Call("GET", "schema"), client_timeout)
+            response = await self._traced_request(_PROBE, client_timeout)
         except UpstreamUnavailable:
             return False
         return response.status < HTTPStatus.INTERNAL_SERVER_ERROR
@@ -234,7 +307,8 @@ class UpstreamClient:
         async def attempt() -> Response:
             if failures:
                 raise failures.pop()
-            return await self._attempt(call, self._timeout_of(deadline - time.monotonic()))
+            seconds_left = max(deadline - time.monotonic(), _MIN_TIMEOUT_SECONDS)
+            return await self._attempt(call, _client_timeout(seconds_left))
 
         retrying = AsyncRetrying(
             stop=stop_any(
@@ -281,13 +355,7 @@ class UpstreamClient:
             record_status(response.status)
         if response.status not in _DOWN_STATUSES:
             return response
-        seconds = retry_after_seconds(response.headers) or 1
-        raise UpstreamUnavailable(
-            f"upstream responds with {response.status}",
-            delivery_of(response.status),
-            retry_after_seconds=seconds,
-            is_transient=seconds == 1,
-        )
+        raise unexpected(response)
 
     async def _request(
         self, call: Call, headers: dict[str, str], client_timeout: aiohttp.ClientTimeout
@@ -298,7 +366,6 @@ class UpstreamClient:
         payload = None
         if call.body is not None:
             payload = aiohttp.BytesPayload(orjson.dumps(call.body), content_type="application/json")
-        delivery = Delivery.UNKNOWN
         try:
             async with self._session.request(
                 call.method,
@@ -307,40 +374,113 @@ class UpstreamClient:
                 headers=headers,
                 timeout=client_timeout,
                 allow_redirects=False,
+                proxy_headers=None if self._proxy is None else self._proxy.headers,
             ) as response:
-                delivery = Delivery.FINISHED
-                body = await _read_body(response)
+                body = await _body_of(call, response)
         except UnicodeError as error:
             raise UpstreamUnavailable(
                 "the upstream host name is invalid", Delivery.NEVER_SENT
             ) from error
+        except _NotConnectedError as error:
+            raise UpstreamUnavailable(
+                f"no connection to upstream: {error.reason}",
+                Delivery.NEVER_SENT,
+                is_transient=not isinstance(error.cause, TimeoutError),
+            ) from None
         except (aiohttp.ClientError, OSError) as error:
             # Only the type, because the message may contain what a caller sent.
             raise UpstreamUnavailable(
                 f"the upstream request failed: {type(error).__name__}",
-                Delivery.NEVER_SENT if isinstance(error, _CONNECT_ERRORS) else delivery,
+                Delivery.UNKNOWN,
                 is_transient=not isinstance(error, TimeoutError),
             ) from None
         self._last_date = response.headers.get("Date"), time.time()
         return Response(response.status, response.headers, _parse_json(body))
 
-    def _timeout_of(self, seconds: float) -> aiohttp.ClientTimeout:
-        """Bound a whole exchange, and in it the wait for a pooled or new connection."""
-        return aiohttp.ClientTimeout(
-            total=max(seconds, _MIN_TIMEOUT_SECONDS),
-            connect=self._connect_seconds,
-            sock_connect=self._connect_seconds,
-            ceil_threshold=math.inf,
+
+async def _body_of(call: Call, response: aiohttp.ClientResponse) -> bytes:
+    """Read the body that a call needs."""
+    if not call.wants_body:
+        # HEAD would keep the connection, and fails if a server sends a body all the same.
+        response.close()
+        return b""
+    try:
+        return await _read_body(response)
+    except (aiohttp.ClientError, OSError):
+        if call.method == "GET":
+            raise
+        # The status says whether a creation succeeded.
+        return b""
+
+
+class _NotConnectedError(aiohttp.ClientError):
+    """There is no connection, so nothing was sent to upstream."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause: Final = cause
+        self.reason: Final = (
+            f"the proxy refuses it with status {cause.status}"
+            if isinstance(cause, aiohttp.ClientHttpProxyError)
+            else type(cause).__name__
         )
 
 
-def delivery_of(status: int) -> Delivery:
-    """Return how far a request got, given a response status that has no business outcome.
+class _Connector(aiohttp.TCPConnector):
+    """A connection pool that distinguishes failures to connect from failures of a request.
 
-    408 and statuses above 501 may come from a proxy while upstream still processes the request.
+    Otherwise both may be one exception: a proxy may end its connection before it has one to
+    upstream.
     """
-    may_be_a_proxys = status > HTTPStatus.NOT_IMPLEMENTED or status == HTTPStatus.REQUEST_TIMEOUT
-    return Delivery.UNKNOWN if may_be_a_proxys else Delivery.FINISHED
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's name
+    ) -> Connection:
+        """Return a pooled or a new connection."""
+        try:
+            return await super().connect(req, traces, timeout)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _NotConnectedError(error) from None
+
+
+def _tls_context() -> ssl.SSLContext:
+    """Return the default TLS settings, with the CAs of `SSL_CERT_FILE` and `SSL_CERT_DIR`."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(("http/1.1",))
+    return context
+
+
+# Cached, because constructing one takes 4 µs.
+@lru_cache(maxsize=16)
+def _client_timeout(seconds: float) -> aiohttp.ClientTimeout:
+    """Bound a whole exchange, and in it the wait for a pooled or new connection."""
+    connect_seconds = min(seconds / 2, _MAX_CONNECT_SECONDS)
+    return aiohttp.ClientTimeout(
+        total=seconds,
+        connect=connect_seconds,
+        sock_connect=connect_seconds,
+        ceil_threshold=math.inf,
+    )
+
+
+def delivery_of(status: int) -> Delivery:
+    """Return what a request may have done, given a response status without a business outcome.
+
+    408 and the other server errors may come from a proxy while upstream processes the request.
+    """
+    is_redirect = HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
+    if is_redirect or status in {HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE}:
+        return Delivery.REFUSED
+    return Delivery.UNKNOWN
+
+
+def unexpected(response: Response) -> UpstreamUnavailable:
+    """Return the exception for a response without a business outcome."""
+    reason = f"upstream responds with {response.status}"
+    return UpstreamUnavailable.because_of(response, reason, delivery_of(response.status))
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> int | None:

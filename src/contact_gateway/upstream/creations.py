@@ -11,6 +11,7 @@ import secrets
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Final, TypeVar
 
 import structlog
@@ -78,7 +79,6 @@ class Creations:
     """Creates contacts upstream."""
 
     def __init__(self, timeout_seconds: float, ledger: Ledger) -> None:
-        self._timeout_seconds: Final = timeout_seconds
         self._ledger: Final = ledger
         call = timedelta(seconds=timeout_seconds)
         self._lease: Final = call + _LEASE_MARGIN
@@ -225,11 +225,11 @@ class Creations:
         try:
             outcome = await self._send(submission.caller, submission.contact, dry_run=False)
         except UpstreamUnavailable as error:
-            if error.delivery is Delivery.NEVER_SENT:
+            if error.delivery is not Delivery.UNKNOWN:
                 await self._record(
                     submission, attempt, None if unresolved is None else _released(unresolved)
                 )
-            elif error.delivery is Delivery.FINISHED:
+            elif not _may_still_run(error.status):
                 await self._record(submission, attempt, _released(attempt))
             raise
         match outcome:
@@ -317,9 +317,9 @@ class Creations:
     async def _look_up(
         self, caller: Operations, advertiser_id: int, email: str
     ) -> Contact | ReadRefusal | None:
-        """Find the contact with an address on an advertiser's brand, within the call timeout."""
+        """Find the contact with an address on an advertiser's brand, within a read's timeout."""
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(caller.timeout_seconds):
                 return await _find_contact(caller, advertiser_id, email)
         except TimeoutError:
             raise SourceUnavailable("a contact lookup timed out") from None
@@ -391,6 +391,15 @@ def _was_created_by(attempt: Attempt, contact: Contact, caller: Operations) -> b
         else attempt.sent_at + ahead - _DATE_PRECISION
     )
     return contact.created_at >= earliest
+
+
+def _may_still_run(status: int | None) -> bool:
+    """Return whether upstream may still process a call: a proxy may have sent the status."""
+    return (
+        status is None
+        or status == HTTPStatus.REQUEST_TIMEOUT
+        or status > HTTPStatus.NOT_IMPLEMENTED
+    )
 
 
 async def _wait_for(

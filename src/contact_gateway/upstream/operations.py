@@ -25,6 +25,8 @@ from contact_gateway.upstream.documents import (
     resource_of,
 )
 from contact_gateway.upstream.responses import (
+    is_missing_operation,
+    is_missing_record,
     outcome_of,
     quota_of,
     read_refusal_of,
@@ -73,7 +75,7 @@ class Operations:
 
     @property
     def timeout_seconds(self) -> float:
-        """How long one operation may take."""
+        """How long one read may take."""
         return self._client.timeout_seconds
 
     def clock_ahead(self) -> timedelta | None:
@@ -82,7 +84,11 @@ class Operations:
 
     async def send_creation(self, contact: NewContact, *, dry_run: bool) -> CreateContactOutcome:
         """Create a contact (`POST /contacts`)."""
-        response = await self._post_contact(contact.given(), dry_run=dry_run)
+        response = await self._post_contact(
+            contact.given(),
+            dry_run=dry_run,
+            timeout_seconds=self._client.create_timeout_seconds,
+        )
         return outcome_of(response, dry_run=dry_run)
 
     async def identify(self) -> Identity | ReadRefusal:
@@ -92,7 +98,7 @@ class Operations:
         contact cannot be created, dry run or not.
         """
         response = await self._post_contact({}, dry_run=True)
-        if response.status in _AUTHORIZED_STATUSES:
+        if response.status in _AUTHORIZED_STATUSES and not is_missing_operation(response):
             return Identity(_LABEL, Role.ADMIN)
         refusal = read_refusal_of(response)
         return Identity(_LABEL, Role.MEMBER) if isinstance(refusal, Forbidden) else refusal
@@ -120,19 +126,26 @@ class Operations:
         """Read a page of advertisers (`GET /advertisers`)."""
         return await self._read_page(_ADVERTISERS, wanted._asdict(), page, advertiser_of)
 
-    async def _post_contact(self, contact: Mapping[str, object], *, dry_run: bool) -> Response:
+    async def _post_contact(
+        self,
+        contact: Mapping[str, object],
+        *,
+        dry_run: bool,
+        timeout_seconds: float | None = None,
+    ) -> Response:
         call = Call(
             "POST",
             _CONTACTS,
             self.credential,
             query={"dry_run": "true"} if dry_run else None,
             body={"contact": contact},
+            timeout_seconds=timeout_seconds,
         )
         return self._observed(await self._client.send(call))
 
     async def _read_record(self, path: str, parse: Callable[[object], T]) -> T | ReadRefusal | None:
         response = await self._get(path)
-        if response.status == HTTPStatus.NOT_FOUND:
+        if is_missing_record(response):
             return None
         return _parsed(response, lambda body: parse(resource_of(body)))
 
@@ -146,7 +159,7 @@ class Operations:
         query = {name: str(value) for name, value in wanted.items() if value is not None}
         query |= {"page": str(page.number), "per_page": str(page.size)}
         response = await self._get(path, query)
-        if response.status == HTTPStatus.NOT_FOUND:
+        if is_missing_record(response):
             # The advertiser in the filter does not exist, so neither do its records.
             return Page((), page, has_more=False)
         return _parsed(response, lambda body: page_of(body, page, parse))

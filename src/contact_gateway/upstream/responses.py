@@ -1,21 +1,20 @@
 """Turns upstream's responses into outcomes, by their status.
 
-Messages and details are passed on as far as they can be read, in the error envelope or other JSON.
-A response without a business outcome raises `UpstreamUnavailable`.
+Messages, details and problems are passed on as far as they can be read. A response without a
+business outcome raises `UpstreamUnavailable`.
 """
 
+import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from http import HTTPStatus
-from typing import Final, Self, assert_never
+from typing import Final, assert_never
 
 import structlog
 
 from contact_gateway.access.principals import KeyRefusal
 from contact_gateway.access.quota import Quota
 from contact_gateway.contacts import policy
-from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.outcomes import (
     Conflict,
     CreateContactOutcome,
@@ -38,8 +37,8 @@ from contact_gateway.upstream.client import (
     Delivery,
     Response,
     UpstreamUnavailable,
-    delivery_of,
     retry_after_seconds,
+    unexpected,
 )
 from contact_gateway.upstream.documents import (
     UnreadableError,
@@ -48,16 +47,25 @@ from contact_gateway.upstream.documents import (
     preview_of,
     resource_of,
 )
+from contact_gateway.upstream.error_bodies import (
+    WHOLE_CONTACT,
+    ErrorBody,
+    ReportedProblem,
+    error_body_of,
+    is_error,
+)
 
 RETRY_AFTER_SECONDS: Final = 60
 """When to retry after a 429 without any such information."""
 
 _log = structlog.get_logger(__name__)
-_MAX_TEXT_LENGTH: Final = 1000
-_MAX_DEPTH: Final = 16
-_MAX_PROBLEMS: Final = 100
 _MAX_DIGITS: Final = 15
+# Of the years 2001 and 5138. A smaller number is a duration, a larger one has milliseconds.
+_MIN_EPOCH_SECONDS: Final = 10**9
+_MAX_EPOCH_SECONDS: Final = 10**11
 _PROBLEM_CODES: Final[frozenset[str]] = frozenset(ProblemCode)
+_CLIENT_ERRORS: Final = range(HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR)
+_INPUT_STATUSES: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
 _SUCCESSES: Final = range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
 
 
@@ -72,7 +80,7 @@ def outcome_of(response: Response, *, dry_run: bool) -> CreateContactOutcome:
     resource = resource_of(response.body)
     if dry_run and is_stored(resource):
         _log.error("upstream ignored dry_run and created the contact")
-        raise UpstreamUnavailable("upstream ignored dry_run", Delivery.FINISHED)
+        raise UpstreamUnavailable.because_of(response, "upstream ignored dry_run", Delivery.UNKNOWN)
     try:
         return Previewed(preview_of(resource)) if dry_run else Created(contact_of(resource))
     except UnreadableError as error:
@@ -83,28 +91,44 @@ def refusal_of(response: Response) -> Refusal:
     """Return the refusal that a response means.
 
     Raises:
-        UpstreamUnavailable: no refusal has the response's status.
+        UpstreamUnavailable: no refusal has the response's status, or it is a 404 without an error
+            in JSON, which is not about a record.
     """
-    code = CODES.get(response.status)
-    if code is None:
-        raise _unexpected(response)
-    error = _ErrorBody.of(response)
+    refusal = _refusal_of(response)
+    _log_refusal(response)
+    return refusal
+
+
+def _log_refusal(response: Response) -> None:
+    _log.info(
+        "upstream refused a request",
+        upstream_status=response.status,
+        upstream_request_id=response.request_id,
+    )
+
+
+def _refusal_of(response: Response) -> Refusal:
+    code = _code_of(response.status)
+    if code is None or code is ErrorCode.OUTCOME_UNKNOWN or is_missing_operation(response):
+        raise unexpected(response)
+    error = error_body_of(response.body)
+    details = _details(response, error)
     match code:
         case ErrorCode.UNAUTHORIZED:
-            return Unauthorized(KeyRefusal.REFUSED, error.message, error.details)
+            return Unauthorized(KeyRefusal.REFUSED, error.sentence, details)
         case ErrorCode.FORBIDDEN:
-            return Forbidden(error.message or policy.FORBIDDEN, error.details)
+            is_role = response.status == HTTPStatus.FORBIDDEN
+            default = policy.FORBIDDEN if is_role else _default_message(response)
+            return Forbidden(error.sentence or default, details)
         case ErrorCode.RATE_LIMITED:
-            return RateLimited(_retry_after(response, error), error.message, error.details)
+            seconds = _retry_after(response, error.details)
+            return RateLimited(seconds, error.sentence, details)
         case ErrorCode.INVALID_INPUT | ErrorCode.IDEMPOTENCY_KEY_REUSED:
-            return InvalidInput(_problems(response.body, error), error.message, error.details)
+            return _invalid_input_or_conflict(response, error, details)
         case ErrorCode.NOT_FOUND:
-            return NotFound(error.message or policy.NO_HIENERGY_ADVERTISER, error.details)
+            return NotFound(error.sentence or policy.NO_HIENERGY_ADVERTISER, details)
         case ErrorCode.CONFLICT:
-            message = error.message or policy.ADDRESS_IS_TAKEN
-            return Conflict(error.existing(), message, error.details)
-        case ErrorCode.OUTCOME_UNKNOWN:
-            raise _unexpected(response)
+            return _conflict(error, details)
         case _:
             assert_never(code)
 
@@ -115,107 +139,127 @@ def read_refusal_of(response: Response) -> ReadRefusal:
     Raises:
         UpstreamUnavailable: no refusal of a read has the response's status.
     """
-    refusal = refusal_of(response)
-    if isinstance(refusal, ReadRefusal):
-        return refusal
-    raise _unexpected(response)
+    refusal = _refusal_of(response)
+    if not isinstance(refusal, ReadRefusal):
+        raise unexpected(response)
+    _log_refusal(response)
+    if isinstance(refusal, InvalidInput):
+        return replace(refusal, problems=tuple(map(_of_query, refusal.problems)))
+    return refusal
 
 
-def _unexpected(response: Response) -> UpstreamUnavailable:
-    status = response.status
-    return UpstreamUnavailable(f"upstream responds with {status}", delivery_of(status))
+def is_missing_record(response: Response) -> bool:
+    """Return whether a response says that the record of a read does not exist.
+
+    Raises:
+        UpstreamUnavailable: it is a 404 that is not about a record: upstream has no such operation.
+    """
+    if is_missing_operation(response):
+        raise unexpected(response)
+    return response.status == HTTPStatus.NOT_FOUND
+
+
+def is_missing_operation(response: Response) -> bool:
+    """Return whether a response is a 404 of a server or a framework: it has no error in JSON."""
+    return response.status == HTTPStatus.NOT_FOUND and not is_error(response.body)
+
+
+def _code_of(status: int) -> ErrorCode | None:
+    """Return the code of a refusal; None if the status has none.
+
+    Every other client error is one of the input: a repeat of the same request would not help.
+    """
+    code = CODES.get(status)
+    if code is not None or status == HTTPStatus.REQUEST_TIMEOUT:
+        return code
+    if status in {HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS}:
+        return ErrorCode.FORBIDDEN
+    return ErrorCode.INVALID_INPUT if status in _CLIENT_ERRORS else None
+
+
+def _invalid_input_or_conflict(
+    response: Response, error: ErrorBody, details: Details
+) -> InvalidInput | Conflict:
+    """Return a conflict if the only problem is that the address is taken."""
+    message = error.message
+    if message is None and response.status not in _INPUT_STATUSES:
+        message = _default_message(response)
+    whole = ReportedProblem(WHOLE_CONTACT, message or "HiEnergy refuses the input.", error.code)
+    reported = error.problems or (whole,)
+    if response.status in _INPUT_STATUSES and all(each.is_taken_address() for each in reported):
+        return _conflict(error, details)
+    return InvalidInput(tuple(map(_problem, reported)), message, details)
+
+
+def _conflict(error: ErrorBody, details: Details) -> Conflict:
+    try:
+        existing = contact_of(error.details.get("existing"))
+    except UnreadableError:
+        existing = None
+    return Conflict(existing, error.message or policy.ADDRESS_IS_TAKEN, details)
+
+
+def _problem(reported: ReportedProblem) -> Problem:
+    is_known = reported.code in _PROBLEM_CODES
+    code = ProblemCode(str(reported.code)) if is_known else ProblemCode.REFUSED
+    return Problem(reported.path, code, reported.message)
+
+
+def _of_query(problem: Problem) -> Problem:
+    """Return a problem of a read, whose parameters are not fields of a contact."""
+    return problem._replace(path=problem.path[len(WHOLE_CONTACT) :] or ("query",))
+
+
+def _details(response: Response, error: ErrorBody) -> Details:
+    if response.request_id is None:
+        return error.details
+    return {**error.details, "upstream_request_id": response.request_id}
+
+
+def _default_message(response: Response) -> str:
+    return f"HiEnergy refuses the request with status {response.status}."
 
 
 def unreadable(response: Response, error: UnreadableError) -> UpstreamUnavailable:
     """Return the exception for a success whose body cannot be read."""
-    return UpstreamUnavailable(
-        f"upstream's response {response.status} is unreadable: {error}", Delivery.FINISHED
-    )
+    reason = f"upstream's response {response.status} is unreadable: {error}"
+    return UpstreamUnavailable.because_of(response, reason, Delivery.UNKNOWN)
 
 
 def quota_of(response: Response) -> Quota | None:
     """Return the caller's quota from the headers `X-RateLimit-*`, or None."""
     if "X-RateLimit-Limit" not in response.headers:
         return None
-    numbers = [
-        _number(response.headers.get(f"X-RateLimit-{name}"))
-        for name in ("Limit", "Remaining", "Reset")
-    ]
-    limit, remaining, resets_at = numbers
+    limit, remaining = (
+        _number(response.headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining")
+    )
+    resets_at = _resets_at(response)
     if limit is None or remaining is None or resets_at is None:
         return None
     refused = response.status == HTTPStatus.TOO_MANY_REQUESTS
-    return Quota(limit, remaining, float(resets_at), exceeded=refused)
+    return Quota(limit, remaining, resets_at, exceeded=refused)
 
 
-@dataclass(frozen=True, slots=True)
-class _ErrorBody:
-    """The message and the details in the body of a refusal."""
+def _resets_at(response: Response) -> float | None:
+    """Return when the quota is renewed, in seconds since the epoch.
 
-    message: str | None = None
-    details: Details = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, response: Response) -> Self:
-        body = response.body
-        if not isinstance(body, Mapping):
-            return cls()
-        error = body.get("error")
-        envelope = error if isinstance(error, Mapping) else body
-        message = _text(envelope.get("message")) or _text(error) or _text(envelope.get("detail"))
-        details = envelope.get("details")
-        if isinstance(details, Mapping) and _is_shallow(details):
-            return cls(message, details)
-        return cls(message)
-
-    def existing(self) -> Contact | None:
-        """Return the existing contact of a conflict, if it is readable."""
-        try:
-            return contact_of(self.details.get("existing"))
-        except UnreadableError:
-            return None
+    The unit of `X-RateLimit-Reset` is not documented: APIs send the seconds that are left, or a
+    time since the epoch in seconds or milliseconds.
+    """
+    number = _number(response.headers.get("X-RateLimit-Reset"))
+    if number is None:
+        return None
+    if number < _MIN_EPOCH_SECONDS:
+        return time.time() + number
+    return number / 1000 if number > _MAX_EPOCH_SECONDS else float(number)
 
 
-def _problems(body: object, error: _ErrorBody) -> tuple[Problem, ...]:
-    """Return the problems in a body, or one for the whole contact if there are none."""
-    problems = [*_problems_of_envelope(error.details.get("problems")), *_problems_of_rails(body)]
-    message = error.message or "HiEnergy refuses the input."
-    whole = Problem(("contact",), ProblemCode.REFUSED, message)
-    return tuple(problems[:_MAX_PROBLEMS]) or (whole,)
-
-
-def _problems_of_envelope(problems: object) -> Iterator[Problem]:
-    for problem in problems if isinstance(problems, list) else ():
-        if not isinstance(problem, Mapping):
-            continue
-        path, code = _text(problem.get("path")), problem.get("code")
-        message = _text(problem.get("message"))
-        if path and message:
-            is_known = isinstance(code, str) and code in _PROBLEM_CODES
-            known_code = ProblemCode(str(code)) if is_known else ProblemCode.REFUSED
-            yield Problem(tuple(path.split(".")), known_code, message)
-
-
-def _problems_of_rails(body: object) -> Iterator[Problem]:
-    """Parse Rails' format: `{"errors": {"email": ["is invalid"]}}`, or a list of sentences."""
-    errors = body.get("errors") if isinstance(body, Mapping) else None
-    for sentence in errors if isinstance(errors, list) else ():
-        text = _text(sentence)
-        if text:
-            yield Problem(("contact",), ProblemCode.REFUSED, text)
-    for name, messages in errors.items() if isinstance(errors, Mapping) else ():
-        for message in messages if isinstance(messages, list) else [messages]:
-            text = _text(message)
-            if text:
-                yield Problem(("contact", str(name)), ProblemCode.REFUSED, text)
-
-
-def _retry_after(response: Response, error: _ErrorBody) -> int:
+def _retry_after(response: Response, details: Details) -> int:
     seconds = retry_after_seconds(response.headers)
-    seconds = seconds or _number(error.details.get("retry_after_seconds"))
+    seconds = seconds or _number(details.get("retry_after_seconds"))
     if seconds is None:
-        resets_at = _number(response.headers.get("X-RateLimit-Reset"))
-        seconds = None if resets_at is None else resets_at - int(time.time())
+        resets_at = _resets_at(response)
+        seconds = None if resets_at is None else math.ceil(resets_at - time.time())
     if seconds is None or seconds <= 0:
         return RETRY_AFTER_SECONDS
     return min(seconds, MAX_RETRY_AFTER_SECONDS)
@@ -226,22 +270,3 @@ def _number(value: object) -> int | None:
         return None
     text = str(value)
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None
-
-
-def _text(value: object) -> str | None:
-    if not isinstance(value, str):
-        return None
-    return value.strip()[:_MAX_TEXT_LENGTH] or None
-
-
-def _is_shallow(value: object, depth: int = 0) -> bool:
-    """Return whether a value can be serialized without exceeding the recursion limit."""
-    if depth > _MAX_DEPTH:
-        return False
-    match value:
-        case Mapping():
-            return all(_is_shallow(member, depth + 1) for member in value.values())
-        case list():
-            return all(_is_shallow(member, depth + 1) for member in value)
-        case _:
-            return True

@@ -107,7 +107,7 @@ class UpstreamSource:
 
     def __init__(self, client: UpstreamClient, ledger: Ledger) -> None:
         self._client: Final = client
-        self._creations: Final = Creations(client.timeout_seconds, ledger)
+        self._creations: Final = Creations(client.create_timeout_seconds, ledger)
 
     async def close(self) -> None:
         """Finish the creations in flight. The client and the ledger stay open."""

@@ -267,6 +267,10 @@ _SCHEMAS: Final = {
                             "retry_after_seconds": _NUMBER,
                             "advertiser_id": _NUMBER,
                             "sent_at": _TIME,
+                            "upstream_request_id": {
+                                "type": "string",
+                                "description": "The id of the request in HiEnergy's logs.",
+                            },
                         },
                     },
                 }

@@ -43,7 +43,7 @@ from contact_gateway.telemetry.logs import configure_logging
 from contact_gateway.telemetry.metrics import shared_between_workers
 from contact_gateway.upstream.check.calls import CheckError, Result, TrialContact, check
 from contact_gateway.upstream.check.report import report_of
-from contact_gateway.upstream.client import Call, Response, UpstreamClient
+from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.proxy import proxy_for
 
 T = TypeVar("T")
@@ -423,18 +423,15 @@ def _announce_trial(trial: TrialContact, url: str) -> None:
 async def _checked(
     settings: Settings, url: str, credential: Credential, trial: TrialContact | None
 ) -> Result:
-    def client(timeout_seconds: float) -> UpstreamClient:
-        return UpstreamClient(url, timeout_seconds=timeout_seconds, max_connections=1)
-
-    async with (
-        client(settings.upstream_timeout_seconds) as reads,
-        client(settings.upstream_create_timeout_seconds) as creations,
-    ):
-
-        async def send(call: Call) -> Response:
-            return await (reads if call.method == "GET" else creations).send(call)
-
-        return await check(send, credential, trial)
+    async with UpstreamClient(
+        url, timeout_seconds=settings.upstream_timeout_seconds, max_connections=1
+    ) as client:
+        return await check(
+            client.send,
+            credential,
+            trial,
+            create_timeout_seconds=settings.upstream_create_timeout_seconds,
+        )
 
 
 def _print_result(result: Result) -> None:

@@ -10,9 +10,9 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from io import FileIO
@@ -503,8 +503,8 @@ class TestCalls:
         ("fault", "reason"),
         [
             (Fault.SERVER_ERROR_AFTER, "POST /contacts was answered with 500"),
-            (Fault.BAD_GATEWAY_AFTER, "upstream responds with 502"),
-            (Fault.CLOSED_AFTER, "the upstream request failed: ServerDisconnectedError"),
+            (Fault.BAD_GATEWAY_AFTER, "POST /contacts was answered with 502"),
+            (Fault.CLOSED_AFTER, "POST /contacts was not answered"),
         ],
     )
     async def test_a_creation_without_an_answer_is_not_repeated(
@@ -629,10 +629,10 @@ class TestErrors:
             checked = await check_api(url)
 
         assert (checked.result.exit_code, checked.result.stdout) == (1, "")
-        assert checked.result.stderr == (
+        assert checked.result.stderr.startswith(
             "Error: CONTACT_GATEWAY_UPSTREAM_URL: HiEnergy's API does not answer: "
-            "the upstream request failed: ClientConnectorError.\n"
         )
+        assert checked.result.stderr.endswith(" ClientConnectorError.\n")
 
     @pytest.mark.usefixtures("key")
     @pytest.mark.parametrize(
@@ -691,12 +691,20 @@ def marked(value: Json) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A HiEnergy whose answers have a marker in each header, and in each value if `everywhere`."""
+    """A HiEnergy whose answers have a marker in each header, and in each value if `everywhere`.
+
+    It is down for one call.
+    """
 
     hienergy: HiEnergy
     everywhere: bool
+    down_at: int
+    calls: Iterator[int] = field(default_factory=count)
 
     def answer(self, request: Request) -> Recording:
+        if next(self.calls) == self.down_at:
+            # Without a long `Retry-After`, a read is repeated.
+            return recorded(503, headers={"Retry-After": "77", "X-Request-Id": "marker"})
         head, _, body = self.hienergy.answer(request).raw.partition(b"\r\n\r\n")
         status = int(head.split()[1])
         is_json = b"application/json" in head
@@ -733,21 +741,26 @@ TRAITS: Final = st.builds(
 
 class TestReport:
     @settings(max_examples=40)
-    @given(traits=TRAITS, everywhere=st.booleans())
-    def test_it_has_no_value_of_hienergy(self, traits: Traits, everywhere: bool) -> None:  # noqa: FBT001 - an example
-        report = asyncio.run(self.report(traits, everywhere=everywhere))
+    @given(traits=TRAITS, everywhere=st.booleans(), down_at=st.integers(1, 40))
+    def test_it_has_no_value_of_hienergy(
+        self,
+        traits: Traits,
+        everywhere: bool,  # noqa: FBT001 - an example
+        down_at: int,
+    ) -> None:
+        report = asyncio.run(self.report(traits, everywhere=everywhere, down_at=down_at))
 
         assert "findings" in report
         for secret in ("marker", "7700000", "77 0000", KEY, "maya", "127.0.0.1", "2001", "1002"):
             assert secret not in report
         assert "northwind" not in report.lower()
 
-    async def report(self, traits: Traits, *, everywhere: bool) -> str:
+    async def report(self, traits: Traits, *, everywhere: bool, down_at: int) -> str:
         hienergy = HiEnergy(traits)
         fill_with_markers(hienergy)
         trial = TrialContact(2001, NEW, tries_dry_run=True)
         async with (
-            recorded_upstream(Marked(hienergy, everywhere).answer) as upstream,
+            recorded_upstream(Marked(hienergy, everywhere, down_at).answer) as upstream,
             UpstreamClient(
                 upstream.url, timeout_seconds=WATCHDOG_SECONDS, max_connections=1
             ) as client,

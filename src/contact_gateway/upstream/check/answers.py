@@ -25,12 +25,15 @@ class Answer:
     Attributes:
         asked: the method, the path and the names of the parameters, without their values.
         received_at: seconds since 1970.
+        reason: fixed words, for findings and reports.
+        error: the client's reason, for the operator. It may contain a request id of upstream.
     """
 
     asked: str
     response: Response | None = None
     received_at: float = 0.0
     reason: str = ""
+    error: str = ""
 
     @property
     def status(self) -> int | None:

@@ -22,7 +22,7 @@ from contact_gateway.upstream.check.findings import (
 )
 from contact_gateway.upstream.check.shapes import Row, owner_of
 from contact_gateway.upstream.check.trial import Look, Trial, findings_of_trial, settings_of
-from contact_gateway.upstream.client import Call, Response, UpstreamUnavailable
+from contact_gateway.upstream.client import Call, Delivery, Response, UpstreamUnavailable
 
 Send: TypeAlias = Callable[[Call], Awaitable[Response]]
 """Sends a call; raises `UpstreamUnavailable` if there is no usable response."""
@@ -65,13 +65,25 @@ class Result:
     answers: Sequence[Answer] = field(repr=False)
 
 
-async def check(send: Send, credential: Credential, trial: TrialContact | None = None) -> Result:
+async def check(
+    send: Send,
+    credential: Credential,
+    trial: TrialContact | None = None,
+    *,
+    create_timeout_seconds: float | None = None,
+) -> Result:
     """Call upstream's API and return what its answers show. Without a trial, only read.
+
+    Args:
+        send: sends a call.
+        credential: the key of an admin.
+        trial: the contact to create.
+        create_timeout_seconds: the timeout of a creation; by default that of a read.
 
     Raises:
         CheckError: the first call is refused, or not answered with JSON.
     """
-    caller = _Caller(send, credential)
+    caller = _Caller(send, credential, create_timeout_seconds)
     reads = await _read(caller)
     tried = _not_tried() if trial is None else await _try(caller, trial)
     findings = [*findings_of_reads(reads), *findings_of_trial(tried)]
@@ -81,8 +93,11 @@ async def check(send: Send, credential: Credential, trial: TrialContact | None =
 class _Caller:
     """Calls one at a time, and keeps the answers. After a 429 it calls no more."""
 
-    def __init__(self, send: Send, credential: Credential) -> None:
+    def __init__(
+        self, send: Send, credential: Credential, create_timeout_seconds: float | None
+    ) -> None:
         self.answers: list[Answer] = []
+        self._create_timeout_seconds: Final = create_timeout_seconds
         self._send: Final = send
         self._credential: Final = credential
         self._is_limited = False
@@ -108,11 +123,14 @@ class _Caller:
         if self._is_limited:
             return Answer(asked, reason="an earlier call was answered with 429")
         target = path if record is None else path.replace("{id}", record)
-        call = Call(method, target, self._credential, query or None, body)
+        timeout_seconds = None if method == "GET" else self._create_timeout_seconds
+        call = Call(
+            method, target, self._credential, query or None, body, timeout_seconds=timeout_seconds
+        )
         try:
             response = await self._send(call)
         except UpstreamUnavailable as error:
-            answer = Answer(asked, reason=error.reason)
+            answer = Answer(asked, reason=_reason_of(error, asked), error=error.reason)
         else:
             answer = Answer(asked, response, time.time())
             self._is_limited = response.status == HTTPStatus.TOO_MANY_REQUESTS
@@ -188,7 +206,7 @@ def _require_list(answer: Answer) -> None:
     """Raise if the first answer shows that all others would be of no use."""
     setting = f"{PREFIX}UPSTREAM_URL"
     if answer.response is None:
-        raise CheckError(f"{setting}: HiEnergy's API does not answer: {answer.reason}.")
+        raise CheckError(f"{setting}: HiEnergy's API does not answer: {answer.error}.")
     status = answer.response.status
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         raise CheckError(f"HIENERGY_API_KEY: HiEnergy refuses the key with {status}.")
@@ -277,6 +295,14 @@ def _not_tried(contact: TrialContact | None = None) -> Trial:
 def _without_creation(trial: Trial, why: str) -> Trial:
     nothing = Answer("", reason=why)
     return replace(trial, first=nothing, repeat=nothing, dry_run=nothing)
+
+
+def _reason_of(error: UpstreamUnavailable, asked: str) -> str:
+    if error.status is not None:
+        return f"{asked} was answered with {error.status}"
+    if error.delivery is Delivery.NEVER_SENT:
+        return "no connection was made"
+    return f"{asked} was not answered"
 
 
 def _email_of(row: Row) -> str | None:

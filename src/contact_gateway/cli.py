@@ -56,12 +56,12 @@ main = typer.Typer(
 )
 _keys = typer.Typer(help="Manage API keys.", no_args_is_help=True)
 _advertisers = typer.Typer(help="Manage the catalogue of advertisers.", no_args_is_help=True)
-_contacts = typer.Typer(help="Inspect contacts.", no_args_is_help=True)
 _upstream = typer.Typer(help="Inspect HiEnergy's API.", no_args_is_help=True)
+_contacts = typer.Typer(help="Inspect contacts.", no_args_is_help=True)
 main.add_typer(_keys, name="keys")
 main.add_typer(_advertisers, name="advertisers")
-main.add_typer(_contacts, name="contacts")
 main.add_typer(_upstream, name="upstream")
+main.add_typer(_contacts, name="contacts")
 
 _stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 _ROWS_PER_STATEMENT: Final = 500
@@ -298,27 +298,6 @@ def import_advertisers(
         typer.echo(f"Imported {count} advertisers.", err=True)
 
 
-@_contacts.command("audit")
-def audit_contact(
-    contact_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID)],
-) -> None:
-    """Show which API key created a contact, through which face and in which request."""
-
-    def find(connection: Connection) -> audit_trail.AuditRecord | None:
-        return audit_trail.of_contact(connection, contact_id)
-
-    with _exit_on_error():
-        record = _with_own_database(lambda database: database.read(find))
-        if record is None:
-            _fail(f"There is no contact {contact_id}.")
-        label = "" if record.key_label is None else f" ({record.key_label})"
-        typer.echo(f"Contact     {record.contact_id}, of advertiser {record.advertiser_id}")
-        typer.echo(f"Created     {record.created_at.isoformat(timespec='milliseconds')}")
-        typer.echo(f"Key         {_or_dash(record.key_id)}{label}")
-        typer.echo(f"Face        {_or_dash(record.face)}")
-        typer.echo(f"Request id  {_or_dash(record.request_id)}")
-
-
 def _validated_trial(given: tuple[int, str] | None) -> tuple[int, str] | None:
     if given is None:
         return None
@@ -451,6 +430,27 @@ def _print_result(result: Result) -> None:
     typer.echo("\nSettings that follow:")
     for name, value in result.settings.items():
         typer.echo(f"{name}={value}")
+
+
+@_contacts.command("audit")
+def audit_contact(
+    contact_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID)],
+) -> None:
+    """Show which API key created a contact, through which face and in which request."""
+
+    def find(connection: Connection) -> audit_trail.AuditRecord | None:
+        return audit_trail.of_contact(connection, contact_id)
+
+    with _exit_on_error():
+        record = _with_own_database(lambda database: database.read(find))
+        if record is None:
+            _fail(f"There is no contact {contact_id}.")
+        label = "" if record.key_label is None else f" ({record.key_label})"
+        typer.echo(f"Contact     {record.contact_id}, of advertiser {record.advertiser_id}")
+        typer.echo(f"Created     {record.created_at.isoformat(timespec='milliseconds')}")
+        typer.echo(f"Key         {_or_dash(record.key_id)}{label}")
+        typer.echo(f"Face        {_or_dash(record.face)}")
+        typer.echo(f"Request id  {_or_dash(record.request_id)}")
 
 
 def _with_own_database(work: Callable[[Database], Awaitable[T]]) -> T:

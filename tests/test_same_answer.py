@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -171,6 +172,13 @@ def where(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+KNOWN_OF_A_GATEWAY: Final[Mapping[str, object]] = {
+    "upstream_refuses_duplicates": "yes",
+    "upstream_honours_dry_run": "yes",
+}
+"""What an operator knows of an upstream API that is a gateway."""
+
+
 @pytest.fixture
 def start(where: str, request: pytest.FixtureRequest) -> Iterator[Start]:
     """Return a function that starts a gateway without contacts; upstream is behind a proxy."""
@@ -182,7 +190,9 @@ def start(where: str, request: pytest.FixtureRequest) -> Iterator[Start]:
 
         def in_front(folder: Path) -> AbstractAsyncContextManager[Gateway]:
             upstream.delete_contacts()
-            return running_gateway(folder, upstream.store, upstream_url=proxy.url)
+            return running_gateway(
+                folder, upstream.store, upstream_url=proxy.url, **KNOWN_OF_A_GATEWAY
+            )
 
         yield in_front
 
@@ -328,7 +338,9 @@ def start_with_a_budget_of_one(where: str, request: pytest.FixtureRequest) -> St
     if where == "on the store":
         return lambda folder: running_gateway(folder, rate_limit_per_hour=1)
     upstream: UpstreamGateway = request.getfixturevalue("upstream_with_a_budget_of_one")
-    return lambda folder: running_gateway(folder, upstream.store, upstream_url=upstream.url)
+    return lambda folder: running_gateway(
+        folder, upstream.store, upstream_url=upstream.url, **KNOWN_OF_A_GATEWAY
+    )
 
 
 async def test_a_spent_budget_comes_after_the_role_and_before_the_input(

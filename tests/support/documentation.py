@@ -7,7 +7,8 @@ above the fence says how the block is treated:
     <!-- not run: REASON -->     it is not run
     <!-- file: NAME -->          it is the file of that name, for the examples after it
     <!-- key: member -->         the key of a GraphQL example, `none` for no key; else the admin's
-    <!-- settings: NAME=1 -->    a gateway with these settings answers
+    <!-- settings: NAME=1 -->    a gateway with these settings answers; in a value, LOSES_ANSWERS
+                                 is an upstream API that answers no creation
     <!-- run twice -->           the output is the second run's
 """
 
@@ -18,9 +19,11 @@ import shlex
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, chdir, closing
+from contextlib import ExitStack, chdir, closing, contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, Self
@@ -52,6 +55,8 @@ _VARIABLE: Final = (
     (r'(?<=")\d{1,3}(?=")|(?<=/contacts/)\d{1,3}\b', "(contact id)"),
     # The seconds that are left of an hour.
     (r"\b3[56]\d\d\b", "3600"),
+    # The seconds in which HiEnergy may still process a lost call.
+    (r'(?<=[Ss]econds")(: ?)6[0-2]\b', r"\g<1>62"),
 )
 
 
@@ -232,6 +237,9 @@ class Runner:
             return self
         if settings not in self._others:
             environment = dict(setting.split("=", 1) for setting in settings.split())
+            for name, value in environment.items():
+                if value == "LOSES_ANSWERS":
+                    environment[name] = self._stack.enter_context(_api_that_loses_answers())
             folder = self._folder / f"gateway-{len(self._others)}"
             folder.mkdir()
             is_demo = "CONTACT_GATEWAY_UPSTREAM_URL" not in environment
@@ -253,6 +261,36 @@ class Runner:
             command=("sh", "-euc", f'exec env {block.text.strip()} "$@"', "sh"),
         ) as process:
             assert httpx.get(f"{process.address}/readyz", trust_env=False).is_success, block.place
+
+
+class _LosingAnswers(BaseHTTPRequestHandler):
+    """Empty lists for reads, and no answer to a creation."""
+
+    def do_GET(self) -> None:
+        body = b'{"data": []}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+@contextmanager
+def _api_that_loses_answers() -> Iterator[str]:
+    """Run an upstream API that answers no creation; return its address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _LosingAnswers) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/api/v1"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def _read(output: str, shown: Block) -> object:

@@ -1,6 +1,7 @@
 """Who may create a contact, and on which record.
 
-Pure functions over plain values: nothing here waits, reads or writes.
+Pure functions over plain values: nothing here waits, reads or writes. In front of HiEnergy, its API
+decides both, and its refusals become those of these rules.
 """
 
 from typing import Final, NamedTuple, TypeAlias
@@ -107,7 +108,7 @@ def unknown_outcome(*, is_unnamed: bool, candidate: Contact | None) -> str:
 
 
 def decide(submitted: NewContact, facts: Facts, *, dry_run: bool) -> Decision:
-    """Apply rules 5 to 7, in order: replay, resolve, refuse a second contact, or insert.
+    """Apply rules 5 to 7, in order: replay, resolve, refuse a duplicate contact, or insert.
 
     Rule 1 comes first once more: a key may be revoked while its request's body arrives.
     """

@@ -219,7 +219,7 @@ def _earlier(
 def _existing(
     connection: Connection, submissions: Iterable[_Submission], hienergy: Mapping[int, Advertiser]
 ) -> dict[_Address, Contact]:
-    """Return the contacts that already have the submitted addresses on the same records."""
+    """Return the contacts of which submissions are duplicates: same record, same address."""
     addresses = {
         (owner.id, submission.email_key)
         for submission in submissions

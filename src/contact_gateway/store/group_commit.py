@@ -16,7 +16,7 @@ from contact_gateway.store.batching import fill_batch
 from contact_gateway.store.sqlite import ANSWER_TIMEOUT_SECONDS, Database
 
 MAX_BATCH_SIZE: Final = 128
-"""How many jobs share a commit at most."""
+"""The batch size: how many jobs, such as creations, share a commit at most."""
 
 MAX_QUEUED: Final = 4096
 """How many jobs are queued at most. Further ones are refused, as back pressure."""

@@ -119,6 +119,7 @@ contacts: Final = Table(
     Column("created_by_key_id", Id),
     Column("created_through", String(16)),
     Column("created_by_request_id", String(128)),
+    # No duplicates, even by processes that race.
     UniqueConstraint("advertiser_id", "email_key"),
     # The id of a deleted contact is never reused.
     sqlite_autoincrement=True,

@@ -184,8 +184,9 @@ class Mutation:
             strawberry.argument(
                 description=(
                     "Makes retries safe: for at least 24 hours, the same key with the same input "
-                    "returns the contact that the first call created. 1 to 255 visible ASCII "
-                    "characters. The header `Idempotency-Key` replaces this argument if the "
+                    "returns the contact that the first call created. In front of HiEnergy, a "
+                    "repeat after a lost answer looks for the contact and creates no second one. "
+                    "1 to 255 visible ASCII characters. The header `Idempotency-Key` replaces this argument if the "
                     "operation has exactly one field that takes it."
                 )
             ),
@@ -193,7 +194,10 @@ class Mutation:
         dry_run: Annotated[
             bool,
             strawberry.argument(
-                description="Apply every rule, but create nothing: return a `ContactPreview`."
+                description=(
+                    "Create nothing: return a `ContactPreview`. Applies every rule; in front of "
+                    "HiEnergy, what reads can show."
+                )
             ),
         ] = False,
     ) -> CreateContactResult:

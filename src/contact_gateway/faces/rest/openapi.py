@@ -134,7 +134,9 @@ _PARAMETERS: Final = {
     "dry_run": {
         "name": "dry_run",
         "in": "query",
-        "description": "Apply every rule, but change nothing.",
+        "description": (
+            "Change nothing. Applies every rule; in front of HiEnergy, what reads can show."
+        ),
         "schema": {"type": "boolean", "default": False},
     },
     "idempotency_key": {
@@ -142,7 +144,8 @@ _PARAMETERS: Final = {
         "in": "header",
         "description": (
             "Makes retries safe: for at least 24 hours, the same key with the same input returns "
-            "what the first call created."
+            "what the first call created. In front of HiEnergy, a repeat after a lost answer looks "
+            "for the contact and creates no second one."
         ),
         "schema": {"type": "string", "pattern": "^[\\x21-\\x7e]{1,255}$"},
     },

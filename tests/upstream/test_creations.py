@@ -60,9 +60,9 @@ def created_upstream(contact: NewContact, created_at: datetime | None = None) ->
 class Scripted(Operations):
     """Upstream's operations, with an answer for each creation and the contacts for lookups."""
 
-    def __init__(self, secret: str = "key") -> None:
+    def __init__(self, api_key: str = "key") -> None:
         client = UpstreamClient("http://upstream", timeout_seconds=60, max_connections=1)
-        super().__init__(client, Credential(secret))
+        super().__init__(client, Credential(api_key))
         self.answers: list[Answer | Callable[[], Answer]] = []
         self.found: list[Contact] = []
         self.brand = BRAND

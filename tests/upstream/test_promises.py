@@ -1,7 +1,7 @@
 """What the gateway promises in front of HiEnergy, whatever HiEnergy does and whatever fails.
 
-A state machine tries every trait of the fake HiEnergy, with a fault at any point of any call, by two
-gateways that share a ledger. `scripts/promises` runs it for longer.
+A state machine tries every trait of the fake HiEnergy, with a fault at any point of any call, by
+two gateways that share a ledger. `scripts/promises` runs it for longer.
 """
 
 import asyncio
@@ -19,14 +19,13 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar, get_type_hints
 from unittest.mock import patch
 
-import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from contact_gateway.access.principals import Credential, KeyRefusal
 from contact_gateway.contacts.contact import Contact, NewContact
-from contact_gateway.contacts.ledger import Attempt, Ledger
+from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.contacts.outcomes import (
     Conflict,
     CreateContactOutcome,
@@ -34,7 +33,6 @@ from contact_gateway.contacts.outcomes import (
     IdempotencyKeyReused,
     NotFound,
     OutcomeUnknown,
-    Previewed,
     RateLimited,
     Unauthorized,
 )
@@ -59,7 +57,6 @@ from support.contacts import submitted
 from support.gateway import empty_store
 from support.hienergy import (
     ADVERTISERS,
-    DryRun,
     Duplicates,
     Fault,
     HiEnergy,
@@ -148,7 +145,7 @@ class Process:
 
     async def kill(self) -> None:
         """End all creations where they are, without a record."""
-        tasks = [one.task for one in self.source.creations._in_flight.values()]
+        tasks = [one.task for one in self.source.creations._in_flight.values()]  # noqa: SLF001 - a test of a crash
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -219,7 +216,7 @@ class Promises(RuleBasedStateMachine):
         return self.runner.run(asyncio.wait_for(coroutine, WATCHDOG_SECONDS))
 
     @initialize(traits=TRAITS, sets_refuses=st.booleans(), honours_dry_run=st.sampled_from(Known))
-    def start(self, traits: Traits, sets_refuses: bool, honours_dry_run: Known) -> None:
+    def start(self, *, traits: Traits, sets_refuses: bool, honours_dry_run: Known) -> None:
         """Start HiEnergy and two gateways. The operator knows no more than what is true."""
         refuses = traits.duplicates is not Duplicates.CREATED_AGAIN
         self.refuses = Known.YES if refuses and sets_refuses else Known.UNKNOWN
@@ -349,7 +346,7 @@ class Promises(RuleBasedStateMachine):
         self.may_be_forgotten |= set(self.acknowledged) if self.has_faulty_ledger else set()
         self.processes[process] = await self._start_process()
 
-    @rule(token=st.builds(jwt, st.sampled_from(PEOPLE), good=st.just(False)), key=KEYS)
+    @rule(token=st.builds(jwt, st.sampled_from(PEOPLE), good=st.just(value=False)), key=KEYS)
     def use_a_forged_token(self, token: str, key: str) -> None:
         for submission in SUBMISSIONS[:3]:
             answer = self.run(self._create(submission, key, token, 0))

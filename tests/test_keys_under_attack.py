@@ -141,7 +141,9 @@ async def test_refusals_of_upstream_are_counted(tmp_path: Path, face: Face) -> N
     def answering(_: Request) -> Recording:
         return recorded(401)
 
-    async with gateway_and_upstream(answering, tmp_path, key_guesses_per_minute=LIMIT) as chain:
+    async with gateway_and_upstream(
+        answering, tmp_path, key_guesses_per_minute=LIMIT, upstream_refuses_duplicates="yes"
+    ) as chain:
         gateway, upstream = chain
         answers = [await face.submit(gateway, MAYA, f"guess-{n}") for n in range(LIMIT + 2)]
 

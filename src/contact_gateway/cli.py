@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,10 +23,10 @@ from sqlalchemy import Connection
 
 from contact_gateway import __version__
 from contact_gateway.access.api_keys import KeyRecord, mint
-from contact_gateway.access.principals import Role
+from contact_gateway.access.principals import Credential, Role
 from contact_gateway.app import app_from_environment, create_app
 from contact_gateway.contacts.catalogue import CatalogueError, advertisers, read_csv, read_jsonl
-from contact_gateway.contacts.fields import MAX_ID, RequiredText
+from contact_gateway.contacts.fields import MAX_ID, Email, RequiredText
 from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.contacts.problems import problems_of
 from contact_gateway.contacts.source import SourceUnavailable
@@ -42,6 +43,9 @@ from contact_gateway.store import schema_version as store_schema
 from contact_gateway.store.sqlite import Database, has_wal_reset_bug
 from contact_gateway.telemetry.logs import configure_logging
 from contact_gateway.telemetry.metrics import shared_between_workers
+from contact_gateway.upstream.check.calls import CheckError, Result, TrialContact, check
+from contact_gateway.upstream.check.report import report_of
+from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.proxy import proxy_for
 
 T = TypeVar("T")
@@ -54,9 +58,11 @@ main = typer.Typer(
 )
 _keys = typer.Typer(help="Manage API keys.", no_args_is_help=True)
 _advertisers = typer.Typer(help="Manage the catalogue of advertisers.", no_args_is_help=True)
+_upstream = typer.Typer(help="Inspect HiEnergy's API.", no_args_is_help=True)
 _contacts = typer.Typer(help="Inspect contacts.", no_args_is_help=True)
 main.add_typer(_keys, name="keys")
 main.add_typer(_advertisers, name="advertisers")
+main.add_typer(_upstream, name="upstream")
 main.add_typer(_contacts, name="contacts")
 _attempts = typer.Typer(
     help="Settle creations in HiEnergy whose outcome is unknown.", no_args_is_help=True
@@ -67,6 +73,8 @@ _stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 _ROWS_PER_STATEMENT: Final = 500
 _ATTEMPT_ID_DIGITS: Final = 12
 _LABEL: Final = TypeAdapter(RequiredText)
+_EMAIL: Final = TypeAdapter(Email)
+_API_KEY_VARIABLE: Final = "HIENERGY_API_KEY"
 
 
 class SchemaKind(StrEnum):
@@ -295,6 +303,140 @@ def import_advertisers(
         except UnicodeDecodeError:
             _fail(f"{file}: the file is not in UTF-8. No advertiser was imported.")
         typer.echo(f"Imported {count} advertisers.", err=True)
+
+
+def _validated_trial(given: tuple[int, str] | None) -> tuple[int, str] | None:
+    if given is None:
+        return None
+    advertiser_id, email = given
+    if not 1 <= advertiser_id <= MAX_ID:
+        raise typer.BadParameter(f"ADVERTISER is an id from 1 to {MAX_ID}.")
+    try:
+        return advertiser_id, _EMAIL.validate_python(email)
+    except ValidationError as error:
+        raise typer.BadParameter(problems_of(error)[0].message) from None
+
+
+def _validated_report(file: Path | None) -> Path | None:
+    # A test contact cannot be created again, so the file is checked before.
+    if file is not None and not file.parent.is_dir():
+        raise typer.BadParameter(f"The folder {file.parent} does not exist.")
+    return file
+
+
+@_upstream.command("check")
+def check_upstream(
+    create_test_contact: Annotated[
+        tuple[int, str] | None,
+        typer.Option(
+            metavar="ADVERTISER EMAIL",
+            help="Also create a contact, and the same again. Use an address that is new.",
+            callback=_validated_trial,
+        ),
+    ] = None,
+    try_dry_run: Annotated[
+        bool,
+        typer.Option("--try-dry-run", help="Also send a dry run, which may create a contact."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Create without a question.")] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="Write a report without keys, names, addresses and ids.",
+            dir_okay=False,
+            writable=True,
+            callback=_validated_report,
+        ),
+    ] = None,
+) -> None:
+    """Call HiEnergy's API and show what its documentation leaves open.
+
+    The key is read from HIENERGY_API_KEY, or asked for.
+    """
+    if try_dry_run and create_test_contact is None:
+        raise typer.BadParameter("--try-dry-run needs --create-test-contact.")
+    with _exit_on_error():
+        settings = load_settings()
+        url = settings.upstream_url
+        if url is None:
+            _fail(
+                "CONTACT_GATEWAY_UPSTREAM_URL is not set. For HiEnergy it is "
+                "https://app.hienergy.ai/api/v1."
+            )
+        credential = _hienergy_credential()
+        trial = None
+        if create_test_contact is not None:
+            trial = TrialContact(*create_test_contact, tries_dry_run=try_dry_run)
+            _announce_trial(trial, url)
+            if not yes:
+                typer.confirm("Create them?", abort=True, err=True)
+        try:
+            result = asyncio.run(_checked(settings, url, credential, trial))
+        except CheckError as error:
+            _fail(str(error))
+        _print_result(result)
+        if report is not None:
+            document = json.dumps(report_of(result, url), indent=2)
+            try:
+                report.write_text(f"{document}\n", encoding="utf-8")
+            except OSError as error:
+                _fail(f"--report: {error.strerror}: {report}")
+
+
+def _hienergy_credential() -> Credential:
+    key = os.environ.get(_API_KEY_VARIABLE, "").strip()
+    if not key and sys.stdin.isatty():
+        key = typer.prompt("HiEnergy API key", hide_input=True, err=True).strip()
+    if not key:
+        _fail(f"{_API_KEY_VARIABLE} is not set. Put the API key of a HiEnergy admin into it.")
+    if not (key.isascii() and key.isprintable()):
+        _fail(f"{_API_KEY_VARIABLE}: the key has characters other than printable ASCII.")
+    return Credential(key)
+
+
+def _announce_trial(trial: TrialContact, url: str) -> None:
+    addresses = f"{trial.email}, twice"
+    if trial.tries_dry_run:
+        addresses += f", and {trial.dry_run_email} as a dry run"
+    typer.echo(
+        f"This creates contacts on advertiser {trial.advertiser_id} at {url}: {addresses}. "
+        "Delete them in HiEnergy afterwards.",
+        err=True,
+    )
+
+
+async def _checked(
+    settings: Settings, url: str, credential: Credential, trial: TrialContact | None
+) -> Result:
+    async with UpstreamClient(
+        url, timeout_seconds=settings.upstream_timeout_seconds, max_connections=1
+    ) as client:
+        return await check(
+            client.send,
+            credential,
+            trial,
+            create_timeout_seconds=settings.upstream_create_timeout_seconds,
+        )
+
+
+def _print_result(result: Result) -> None:
+    """Print a table in a terminal, else a line for each finding."""
+    if sys.stdout.isatty():
+        # Folded, because the middle of a path would be cut off otherwise.
+        table = Table(show_lines=True)
+        for heading in ("Question", "Found", "Means"):
+            table.add_column(heading, overflow="fold")
+        for finding in result.findings:
+            found = Text(finding.found, style="" if finding.is_known else "yellow")
+            table.add_row(Text(finding.question), found, Text(finding.means))
+        Console().print(table)
+    else:
+        for finding in result.findings:
+            typer.echo(" | ".join(filter(None, finding[1:4])))
+    typer.echo("\nSettings that follow:")
+    for name, value in result.settings.items():
+        typer.echo(f"{name}={value}")
 
 
 @_contacts.command("audit")

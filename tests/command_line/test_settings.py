@@ -168,7 +168,13 @@ def test_networks_of_proxies_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [("keys", "list"), ("keys", "revoke", "1"), ("migrate",), ("serve", "--port", "0", "--demo")],
+    [
+        ("keys", "list"),
+        ("keys", "revoke", "1"),
+        ("migrate",),
+        ("serve", "--port", "0", "--demo"),
+        ("upstream", "check"),
+    ],
     ids=" ".join,
 )
 def test_every_command_that_reads_settings_refuses_an_invalid_one(

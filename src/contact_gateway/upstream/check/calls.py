@@ -1,0 +1,319 @@
+"""The check of upstream's real API: a few calls, and what their answers show.
+
+Only an operator with a key can call the real API.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from typing import Final, NamedTuple, TypeAlias
+
+from contact_gateway.access.principals import Credential
+from contact_gateway.settings import PREFIX, Known
+from contact_gateway.upstream.check.answers import Answer, Reads, has_email
+from contact_gateway.upstream.check.findings import (
+    LARGE_PAGE_SIZE,
+    SMALL_PAGE_SIZE,
+    Finding,
+    findings_of_reads,
+)
+from contact_gateway.upstream.check.shapes import Row, owner_of
+from contact_gateway.upstream.check.trial import Look, Trial, findings_of_trial, settings_of
+from contact_gateway.upstream.client import Call, Delivery, Response, UpstreamUnavailable
+
+Send: TypeAlias = Callable[[Call], Awaitable[Response]]
+"""Sends a call; raises `UpstreamUnavailable` if there is no usable response."""
+
+LOOK_AFTER_SECONDS: Final = (0.0, 2.0, 7.0)
+"""When the lists are searched for the new contact, in seconds after its creations."""
+
+_ABSENT_EMAIL: Final = "no-such-contact@example.com"
+# Anything else may need escaping, or change the path.
+_ID: Final = re.compile("[A-Za-z0-9_-]{1,100}")
+_NO_TRIAL: Final = "it needs --create-test-contact"
+_NO_CONTACT: Final = "no contact is listed"
+_NO_ADVERTISER: Final = "no advertiser is listed"
+
+
+class CheckError(Exception):
+    """The check cannot begin. The message says what to correct."""
+
+
+class TrialContact(NamedTuple):
+    """The contact to create, and whether to try a dry run too."""
+
+    advertiser_id: int
+    email: str
+    tries_dry_run: bool
+
+    @property
+    def dry_run_email(self) -> str:
+        """Another address of the same mailbox."""
+        local_part, _, domain = self.email.rpartition("@")
+        return f"{local_part}+dry-run@{domain}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a check found."""
+
+    findings: Sequence[Finding]
+    settings: Mapping[str, Known]
+    answers: Sequence[Answer] = field(repr=False)
+
+
+async def check(
+    send: Send,
+    credential: Credential,
+    trial: TrialContact | None = None,
+    *,
+    create_timeout_seconds: float | None = None,
+) -> Result:
+    """Call upstream's API and return what its answers show. Without a trial, only read.
+
+    Args:
+        send: sends a call.
+        credential: the key of an admin.
+        trial: the contact to create.
+        create_timeout_seconds: the timeout of a creation; by default that of a read.
+
+    Raises:
+        CheckError: the first call is refused, or not answered with JSON.
+    """
+    caller = _Caller(send, credential, create_timeout_seconds)
+    reads = await _read(caller)
+    tried = _not_tried() if trial is None else await _try(caller, trial)
+    findings = [*findings_of_reads(reads), *findings_of_trial(tried)]
+    return Result(findings, settings_of(tried), caller.answers)
+
+
+class _Caller:
+    """Calls one at a time, and keeps the answers. After a 429 it calls no more."""
+
+    def __init__(
+        self, send: Send, credential: Credential, create_timeout_seconds: float | None
+    ) -> None:
+        self.answers: list[Answer] = []
+        self._create_timeout_seconds: Final = create_timeout_seconds
+        self._send: Final = send
+        self._credential: Final = credential
+        self._is_limited = False
+
+    async def get(self, path: str, *, record: str | None = None, **query: str) -> Answer:
+        """Send a GET; `record` takes the place of `{id}` in the path."""
+        return await self._answer("GET", path, record, query)
+
+    async def post(self, contact: Mapping[str, object], **query: str) -> Answer:
+        """Send a creation."""
+        return await self._answer("POST", "contacts", None, query, {"contact": contact})
+
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        record: str | None,
+        query: Mapping[str, str],
+        body: object = None,
+    ) -> Answer:
+        names = "&".join(query)
+        asked = f"{method} /{path}?{names}" if names else f"{method} /{path}"
+        if self._is_limited:
+            return Answer(asked, reason="an earlier call was answered with 429")
+        target = path if record is None else path.replace("{id}", record)
+        timeout_seconds = None if method == "GET" else self._create_timeout_seconds
+        call = Call(
+            method, target, self._credential, query or None, body, timeout_seconds=timeout_seconds
+        )
+        try:
+            response = await self._send(call)
+        except UpstreamUnavailable as error:
+            answer = Answer(asked, reason=_reason_of(error, asked), error=error.reason)
+        else:
+            answer = Answer(asked, response, time.time())
+            self._is_limited = response.status == HTTPStatus.TOO_MANY_REQUESTS
+        self.answers.append(answer)
+        return answer
+
+
+async def _read(caller: _Caller) -> Reads:
+    """Send the reads, twelve at most."""
+    small = str(SMALL_PAGE_SIZE)
+    contacts = await caller.get("contacts", page="1", per_page=small)
+    _require_list(contacts)
+    next_contacts = await caller.get("contacts", page="2", per_page=small)
+    large_page = await caller.get("contacts", page="1", per_page=str(LARGE_PAGE_SIZE))
+    rows = [*contacts.rows, *large_page.rows]
+    email = next(filter(None, map(_email_of, rows)), None)
+    contact_id = next(filter(None, map(_id_of, rows)), None)
+    owner = next(filter(None, map(_owner_id_of, rows)), None)
+
+    by_absent_email = await caller.get("contacts", email=_ABSENT_EMAIL)
+    by_email = Answer("GET /contacts?email", reason="no contact with an address is listed")
+    if email is not None:
+        by_email = await caller.get("contacts", email=email)
+    contact = Answer("GET /contacts/{id}", reason=_NO_CONTACT)
+    if contact_id is not None:
+        contact = await caller.get("contacts/{id}", record=contact_id)
+
+    advertisers = await caller.get("advertisers", page="1", per_page="25")
+    advertiser_id = owner or next(filter(None, map(_id_of, advertisers.rows)), None)
+    reads = Reads(
+        contacts=contacts,
+        next_contacts=next_contacts,
+        large_page=large_page,
+        contacts_by_email=by_email,
+        contacts_by_absent_email=by_absent_email,
+        contact=contact,
+        advertisers=advertisers,
+        advertiser=Answer("GET /advertisers/{id}", reason=_NO_ADVERTISER),
+        contacts_of_advertiser=Answer("GET /advertisers/{id}/contacts", reason=_NO_ADVERTISER),
+        contacts_by_advertiser=Answer("GET /contacts?advertiser_id", reason=_NO_ADVERTISER),
+        advertisers_by_hienergy_id=Answer("GET /advertisers?hienergy_id", reason=_NO_ADVERTISER),
+        absent_advertiser=await caller.get("advertisers/{id}", record="0"),
+        email=email,
+        advertiser_id=advertiser_id,
+        is_owner=owner is not None,
+    )
+    return reads if advertiser_id is None else await _read_advertiser(caller, reads, advertiser_id)
+
+
+async def _read_advertiser(caller: _Caller, reads: Reads, advertiser_id: str) -> Reads:
+    """Send the reads of one advertiser."""
+    advertiser = await caller.get("advertisers/{id}", record=advertiser_id)
+    record = advertiser.row
+    hienergy_id = advertiser_id
+    if record is not None:
+        hienergy_id = str(record.fields.get("hienergy_id") or record.id)
+    return replace(
+        reads,
+        advertiser=advertiser,
+        contacts_of_advertiser=await caller.get(
+            "advertisers/{id}/contacts", record=advertiser_id, per_page="100"
+        ),
+        contacts_by_advertiser=await caller.get(
+            "contacts", advertiser_id=advertiser_id, per_page="100"
+        ),
+        advertisers_by_hienergy_id=await caller.get(
+            "advertisers", hienergy_id=hienergy_id, page="1", per_page="25"
+        ),
+    )
+
+
+def _require_list(answer: Answer) -> None:
+    """Raise if the first answer shows that all others would be of no use."""
+    setting = f"{PREFIX}UPSTREAM_URL"
+    if answer.response is None:
+        raise CheckError(f"{setting}: HiEnergy's API does not answer: {answer.error}.")
+    status = answer.response.status
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        raise CheckError(f"HIENERGY_API_KEY: HiEnergy refuses the key with {status}.")
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        raise CheckError("HIENERGY_API_KEY: the key has no calls left. Try again in an hour.")
+    if not answer.is_success or answer.response.body is None:
+        raise CheckError(
+            f"{setting}: GET /contacts is answered with {status}, not with a list. For HiEnergy "
+            "the URL is https://app.hienergy.ai/api/v1."
+        )
+
+
+async def _try(caller: _Caller, contact: TrialContact) -> Trial:
+    """Create the contact, and again; look for it; try a dry run if that is wanted."""
+    submitted = {
+        "advertiser_id": contact.advertiser_id,
+        "email": contact.email,
+        "name": "Test of contact-gateway",
+        "job_title": "Test",
+    }
+    before = await caller.get("contacts", email=contact.email)
+    nothing = _not_tried(contact)
+    if before.response is None:
+        return _without_creation(nothing, before.reason)
+    if any(has_email(row, contact.email) for row in before.rows):
+        return _without_creation(nothing, "the address has a contact already; use another one")
+    first = await caller.post(submitted)
+    if not first.is_success:
+        return replace(_without_creation(nothing, "the creation did not succeed"), first=first)
+    # At once: a duplicate may be detected late, and the gateway may repeat a creation at once.
+    trial = replace(nothing, first=first, repeat=await caller.post(submitted))
+    trial = replace(trial, looks=await _look(caller, trial))
+    if not contact.tries_dry_run:
+        return trial
+    return replace(
+        trial,
+        dry_run=await caller.post({**submitted, "email": contact.dry_run_email}, dry_run="true"),
+        after_dry_run=await caller.get("contacts", email=contact.dry_run_email),
+    )
+
+
+async def _look(caller: _Caller, trial: Trial) -> Sequence[Look]:
+    """Look for the new contact in all lists, until each shows it or the last look is done."""
+    looks: list[Look] = []
+    submitted, owner = str(trial.advertiser_id), trial.owner
+    for seconds in LOOK_AFTER_SECONDS:
+        await asyncio.sleep(seconds - (looks[-1].seconds if looks else 0.0))
+        by_email = await caller.get("contacts", email=trial.email)
+        of_submitted = await _contacts_of(caller, submitted, trial.email)
+        of_owner = Answer("", reason="the answer to the creation shows no advertiser")
+        if owner == submitted:
+            of_owner = of_submitted
+        elif owner is not None and _ID.fullmatch(owner):
+            of_owner = await _contacts_of(caller, owner, trial.email)
+        looks.append(Look(seconds, by_email, of_submitted, of_owner))
+        lists = [
+            answer for answer in (by_email, of_submitted, of_owner) if answer.items is not None
+        ]
+        if all(any(trial.is_new(row) for row in answer.rows) for answer in lists):
+            break
+    return looks
+
+
+async def _contacts_of(caller: _Caller, advertiser_id: str, email: str) -> Answer:
+    path = "advertisers/{id}/contacts"
+    return await caller.get(path, record=advertiser_id, email=email, per_page="100")
+
+
+def _not_tried(contact: TrialContact | None = None) -> Trial:
+    """Return a trial of which nothing was sent yet."""
+    reason = _NO_TRIAL if contact is None else "it was not sent"
+    nothing = Answer("", reason=reason)
+    dry_run = nothing if contact is None else Answer("", reason="it needs --try-dry-run")
+    return Trial(
+        advertiser_id=0 if contact is None else contact.advertiser_id,
+        email="" if contact is None else contact.email,
+        dry_run_email="" if contact is None else contact.dry_run_email,
+        first=nothing,
+        repeat=nothing,
+        looks=(),
+        dry_run=dry_run,
+        after_dry_run=nothing,
+    )
+
+
+def _without_creation(trial: Trial, why: str) -> Trial:
+    nothing = Answer("", reason=why)
+    return replace(trial, first=nothing, repeat=nothing, dry_run=nothing)
+
+
+def _reason_of(error: UpstreamUnavailable, asked: str) -> str:
+    if error.status is not None:
+        return f"{asked} was answered with {error.status}"
+    if error.delivery is Delivery.NEVER_SENT:
+        return "no connection was made"
+    return f"{asked} was not answered"
+
+
+def _email_of(row: Row) -> str | None:
+    email = row.fields.get("email")
+    return email if isinstance(email, str) and "@" in email else None
+
+
+def _id_of(row: Row) -> str | None:
+    return str(row.id) if _ID.fullmatch(str(row.id)) else None
+
+
+def _owner_id_of(row: Row) -> str | None:
+    owner = owner_of(row)
+    return owner if owner is not None and _ID.fullmatch(owner) else None

@@ -1,0 +1,251 @@
+"""The shapes of upstream's documents: where they have rows, ids, fields, pages and errors.
+
+Nothing here fails on an unexpected document. The check of the real API reports what it sees, so
+`names_and_types` and all `StrEnum` values contain no value that upstream sent.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import islice
+from typing import Final, NamedTuple
+
+from contact_gateway.upstream.client import Response
+
+# A name that holds anything else, such as an e-mail address, may be data.
+_NAME: Final = re.compile("[a-z][a-z0-9_]{0,39}")
+_HEADER_NAME: Final = re.compile("[A-Za-z0-9-]{1,64}")
+_MAX_NAMES: Final = 200
+_MAX_DEPTH: Final = 8
+_ROOTS: Final = ("contacts", "contact", "advertisers", "advertiser")
+_PAGING_NAMES: Final = frozenset(
+    {
+        "after",
+        "current_page",
+        "cursor",
+        "has_more",
+        "limit",
+        "next_cursor",
+        "next_page",
+        "page",
+        "per_page",
+        "prev_page",
+        "total",
+        "total_count",
+        "total_pages",
+    }
+)
+# The members whose own members are part of the format. Those of any other object may be data.
+_DESCENDED: Final = frozenset(
+    {
+        "",
+        "[]",
+        *_ROOTS,
+        "contacts[]",
+        "advertisers[]",
+        "attributes",
+        "data",
+        "data[]",
+        "error",
+        "errors[]",
+        "meta",
+        "pagination",
+        "relationships",
+    }
+)
+
+
+class Envelope(StrEnum):
+    """What is around the rows of a list, or around one row."""
+
+    DATA = "`data`"
+    ROOT_AND_DATA = "`data` in a root key"
+    ROOT = "a root key without `data`"
+    NONE = "none"
+
+
+class ErrorForm(StrEnum):
+    """The body of an error."""
+
+    ENVELOPE = "`error` is an object"
+    TEXT = "`error` is a text"
+    OBJECTS = "`errors` is a list of objects"
+    TEXTS = "`errors` is a list of texts"
+    FIELDS = "`errors` is an object of fields"
+    FLAT = "an object of fields"
+    OTHER = "other JSON"
+    HTML = "HTML"
+    EMPTY = "empty"
+    NOT_JSON = "neither JSON nor HTML"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A success: `content` is a list of rows or one row; `beside` has what is beside it."""
+
+    envelope: Envelope
+    content: object
+    beside: Mapping[str, object] = field(default_factory=dict)
+
+
+class Row(NamedTuple):
+    """A record: its fields are in `attributes`, or beside its id."""
+
+    is_flat: bool
+    id: str | int
+    fields: Mapping[str, object]
+
+
+class Paging(NamedTuple):
+    """What a list says of its pages. `place` is empty if it says nothing."""
+
+    place: str = ""
+    names: tuple[str, ...] = ()
+    page_size: int | None = None
+    has_more: bool | None = None
+
+
+def document_of(body: object) -> Document | None:
+    """Return the document in the body of a success, or None if there is none."""
+    if isinstance(body, list):
+        return Document(Envelope.NONE, body)
+    if not isinstance(body, Mapping):
+        return None
+    if "data" in body:
+        return Document(Envelope.DATA, body["data"], body)
+    if "id" in body:
+        return Document(Envelope.NONE, body)
+    for root in _ROOTS:
+        inner = body.get(root)
+        if isinstance(inner, Mapping) and "data" in inner:
+            return Document(Envelope.ROOT_AND_DATA, inner["data"], {**body, **inner})
+        if isinstance(inner, (list, Mapping)):
+            return Document(Envelope.ROOT, inner, body)
+    return None
+
+
+def row_of(resource: object) -> Row | None:
+    """Return the row of a resource, or None if it is not an object with an id."""
+    if not isinstance(resource, Mapping):
+        return None
+    row_id, attributes = resource.get("id"), resource.get("attributes")
+    if isinstance(row_id, bool) or not isinstance(row_id, (int, str)):
+        return None
+    if isinstance(attributes, Mapping):
+        return Row(is_flat=False, id=row_id, fields=attributes)
+    flat = {name: value for name, value in resource.items() if name not in {"id", "type"}}
+    return Row(is_flat=True, id=row_id, fields=flat)
+
+
+def owner_of(row: Row) -> str | None:
+    """Return the id or slug of a contact's advertiser as text, or None."""
+    nested = row.fields.get("advertiser")
+    owner = row.fields.get("advertiser_id")
+    if owner is None and isinstance(nested, Mapping):
+        owner = nested.get("id")
+    return None if isinstance(owner, bool) or not isinstance(owner, (int, str)) else str(owner)
+
+
+def paging_of(document: Document) -> Paging:
+    """Return what a list says of its pages."""
+    beside = document.beside
+    meta = beside.get("meta")
+    places = {
+        "`meta.pagination`": meta.get("pagination") if isinstance(meta, Mapping) else None,
+        "`pagination`": beside.get("pagination"),
+        "`meta`": meta,
+        "beside the rows": beside,
+    }
+    for place, members in places.items():
+        names = _PAGING_NAMES & members.keys() if isinstance(members, Mapping) else None
+        if names and isinstance(members, Mapping):
+            sizes = (members.get("per_page"), members.get("limit"))
+            return Paging(
+                place,
+                tuple(sorted(names)),
+                next((size for size in sizes if type(size) is int), None),
+                _has_more(members),
+            )
+    return Paging()
+
+
+def _has_more(members: Mapping[str, object]) -> bool | None:
+    has_more = members.get("has_more")
+    if isinstance(has_more, bool):
+        return has_more
+    for name in ("next_page", "next_cursor"):
+        if name in members:
+            return members[name] is not None
+    return None
+
+
+def error_form_of(response: Response) -> ErrorForm:
+    """Return the form of an error's body."""
+    body = response.body
+    if body is None:
+        if response.headers.get("Content-Length") == "0":
+            return ErrorForm.EMPTY
+        is_html = response.headers.get("Content-Type", "").lower().startswith("text/html")
+        return ErrorForm.HTML if is_html else ErrorForm.NOT_JSON
+    match body:
+        case {"error": Mapping()}:
+            return ErrorForm.ENVELOPE
+        case {"error": str()}:
+            return ErrorForm.TEXT
+        case {"errors": [Mapping(), *_]}:
+            return ErrorForm.OBJECTS
+        case {"errors": [str(), *_]}:
+            return ErrorForm.TEXTS
+        case {"errors": Mapping()}:
+            return ErrorForm.FIELDS
+        case Mapping() if body and all(isinstance(value, list) for value in body.values()):
+            return ErrorForm.FLAT
+        case _:
+            return ErrorForm.OTHER
+
+
+def type_of(value: object) -> str:
+    """Return the JSON type of a value."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int() | float():
+            return "number"
+        case str():
+            return "text"
+        case list():
+            return "list"
+        case _:
+            return "object"
+
+
+def header_names(response: Response) -> Sequence[str]:
+    """Return the names of a response's headers, sorted."""
+    names = (name for name in response.headers if _HEADER_NAME.fullmatch(name))
+    return sorted(set(islice(names, _MAX_NAMES)))
+
+
+def names_and_types(body: object) -> Mapping[str, str]:
+    """Return the types of each member of a document, by its path such as `data[].id`."""
+    types: dict[str, set[str]] = {}
+    for path, type_name in _members("", body, _MAX_DEPTH):
+        if path in types or len(types) < _MAX_NAMES:
+            types.setdefault(path, set()).add(type_name)
+    return {path: ", ".join(sorted(names)) for path, names in sorted(types.items())}
+
+
+def _members(path: str, value: object, depth: int) -> Iterator[tuple[str, str]]:
+    """Yield the path and the type of a value and of its members, in lists of each item."""
+    yield path, type_of(value)
+    if not depth:
+        return
+    if isinstance(value, list):
+        for item in value:
+            yield from _members(f"{path}[]", item, depth - 1)
+    elif isinstance(value, Mapping) and path.rpartition(".")[2] in _DESCENDED:
+        for name, member in value.items():
+            if _NAME.fullmatch(str(name)):
+                yield from _members(f"{path}.{name}".removeprefix("."), member, depth - 1)

@@ -1,0 +1,304 @@
+"""What a test contact says about upstream's API: a creation, the same again, and a dry run.
+
+As in `findings`, no value that upstream sent is in a finding.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import Final
+
+from contact_gateway.settings import PREFIX, Known
+from contact_gateway.upstream.check.answers import Answer, has_email
+from contact_gateway.upstream.check.findings import Finding, unknown
+from contact_gateway.upstream.check.shapes import Row, error_form_of, owner_of
+
+REFUSES_DUPLICATES: Final = f"{PREFIX}UPSTREAM_REFUSES_DUPLICATES"
+HONOURS_DRY_RUN: Final = f"{PREFIX}UPSTREAM_HONOURS_DRY_RUN"
+
+_DENIED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+_REFUSED: Final = frozenset(
+    {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}
+)
+
+
+class Repeat(Enum):
+    """What became of the second of two equal creations."""
+
+    REFUSED = auto()
+    RETURNED = auto()
+    """The answer is the first contact."""
+
+    CREATED_AGAIN = auto()
+    UNKNOWN = auto()
+
+
+class DryRun(Enum):
+    """What became of a creation with `?dry_run=true`."""
+
+    HONOURED = auto()
+    IGNORED = auto()
+    REFUSED = auto()
+    UNKNOWN = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The lists where the new contact may be, some seconds after its creation."""
+
+    seconds: float
+    by_email: Answer
+    of_submitted: Answer
+    of_owner: Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """The answers to the creation of a test contact.
+
+    Attributes:
+        looks: after the repeat, in the order of their time.
+        after_dry_run: the contacts with the address of the dry run, after it.
+    """
+
+    advertiser_id: int
+    email: str
+    dry_run_email: str
+    first: Answer
+    repeat: Answer
+    looks: Sequence[Look]
+    dry_run: Answer
+    after_dry_run: Answer
+
+    @property
+    def owner(self) -> str | None:
+        """The advertiser that the answer to the creation shows."""
+        row = self.first.row
+        return None if row is None else owner_of(row)
+
+    def is_new(self, row: Row) -> bool:
+        """Return whether a listed contact is the created one."""
+        first = self.first.row
+        return has_email(row, self.email) or (first is not None and str(first.id) == str(row.id))
+
+
+def findings_of_trial(trial: Trial) -> Sequence[Finding]:
+    """Return what the test contact shows of each open question."""
+    return [
+        _creation(trial),
+        _owner(trial),
+        _times(trial),
+        _listed(
+            trial,
+            "new_contact_by_email",
+            "When `GET /contacts?email=` lists a new contact",
+            lambda look: look.by_email,
+        ),
+        _listed(
+            trial,
+            "new_contact_of_submitted",
+            "When `GET /advertisers/{id}/contacts` lists it, with the submitted id",
+            lambda look: look.of_submitted,
+        ),
+        _listed(
+            trial,
+            "new_contact_of_owner",
+            "When `GET /advertisers/{id}/contacts` lists it, with the id of its owner",
+            lambda look: look.of_owner,
+        ),
+        _rating(trial),
+        _repeat(trial),
+        _dry_run(trial),
+    ]
+
+
+def settings_of(trial: Trial) -> Mapping[str, Known]:
+    """Return the settings that follow, by their names."""
+    repeats = {Repeat.UNKNOWN: Known.UNKNOWN, Repeat.CREATED_AGAIN: Known.NO}
+    dry_runs = {DryRun.HONOURED: Known.YES, DryRun.IGNORED: Known.NO}
+    return {
+        REFUSES_DUPLICATES: repeats.get(repeat_of(trial), Known.YES),
+        HONOURS_DRY_RUN: dry_runs.get(dry_run_of(trial), Known.UNKNOWN),
+    }
+
+
+def repeat_of(trial: Trial) -> Repeat:
+    """Return what became of the repeat of the creation."""
+    if not trial.first.is_success:
+        return Repeat.UNKNOWN
+    # The first was accepted, so the repeat is refused because of the first.
+    if trial.repeat.status in _REFUSED:
+        return Repeat.REFUSED
+    if not trial.repeat.is_success:
+        return Repeat.UNKNOWN
+    listed = [
+        [row for row in look.by_email.rows if has_email(row, trial.email)] for look in trial.looks
+    ]
+    if any(len(rows) > 1 for rows in listed):
+        return Repeat.CREATED_AGAIN
+    first, second = trial.first.row, trial.repeat.row
+    if first is None or second is None:
+        return Repeat.UNKNOWN
+    return Repeat.RETURNED if str(first.id) == str(second.id) else Repeat.CREATED_AGAIN
+
+
+def dry_run_of(trial: Trial) -> DryRun:
+    """Return what became of the dry run."""
+    if trial.dry_run.status in _REFUSED:
+        return DryRun.REFUSED
+    if not trial.dry_run.is_success:
+        return DryRun.UNKNOWN
+    if any(has_email(row, trial.dry_run_email) for row in trial.after_dry_run.rows):
+        return DryRun.IGNORED
+    document, row = trial.dry_run.document, trial.dry_run.row
+    if document is None:
+        return DryRun.UNKNOWN
+    meta = document.beside.get("meta")
+    marks = [meta, document.content, None if row is None else row.fields]
+    if any(isinstance(each, Mapping) and each.get("dry_run") is True for each in marks):
+        return DryRun.HONOURED
+    return DryRun.UNKNOWN if row is None else DryRun.IGNORED
+
+
+def _creation(trial: Trial) -> Finding:
+    key, question = "creation", "Answer to a creation"
+    if trial.first.status in _DENIED:
+        means = "Only an admin's key creates contacts."
+        return Finding(key, question, f"refused with {trial.first.status}", means)
+    if trial.first.response is not None and trial.first.status in _REFUSED:
+        form = error_form_of(trial.first.response)
+        means = "The address may have a contact already. Try another one."
+        return Finding(key, question, f"refused with {trial.first.status}: {form}", means)
+    if not trial.first.is_success:
+        return unknown(key, question, trial.first.why_unknown)
+    row = trial.first.row
+    if row is None:
+        means = "Every creation through the gateway is `OUTCOME_UNKNOWN`: no contact is named."
+        return Finding(key, question, f"{trial.first.status} without an id", means)
+    if "email" not in row.fields:
+        means = "The gateway completes the contact from the submission."
+        return Finding(key, question, f"{trial.first.status} with the id alone", means)
+    return Finding(key, question, f"{trial.first.status} with the contact", "As documented.")
+
+
+def _owner(trial: Trial) -> Finding:
+    key, question = "new_contact_owner", "Advertiser in the answer to a creation"
+    if trial.first.row is None:
+        return unknown(key, question, _why_no_contact(trial))
+    if trial.owner is None:
+        means = "The gateway takes the submitted advertiser for the owner."
+        return Finding(key, question, "not shown", means)
+    if trial.owner == str(trial.advertiser_id):
+        return Finding(key, question, "the submitted one")
+    return Finding(key, question, "another one", "The contact was created on the HiEnergy record.")
+
+
+def _times(trial: Trial) -> Finding:
+    key, question = "new_contact_times", "Times in the answer to a creation"
+    row = trial.first.row
+    if row is None:
+        return unknown(key, question, _why_no_contact(trial))
+    if row.fields.get("created_at") is None:
+        return Finding(key, question, "not shown", "`createdAt` of a new contact is null.")
+    return Finding(key, question, "shown")
+
+
+def _listed(trial: Trial, key: str, question: str, answer_of: Callable[[Look], Answer]) -> Finding:
+    if not trial.first.is_success:
+        return unknown(key, question, _why_no_contact(trial))
+    for look in trial.looks:
+        if any(trial.is_new(row) for row in answer_of(look).rows):
+            if not look.seconds:
+                return Finding(key, question, "at once", "A lookup finds a new contact.")
+            means = "A lookup finds a new contact late."
+            return Finding(key, question, f"after {look.seconds:g} s", means)
+    last = trial.looks[-1]
+    answer = answer_of(last)
+    if answer.items is None:
+        return unknown(key, question, answer.why_unknown)
+    if answer.paging.has_more:
+        return unknown(key, question, "the list has more than one page")
+    means = "It has no rating, or the list lags. A lookup does not find it."
+    return Finding(key, question, f"not within {last.seconds:g} s", means)
+
+
+def _rating(trial: Trial) -> Finding:
+    key, question = "new_contact_rating", "Rating of a new contact"
+    if not trial.first.is_success:
+        return unknown(key, question, _why_no_contact(trial))
+    general = [row for look in trial.looks for row in look.by_email.rows]
+    own = [row for look in trial.looks for row in (*look.of_submitted.rows, *look.of_owner.rows)]
+    shown = [trial.first.row, *(row for row in (*general, *own) if trial.is_new(row))]
+    ratings = [row.fields.get("rating") for row in shown if row is not None]
+    for rating in ratings:
+        if isinstance(rating, (int, float)):
+            return Finding(key, question, "below 1" if rating < 1 else "1 or above")
+    if any(trial.is_new(row) for row in general):
+        return Finding(key, question, "not shown, but `GET /contacts` lists the contact")
+    return unknown(key, question, "no answer shows it, and `GET /contacts` does not list it")
+
+
+def _repeat(trial: Trial) -> Finding:
+    key, question = "duplicates", "The same creation again"
+    response, status = trial.repeat.response, trial.repeat.status
+    match repeat_of(trial):
+        case Repeat.REFUSED if response is not None:
+            means = "A repeat right after the answer makes no second contact."
+            found = f"refused with {status}: {error_form_of(response)}"
+            if _has_existing(response.body):
+                found += ", with the contact"
+            return Finding(key, question, found, means)
+        case Repeat.RETURNED:
+            means = "A repeat right after the answer makes no second contact."
+            return Finding(key, question, f"{status} with the first contact{_merged(trial)}", means)
+        case Repeat.CREATED_AGAIN:
+            means = "A repeat makes a second contact. The gateway never repeats a creation blindly."
+            return Finding(key, question, f"{status}: a second contact", means)
+        case _ if trial.repeat.is_success:
+            why = "the answer has no id, and no list shows two contacts"
+            return unknown(key, question, why)
+        case _:
+            return unknown(key, question, trial.repeat.why_unknown)
+
+
+def _merged(trial: Trial) -> str:
+    """Return whether the first contact was updated, as far as its times show it."""
+    first, second = trial.first.row, trial.repeat.row
+    before = None if first is None else first.fields.get("updated_at")
+    after = None if second is None else second.fields.get("updated_at")
+    if before is None or after is None:
+        return ""
+    return ", unchanged" if before == after else ", updated"
+
+
+def _dry_run(trial: Trial) -> Finding:
+    key, question = "dry_run", "A creation with `?dry_run=true`"
+    status = trial.dry_run.status
+    match dry_run_of(trial):
+        case DryRun.HONOURED:
+            means = "Dry runs can be forwarded."
+            return Finding(key, question, f"honoured: {status} says `dry_run`", means)
+        case DryRun.IGNORED:
+            means = "Dry runs are not forwarded: each would create a contact."
+            return Finding(key, question, f"ignored: {status} with a contact", means)
+        case DryRun.REFUSED:
+            return unknown(key, question, f"it was refused with {status}")
+        case _ if trial.dry_run.is_success:
+            return unknown(key, question, f"{status} without an id or `dry_run`")
+        case _:
+            return unknown(key, question, trial.dry_run.why_unknown)
+
+
+def _has_existing(body: object) -> bool:
+    match body:
+        case {"error": {"details": {"existing": Mapping()}}}:
+            return True
+        case _:
+            return False
+
+
+def _why_no_contact(trial: Trial) -> str:
+    if trial.first.is_success:
+        return "the answer has no id"
+    return trial.first.why_unknown

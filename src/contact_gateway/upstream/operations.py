@@ -137,7 +137,7 @@ class Operations:
         Upstream has no operation for it. Only an admin's key reaches the validation, and an empty
         contact cannot be created, dry run or not.
         """
-        response = await self._post_contact({}, dry_run=True)
+        response = await self._post_contact({}, dry_run=True, timeout_seconds=self.timeout_seconds)
         if response.status in _AUTHORIZED_STATUSES and not is_missing_operation(response):
             return Identity(_LABEL, Role.ADMIN)
         refusal = read_refusal_of(response)
@@ -212,6 +212,7 @@ class Operations:
         *,
         dry_run: bool = False,
         idempotency_key: str | None = None,
+        timeout_seconds: float | None = None,
     ) -> Response:
         call = Call(
             "POST",
@@ -220,7 +221,7 @@ class Operations:
             query={"dry_run": "true"} if dry_run else None,
             body={"contact": contact},
             idempotency_key=idempotency_key,
-            timeout_seconds=self._client.create_timeout_seconds,
+            timeout_seconds=timeout_seconds or self._client.create_timeout_seconds,
         )
         return await self._send("create_contact", call)
 

@@ -72,6 +72,7 @@ main.add_typer(_attempts, name="attempts")
 _stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 _ROWS_PER_STATEMENT: Final = 500
 _ATTEMPT_ID_DIGITS: Final = 12
+_MAX_LINE_LENGTH: Final = 1000
 _LABEL: Final = TypeAdapter(RequiredText)
 _EMAIL: Final = TypeAdapter(Email)
 _API_KEY_VARIABLE: Final = "HIENERGY_API_KEY"
@@ -247,7 +248,7 @@ def list_keys() -> None:
                 _minute(key.expires_at),
                 _minute(key.revoked_at),
             )
-        Console(soft_wrap=not sys.stdout.isatty()).print(table)
+        _print_table(table)
 
 
 @_keys.command("revoke")
@@ -486,7 +487,7 @@ def list_attempts(
                 _state(attempt, now),
                 *address,
             )
-        Console(soft_wrap=not sys.stdout.isatty()).print(table)
+        _print_table(table)
 
 
 @_attempts.command("settle")
@@ -602,6 +603,11 @@ def _exit_on_error() -> Iterator[None]:
 def _fail(message: str) -> NoReturn:
     _stderr.print(f"[red]Error[/]: {rich.markup.escape(message)}")
     raise typer.Exit(1)
+
+
+def _print_table(table: Table) -> None:
+    """Print a table, with one record on each line unless it is for a terminal."""
+    Console(width=None if sys.stdout.isatty() else _MAX_LINE_LENGTH).print(table)
 
 
 def _or_dash(value: object) -> str:

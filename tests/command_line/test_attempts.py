@@ -1,4 +1,4 @@
-"""`contact-gateway attempts`: creations in HiEnergy whose outcome is unknown, listed and settled."""
+"""`contact-gateway attempts`: creations in HiEnergy with an unknown outcome, listed and settled."""
 
 import asyncio
 from collections.abc import Callable

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -78,9 +79,16 @@ class _Contestant:
 
 
 def gateway(
-    log: Path, upstream_port: int, program: Path = servers.GATEWAY
+    log: Path,
+    upstream_port: int,
+    program: Path = servers.GATEWAY,
+    *,
+    looks_first: bool = False,
 ) -> AbstractContextManager[Server]:
-    """Run the gateway in front of the upstream API, with a new ledger."""
+    """Run the gateway in front of the upstream API, with a new ledger.
+
+    It sends a creation at once, unless `looks_first`: then it first looks for the address.
+    """
     ledger = log.with_suffix(".sqlite3")
     for file in ledger.parent.glob(f"{ledger.name}*"):
         file.unlink()
@@ -89,6 +97,10 @@ def gateway(
         "CONTACT_GATEWAY_DATABASE_URL": f"sqlite+aiosqlite:///{ledger}",
         "CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR": "0",
     }
+    # Commits without the setting never look first.
+    sources = program.parents[2] / "src" / "contact_gateway"
+    if not looks_first and "upstream_refuses_duplicates" in (sources / "settings.py").read_text():
+        settings["CONTACT_GATEWAY_UPSTREAM_REFUSES_DUPLICATES"] = "yes"
     return servers.gateway(log, settings, program)
 
 
@@ -96,6 +108,9 @@ _GATEWAYS: Final = (
     _Contestant("contact-gateway, GraphQL", CREATE, gateway),
     _Contestant("contact-gateway, REST", CREATE_BY_REST, gateway),
     _Contestant("contact-gateway, GraphQL with idempotency keys", CREATE_IDEMPOTENT, gateway),
+    _Contestant(
+        "contact-gateway, REST, looking first", CREATE_BY_REST, partial(gateway, looks_first=True)
+    ),
 )
 _PEERS: Final = (
     _Contestant("Hive Gateway", _HIVE_CREATION, peers.hive),

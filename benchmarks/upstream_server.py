@@ -85,10 +85,10 @@ class Connection(asyncio.Protocol):
     def _answer(self) -> tuple[HTTPStatus, object]:
         if not self._has_key:
             return HTTPStatus.UNAUTHORIZED, _error("UNAUTHORIZED", "Invalid or missing API key")
-        if self._target.split(b"?", 1)[0] != PATH.encode():
-            return HTTPStatus.NOT_FOUND, _error("NOT_FOUND", "Not found")
         if self._parser.get_method() != b"POST":
             return HTTPStatus.OK, _NO_CONTACTS
+        if self._target.split(b"?", 1)[0] != PATH.encode():
+            return HTTPStatus.NOT_FOUND, _error("NOT_FOUND", "Not found")
         try:
             return HTTPStatus.CREATED, _created(json.loads(self._body)["contact"])
         except (ValueError, KeyError, TypeError):

@@ -162,6 +162,35 @@ async def test_open_attempts_are_listed_and_settled(ledger: SqlLedger, database:
     assert await database.read(open_attempts) == ()
 
 
+async def test_a_closed_attempt_is_neither_replaced_nor_deleted(ledger: SqlLedger) -> None:
+    closed = ATTEMPT._replace(contact=CONTACT)
+    await ledger.claim(KEY, ATTEMPT)
+    await ledger.put(KEY, "first", closed)
+
+    assert not await ledger.put(KEY, "first", closed._replace(contact=CONTACT._replace(id=1)))
+    assert not await ledger.put(KEY, "first", None)
+    assert await ledger.put(KEY, "first", closed)
+    assert await ledger.find(KEY) == closed
+
+
+async def test_an_old_attempt_is_stored_after_it_is_settled(database: Database) -> None:
+    """Its key would create a second contact."""
+    before = SqlLedger(database)
+    await before.claim(KEY, _later(ATTEMPT, -2 * IDEMPOTENCY_RETENTION.total_seconds()))
+    (opened,) = await database.read(open_attempts)
+    await database.write(lambda connection: settle(connection, opened, 77))
+    await before.close()
+
+    # Purging is done at the first write of a process.
+    after = SqlLedger(database)
+    await after.claim(b"n" * 32, ATTEMPT)
+    await after.close()
+    found = await after.find(KEY)
+
+    assert found is not None
+    assert found.contact is not None
+
+
 async def test_an_unreachable_ledger_is_unavailable(unreachable_database: Database) -> None:
     ledger = SqlLedger(unreachable_database)
 

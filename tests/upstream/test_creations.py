@@ -12,6 +12,7 @@ from contact_gateway.access.principals import Credential
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, NewContact
+from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.contacts.outcomes import (
     CreateContactOutcome,
     Created,
@@ -22,6 +23,7 @@ from contact_gateway.contacts.outcomes import (
 from contact_gateway.contacts.source import ContactFilter, Page, PageRequest, SourceUnavailable
 from contact_gateway.settings import Known, sqlite_url
 from contact_gateway.store.ledger import SqlLedger
+from contact_gateway.store.retention import IDEMPOTENCY_RETENTION
 from contact_gateway.store.sqlite import Database
 from contact_gateway.upstream.client import Delivery, UpstreamClient, UpstreamUnavailable
 from contact_gateway.upstream.creations import Creations, keyed
@@ -544,3 +546,194 @@ async def test_a_creation_continues_after_its_caller_has_waited_too_long(
     assert waited.message == policy.STILL_IN_FLIGHT
     assert await _create(creations, upstream, MAYA) == Created(created, replayed=True)
     assert upstream.creations == 1
+
+
+class TestAContactThatAppearsDuringACall:
+    """It may be of another caller, and the answer to the call decides which contact the key has."""
+
+    async def test_is_not_acknowledged_by_another_process(
+        self, creations: Creations, ledger: SqlLedger, upstream: Scripted
+    ) -> None:
+        upstream.may_answer.clear()
+        ours = created_upstream(MAYA)._replace(id=2)
+        upstream.answers.append(Created(ours))
+        first = asyncio.create_task(_create(creations, upstream, MAYA))
+        await upstream.has_sent.wait()
+        other_process = Scripted()
+        other_process.found = [created_upstream(MAYA)]
+        second = asyncio.create_task(_create(creating(ledger), other_process, MAYA))
+        await other_process.has_looked_up.wait()
+        await asyncio.sleep(0.1)
+        upstream.may_answer.set()
+
+        assert await first == Created(ours)
+        assert await second == Created(ours, replayed=True)
+
+
+async def test_a_late_answer_does_not_replace_the_contact_that_a_lookup_acknowledged(
+    creations: Creations, ledger: SqlLedger, upstream: Scripted
+) -> None:
+    upstream.may_answer.clear()
+    upstream.answers.append(Created(created_upstream(MAYA)._replace(id=2)))
+    late = asyncio.create_task(_create(creations, upstream, MAYA))
+    await upstream.has_sent.wait()
+    await _end_leases(ledger, upstream, MAYA)
+    other_process = Scripted()
+    other_process.found = [created_upstream(MAYA)]
+    acknowledged = await _create(creating(ledger), other_process, MAYA)
+    upstream.may_answer.set()
+    upstream.found = other_process.found
+    await late
+
+    assert acknowledged == Created(other_process.found[0], replayed=True)
+    assert await _create(creations, upstream, MAYA) == acknowledged
+
+
+async def test_a_late_failure_does_not_delete_the_contact_that_a_lookup_acknowledged(
+    creations: Creations, ledger: SqlLedger, upstream: Scripted
+) -> None:
+    upstream.may_answer.clear()
+    upstream.answers.append(UpstreamUnavailable("down", Delivery.REFUSED))
+    late = asyncio.create_task(_create(creations, upstream, MAYA))
+    await upstream.has_sent.wait()
+    await _end_leases(ledger, upstream, MAYA)
+    other_process = Scripted()
+    other_process.found = [created_upstream(MAYA)]
+    acknowledged = await _create(creating(ledger), other_process, MAYA)
+    upstream.may_answer.set()
+    with pytest.raises(SourceUnavailable):
+        await late
+
+    assert await _create(creations, upstream, MAYA) == acknowledged
+    assert upstream.creations == 1
+
+
+async def test_a_claim_that_was_written_although_the_ledger_failed_does_not_block_the_key(
+    creations: Creations,
+    ledger: SqlLedger,
+    upstream: Scripted,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    claim = ledger.claim
+
+    async def claim_and_fail(key: bytes, wanted: Attempt) -> Attempt:
+        await claim(key, wanted)
+        raise SourceUnavailable("the ledger fails after the write")
+
+    created = created_upstream(MAYA)
+    upstream.answers.append(Created(created))
+    with monkeypatch.context() as context:
+        context.setattr(ledger, "claim", claim_and_fail)
+        with pytest.raises(SourceUnavailable):
+            await _create(creations, upstream, MAYA)
+
+    assert await asyncio.wait_for(_create(creations, upstream, MAYA), 10) == Created(created)
+
+
+async def test_a_repeat_is_not_given_a_contact_of_an_unknown_brand(
+    ledger: SqlLedger, upstream: Scripted
+) -> None:
+    creations = creating(ledger, Known.YES)
+    upstream.brand = {2001: replace(NORTHWIND, id=2001, domain=None, hienergy_id=None)}
+    await _lose(creations, upstream, MAYA)
+    await _end_leases(ledger, upstream, MAYA)
+    upstream.found = [created_upstream(MAYA._replace(advertiser_id=1002))]
+    upstream.answers.append(conflict(None))
+
+    assert isinstance(await _create(creations, upstream, MAYA), OutcomeUnknown)
+
+
+async def test_a_conflict_without_a_contact_does_not_show_that_duplicates_are_refused(
+    creations: Creations, ledger: SqlLedger, upstream: Scripted
+) -> None:
+    """A 409 may have another reason, for example a lock."""
+    upstream.answers.append(conflict(None))
+    await creations.create_unkeyed(upstream, NOOR)
+    await _lose(creations, upstream, MAYA)
+    await _end_leases(ledger, upstream, MAYA)
+
+    assert isinstance(await _create(creations, upstream, MAYA), OutcomeUnknown)
+    assert upstream.creations == 2
+
+
+@pytest.mark.parametrize("seconds", [3, 30])
+async def test_a_success_with_a_contact_from_a_slower_clock_is_a_creation(
+    creations: Creations, upstream: Scripted, seconds: int
+) -> None:
+    """`Date` may be of a proxy, with another clock than that of HiEnergy's database."""
+    upstream.ahead = timedelta(0)
+    made = created_upstream(MAYA, datetime.now(UTC) - timedelta(seconds=seconds))
+    upstream.answers.append(Created(made))
+
+    assert await _create(creations, upstream, MAYA) == Created(made)
+
+
+async def test_a_clock_that_is_set_back_during_a_call_does_not_make_its_contact_older(
+    creations: Creations, upstream: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.ahead = timedelta(0)
+    made = created_upstream(MAYA)
+    upstream.answers.append(Created(made))
+    ahead_by_an_hour = [datetime.now(UTC) + HOUR]
+
+    async def send(*_: object) -> CreationAnswer:
+        ahead_by_an_hour.clear()
+        return Created(made)
+
+    monkeypatch.setattr(
+        "contact_gateway.upstream.creations._now",
+        lambda: ahead_by_an_hour[0] if ahead_by_an_hour else datetime.now(UTC),
+    )
+    monkeypatch.setattr(upstream, "send_creation", send)
+
+    assert await _create(creations, upstream, MAYA) == Created(made)
+
+
+async def test_a_creation_without_an_id_is_not_named_by_the_contact_of_another_key(
+    creations: Creations, upstream: Scripted
+) -> None:
+    other = created_upstream(MAYA)
+    upstream.answers.append(Created(other))
+    await _create(creations, upstream, MAYA, "other")
+
+    def unnamed() -> Unnamed:
+        upstream.found = [other]
+        return Unnamed()
+
+    upstream.answers.append(unnamed)
+
+    assert isinstance(await _create(creations, upstream, MAYA), OutcomeUnknown)
+
+
+async def test_an_old_attempt_that_a_lookup_closes_is_stored_as_long_as_a_new_one(
+    creations: Creations, ledger: SqlLedger, upstream: Scripted
+) -> None:
+    await _lose(creations, upstream, MAYA)
+    key = keyed(upstream, MAYA, "k").ledger_key
+    attempt = await ledger.find(key)
+    assert attempt is not None
+    old = datetime.now(UTC) - 2 * IDEMPOTENCY_RETENTION
+    await ledger.put(key, attempt.holder, attempt._replace(sent_at=old, held_until=old))
+    upstream.found = [created_upstream(MAYA)]
+    await _create(creations, upstream, MAYA)
+    closed = await ledger.find(key)
+
+    assert closed is not None
+    assert closed.contact == upstream.found[0]
+    assert closed.held_until >= attempt.sent_at
+
+
+async def test_a_repeat_has_a_whole_lease_although_the_ledger_is_slow(
+    ledger: SqlLedger, upstream: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    creations = creating(ledger, Known.YES)
+    await _lose(creations, upstream, MAYA)
+    await _end_leases(ledger, upstream, MAYA)
+    monkeypatch.setattr("contact_gateway.upstream.creations._MAX_LEDGER_DELAY", timedelta(0))
+
+    with pytest.raises(SourceUnavailable):
+        await _create(creations, upstream, MAYA)
+    assert upstream.creations == 1
+    found = await ledger.find(keyed(upstream, MAYA, "k").ledger_key)
+    assert found is not None
+    assert found.holder == ""

@@ -328,6 +328,7 @@ class TestAKilledGateway:
             await _kill(process, submissions)
         assert upstream.contacts() == 2
         proxy.release()
+        _end_hold(tmp_path)
 
         await _check_retries(tmp_path, upstream, proxy)
         assert proxy.creations() == 2
@@ -349,6 +350,7 @@ class TestAKilledGateway:
                 await _kill(process, submissions)
                 ledger.execute("ROLLBACK")
         assert _attempts(tmp_path) == [None, None]
+        _end_hold(tmp_path)
 
         await _check_retries(tmp_path, upstream, proxy)
         assert proxy.creations() == 2

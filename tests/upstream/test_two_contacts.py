@@ -6,6 +6,7 @@ only what HiEnergy shows, and never what it does not show.
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -208,3 +209,18 @@ async def test_the_existing_contact_of_a_conflict_is_shown(start: Start, face: F
     assert answer.contact is not None
     assert answer.contact["id"] == "1"
     assert running.hienergy.creations == []
+
+
+@pytest.mark.parametrize("hours", [-1, 1], ids=["an hour behind", "an hour ahead"])
+async def test_a_contact_without_times_is_created_although_the_clocks_differ(
+    start: Start, face: Face, hours: int
+) -> None:
+    """Its time is that of our clock, and was compared with the clock of HiEnergy's `Date`."""
+    async with start(Traits()) as running:
+        running.hienergy.now = lambda: datetime.now(UTC) + timedelta(hours=hours)
+        answers = [
+            await face.submit(running.gateway, MAYA, KEY, idempotency_key="k") for _ in range(2)
+        ]
+
+    assert [answer.outcome for answer in answers] == ["CONTACT", "CONTACT"]
+    assert len(running.hienergy.contacts) == 1

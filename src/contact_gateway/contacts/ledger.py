@@ -56,6 +56,14 @@ def claim(found: Attempt | None, wanted: Attempt) -> Attempt:
     return found._replace(holder=wanted.holder, held_until=wanted.held_until)
 
 
+def may_put(found: Attempt, holder: str) -> bool:
+    """Return whether `holder` may replace or delete an entry: a closed one stays as it is.
+
+    A caller may have got its contact.
+    """
+    return found.holder == holder and found.contact is None
+
+
 class Ledger(Protocol):
     """Stores attempts durably, each under a digest of the person and the idempotency key."""
 
@@ -71,12 +79,14 @@ class Ledger(Protocol):
         """Apply `claim` in one transaction; return the entry after it.
 
         Raises:
-            SourceUnavailable: the ledger does not respond; nothing was written.
+            SourceUnavailable: the ledger does not respond. The claim may be written all the same.
         """
         ...
 
     async def put(self, key: bytes, holder: str, attempt: Attempt | None, /) -> bool:
-        """Replace or, with None, delete an entry; return False if `holder` no longer holds it.
+        """Replace or, with None, delete an open entry; return whether the ledger has `attempt`.
+
+        It does nothing if the entry is closed, or `holder` does not hold it.
 
         Raises:
             SourceUnavailable: the ledger does not respond.

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, Row, delete, select
@@ -74,7 +74,7 @@ class SqlLedger:
         return found
 
     async def put(self, key: bytes, holder: str, attempt: Attempt | None) -> bool:
-        """Replace or delete an entry that `holder` holds."""
+        """Replace or delete an open entry that `holder` holds."""
         return await self._writer.write(_Put(key, holder, attempt)) == attempt
 
     async def has_contact(self, contact_id: int) -> bool:
@@ -129,7 +129,9 @@ def settle(connection: Connection, opened: OpenAttempt, contact_id: int | None) 
     contact = Contact(
         id=contact_id, details=details, advertiser_name=None, created_at=None, updated_at=None
     )
-    connection.execute(_REPLACE, [_row(key, attempt._replace(contact=contact))])
+    # The time for which it is stored begins now.
+    closed = attempt._replace(contact=contact, held_until=datetime.now(UTC))
+    connection.execute(_REPLACE, [_row(key, closed)])
 
 
 def _run(connection: Connection, jobs: Sequence[_Job]) -> Sequence[Attempt | None]:
@@ -159,7 +161,7 @@ def _apply(job: _Job, entries: _Entries) -> Attempt | None:
     match job:
         case _Claim(key, wanted):
             entries[key] = ledger.claim(found, wanted)
-        case _Put(key, holder, attempt) if found is not None and found.holder == holder:
+        case _Put(key, holder, attempt) if found is not None and ledger.may_put(found, holder):
             entries[key] = attempt
         case _Put():
             pass

@@ -11,6 +11,7 @@ import hashlib
 import math
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -35,9 +36,9 @@ from contact_gateway.contacts.outcomes import (
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.upstream import lookup
 from contact_gateway.upstream.client import Delivery, UpstreamUnavailable
-from contact_gateway.upstream.lookup import Found
+from contact_gateway.upstream.lookup import Found, NotAccepted
 from contact_gateway.upstream.operations import Operations
-from contact_gateway.upstream.responses import CreationAnswer, Unnamed
+from contact_gateway.upstream.responses import CreationAnswer, Unnamed, dated
 from contact_gateway.upstream.traits import Traits
 
 # A lease lasts for the timeout of a creation plus this, for delays of the ledger and of the loop.
@@ -132,6 +133,8 @@ class Creations:
         self._in_flight: Final[dict[bytes, _InFlight]] = {}
         # Entries that the ledger could not take yet.
         self._unrecorded: Final[dict[bytes, tuple[str, Attempt | None]]] = {}
+        # Attempts that were never sent, because the ledger failed to claim them.
+        self._unsent: Final[dict[bytes, Attempt]] = {}
 
     async def close(self) -> None:
         """Wait for the creations in flight."""
@@ -250,29 +253,33 @@ class Creations:
                     return refused
             if found is None:
                 wanted = self._new_attempt(submission)
-                found = await self._ledger.claim(key, wanted)
+                found = await self._claim_first(key, wanted)
                 if found == wanted:
                     return await self._send_attempt(
                         submission, await self._renew_lease(key, wanted)
                     )
             if found.contact is not None:
                 return await self._replay(submission, found, found.contact, dry_run=False)
-            if found.fingerprint != submission.fingerprint and not found.is_in_flight(_now()):
+            if found.is_in_flight(_now()):
+                refusal = await self._refusal_in_flight(submission)
+                if refusal is not None:
+                    return refusal
+                await self._wait_for_lease(key, found)
+                continue
+            if found.fingerprint != submission.fingerprint:
                 return await self._reused(submission)
             outcome = await self._look_for(submission, found)
             if not isinstance(outcome, OutcomeUnknown):
                 return outcome
-            if found.is_in_flight(_now()):
-                await self._wait_for_lease(key, found)
-                continue
             may_repeat = self._traits.absorbs_repeats and not found.is_unnamed
             if not may_repeat or found.held_until > _now():
                 return outcome
             wanted = self._new_attempt(submission)
             claimed = await self._ledger.claim(key, wanted)
             if claimed.holder == wanted.holder:
-                unresolved = None if claimed == wanted else found
-                return await self._send_attempt(submission, claimed, unresolved)
+                still_open = None if claimed == wanted else found._replace(holder=NO_HOLDER)
+                renewed = await self._renew_lease(key, claimed, still_open)
+                return await self._send_attempt(submission, renewed, still_open)
 
     async def _look_for(self, submission: Keyed, attempt: Attempt) -> CreateContactOutcome:
         """Return the contact of an open attempt if HiEnergy shows it; else that it is unknown.
@@ -281,39 +288,37 @@ class Creations:
             SourceUnavailable: upstream has not accepted the credential.
         """
         caller = submission.caller
-        try:
-            found = await lookup.find_contacts(caller, attempt.advertiser_id, attempt.email)
-        except SourceUnavailable:
-            if attempt.is_in_flight(_now()):
-                return self._unknown(attempt)
-            raise
+        found = await lookup.find_contacts(caller, attempt.advertiser_id, attempt.email)
         if not isinstance(found, Found):
             return found
         since = lookup.earliest_creation(attempt.sent_at, caller)
-        for contact in lookup.created_since(found.of_brand, since):
-            if attempt.fingerprint != submission.fingerprint:
-                return IdempotencyKeyReused(policy.KEY_REUSED)
-            if await self._ledger.has_contact(contact.id):
-                continue
-            contact = completed(contact, submission.contact)  # noqa: PLW2901 - the same contact
-            if not attempt.is_in_flight(_now()):
-                closed = attempt._replace(contact=contact)
-                await self._record(submission.ledger_key, attempt.holder, closed)
-            return Created(contact, replayed=True)
+        contact = await self._of_no_key(lookup.created_since(found.of_brand, since))
+        if contact is not None:
+            contact = completed(contact, submission.contact)
+            # The time for which it is stored begins now.
+            closed = attempt._replace(contact=contact, held_until=_now())
+            is_closed = await self._record(submission.ledger_key, attempt.holder, closed)
+            return Created(contact, replayed=True) if is_closed else self._unknown(attempt)
         undated = [contact for contact in found.of_brand if contact.created_at is None]
         elsewhere = lookup.created_since(found.of_unknown_brand, since)
         return self._unknown(attempt, next(iter((*undated, *elsewhere)), None))
 
+    async def _of_no_key(self, contacts: Iterable[Contact]) -> Contact | None:
+        """Return the first contact that no idempotency key has created."""
+        for contact in contacts:
+            if not await self._ledger.has_contact(contact.id):
+                return contact
+        return None
+
     async def _send_attempt(
-        self, submission: Keyed, attempt: Attempt, unresolved: Attempt | None = None
+        self, submission: Keyed, attempt: Attempt, still_open: Attempt | None = None
     ) -> CreateContactOutcome:
         """Send the creation of an attempt, and record its outcome in the ledger.
 
-        `unresolved` is the earlier attempt that this one repeats. If the contact turns out to
+        `still_open` is the earlier attempt that this one repeats. If the contact turns out to
         exist, that attempt created it.
         """
         key, holder = submission.ledger_key, attempt.holder
-        still_open = None if unresolved is None else unresolved._replace(holder=NO_HOLDER)
         try:
             answer = await self._send(
                 submission.caller, submission.contact, submission.header, since=attempt.sent_at
@@ -323,8 +328,10 @@ class Creations:
             raise
         match answer:
             case Created(contact):
-                await self._record(key, holder, attempt._replace(contact=contact))
-                return answer
+                created = attempt._replace(contact=contact)
+                is_recorded = await self._record(key, holder, created)
+                # After the lease, a lookup may have acknowledged another contact for the key.
+                return answer if is_recorded else self._unknown(attempt)
             case Lost():
                 lost = attempt._replace(holder=NO_HOLDER)
                 await self._record(key, holder, lost)
@@ -334,13 +341,13 @@ class Creations:
                 await self._record(key, holder, unnamed)
                 return self._unknown(unnamed)
             case Conflict(existing) if still_open is not None:
-                is_since = existing and lookup.is_since(
-                    existing, attempt.sent_at, submission.caller
-                )
-                if existing is not None and is_since:
-                    await self._record(key, holder, attempt._replace(contact=existing))
-                    return Created(existing, replayed=True)
-                if is_since is False:
+                sent_at, caller = attempt.sent_at, submission.caller
+                if existing is not None and lookup.is_since(existing, sent_at, caller):
+                    created = attempt._replace(contact=existing)
+                    is_recorded = await self._record(key, holder, created)
+                    found = Created(existing, replayed=True)
+                    return found if is_recorded else self._unknown(attempt)
+                if existing is not None and lookup.is_older(existing, sent_at, caller):
                     # HiEnergy refuses duplicates, and this one is older: the attempt made none.
                     await self._record(key, holder, None)
                     return answer
@@ -373,11 +380,12 @@ class Creations:
     async def _send(
         self, caller: Operations, contact: NewContact, header: str | None, *, since: datetime
     ) -> _Answer:
-        """Send a creation once. A 2xx with a contact from before `since` is a conflict.
+        """Send a creation once. A 2xx with a contact that is older than `since` is a conflict.
 
         Raises:
             UpstreamUnavailable: nothing was created.
         """
+        started_at = time.monotonic()
         try:
             answer = await caller.send_creation(contact, header)
         except UpstreamUnavailable as error:
@@ -385,25 +393,34 @@ class Creations:
                 raise
             _log.warning("the answer to a creation was lost", cause=error.reason)
             return Lost(error.details)
+        # The clock may have been set back during the call.
+        since = min(since, _now() - timedelta(seconds=time.monotonic() - started_at))
         match answer:
-            case Created(created) if lookup.is_since(created, since, caller) is False:
+            case Created(created) if lookup.is_older(created, since, caller):
                 self._traits.record_refused_duplicate()
                 return Conflict(created, policy.ADDRESS_IS_TAKEN)
+            case Created():
+                return dated(answer, _now())
             case Unnamed():
                 _log.warning("the answer to a creation names no contact")
                 found = await self._find_quietly(caller, contact)
                 earliest = lookup.earliest_creation(since, caller)
-                made = next(iter(lookup.created_since(found.of_brand, earliest)), None)
+                shown = lookup.created_since(found.of_brand, earliest)
+                try:
+                    made = await self._of_no_key(shown)
+                except SourceUnavailable:
+                    made = None
                 return answer if made is None else Created(completed(made, contact))
             case Conflict(existing):
-                self._traits.record_refused_duplicate()
                 if existing is None:
                     found = await self._find_quietly(caller, contact)
-                    shown = next(iter((*found.of_brand, *found.of_unknown_brand)), None)
-                    return replace(answer, existing=shown)
+                    existing = next(iter(found.of_brand), None)
+                if existing is not None:
+                    # Without a contact, a 409 may have another reason.
+                    self._traits.record_refused_duplicate()
+                return replace(answer, existing=existing)
             case _:
-                pass
-        return answer
+                return answer
 
     async def _find_quietly(self, caller: Operations, contact: NewContact) -> Found:
         """Look for a contact that HiEnergy reports to exist; return nothing if that fails."""
@@ -435,11 +452,29 @@ class Creations:
 
     async def _reused(self, submission: Keyed) -> CreateContactOutcome:
         """Return that a key was used with another input, once upstream accepts the credential."""
+        return await self._refusal(submission) or IdempotencyKeyReused(policy.KEY_REUSED)
+
+    async def _refusal(self, submission: Keyed) -> NotAccepted | None:
+        """Return why upstream does not accept the credential, or None if it does.
+
+        Raises:
+            SourceUnavailable: upstream does not respond.
+        """
         contact = submission.contact
         found = await lookup.find_contacts(
             submission.caller, contact.advertiser_id, contact.email, is_first_look=True
         )
-        return IdempotencyKeyReused(policy.KEY_REUSED) if isinstance(found, Found) else found
+        return None if isinstance(found, Found) else found
+
+    async def _refusal_in_flight(self, submission: Keyed) -> NotAccepted | None:
+        """Return why upstream does not accept the credential, as far as it responds.
+
+        The contact that a list shows during a call may be of another caller, so it proves nothing.
+        """
+        try:
+            return await self._refusal(submission)
+        except SourceUnavailable:
+            return None
 
     async def _wait_for_lease(self, key: bytes, held: Attempt) -> None:
         """Poll the ledger until an attempt is closed or deleted, or its lease ends."""
@@ -451,15 +486,22 @@ class Creations:
                 return
             seconds = min(seconds * 2, _MAX_POLL_SECONDS)
 
-    async def _renew_lease(self, key: bytes, attempt: Attempt) -> Attempt:
-        """Extend a lease to a whole call from now, if the ledger was slow to write it."""
-        if _now() - attempt.sent_at < _MAX_LEDGER_DELAY:
+    async def _renew_lease(
+        self, key: bytes, attempt: Attempt, still_open: Attempt | None = None
+    ) -> Attempt:
+        """Extend a lease to a whole call from now, if the ledger was slow to write it.
+
+        Raises:
+            SourceUnavailable: the ledger is still slow. The entry is `still_open` again.
+        """
+        claimed_at = attempt.held_until - self._lease
+        if _now() - claimed_at < _MAX_LEDGER_DELAY:
             return attempt
         started_at = _now()
         renewed = attempt._replace(held_until=started_at + self._lease)
         is_held = await self._ledger.put(key, attempt.holder, renewed)
         if not is_held or _now() - started_at >= _MAX_LEDGER_DELAY:
-            await self._record(key, attempt.holder, None)
+            await self._record(key, attempt.holder, still_open)
             raise SourceUnavailable("the ledger is too slow")
         return renewed
 
@@ -480,19 +522,40 @@ class Creations:
         unrecorded = self._unrecorded.get(key)
         if unrecorded is not None:
             await self._ledger.put(key, *unrecorded)
-            self._unrecorded.pop(key, None)
-        return await self._ledger.find(key)
+            if self._unrecorded.get(key) is unrecorded:
+                del self._unrecorded[key]
+        found = await self._ledger.find(key)
+        if found is not None and found == self._unsent.pop(key, None):
+            await self._ledger.put(key, found.holder, None)
+            return None
+        return found
 
-    async def _record(self, key: bytes, holder: str, entry: Attempt | None) -> None:
-        """Replace or delete an attempt's entry, now or before the key is looked up again."""
+    async def _claim_first(self, key: bytes, wanted: Attempt) -> Attempt:
+        """Claim a key that has no entry; return its entry after that.
+
+        Raises:
+            SourceUnavailable: the ledger does not respond. It may have written the claim.
+        """
         try:
-            await self._ledger.put(key, holder, entry)
+            return await self._ledger.claim(key, wanted)
+        except SourceUnavailable:
+            self._unsent[key] = wanted
+            raise
+
+    async def _record(self, key: bytes, holder: str, entry: Attempt | None) -> bool:
+        """Replace or delete an attempt's entry, now or before the key is looked up again.
+
+        Return False if the entry is closed already, or of another holder.
+        """
+        try:
+            return await self._ledger.put(key, holder, entry)
         except SourceUnavailable as error:
             self._unrecorded[key] = holder, entry
             _log.warning("the ledger does not respond", cause=error.reason)
         except Exception as error:  # noqa: BLE001 - upstream's response is returned anyway
             self._unrecorded[key] = holder, entry
             _log.error("the ledger failed", exc_info=error)
+        return True
 
     def _unknown(
         self,

@@ -102,6 +102,16 @@ def is_since(contact: Contact, sent_at: datetime, caller: Operations) -> bool | 
     return contact.created_at >= earliest_creation(sent_at, caller)
 
 
+def is_older(contact: Contact, sent_at: datetime, caller: Operations) -> bool:
+    """Return whether a contact is surely older than a call at `sent_at`.
+
+    `Date` may be of a proxy, whose clock differs from that of HiEnergy's database.
+    """
+    if contact.created_at is None:
+        return False
+    return contact.created_at < earliest_creation(sent_at, caller) - _MAX_CLOCK_SKEW
+
+
 def earliest_creation(sent_at: datetime, caller: Operations) -> datetime:
     """Return the earliest time that upstream may show for a contact from a call at `sent_at`."""
     ahead = caller.clock_ahead()

@@ -5,7 +5,7 @@ Source: HiEnergy's published reference; paths are relative to `/api/v1`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
 from typing import Final, Generic, Protocol, TypeVar
@@ -124,12 +124,12 @@ class Operations:
     ) -> CreationAnswer:
         """Create a contact (`POST /contacts`). HiEnergy may ignore the idempotency key."""
         response = await self._post_contact(contact.given(), idempotency_key=idempotency_key)
-        return creation_answer_of(response, contact, datetime.now(UTC))
+        return creation_answer_of(response, contact)
 
     async def send_dry_run(self, contact: NewContact) -> CreationAnswer | Previewed:
         """Ask for a dry run of a creation (`POST /contacts?dry_run=true`)."""
         response = await self._post_contact(contact.given(), dry_run=True)
-        return dry_run_answer_of(response, contact, datetime.now(UTC))
+        return dry_run_answer_of(response, contact)
 
     async def identify(self) -> Identity | ReadRefusal:
         """Return the role of the key, by a dry run with an empty contact.

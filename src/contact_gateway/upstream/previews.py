@@ -21,7 +21,7 @@ from contact_gateway.upstream import lookup
 from contact_gateway.upstream.creations import Creations, Keyed, unnamed_outcome
 from contact_gateway.upstream.lookup import Found
 from contact_gateway.upstream.operations import Operations
-from contact_gateway.upstream.responses import Unnamed
+from contact_gateway.upstream.responses import Unnamed, dated
 from contact_gateway.upstream.traits import Traits
 
 NOT_CHECKED: Final = (
@@ -66,9 +66,13 @@ class Previews:
             self._traits.record_ignored_dry_run()
             if keyed is not None:
                 await self._creations.record_created(keyed, answer)
-        if isinstance(answer, Unnamed):
-            return unnamed_outcome(contact, sent_at)
-        return answer
+        match answer:
+            case Unnamed():
+                return unnamed_outcome(contact, sent_at)
+            case Created():
+                return dated(answer, sent_at)
+            case _:
+                return answer
 
 
 async def _preview_by_reads(caller: Operations, contact: NewContact) -> CreateContactOutcome:

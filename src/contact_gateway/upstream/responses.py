@@ -80,12 +80,10 @@ CreationAnswer: TypeAlias = Created | Unnamed | Refusal
 """What a response to a creation means."""
 
 
-def creation_answer_of(
-    response: Response, submitted: NewContact, answered_at: datetime
-) -> CreationAnswer:
+def creation_answer_of(response: Response, submitted: NewContact) -> CreationAnswer:
     """Return what a response to a creation means. Any 2xx is a creation, whatever its body.
 
-    Fields that a 2xx does not show are those of the submission. The time is that of the response.
+    Fields that a 2xx does not show are those of the submission. Times may be missing.
 
     Raises:
         UpstreamUnavailable: it means nothing: a server error, a redirect, or a missing operation.
@@ -96,16 +94,23 @@ def creation_answer_of(
         created = contact_of(resource_of(response.body), advertiser_id=submitted.advertiser_id)
     except UnreadableError:
         return Unnamed()
-    if created.created_at is None:
-        created = created._replace(created_at=answered_at, updated_at=answered_at)
-    elif created.updated_at is None:
-        created = created._replace(updated_at=created.created_at)
     return Created(completed(created, submitted))
 
 
-def dry_run_answer_of(
-    response: Response, submitted: NewContact, answered_at: datetime
-) -> CreationAnswer | Previewed:
+def dated(created: Created, answered_at: datetime) -> Created:
+    """Return a creation with the time of its answer, if the answer shows none.
+
+    That is a time of our clock, and not to be compared with times that upstream shows.
+    """
+    contact = created.contact
+    if contact.created_at is None:
+        contact = contact._replace(created_at=answered_at, updated_at=answered_at)
+    elif contact.updated_at is None:
+        contact = contact._replace(updated_at=contact.created_at)
+    return replace(created, contact=contact)
+
+
+def dry_run_answer_of(response: Response, submitted: NewContact) -> CreationAnswer | Previewed:
     """Return what a response to a forwarded dry run means.
 
     HiEnergy documents no dry run of this operation. Another operation answers one with an id and
@@ -119,7 +124,7 @@ def dry_run_answer_of(
     resource = resource_of(response.body)
     is_created = response.status == HTTPStatus.CREATED or is_stored(resource)
     if is_created and not _says_dry_run(response.body, resource):
-        return creation_answer_of(response, submitted, answered_at)
+        return creation_answer_of(response, submitted)
     row = contact_row(resource) or ContactRow()
     owner = submitted.advertiser_id if row.advertiser_id is None else row.advertiser_id
     details = submitted._replace(advertiser_id=owner)

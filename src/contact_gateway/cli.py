@@ -514,7 +514,8 @@ def settle_attempt(
         ]
         if len(opened) != 1:
             return "ambiguous" if opened else "missing"
-        if opened[0].attempt.is_in_flight(now):
+        attempt = opened[0].attempt
+        if attempt.is_in_flight(now) or (contact is None and attempt.held_until > now):
             return "in flight"
         ledger_rows.settle(connection, opened[0], contact)
         return None
@@ -526,7 +527,10 @@ def settle_attempt(
             case "ambiguous":
                 _fail(f"Several attempts begin with {attempt_id}. Use more digits.")
             case "in flight":
-                _fail(f"Attempt {attempt_id} is in flight. Wait until it is listed as lost.")
+                _fail(
+                    f"HiEnergy may still be processing attempt {attempt_id}. Try again in two "
+                    "minutes."
+                )
             case _:
                 pass
         message = (

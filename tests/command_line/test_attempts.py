@@ -1,7 +1,9 @@
 """`contact-gateway attempts`: creations in HiEnergy with an unknown outcome, listed and settled."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -92,11 +94,15 @@ def test_one_settled_with_a_contact_is_that_contact(
 
 
 def test_one_that_created_none_may_be_sent_again(
-    run: Command, submit: Submit, hienergy: HiEnergy
+    folder: Path, run: Command, submit: Submit, hienergy: HiEnergy
 ) -> None:
     hienergy.faults.append(Fault.CLOSED_BEFORE)
     submit()
     ((an_id, *_),) = _listed(run)
+    early = run("attempts", "settle", an_id, "--not-created")
+    assert "may still be processing" in early.stderr
+    with closing(sqlite3.connect(folder / "gateway.sqlite3", isolation_level=None)) as ledger:
+        ledger.execute("UPDATE attempts SET held_until = sent_at")
     settled = run("attempts", "settle", an_id, "--not-created")
     repeated = submit()
 

@@ -186,8 +186,9 @@ class Mutation:
                     "Makes retries safe: for at least 24 hours, the same key with the same input "
                     "returns the contact that the first call created. In front of HiEnergy, a "
                     "repeat after a lost answer looks for the contact and creates no second one. "
-                    "1 to 255 visible ASCII characters. The header `Idempotency-Key` replaces this "
-                    "argument if the operation has exactly one field that takes it."
+                    "1 to 255 visible ASCII characters, which may be in double quotes. The header "
+                    "`Idempotency-Key` replaces this argument if the operation has exactly one "
+                    "field that takes it."
                 )
             ),
         ] = None,

@@ -145,9 +145,16 @@ _PARAMETERS: Final = {
         "description": (
             "Makes retries safe: for at least 24 hours, the same key with the same input returns "
             "what the first call created. In front of HiEnergy, a repeat after a lost answer looks "
-            "for the contact and creates no second one."
+            "for the contact and creates no second one. 1 to 255 visible ASCII characters, which "
+            'may be in double quotes: `k-1` and `"k-1"` are the same key.'
         ),
-        "schema": {"type": "string", "pattern": "^[\\x21-\\x7e]{1,255}$"},
+        "schema": {
+            "type": "string",
+            "pattern": (
+                r"^([\x21\x23-\x7e][\x21-\x7e]{0,254}"
+                r'|"([\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255}")$'
+            ),
+        },
     },
     "q": _query("q", _FILTER_TEXT, "Text anywhere in the record. Case is ignored."),
     "email": _query("email", _FILTER_TEXT, "The complete e-mail address. Case is ignored."),

@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.fields import MAX_TEXT_LENGTH, Email, HttpUrl, Id, Text
 from contact_gateway.contacts.problems import Problem, ProblemCode, problems_of
+from contact_gateway.contacts.text import trimmed
 
 _PATH: Final = "contact"
 
@@ -251,7 +252,7 @@ def new_contact(raw: object) -> NewContact | tuple[Problem, ...]:
 
 def _joined_name(*names: object) -> str | Problem:
     """Join the given and family names; return a problem if the result is too long for `name`."""
-    joined = " ".join(name.strip() for name in names if isinstance(name, str) and name.strip())
+    joined = " ".join(filter(None, (trimmed(name) for name in names if isinstance(name, str))))
     if len(joined) <= MAX_TEXT_LENGTH:
         return joined
     message = (

@@ -6,9 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import URL, Connection, inspect
 
@@ -19,10 +17,11 @@ from contact_gateway.contacts.source import (
     SourceUnavailable,
 )
 from contact_gateway.settings import sqlite_url
-from contact_gateway.store import advertisers, contacts, migrations, schema_version
+from contact_gateway.store import advertisers, contacts, schema_version
 from contact_gateway.store.schema_version import SchemaNotCurrentError, newest_revision
 from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import metadata
+from support.older_database import NOW, add_advertisers, add_contact, create_tables
 
 pytestmark = pytest.mark.anyio
 
@@ -227,49 +226,12 @@ async def test_a_database_that_does_not_answer_is_not_ready(
     assert not await schema_version.is_ready(unreachable_database)
 
 
-NOW = "2026-01-31 12:00:00.000000"
-
-
 @pytest.fixture
 async def older(empty_database: Database, plain: sqlite3.Connection) -> sqlite3.Connection:
     """Return a database of the version before the folded columns, with two brands."""
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-
-    def upgrade(connection: Connection) -> None:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0004")
-
-    await empty_database.write(upgrade)
-    plain.executemany(
-        "INSERT INTO advertisers (id, name, slug, domain, network_name, hienergy_id, folded_names)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [
-            (1, "Cafe\u0301", "cafe\u0301", "b\u00fccher.example", "HiEnergy", 1, "cafe\u0301"),
-            (2, "Tern", None, None, "HiEnergy", 2, "tern"),
-            (3, "Auk", None, None, "hienergy", None, "auk"),
-        ],
-    )
+    await empty_database.write(create_tables)
+    add_advertisers(plain)
     return plain
-
-
-def _add_contact(plain: sqlite3.Connection, email: str, advertiser_id: int = 1) -> None:
-    """Add a contact as the older version stored it."""
-    local_part, _, domain = email.rpartition("@")
-    plain.execute(
-        "INSERT INTO contacts (advertiser_id, email, email_key, name, folded_text, created_at,"
-        " updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            advertiser_id,
-            email,
-            f"{local_part.lower()}@{domain.lower()}",
-            "Jose\u0301",
-            f"{email.casefold()}\njose\u0301",
-            NOW,
-            NOW,
-        ),
-    )
 
 
 def _keys(plain: sqlite3.Connection) -> list[str]:
@@ -279,7 +241,7 @@ def _keys(plain: sqlite3.Connection) -> list[str]:
 async def test_rows_of_an_older_version_are_found_by_their_folded_text(
     empty_database: Database, older: sqlite3.Connection
 ) -> None:
-    _add_contact(older, "maya@b\u00fccher.example")
+    add_contact(older, "maya@b\u00fccher.example")
 
     report = await schema_version.migrate(empty_database)
 
@@ -300,6 +262,18 @@ async def test_rows_of_an_older_version_are_found_by_their_folded_text(
     assert await empty_database.read(_differences) == []
     assert len(report) == 1
     assert "Advertiser 3 has the network 'hienergy'" in report[0]
+
+
+async def test_a_start_refuses_an_older_database(
+    empty_database: Database, older: sqlite3.Connection
+) -> None:
+    add_contact(older, "maya@example.com")
+    before = list(older.iterdump())
+
+    with pytest.raises(SchemaNotCurrentError, match=r"0004, .*0005.*contact-gateway migrate"):
+        await schema_version.prepare(empty_database)
+
+    assert list(older.iterdump()) == before
 
 
 async def test_a_migrated_row_equals_one_that_is_stored_now(
@@ -355,8 +329,8 @@ async def test_contacts_that_became_equal_are_kept_and_reported(
     pairs: list[tuple[int, int]],
 ) -> None:
     for email in emails:
-        _add_contact(older, email)
-    _add_contact(older, emails[0], advertiser_id=2)
+        add_contact(older, email)
+    add_contact(older, emails[0], advertiser_id=2)
 
     report = await schema_version.migrate(empty_database)
 
@@ -372,7 +346,7 @@ async def test_contacts_that_became_equal_are_both_found_by_their_address(
     empty_database: Database, older: sqlite3.Connection
 ) -> None:
     for email in ("\u017fam@example.com", "sam@example.com", "sam@example.com.example"):
-        _add_contact(older, email)
+        add_contact(older, email)
     await schema_version.migrate(empty_database)
 
     def found(connection: Connection) -> list[int]:
@@ -386,7 +360,7 @@ async def test_contacts_that_became_equal_are_both_found_by_their_address(
 async def test_many_rows_are_migrated(empty_database: Database, older: sqlite3.Connection) -> None:
     older.execute("BEGIN")
     for number in range(2_500):
-        _add_contact(older, f"\u00df{number}@example.com")
+        add_contact(older, f"\u00df{number}@example.com")
     older.execute("COMMIT")
 
     await schema_version.migrate(empty_database)
@@ -397,7 +371,7 @@ async def test_many_rows_are_migrated(empty_database: Database, older: sqlite3.C
 async def test_stored_idempotency_keys_lose_their_quotes_unless_both_were_used(
     empty_database: Database, older: sqlite3.Connection
 ) -> None:
-    _add_contact(older, "maya@example.com")
+    add_contact(older, "maya@example.com")
     older.execute(
         "INSERT INTO api_keys (id, lookup, secret_hash, role, label, created_at)"
         " VALUES (1, 'x', x'00', 'admin', 'ci', ?)",

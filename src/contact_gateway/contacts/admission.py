@@ -97,7 +97,8 @@ def options_of(submission: Submission) -> Options:
             Problem(
                 ("idempotency_key",),
                 ProblemCode.INVALID_IDEMPOTENCY_KEY,
-                "An idempotency key is 1 to 255 visible ASCII characters.",
+                "An idempotency key is 1 to 255 visible ASCII characters. Quotes around it must be "
+                "balanced.",
             )
         )
     if isinstance(dry_run, str):

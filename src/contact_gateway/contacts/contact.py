@@ -160,7 +160,7 @@ class _Submitted:
         Field(
             description=(
                 "The contact's e-mail address, unique for each HiEnergy advertiser regardless of "
-                "case."
+                "case and Unicode form."
             ),
             examples=["maya@example.com"],
         ),

@@ -156,8 +156,12 @@ _PARAMETERS: Final = {
             ),
         },
     },
-    "q": _query("q", _FILTER_TEXT, "Text anywhere in the record. Case is ignored."),
-    "email": _query("email", _FILTER_TEXT, "The complete e-mail address. Case is ignored."),
+    "q": _query(
+        "q", _FILTER_TEXT, "Text anywhere in the record. Case and Unicode form are ignored."
+    ),
+    "email": _query(
+        "email", _FILTER_TEXT, "The complete e-mail address. Case and Unicode form are ignored."
+    ),
     "advertiser_id": _query(
         "advertiser_id", _FILTER_ID, "Only contacts of this brand, by the id of any of its records."
     ),
@@ -167,13 +171,17 @@ _PARAMETERS: Final = {
         "Only contacts of this advertiser, by its id or slug.",
     ),
     "advertiser_name": _query(
-        "advertiser_name", _FILTER_TEXT, "Text in a name of the advertiser. Case is ignored."
+        "advertiser_name",
+        _FILTER_TEXT,
+        "Text in a name of the advertiser. Case and Unicode form are ignored.",
     ),
     "hienergy_id": _query(
         "hienergy_id", _FILTER_ID, "Only records of the brand with this HiEnergy record."
     ),
     "domain": _query(
-        "domain", _FILTER_TEXT, "The complete domain of the advertiser. Case is ignored."
+        "domain",
+        _FILTER_TEXT,
+        "The complete domain of the advertiser. Case and Unicode form are ignored.",
     ),
     **{
         name: _query(name, _FILTER_TEXT, f"HiEnergy's filter `{name}`, passed on.")

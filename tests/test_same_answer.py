@@ -308,6 +308,22 @@ async def test_an_address_is_taken_however_it_is_written(
     assert await gateway.contact_rows() == 1
 
 
+@pytest.mark.parametrize("q", ["jos\u00e9", "JOSE\u0301", "\u200bJos\u00e9\n"], ids=ascii)
+@pytest.mark.parametrize("name", ["Jose\u0301 M.", "\tJOS\u00c9 M."], ids=ascii)
+async def test_both_faces_find_a_name_in_each_of_its_forms(
+    gateway: Gateway, face: Face, name: str, q: str
+) -> None:
+    created = await face.submit(gateway, MAYA | {"name": name}, gateway.admin)
+    query = "query ($q: String) { contacts(q: $q) { nodes { id } } }"
+
+    rest = (await gateway.rest("/contacts", gateway.member, q=q)).json()
+    graphql = (await gateway.graphql(query, gateway.member, {"q": q})).json()
+
+    assert created.contact is not None
+    assert [record["id"] for record in rest["data"]] == [created.contact["id"]]
+    assert graphql["data"]["contacts"]["nodes"] == [{"id": created.contact["id"]}]
+
+
 async def test_idempotency_keys_belong_to_their_api_key(gateway: Gateway, face: Face) -> None:
     await face.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
     other = await face.submit(gateway, EXISTING, gateway.other_admin, idempotency_key="k")

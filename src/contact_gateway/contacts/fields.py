@@ -51,7 +51,7 @@ def _trimmed(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = trimmed(value)
-    if _UNPRINTABLE.search(text):
+    if not text.isprintable() and _UNPRINTABLE.search(text):
         raise refusal(
             ProblemCode.INVALID_CHARACTERS,
             "Control characters, NUL and lone surrogates are not allowed.",

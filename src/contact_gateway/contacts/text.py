@@ -47,12 +47,15 @@ def trimmed(text: str) -> str:
 
     Text of invisible characters only is empty.
     """
+    # Most texts: a creation trims ten of them.
+    if text.isascii() and text.isprintable():
+        return text.strip(" ")
     return "" if _INVISIBLE.fullmatch(text) else text.strip(_BLANKS)
 
 
 def normal(text: str) -> str:
     """Return the form that text is stored in: NFC."""
-    return unicodedata.normalize("NFC", text)
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def folded(text: str) -> str:

@@ -342,8 +342,17 @@ def test_a_given_name_need_not_be_as_short_as_a_joined_one() -> None:
     assert contact.name == "A B"
 
 
-def test_a_joined_name_that_is_too_long_is_reported_with_the_other_problems() -> None:
-    raw = {"email": "maya", "given_name": "a" * 200, "family_name": "b" * 200}
+def test_the_length_of_a_joined_name_is_that_of_its_stored_form() -> None:
+    raw = {"email": "maya", "given_name": "e\u0301" * 127, "family_name": "e\u0301" * 127}
+
+    assert _problems(MINIMAL | raw) == [("contact.email", "INVALID_EMAIL")]
+
+
+@pytest.mark.parametrize("name", [None, "", " \u200b\n"], ids=ascii)
+def test_a_joined_name_that_is_too_long_is_reported_with_the_other_problems(
+    name: str | None,
+) -> None:
+    raw = {"email": "maya", "name": name, "given_name": "a" * 200, "family_name": "b" * 200}
 
     assert set(_problems(MINIMAL | raw)) == {
         ("contact.email", "INVALID_EMAIL"),

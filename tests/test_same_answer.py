@@ -275,6 +275,55 @@ async def test_a_replay_by_any_face_returns_the_same_contact(
     assert await gateway.contact_rows() == 1
 
 
+async def test_an_idempotency_key_in_quotes_is_the_same_key(
+    gateway: Gateway, face: Face, other_face: Face
+) -> None:
+    quoted = await face.submit(gateway, MAYA, gateway.admin, idempotency_key=r'"k-\"1\\"')
+    bare = await other_face.submit(gateway, MAYA, gateway.admin, idempotency_key='k-"1\\')
+
+    assert quoted.outcome == "CONTACT"
+    assert bare == quoted
+    assert await gateway.contact_rows() == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "same"),
+    [
+        pytest.param("\u017fam@example.com", "SAM@example.com", id="long s"),
+        pytest.param("stra\u00dfe@example.com", "STRASSE@example.com", id="sharp s"),
+        pytest.param("\ufb01@example.com", "FI@example.com", id="ligature"),
+        pytest.param("jose\u0301@example.com", "JOS\u00c9@example.com", id="composed"),
+        pytest.param("a@b\u00fccher.example", "A@XN--BCHER-KVA.example", id="domain in ASCII"),
+        pytest.param("a@example.com", "\u200b\ta@\uff25xample.com\n", id="wide, with blanks"),
+    ],
+)
+async def test_an_address_is_taken_however_it_is_written(
+    gateway: Gateway, face: Face, other_face: Face, first: str, same: str
+) -> None:
+    created = await face.submit(gateway, MAYA | {"email": first}, gateway.admin)
+    taken = await other_face.submit(gateway, MAYA | {"email": same}, gateway.admin)
+
+    assert (created.outcome, taken.outcome) == ("CONTACT", "CONFLICT")
+    assert taken.contact == created.contact
+    assert await gateway.contact_rows() == 1
+
+
+@pytest.mark.parametrize("q", ["jos\u00e9", "JOSE\u0301", "\u200bJos\u00e9\n"], ids=ascii)
+@pytest.mark.parametrize("name", ["Jose\u0301 M.", "\tJOS\u00c9 M."], ids=ascii)
+async def test_both_faces_find_a_name_in_each_of_its_forms(
+    gateway: Gateway, face: Face, name: str, q: str
+) -> None:
+    created = await face.submit(gateway, MAYA | {"name": name}, gateway.admin)
+    query = "query ($q: String) { contacts(q: $q) { nodes { id } } }"
+
+    rest = (await gateway.rest("/contacts", gateway.member, q=q)).json()
+    graphql = (await gateway.graphql(query, gateway.member, {"q": q})).json()
+
+    assert created.contact is not None
+    assert [record["id"] for record in rest["data"]] == [created.contact["id"]]
+    assert graphql["data"]["contacts"]["nodes"] == [{"id": created.contact["id"]}]
+
+
 async def test_idempotency_keys_belong_to_their_api_key(gateway: Gateway, face: Face) -> None:
     await face.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
     other = await face.submit(gateway, EXISTING, gateway.other_admin, idempotency_key="k")

@@ -13,10 +13,16 @@ from support.gateway import BIG_ID, CATALOGUE, running_gateway
 # The characters include lone surrogates, which JSON can contain and UTF-8 cannot.
 anything = st.text(st.characters(), max_size=300)
 texts = (
-    st.none() | anything | st.sampled_from(["", " ", "Maya", "José", "\U0001f600" * 255, "x\x00"])
+    st.none()
+    | anything
+    | st.sampled_from(
+        ["", " \n", "\u200b", "Maya\n", "José", "Jose\u0301", "\U0001f600" * 255, "x\x00"]
+    )
 )
 addresses = (
-    anything | st.emails() | st.sampled_from(["", "MAYA@Example.COM", "a@b", "ü@bücher.example"])
+    anything
+    | st.emails()
+    | st.sampled_from(["", "MAYA@Example.COM", "a@b", "ü@bücher.example", "\u00a0a@example.com\n"])
 )
 ids = (
     st.sampled_from([advertiser.id for advertiser in CATALOGUE])

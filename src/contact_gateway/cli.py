@@ -180,9 +180,14 @@ def _warn_of_workers(settings: Settings, workers: int) -> None:
 def migrate() -> None:
     """Migrate the database to the schema of this version."""
     with _exit_on_error():
-        revision = _with_database(
-            load_settings(), store_schema.revision, prepare=store_schema.migrate
-        )
+        report: list[str] = []
+
+        async def upgrade(database: Database) -> None:
+            report.extend(await store_schema.migrate(database))
+
+        revision = _with_database(load_settings(), store_schema.revision, prepare=upgrade)
+        for sentence in report:
+            typer.echo(sentence)
         typer.echo(f"The database is at revision {revision}.", err=True)
 
 

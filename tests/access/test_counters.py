@@ -1,10 +1,12 @@
 """Counting in one process, or on a Redis server for many hosts."""
 
 import io
+import time
 from pathlib import Path
 
 import pytest
-from limits import RateLimitItemPerHour
+from limits import RateLimitItemPerHour, WindowStats
+from limits.aio.strategies import FixedWindowRateLimiter
 
 from contact_gateway.access import counters
 from contact_gateway.access.counters import Counters
@@ -71,3 +73,22 @@ async def test_an_unreachable_server_is_logged_without_its_password(log: io.Stri
     await host.close()
     assert "does not respond" in log.getvalue()
     assert "s3cret" not in log.getvalue()
+
+
+async def test_a_server_whose_clock_was_set_back_keeps_no_window_open_for_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with redis_server(tmp_path) as port:
+        host = Counters(f"redis://127.0.0.1:{port}/0")
+        await host.hit(LIMIT, "key")
+        in_two_days = time.time() + 176_400
+        stats = WindowStats(in_two_days, 2)
+
+        async def get_window_stats(*_: object) -> WindowStats:
+            return stats
+
+        monkeypatch.setattr(FixedWindowRateLimiter, "get_window_stats", get_window_stats)
+        quota = await host.read(LIMIT, "key")
+        await host.close()
+
+    assert quota.seconds_left() <= 3_600

@@ -110,3 +110,23 @@ async def test_the_number_of_refused_addresses_is_bounded(monkeypatch: pytest.Mo
 
     refused = [guesses.refusal(f"192.0.2.{number}", KEY) is not None for number in range(3)]
     assert refused == [False, True, True]
+
+
+async def test_a_clock_that_is_set_back_ends_the_block(set_clock: SetClock) -> None:
+    guesses = KeyGuessLimiter(3)
+    await _guess(guesses, ADDRESS, 4)
+    set_clock(-172_800)
+
+    assert guesses.refusal(ADDRESS, KEY) is None
+
+    await _guess(guesses, ADDRESS, 4)
+    assert guesses.refusal(ADDRESS, KEY) == TooManyWrongKeys(60)
+
+
+async def test_a_clock_that_is_set_back_ends_the_grace_of_a_right_key(set_clock: SetClock) -> None:
+    guesses = KeyGuessLimiter(3)
+    guesses.record_right(KEY)
+    set_clock(-172_800)
+    await _guess(guesses, ADDRESS, 4)
+
+    assert guesses.refusal(ADDRESS, KEY) == TooManyWrongKeys(60)

@@ -3,6 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
+from contact_gateway.access.counters import Counters
 from contact_gateway.access.quota import Quota
 from contact_gateway.access.rate_limits import HourlyRateLimit
 
@@ -65,6 +66,46 @@ async def test_the_quota_is_full_again_after_the_hour(set_clock: SetClock) -> No
     assert (refused.exceeded, refused.seconds_left()) == (True, 1)
     assert not again.exceeded
     assert again.resets_at == NOON + 7_200
+
+
+@pytest.mark.parametrize("days", [1, 2, 400])
+async def test_a_clock_that_is_set_back_opens_a_new_window(set_clock: SetClock, days: int) -> None:
+    rate_limit = HourlyRateLimit(1)
+    await rate_limit.hit(KEY)
+    set_clock(-86_400 * days)
+
+    unused = await rate_limit.read(KEY)
+    first = await rate_limit.hit(KEY)
+    refused = await rate_limit.hit(KEY)
+
+    assert (unused.remaining, first.exceeded, refused.exceeded) == (1, False, True)
+    assert refused.seconds_left() == 3_600
+
+
+async def test_a_clock_that_is_set_back_a_little_keeps_the_window(set_clock: SetClock) -> None:
+    rate_limit = HourlyRateLimit(1)
+    await rate_limit.hit(KEY)
+    set_clock(1_800)
+    await rate_limit.read(KEY)
+    set_clock(600)
+
+    refused = await rate_limit.hit(KEY)
+
+    assert (refused.exceeded, refused.seconds_left()) == (True, 3_000)
+
+
+async def test_windows_that_ended_are_deleted_although_the_clock_was_set_back(
+    set_clock: SetClock,
+) -> None:
+    counters = Counters()
+    rate_limit = HourlyRateLimit(1, counters)
+    await rate_limit.hit(KEY)
+    set_clock(-86_400)
+
+    await rate_limit.hit(OTHER_KEY)
+
+    windows = counters._memory._windows  # noqa: SLF001 - nothing else shows what is in memory
+    assert [key for _, key in windows] == [OTHER_KEY]
 
 
 async def test_operations_over_the_limit_do_not_move_the_end_of_the_window(

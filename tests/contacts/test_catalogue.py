@@ -80,6 +80,17 @@ def test_a_hienergy_record_is_its_own(hienergy_id: str) -> None:
     assert (record.is_hienergy, record.hienergy_id) == (True, 1)
 
 
+@pytest.mark.parametrize(
+    "network",
+    ["hienergy", "HIENERGY", " HiEnergy\u00a0", "\uff28iEnergy", "\u200bhiEnergy"],
+    ids=ascii,
+)
+def test_hienergy_is_one_network_however_it_is_written(network: str) -> None:
+    (record,) = _csv(f"{HEADER}\n1,Tern,{network},\n")
+
+    assert record == Advertiser(id=1, name="Tern", network_name=HIENERGY_NETWORK, hienergy_id=1)
+
+
 def test_hienergy_records_come_first_wherever_they_stand() -> None:
     text = f"{HEADER}\n2,Tern US,CJ,1\n3,Auk US,CJ,\n1,Tern,HiEnergy,\n4,Auk,HiEnergy,\n"
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Table, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from contact_gateway.access.principals import ApiKeyOwner, KeyRefusal
-from contact_gateway.contacts.advertiser import Advertiser
+from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.contact import Contact, NewContact, new_contact
 from contact_gateway.contacts.outcomes import (
     CreateContactOutcome,
@@ -189,6 +189,64 @@ async def test_an_address_in_other_scripts_is_taken_in_any_case(
     first = await _created(database, _creation(admin, "jos\xe9@example.com"))
 
     assert await _create(database, _creation(admin, "JOS\xc9@example.com")) == [conflict(first)]
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted"),
+    [
+        pytest.param("Jose\u0301", "Jos\u00e9", id="decomposed"),
+        pytest.param("Jos\u00e9", "JOSE\u0301", id="composed"),
+        pytest.param(
+            "\ud55c\uad6d\uc5b4", "\u1112\u1161\u11ab\u1100\u116e\u11a8", id="Korean syllables"
+        ),
+        pytest.param("\u1112\u1161\u11ab", "\ud55c", id="Korean letters"),
+        pytest.param("Stra\u00dfe", "STRASSE", id="sharp s"),
+        pytest.param("\uff2daya", "maya", id="wide"),
+        pytest.param("Maya\u00a0Lindqvist", "maya lind", id="no-break space"),
+    ],
+)
+async def test_a_text_is_found_in_each_of_its_forms(
+    database: Database, admin: ApiKeyOwner, stored: str, wanted: str
+) -> None:
+    await _created(database, _creation(admin, name=stored))
+    named = Advertiser(id=5, name=stored, slug=stored, network_name="CJ", domain="example.com")
+    await database.write(lambda connection: advertisers.upsert(connection, (named,)))
+
+    def found(connection: Connection) -> list[int | None]:
+        by_q = advertisers.page(connection, AdvertiserFilter(q=wanted), ALL)
+        by_name = advertisers.page(connection, AdvertiserFilter(name=wanted), ALL)
+        return [advertiser.id for advertiser in (*by_q.items, *by_name.items)]
+
+    assert await _emails(database, ContactFilter(q=wanted)) == ["maya@example.com"]
+    assert await database.read(found) == [5, 5]
+
+
+@pytest.mark.parametrize("slug", ["caf\u00e9", "CAFE\u0301"])
+async def test_a_slug_is_found_in_any_form(database: Database, slug: str) -> None:
+    named = Advertiser(id=5, name="Caf\u00e9", slug="cafe\u0301", network_name="CJ")
+    await database.write(lambda connection: advertisers.upsert(connection, (named,)))
+
+    found = await database.read(lambda connection: advertisers.by_slug(connection, slug))
+
+    assert found == named
+
+
+@pytest.mark.parametrize("stored", ["b\u00fccher.example", "xn--bcher-kva.example"])
+@pytest.mark.parametrize("wanted", ["BU\u0308CHER.example", "XN--BCHER-KVA.example"])
+async def test_a_domain_is_found_in_unicode_and_in_ascii(
+    database: Database, admin: ApiKeyOwner, stored: str, wanted: str
+) -> None:
+    brand = Advertiser(id=5, name="B", domain=stored, network_name=HIENERGY_NETWORK, hienergy_id=5)
+    await database.write(lambda connection: advertisers.upsert(connection, (brand,)))
+    await _created(database, _creation(admin, f"maya@{stored}", advertiser_id=5))
+
+    def found(connection: Connection) -> Page[Advertiser]:
+        return advertisers.page(connection, AdvertiserFilter(domain=wanted), ALL)
+
+    emails = ["maya@b\u00fccher.example"]
+    assert await _emails(database, ContactFilter(domain=wanted)) == emails
+    assert await _emails(database, ContactFilter(email=f"MAYA@{wanted}")) == emails
+    assert (await database.read(found)).items == (brand,)
 
 
 async def test_another_brand_may_have_the_same_address(

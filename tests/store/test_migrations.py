@@ -10,12 +10,18 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import URL, Connection, inspect
 
-from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.contacts.source import (
+    AdvertiserFilter,
+    ContactFilter,
+    PageRequest,
+    SourceUnavailable,
+)
 from contact_gateway.settings import sqlite_url
-from contact_gateway.store import schema_version
+from contact_gateway.store import advertisers, contacts, schema_version
 from contact_gateway.store.schema_version import SchemaNotCurrentError, newest_revision
 from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import metadata
+from support.older_database import NOW, add_advertisers, add_contact, create_tables
 
 pytestmark = pytest.mark.anyio
 
@@ -167,7 +173,7 @@ async def test_an_older_database_is_refused_and_not_changed(
     before = list(plain.iterdump())
     monkeypatch.setattr(schema_version, "newest_revision", lambda: "9999")
 
-    with pytest.raises(SchemaNotCurrentError, match=r"0004, .*9999.*contact-gateway migrate"):
+    with pytest.raises(SchemaNotCurrentError, match=r"0005, .*9999.*contact-gateway migrate"):
         await schema_version.prepare(database)
 
     assert list(plain.iterdump()) == before
@@ -218,3 +224,169 @@ async def test_a_database_that_does_not_answer_is_not_ready(
     unreachable_database: Database,
 ) -> None:
     assert not await schema_version.is_ready(unreachable_database)
+
+
+@pytest.fixture
+async def older(empty_database: Database, plain: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a database of the version before the folded columns, with two brands."""
+    await empty_database.write(create_tables)
+    add_advertisers(plain)
+    return plain
+
+
+def _keys(plain: sqlite3.Connection) -> list[str]:
+    return [row[0] for row in plain.execute("SELECT email_key FROM contacts ORDER BY id")]
+
+
+async def test_rows_of_an_older_version_are_found_by_their_folded_text(
+    empty_database: Database, older: sqlite3.Connection
+) -> None:
+    add_contact(older, "maya@b\u00fccher.example")
+
+    report = await schema_version.migrate(empty_database)
+
+    def found(connection: Connection) -> tuple[object, ...]:
+        first = PageRequest(1, 25)
+        return (
+            len(contacts.page(connection, ContactFilter(q="JOS\u00c9"), first).items),
+            len(contacts.page(connection, ContactFilter(q="xn--bcher"), first).items),
+            len(
+                contacts.page(connection, ContactFilter(domain="b\u00fccher.example"), first).items
+            ),
+            len(advertisers.page(connection, AdvertiserFilter(q="caf\u00e9"), first).items),
+            advertisers.by_slug(connection, "CAF\u00c9") is not None,
+        )
+
+    assert await empty_database.read(found) == (1, 1, 1, 1, True)
+    assert _keys(older) == ["maya@xn--bcher-kva.example"]
+    assert await empty_database.read(_differences) == []
+    assert len(report) == 1
+    assert "Advertiser 3 has the network 'hienergy'" in report[0]
+
+
+async def test_a_start_refuses_an_older_database(
+    empty_database: Database, older: sqlite3.Connection
+) -> None:
+    add_contact(older, "maya@example.com")
+    before = list(older.iterdump())
+
+    with pytest.raises(SchemaNotCurrentError, match=r"0004, .*0005.*contact-gateway migrate"):
+        await schema_version.prepare(empty_database)
+
+    assert list(older.iterdump()) == before
+
+
+async def test_a_migrated_row_equals_one_that_is_stored_now(
+    empty_database: Database, older: sqlite3.Connection
+) -> None:
+    await schema_version.migrate(empty_database)
+    columns = "SELECT slug_key, domain_key, folded_names, folded_text FROM advertisers WHERE id = 1"
+    migrated = older.execute(columns).fetchone()
+
+    await empty_database.write(
+        lambda connection: advertisers.upsert(
+            connection, advertisers.by_id(connection, [1]).values()
+        )
+    )
+
+    assert older.execute(columns).fetchone() == migrated
+
+
+@pytest.mark.parametrize(
+    ("emails", "keys", "pairs"),
+    [
+        pytest.param(
+            ["\u017fam@example.com", "sam@example.com"],
+            ["sam@example.com", "sam@example.com #2"],
+            [(1, 2)],
+            id="the key of the older one changes",
+        ),
+        pytest.param(
+            ["sam@example.com", "\u017fam@example.com"],
+            ["sam@example.com", "sam@example.com #2"],
+            [(1, 2)],
+            id="the key of the newer one changes",
+        ),
+        pytest.param(
+            ["\u017fa\u017f@example.com", "\u017fas@example.com", "sas@example.com"],
+            ["sas@example.com", "sas@example.com #2", "sas@example.com #3"],
+            [(1, 3), (1, 2)],
+            id="three",
+        ),
+        pytest.param(
+            ["\u00df@example.com", "\uff53s@example.com", "other@example.com"],
+            ["ss@example.com", "ss@example.com #2", "other@example.com"],
+            [(1, 2)],
+            id="both keys change",
+        ),
+    ],
+)
+async def test_contacts_that_became_equal_are_kept_and_reported(
+    empty_database: Database,
+    older: sqlite3.Connection,
+    emails: list[str],
+    keys: list[str],
+    pairs: list[tuple[int, int]],
+) -> None:
+    for email in emails:
+        add_contact(older, email)
+    add_contact(older, emails[0], advertiser_id=2)
+
+    report = await schema_version.migrate(empty_database)
+
+    assert _keys(older) == [*keys, keys[0]]
+    assert [row[0] for row in older.execute("SELECT email FROM contacts")][:-1] == emails
+    assert [line.split(" have ")[0] for line in report[1:]] == [
+        f"Contacts {first} and {second} of advertiser 1" for first, second in pairs
+    ]
+    assert not any("@" in line for line in report)
+
+
+async def test_contacts_that_became_equal_are_both_found_by_their_address(
+    empty_database: Database, older: sqlite3.Connection
+) -> None:
+    for email in ("\u017fam@example.com", "sam@example.com", "sam@example.com.example"):
+        add_contact(older, email)
+    await schema_version.migrate(empty_database)
+
+    def found(connection: Connection) -> list[int]:
+        wanted = ContactFilter(email="SAM@example.com")
+        page = contacts.page(connection, wanted, PageRequest(1, 25))
+        return [contact.id for contact in page.items]
+
+    assert await empty_database.read(found) == [2, 1]
+
+
+async def test_many_rows_are_migrated(empty_database: Database, older: sqlite3.Connection) -> None:
+    older.execute("BEGIN")
+    for number in range(2_500):
+        add_contact(older, f"\u00df{number}@example.com")
+    older.execute("COMMIT")
+
+    await schema_version.migrate(empty_database)
+
+    assert _keys(older) == [f"ss{number}@example.com" for number in range(2_500)]
+
+
+async def test_stored_idempotency_keys_lose_their_quotes_unless_both_were_used(
+    empty_database: Database, older: sqlite3.Connection
+) -> None:
+    add_contact(older, "maya@example.com")
+    older.execute(
+        "INSERT INTO api_keys (id, lookup, secret_hash, role, label, created_at)"
+        " VALUES (1, 'x', x'00', 'admin', 'ci', ?)",
+        (NOW,),
+    )
+    older.executemany(
+        "INSERT INTO idempotency_records VALUES (1, ?, x'00', 1, ?)",
+        [(key, NOW) for key in ('"k-1"', '"k-2"', "k-2", '"k-3', "k-4")],
+    )
+
+    await schema_version.migrate(empty_database)
+
+    rows = older.execute("SELECT idempotency_key FROM idempotency_records")
+    assert {row[0] for row in rows} == {"k-1", '"k-2"', "k-2", '"k-3', "k-4"}
+
+
+async def test_a_new_database_has_nothing_to_report(empty_database: Database) -> None:
+    assert await schema_version.migrate(empty_database) == []

@@ -75,6 +75,13 @@ class _Window:
     ends_at: float
     count: int = 0
 
+    def is_open(self, limit: RateLimitItem, now: float) -> bool:
+        """Return whether the window counts now.
+
+        It does not if it ends later than a window that opens now: then the clock was set back.
+        """
+        return now < self.ends_at <= now + limit.get_expiry()
+
     def quota(self, limit: RateLimitItem) -> Quota:
         return Quota(
             limit=limit.amount,
@@ -95,7 +102,7 @@ class _MemoryCounters:
         """Count one event, in the open window or in a new one."""
         now = time.time()
         window = self._windows.get((limit, key))
-        if window is None or window.ends_at <= now:
+        if window is None or not window.is_open(limit, now):
             self._purge(now)
             window = self._windows[limit, key] = _Window(now + limit.get_expiry())
         window.count += 1
@@ -105,17 +112,23 @@ class _MemoryCounters:
         """Return what is left, without counting."""
         now = time.time()
         window = self._windows.get((limit, key))
-        if window is None or window.ends_at <= now:
+        if window is None or not window.is_open(limit, now):
             window = _Window(now)
         return window.quota(limit)
 
     def _purge(self, now: float) -> None:
         """Delete the windows that have ended."""
-        if now - self._purged_at < _PURGE_INTERVAL_SECONDS:
+        # Negative after the clock was set back.
+        if 0 <= now - self._purged_at < _PURGE_INTERVAL_SECONDS:
             return
         self._purged_at = now
-        for key in [key for key, window in self._windows.items() if window.ends_at <= now]:
-            del self._windows[key]
+        ended = [
+            (limit, key)
+            for (limit, key), window in self._windows.items()
+            if not window.is_open(limit, now)
+        ]
+        for limit_and_key in ended:
+            del self._windows[limit_and_key]
 
 
 class _RedisCounters:
@@ -148,7 +161,8 @@ class _RedisCounters:
         return Quota(
             limit=limit.amount,
             remaining=max(0, stats.remaining),
-            resets_at=stats.reset_time,
+            # The server may have set its clock back, which keeps a window open for longer.
+            resets_at=min(stats.reset_time, time.time() + limit.get_expiry()),
             exceeded=exceeded,
         )
 

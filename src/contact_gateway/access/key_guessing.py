@@ -45,9 +45,10 @@ class KeyGuessLimiter:
             return None
         until = self._blocked_until.get(_network(address))
         now = time.time()
-        if until is None or until <= now:
+        # A block that ends later than the longest one is older than the clock's last change.
+        if until is None or not now < until <= now + self._limit.get_expiry():
             return None
-        if now < self._right_at.get(credential.digest, 0.0) + _GRACE_SECONDS:
+        if 0 <= now - self._right_at.get(credential.digest, 0.0) < _GRACE_SECONDS:
             return None
         return TooManyWrongKeys(math.ceil(until - now))
 

@@ -12,6 +12,9 @@ from contact_gateway.contacts.problems import Problem, ProblemCode, unknown_para
 from contact_gateway.contacts.source import Access, ContactCaller
 
 _IDEMPOTENCY_KEY: Final = re.compile("[\x21-\x7e]{1,255}")
+# A String of RFC 9651, section 3.3.3, as draft-ietf-httpapi-idempotency-key-header has it.
+_STRUCTURED_STRING: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+_ESCAPED: Final = re.compile(r'\\(["\\])')
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -51,7 +54,7 @@ class Submission:
 
     Attributes:
         raw: the input, by the names of the published reference.
-        idempotency_key: the idempotency key.
+        idempotency_key: the text of the idempotency key.
         dry_run: a boolean, or its text in a query string.
         unknown_parameters: the names of other query parameters.
         origin: where the submission came from, for the audit trail.
@@ -67,27 +70,42 @@ class Submission:
 class Options(NamedTuple):
     """The validated options of a submission, and the problems found in them."""
 
+    idempotency_key: str | None
     dry_run: bool
     problems: tuple[Problem, ...]
+
+
+def idempotency_key_of(text: str) -> str | None:
+    """Return the key that a text stands for, or None if it is invalid.
+
+    `"k-1"` in double quotes is the key `k-1`: clients of the draft standard quote the header, and
+    others do not.
+    """
+    if text.startswith('"'):
+        quoted = _STRUCTURED_STRING.fullmatch(text)
+        text = "" if quoted is None else _ESCAPED.sub(r"\1", quoted[1])
+    return text if _IDEMPOTENCY_KEY.fullmatch(text) else None
 
 
 def options_of(submission: Submission) -> Options:
     """Validate the idempotency key, the dry-run flag and the names of query parameters."""
     problems = [unknown_parameter(name) for name in submission.unknown_parameters]
-    key, dry_run = submission.idempotency_key, submission.dry_run
-    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
+    text, dry_run = submission.idempotency_key, submission.dry_run
+    key = None if text is None else idempotency_key_of(text)
+    if text is not None and key is None:
         problems.append(
             Problem(
                 ("idempotency_key",),
                 ProblemCode.INVALID_IDEMPOTENCY_KEY,
-                "An idempotency key is 1 to 255 visible ASCII characters.",
+                "An idempotency key is 1 to 255 visible ASCII characters. Quotes around it must be "
+                "balanced.",
             )
         )
     if isinstance(dry_run, str):
-        text = dry_run.lower()
-        if text not in _BOOLEANS:
+        flag = dry_run.lower()
+        if flag not in _BOOLEANS:
             problems.append(
                 Problem(("dry_run",), ProblemCode.INVALID_TYPE, "`true` or `false` is expected.")
             )
-        dry_run = _BOOLEANS.get(text, True)
-    return Options(dry_run, tuple(problems))
+        dry_run = _BOOLEANS.get(flag, True)
+    return Options(key, dry_run, tuple(problems))

@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from contact_gateway.contacts.text import folded
+
 HIENERGY_NETWORK: Final = "HiEnergy"
 """The network that marks the HiEnergy record of a brand in the gateway's own store."""
+
+_FOLDED_HIENERGY: Final = folded(HIENERGY_NETWORK)
 
 FIELD_DESCRIPTIONS: Final[Mapping[str, str]] = {
     "id": "The record's 64-bit id.",
@@ -24,6 +28,11 @@ FIELD_DESCRIPTIONS: Final[Mapping[str, str]] = {
     ),
 }
 """The descriptions of an advertiser's fields in the API's schemas."""
+
+
+def is_named_hienergy(name: str) -> bool:
+    """Return whether a name is HiEnergy, in any case and with any blanks around it."""
+    return folded(name) == _FOLDED_HIENERGY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

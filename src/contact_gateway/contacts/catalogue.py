@@ -11,7 +11,7 @@ from typing import IO, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
+from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser, is_named_hienergy
 from contact_gateway.contacts.fields import Id, RequiredText, Text
 from contact_gateway.contacts.problems import problems_of
 
@@ -156,7 +156,7 @@ def _advertiser(line: int, row: Mapping[str, object]) -> Advertiser:
     except ValidationError as error:
         problem = problems_of(error)[0]
         raise CatalogueError(line, f"{'.'.join(problem.path)}: {problem.message}") from None
-    is_hienergy = record.network_name == HIENERGY_NETWORK
+    is_hienergy = is_named_hienergy(record.network_name)
     if is_hienergy and record.hienergy_id not in {None, record.id}:
         raise CatalogueError(
             line, "the hienergy_id of a HiEnergy record must be empty or its own id"
@@ -167,7 +167,8 @@ def _advertiser(line: int, row: Mapping[str, object]) -> Advertiser:
         display_name=record.display_name,
         slug=record.slug,
         domain=None if record.domain is None else record.domain.lower(),
-        network_name=record.network_name,
+        # One spelling of HiEnergy, so that the records of that network are found by it.
+        network_name=HIENERGY_NETWORK if is_hienergy else record.network_name,
         publisher_name=record.publisher_name,
         status=record.status,
         hienergy_id=record.id if is_hienergy else record.hienergy_id,

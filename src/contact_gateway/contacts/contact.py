@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.fields import MAX_TEXT_LENGTH, Email, HttpUrl, Id, Text
 from contact_gateway.contacts.problems import Problem, ProblemCode, problems_of
+from contact_gateway.contacts.text import normal, trimmed
 
 _PATH: Final = "contact"
 
@@ -159,7 +160,7 @@ class _Submitted:
         Field(
             description=(
                 "The contact's e-mail address, unique for each HiEnergy advertiser regardless of "
-                "case."
+                "case and Unicode form."
             ),
             examples=["maya@example.com"],
         ),
@@ -228,7 +229,9 @@ def new_contact(raw: object) -> NewContact | tuple[Problem, ...]:
     except ValidationError as error:
         problems = problems_of(error, _PATH)
         wrong = {problem.path[-1] for problem in problems}
-        if raw.get("name") or wrong & {"given_name", "family_name", "name"}:
+        full_name = raw.get("name")
+        is_named = isinstance(full_name, str) and trimmed(full_name) != ""
+        if is_named or wrong & {"given_name", "family_name", "name"}:
             return problems
         name = _joined_name(raw.get("given_name"), raw.get("family_name"))
         return problems if isinstance(name, str) else (*problems, name)
@@ -251,7 +254,8 @@ def new_contact(raw: object) -> NewContact | tuple[Problem, ...]:
 
 def _joined_name(*names: object) -> str | Problem:
     """Join the given and family names; return a problem if the result is too long for `name`."""
-    joined = " ".join(name.strip() for name in names if isinstance(name, str) and name.strip())
+    stored = (normal(trimmed(name)) for name in names if isinstance(name, str))
+    joined = " ".join(name for name in stored if name)
     if len(joined) <= MAX_TEXT_LENGTH:
         return joined
     message = (

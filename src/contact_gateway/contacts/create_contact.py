@@ -41,11 +41,11 @@ async def create_contact(
         return rate_limited
     submission = await read()
     contact = new_contact(submission.raw)
-    dry_run, problems = options_of(submission)
+    idempotency_key, dry_run, problems = options_of(submission)
     if not isinstance(contact, NewContact):
         return InvalidInput((*contact, *problems))
     if problems:
         return InvalidInput(problems)
     return await access.create_contact(
-        Creation(contact, submission.idempotency_key, dry_run, submission.origin)
+        Creation(contact, idempotency_key, dry_run, submission.origin)
     )

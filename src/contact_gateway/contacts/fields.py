@@ -4,7 +4,7 @@ Pydantic both validates each type and describes it as JSON Schema, so each limit
 """
 
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Annotated, Final
 
 from email_validator import EmailNotValidError, validate_email
@@ -20,13 +20,14 @@ from pydantic import (
 )
 
 from contact_gateway.contacts.problems import ProblemCode, refusal
+from contact_gateway.contacts.text import BLANK_CLASS, normal, trimmed
 
 MAX_ID: Final = 2**63 - 1
 MAX_EMAIL_LENGTH: Final = 254
 MAX_URL_LENGTH: Final = 2048
 MAX_TEXT_LENGTH: Final = 255
 
-PRINTABLE_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"
+PRINTABLE_PATTERN: Final = rf"^{BLANK_CLASS}*[^\x00-\x1f\x7f-\x9f]*{BLANK_CLASS}*$"
 """The characters of a text, for JSON Schema, whose strings cannot contain lone surrogates."""
 
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -39,16 +40,39 @@ _HTTP_URL: Final = re.compile(
 _PLAIN_ADDRESS: Final = re.compile(
     r"(?P<local_part>[a-z0-9]+(?:[._+-][a-z0-9]+)*)@(?P<domain>[A-Za-z0-9.-]+)"
 )
+# The NFC of a text has at least a fourth of its characters (Unicode Standard Annex 15, section 9).
+_MAX_EXPANSION: Final = 4
 _DIGITS: Final = re.compile("-?[0-9]+")
 _ANY_HTTP_URL: Final[TypeAdapter[AnyHttpUrl]] = TypeAdapter(AnyHttpUrl)
 
 
-def _refuse_unprintable(value: object) -> object:
-    if isinstance(value, str) and _UNPRINTABLE.search(value):
+def _trimmed(value: object) -> object:
+    """Trim a text, and only then refuse control characters: a line break at its end is a blank."""
+    if not isinstance(value, str):
+        return value
+    text = trimmed(value)
+    if not text.isprintable() and _UNPRINTABLE.search(text):
         raise refusal(
             ProblemCode.INVALID_CHARACTERS,
             "Control characters, NUL and lone surrogates are not allowed.",
         )
+    return text
+
+
+def _normal(value: object, max_length: int) -> object:
+    """Return a trimmed text in its normal form.
+
+    A text that is too long in any form is left as it is, since normalising takes time.
+    """
+    value = _trimmed(value)
+    if not isinstance(value, str) or len(value) > max_length * _MAX_EXPANSION:
+        return value
+    return normal(value)
+
+
+def _not_empty(value: object) -> object:
+    if value == "":
+        raise refusal(ProblemCode.REQUIRED, "A value is required.")
     return value
 
 
@@ -96,15 +120,6 @@ def _normalized_domain(domain: str) -> str | None:
     return normalized if normalized.isascii() else None
 
 
-def email_key(email: str) -> str:
-    """Return the form of an address that duplicates are detected by: lower case.
-
-    Lower case, not case folding: the domain of a normalised address follows the rules of IDNA.
-    """
-    local_part, _, domain = email.rpartition("@")
-    return f"{local_part.lower()}@{domain.lower()}"
-
-
 def _http_url(value: str | None) -> str | None:
     if not value:
         return None
@@ -119,7 +134,8 @@ def _http_url(value: str | None) -> str | None:
     return value
 
 
-_Trimmed = StringConstraints(strict=True, strip_whitespace=True)
+_String = StringConstraints(strict=True)
+_NormalText = BeforeValidator(partial(_normal, max_length=MAX_TEXT_LENGTH))
 
 Id = Annotated[
     int,
@@ -142,33 +158,39 @@ PositiveNumber = Annotated[int, Field(strict=True, ge=1), BeforeValidator(_digit
 Email = Annotated[
     str,
     StringConstraints(strict=True, max_length=MAX_EMAIL_LENGTH),
-    BeforeValidator(_refuse_unprintable),
+    # The last of them is the first that runs.
+    BeforeValidator(_not_empty),
+    BeforeValidator(_trimmed),
     AfterValidator(normalize_email),
     Field(json_schema_extra={"format": "email"}),
 ]
-"""A deliverable-looking e-mail address, normalised."""
+"""A deliverable-looking e-mail address, trimmed and normalised."""
 
 Text = Annotated[
-    Annotated[str, _Trimmed, StringConstraints(max_length=MAX_TEXT_LENGTH)] | None,
-    BeforeValidator(_refuse_unprintable),
+    Annotated[str, _String, StringConstraints(max_length=MAX_TEXT_LENGTH)] | None,
+    _NormalText,
     AfterValidator(_empty_as_null),
     Field(json_schema_extra={"pattern": PRINTABLE_PATTERN}),
 ]
-"""One line of text: trimmed, and null if empty."""
+"""One line of text: trimmed, in its normal form, and null if empty."""
 
 RequiredText = Annotated[
     str,
-    _Trimmed,
+    _String,
     StringConstraints(min_length=1, max_length=MAX_TEXT_LENGTH),
-    BeforeValidator(_refuse_unprintable),
+    _NormalText,
 ]
 """One line of text that is not empty after trimming."""
 
 HttpUrl = Annotated[
-    Annotated[str, _Trimmed, StringConstraints(max_length=MAX_URL_LENGTH)] | None,
-    BeforeValidator(_refuse_unprintable),
+    Annotated[str, _String, StringConstraints(max_length=MAX_URL_LENGTH)] | None,
+    BeforeValidator(_trimmed),
     AfterValidator(_http_url),
     # Not the format `uri`: an empty text and surrounding blanks are valid too.
-    Field(json_schema_extra={"pattern": r"^\s*([Hh][Tt][Tt][Pp][Ss]?://\S+)?\s*$"}),
+    Field(
+        json_schema_extra={
+            "pattern": rf"^{BLANK_CLASS}*([Hh][Tt][Tt][Pp][Ss]?://\S+)?{BLANK_CLASS}*$"
+        }
+    ),
 ]
-"""An absolute http or https URL with a host, stored as written; null if empty."""
+"""An absolute http or https URL with a host, trimmed but otherwise as written; null if empty."""

@@ -30,6 +30,7 @@ from contact_gateway.contacts.source import (
     Page,
     PageRequest,
 )
+from contact_gateway.contacts.text import trimmed
 
 MAX_PAGE: Final = 2**31 - 1
 MAX_PAGE_SIZE: Final = 100
@@ -121,8 +122,9 @@ async def contacts(caller: ContactCaller, raw: Mapping[str, object]) -> Page[Con
     access = await may_read(caller)
     if isinstance(access, ReadRefusal):
         return access
-    slug = raw.get("advertiser_id") if access.filters.advertiser_slugs else None
-    if not isinstance(slug, str) or not _SLUG_IN_A_FILTER.fullmatch(slug):
+    advertiser = raw.get("advertiser_id") if access.filters.advertiser_slugs else None
+    slug = trimmed(advertiser) if isinstance(advertiser, str) else None
+    if slug is not None and not _SLUG_IN_A_FILTER.fullmatch(slug):
         slug = None
     given = raw if slug is None else {**raw, "advertiser_id": None}
     query = _parsed(_CONTACTS, given, access.filters.contacts)

@@ -3,15 +3,16 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, or_, select
+from sqlalchemy import ColumnElement, Connection, select
 from sqlalchemy.dialects.sqlite import insert
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.catalogue import Known
 from contact_gateway.contacts.source import AdvertiserFilter, Page, PageRequest
+from contact_gateway.contacts.text import domain_key, folded
 from contact_gateway.store.paging import fetch_page
 from contact_gateway.store.prepared_statements import PreparedSelect
-from contact_gateway.store.search import contains_folded, folded
+from contact_gateway.store.search import contains_folded, searched
 from contact_gateway.store.tables import advertisers, contacts
 
 _COLUMNS: Final = (
@@ -52,7 +53,7 @@ def by_slug(connection: Connection, slug: str) -> Advertiser | None:
     """Return the advertiser with a slug; a brand's HiEnergy record before its others."""
     is_hienergy = advertisers.c.network_name == HIENERGY_NETWORK
     rows = connection.execute(
-        _SELECT.where(advertisers.c.slug == slug)
+        _SELECT.where(advertisers.c.slug_key == folded(slug))
         .order_by(is_hienergy.desc(), advertisers.c.id)
         .limit(1)
     )
@@ -86,7 +87,7 @@ def page(
     if wanted.name is not None:
         query = query.where(has_name(wanted.name))
     if wanted.domain is not None:
-        query = query.where(advertisers.c.domain == wanted.domain.lower())
+        query = query.where(has_domain(wanted.domain))
     if wanted.hienergy_id is not None:
         query = query.where(advertisers.c.hienergy_id == wanted.hienergy_id)
     return fetch_page(connection, query, request, _advertiser)
@@ -99,11 +100,26 @@ def has_name(text: str) -> ColumnElement[bool]:
 
 def has_text(text: str) -> ColumnElement[bool]:
     """Return the condition that the names, slug or domain contain a text."""
-    return or_(
-        has_name(text),
-        advertisers.c.slug.icontains(text, autoescape=True),
-        advertisers.c.domain.icontains(text, autoescape=True),
-    )
+    return contains_folded(advertisers.c.folded_text, text)
+
+
+def has_domain(domain: str) -> ColumnElement[bool]:
+    """Return the condition that the domain is this one, in Unicode or in ASCII."""
+    return advertisers.c.domain_key == domain_key(domain)
+
+
+def comparing_columns(
+    name: str, display_name: str | None, slug: str | None, domain: str | None
+) -> dict[str, object]:
+    """Return the values of the columns that advertisers are compared and searched by."""
+    ascii_domain = None if domain is None else domain_key(domain)
+    other_form = ascii_domain if domain is not None and not domain.isascii() else None
+    return {
+        "slug_key": None if slug is None else folded(slug),
+        "domain_key": ascii_domain,
+        "folded_names": searched((name, display_name)),
+        "folded_text": searched((name, display_name, slug, domain, other_form)),
+    }
 
 
 def upsert(connection: Connection, records: Iterable[Advertiser]) -> None:
@@ -174,5 +190,7 @@ def _row(advertiser: Advertiser) -> dict[str, object]:
         "publisher_name": advertiser.publisher_name,
         "status": advertiser.status,
         "hienergy_id": advertiser.hienergy_id,
-        "folded_names": folded((advertiser.name, advertiser.display_name)),
+        **comparing_columns(
+            advertiser.name, advertiser.display_name, advertiser.slug, advertiser.domain
+        ),
     }

@@ -4,14 +4,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from contact_gateway.access import api_keys
 from contact_gateway.access.principals import KeyRefusal
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, ContactDetails
-from contact_gateway.contacts.fields import email_key
 from contact_gateway.contacts.outcomes import CreateContactOutcome, Created
 from contact_gateway.contacts.source import (
     ContactFilter,
@@ -19,13 +18,14 @@ from contact_gateway.contacts.source import (
     Page,
     PageRequest,
 )
+from contact_gateway.contacts.text import email_key
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import idempotency
 from contact_gateway.store.idempotency import ScopedKey
 from contact_gateway.store.paging import fetch_page
 from contact_gateway.store.prepared_statements import PreparedInsert, PreparedSelect
-from contact_gateway.store.search import contains_folded, folded
+from contact_gateway.store.search import contains_folded, searched
 from contact_gateway.store.tables import advertisers, contacts
 
 COLUMNS: Final = (
@@ -56,6 +56,10 @@ _BY_ADDRESS: Final = PreparedSelect(
 _INSERT: Final = PreparedInsert(
     contacts, [column.name for column in contacts.c if column is not contacts.c.id]
 )
+
+# A domain has no space, so no address has a key with it.
+_DISTINCT_MARK: Final = " #"
+_AFTER_DISTINCT_MARK: Final = " $"
 
 _Address: TypeAlias = tuple[int, str]
 
@@ -117,15 +121,43 @@ def page(connection: Connection, wanted: ContactFilter, request: PageRequest) ->
     if wanted.q is not None:
         query = query.where(contains_folded(contacts.c.folded_text, wanted.q))
     if wanted.email is not None:
-        query = query.where(contacts.c.email_key == email_key(wanted.email))
+        query = query.where(has_email(wanted.email))
     if wanted.advertiser_id is not None:
         owner = select(advertisers.c.hienergy_id).where(advertisers.c.id == wanted.advertiser_id)
         query = query.where(contacts.c.advertiser_id == owner.scalar_subquery())
     if wanted.advertiser_name is not None:
         query = query.where(advertiser_rows.has_name(wanted.advertiser_name))
     if wanted.domain is not None:
-        query = query.where(advertisers.c.domain == wanted.domain.lower())
+        query = query.where(advertiser_rows.has_domain(wanted.domain))
     return fetch_page(connection, query, request, from_row)
+
+
+def has_email(email: str) -> ColumnElement[bool]:
+    """Return the condition that contacts have an address, also those with a distinct key."""
+    key = email_key(email)
+    return or_(
+        contacts.c.email_key == key,
+        # A range, because SQLite uses no index for LIKE.
+        and_(
+            contacts.c.email_key > f"{key}{_DISTINCT_MARK}",
+            contacts.c.email_key < f"{key}{_AFTER_DISTINCT_MARK}",
+        ),
+    )
+
+
+def distinct_key(key: str, contact_id: int) -> str:
+    """Return the key of a contact whose address an older contact has too.
+
+    New contacts have none. Older versions compared fewer addresses as equal, so a migration may
+    find such contacts, and they cannot be merged.
+    """
+    return f"{key}{_DISTINCT_MARK}{contact_id}"
+
+
+def folded_text(email: str, texts: Iterable[str | None]) -> str:
+    """Return what `q` searches: an address, with its domain in Unicode and in ASCII, and texts."""
+    ascii_form = None if email.isascii() else email_key(email)
+    return searched((email, ascii_form, *texts))
 
 
 def create(
@@ -278,7 +310,9 @@ def _row(
         "source": source,
         "status": status,
         "linkedin_profile_url": linkedin_profile_url,
-        "folded_text": folded((email, name, given_name, family_name, job_title, phone)),
+        "folded_text": folded_text(
+            submission.creation.contact.email, (name, given_name, family_name, job_title, phone)
+        ),
         "created_at": now,
         "updated_at": now,
         "created_by_key_id": submission.key_id,

@@ -1,5 +1,6 @@
 """The schema version of the database, and its migrations."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -41,8 +42,11 @@ async def revision(database: Database) -> str | None:
     )
 
 
-async def migrate(database: Database) -> None:
+async def migrate(database: Database) -> Sequence[str]:
     """Migrate the database to the newest revision, in one transaction.
+
+    Returns:
+        What the operator should know, in sentences; empty if there is nothing.
 
     Raises:
         SchemaNotCurrentError: its revision is unknown, or a migration failed.
@@ -50,7 +54,7 @@ async def migrate(database: Database) -> None:
     """
     database.check()
     _refuse_unknown(await revision(database))
-    await _upgrade(database)
+    return await _upgrade(database)
 
 
 async def prepare(database: Database) -> None:
@@ -95,11 +99,18 @@ def _config(connection: Connection | None = None) -> Config:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["connection"] = connection
+    config.attributes["report"] = []
     return config
 
 
-async def _upgrade(database: Database) -> None:
+async def _upgrade(database: Database) -> Sequence[str]:
+    def upgrade(connection: Connection) -> Sequence[str]:
+        config = _config(connection)
+        command.upgrade(config, "head")
+        report: list[str] = config.attributes["report"]
+        return report
+
     try:
-        await database.write(lambda connection: command.upgrade(_config(connection), "head"))
+        return await database.write(upgrade)
     except DatabaseError as error:
         raise SchemaNotCurrentError(f"the database cannot be migrated: {error.orig}") from error

@@ -1,18 +1,20 @@
-"""Case-insensitive text search in every script: stored text and search text are case-folded."""
+"""Text search in every script: stored text and search text are folded."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement
 
+from contact_gateway.contacts.text import folded
+
 _SEPARATOR = "\n"
 
 
-def folded(texts: Iterable[str | None]) -> str:
-    """Return the case-folded text to search in, each text on a line, so that no match spans two."""
-    return _SEPARATOR.join(text.casefold() for text in texts if text)
+def searched(texts: Iterable[str | None]) -> str:
+    """Return the folded text to search in, each text on a line, so that no match spans two."""
+    return _SEPARATOR.join(folded(text) for text in texts if text)
 
 
 def contains_folded(column: Column[Any], text: str) -> ColumnElement[bool]:
     """Return the condition that a column of folded text contains `text`."""
-    return column.contains(text.casefold(), autoescape=True)
+    return column.contains(folded(text), autoescape=True)

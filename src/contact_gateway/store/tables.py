@@ -69,15 +69,19 @@ advertisers: Final = Table(
     Column("id", Id, primary_key=True, autoincrement=False),
     Column("name", Text, nullable=False),
     Column("display_name", Text),
-    Column("slug", Text, index=True),
+    Column("slug", Text),
     Column("domain", Text),
     Column("network_name", Text, nullable=False),
     Column("publisher_name", Text),
     Column("status", Text),
     # Of a HiEnergy record, its own id: then resolving any record is one lookup.
     Column("hienergy_id", Id, ForeignKey("advertisers.id"), index=True),
-    # The names, case-folded for search: databases fold only ASCII, or each in a different way.
+    # What is compared and searched, folded: databases fold only ASCII, or each in another way.
+    Column("slug_key", Text, index=True),
+    Column("domain_key", Text),
     Column("folded_names", Text, nullable=False),
+    # The names, the slug and the domain: what `q` searches.
+    Column("folded_text", Text),
 )
 
 api_keys: Final = Table(
@@ -110,7 +114,7 @@ contacts: Final = Table(
     Column("source", Text),
     Column("status", Text),
     Column("linkedin_profile_url", Text),
-    # What `q` searches, case-folded likewise.
+    # What `q` searches, folded likewise.
     Column("folded_text", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),

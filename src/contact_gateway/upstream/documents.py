@@ -12,7 +12,7 @@ from typing import Annotated, Final, NamedTuple, TypeAlias, TypeVar
 import structlog
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
+from contact_gateway.contacts.advertiser import Advertiser, is_named_hienergy
 from contact_gateway.contacts.contact import Contact, ContactDetails
 from contact_gateway.contacts.fields import Id
 from contact_gateway.contacts.source import Page, PageRequest
@@ -30,7 +30,6 @@ ADVERTISERS: Final[Roots] = ("advertiser", "advertisers")
 _MAX_LEVELS: Final = 2
 # The largest `Int` of GraphQL.
 _MAX_INT: Final = 2**31 - 1
-_HIENERGY: Final = HIENERGY_NETWORK.casefold()
 
 _log = structlog.get_logger(__name__)
 
@@ -172,9 +171,7 @@ def advertiser_of(resource: object) -> Advertiser:
         raise UnreadableError("name")
     network_name = _text(fields, "network_name")
     publisher_name = _text(fields, "publisher_name")
-    is_hienergy = _HIENERGY in {
-        text.strip().casefold() for text in (network_name, publisher_name) if text
-    }
+    is_hienergy = any(is_named_hienergy(text) for text in (network_name, publisher_name) if text)
     return Advertiser(
         id=an_id,
         name=name,

@@ -11,9 +11,9 @@ from typing import Final, NamedTuple, TypeAlias
 
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
-from contact_gateway.contacts.fields import email_key
 from contact_gateway.contacts.outcomes import Forbidden, RateLimited, ReadRefusal, Unauthorized
 from contact_gateway.contacts.source import ContactFilter, Page, PageRequest, SourceUnavailable
+from contact_gateway.contacts.text import email_key
 from contact_gateway.upstream.operations import Operations
 
 # How far the clocks may differ if upstream sends no `Date`.

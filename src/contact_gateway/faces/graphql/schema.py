@@ -82,14 +82,16 @@ class Query:
         ] = None,
         email: Annotated[
             str | None,
-            strawberry.argument(description="The complete e-mail address. Case is ignored."),
+            strawberry.argument(
+                description="The complete e-mail address. Case and Unicode form are ignored."
+            ),
         ] = None,
         q: Annotated[
             str | None,
             strawberry.argument(
                 description=(
                     "Text in the e-mail address, a name, the job title or the phone number. Case "
-                    "is ignored."
+                    "and Unicode form are ignored."
                 )
             ),
         ] = None,
@@ -116,12 +118,16 @@ class Query:
         q: Annotated[
             str | None,
             strawberry.argument(
-                description="Text in a name, the slug or the domain. Case is ignored."
+                description=(
+                    "Text in a name, the slug or the domain. Case and Unicode form are ignored."
+                )
             ),
         ] = None,
         domain: Annotated[
             str | None,
-            strawberry.argument(description="The advertiser's complete domain. Case is ignored."),
+            strawberry.argument(
+                description="The advertiser's complete domain. Case and Unicode form are ignored."
+            ),
         ] = None,
         page: _PageNumber = None,
         per_page: _PageSize = None,
@@ -186,8 +192,9 @@ class Mutation:
                     "Makes retries safe: for at least 24 hours, the same key with the same input "
                     "returns the contact that the first call created. In front of HiEnergy, a "
                     "repeat after a lost answer looks for the contact and creates no second one. "
-                    "1 to 255 visible ASCII characters. The header `Idempotency-Key` replaces this "
-                    "argument if the operation has exactly one field that takes it."
+                    "1 to 255 visible ASCII characters, which may be in double quotes. The header "
+                    "`Idempotency-Key` replaces this argument if the operation has exactly one "
+                    "field that takes it."
                 )
             ),
         ] = None,

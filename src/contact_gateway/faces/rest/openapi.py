@@ -145,12 +145,23 @@ _PARAMETERS: Final = {
         "description": (
             "Makes retries safe: for at least 24 hours, the same key with the same input returns "
             "what the first call created. In front of HiEnergy, a repeat after a lost answer looks "
-            "for the contact and creates no second one."
+            "for the contact and creates no second one. 1 to 255 visible ASCII characters, which "
+            'may be in double quotes: `k-1` and `"k-1"` are the same key.'
         ),
-        "schema": {"type": "string", "pattern": "^[\\x21-\\x7e]{1,255}$"},
+        "schema": {
+            "type": "string",
+            "pattern": (
+                r"^([\x21\x23-\x7e][\x21-\x7e]{0,254}"
+                r'|"([\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255}")$'
+            ),
+        },
     },
-    "q": _query("q", _FILTER_TEXT, "Text anywhere in the record. Case is ignored."),
-    "email": _query("email", _FILTER_TEXT, "The complete e-mail address. Case is ignored."),
+    "q": _query(
+        "q", _FILTER_TEXT, "Text anywhere in the record. Case and Unicode form are ignored."
+    ),
+    "email": _query(
+        "email", _FILTER_TEXT, "The complete e-mail address. Case and Unicode form are ignored."
+    ),
     "advertiser_id": _query(
         "advertiser_id", _FILTER_ID, "Only contacts of this brand, by the id of any of its records."
     ),
@@ -160,13 +171,17 @@ _PARAMETERS: Final = {
         "Only contacts of this advertiser, by its id or slug.",
     ),
     "advertiser_name": _query(
-        "advertiser_name", _FILTER_TEXT, "Text in a name of the advertiser. Case is ignored."
+        "advertiser_name",
+        _FILTER_TEXT,
+        "Text in a name of the advertiser. Case and Unicode form are ignored.",
     ),
     "hienergy_id": _query(
         "hienergy_id", _FILTER_ID, "Only records of the brand with this HiEnergy record."
     ),
     "domain": _query(
-        "domain", _FILTER_TEXT, "The complete domain of the advertiser. Case is ignored."
+        "domain",
+        _FILTER_TEXT,
+        "The complete domain of the advertiser. Case and Unicode form are ignored.",
     ),
     **{
         name: _query(name, _FILTER_TEXT, f"HiEnergy's filter `{name}`, passed on.")

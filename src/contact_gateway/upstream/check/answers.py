@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
+from contact_gateway.contacts.text import email_key
 from contact_gateway.upstream.check.shapes import (
     Document,
     Paging,
@@ -143,4 +144,4 @@ class Reads:
 def has_email(row: Row, email: str) -> bool:
     """Return whether a contact has an e-mail address, in any case."""
     shown = row.fields.get("email")
-    return isinstance(shown, str) and shown.strip().lower() == email.lower()
+    return isinstance(shown, str) and email_key(shown) == email_key(email)

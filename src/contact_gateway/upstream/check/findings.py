@@ -10,6 +10,7 @@ from http import HTTPStatus
 from itertools import chain
 from typing import Final, NamedTuple
 
+from contact_gateway.contacts.advertiser import is_named_hienergy
 from contact_gateway.upstream.check.answers import Answer, Reads, has_email
 from contact_gateway.upstream.check.shapes import (
     Envelope,
@@ -27,7 +28,6 @@ SMALL_PAGE_SIZE: Final = 2
 LARGE_PAGE_SIZE: Final = 1000
 """A page size above the largest that is documented for any resource."""
 
-_HIENERGY: Final = "hienergy"
 _CONTACT_FIELDS: Final = (
     "email",
     "name",
@@ -531,7 +531,7 @@ def _is_unrated(row: Row) -> bool:
 
 def _is_mark(row: Row, name: str) -> bool:
     value = row.fields.get(name)
-    return isinstance(value, str) and value.strip().lower() == _HIENERGY
+    return isinstance(value, str) and is_named_hienergy(value)
 
 
 def _shown_names(rows: Iterable[Row]) -> frozenset[str]:

@@ -1,0 +1,38 @@
+"""`contact-gateway migrate`: what it reports."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy import create_engine
+
+from support.older_database import add_advertisers, add_contact, create_tables
+from support.process import Command
+
+
+def test_contacts_that_became_equal_are_reported(run: Command, folder: Path) -> None:
+    file = folder / "contact-gateway.sqlite3"
+    engine = create_engine(f"sqlite:///{file}")
+    with engine.begin() as connection:
+        create_tables(connection)
+    engine.dispose()
+    with closing(sqlite3.connect(file)) as plain:
+        add_advertisers(plain)
+        add_contact(plain, "\u017fam@example.com")
+        add_contact(plain, "sam@example.com")
+        plain.commit()
+
+    first, again = run("migrate"), run("migrate")
+
+    assert (first.exit_code, again.exit_code) == (0, 0)
+    about_an_advertiser, about_contacts = first.stdout.splitlines()
+    assert about_an_advertiser.startswith("Advertiser 3 has the network 'hienergy'")
+    assert about_contacts.startswith("Contacts 1 and 2 of advertiser 1 have the same")
+    assert "The database is at revision 0005." in first.stderr
+    assert again.stdout == ""
+
+
+def test_a_new_database_has_nothing_to_report(run: Command) -> None:
+    result = run("migrate")
+
+    assert (result.exit_code, result.stdout) == (0, "")

@@ -75,9 +75,9 @@ async def prepare(database: Database) -> None:
 
 
 async def is_ready(database: Database) -> bool:
-    """Return whether the database answers and is current."""
+    """Return whether the database answers, is current, and commits writes."""
     try:
-        return await revision(database) == newest_revision()
+        return await revision(database) == newest_revision() and await database.can_write()
     except SourceUnavailable:
         return False
 

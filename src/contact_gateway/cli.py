@@ -41,6 +41,7 @@ from contact_gateway.store import audit_trail
 from contact_gateway.store import ledger as ledger_rows
 from contact_gateway.store import schema_version as store_schema
 from contact_gateway.store.sqlite import Database, has_wal_reset_bug
+from contact_gateway.store_commands import store
 from contact_gateway.telemetry.logs import configure_logging
 from contact_gateway.telemetry.metrics import shared_between_workers
 from contact_gateway.upstream.check.calls import CheckError, Result, TrialContact, check
@@ -68,6 +69,7 @@ _attempts = typer.Typer(
     help="Settle creations in HiEnergy whose outcome is unknown.", no_args_is_help=True
 )
 main.add_typer(_attempts, name="attempts")
+main.add_typer(store, name="store")
 
 _stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 _ROWS_PER_STATEMENT: Final = 500

@@ -106,10 +106,10 @@ def service_unavailable(cause: SourceUnavailable) -> TransportError:
 
 
 def _search_timeout(cause: SearchTimedOut) -> TransportError:
+    seconds = cause.timeout_seconds
     return TransportError(
         TransportCode.SEARCH_TIMEOUT,
-        f"The search was stopped after {cause.timeout_seconds:g} s. Narrow it, for example by "
-        "`email` or an advertiser's id.",
+        f"The search was stopped after {seconds:g} s. Narrow it, for example by an advertiser's id.",
         {"Retry-After": str(cause.retry_after_seconds)},
     )
 

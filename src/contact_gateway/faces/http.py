@@ -109,7 +109,7 @@ def _search_timeout(cause: SearchTimedOut) -> TransportError:
     seconds = cause.timeout_seconds
     return TransportError(
         TransportCode.SEARCH_TIMEOUT,
-        f"The search was stopped after {seconds:g} s. Narrow it, for example by an advertiser's id.",
+        f"The search was stopped after {seconds:g} s. Narrow it, such as by an advertiser's id.",
         {"Retry-After": str(cause.retry_after_seconds)},
     )
 

@@ -4,7 +4,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -168,26 +168,67 @@ def test_a_killed_gateway_does_not_hinder_a_restore(run: Command, store: Store) 
     assert _emails(kept) == ["maya@example.com"]
 
 
-@pytest.mark.parametrize("is_deleted", [True, False], ids=["deleted", "replaced"])
-def test_a_gateway_that_lost_its_file_does_not_touch_the_restored_one(
-    run: Command, store: Store, *, is_deleted: bool
+def _move_over(folder: Path, file: Path) -> None:
+    (folder / "other.db").replace(file)
+
+
+def _delete(_: Path, file: Path) -> None:
+    file.unlink()
+
+
+@pytest.mark.parametrize("lose", [_move_over, _delete], ids=["replaced", "deleted"])
+def test_a_database_is_restored_after_the_gateway_that_lost_it_has_stopped(
+    run: Command, store: Store, lose: Callable[[Path, Path], None]
 ) -> None:
     assert run("store", "backup", "copy.db").exit_code == 0
     assert run("store", "backup", "other.db").exit_code == 0
     with gateway_process(store.folder, store=store) as process:
         assert _create(process, store, MAYA) == 201
-        if is_deleted:
-            store.file.unlink()
-        else:
-            (store.folder / "other.db").replace(store.file)
+        lose(store.folder, store.file)
         assert _create(process, store, KAI) == 503
 
-        assert run("store", "restore", "copy.db").exit_code == 0
-        assert _create(process, store, KAI) == 503
+        refused = run("store", "restore", "copy.db")
 
+        assert refused.exit_code == 1
+        assert f"{store.file} is in use." in refused.stderr
+    assert run("store", "restore", "copy.db").exit_code == 0
     assert _emails(store.file) == []
     with gateway_process(store.folder, store=store) as process:
         assert _create(process, store, KAI) == 201
+
+
+def test_a_copy_that_was_moved_over_the_database_is_restored_from_another_name(
+    run: Command, store: Store
+) -> None:
+    assert run("store", "backup", "copy.db").exit_code == 0
+    with gateway_process(store.folder, store=store) as process:
+        assert _create(process, store, MAYA) == 201
+        (store.folder / "copy.db").replace(store.file)
+        assert _create(process, store, KAI) == 503
+    store.file.rename(store.folder / "copy.db")
+
+    assert run("store", "restore", "copy.db").exit_code == 0
+
+    assert _emails(store.file) == []
+
+
+def test_a_gateway_all_of_whose_files_were_deleted_does_not_touch_the_restored_ones(
+    run: Command, store: Store
+) -> None:
+    """SQLite's locks do not show such a gateway."""
+    assert run("store", "backup", "copy.db").exit_code == 0
+    with gateway_process(store.folder, store=store) as process:
+        assert _create(process, store, MAYA) == 201
+        for file in store.folder.glob(f"{store.file.name}*"):
+            file.unlink()
+        assert run("store", "restore", "copy.db").exit_code == 0
+        with gateway_process(store.folder, store=store) as other:
+            assert _create(other, store, KAI) == 201
+            assert _create(process, store, KAI) == 503
+            process.stop()
+            assert _create(other, store, MAYA) == 201
+
+    assert _emails(store.file) == ["kai@example.com", "maya@example.com"]
 
 
 def _damaged(copy: Path) -> None:
@@ -229,9 +270,8 @@ def _with_orphans(copy: Path) -> None:
     ],
 )
 def test_a_copy_that_is_not_sound_is_not_restored(
-    run: Command, store: Store, spoil: object, reason: str
+    run: Command, store: Store, spoil: Callable[[Path], None], reason: str
 ) -> None:
-    assert callable(spoil)
     copy = store.folder / "copy.db"
     assert run("store", "backup", "copy.db").exit_code == 0
     spoil(copy)

@@ -4,6 +4,7 @@ import io
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from itertools import islice
 
 import pytest
 from sqlalchemy import Connection, delete, select, update
@@ -13,6 +14,7 @@ from contact_gateway.contacts.catalogue import CatalogueError, read_csv, read_js
 from contact_gateway.store import advertisers, staged_catalogue, tables
 from contact_gateway.store.sqlite import Database
 from contact_gateway.store.staged_catalogue import Counts, StagedCatalogue, StoreChangedError
+from support.process import resident_bytes
 
 pytestmark = pytest.mark.anyio
 
@@ -250,6 +252,21 @@ async def test_a_json_row_of_a_stored_record_is_validated_unless_it_is_equal(
         else:
             with pytest.raises(CatalogueError, match="line 1"):
                 staged.add(read_jsonl(io.StringIO(line)))
+
+
+async def test_memory_does_not_grow_with_the_file(catalogue: Database) -> None:
+    with StagedCatalogue(catalogue.file.path) as staged:
+        rows = (
+            (number, {"id": str(number), "name": f"Tern {number}" * 10, "network_name": "CJ"})
+            for number in range(1, 60_001)
+        )
+        staged.add(islice(rows, 5_000))
+        before = resident_bytes()
+        staged.add(rows)
+
+        # As Python objects, the rows would need 50 MiB.
+        assert resident_bytes() - before < 16 * 1024 * 1024
+        assert staged.counts == Counts(rows=60_000, changed=60_000)
 
 
 ROWS = "".join(f"{number},Tern {number},HiEnergy,\n" for number in range(1, 11))

@@ -7,7 +7,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
@@ -21,10 +21,12 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 _PAGES_PER_STEP: Final = 1000
 
-# Each open connection in WAL mode holds a shared lock on these bytes. The system releases the locks
-# of a process that ends (https://sqlite.org/src/file/src/os.h, SHARED_FIRST and SHARED_SIZE).
-_SHARED_FIRST: Final = 0x40000002
-_SHARED_SIZE: Final = 510
+# Each open connection in WAL mode holds shared locks on these bytes of the database, and of the
+# index of its write-ahead log. The latter also shows a gateway whose database was replaced. The
+# system releases the locks of a process that ends. Source: SQLite's src/os.h (SHARED_FIRST) and
+# src/os_unix.c (UNIX_SHM_DMS).
+_DATABASE_LOCK: Final = (0x40000002, 510)
+_LOG_INDEX_LOCK: Final = (128, 1)
 
 
 class StoreFileError(RuntimeError):
@@ -102,8 +104,7 @@ def reading_copy(file: Path) -> Iterator[sqlite3.Connection]:
         StoreFileError: it cannot be opened, or an SQLite error is raised inside.
     """
     log, _ = _companions(file)
-    has_log = log.exists() and log.stat().st_size > 0
-    with _opened(file, uri_of(file, "ro", immutable=not has_log)) as connection:
+    with _opened(file, uri_of(file, "ro", immutable=not log.exists())) as connection:
         yield connection
 
 
@@ -141,22 +142,23 @@ def _removed_on_error(file: Path) -> Iterator[None]:
 
 @contextmanager
 def _exclusive(file: Path) -> Iterator[None]:
-    """Hold SQLite's exclusive lock on a file, if it exists, so that no connection is open."""
-    try:
-        descriptor = os.open(file, os.O_RDWR)
-    except FileNotFoundError:
+    """Hold SQLite's locks on a database, so that no connection to it is open or can be opened."""
+    _, log_index = _companions(file)
+    with ExitStack() as stack:
+        for locked, (start, length) in ((file, _DATABASE_LOCK), (log_index, _LOG_INDEX_LOCK)):
+            try:
+                descriptor = os.open(locked, os.O_RDWR)
+            except FileNotFoundError:
+                continue
+            stack.callback(os.close, descriptor)
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
+            except (BlockingIOError, PermissionError):
+                raise StoreFileError(
+                    f"{file} is in use. Stop the gateway, and close other programs that have it "
+                    "open"
+                ) from None
         yield
-        return
-    try:
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, _SHARED_SIZE, _SHARED_FIRST)
-        except (BlockingIOError, PermissionError):
-            raise StoreFileError(
-                f"{file} is in use. Stop the gateway, and close other programs that have it open"
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _copied(source: sqlite3.Connection, target: Path, progress: Progress) -> Path:

@@ -247,6 +247,7 @@ class _ConnectionPool:
         except (DatabaseError, sqlite3.Error) as error:
             reason = _temporary_reason(error)
             if reason is None:
+                error.add_note(f"Database file: {self._file.path}")
                 raise
             raise SourceUnavailable(f"{self._file.path}: {reason}") from error
 

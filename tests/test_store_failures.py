@@ -81,6 +81,14 @@ async def test_a_full_disk_makes_the_store_unavailable_until_there_is_room(store
     assert created.outcome == "CONTACT"
 
 
+async def test_an_idle_gateway_on_a_full_disk_is_not_ready(store: Store) -> None:
+    with gateway_process(store.folder, store=store) as process:
+        async with process.gateway(store) as gateway:
+            with _no_room(process, store):
+                assert (await gateway.client.get("/readyz")).status_code == 503
+            assert (await gateway.client.get("/readyz")).status_code == 200
+
+
 @pytest.mark.usefixtures("impatient_store")
 async def test_a_locked_store_is_unavailable_until_the_lock_is_released(tmp_path: Path) -> None:
     async with running_gateway(tmp_path) as gateway:

@@ -5,7 +5,7 @@ are lost.
 """
 
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Final, NamedTuple
@@ -47,8 +47,8 @@ class DatabaseFile:
         try:
             self.check()
         except SourceUnavailable:
-            with closing(connection):
-                raise
+            connection.close()
+            raise
         return connection
 
     def check(self) -> None:
@@ -68,8 +68,9 @@ class DatabaseFile:
             f"{self.path} was {what} while the gateway had it open. Stop the gateway, run "
             "`contact-gateway store restore COPY`, and start it again"
         )
-        if not self._is_reported:
-            self._is_reported = True
+        with self._lock:
+            is_new, self._is_reported = not self._is_reported, True
+        if is_new:
             _log.error("database file lost", file=self.path, cause=reason)
         raise SourceUnavailable(reason)
 

@@ -29,6 +29,7 @@ from contact_gateway.contacts.catalogue import (
     validated,
 )
 from contact_gateway.contacts.fields import MAX_ID
+from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store.database_file import uri_of
 from contact_gateway.store.sqlite import Database
@@ -103,6 +104,7 @@ class StagedCatalogue:
     """
 
     def __init__(self, file: str) -> None:
+        self._file: Final = file
         self._rows = self._changed = 0
         # SQLite keeps it in a temporary file, without a name. The rows are read by the writer's
         # thread too, but never at the same time.
@@ -136,7 +138,16 @@ class StagedCatalogue:
         Raises:
             CatalogueError: a row is invalid, its id is not new, it names a HiEnergy record that
                 does not exist, or it would demote a HiEnergy record that is in use.
+            SourceUnavailable: the database does not answer, or there is no room for the rows.
         """
+        try:
+            self._add(rows)
+        except sqlite3.Error as error:
+            raise SourceUnavailable(
+                f"{self._file}, or the folder for temporary files that SQLITE_TMPDIR names: {error}"
+            ) from error
+
+    def _add(self, rows: Iterable[_Given]) -> None:
         for batch in _batches(iter(rows), _ROWS_STAGED_AT_ONCE):
             # A short transaction, because it holds a snapshot of the store.
             self._staging.execute("BEGIN")

@@ -29,7 +29,6 @@ from support.documentation import (
     examples_of,
 )
 from support.process import GatewayProcess, gateway_process
-from support.programs import skip_or_fail
 from support.upstream import UpstreamGateway
 
 DOCS = ROOT / "docs"
@@ -59,12 +58,6 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.fixture
-def sqlite3() -> None:
-    if shutil.which("sqlite3") is None:
-        skip_or_fail("sqlite3 is missing; the documentation's examples are not run")
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the site, built strictly: a broken link or anchor fails."""
@@ -84,7 +77,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TestExamples:
-    @pytest.mark.usefixtures("curl", "sqlite3")
+    @pytest.mark.usefixtures("curl")
     @pytest.mark.parametrize(
         "page", [page for page in PAGES if page != IN_FRONT_OF_HIENERGY], ids=name_of
     )
@@ -142,7 +135,7 @@ class TestExamples:
         alone = [block for block in BLOCKS if block.language == "http" and block not in shown]
 
         faces = "".join(file.read_text(encoding="utf-8") for file in SOURCE.glob("faces/*.py"))
-        assert len(alone) == 2
+        assert len(alone) == 3
         for block in alone:
             head, _, body = block.text.partition("\n\n")
             error = json.loads(body)["error"]

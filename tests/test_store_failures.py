@@ -74,9 +74,19 @@ async def test_a_full_disk_makes_the_store_unavailable_until_there_is_room(store
             with _no_room(process, store):
                 await _check_unavailable_on_both_faces(gateway)
                 assert (await gateway.rest("/contacts", gateway.member)).status_code == 200
+                assert (await gateway.client.get("/readyz")).status_code == 503
+            assert (await gateway.client.get("/readyz")).status_code == 200
             _check_store_is_unchanged(store.file)
             created = await FACES["REST"].submit(gateway, MAYA, gateway.admin)
     assert created.outcome == "CONTACT"
+
+
+async def test_an_idle_gateway_on_a_full_disk_is_not_ready(store: Store) -> None:
+    with gateway_process(store.folder, store=store) as process:
+        async with process.gateway(store) as gateway:
+            with _no_room(process, store):
+                assert (await gateway.client.get("/readyz")).status_code == 503
+            assert (await gateway.client.get("/readyz")).status_code == 200
 
 
 @pytest.mark.usefixtures("impatient_store")

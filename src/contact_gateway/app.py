@@ -186,7 +186,12 @@ class _Truth:
 
 
 def _own_store(database: Database, settings: Settings, observer: CommitObserver | None) -> _Truth:
-    source = SqlSource(database, observer, settings.max_waiting)
+    source = SqlSource(
+        database,
+        observer,
+        settings.max_waiting,
+        search_timeout_seconds=settings.search_timeout_seconds,
+    )
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[None]:

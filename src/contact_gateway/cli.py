@@ -25,7 +25,7 @@ from contact_gateway import __version__
 from contact_gateway.access.api_keys import KeyRecord, mint
 from contact_gateway.access.principals import Credential, Role
 from contact_gateway.app import app_from_environment, create_app
-from contact_gateway.contacts.catalogue import CatalogueError, advertisers, read_csv, read_jsonl
+from contact_gateway.contacts.catalogue import CatalogueError, read_csv, read_jsonl
 from contact_gateway.contacts.fields import MAX_ID, Email, RequiredText
 from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.contacts.problems import problems_of
@@ -35,12 +35,13 @@ from contact_gateway.faces.graphql.schema import schema_sdl
 from contact_gateway.faces.rest.openapi import openapi_document
 from contact_gateway.server import process
 from contact_gateway.settings import Settings, SettingsError, load_settings, sqlite_url
-from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import audit_trail
 from contact_gateway.store import ledger as ledger_rows
 from contact_gateway.store import schema_version as store_schema
 from contact_gateway.store.sqlite import Database, has_wal_reset_bug
+from contact_gateway.store.staged_catalogue import Counts, StagedCatalogue, StoreChangedError
+from contact_gateway.store_commands import store
 from contact_gateway.telemetry.logs import configure_logging
 from contact_gateway.telemetry.metrics import shared_between_workers
 from contact_gateway.upstream.check.calls import CheckError, Result, TrialContact, check
@@ -68,9 +69,9 @@ _attempts = typer.Typer(
     help="Settle creations in HiEnergy whose outcome is unknown.", no_args_is_help=True
 )
 main.add_typer(_attempts, name="attempts")
+main.add_typer(store, name="store")
 
 _stderr = Console(stderr=True, soft_wrap=True, highlight=False)
-_ROWS_PER_STATEMENT: Final = 500
 _ATTEMPT_ID_DIGITS: Final = 12
 _MAX_LINE_LENGTH: Final = 1000
 _LABEL: Final = TypeAdapter(RequiredText)
@@ -286,29 +287,29 @@ def import_advertisers(
     if read is None:
         raise typer.BadParameter("Use a file that ends in .csv or .jsonl.")
 
-    async def upsert(database: Database) -> int:
-        with rich.progress.open(
-            file, "r", encoding="utf-8-sig", newline="", description="Reading", console=_stderr
-        ) as text:
-            known = await database.read(advertiser_rows.known)
-            records = advertisers(read(text), known)
-
-        def write(connection: Connection) -> None:
-            starts = range(0, len(records), _ROWS_PER_STATEMENT)
-            for start in rich.progress.track(starts, "Writing", console=_stderr):
-                advertiser_rows.upsert(connection, records[start : start + _ROWS_PER_STATEMENT])
-
-        await database.write(write)
-        return len(records)
+    async def stage_and_write(database: Database) -> Counts:
+        with StagedCatalogue(database.file.path) as staged:
+            with rich.progress.open(
+                file, "r", encoding="utf-8-sig", newline="", description="Reading", console=_stderr
+            ) as text:
+                staged.add(read(text))
+            with rich.progress.Progress(console=_stderr) as progress:
+                writing = progress.add_task("Writing", total=staged.counts.changed)
+                await staged.write(database, partial(progress.advance, writing))
+            return staged.counts
 
     with _exit_on_error():
         try:
-            count = _with_own_database(upsert)
+            counts = _with_own_database(stage_and_write)
         except CatalogueError as error:
             _fail(f"{file}: {str(error).rstrip('.')}. No advertiser was imported.")
         except UnicodeDecodeError:
             _fail(f"{file}: the file is not in UTF-8. No advertiser was imported.")
-        typer.echo(f"Imported {count} advertisers.", err=True)
+        except StoreChangedError as error:
+            _fail(f"{file}: {error}.")
+        unchanged = counts.rows - counts.changed
+        were = f" {unchanged} of them were unchanged." if unchanged else ""
+        typer.echo(f"Imported {counts.rows} advertisers.{were}", err=True)
 
 
 def _validated_trial(given: tuple[int, str] | None) -> tuple[int, str] | None:

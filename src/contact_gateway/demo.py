@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from contact_gateway.access.api_keys import mint
 from contact_gateway.access.principals import Role
-from contact_gateway.contacts.catalogue import Known, advertisers, read_csv
+from contact_gateway.contacts.catalogue import read_csv, validated
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store.sqlite import Database
@@ -33,7 +33,11 @@ async def prepare_demo(database: Database) -> DemoKeys:
         SourceUnavailable: the database does not answer.
     """
     with (files("contact_gateway") / "demo.csv").open(encoding="utf-8") as file:
-        catalogue = advertisers(read_csv(file), Known())
+        catalogue = sorted(
+            (validated(line, row) for line, row in read_csv(file)),
+            # A network record refers to its HiEnergy record.
+            key=lambda advertiser: not advertiser.is_hienergy,
+        )
     keys = {role: mint() for role in Role}
 
     def fill(connection: Connection) -> None:

@@ -108,6 +108,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Maximum number of creations queued for the database, for each worker",
     )
+    search_timeout_seconds: float = Field(
+        2,
+        gt=0,
+        le=5,
+        description="Time that the database may take for a list, in seconds",
+    )
 
     # HiEnergy
     upstream_url: str | None = Field(

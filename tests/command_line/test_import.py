@@ -1,6 +1,8 @@
 """`contact-gateway advertisers import`: a file is imported completely or not at all."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import pytest
 
 from contact_gateway.app import create_app
 from contact_gateway.settings import load_settings
-from support.process import Command
+from support.clock import WATCHDOG_SECONDS
+from support.process import Command, clean_environment
 
 Names = Callable[[], dict[str, str]]
 HEADER = "id,name,display_name,slug,domain,network_name,publisher_name,status,hienergy_id"
@@ -201,3 +204,30 @@ def test_another_file_type_is_refused_before_the_file_is_read(
 
 def test_a_missing_file_exits_with_2(run: Command) -> None:
     assert run("advertisers", "import", "nowhere.csv").exit_code == 2
+
+
+def test_an_import_that_finds_no_room_for_its_temporary_file_is_an_error(folder: Path) -> None:
+    rows = "".join(f"{number},{'Tern' * 60},HiEnergy\n" for number in range(1, 40_001))
+    (folder / "big.csv").write_text(f"id,name,network_name\n{rows}", encoding="utf-8")
+
+    result = subprocess.run(
+        (sys.executable, "-c", _WITHOUT_ROOM, "advertisers", "import", "big.csv"),
+        cwd=folder,
+        env=clean_environment(),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=WATCHDOG_SECONDS,
+        check=False,
+    )
+
+    assert result.returncode == 1
+    assert "SQLITE_TMPDIR" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+_WITHOUT_ROOM = """
+import resource
+from contact_gateway.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+main()
+"""

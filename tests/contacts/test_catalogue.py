@@ -7,21 +7,20 @@ from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.catalogue import (
     COLUMNS,
     CatalogueError,
-    Known,
-    advertisers,
     read_csv,
     read_jsonl,
+    validated,
 )
 
 HEADER = "id,name,network_name,hienergy_id"
 
 
-def _csv(text: str, known: Known | None = None) -> list[Advertiser]:
-    return advertisers(read_csv(io.StringIO(text, newline="")), known or Known())
+def _csv(text: str) -> list[Advertiser]:
+    return [validated(line, row) for line, row in read_csv(io.StringIO(text, newline=""))]
 
 
-def _jsonl(text: str, known: Known | None = None) -> list[Advertiser]:
-    return advertisers(read_jsonl(io.StringIO(text)), known or Known())
+def _jsonl(text: str) -> list[Advertiser]:
+    return [validated(line, row) for line, row in read_jsonl(io.StringIO(text))]
 
 
 def test_a_csv_row_becomes_an_advertiser() -> None:
@@ -91,23 +90,6 @@ def test_hienergy_is_one_network_however_it_is_written(network: str) -> None:
     assert record == Advertiser(id=1, name="Tern", network_name=HIENERGY_NETWORK, hienergy_id=1)
 
 
-def test_hienergy_records_come_first_wherever_they_stand() -> None:
-    text = f"{HEADER}\n2,Tern US,CJ,1\n3,Auk US,CJ,\n1,Tern,HiEnergy,\n4,Auk,HiEnergy,\n"
-
-    assert [(record.id, record.hienergy_id) for record in _csv(text)] == [
-        (1, 1),
-        (4, 4),
-        (2, 1),
-        (3, None),
-    ]
-
-
-def test_a_network_record_may_name_a_hienergy_record_that_is_known() -> None:
-    (record,) = _csv(f"{HEADER}\n2,Tern US,CJ,1\n", Known(hienergy_ids=frozenset({1})))
-
-    assert record.hienergy_id == 1
-
-
 @pytest.mark.parametrize("text", [f"{HEADER}\n", f"{HEADER}\n\n"], ids=["header", "blank"])
 def test_a_file_without_rows_holds_no_advertisers(text: str) -> None:
     assert _csv(text) == []
@@ -132,27 +114,6 @@ def test_a_file_without_rows_holds_no_advertisers(text: str) -> None:
         pytest.param(f'{HEADER}\n1,"T\nU",CJ,\n', 3, "name: Control", id="a line break in a name"),
         pytest.param(f"{HEADER}\n1,T,,\n", 2, "network_name: A value", id="no network"),
         pytest.param(f"{HEADER}\n1,T,CJ,x\n", 2, "hienergy_id: A whole", id="owner of letters"),
-        pytest.param(
-            f"{HEADER}\n1,T,CJ,\n\n1,T,CJ,\n",
-            4,
-            "duplicate id 1, first on line 2",
-            id="an id twice",
-        ),
-        pytest.param(
-            f"{HEADER}\n1,T,CJ,9\n", 2, "hienergy_id 9 is not a HiEnergy record", id="unknown owner"
-        ),
-        pytest.param(
-            f"{HEADER}\n2,T,CJ,\n1,T,CJ,2\n",
-            3,
-            "hienergy_id 2 is not a HiEnergy record",
-            id="a network record as owner",
-        ),
-        pytest.param(
-            f"{HEADER}\n1,T,CJ,1\n",
-            2,
-            "hienergy_id 1 is not a HiEnergy record",
-            id="a network record as its own owner",
-        ),
         pytest.param(
             f"{HEADER}\n1,T,HiEnergy,\n2,U,HiEnergy,1\n",
             3,
@@ -208,7 +169,6 @@ GOOD_LINE = '{"id": 1, "name": "Tern", "network_name": "CJ"}\n'
         pytest.param(
             '{"id": 2, "name": "\\ud800", "network_name": "CJ"}', "name: Control", id="a surrogate"
         ),
-        pytest.param(GOOD_LINE, "duplicate id 1, first on line 1", id="an id twice"),
     ],
 )
 def test_a_jsonl_file_is_refused_with_line_and_reason(bad_line: str, reason: str) -> None:
@@ -227,62 +187,3 @@ def test_a_jsonl_field_that_is_no_column_is_refused_with_its_line() -> None:
 
     assert refused.value.line == 2
     assert "logo" in str(refused.value)
-
-
-def _known(*, named_by: tuple[int, ...] = (), owns_contacts: bool = False) -> Known:
-    """Return a store with HiEnergy record 1, which others may depend on."""
-    return Known(
-        hienergy_ids=frozenset({1}),
-        owners=frozenset({1} if owns_contacts else ()),
-        named_by={1: frozenset(named_by)} if named_by else {},
-    )
-
-
-@pytest.mark.parametrize(
-    ("rows", "known"),
-    [
-        pytest.param("1,T,CJ,\n", _known(owns_contacts=True), id="it owns contacts"),
-        pytest.param("1,T,CJ,\n", _known(named_by=(2,)), id="a known record names it"),
-        pytest.param(
-            "1,T,CJ,\n2,U,CJ,\n", _known(named_by=(2, 3)), id="one of two records still names it"
-        ),
-    ],
-)
-def test_a_hienergy_record_in_use_must_stay_one(rows: str, known: Known) -> None:
-    with pytest.raises(CatalogueError, match=r"line 2: .* in use and must stay one"):
-        _csv(f"{HEADER}\n{rows}", known)
-
-
-@pytest.mark.parametrize(
-    ("rows", "known"),
-    [
-        pytest.param("1,T,CJ,\n", _known(), id="without dependents"),
-        pytest.param(
-            "1,T,CJ,\n2,U,CJ,\n", _known(named_by=(2,)), id="the file removes its dependents"
-        ),
-        pytest.param(
-            "1,T,CJ,3\n3,U,HiEnergy,\n2,U,CJ,3\n",
-            _known(named_by=(2,)),
-            id="the file gives all of them another",
-        ),
-    ],
-)
-def test_a_hienergy_record_without_dependents_may_become_a_network_record(
-    rows: str, known: Known
-) -> None:
-    records = {record.id: record for record in _csv(f"{HEADER}\n{rows}", known)}
-
-    assert records[1].network_name == "CJ"
-
-
-def test_a_hienergy_record_in_use_may_be_renamed() -> None:
-    known = _known(named_by=(2,), owns_contacts=True)
-
-    (record,) = _csv(f"{HEADER}\n1,Arctic Tern,HiEnergy,\n", known)
-
-    assert record.name == "Arctic Tern"
-
-
-def test_no_record_may_go_on_naming_one_that_stops_being_a_hienergy_record() -> None:
-    with pytest.raises(CatalogueError, match="line 3: hienergy_id 1 is not a HiEnergy record"):
-        _csv(f"{HEADER}\n1,T,CJ,\n2,U,CJ,1\n", Known(hienergy_ids=frozenset({1})))

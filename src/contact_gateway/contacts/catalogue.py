@@ -1,12 +1,13 @@
-"""Validates a catalogue of advertisers from a file. One invalid row refuses the whole file.
+"""Reads a catalogue of advertisers from a file, and validates its rows.
 
-Pure functions: what the store already contains is an argument.
+One invalid row refuses the whole file. `store.staged_catalogue` compares the rows with each other
+and with the stored ones.
 """
 
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -35,21 +36,6 @@ class CatalogueError(ValueError):
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(f"line {line}: {reason}")
         self.line = line
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the store already contains.
-
-    Attributes:
-        hienergy_ids: the HiEnergy records.
-        owners: the records that own contacts.
-        named_by: for each HiEnergy record, the network records that name it.
-    """
-
-    hienergy_ids: frozenset[int] = frozenset()
-    owners: frozenset[int] = frozenset()
-    named_by: Mapping[int, frozenset[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,51 +90,12 @@ def read_jsonl(file: IO[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
         yield number, row
 
 
-def advertisers(rows: Iterable[tuple[int, Mapping[str, object]]], known: Known) -> list[Advertiser]:
-    """Return the advertisers of a catalogue, HiEnergy records first.
+def validated(line: int, row: Mapping[str, object]) -> Advertiser:
+    """Return the advertiser of a row.
 
     Raises:
-        CatalogueError: a row is invalid, names a HiEnergy record that does not exist, or would
-            demote a HiEnergy record that is in use.
+        CatalogueError: the row is invalid.
     """
-    read: dict[int, Advertiser] = {}
-    lines: dict[int, int] = {}
-    for line, row in rows:
-        advertiser = _advertiser(line, row)
-        if advertiser.id in read:
-            first = lines[advertiser.id]
-            raise CatalogueError(line, f"duplicate id {advertiser.id}, first on line {first}")
-        read[advertiser.id] = advertiser
-        lines[advertiser.id] = line
-    hienergy = {record.id for record in read.values() if record.network_name == HIENERGY_NETWORK}
-    for advertiser in read.values():
-        owner = advertiser.hienergy_id
-        line = lines[advertiser.id]
-        is_there = owner in hienergy or (owner in known.hienergy_ids and owner not in read)
-        if owner is not None and not is_there:
-            raise CatalogueError(line, f"hienergy_id {owner} is not a {HIENERGY_NETWORK} record")
-        if not advertiser.is_hienergy:
-            _check_replaceable(line, advertiser, read, known)
-    return sorted(read.values(), key=lambda advertiser: not advertiser.is_hienergy)
-
-
-def _check_header(header: Iterable[str]) -> None:
-    names = tuple(header)
-    for name in names:
-        _check_column(1, name)
-        if names.count(name) > 1:
-            raise CatalogueError(1, f"duplicate column {name!r}")
-    for name in _REQUIRED_COLUMNS:
-        if name not in names:
-            raise CatalogueError(1, f"missing column {name!r}")
-
-
-def _check_column(line: int, name: str) -> None:
-    if name not in COLUMNS:
-        raise CatalogueError(line, f"unknown column {name!r}; the columns are {','.join(COLUMNS)}")
-
-
-def _advertiser(line: int, row: Mapping[str, object]) -> Advertiser:
     for name in row:
         _check_column(line, name)
     try:
@@ -175,15 +122,37 @@ def _advertiser(line: int, row: Mapping[str, object]) -> Advertiser:
     )
 
 
-def _check_replaceable(
-    line: int, advertiser: Advertiser, read: Mapping[int, Advertiser], known: Known
-) -> None:
-    """Refuse to turn a HiEnergy record that is in use into a network record."""
-    still_named = any(
-        dependant not in read or read[dependant].hienergy_id == advertiser.id
-        for dependant in known.named_by.get(advertiser.id, ())
+def duplicate_id(line: int, advertiser_id: int, first_line: int) -> CatalogueError:
+    """Return the error for a row whose id an earlier row has."""
+    return CatalogueError(line, f"duplicate id {advertiser_id}, first on line {first_line}")
+
+
+def not_a_hienergy_record(line: int, hienergy_id: int) -> CatalogueError:
+    """Return the error for a row that names no HiEnergy record."""
+    return CatalogueError(line, f"hienergy_id {hienergy_id} is not a {HIENERGY_NETWORK} record")
+
+
+def in_use(line: int, advertiser_id: int) -> CatalogueError:
+    """Return the error for a row that would turn a HiEnergy record in use into a network record.
+
+    Contacts or network records refer to it.
+    """
+    return CatalogueError(
+        line, f"advertiser {advertiser_id} is a HiEnergy record in use and must stay one"
     )
-    if still_named or advertiser.id in known.owners:
-        raise CatalogueError(
-            line, f"advertiser {advertiser.id} is a HiEnergy record in use and must stay one"
-        )
+
+
+def _check_header(header: Iterable[str]) -> None:
+    names = tuple(header)
+    for name in names:
+        _check_column(1, name)
+        if names.count(name) > 1:
+            raise CatalogueError(1, f"duplicate column {name!r}")
+    for name in _REQUIRED_COLUMNS:
+        if name not in names:
+            raise CatalogueError(1, f"missing column {name!r}")
+
+
+def _check_column(line: int, name: str) -> None:
+    if name not in COLUMNS:
+        raise CatalogueError(line, f"unknown column {name!r}; the columns are {','.join(COLUMNS)}")

@@ -27,6 +27,14 @@ class SourceUnavailable(Exception):  # noqa: N818 - it names a state, not a mist
         self.retry_after_seconds = retry_after_seconds
 
 
+class SearchTimedOut(SourceUnavailable):
+    """A search took too long, and was stopped. The caller may narrow it."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        super().__init__(f"a search was stopped after {timeout_seconds:g} s", 5)
+        self.timeout_seconds: Final = timeout_seconds
+
+
 class Creation(NamedTuple):
     """One valid submission, with everything that is needed to carry it out."""
 

@@ -11,7 +11,7 @@ import orjson
 import structlog
 from starlette.responses import Response
 
-from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.contacts.source import SearchTimedOut, SourceUnavailable
 from contact_gateway.faces.request_context import RequestContext
 
 _log = structlog.get_logger(__name__)
@@ -53,6 +53,11 @@ class TransportCode(StrEnum):
         "SERVICE_UNAVAILABLE",
         503,
         "The source of truth does not respond, or its queue is full. Retry as `Retry-After` says.",
+    )
+    SEARCH_TIMEOUT = (
+        "SEARCH_TIMEOUT",
+        503,
+        "The search took too long and was stopped. Narrow it, or retry as `Retry-After` says.",
     )
 
 
@@ -100,10 +105,22 @@ def service_unavailable(cause: SourceUnavailable) -> TransportError:
     )
 
 
+def _search_timeout(cause: SearchTimedOut) -> TransportError:
+    seconds = cause.timeout_seconds
+    return TransportError(
+        TransportCode.SEARCH_TIMEOUT,
+        f"The search was stopped after {seconds:g} s. Narrow it, such as by an advertiser's id.",
+        {"Retry-After": str(cause.retry_after_seconds)},
+    )
+
+
 def transport_error_of(error: BaseException) -> TransportError:
     """Return the error that the caller gets for an exception, without internals. Log faults."""
     if isinstance(error, TransportError):
         return error
+    if isinstance(error, SearchTimedOut):
+        _log.warning("search stopped", cause=error.reason)
+        return _search_timeout(error)
     if isinstance(error, SourceUnavailable):
         _log.warning("source unavailable", cause=error.reason)
         return service_unavailable(error)

@@ -3,11 +3,10 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select
 from sqlalchemy.dialects.sqlite import insert
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
-from contact_gateway.contacts.catalogue import Known
 from contact_gateway.contacts.source import AdvertiserFilter, Page, PageRequest
 from contact_gateway.contacts.text import domain_key, folded
 from contact_gateway.store.paging import fetch_page
@@ -143,25 +142,31 @@ def ids(connection: Connection) -> frozenset[int]:
     return frozenset(connection.scalars(select(advertisers.c.id)))
 
 
-def known(connection: Connection) -> Known:
-    """Return what a catalogue is validated against."""
-    hienergy_ids = connection.scalars(
-        select(advertisers.c.id).where(advertisers.c.network_name == HIENERGY_NETWORK)
+def misplaced(connection: Connection, ids: Collection[int]) -> int | None:
+    """Return an advertiser of some that does not fit the others, or None.
+
+    Its owner is not a HiEnergy record, or it is not one itself, but owns contacts or records.
+    """
+    owner, named_by = advertisers.alias("owner"), advertisers.alias("named_by")
+    has_wrong_owner = exists().where(
+        owner.c.id == advertisers.c.hienergy_id, owner.c.network_name != HIENERGY_NETWORK
     )
-    owners = connection.scalars(select(contacts.c.advertiser_id).distinct())
-    named_by: dict[int, set[int]] = {}
-    rows = connection.execute(
-        select(advertisers.c.hienergy_id, advertisers.c.id).where(
-            advertisers.c.hienergy_id != advertisers.c.id
+    owns_something = or_(
+        exists().where(contacts.c.advertiser_id == advertisers.c.id),
+        exists().where(
+            named_by.c.hienergy_id == advertisers.c.id, named_by.c.id != advertisers.c.id
+        ),
+    )
+    is_network_record = advertisers.c.network_name != HIENERGY_NETWORK
+    found: int | None = connection.scalar(
+        select(advertisers.c.id)
+        .where(
+            advertisers.c.id.in_(ids),
+            or_(has_wrong_owner, and_(is_network_record, owns_something)),
         )
+        .limit(1)
     )
-    for hienergy_id, network_id in rows:
-        named_by.setdefault(hienergy_id, set()).add(network_id)
-    return Known(
-        hienergy_ids=frozenset(hienergy_ids),
-        owners=frozenset(owners),
-        named_by={owner: frozenset(members) for owner, members in named_by.items()},
-    )
+    return found
 
 
 def _advertiser(row: Sequence[Any]) -> Advertiser:  # SQLAlchemy does not type columns of a Table

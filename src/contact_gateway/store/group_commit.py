@@ -22,7 +22,6 @@ MAX_QUEUED: Final = 4096
 """How many jobs are queued at most. Further ones are refused, as back pressure."""
 
 _PURGE_INTERVAL_SECONDS: Final = 3600.0
-_TIMED_OUT: Final = "the store timed out"
 
 _log = structlog.get_logger(__name__)
 
@@ -86,6 +85,7 @@ class GroupCommit(Generic[Job, Answer]):
         self._purge: Final = purge
         self._observer: Final = observer
         self._max_queued: Final = max_queued
+        self._timed_out: Final = f"{database.file.path}: the store timed out"
         self._queue: Final[deque[_QueuedJob[Job, Answer]]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._is_stalled = False
@@ -99,7 +99,9 @@ class GroupCommit(Generic[Job, Answer]):
         """
         if self._is_stalled or len(self._queue) >= self._max_queued:
             self._report_failure("turned away")
-            raise SourceUnavailable(_TIMED_OUT if self._is_stalled else "the write queue is full")
+            raise SourceUnavailable(
+                self._timed_out if self._is_stalled else "the write queue is full"
+            )
         if self._task is None or self._task.done():
             # It serves all callers, so its log lines must not carry the first one's request id.
             self._task = asyncio.create_task(self._run_batches(), context=Context())
@@ -130,7 +132,7 @@ class GroupCommit(Generic[Job, Answer]):
 
     def _time_out(self, batch: Sequence[_QueuedJob[Job, Answer]]) -> None:
         self._is_stalled = True
-        self._fail_all(batch, SourceUnavailable(_TIMED_OUT), "too slow")
+        self._fail_all(batch, SourceUnavailable(self._timed_out), "too slow")
 
     async def _run_batch(self, batch: Sequence[_QueuedJob[Job, Answer]]) -> None:
         try:

@@ -53,7 +53,7 @@ async def migrate(database: Database) -> Sequence[str]:
         SourceUnavailable: the database does not answer.
     """
     database.check()
-    _refuse_unknown(await revision(database))
+    require_known(await revision(database))
     return await _upgrade(database)
 
 
@@ -71,7 +71,7 @@ async def prepare(database: Database) -> None:
     if found is None:
         await _upgrade(database)
     elif found != newest:
-        _refuse_unknown(found)
+        require_known(found)
         raise SchemaNotCurrentError(
             f"the database is at revision {found}, and this version needs {newest}. "
             "Run `contact-gateway migrate`."
@@ -79,14 +79,19 @@ async def prepare(database: Database) -> None:
 
 
 async def is_ready(database: Database) -> bool:
-    """Return whether the database answers and is current."""
+    """Return whether the database answers, is current, and commits writes."""
     try:
-        return await revision(database) == newest_revision()
+        return await revision(database) == newest_revision() and await database.can_write()
     except SourceUnavailable:
         return False
 
 
-def _refuse_unknown(found: str | None) -> None:
+def require_known(found: str | None) -> None:
+    """Refuse the revision of a newer version. None is an empty database.
+
+    Raises:
+        SchemaNotCurrentError: this version does not know the revision.
+    """
     scripts = ScriptDirectory.from_config(_config())
     if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
         raise SchemaNotCurrentError(

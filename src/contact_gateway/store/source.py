@@ -1,8 +1,12 @@
 """The SQL store as the source of truth."""
 
+import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final, TypeVar
+from weakref import WeakValueDictionary
+
+from sqlalchemy import Connection
 
 from contact_gateway.access.principals import ApiKeyOwner, Credential, Identity, KeyRefusal
 from contact_gateway.contacts.advertiser import Advertiser
@@ -15,6 +19,7 @@ from contact_gateway.contacts.source import (
     Creation,
     Page,
     PageRequest,
+    SearchTimedOut,
 )
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
@@ -25,6 +30,12 @@ from contact_gateway.store.caches import AdvertiserCache, ApiKeyCache, Clock
 from contact_gateway.store.contacts import Submitted
 from contact_gateway.store.group_commit import MAX_QUEUED, CommitObserver, GroupCommit
 from contact_gateway.store.sqlite import Database
+
+SEARCH_TIMEOUT_SECONDS: Final = 2.0
+MAX_SEARCHES_PER_KEY: Final = 2
+"""How many lists one API key may read at once, in each process; others wait their turn."""
+
+T = TypeVar("T")
 
 
 class SqlSource:
@@ -39,8 +50,11 @@ class SqlSource:
         observer: CommitObserver | None = None,
         max_queued: int = MAX_QUEUED,
         clock: Clock = time.monotonic,
+        search_timeout_seconds: float = SEARCH_TIMEOUT_SECONDS,
     ) -> None:
         self.database: Final = database
+        self._search_timeout_seconds: Final = search_timeout_seconds
+        self._searches: Final[WeakValueDictionary[int, asyncio.Semaphore]] = WeakValueDictionary()
         self.creations: Final = GroupCommit(
             database, contact_rows.create, idempotency.purge, observer, max_queued
         )
@@ -58,6 +72,24 @@ class SqlSource:
         """Return the access of an API key; a malformed one costs no lookup."""
         owner = await self._keys.authenticate(credential)
         return owner if isinstance(owner, KeyRefusal) else StoreAccess(self, owner)
+
+    async def search(self, key_id: int, work: Callable[[Connection], T]) -> T:
+        """Return what `work` reads for an API key. Its further searches wait for a free turn.
+
+        Raises:
+            SearchTimedOut: the search, or the wait for a turn, took too long.
+            SourceUnavailable: the database does not answer.
+        """
+        turns = self._searches.setdefault(key_id, asyncio.Semaphore(MAX_SEARCHES_PER_KEY))
+        try:
+            async with asyncio.timeout(self._search_timeout_seconds):
+                await turns.acquire()
+        except TimeoutError:
+            raise SearchTimedOut(self._search_timeout_seconds) from None
+        try:
+            return await self.database.search(work, self._search_timeout_seconds)
+        finally:
+            turns.release()
 
 
 class StoreAccess:
@@ -82,8 +114,8 @@ class StoreAccess:
 
     async def contacts(self, wanted: ContactFilter, page: PageRequest) -> Page[Contact]:
         """Return a page of contacts."""
-        return await self._store.database.read(
-            lambda connection: contact_rows.page(connection, wanted, page)
+        return await self._store.search(
+            self.principal.key_id, lambda connection: contact_rows.page(connection, wanted, page)
         )
 
     async def contacts_of_brand(
@@ -96,8 +128,8 @@ class StoreAccess:
 
     async def advertisers(self, wanted: AdvertiserFilter, page: PageRequest) -> Page[Advertiser]:
         """Return a page of advertisers."""
-        return await self._store.database.read(
-            lambda connection: advertiser_rows.page(connection, wanted, page)
+        return await self._store.search(
+            self.principal.key_id, lambda connection: advertiser_rows.page(connection, wanted, page)
         )
 
     async def advertisers_by_id(self, ids: Collection[int]) -> Mapping[int, Advertiser]:

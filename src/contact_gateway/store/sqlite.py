@@ -10,6 +10,7 @@ of threads for every step of every statement takes ten times as long.
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from sqlalchemy import URL, Connection, create_engine, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import StaticPool
 
-from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.contacts.source import SearchTimedOut, SourceUnavailable
+from contact_gateway.store.database_file import DatabaseFile
 
 T = TypeVar("T")
 
@@ -35,6 +37,8 @@ ANSWER_TIMEOUT_SECONDS: Final = 10.0
 """How long a caller waits for the database, for example when a disk hangs."""
 
 _READERS: Final = 4
+_WRITE_CHECK_SECONDS: Final = 10.0
+_INSTRUCTIONS_BETWEEN_CHECKS: Final = 10_000
 _WAL_RESET_BUG_FIXED: Final = (3, 51, 3)
 
 _PRAGMAS: Final = ("foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}")
@@ -68,7 +72,9 @@ class Database:
 
     def __init__(self, url: URL) -> None:
         self.url: Final = url
-        file = str(url.database)
+        file = DatabaseFile(str(url.database))
+        self.file: Final = file
+        self._written_at: float | None = None
         self._writer: Final = _ConnectionPool(file, 1, _WRITER_PRAGMAS, begin="BEGIN IMMEDIATE")
         self._readers: Final = _ConnectionPool(file, _READERS, _READER_PRAGMAS, begin="BEGIN")
         self._lookup_reader: Final = _ConnectionPool(file, 1, _READER_PRAGMAS, begin="BEGIN")
@@ -79,7 +85,34 @@ class Database:
         Raises:
             SourceUnavailable: the database does not answer in time.
         """
-        return await _with_timeout(self._readers.run(work))
+        return await self._with_timeout(self._readers.run(work))
+
+    async def search(self, work: Callable[[Connection], T], timeout_seconds: float) -> T:
+        """Return what `work` reads, as `read` does. SQLite stops its statements after a timeout.
+
+        Raises:
+            SearchTimedOut: the timeout passed.
+            SourceUnavailable: the database does not answer in time.
+        """
+
+        def limited(connection: Connection) -> T:
+            stops_at = time.monotonic() + timeout_seconds
+            driver = connection.connection.driver_connection
+            if not isinstance(driver, sqlite3.Connection):
+                raise TypeError("the connection is not one of SQLite")
+            driver.set_progress_handler(
+                lambda: time.monotonic() >= stops_at, _INSTRUCTIONS_BETWEEN_CHECKS
+            )
+            try:
+                return work(connection)
+            except DatabaseError as error:
+                if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+                    raise SearchTimedOut(timeout_seconds) from error
+                raise
+            finally:
+                driver.set_progress_handler(None, 0)
+
+        return await self._with_timeout(self._readers.run(limited))
 
     async def look_up(self, work: Callable[[Connection], T]) -> T:
         """Read single records, over a connection that no list or search occupies.
@@ -87,7 +120,7 @@ class Database:
         Raises:
             SourceUnavailable: the database does not answer in time.
         """
-        return await _with_timeout(self._lookup_reader.run(work))
+        return await self._with_timeout(self._lookup_reader.run(work))
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Return what `work` returns, once its transaction is committed.
@@ -98,7 +131,27 @@ class Database:
         Raises:
             SourceUnavailable: the database does not answer.
         """
-        return await self._writer.run(work)
+        try:
+            answer = await self._writer.run(work)
+        except SourceUnavailable:
+            self._written_at = None
+            raise
+        self._written_at = time.monotonic()
+        return answer
+
+    async def can_write(self) -> bool:
+        """Return whether writes are committed, by the last one or else by a trial.
+
+        A trial follows a failed write, such as on a full disk, and ten seconds without a write.
+        """
+        written_at = self._written_at
+        if written_at is not None and time.monotonic() - written_at < _WRITE_CHECK_SECONDS:
+            return True
+        try:
+            await self._with_timeout(self.write(_rewrite_first_page))
+        except SourceUnavailable:
+            return False
+        return True
 
     def check(self) -> None:
         """Open or create the file, and switch it to WAL mode.
@@ -108,24 +161,29 @@ class Database:
         """
         try:
             with closing(
-                sqlite3.connect(str(self.url.database), timeout=BUSY_TIMEOUT_SECONDS)
+                sqlite3.connect(self.file.path, timeout=BUSY_TIMEOUT_SECONDS)
             ) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.Error as error:
-            raise SourceUnavailable(str(error)) from error
+            raise SourceUnavailable(f"{self.file.path}: {error}") from error
 
     async def close(self) -> None:
         """Close all connections, the writer's last: the last one to close removes the WAL file."""
         await asyncio.gather(self._readers.close(), self._lookup_reader.close())
         await self._writer.close()
 
+    async def _with_timeout(self, answer: Coroutine[object, object, T]) -> T:
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+                return await answer
+        except TimeoutError:
+            raise SourceUnavailable(f"{self.file.path}: the store timed out") from None
 
-async def _with_timeout(answer: Coroutine[object, object, T]) -> T:
-    try:
-        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
-            return await answer
-    except TimeoutError:
-        raise SourceUnavailable("the store timed out") from None
+
+def _rewrite_first_page(connection: Connection) -> None:
+    # The value stays as it is, but SQLite writes its page, and so needs room on the disk.
+    version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    connection.exec_driver_sql(f"PRAGMA user_version={int(version)}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,7 +217,7 @@ class _ConnectionPool:
     A job is queued only when a thread is free, so that a caller waits a bounded time for one.
     """
 
-    def __init__(self, file: str, size: int, pragmas: Sequence[str], begin: str) -> None:
+    def __init__(self, file: DatabaseFile, size: int, pragmas: Sequence[str], begin: str) -> None:
         self._file: Final = file
         self._size: Final = size
         self._pragmas: Final = pragmas
@@ -181,7 +239,7 @@ class _ConnectionPool:
             async with asyncio.timeout(BUSY_TIMEOUT_SECONDS):
                 await self._free_threads.acquire()
         except TimeoutError:
-            raise SourceUnavailable("all connections are in use") from None
+            raise SourceUnavailable(f"{self._file.path}: all connections are in use") from None
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._queue.put(_Job(work, future, self._free_threads))
         try:
@@ -189,8 +247,9 @@ class _ConnectionPool:
         except (DatabaseError, sqlite3.Error) as error:
             reason = _temporary_reason(error)
             if reason is None:
+                error.add_note(f"Database file: {self._file.path}")
                 raise
-            raise SourceUnavailable(reason) from error
+            raise SourceUnavailable(f"{self._file.path}: {reason}") from error
 
     async def close(self) -> None:
         """Close the connections after their jobs in flight; do not wait for those that hang."""
@@ -220,15 +279,17 @@ class _CancelledError(Exception):
 class _ConnectionThread(Thread):
     """A thread that runs jobs on a connection, which it opens for the first one."""
 
-    def __init__(self, queue: _Queue, file: str, pragmas: Sequence[str], begin: str) -> None:
+    def __init__(
+        self, queue: _Queue, file: DatabaseFile, pragmas: Sequence[str], begin: str
+    ) -> None:
         # A disk that hangs must not keep the process from ending.
         super().__init__(name=f"sqlite {begin}", daemon=True)
         self._queue: Final = queue
+        self._file: Final = file
         self._job: _Job[Any] | None = None
 
         def connect() -> sqlite3.Connection:
-            # SQLAlchemy begins the transactions, not the driver.
-            connection = sqlite3.connect(file, isolation_level=None)
+            connection = file.connect()
             for pragma in pragmas:
                 connection.execute(f"PRAGMA {pragma}")
             return connection
@@ -258,16 +319,19 @@ class _ConnectionThread(Thread):
         _call(job, job.set_result, None)
 
     def _run_in_transaction(self, work: Callable[[Connection], T]) -> T:
+        self._file.check()
         with self._engine.connect() as connection:
             try:
                 with connection.begin():
                     answer = work(connection)
                     self._raise_if_cancelled()
-                    return answer
             except BaseException:
                 # SQLAlchemy does not roll back after a commit that fails.
                 connection.connection.rollback()
                 raise
+        # A commit to a file that is no longer at its path is lost.
+        self._file.check()
+        return answer
 
     def _raise_if_cancelled(self, *_: object) -> None:
         # Another thread may read a future's state, but not set it.

@@ -20,6 +20,7 @@ OTHER_CODES = {
     TransportCode.NOT_FOUND,
     TransportCode.METHOD_NOT_ALLOWED,
     TransportCode.NOT_ACCEPTABLE,
+    TransportCode.SEARCH_TIMEOUT,
 }
 
 

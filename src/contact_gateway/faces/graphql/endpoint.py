@@ -37,6 +37,7 @@ from contact_gateway.faces.json_body import BodyLimits, parse_json, read_json
 from contact_gateway.faces.request_context import RequestContext, request_context_of
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
+_OUTAGES: Final = frozenset({TransportCode.SERVICE_UNAVAILABLE, TransportCode.SEARCH_TIMEOUT})
 _WITHOUT_DATA: Final = frozenset({Result.REQUEST_ERROR, Result.FAULT})
 # Clients with automatic persisted queries recognise this code, and send the document itself.
 _PERSISTED_QUERY_NOT_SUPPORTED: Final = "PERSISTED_QUERY_NOT_SUPPORTED"
@@ -207,7 +208,7 @@ def _kind(result: ExecutionResult, errors: Sequence["_PublicError"]) -> Result:
         return Result.FAULT if is_fault else Result.REQUEST_ERROR
     data = result.data or {}
     failed = {error.path[0] for error in result.errors or () if error.path}
-    is_outage = all(error.code is TransportCode.SERVICE_UNAVAILABLE for error in errors) and all(
+    is_outage = all(error.code in _OUTAGES for error in errors) and all(
         data[key] is None and key in failed for key in data
     )
     return Result.UNAVAILABLE if is_outage else Result.EXECUTED

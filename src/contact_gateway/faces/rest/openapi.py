@@ -30,6 +30,7 @@ _READ_MEANINGS: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.NOT_FOUND: "The record does not exist.",
 }
 _FAULTS: Final = (TransportCode.INTERNAL_ERROR, TransportCode.SERVICE_UNAVAILABLE)
+_LIST_FAULTS: Final = (*_FAULTS, TransportCode.SEARCH_TIMEOUT)
 _RATE_LIMIT_HEADERS: Final = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 _HEADERS_BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
     401: ("WWW-Authenticate",),
@@ -392,11 +393,13 @@ def _filters(known: frozenset[str]) -> tuple[str, ...]:
 def _read(
     description: str, schema: str, refusals: Iterable[ErrorCode], parameters: Iterable[str]
 ) -> dict[str, object]:
+    names = tuple(parameters)
+    faults = _LIST_FAULTS if "page" in names else _FAULTS
     return {
-        "parameters": [_ref("parameters", name) for name in parameters],
+        "parameters": [_ref("parameters", name) for name in names],
         "responses": {
             "200": _success(description, schema),
-            **_errors(refusals, _FAULTS, _READ_MEANINGS),
+            **_errors(refusals, faults, _READ_MEANINGS),
         },
     }
 

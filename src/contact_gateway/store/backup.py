@@ -1,0 +1,231 @@
+"""Backup and restore of the database's file.
+
+A copy is complete before it gets its name, so that a copy that is broken off leaves nothing.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+from contact_gateway.store.checks import Report, inspect
+from contact_gateway.store.database_file import uri_of
+from contact_gateway.store.sqlite import BUSY_TIMEOUT_SECONDS
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Receives the number of copied pages, and of all pages."""
+
+_PAGES_PER_STEP: Final = 1000
+
+# Each open connection in WAL mode holds shared locks on these bytes of the database, and of the
+# index of its write-ahead log. The latter also shows a gateway whose database was replaced. The
+# system releases the locks of a process that ends. Source: SQLite's src/os.h (SHARED_FIRST) and
+# src/os_unix.c (UNIX_SHM_DMS).
+_DATABASE_LOCK: Final = (0x40000002, 510)
+_LOG_INDEX_LOCK: Final = (128, 1)
+
+
+class StoreFileError(RuntimeError):
+    """A file cannot be copied, restored or read. The message says which one and what to do."""
+
+
+class Restored(NamedTuple):
+    """A restored database: what is in it, and where the database that it replaced is kept."""
+
+    report: Report
+    kept: Path | None
+
+
+def back_up(file: Path, target: Path, *, overwrite: bool, progress: Progress) -> None:
+    """Copy a database that may be in use. The copy is one snapshot of it.
+
+    Raises:
+        StoreFileError: the database cannot be read, or the copy cannot be written.
+    """
+    if target.exists():
+        _refuse_same(file, target)
+        if not overwrite:
+            raise StoreFileError(f"{target} exists. Use --force to replace it")
+    with _errors_of(target), reading(file) as source, _exclusive(target):
+        copy = _copied(source, target.with_name(f"{target.name}.partial"), progress)
+        with _removed_on_error(copy):
+            copy.chmod(file.stat().st_mode & 0o777)
+            for stale in _companions(target):
+                stale.unlink(missing_ok=True)
+            copy.replace(target)
+        _sync(target.parent)
+
+
+def restore(copy: Path, file: Path, progress: Progress) -> Restored:
+    """Replace a database that is not in use by a copy, once the copy is checked.
+
+    Raises:
+        StoreFileError: the copy is damaged or not a database of contact-gateway, the database is in
+            use, or it cannot be written.
+    """
+    if file.exists():
+        _refuse_same(copy, file)
+    with _errors_of(file), _exclusive(file), reading_copy(copy) as source:
+        checked = _copied(source, file.with_name(f"{file.name}.restoring"), progress)
+        with _removed_on_error(checked):
+            with reading_copy(checked) as connection:
+                report = inspect(connection)
+            if report.problems:
+                reasons = "; ".join(report.problems)
+                raise StoreFileError(f"{copy} was not restored: {reasons.rstrip('.')}")
+            _keep_owner(file, checked)
+            kept = _set_aside(file)
+            checked.replace(file)
+        _sync(file.parent)
+    return Restored(report, kept)
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[sqlite3.Connection]:
+    """Open a database that may be in use, for reading.
+
+    Raises:
+        StoreFileError: it cannot be opened, or an SQLite error is raised inside.
+    """
+    # Not read-only: the last connection to close removes the write-ahead log.
+    with _opened(file, uri_of(file, "rw")) as connection:
+        yield connection
+
+
+@contextmanager
+def reading_copy(file: Path) -> Iterator[sqlite3.Connection]:
+    """Open a copy for reading. Without a write-ahead log, nothing is written beside it.
+
+    Raises:
+        StoreFileError: it cannot be opened, or an SQLite error is raised inside.
+    """
+    log, _ = _companions(file)
+    with _opened(file, uri_of(file, "ro", immutable=not log.exists())) as connection:
+        yield connection
+
+
+@contextmanager
+def _opened(file: Path, uri: str) -> Iterator[sqlite3.Connection]:
+    if not file.exists():
+        raise StoreFileError(f"{file} does not exist")
+    try:
+        with closing(
+            sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)
+        ) as connection:
+            connection.execute("PRAGMA query_only=ON")
+            connection.execute("PRAGMA wal_autocheckpoint=0")
+            yield connection
+    except sqlite3.Error as error:
+        raise StoreFileError(f"{file}: {error}") from error
+
+
+@contextmanager
+def _errors_of(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreFileError(f"{error.filename or file}: {error.strerror}") from error
+
+
+@contextmanager
+def _removed_on_error(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _exclusive(file: Path) -> Iterator[None]:
+    """Hold SQLite's locks on a database, so that no connection to it is open or can be opened."""
+    _, log_index = _companions(file)
+    with ExitStack() as stack:
+        for locked, (start, length) in ((file, _DATABASE_LOCK), (log_index, _LOG_INDEX_LOCK)):
+            try:
+                descriptor = os.open(locked, os.O_RDWR)
+            except FileNotFoundError:
+                continue
+            stack.callback(os.close, descriptor)
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
+            except (BlockingIOError, PermissionError):
+                raise StoreFileError(
+                    f"{file} is in use. Stop the gateway, and close other programs that have it "
+                    "open"
+                ) from None
+        yield
+
+
+def _copied(source: sqlite3.Connection, target: Path, progress: Progress) -> Path:
+    """Copy a database into a new file, durably, and return the file."""
+    target.unlink(missing_ok=True)
+    # It has names and addresses.
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    with _removed_on_error(target):
+        # Inside a transaction, each step copies from the same snapshot. Otherwise a commit of
+        # another process between two steps would start the copy again.
+        source.execute("BEGIN")
+        source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        try:
+            with closing(sqlite3.connect(target, isolation_level=None)) as copy:
+                copy.execute("PRAGMA journal_mode=OFF")
+                copy.execute("PRAGMA synchronous=OFF")
+                source.backup(
+                    copy,
+                    pages=_PAGES_PER_STEP,
+                    progress=lambda _, remaining, total: progress(total - remaining, total),
+                )
+        finally:
+            source.execute("ROLLBACK")
+        with target.open("rb") as written:
+            os.fsync(written.fileno())
+    return target
+
+
+def _set_aside(file: Path) -> Path | None:
+    """Keep a database under another name, with its write-ahead log, and return the name.
+
+    The file keeps its own name as well, until it is replaced: at no moment is there none. A log
+    that stayed would be applied to the file that replaces it.
+    """
+    kept = file.with_name(f"{file.name}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+    if file.exists():
+        kept.hardlink_to(file)
+    for companion, kept_companion in zip(_companions(file), _companions(kept), strict=True):
+        if companion.exists():
+            companion.rename(kept_companion)
+    return kept if kept.exists() else None
+
+
+def _companions(file: Path) -> tuple[Path, Path]:
+    """Return the write-ahead log of a database, and its index."""
+    return file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")
+
+
+def _keep_owner(file: Path, copy: Path) -> None:
+    """Give a copy the owner and the permissions of the file that it replaces."""
+    if not file.exists():
+        return
+    status = file.stat()
+    with suppress(PermissionError):
+        os.chown(copy, status.st_uid, status.st_gid)
+    copy.chmod(status.st_mode & 0o777)
+
+
+def _refuse_same(copy: Path, file: Path) -> None:
+    if copy.exists() and copy.samefile(file):
+        raise StoreFileError(f"{copy} is the database itself. Name another file")
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,102 @@
+"""Checks of a database: that it is intact, and that its rows fit together."""
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Final, NamedTuple
+
+from contact_gateway.contacts.advertiser import HIENERGY_NETWORK
+from contact_gateway.store import schema_version
+from contact_gateway.store.tables import metadata
+
+_MAX_SHOWN: Final = 10
+_NEEDED_TABLES: Final = frozenset({"advertisers", "contacts"})
+
+# Foreign keys lead to an existing advertiser. It must be a HiEnergy advertiser, too.
+_ORPHANS: Final[Mapping[str, str]] = {
+    "contacts of an advertiser that is not a HiEnergy record": (
+        "SELECT contacts.id FROM contacts JOIN advertisers ON advertisers.id = advertiser_id "
+        "WHERE network_name IS NOT :hienergy"
+    ),
+    "advertisers whose hienergy_id is not a HiEnergy record": (
+        "SELECT named_by.id FROM advertisers AS named_by "
+        "JOIN advertisers AS owner ON owner.id = named_by.hienergy_id "
+        "WHERE owner.network_name IS NOT :hienergy"
+    ),
+}
+
+
+class Report(NamedTuple):
+    """What a check found: the revision, the rows of each table, and what is wrong."""
+
+    revision: str | None
+    counts: Mapping[str, int]
+    problems: Sequence[str]
+
+
+def inspect(connection: sqlite3.Connection) -> Report:
+    """Check the database of a connection, in one snapshot. A damaged one is a problem, no error."""
+    try:
+        connection.execute("BEGIN")
+        return _inspect(connection)
+    except sqlite3.DatabaseError as error:
+        return Report(None, {}, (str(error),))
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _inspect(connection: sqlite3.Connection) -> Report:
+    found = {
+        name
+        for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+    }
+    revision = _revision(connection) if "alembic_version" in found else None
+    problems = [*_schema_problems(revision, found), *_damage(connection)]
+    if not problems:
+        problems += [*_broken_references(connection), *_orphans(connection)]
+    counts = {
+        name: connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]  # noqa: S608 - a table's name
+        for name in sorted(metadata.tables)
+        if name in found
+    }
+    return Report(revision, counts, problems)
+
+
+def _revision(connection: sqlite3.Connection) -> str | None:
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return None if row is None else str(row[0])
+
+
+def _schema_problems(revision: str | None, tables: set[str]) -> Iterator[str]:
+    if revision is None or not tables >= _NEEDED_TABLES:
+        yield "it is not a database of contact-gateway: tables are missing"
+        return
+    try:
+        schema_version.require_known(revision)
+    except schema_version.SchemaNotCurrentError as error:
+        yield str(error)
+
+
+def _damage(connection: sqlite3.Connection) -> Iterator[str]:
+    for (line,) in connection.execute(f"PRAGMA integrity_check({_MAX_SHOWN})"):
+        if line != "ok":
+            yield f"integrity: {line}"
+
+
+def _broken_references(connection: sqlite3.Connection) -> Iterator[str]:
+    rows = sorted(connection.execute("PRAGMA foreign_key_check"), key=_tables_of)
+    for (table, parent), broken in groupby(rows, key=_tables_of):
+        yield f"{table}: {len(list(broken))} rows refer to missing rows of {parent}"
+
+
+def _tables_of(row: tuple[str, int, str, int]) -> tuple[str, str]:
+    return row[0], row[2]
+
+
+def _orphans(connection: sqlite3.Connection) -> Iterator[str]:
+    for what, query in _ORPHANS.items():
+        ids = [str(an_id) for (an_id,) in connection.execute(query, {"hienergy": HIENERGY_NETWORK})]
+        if ids:
+            dots = ", …" if len(ids) > _MAX_SHOWN else ""
+            yield f"{len(ids)} {what}: {', '.join(ids[:_MAX_SHOWN])}{dots}"

@@ -1,0 +1,87 @@
+"""The file of a database: opening it, and noticing that it was replaced or deleted.
+
+SQLite goes on with a file that was replaced or deleted underneath it. Its commits then succeed, and
+are lost.
+"""
+
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import Final, NamedTuple
+
+import structlog
+
+from contact_gateway.contacts.source import SourceUnavailable
+
+_log = structlog.get_logger(__name__)
+
+
+class _Identity(NamedTuple):
+    device: int
+    inode: int
+
+
+class DatabaseFile:
+    """The file at a path, as it was when it was first opened. Threads may share it."""
+
+    def __init__(self, path: str) -> None:
+        self.path: Final = path
+        self._opened: _Identity | None = None
+        self._is_reported = False
+        self._lock: Final = Lock()
+
+    def connect(self) -> sqlite3.Connection:
+        """Open the file, and create it the first time. The driver begins no transactions.
+
+        Raises:
+            SourceUnavailable: the file was replaced since it was first opened.
+            sqlite3.Error: it cannot be opened.
+        """
+        with self._lock:
+            before = self._found()
+            uri = uri_of(self.path, "rwc" if self._opened is None else "rw")
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+            if self._opened is None:
+                self._opened = before or self._found()
+        try:
+            self.check()
+        except SourceUnavailable:
+            connection.close()
+            raise
+        return connection
+
+    def check(self) -> None:
+        """Check that the path still leads to the file that was opened. This takes microseconds.
+
+        Raises:
+            SourceUnavailable: the file was replaced or deleted.
+        """
+        if self._opened is None:
+            return
+        found = self._found()
+        if found == self._opened:
+            self._is_reported = False
+            return
+        what = "deleted" if found is None else "replaced"
+        reason = (
+            f"{self.path} was {what} while the gateway had it open. Stop the gateway, run "
+            "`contact-gateway store restore COPY`, and start it again"
+        )
+        with self._lock:
+            is_new, self._is_reported = not self._is_reported, True
+        if is_new:
+            _log.error("database file lost", file=self.path, cause=reason)
+        raise SourceUnavailable(reason)
+
+    def _found(self) -> _Identity | None:
+        with suppress(OSError):
+            status = Path(self.path).stat()
+            return _Identity(status.st_dev, status.st_ino)
+        return None
+
+
+def uri_of(path: str | Path, mode: str, *, immutable: bool = False) -> str:
+    """Return SQLite's URI of a file (https://sqlite.org/uri.html)."""
+    suffix = "&immutable=1" if immutable else ""
+    return f"{Path(path).absolute().as_uri()}?mode={mode}{suffix}"

@@ -1,0 +1,122 @@
+"""The commands `contact-gateway store`: backup, restore and check of the database's file."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import rich.markup
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from contact_gateway.settings import SettingsError, load_settings, sqlite_url
+from contact_gateway.store import schema_version
+from contact_gateway.store.backup import (
+    StoreFileError,
+    back_up,
+    reading,
+    reading_copy,
+    restore,
+)
+from contact_gateway.store.checks import Report, inspect
+
+store = typer.Typer(help="Back up, restore and check the database.", no_args_is_help=True)
+
+_stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+@store.command("backup")
+def backup_store(
+    file: Annotated[Path, typer.Argument(dir_okay=False, help="File to write the copy to.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+) -> None:
+    """Copy the database to a file, also while a gateway uses it."""
+    with _exit_on_error(), _progress("Copying") as progress:
+        back_up(_database_file(), file, overwrite=force, progress=progress)
+    typer.echo(f"Wrote {file}.", err=True)
+
+
+@store.command("restore")
+def restore_store(
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="The copy.")
+    ],
+) -> None:
+    """Check a copy, and replace the database by it. Stop the gateway before."""
+    with _exit_on_error():
+        database = _database_file()
+        with _progress("Copying") as progress:
+            restored = restore(file, database, progress)
+    typer.echo(f"Restored {database}.", err=True)
+    if restored.kept is not None:
+        typer.echo(
+            f"The old database is kept as {restored.kept}. Delete it when it is no longer needed.",
+            err=True,
+        )
+    if restored.report.revision != schema_version.newest_revision():
+        typer.echo(
+            f"It is at revision {restored.report.revision}. Run `contact-gateway migrate`.",
+            err=True,
+        )
+
+
+@store.command("check")
+def check_store(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            exists=True,
+            dir_okay=False,
+            readable=True,
+            help="A copy to check instead.",
+            metavar="FILE",
+        ),
+    ] = None,
+) -> None:
+    """Check that the database is intact and its rows fit together, and count them."""
+    with _exit_on_error():
+        opened = reading(_database_file()) if file is None else reading_copy(file)
+        with opened as connection:
+            report = inspect(connection)
+    _print_report(report)
+    if report.problems:
+        raise typer.Exit(1)
+    typer.echo("No problems found.")
+
+
+def _print_report(report: Report) -> None:
+    typer.echo(f"Revision  {report.revision or '-'}")
+    for table, count in report.counts.items():
+        typer.echo(f"{table}: {count}")
+    for problem in report.problems:
+        typer.echo(f"Problem: {problem}")
+
+
+def _database_file() -> Path:
+    return Path(str(sqlite_url(load_settings().database_url).database))
+
+
+@contextmanager
+def _progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    with Progress(console=_stderr) as progress:
+        task = progress.add_task(description, total=None)
+
+        def update(completed: int, total: int) -> None:
+            progress.update(task, completed=completed, total=total)
+
+        yield update
+
+
+@contextmanager
+def _exit_on_error() -> Iterator[None]:
+    """Print errors that the operator can correct, and exit with status 1."""
+    try:
+        yield
+    except (SettingsError, StoreFileError) as error:
+        _fail(f"{str(error).rstrip('.')}.")
+
+
+def _fail(message: str) -> NoReturn:
+    _stderr.print(f"[red]Error[/]: {rich.markup.escape(message)}")
+    raise typer.Exit(1)

@@ -1,0 +1,346 @@
+"""Imports of catalogues: rows are compared with each other and the store, then written."""
+
+import io
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import islice
+
+import pytest
+from sqlalchemy import Connection, delete, select, update
+
+from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
+from contact_gateway.contacts.catalogue import CatalogueError, read_csv, read_jsonl
+from contact_gateway.store import advertisers, staged_catalogue, tables
+from contact_gateway.store.sqlite import Database
+from contact_gateway.store.staged_catalogue import Counts, StagedCatalogue, StoreChangedError
+from support.process import resident_bytes
+
+pytestmark = pytest.mark.anyio
+
+HEADER = "id,name,network_name,hienergy_id"
+TERN = Advertiser(id=1, name="Tern", network_name=HIENERGY_NETWORK, hienergy_id=1)
+MAYA = "INSERT INTO contacts (advertiser_id, email, email_key, folded_text, created_at, updated_at)"
+
+
+@pytest.fixture
+async def catalogue(database: Database) -> Database:
+    """Return a database whose catalogue tests fill themselves."""
+    await database.write(lambda connection: connection.execute(delete(tables.advertisers)))
+    return database
+
+
+async def _store(database: Database, *records: Advertiser) -> None:
+    await database.write(lambda connection: advertisers.upsert(connection, records))
+
+
+def _network(an_id: int, owner: int | None, name: str = "Tern US") -> Advertiser:
+    return Advertiser(id=an_id, name=name, network_name="CJ", hienergy_id=owner)
+
+
+async def _import(database: Database, rows: str, header: str = HEADER) -> Counts:
+    with StagedCatalogue(database.file.path) as staged:
+        staged.add(read_csv(io.StringIO(f"{header}\n{rows}", newline="")))
+        await staged.write(database, lambda _: None)
+        return staged.counts
+
+
+async def _stored(database: Database) -> dict[int, int | None]:
+    """Return the id of each advertiser with that of its HiEnergy record."""
+    columns = tables.advertisers.c
+    query = select(columns.id, columns.hienergy_id).order_by(columns.id)
+    return await database.read(
+        lambda connection: {row[0]: row[1] for row in connection.execute(query)}
+    )
+
+
+async def test_a_record_may_stand_before_the_hienergy_record_that_it_names(
+    catalogue: Database,
+) -> None:
+    rows = "2,Tern US,CJ,1\n3,Auk US,CJ,\n1,Tern,HiEnergy,\n4,Auk,HiEnergy,\n"
+
+    assert await _import(catalogue, rows) == Counts(rows=4, changed=4)
+
+    assert await _stored(catalogue) == {1: 1, 2: 1, 3: None, 4: 4}
+
+
+async def test_a_record_may_name_a_stored_hienergy_record(catalogue: Database) -> None:
+    await _store(catalogue, TERN)
+
+    await _import(catalogue, "2,Tern US,CJ,1\n")
+
+    assert await _stored(catalogue) == {1: 1, 2: 1}
+
+
+@pytest.mark.parametrize(
+    ("rows", "line", "reason"),
+    [
+        pytest.param(
+            "1,T,CJ,\n\n1,T,CJ,\n", 4, "duplicate id 1, first on line 2", id="an id twice"
+        ),
+        pytest.param("1,T,CJ,9\n", 2, "hienergy_id 9 is not a HiEnergy", id="unknown owner"),
+        pytest.param(
+            "2,T,CJ,\n1,T,CJ,2\n", 3, "hienergy_id 2 is not a HiEnergy", id="a network's owner"
+        ),
+        pytest.param("1,T,CJ,1\n", 2, "hienergy_id 1 is not a HiEnergy", id="its own owner"),
+        pytest.param("1,T,CJ,9\n2,T,CJ,8\n", 2, "hienergy_id 9", id="the first of two"),
+    ],
+)
+async def test_rows_that_do_not_fit_together_are_refused(
+    catalogue: Database, rows: str, line: int, reason: str
+) -> None:
+    with pytest.raises(CatalogueError, match=f"^line {line}: {reason}"):
+        await _import(catalogue, rows)
+
+    assert await _stored(catalogue) == {}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 500])
+async def test_an_id_twice_is_found_in_any_batch(
+    catalogue: Database, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    monkeypatch.setattr(staged_catalogue, "_ROWS_STAGED_AT_ONCE", batch_size)
+    await _store(catalogue, _network(3, None, "T"))
+
+    with pytest.raises(CatalogueError, match="line 5: duplicate id 3, first on line 3"):
+        await _import(catalogue, "1,T,CJ,\n3,T,CJ,\n2,T,CJ,\n3,T,CJ,\n3,T,CJ,\n")
+
+
+@pytest.mark.parametrize(
+    ("records", "rows"),
+    [
+        pytest.param((TERN, _network(2, 1)), "1,T,CJ,\n", id="a stored record names it"),
+        pytest.param(
+            (TERN, _network(2, 1), _network(3, 1)), "1,T,CJ,\n2,U,CJ,\n", id="one of two names it"
+        ),
+        pytest.param(
+            (TERN, _network(2, 1)), "1,T,CJ,\n2,Tern US,CJ,1\n", id="an unchanged row names it"
+        ),
+    ],
+)
+async def test_a_hienergy_record_that_others_name_must_stay_one(
+    catalogue: Database, records: Sequence[Advertiser], rows: str
+) -> None:
+    await _store(catalogue, *records)
+
+    with pytest.raises(CatalogueError, match=r"line 2: .* in use and must stay one"):
+        await _import(catalogue, rows)
+
+
+async def test_a_hienergy_record_with_contacts_must_stay_one(catalogue: Database) -> None:
+    await _store(catalogue, TERN)
+    await catalogue.write(_add_contact)
+
+    with pytest.raises(CatalogueError, match=r"line 2: .* in use and must stay one"):
+        await _import(catalogue, "1,T,CJ,\n")
+
+
+def _add_contact(connection: Connection) -> None:
+    connection.exec_driver_sql(
+        f"{MAYA} VALUES (1, 'maya@example.com', 'maya@example.com', '', '2026-01-31', '2026-01-31')"
+    )
+
+
+@pytest.mark.parametrize(
+    ("records", "rows"),
+    [
+        pytest.param((TERN,), "1,T,CJ,\n", id="without dependents"),
+        pytest.param((TERN, _network(2, 1)), "1,T,CJ,\n2,U,CJ,\n", id="they lose it"),
+        pytest.param(
+            (TERN, _network(2, 1)),
+            "1,T,CJ,3\n3,U,HiEnergy,\n2,U,CJ,3\n",
+            id="they get another",
+        ),
+    ],
+)
+async def test_a_hienergy_record_without_dependents_may_become_a_network_record(
+    catalogue: Database, records: Sequence[Advertiser], rows: str
+) -> None:
+    await _store(catalogue, *records)
+
+    await _import(catalogue, rows)
+
+    assert 1 not in (await _stored(catalogue)).values()
+
+
+async def test_a_hienergy_record_in_use_may_be_renamed(catalogue: Database) -> None:
+    await _store(catalogue, TERN, _network(2, 1))
+    await catalogue.write(_add_contact)
+
+    assert await _import(catalogue, "1,Arctic Tern,HiEnergy,\n") == Counts(rows=1, changed=1)
+
+
+async def test_a_network_record_may_become_the_hienergy_record(catalogue: Database) -> None:
+    await _store(catalogue, TERN, _network(2, 1))
+
+    await _import(catalogue, "2,Tern,HiEnergy,\n1,Tern,CJ,2\n")
+
+    assert await _stored(catalogue) == {1: 2, 2: 2}
+
+
+FULL = Advertiser(
+    id=2**53 + 1,
+    name="Tern",
+    display_name="Arctic Tern",
+    slug="tern",
+    domain="tern.example",
+    network_name=HIENERGY_NETWORK,
+    publisher_name="Birds",
+    status="active",
+    hienergy_id=2**53 + 1,
+)
+FULL_HEADER = "name,display_name,slug,domain,network_name,publisher_name,status,hienergy_id,id"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "Tern,Arctic Tern,tern,tern.example,HiEnergy,Birds,active,,9007199254740993",
+        "Tern,Arctic Tern,tern,TERN.example,HiEnergy,Birds,active,,9007199254740993",
+        " Tern,Arctic Tern ,tern,tern.example,HiEnergy,Birds,active,,09007199254740993",
+    ],
+    ids=["as stored", "domain in capitals", "spaces"],
+)
+async def test_a_row_that_says_what_is_stored_is_unchanged(catalogue: Database, row: str) -> None:
+    await _store(catalogue, FULL)
+
+    assert await _import(catalogue, f"{row}\n", FULL_HEADER) == Counts(rows=1, changed=0)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ",Arctic Tern,tern,tern.example,HiEnergy,Birds,active,,9007199254740993",
+        "Tern,Arctic Tern,tern,tern.example,HiEnergy,Birds,active,3,9007199254740993",
+    ],
+    ids=["no name", "another owner"],
+)
+async def test_an_invalid_row_of_a_stored_record_is_refused(catalogue: Database, row: str) -> None:
+    await _store(catalogue, FULL)
+
+    with pytest.raises(CatalogueError, match="line 2"):
+        await _import(catalogue, f"{row}\n", FULL_HEADER)
+
+
+async def test_a_row_that_leaves_out_a_column_empties_it(catalogue: Database) -> None:
+    await _store(catalogue, FULL)
+
+    assert (await _import(catalogue, f"{FULL.id},Tern,HiEnergy,\n")).changed == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "is_valid"),
+    [
+        ('{"id": 1, "name": "Tern", "network_name": "HiEnergy"}', True),
+        ('{"id": "1", "name": "Tern", "network_name": "HiEnergy", "hienergy_id": 1}', True),
+        ('{"id": true, "name": "Tern", "network_name": "HiEnergy"}', False),
+        ('{"id": 1.0, "name": "Tern", "network_name": "HiEnergy"}', False),
+        ('{"id": 1, "name": "Tern", "network_name": "HiEnergy", "hienergy_id": true}', False),
+        ('{"id": 1, "name": "Tern", "network_name": "HiEnergy", "slug": 0}', False),
+        ('{"id": 1, "name": "Tern", "network_name": "HiEnergy", "wat": null}', False),
+    ],
+)
+async def test_a_json_row_of_a_stored_record_is_validated_unless_it_is_equal(
+    catalogue: Database, line: str, *, is_valid: bool
+) -> None:
+    await _store(catalogue, TERN)
+
+    with StagedCatalogue(catalogue.file.path) as staged:
+        if is_valid:
+            staged.add(read_jsonl(io.StringIO(line)))
+            assert staged.counts == Counts(rows=1, changed=0)
+        else:
+            with pytest.raises(CatalogueError, match="line 1"):
+                staged.add(read_jsonl(io.StringIO(line)))
+
+
+async def test_memory_does_not_grow_with_the_file(catalogue: Database) -> None:
+    with StagedCatalogue(catalogue.file.path) as staged:
+        rows = (
+            (number, {"id": str(number), "name": f"Tern {number}" * 10, "network_name": "CJ"})
+            for number in range(1, 60_001)
+        )
+        staged.add(islice(rows, 5_000))
+        before = resident_bytes()
+        staged.add(rows)
+
+        # As Python objects, the rows would need 50 MiB.
+        assert resident_bytes() - before < 16 * 1024 * 1024
+        assert staged.counts == Counts(rows=60_000, changed=60_000)
+
+
+ROWS = "".join(f"{number},Tern {number},HiEnergy,\n" for number in range(1, 11))
+
+
+@pytest.fixture
+def one_row_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write one row in a transaction."""
+    monkeypatch.setattr(staged_catalogue, "TRANSACTION_SECONDS", 0)
+    monkeypatch.setattr(staged_catalogue, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(staged_catalogue, "_ROWS_PER_STATEMENT", 1)
+
+
+@pytest.mark.usefixtures("one_row_at_a_time")
+async def test_others_may_write_between_the_transactions_of_an_import(catalogue: Database) -> None:
+    written: list[int] = []
+    with (
+        closing(sqlite3.connect(catalogue.file.path, timeout=0, isolation_level=None)) as other,
+        StagedCatalogue(catalogue.file.path) as staged,
+    ):
+
+        def write(rows: int) -> None:
+            written.append(rows)
+            other.execute("UPDATE advertisers SET slug = 'tern'")
+
+        staged.add(read_csv(io.StringIO(f"{HEADER}\n{ROWS}", newline="")))
+        await staged.write(catalogue, write)
+
+    assert written == [1] * 10
+
+
+@pytest.mark.usefixtures("one_row_at_a_time")
+async def test_an_interrupted_import_keeps_complete_rows_and_the_next_one_writes_the_rest(
+    catalogue: Database,
+) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with StagedCatalogue(catalogue.file.path) as staged:
+        staged.add(read_csv(io.StringIO(f"{HEADER}\n{ROWS}", newline="")))
+        with pytest.raises(KeyboardInterrupt):
+            await staged.write(catalogue, interrupt)
+    assert await _stored(catalogue) == {1: 1}
+
+    assert await _import(catalogue, ROWS) == Counts(rows=10, changed=9)
+
+    assert await _stored(catalogue) == {number: number for number in range(1, 11)}
+
+
+async def test_a_row_whose_owner_another_process_demoted_meanwhile_is_not_written(
+    catalogue: Database,
+) -> None:
+    await _store(catalogue, TERN)
+    with StagedCatalogue(catalogue.file.path) as staged:
+        staged.add(read_csv(io.StringIO(f"{HEADER}\n2,Tern US,CJ,1\n", newline="")))
+        await catalogue.write(
+            lambda connection: connection.execute(
+                update(tables.advertisers).values(network_name="CJ", hienergy_id=None)
+            )
+        )
+        with pytest.raises(StoreChangedError, match="advertiser 2 "):
+            await staged.write(catalogue, lambda _: None)
+
+    assert await _stored(catalogue) == {1: None}
+
+
+async def test_a_hienergy_record_that_got_a_contact_meanwhile_stays_one(
+    catalogue: Database,
+) -> None:
+    await _store(catalogue, TERN)
+    with StagedCatalogue(catalogue.file.path) as staged:
+        staged.add(read_csv(io.StringIO(f"{HEADER}\n1,Tern,CJ,\n", newline="")))
+        await catalogue.write(_add_contact)
+        with pytest.raises(StoreChangedError, match="advertiser 1 "):
+            await staged.write(catalogue, lambda _: None)
+
+    assert await _stored(catalogue) == {1: 1}

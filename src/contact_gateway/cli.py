@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -70,6 +70,7 @@ _attempts = typer.Typer(
 main.add_typer(_attempts, name="attempts")
 
 _stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+_DEFAULTS: Final = Settings()
 _ROWS_PER_STATEMENT: Final = 500
 _ATTEMPT_ID_DIGITS: Final = 12
 _MAX_LINE_LENGTH: Final = 1000
@@ -102,23 +103,49 @@ def _options(
 ) -> None: ...
 
 
+def _validated_host(host: str | None) -> str | None:
+    # Python would listen on all IPv4 interfaces.
+    if host is not None and not host.strip():
+        raise typer.BadParameter("It is empty. For all interfaces, use 0.0.0.0 or ::.")
+    return host
+
+
 @main.command()
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="Address to listen on.",
+            show_default=f"CONTACT_GATEWAY_HOST, else {_DEFAULTS.host}",
+            callback=_validated_host,
+        ),
+    ] = None,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 selects a free one.")
-    ] = 8000,
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Port to listen on; 0 selects a free one.",
+            show_default=f"CONTACT_GATEWAY_PORT, else {_DEFAULTS.port}",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
     demo: Annotated[
         bool, typer.Option("--demo", help="Fill an empty database and print two API keys.")
     ] = False,
 ) -> None:
     """Serve GraphQL and REST until SIGTERM or Ctrl-C."""
-    with _exit_on_error(), process.listen(host, port) as listener:
+    with ExitStack() as stack:
+        stack.enter_context(_exit_on_error())
         settings = load_settings()
         configure_logging(settings.log_format)
         if demo:
             _require_own_database(settings)
+        listener = stack.enter_context(
+            process.listen(
+                settings.host if host is None else host, settings.port if port is None else port
+            )
+        )
         keys = _with_database(settings, partial(_update_demo_keys, settings, demo=demo))
 
         announcement = _announcement(process.address_of(listener), settings, keys)

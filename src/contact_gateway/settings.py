@@ -1,23 +1,43 @@
 """Settings: their defaults, their limits, and the errors for invalid ones."""
 
 import importlib.util
-import os
 import re
-from collections.abc import Iterable
-from difflib import get_close_matches
+from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Annotated, Final
+from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-PREFIX: Final = "CONTACT_GATEWAY_"
-_ENV_FILE: Final = ".env"
+from contact_gateway.variables import PREFIX, SettingsError, Source, read_variables
+
+__all__ = [
+    "PREFIX",
+    "SECRETS",
+    "Known",
+    "LoadedSettings",
+    "LogFormat",
+    "Profile",
+    "Settings",
+    "SettingsError",
+    "Source",
+    "UnsupportedDatabaseError",
+    "is_loopback",
+    "load_settings",
+    "load_settings_with_sources",
+    "sqlite_url",
+]
+
 _PRINTABLE_ASCII: Final = re.compile("[\x21-\x7e]+")
 _ORIGIN: Final = re.compile(r"https?://[^/?#@\s]+")
 
@@ -44,11 +64,10 @@ class Known(StrEnum):
     NO = "no"
 
 
+SECRETS: Final = frozenset({"database_url", "rate_limit_url"})
+"""The settings whose values may contain a password. `…_FILE` may name a file with the value."""
+
 _PRODUCTION_DEFAULTS: Final = {"graphiql": False, "introspection": False}
-
-
-class SettingsError(ValueError):
-    """A setting is unknown or invalid. The message names it and says what is wrong."""
 
 
 class UnsupportedDatabaseError(ValueError):
@@ -76,14 +95,17 @@ def sqlite_url(text: str) -> URL:
     return url
 
 
-class Settings(BaseSettings):
-    """The gateway's settings, read from `CONTACT_GATEWAY_…` variables or a `.env` file."""
+class Settings(BaseModel):
+    """The gateway's settings. `load_settings` reads them from variables."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=_ENV_FILE, extra="ignore", frozen=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     # Server
+    host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on: 0.0.0.0 for all of IPv4, :: for all of IPv4 and IPv6",
+    )
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 selects a free one")
     profile: Profile = Field(
         Profile.DEVELOPMENT,
         description="`production` disables GraphiQL and introspection by default",
@@ -174,7 +196,7 @@ class Settings(BaseSettings):
         ge=0,
         description="Wrong API keys an address may send in a minute; 0 for no limit",
     )
-    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
         (),
         description="Networks of proxies whose X-Forwarded-For is trusted, comma-separated",
     )
@@ -199,7 +221,7 @@ class Settings(BaseSettings):
     introspection: bool = Field(default=True, description="Whether clients may read the schema")
 
     # Browsers
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+    cors_origins: tuple[str, ...] = Field(
         (), description="Origins of web pages that may call the gateway, comma-separated"
     )
 
@@ -312,39 +334,40 @@ def is_loopback(url: SplitResult) -> bool:
         return host == "localhost"
 
 
+class LoadedSettings(NamedTuple):
+    """Settings, and the source of each that is not a default, by its name."""
+
+    settings: Settings
+    sources: Mapping[str, Source]
+
+
 def load_settings() -> Settings:
     """Return the settings of the environment and of the working directory's `.env` file.
 
     Raises:
         SettingsError: a setting is unknown or invalid.
     """
+    return load_settings_with_sources().settings
+
+
+def load_settings_with_sources() -> LoadedSettings:
+    """Return the settings as `load_settings` does, and where each comes from.
+
+    Raises:
+        SettingsError: a setting is unknown or invalid.
+    """
+    variables = read_variables(Settings.model_fields, SECRETS)
     try:
-        _refuse_unknown((*os.environ, *dotenv_values(_ENV_FILE)))
-        return Settings()
-    except UnicodeDecodeError:
-        raise SettingsError(f"{_ENV_FILE} is not in UTF-8.") from None
+        settings = Settings.model_validate(
+            {name: variable.value for name, variable in variables.items()}
+        )
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
         raise SettingsError(
             "\n".join(
-                f"{PREFIX}{str(detail['loc'][0]).upper()}: "
+                f"{variables[str(detail['loc'][0])].name}: "
                 + detail["msg"].removeprefix("Value error, ")
                 for detail in details
             )
         ) from None
-
-
-def _refuse_unknown(names: Iterable[str]) -> None:
-    # Compared without the prefix, which would make any two names similar.
-    known = [name.upper() for name in Settings.model_fields]
-    for name in sorted(names):
-        bare = name.upper().removeprefix(PREFIX)
-        if bare == name.upper() or bare in known:
-            continue
-        nearest = get_close_matches(bare, known, n=1)
-        advice = (
-            f"Did you mean {PREFIX}{nearest[0]}?"
-            if nearest
-            else f"The settings are {', '.join(PREFIX + each for each in sorted(known))}."
-        )
-        raise SettingsError(f"Unknown setting {name}. {advice}")
+    return LoadedSettings(settings, {name: variable.source for name, variable in variables.items()})

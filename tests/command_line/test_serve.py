@@ -226,7 +226,13 @@ class TestRefusedStart:
 
     @pytest.mark.parametrize(
         "option",
-        [("--port", "65536"), ("--port", "http"), ("--workers", "0")],
+        [
+            ("--port", "65536"),
+            ("--port", "http"),
+            ("--workers", "0"),
+            ("--host", ""),
+            ("--host", " "),
+        ],
         ids=" ".join,
     )
     def test_an_invalid_option_exits_with_2(self, run: Command, option: tuple[str, str]) -> None:

@@ -8,6 +8,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
+import yarl
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -39,7 +40,8 @@ __all__ = [
 ]
 
 _PRINTABLE_ASCII: Final = re.compile("[\x21-\x7e]+")
-_ORIGIN: Final = re.compile(r"https?://[^/?#@\s]+")
+_ORIGIN: Final = re.compile(r"https?://[^/?#@\s\\*%]+", re.IGNORECASE)
+_REDIS_PATH: Final = re.compile(r"/?[0-9]*")
 
 
 class LogFormat(StrEnum):
@@ -82,7 +84,7 @@ def sqlite_url(text: str) -> URL:
     """
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise UnsupportedDatabaseError("not a database URL; use sqlite+aiosqlite:///FILE") from None
     if url.get_backend_name() == "postgresql":
         raise UnsupportedDatabaseError(
@@ -90,8 +92,23 @@ def sqlite_url(text: str) -> URL:
         )
     if url.drivername not in {"sqlite", "sqlite+aiosqlite"}:
         raise UnsupportedDatabaseError("only sqlite+aiosqlite:///FILE is supported")
-    if url.database in {None, "", ":memory:"} or str(url.database).startswith("file:"):
+    file = str(url.database or "")
+    if url.host is not None:
+        # SQLAlchemy reads the first part of the path as a host, and SQLite has none.
+        path = "/".join(filter(None, (url.host, file)))
+        raise UnsupportedDatabaseError(
+            f"the file comes after three slashes; use {url.drivername}:///{path}"
+        )
+    if file in {"", ":memory:"} or file.startswith("file:"):
         raise UnsupportedDatabaseError("it must name a file, for example sqlite+aiosqlite:///gw.db")
+    if url.query or text.endswith("?"):
+        raise UnsupportedDatabaseError(
+            "remove the query; no option is supported. A ? in the file's name is not either"
+        )
+    if not file.isprintable():
+        raise UnsupportedDatabaseError(
+            "the file's name has control characters; write % as %25 in the URL"
+        )
     return url
 
 
@@ -276,9 +293,28 @@ class Settings(BaseModel):
     def _check_rate_limit_url(cls, text: str | None) -> str | None:
         if text is None:
             return None
-        if not text.startswith(("redis://", "rediss://")) or not urlsplit(text).hostname:
+        try:
+            url = urlsplit(text)
+            is_valid = (
+                url.scheme in {"redis", "rediss"}
+                and bool(url.hostname)
+                and url.port != 0
+                and _REDIS_PATH.fullmatch(url.path) is not None
+            )
+        except ValueError:
+            is_valid = False
+        if not is_valid:
             raise ValueError("it must be a URL such as redis://HOST:6379/0, or rediss:// for TLS")
         _require_extra("redis", "redis")
+        # The client comes with the optional extra `redis`.
+        from redis.asyncio import ConnectionPool  # noqa: PLC0415
+
+        try:
+            pool = ConnectionPool.from_url(text)
+            pool.connection_class(**pool.connection_kwargs)
+        except (TypeError, ValueError):
+            # The client's message may contain the password.
+            raise ValueError("an option after ? is unknown or invalid; see redis-py") from None
         return text
 
     @field_validator("trusted_proxies", mode="before")
@@ -296,15 +332,7 @@ class Settings(BaseModel):
     def _parse_origins(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return tuple(origin.rstrip("/") for origin in _split(value))
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in origins:
-            if origin != "*" and not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is not an origin such as https://app.example.com")
-        return origins
+        return tuple(_origin(text) for text in _split(value))
 
     @field_validator("traces")
     @classmethod
@@ -316,6 +344,26 @@ class Settings(BaseModel):
 
 def _split(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _origin(text: str) -> str:
+    """Return an origin as browsers send it: in lower case and without a default port.
+
+    Source: https://html.spec.whatwg.org/#ascii-serialisation-of-an-origin.
+    """
+    if text == "*":
+        return text
+    try:
+        url = yarl.URL(text)
+    except ValueError:
+        url = yarl.URL()
+    if not _ORIGIN.fullmatch(text.rstrip("/")) or not url.raw_host:
+        raise ValueError(
+            f"{text!r} is not an origin such as https://app.example.com. "
+            "Write its scheme, its host, and its port if it has one."
+        )
+    host = f"[{url.raw_host}]" if ":" in url.raw_host else url.raw_host
+    return f"{url.scheme}://{host}" + ("" if url.is_default_port() else f":{url.port}")
 
 
 def _require_extra(extra: str, package: str) -> None:

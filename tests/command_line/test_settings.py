@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from contact_gateway.settings import SECRETS, Profile, Settings, SettingsError, load_settings
+from contact_gateway.settings import (
+    SECRETS,
+    Profile,
+    Settings,
+    SettingsError,
+    UnsupportedDatabaseError,
+    load_settings,
+    sqlite_url,
+)
 from support.process import Command, refused_start
 
 Give = Callable[[str, str], None]
@@ -29,7 +37,18 @@ def give(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, folder
         ("DATABASE_URL", "mysql://localhost/contacts"),
         ("DATABASE_URL", "postgresql://localhost/contacts"),
         ("DATABASE_URL", "sqlite+aiosqlite://"),
+        ("DATABASE_URL", "sqlite+aiosqlite://gw.sqlite3"),
+        ("DATABASE_URL", "sqlite+aiosqlite://data/gw.sqlite3"),
+        ("DATABASE_URL", "sqlite+aiosqlite://me:secret@localhost/gw.sqlite3"),
+        ("DATABASE_URL", "sqlite+aiosqlite:///gw.sqlite3?mode=ro"),
+        ("DATABASE_URL", "sqlite+aiosqlite:///gw.sqlite3?"),
+        ("DATABASE_URL", "sqlite+aiosqlite:///gw%00.sqlite3"),
+        ("DATABASE_URL", "sqlite+aiosqlite:///gw%0A.sqlite3"),
         ("CORS_ORIGINS", "app.example.com"),
+        ("CORS_ORIGINS", "https://app.example.com/app"),
+        ("CORS_ORIGINS", "https://*.example.com"),
+        ("CORS_ORIGINS", "https://me@app.example.com"),
+        ("CORS_ORIGINS", "https://app.example.com:99999"),
         ("CORS_ORIGINS", "https://app.example.com,app.example.com"),
         ("RATE_LIMIT_PER_HOUR", "-1"),
         ("RATE_LIMIT_PER_HOUR", "many"),
@@ -47,6 +66,14 @@ def give(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, folder
         ("GRAPHQL_MAX_MUTATIONS", "0"),
         ("RATE_LIMIT_URL", "memcached://localhost"),
         ("RATE_LIMIT_URL", "redis://"),
+        ("RATE_LIMIT_URL", "redis://127.0.0.1:99999/0"),
+        ("RATE_LIMIT_URL", "redis://127.0.0.1:0/0"),
+        ("RATE_LIMIT_URL", "redis://127.0.0.1:6379/main"),
+        ("RATE_LIMIT_URL", "redis://127.0.0.1:6379/-1"),
+        ("RATE_LIMIT_URL", "redis://127.0.0.1/0?timeout=1"),
+        ("RATE_LIMIT_URL", "redis://127.0.0.1/0?socket_timeout=soon"),
+        ("RATE_LIMIT_URL", "redis://127.0.0.1/0?ssl_cert_reqs=none"),
+        ("RATE_LIMIT_URL", "redis://[::1/0"),
         ("KEY_GUESSES_PER_MINUTE", "-1"),
         ("TRUSTED_PROXIES", "the proxy"),
         ("TRUSTED_PROXIES", "10.0.0.1/8"),
@@ -338,6 +365,65 @@ def test_the_profile_is_read_like_any_setting(give: Give) -> None:
     settings = load_settings()
 
     assert (settings.graphiql, settings.introspection) == (False, False)
+
+
+def test_a_database_url_with_two_slashes_is_refused_with_the_right_spelling() -> None:
+    with pytest.raises(UnsupportedDatabaseError, match=r"use sqlite:///data/gw\.sqlite3"):
+        sqlite_url("sqlite://data/gw.sqlite3")
+
+
+def test_a_percent_sign_in_the_path_of_the_database_is_written_as_an_escape(
+    run: Command, give: Give, folder: Path
+) -> None:
+    give("CONTACT_GATEWAY_DATABASE_URL", "sqlite+aiosqlite:///100%25.sqlite3")
+
+    assert run("migrate").exit_code == 0
+
+    assert (folder / "100%.sqlite3").exists()
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("https://App.Example.com", "https://app.example.com"),
+        ("HTTPS://app.example.com/", "https://app.example.com"),
+        ("https://app.example.com:443", "https://app.example.com"),
+        ("http://localhost:80", "http://localhost"),
+        ("http://localhost:3000", "http://localhost:3000"),
+        ("http://localhost:443", "http://localhost:443"),
+        ("http://[0:0::1]:3000", "http://[::1]:3000"),
+        ("https://Bücher.example", "https://xn--bcher-kva.example"),
+        ("*", "*"),
+    ],
+)
+def test_origins_are_compared_as_browsers_send_them(give: Give, written: str, sent: str) -> None:
+    give("CONTACT_GATEWAY_CORS_ORIGINS", written)
+
+    assert load_settings().cors_origins == (sent,)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1",
+        "redis://user:p%40ss@127.0.0.1:6379/3",
+        "rediss://[::1]:6380/0?ssl_cert_reqs=none",
+        "redis://127.0.0.1/0?socket_timeout=2",
+    ],
+)
+def test_a_rate_limit_url_may_have_options_of_its_client(give: Give, url: str) -> None:
+    give("CONTACT_GATEWAY_RATE_LIMIT_URL", url)
+
+    assert load_settings().rate_limit_url == url
+
+
+def test_no_message_shows_a_password(run: Command, give: Give) -> None:
+    give("CONTACT_GATEWAY_RATE_LIMIT_URL", "redis://:secret@127.0.0.1:99999/0")
+
+    result = run("serve", "--port", "0", "--workers", "2")
+
+    assert result.exit_code == 1
+    assert "secret" not in result.output
 
 
 def test_networks_of_proxies_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,8 @@ def _refuse_unknown(found: str | None) -> None:
 
 def _config(connection: Connection | None = None) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
+    # Alembic's parser reads % as the start of a variable.
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
 

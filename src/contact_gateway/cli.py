@@ -4,13 +4,13 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, NoReturn, TypeVar
+from typing import Annotated, Final, NoReturn, TextIO, TypeVar
 
 import rich.markup
 import rich.progress
@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Connection
 
-from contact_gateway import __version__
+from contact_gateway import __version__, output
 from contact_gateway.access.api_keys import KeyRecord, mint
 from contact_gateway.access.principals import Credential, Role
 from contact_gateway.app import app_from_environment, create_app
@@ -69,7 +69,8 @@ _attempts = typer.Typer(
 )
 main.add_typer(_attempts, name="attempts")
 
-_stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+_STANDARD_ERROR: Final = output.StandardError()
+_stderr = Console(file=_STANDARD_ERROR, soft_wrap=True, highlight=False)
 _DEFAULTS: Final = Settings()
 _ROWS_PER_STATEMENT: Final = 500
 _ATTEMPT_ID_DIGITS: Final = 12
@@ -79,6 +80,9 @@ _EMAIL: Final = TypeAdapter(Email)
 _API_KEY_VARIABLE: Final = "HIENERGY_API_KEY"
 
 
+_JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON array.")]
+
+
 class SchemaKind(StrEnum):
     """The schemas that can be printed."""
 
@@ -86,9 +90,24 @@ class SchemaKind(StrEnum):
     OPENAPI = "openapi"
 
 
+def run() -> None:
+    """Run the command line, also if standard streams are closed or cannot be written."""
+    output.occupy_closed_descriptors()
+    try:
+        try:
+            main(prog_name="contact-gateway")
+        except OSError:
+            # Typer prints help by itself: what is left of it fails again.
+            output.write("")
+            raise
+    except output.OutputError as error:
+        _print_error(f"{error}.")
+        sys.exit(1)
+
+
 def _print_version(is_requested: bool) -> None:
     if is_requested:
-        typer.echo(f"contact-gateway {__version__}")
+        output.write(f"contact-gateway {__version__}\n")
         raise typer.Exit
 
 
@@ -137,6 +156,7 @@ def serve(
     """Serve GraphQL and REST until SIGTERM or Ctrl-C."""
     with ExitStack() as stack:
         stack.enter_context(_exit_on_error())
+        _require_standard_error()
         settings = load_settings()
         configure_logging(settings.log_format)
         if demo:
@@ -149,10 +169,12 @@ def serve(
         keys = _with_database(settings, partial(_update_demo_keys, settings, demo=demo))
 
         announcement = _announcement(process.address_of(listener), settings, keys)
+        if keys is None:
+            # Once the server has started, an error here would be logged as one of the application.
+            output.write("\n")
 
         def announce() -> None:
-            typer.echo(announcement)
-            sys.stdout.flush()
+            output.write(announcement)
 
         if workers == 1:
             if not process.serve(create_app(settings), listener, announce):
@@ -163,11 +185,20 @@ def serve(
             process.serve_with_workers(app_from_environment, listener, workers, announce)
 
 
+def _require_standard_error() -> None:
+    if not output.is_standard_error_open():
+        output.write(
+            "Error: standard error is closed, and the log is written there. "
+            "Redirect it to a file or to /dev/null.\n"
+        )
+        raise typer.Exit(1)
+
+
 async def _update_demo_keys(
     settings: Settings, database: Database, *, demo: bool
 ) -> DemoKeys | None:
     if demo:
-        return await prepare_demo(database)
+        return await prepare_demo(database, partial(output.write, "\n"))
     # In front of upstream, the database's keys are not accepted.
     if settings.upstream_url is None:
         await end_demo(database)
@@ -187,7 +218,7 @@ def _announcement(address: str, settings: Settings, keys: DemoKeys | None) -> st
             lines.append(f"Proxy       {proxy.url}")
     if keys is not None:
         lines += [f"Admin key   {keys.admin}", f"Member key  {keys.member}"]
-    return "\n".join(["", *lines, ""])
+    return "\n".join([*lines, "", ""])
 
 
 def _warn_of_workers(settings: Settings, workers: int) -> None:
@@ -210,7 +241,7 @@ def migrate() -> None:
         revision = _with_database(
             load_settings(), store_schema.revision, prepare=store_schema.migrate
         )
-        typer.echo(f"The database is at revision {revision}.", err=True)
+        _note(f"The database is at revision {revision}.")
 
 
 @main.command("schema")
@@ -219,9 +250,9 @@ def print_schema(
 ) -> None:
     """Print the GraphQL schema (SDL) or the OpenAPI document."""
     if kind is SchemaKind.GRAPHQL:
-        typer.echo(schema_sdl(), nl=False)
+        output.write(schema_sdl())
     else:
-        typer.echo(json.dumps(openapi_document(), indent=2, ensure_ascii=False))
+        output.write(f"{json.dumps(openapi_document(), indent=2, ensure_ascii=False)}\n")
 
 
 def _validated_label(text: str) -> str:
@@ -249,24 +280,30 @@ def create_key(
     )
 
     def add(connection: Connection) -> int:
-        return key_rows.add(connection, minted, role=role, label=label, expires_at=expires_at)
+        key_id = key_rows.add(connection, minted, role=role, label=label, expires_at=expires_at)
+        # Printed before the commit, so that a key that cannot be shown is not created.
+        output.write(f"{minted.text}\n")
+        return key_id
 
     with _exit_on_error():
         key_id = _with_own_database(lambda database: database.write(add))
-        typer.echo(f"Created key {key_id} ({role}, {label}). It is shown only now:", err=True)
-        typer.echo(minted.text)
+        _note(f"Created key {key_id} ({role}, {label}). It is not shown again.")
 
 
 @_keys.command("list")
-def list_keys() -> None:
+def list_keys(json_output: _JsonOption = False) -> None:
     """List all API keys, without their secrets."""
 
     async def every(database: Database) -> tuple[KeyRecord, ...]:
         return await database.read(key_rows.all_keys)
 
     with _exit_on_error():
+        keys = _with_own_database(every)
+        if json_output:
+            _print_json([_key_document(key) for key in keys])
+            return
         table = Table("ID", "Role", "Label", "Created", "Expires", "Revoked", box=None)
-        for key in _with_own_database(every):
+        for key in keys:
             table.add_row(
                 str(key.id),
                 key.role,
@@ -276,6 +313,17 @@ def list_keys() -> None:
                 _minute(key.revoked_at),
             )
         _print_table(table)
+
+
+def _key_document(key: KeyRecord) -> dict[str, object]:
+    return {
+        "id": key.id,
+        "role": key.role,
+        "label": key.label,
+        "created_at": _timestamp(key.created_at),
+        "expires_at": _timestamp(key.expires_at),
+        "revoked_at": _timestamp(key.revoked_at),
+    }
 
 
 @_keys.command("revoke")
@@ -294,7 +342,7 @@ def revoke_key(key_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=MA
             if revocation.now
             else f"Key {key_id} was already revoked on {_minute(revocation.revoked_at)}."
         )
-        typer.echo(message, err=True)
+        _note(message)
 
 
 @_advertisers.command("import")
@@ -330,7 +378,7 @@ def import_advertisers(
             _fail(f"{file}: {str(error).rstrip('.')}. No advertiser was imported.")
         except UnicodeDecodeError:
             _fail(f"{file}: the file is not in UTF-8. No advertiser was imported.")
-        typer.echo(f"Imported {count} advertisers.", err=True)
+        _note(f"Imported {count} advertisers.")
 
 
 def _validated_trial(given: tuple[int, str] | None) -> tuple[int, str] | None:
@@ -481,11 +529,14 @@ def audit_contact(
         if record is None:
             _fail(f"There is no contact {contact_id}.")
         label = "" if record.key_label is None else f" ({record.key_label})"
-        typer.echo(f"Contact     {record.contact_id}, of advertiser {record.advertiser_id}")
-        typer.echo(f"Created     {record.created_at.isoformat(timespec='milliseconds')}")
-        typer.echo(f"Key         {_or_dash(record.key_id)}{label}")
-        typer.echo(f"Face        {_or_dash(record.face)}")
-        typer.echo(f"Request id  {_or_dash(record.request_id)}")
+        lines = (
+            f"Contact     {record.contact_id}, of advertiser {record.advertiser_id}",
+            f"Created     {record.created_at.isoformat(timespec='milliseconds')}",
+            f"Key         {_or_dash(record.key_id)}{label}",
+            f"Face        {_or_dash(record.face)}",
+            f"Request id  {_or_dash(record.request_id)}",
+        )
+        output.write("\n".join([*lines, ""]))
 
 
 @_attempts.command("list")
@@ -493,6 +544,7 @@ def list_attempts(
     show_addresses: Annotated[
         bool, typer.Option("--show-addresses", help="Show the contacts' e-mail addresses.")
     ] = False,
+    json_output: _JsonOption = False,
 ) -> None:
     """List the creations in HiEnergy whose outcome is unknown, the oldest first."""
 
@@ -501,10 +553,16 @@ def list_attempts(
 
     with _exit_on_error():
         now = datetime.now(UTC)
+        attempts = _with_database(load_settings(), every)
+        if json_output:
+            _print_json(
+                [_attempt_document(each, now, show_address=show_addresses) for each in attempts]
+            )
+            return
         table = Table("ID", "Sent", "Age", "Advertiser", "State", box=None)
         if show_addresses:
             table.add_column("Address")
-        for key, attempt in _with_database(load_settings(), every):
+        for key, attempt in attempts:
             address = (Text(attempt.email),) if show_addresses else ()
             table.add_row(
                 key.hex()[:_ATTEMPT_ID_DIGITS],
@@ -515,6 +573,19 @@ def list_attempts(
                 *address,
             )
         _print_table(table)
+
+
+def _attempt_document(
+    opened: ledger_rows.OpenAttempt, now: datetime, *, show_address: bool
+) -> dict[str, object]:
+    attempt = opened.attempt
+    document: dict[str, object] = {
+        "id": opened.key.hex()[:_ATTEMPT_ID_DIGITS],
+        "sent_at": _timestamp(attempt.sent_at),
+        "advertiser_id": attempt.advertiser_id,
+        "state": _state(attempt, now),
+    }
+    return document | ({"email": attempt.email} if show_address else {})
 
 
 @_attempts.command("settle")
@@ -625,20 +696,46 @@ def _exit_on_error() -> Iterator[None]:
         _fail(f"--host, --port: {error}.")
     except SourceUnavailable as error:
         _fail(f"CONTACT_GATEWAY_DATABASE_URL: the database does not answer: {error.reason}")
+    except output.OutputError as error:
+        _fail(f"{error}.")
 
 
 def _fail(message: str) -> NoReturn:
-    _stderr.print(f"[red]Error[/]: {rich.markup.escape(message)}")
+    _print_error(message)
     raise typer.Exit(1)
+
+
+def _print_error(message: str) -> None:
+    _stderr.print(f"[red]Error[/]: {rich.markup.escape(message)}")
 
 
 def _print_table(table: Table) -> None:
     """Print a table, with one record on each line unless it is for a terminal."""
-    Console(width=None if sys.stdout.isatty() else _MAX_LINE_LENGTH).print(table)
+    stream: TextIO | None = sys.stdout
+    is_terminal = stream is not None and stream.isatty()
+    console = Console(width=None if is_terminal else _MAX_LINE_LENGTH)
+    with console.capture() as capture:
+        console.print(table)
+    output.write(capture.get())
+
+
+def _print_json(records: Sequence[Mapping[str, object]]) -> None:
+    output.write(f"{json.dumps(records, indent=2, ensure_ascii=False)}\n")
+
+
+def _note(text: str) -> None:
+    """Print a line to standard error."""
+    typer.echo(text, file=_STANDARD_ERROR)
 
 
 def _or_dash(value: object) -> str:
     return "-" if value is None else str(value)
+
+
+def _timestamp(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _minute(moment: datetime | None) -> str:

@@ -34,7 +34,16 @@ from contact_gateway.demo import DemoKeys, NotADemoDatabaseError, end_demo, prep
 from contact_gateway.faces.graphql.schema import schema_sdl
 from contact_gateway.faces.rest.openapi import openapi_document
 from contact_gateway.server import process
-from contact_gateway.settings import Settings, SettingsError, load_settings, sqlite_url
+from contact_gateway.settings import (
+    PREFIX,
+    Settings,
+    SettingsError,
+    Source,
+    load_settings,
+    load_settings_with_sources,
+    shown_value,
+    sqlite_url,
+)
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import audit_trail
@@ -232,6 +241,60 @@ def _warn_of_workers(settings: Settings, workers: int) -> None:
         _stderr.print(
             f"Each of the {workers} workers counts CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR separately."
         )
+
+
+def _validated_name(name: str | None) -> str | None:
+    if name is None:
+        return None
+    bare = name.upper().removeprefix(PREFIX).lower()
+    if bare not in Settings.model_fields:
+        raise typer.BadParameter(f"There is no setting {name}.")
+    return bare
+
+
+@main.command("settings")
+def print_settings(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Print only the value of this setting.", callback=_validated_name),
+    ] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print a JSON array, or the value as JSON.")
+    ] = False,
+) -> None:
+    """Print all settings, where each comes from, and no passwords."""
+    with _exit_on_error():
+        settings, sources = load_settings_with_sources()
+        if name is not None:
+            value = shown_value(settings, name)
+            output.write(f"{json.dumps(value) if json_output else _text_of(value)}\n")
+            return
+        records = [
+            {
+                "name": f"{PREFIX}{each.upper()}",
+                "value": shown_value(settings, each),
+                "source": sources.get(each, Source.DEFAULT),
+            }
+            for each in Settings.model_fields
+        ]
+        if json_output:
+            _print_json(records)
+            return
+        table = Table("Setting", "Value", "Source", box=None)
+        for record in records:
+            table.add_row(
+                str(record["name"]), Text(_text_of(record["value"])), str(record["source"])
+            )
+        _print_table(table)
+
+
+def _text_of(value: object) -> str:
+    """Return a value as it is written in a variable; an empty text if there is none."""
+    if isinstance(value, list):
+        return ",".join(str(item) for item in value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
 
 
 @main.command()

@@ -36,6 +36,7 @@ __all__ = [
     "is_loopback",
     "load_settings",
     "load_settings_with_sources",
+    "shown_value",
     "sqlite_url",
 ]
 
@@ -387,6 +388,22 @@ class LoadedSettings(NamedTuple):
 
     settings: Settings
     sources: Mapping[str, Source]
+
+
+def shown_value(settings: Settings, name: str) -> str | int | float | bool | list[str] | None:
+    """Return the value of a setting for people and for JSON, without passwords."""
+    value: object = getattr(settings, name)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, tuple):
+        return [str(item) for item in value]
+    return _without_secrets(str(value)) if name in SECRETS else str(value)
+
+
+def _without_secrets(url: str) -> str:
+    """Replace the credentials of a URL and the values of its query."""
+    credentials_hidden = re.sub(r"(?<=://)[^/?#]*@", "***@", url)
+    return re.sub(r"(?<==)[^&#]+", "***", credentials_hidden)
 
 
 def load_settings() -> Settings:

@@ -24,7 +24,7 @@ from sqlalchemy import Connection
 from contact_gateway import __version__, output
 from contact_gateway.access.api_keys import KeyRecord, mint
 from contact_gateway.access.principals import Credential, Role
-from contact_gateway.app import app_from_environment, create_app
+from contact_gateway.app import app_from_environment, check_tracing, create_app
 from contact_gateway.contacts.catalogue import CatalogueError, advertisers, read_csv, read_jsonl
 from contact_gateway.contacts.fields import MAX_ID, Email, RequiredText
 from contact_gateway.contacts.ledger import Attempt
@@ -168,6 +168,7 @@ def serve(
         _require_standard_error()
         settings = load_settings()
         configure_logging(settings.log_format)
+        check_tracing(settings)
         if demo:
             _require_own_database(settings)
         listener = stack.enter_context(

@@ -224,6 +224,18 @@ class TestRefusedStart:
         assert "Error: HTTPS_PROXY: it must be the URL of an HTTP proxy" in result.stderr
         assert "secret" not in result.stderr
 
+    @pytest.mark.parametrize("workers", ["1", "2"])
+    def test_an_unusable_exporter_of_traces_is_reported_with_its_variable(
+        self, run: Command, workers: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CONTACT_GATEWAY_TRACES", "true")
+        monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
+
+        result = run("serve", "--port", "0", "--workers", workers)
+
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith("Error: OTEL_TRACES_EXPORTER: ")
+
     @pytest.mark.parametrize(
         "option",
         [

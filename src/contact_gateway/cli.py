@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Connection
 
-from contact_gateway import __version__, output
+from contact_gateway import __version__, doctor, output
 from contact_gateway.access.api_keys import KeyRecord, mint
 from contact_gateway.access.principals import Credential, Role
 from contact_gateway.app import app_from_environment, check_tracing, create_app
@@ -31,6 +31,7 @@ from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.contacts.problems import problems_of
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.demo import DemoKeys, NotADemoDatabaseError, end_demo, prepare_demo
+from contact_gateway.doctor import Check, State
 from contact_gateway.faces.graphql.schema import schema_sdl
 from contact_gateway.faces.rest.openapi import openapi_document
 from contact_gateway.server import process
@@ -287,6 +288,36 @@ def print_settings(
                 str(record["name"]), Text(_text_of(record["value"])), str(record["source"])
             )
         _print_table(table)
+
+
+@main.command("doctor")
+def run_doctor(json_output: _JsonOption = False) -> None:
+    """Check the settings, the database and all servers, without serving."""
+    with _exit_on_error():
+        try:
+            settings = load_settings()
+            check_tracing(settings)
+        except SettingsError as error:
+            remedy = "Correct the setting. See `contact-gateway settings`."
+            checks: tuple[Check, ...] = (Check("Settings", State.FAILED, str(error), remedy),)
+        else:
+            configure_logging(settings.log_format)
+            found = f"{PREFIX}PROFILE is {settings.profile}"
+            checks = (
+                Check("Settings", State.OK, found),
+                *asyncio.run(doctor.examine(settings)),
+            )
+        if json_output:
+            _print_json([check._asdict() for check in checks])
+        else:
+            output.write("".join(f"{_line_of(check)}\n" for check in checks))
+        if any(check.state is State.FAILED for check in checks):
+            raise typer.Exit(1)
+
+
+def _line_of(check: Check) -> str:
+    remedy = "" if check.remedy is None else f" {check.remedy}"
+    return f"{check.state:<8} {check.name}: {check.found.rstrip('.')}.{remedy}"
 
 
 def _text_of(value: object) -> str:

@@ -331,9 +331,12 @@ class Settings(BaseModel):
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _parse_origins(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        return tuple(_origin(text) for text in _split(value))
+        return tuple(_split(value)) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_origin(origin) for origin in origins)
 
     @field_validator("traces")
     @classmethod

@@ -202,7 +202,7 @@ class TestRefusedStart:
         assert (result.exit_code, result.stdout) == (1, "")
         assert f"--host, --port: cannot listen on 127.0.0.1:{port}" in result.stderr
 
-    @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+    @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "no..host"])
     def test_an_address_of_another_machine_is_reported_with_its_options(
         self, run: Command, host: str
     ) -> None:

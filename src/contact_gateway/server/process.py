@@ -41,6 +41,8 @@ def listen(host: str, port: int) -> socket.socket:
             backlog=2048,
             dualstack_ipv6=_is_unspecified(host) and socket.has_dualstack_ipv6(),
         )
+    except UnicodeError:
+        raise AddressError(f"cannot listen on {host}:{port}: not a host name") from None
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no such port"
         raise AddressError(f"cannot listen on {host}:{port}: {reason}") from None

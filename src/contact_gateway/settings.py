@@ -405,8 +405,8 @@ def shown_value(settings: Settings, name: str) -> str | int | float | bool | lis
 
 def _without_secrets(url: str) -> str:
     """Replace the credentials of a URL and the values of its query."""
-    credentials_hidden = re.sub(r"(?<=://)[^/?#]*@", "***@", url)
-    return re.sub(r"(?<==)[^&#]+", "***", credentials_hidden)
+    address, mark, query = re.sub(r"(?<=://)[^/?#]*@", "***@", url).partition("?")
+    return address + mark + re.sub(r"(?<==)[^&#]+", "***", query)
 
 
 def load_settings() -> Settings:

@@ -27,6 +27,7 @@ def test_every_setting_is_shown_with_its_value_and_source(
     run: Command, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     (folder / ".env").write_text("CONTACT_GATEWAY_METRICS=true\n", "utf-8")
+    monkeypatch.setenv("CONTACT_GATEWAY_DATABASE_URL", "sqlite:///a=b.sqlite3")
     (folder / "url").write_text("redis://:secret@127.0.0.1/0?username=me", "utf-8")
     monkeypatch.setenv("CONTACT_GATEWAY_RATE_LIMIT_URL_FILE", "url")
     monkeypatch.setenv("CONTACT_GATEWAY_TRUSTED_PROXIES", "10.0.0.0/8, fd00::/8")
@@ -35,6 +36,7 @@ def test_every_setting_is_shown_with_its_value_and_source(
     shown = records(run)
 
     assert shown.keys() == {name.upper() for name in Settings.model_fields}
+    assert shown["DATABASE_URL"] == ("sqlite:///a=b.sqlite3", "environment")
     assert shown["METRICS"] == (True, ".env")
     assert shown["RATE_LIMIT_URL"] == ("redis://***@127.0.0.1/0?username=***", "file")
     assert shown["TRUSTED_PROXIES"] == (["10.0.0.0/8", "fd00::/8"], "environment")

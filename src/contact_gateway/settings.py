@@ -20,7 +20,7 @@ from pydantic import (
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from contact_gateway.variables import PREFIX, SettingsError, Source, read_variables
+from contact_gateway.variables import PREFIX, SettingsError, Source, Variable, read_variables
 
 __all__ = [
     "PREFIX",
@@ -386,6 +386,12 @@ def is_loopback(url: SplitResult) -> bool:
         return host == "localhost"
 
 
+def _name_of(setting: str, variables: Mapping[str, Variable]) -> str:
+    # A default can be invalid beside the value of another setting.
+    variable = variables.get(setting)
+    return f"{PREFIX}{setting.upper()}" if variable is None else variable.name
+
+
 class LoadedSettings(NamedTuple):
     """Settings, and the source of each that is not a default, by its name."""
 
@@ -433,7 +439,7 @@ def load_settings_with_sources() -> LoadedSettings:
         details = error.errors(include_url=False, include_input=False)
         raise SettingsError(
             "\n".join(
-                f"{variables[str(detail['loc'][0])].name}: "
+                f"{_name_of(str(detail['loc'][0]), variables)}: "
                 + detail["msg"].removeprefix("Value error, ")
                 for detail in details
             )

@@ -1,5 +1,5 @@
 """`python -m contact_gateway` runs `contact-gateway`."""
 
-from contact_gateway.cli import main
+from contact_gateway.cli import run
 
-main(prog_name="contact-gateway")
+run()

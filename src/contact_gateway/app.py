@@ -85,7 +85,8 @@ def create_app(settings: Settings) -> Starlette:
     Its startup raises `SchemaNotCurrentError` if the database has another schema version.
 
     Raises:
-        SettingsError: the environment names an unusable proxy for upstream.
+        SettingsError: the environment names an unusable proxy for upstream, or an unusable
+            exporter of traces.
     """
     database = Database(sqlite_url(settings.database_url))
     counters = Counters(settings.rate_limit_url)
@@ -146,6 +147,16 @@ def create_app(settings: Settings) -> Starlette:
     )
     app.router.redirect_slashes = False
     return app
+
+
+def check_tracing(settings: Settings) -> None:
+    """Check the variables of OpenTelemetry, if traces are switched on.
+
+    Raises:
+        SettingsError: one of them is unusable.
+    """
+    if settings.traces:
+        _tracing().close()
 
 
 def _tracing() -> "Tracing":

@@ -4,13 +4,13 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, NoReturn, TypeVar
+from typing import Annotated, Final, NoReturn, TextIO, TypeVar
 
 import rich.markup
 import rich.progress
@@ -21,20 +21,30 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Connection
 
-from contact_gateway import __version__
+from contact_gateway import __version__, doctor, output
 from contact_gateway.access.api_keys import KeyRecord, mint
 from contact_gateway.access.principals import Credential, Role
-from contact_gateway.app import app_from_environment, create_app
+from contact_gateway.app import app_from_environment, check_tracing, create_app
 from contact_gateway.contacts.catalogue import CatalogueError, read_csv, read_jsonl
 from contact_gateway.contacts.fields import MAX_ID, Email, RequiredText
 from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.contacts.problems import problems_of
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.demo import DemoKeys, NotADemoDatabaseError, end_demo, prepare_demo
+from contact_gateway.doctor import Check, State
 from contact_gateway.faces.graphql.schema import schema_sdl
 from contact_gateway.faces.rest.openapi import openapi_document
 from contact_gateway.server import process
-from contact_gateway.settings import Settings, SettingsError, load_settings, sqlite_url
+from contact_gateway.settings import (
+    PREFIX,
+    Settings,
+    SettingsError,
+    Source,
+    load_settings,
+    load_settings_with_sources,
+    shown_value,
+    sqlite_url,
+)
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import audit_trail
 from contact_gateway.store import ledger as ledger_rows
@@ -71,12 +81,17 @@ _attempts = typer.Typer(
 main.add_typer(_attempts, name="attempts")
 main.add_typer(store, name="store")
 
-_stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+_STANDARD_ERROR: Final = output.StandardError()
+_stderr = Console(file=_STANDARD_ERROR, soft_wrap=True, highlight=False)
+_DEFAULTS: Final = Settings()
 _ATTEMPT_ID_DIGITS: Final = 12
 _MAX_LINE_LENGTH: Final = 1000
 _LABEL: Final = TypeAdapter(RequiredText)
 _EMAIL: Final = TypeAdapter(Email)
 _API_KEY_VARIABLE: Final = "HIENERGY_API_KEY"
+
+
+_JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON array.")]
 
 
 class SchemaKind(StrEnum):
@@ -86,9 +101,24 @@ class SchemaKind(StrEnum):
     OPENAPI = "openapi"
 
 
+def run() -> None:
+    """Run the command line, also if standard streams are closed or cannot be written."""
+    output.occupy_closed_descriptors()
+    try:
+        try:
+            main(prog_name="contact-gateway")
+        except OSError:
+            # Typer prints help by itself: what is left of it fails again.
+            output.write("")
+            raise
+    except output.OutputError as error:
+        _print_error(f"{error}.")
+        sys.exit(1)
+
+
 def _print_version(is_requested: bool) -> None:
     if is_requested:
-        typer.echo(f"contact-gateway {__version__}")
+        output.write(f"contact-gateway {__version__}\n")
         raise typer.Exit
 
 
@@ -103,30 +133,60 @@ def _options(
 ) -> None: ...
 
 
+def _validated_host(host: str | None) -> str | None:
+    # Python would listen on all IPv4 interfaces.
+    if host is not None and not host.strip():
+        raise typer.BadParameter("It is empty. For all interfaces, use 0.0.0.0 or ::.")
+    return host
+
+
 @main.command()
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="Address to listen on.",
+            show_default=f"CONTACT_GATEWAY_HOST, else {_DEFAULTS.host}",
+            callback=_validated_host,
+        ),
+    ] = None,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 selects a free one.")
-    ] = 8000,
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Port to listen on; 0 selects a free one.",
+            show_default=f"CONTACT_GATEWAY_PORT, else {_DEFAULTS.port}",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
     demo: Annotated[
         bool, typer.Option("--demo", help="Fill an empty database and print two API keys.")
     ] = False,
 ) -> None:
     """Serve GraphQL and REST until SIGTERM or Ctrl-C."""
-    with _exit_on_error(), process.listen(host, port) as listener:
+    with ExitStack() as stack:
+        stack.enter_context(_exit_on_error())
+        _require_standard_error()
         settings = load_settings()
         configure_logging(settings.log_format)
+        check_tracing(settings)
         if demo:
             _require_own_database(settings)
+        listener = stack.enter_context(
+            process.listen(
+                settings.host if host is None else host, settings.port if port is None else port
+            )
+        )
         keys = _with_database(settings, partial(_update_demo_keys, settings, demo=demo))
 
         announcement = _announcement(process.address_of(listener), settings, keys)
+        if keys is None:
+            # Once the server has started, an error here would be logged as one of the application.
+            output.write("\n")
 
         def announce() -> None:
-            typer.echo(announcement)
-            sys.stdout.flush()
+            output.write(announcement)
 
         if workers == 1:
             if not process.serve(create_app(settings), listener, announce):
@@ -137,11 +197,20 @@ def serve(
             process.serve_with_workers(app_from_environment, listener, workers, announce)
 
 
+def _require_standard_error() -> None:
+    if not output.is_standard_error_open():
+        output.write(
+            "Error: standard error is closed, and the log is written there. "
+            "Redirect it to a file or to /dev/null.\n"
+        )
+        raise typer.Exit(1)
+
+
 async def _update_demo_keys(
     settings: Settings, database: Database, *, demo: bool
 ) -> DemoKeys | None:
     if demo:
-        return await prepare_demo(database)
+        return await prepare_demo(database, partial(output.write, "\n"))
     # In front of upstream, the database's keys are not accepted.
     if settings.upstream_url is None:
         await end_demo(database)
@@ -161,7 +230,7 @@ def _announcement(address: str, settings: Settings, keys: DemoKeys | None) -> st
             lines.append(f"Proxy       {proxy.url}")
     if keys is not None:
         lines += [f"Admin key   {keys.admin}", f"Member key  {keys.member}"]
-    return "\n".join(["", *lines, ""])
+    return "\n".join([*lines, "", ""])
 
 
 def _warn_of_workers(settings: Settings, workers: int) -> None:
@@ -177,6 +246,90 @@ def _warn_of_workers(settings: Settings, workers: int) -> None:
         )
 
 
+def _validated_name(name: str | None) -> str | None:
+    if name is None:
+        return None
+    bare = name.upper().removeprefix(PREFIX).lower()
+    if bare not in Settings.model_fields:
+        raise typer.BadParameter(f"There is no setting {name}.")
+    return bare
+
+
+@main.command("settings")
+def print_settings(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Print only the value of this setting.", callback=_validated_name),
+    ] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print a JSON array, or the value as JSON.")
+    ] = False,
+) -> None:
+    """Print all settings, where each comes from, and no passwords."""
+    with _exit_on_error():
+        settings, sources = load_settings_with_sources()
+        if name is not None:
+            value = shown_value(settings, name)
+            output.write(f"{json.dumps(value) if json_output else _text_of(value)}\n")
+            return
+        records = [
+            {
+                "name": f"{PREFIX}{each.upper()}",
+                "value": shown_value(settings, each),
+                "source": sources.get(each, Source.DEFAULT),
+            }
+            for each in Settings.model_fields
+        ]
+        if json_output:
+            _print_json(records)
+            return
+        table = Table("Setting", "Value", "Source", box=None)
+        for record in records:
+            table.add_row(
+                str(record["name"]), Text(_text_of(record["value"])), str(record["source"])
+            )
+        _print_table(table)
+
+
+@main.command("doctor")
+def run_doctor(json_output: _JsonOption = False) -> None:
+    """Check the settings, the database and all servers, without serving."""
+    with _exit_on_error():
+        try:
+            settings = load_settings()
+            check_tracing(settings)
+        except SettingsError as error:
+            remedy = "Correct the setting. See `contact-gateway settings`."
+            checks: tuple[Check, ...] = (Check("Settings", State.FAILED, str(error), remedy),)
+        else:
+            configure_logging(settings.log_format)
+            found = f"{PREFIX}PROFILE is {settings.profile}"
+            checks = (
+                Check("Settings", State.OK, found),
+                *asyncio.run(doctor.examine(settings)),
+            )
+        if json_output:
+            _print_json([check._asdict() for check in checks])
+        else:
+            output.write("".join(f"{_line_of(check)}\n" for check in checks))
+        if any(check.state is State.FAILED for check in checks):
+            raise typer.Exit(1)
+
+
+def _line_of(check: Check) -> str:
+    remedy = "" if check.remedy is None else f" {check.remedy}"
+    return f"{check.state:<8} {check.name}: {check.found.rstrip('.')}.{remedy}"
+
+
+def _text_of(value: object) -> str:
+    """Return a value as it is written in a variable; an empty text if there is none."""
+    if isinstance(value, list):
+        return ",".join(str(item) for item in value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
 @main.command()
 def migrate() -> None:
     """Migrate the database to the schema of this version."""
@@ -189,7 +342,7 @@ def migrate() -> None:
         revision = _with_database(load_settings(), store_schema.revision, prepare=upgrade)
         for sentence in report:
             typer.echo(sentence)
-        typer.echo(f"The database is at revision {revision}.", err=True)
+        _note(f"The database is at revision {revision}.")
 
 
 @main.command("schema")
@@ -198,9 +351,9 @@ def print_schema(
 ) -> None:
     """Print the GraphQL schema (SDL) or the OpenAPI document."""
     if kind is SchemaKind.GRAPHQL:
-        typer.echo(schema_sdl(), nl=False)
+        output.write(schema_sdl())
     else:
-        typer.echo(json.dumps(openapi_document(), indent=2, ensure_ascii=False))
+        output.write(f"{json.dumps(openapi_document(), indent=2, ensure_ascii=False)}\n")
 
 
 def _validated_label(text: str) -> str:
@@ -228,24 +381,30 @@ def create_key(
     )
 
     def add(connection: Connection) -> int:
-        return key_rows.add(connection, minted, role=role, label=label, expires_at=expires_at)
+        key_id = key_rows.add(connection, minted, role=role, label=label, expires_at=expires_at)
+        # Printed before the commit, so that a key that cannot be shown is not created.
+        output.write(f"{minted.text}\n")
+        return key_id
 
     with _exit_on_error():
         key_id = _with_own_database(lambda database: database.write(add))
-        typer.echo(f"Created key {key_id} ({role}, {label}). It is shown only now:", err=True)
-        typer.echo(minted.text)
+        _note(f"Created key {key_id} ({role}, {label}). It is not shown again.")
 
 
 @_keys.command("list")
-def list_keys() -> None:
+def list_keys(json_output: _JsonOption = False) -> None:
     """List all API keys, without their secrets."""
 
     async def every(database: Database) -> tuple[KeyRecord, ...]:
         return await database.read(key_rows.all_keys)
 
     with _exit_on_error():
+        keys = _with_own_database(every)
+        if json_output:
+            _print_json([_key_document(key) for key in keys])
+            return
         table = Table("ID", "Role", "Label", "Created", "Expires", "Revoked", box=None)
-        for key in _with_own_database(every):
+        for key in keys:
             table.add_row(
                 str(key.id),
                 key.role,
@@ -255,6 +414,17 @@ def list_keys() -> None:
                 _minute(key.revoked_at),
             )
         _print_table(table)
+
+
+def _key_document(key: KeyRecord) -> dict[str, object]:
+    return {
+        "id": key.id,
+        "role": key.role,
+        "label": key.label,
+        "created_at": _timestamp(key.created_at),
+        "expires_at": _timestamp(key.expires_at),
+        "revoked_at": _timestamp(key.revoked_at),
+    }
 
 
 @_keys.command("revoke")
@@ -273,7 +443,7 @@ def revoke_key(key_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=MA
             if revocation.now
             else f"Key {key_id} was already revoked on {_minute(revocation.revoked_at)}."
         )
-        typer.echo(message, err=True)
+        _note(message)
 
 
 @_advertisers.command("import")
@@ -309,7 +479,7 @@ def import_advertisers(
             _fail(f"{file}: {error}.")
         unchanged = counts.rows - counts.changed
         were = f" {unchanged} of them were unchanged." if unchanged else ""
-        typer.echo(f"Imported {counts.rows} advertisers.{were}", err=True)
+        _note(f"Imported {counts.rows} advertisers.{were}")
 
 
 def _validated_trial(given: tuple[int, str] | None) -> tuple[int, str] | None:
@@ -460,11 +630,14 @@ def audit_contact(
         if record is None:
             _fail(f"There is no contact {contact_id}.")
         label = "" if record.key_label is None else f" ({record.key_label})"
-        typer.echo(f"Contact     {record.contact_id}, of advertiser {record.advertiser_id}")
-        typer.echo(f"Created     {record.created_at.isoformat(timespec='milliseconds')}")
-        typer.echo(f"Key         {_or_dash(record.key_id)}{label}")
-        typer.echo(f"Face        {_or_dash(record.face)}")
-        typer.echo(f"Request id  {_or_dash(record.request_id)}")
+        lines = (
+            f"Contact     {record.contact_id}, of advertiser {record.advertiser_id}",
+            f"Created     {record.created_at.isoformat(timespec='milliseconds')}",
+            f"Key         {_or_dash(record.key_id)}{label}",
+            f"Face        {_or_dash(record.face)}",
+            f"Request id  {_or_dash(record.request_id)}",
+        )
+        output.write("\n".join([*lines, ""]))
 
 
 @_attempts.command("list")
@@ -472,6 +645,7 @@ def list_attempts(
     show_addresses: Annotated[
         bool, typer.Option("--show-addresses", help="Show the contacts' e-mail addresses.")
     ] = False,
+    json_output: _JsonOption = False,
 ) -> None:
     """List the creations in HiEnergy whose outcome is unknown, the oldest first."""
 
@@ -480,10 +654,16 @@ def list_attempts(
 
     with _exit_on_error():
         now = datetime.now(UTC)
+        attempts = _with_database(load_settings(), every)
+        if json_output:
+            _print_json(
+                [_attempt_document(each, now, show_address=show_addresses) for each in attempts]
+            )
+            return
         table = Table("ID", "Sent", "Age", "Advertiser", "State", box=None)
         if show_addresses:
             table.add_column("Address")
-        for key, attempt in _with_database(load_settings(), every):
+        for key, attempt in attempts:
             address = (Text(attempt.email),) if show_addresses else ()
             table.add_row(
                 key.hex()[:_ATTEMPT_ID_DIGITS],
@@ -494,6 +674,19 @@ def list_attempts(
                 *address,
             )
         _print_table(table)
+
+
+def _attempt_document(
+    opened: ledger_rows.OpenAttempt, now: datetime, *, show_address: bool
+) -> dict[str, object]:
+    attempt = opened.attempt
+    document: dict[str, object] = {
+        "id": opened.key.hex()[:_ATTEMPT_ID_DIGITS],
+        "sent_at": _timestamp(attempt.sent_at),
+        "advertiser_id": attempt.advertiser_id,
+        "state": _state(attempt, now),
+    }
+    return document | ({"email": attempt.email} if show_address else {})
 
 
 @_attempts.command("settle")
@@ -608,20 +801,46 @@ def _exit_on_error() -> Iterator[None]:
         _fail(f"--host, --port: {error}.")
     except SourceUnavailable as error:
         _fail(f"CONTACT_GATEWAY_DATABASE_URL: the database does not answer: {error.reason}")
+    except output.OutputError as error:
+        _fail(f"{error}.")
 
 
 def _fail(message: str) -> NoReturn:
-    _stderr.print(f"[red]Error[/]: {rich.markup.escape(message)}")
+    _print_error(message)
     raise typer.Exit(1)
+
+
+def _print_error(message: str) -> None:
+    _stderr.print(f"[red]Error[/]: {rich.markup.escape(message)}")
 
 
 def _print_table(table: Table) -> None:
     """Print a table, with one record on each line unless it is for a terminal."""
-    Console(width=None if sys.stdout.isatty() else _MAX_LINE_LENGTH).print(table)
+    stream: TextIO | None = sys.stdout
+    is_terminal = stream is not None and stream.isatty()
+    console = Console(width=None if is_terminal else _MAX_LINE_LENGTH)
+    with console.capture() as capture:
+        console.print(table)
+    output.write(capture.get())
+
+
+def _print_json(records: Sequence[Mapping[str, object]]) -> None:
+    output.write(f"{json.dumps(records, indent=2, ensure_ascii=False)}\n")
+
+
+def _note(text: str) -> None:
+    """Print a line to standard error."""
+    typer.echo(text, file=_STANDARD_ERROR)
 
 
 def _or_dash(value: object) -> str:
     return "-" if value is None else str(value)
+
+
+def _timestamp(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _minute(moment: datetime | None) -> str:

@@ -1,5 +1,6 @@
 """The demo: a small invented catalogue, and two API keys that the next start revokes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -25,8 +26,10 @@ class DemoKeys:
     member: str
 
 
-async def prepare_demo(database: Database) -> DemoKeys:
+async def prepare_demo(database: Database, before_commit: Callable[[], None]) -> DemoKeys:
     """Insert the demo's catalogue, revoke earlier demo keys and return new ones.
+
+    An exception of `before_commit` rolls everything back.
 
     Raises:
         NotADemoDatabaseError: the database holds other advertisers or keys.
@@ -48,6 +51,7 @@ async def prepare_demo(database: Database) -> DemoKeys:
         key_rows.revoke_demo_keys(connection)
         for role, key in keys.items():
             key_rows.add(connection, key, role=role, label=f"demo {role}", is_demo=True)
+        before_commit()
 
     await database.write(fill)
     return DemoKeys(admin=keys[Role.ADMIN].text, member=keys[Role.MEMBER].text)

@@ -1,25 +1,48 @@
 """Settings: their defaults, their limits, and the errors for invalid ones."""
 
 import importlib.util
-import os
 import re
-from collections.abc import Iterable
-from difflib import get_close_matches
+from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Annotated, Final
+from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+import yarl
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-PREFIX: Final = "CONTACT_GATEWAY_"
-_ENV_FILE: Final = ".env"
+from contact_gateway.variables import PREFIX, SettingsError, Source, Variable, read_variables
+
+__all__ = [
+    "PREFIX",
+    "SECRETS",
+    "Known",
+    "LoadedSettings",
+    "LogFormat",
+    "Profile",
+    "Settings",
+    "SettingsError",
+    "Source",
+    "UnsupportedDatabaseError",
+    "is_loopback",
+    "load_settings",
+    "load_settings_with_sources",
+    "shown_value",
+    "sqlite_url",
+]
+
 _PRINTABLE_ASCII: Final = re.compile("[\x21-\x7e]+")
-_ORIGIN: Final = re.compile(r"https?://[^/?#@\s]+")
+_ORIGIN: Final = re.compile(r"https?://[^/?#@\s\\*%]+", re.IGNORECASE)
+_REDIS_PATH: Final = re.compile(r"/?[0-9]*")
 
 
 class LogFormat(StrEnum):
@@ -44,11 +67,10 @@ class Known(StrEnum):
     NO = "no"
 
 
+SECRETS: Final = frozenset({"database_url", "rate_limit_url"})
+"""The settings whose values may contain a password. `…_FILE` may name a file with the value."""
+
 _PRODUCTION_DEFAULTS: Final = {"graphiql": False, "introspection": False}
-
-
-class SettingsError(ValueError):
-    """A setting is unknown or invalid. The message names it and says what is wrong."""
 
 
 class UnsupportedDatabaseError(ValueError):
@@ -63,7 +85,7 @@ def sqlite_url(text: str) -> URL:
     """
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise UnsupportedDatabaseError("not a database URL; use sqlite+aiosqlite:///FILE") from None
     if url.get_backend_name() == "postgresql":
         raise UnsupportedDatabaseError(
@@ -71,19 +93,37 @@ def sqlite_url(text: str) -> URL:
         )
     if url.drivername not in {"sqlite", "sqlite+aiosqlite"}:
         raise UnsupportedDatabaseError("only sqlite+aiosqlite:///FILE is supported")
-    if url.database in {None, "", ":memory:"} or str(url.database).startswith("file:"):
+    file = str(url.database or "")
+    if url.host is not None:
+        # SQLAlchemy reads the first part of the path as a host, and SQLite has none.
+        path = "/".join(filter(None, (url.host, file)))
+        raise UnsupportedDatabaseError(
+            f"the file comes after three slashes; use {url.drivername}:///{path}"
+        )
+    if file in {"", ":memory:"} or file.startswith("file:"):
         raise UnsupportedDatabaseError("it must name a file, for example sqlite+aiosqlite:///gw.db")
+    if url.query or text.endswith("?"):
+        raise UnsupportedDatabaseError(
+            "remove the query; no option is supported. A ? in the file's name is not either"
+        )
+    if not file.isprintable():
+        raise UnsupportedDatabaseError(
+            "the file's name has control characters; write % as %25 in the URL"
+        )
     return url
 
 
-class Settings(BaseSettings):
-    """The gateway's settings, read from `CONTACT_GATEWAY_…` variables or a `.env` file."""
+class Settings(BaseModel):
+    """The gateway's settings. `load_settings` reads them from variables."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=_ENV_FILE, extra="ignore", frozen=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     # Server
+    host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on: 0.0.0.0 for all of IPv4, :: for all of IPv4 and IPv6",
+    )
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 selects a free one")
     profile: Profile = Field(
         Profile.DEVELOPMENT,
         description="`production` disables GraphiQL and introspection by default",
@@ -180,7 +220,7 @@ class Settings(BaseSettings):
         ge=0,
         description="Wrong API keys an address may send in a minute; 0 for no limit",
     )
-    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
         (),
         description="Networks of proxies whose X-Forwarded-For is trusted, comma-separated",
     )
@@ -205,7 +245,7 @@ class Settings(BaseSettings):
     introspection: bool = Field(default=True, description="Whether clients may read the schema")
 
     # Browsers
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+    cors_origins: tuple[str, ...] = Field(
         (), description="Origins of web pages that may call the gateway, comma-separated"
     )
 
@@ -260,9 +300,28 @@ class Settings(BaseSettings):
     def _check_rate_limit_url(cls, text: str | None) -> str | None:
         if text is None:
             return None
-        if not text.startswith(("redis://", "rediss://")) or not urlsplit(text).hostname:
+        try:
+            url = urlsplit(text)
+            is_valid = (
+                url.scheme in {"redis", "rediss"}
+                and bool(url.hostname)
+                and url.port != 0
+                and _REDIS_PATH.fullmatch(url.path) is not None
+            )
+        except ValueError:
+            is_valid = False
+        if not is_valid:
             raise ValueError("it must be a URL such as redis://HOST:6379/0, or rediss:// for TLS")
         _require_extra("redis", "redis")
+        # The client comes with the optional extra `redis`.
+        from redis.asyncio import ConnectionPool  # noqa: PLC0415
+
+        try:
+            pool = ConnectionPool.from_url(text)
+            pool.connection_class(**pool.connection_kwargs)
+        except (TypeError, ValueError):
+            # The client's message may contain the password.
+            raise ValueError("an option after ? is unknown or invalid; see redis-py") from None
         return text
 
     @field_validator("trusted_proxies", mode="before")
@@ -278,17 +337,12 @@ class Settings(BaseSettings):
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _parse_origins(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        return tuple(origin.rstrip("/") for origin in _split(value))
+        return tuple(_split(value)) if isinstance(value, str) else value
 
     @field_validator("cors_origins")
     @classmethod
     def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in origins:
-            if origin != "*" and not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is not an origin such as https://app.example.com")
-        return origins
+        return tuple(_origin(origin) for origin in origins)
 
     @field_validator("traces")
     @classmethod
@@ -300,6 +354,26 @@ class Settings(BaseSettings):
 
 def _split(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _origin(text: str) -> str:
+    """Return an origin as browsers send it: in lower case and without a default port.
+
+    Source: https://html.spec.whatwg.org/#ascii-serialisation-of-an-origin.
+    """
+    if text == "*":
+        return text
+    try:
+        url = yarl.URL(text)
+    except ValueError:
+        url = yarl.URL()
+    if not _ORIGIN.fullmatch(text.rstrip("/")) or not url.raw_host:
+        raise ValueError(
+            f"{text!r} is not an origin such as https://app.example.com. "
+            "Write its scheme, its host, and its port if it has one."
+        )
+    host = f"[{url.raw_host}]" if ":" in url.raw_host else url.raw_host
+    return f"{url.scheme}://{host}" + ("" if url.is_default_port() else f":{url.port}")
 
 
 def _require_extra(extra: str, package: str) -> None:
@@ -318,39 +392,62 @@ def is_loopback(url: SplitResult) -> bool:
         return host == "localhost"
 
 
+def _name_of(setting: str, variables: Mapping[str, Variable]) -> str:
+    # A default can be invalid beside the value of another setting.
+    variable = variables.get(setting)
+    return f"{PREFIX}{setting.upper()}" if variable is None else variable.name
+
+
+class LoadedSettings(NamedTuple):
+    """Settings, and the source of each that is not a default, by its name."""
+
+    settings: Settings
+    sources: Mapping[str, Source]
+
+
+def shown_value(settings: Settings, name: str) -> str | int | float | bool | list[str] | None:
+    """Return the value of a setting for people and for JSON, without passwords."""
+    value: object = getattr(settings, name)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, tuple):
+        return [str(item) for item in value]
+    return _without_secrets(str(value)) if name in SECRETS else str(value)
+
+
+def _without_secrets(url: str) -> str:
+    """Replace the credentials of a URL and the values of its query."""
+    address, mark, query = re.sub(r"(?<=://)[^/?#]*@", "***@", url).partition("?")
+    return address + mark + re.sub(r"(?<==)[^&#]+", "***", query)
+
+
 def load_settings() -> Settings:
     """Return the settings of the environment and of the working directory's `.env` file.
 
     Raises:
         SettingsError: a setting is unknown or invalid.
     """
+    return load_settings_with_sources().settings
+
+
+def load_settings_with_sources() -> LoadedSettings:
+    """Return the settings as `load_settings` does, and where each comes from.
+
+    Raises:
+        SettingsError: a setting is unknown or invalid.
+    """
+    variables = read_variables(Settings.model_fields, SECRETS)
     try:
-        _refuse_unknown((*os.environ, *dotenv_values(_ENV_FILE)))
-        return Settings()
-    except UnicodeDecodeError:
-        raise SettingsError(f"{_ENV_FILE} is not in UTF-8.") from None
+        settings = Settings.model_validate(
+            {name: variable.value for name, variable in variables.items()}
+        )
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
         raise SettingsError(
             "\n".join(
-                f"{PREFIX}{str(detail['loc'][0]).upper()}: "
+                f"{_name_of(str(detail['loc'][0]), variables)}: "
                 + detail["msg"].removeprefix("Value error, ")
                 for detail in details
             )
         ) from None
-
-
-def _refuse_unknown(names: Iterable[str]) -> None:
-    # Compared without the prefix, which would make any two names similar.
-    known = [name.upper() for name in Settings.model_fields]
-    for name in sorted(names):
-        bare = name.upper().removeprefix(PREFIX)
-        if bare == name.upper() or bare in known:
-            continue
-        nearest = get_close_matches(bare, known, n=1)
-        advice = (
-            f"Did you mean {PREFIX}{nearest[0]}?"
-            if nearest
-            else f"The settings are {', '.join(PREFIX + each for each in sorted(known))}."
-        )
-        raise SettingsError(f"Unknown setting {name}. {advice}")
+    return LoadedSettings(settings, {name: variable.source for name, variable in variables.items()})

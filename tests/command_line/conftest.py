@@ -18,7 +18,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an empty working directory, and unset the gateway's settings."""
     monkeypatch.chdir(tmp_path)
     for name in os.environ:
-        if name.upper().startswith("CONTACT_GATEWAY_"):
+        if name.upper().startswith("CONTACT_GATEWAY_") or name in {"HOST", "PORT"}:
             monkeypatch.delenv(name)
     return tmp_path
 

@@ -1,6 +1,7 @@
 """`contact-gateway attempts`: creations in HiEnergy with an unknown outcome, listed and settled."""
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -65,6 +66,17 @@ def test_the_address_is_shown_on_demand(run: Command) -> None:
 
     assert address == "maya@example.com"
     assert "@" not in run("attempts", "list").output
+
+
+@pytest.mark.usefixtures("lost")
+@pytest.mark.parametrize("options", [(), ("--show-addresses",)])
+def test_the_list_is_a_json_array_on_request(run: Command, options: tuple[str, ...]) -> None:
+    (attempt,) = json.loads(run("attempts", "list", "--json", *options).stdout)
+
+    assert len(bytes.fromhex(attempt.pop("id"))) == 6
+    assert attempt.pop("sent_at").endswith("Z")
+    assert ("@" in attempt.pop("email", "")) == bool(options)
+    assert attempt == {"advertiser_id": 2001, "state": "answer lost"}
 
 
 def test_a_success_without_an_id_is_listed_as_created(

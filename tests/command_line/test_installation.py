@@ -33,6 +33,28 @@ def test_the_program_and_the_module_are_the_same(command: list[str | Path]) -> N
     assert "Usage: contact-gateway [OPTIONS] COMMAND" in shown.stdout
 
 
+def test_a_path_with_a_percent_sign_is_like_any_other(folder: Path) -> None:
+    source = folder / "100%(x)s%00"
+    for package in ("contact_gateway", "graphql_plans"):
+        shutil.copytree(
+            Path(contact_gateway.__file__).parents[1] / package,
+            source / package,
+            ignore=shutil.ignore_patterns("tests", "__pycache__"),
+        )
+
+    migrated = subprocess.run(
+        [sys.executable, "-m", "contact_gateway", "migrate"],
+        cwd=source,
+        env=clean_environment() | {"PYTHONPATH": str(source)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert migrated.stderr.startswith("The database is at revision ")
+    assert (source / "contact-gateway.sqlite3").exists()
+
+
 def _bash(folder: Path, script: str) -> str:
     """Return what bash prints, with the program on its path and a home directory of its own."""
     path = f"{PROGRAM.parent}{os.pathsep}{os.environ['PATH']}"

@@ -1,5 +1,6 @@
 """`contact-gateway keys`: create, list without secrets, revoke permanently."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -43,6 +44,36 @@ def test_list_shows_all_keys_and_no_part_of_a_secret(run: Command) -> None:
     for key in keys:
         pieces = {key[start : start + 8] for start in range(len("cgw_"), len(key) - 7)}
         assert not [piece for piece in pieces if piece in result.stdout]
+
+
+def test_list_is_a_json_array_on_request(run: Command) -> None:
+    run("keys", "create", "--role", "admin", "--label", "Café", "--expires-in-days", "1")
+    run("keys", "create", "--role", "member", "--label", "b")
+    run("keys", "revoke", "2")
+
+    one, two = json.loads(run("keys", "list", "--json").stdout)
+
+    assert {**one, "created_at": "", "expires_at": ""} == {
+        "id": 1,
+        "role": "admin",
+        "label": "Café",
+        "created_at": "",
+        "expires_at": "",
+        "revoked_at": None,
+    }
+    created_at, expires_at = (
+        datetime.strptime(one[name], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        for name in ("created_at", "expires_at")
+    )
+    assert created_at < expires_at <= created_at + timedelta(days=1, seconds=1)
+    assert (two["id"], two["expires_at"]) == (2, None)
+    assert two["revoked_at"].endswith("Z")
+
+
+def test_list_prints_each_key_on_one_line(run: Command) -> None:
+    run("keys", "create", "--role", "admin", "--label", "wide 宽 " * 36)
+
+    assert len(run("keys", "list").stdout.splitlines()) == 2
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ class TestRefusedStart:
         assert (result.exit_code, result.stdout) == (1, "")
         assert f"--host, --port: cannot listen on 127.0.0.1:{port}" in result.stderr
 
-    @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+    @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "no..host"])
     def test_an_address_of_another_machine_is_reported_with_its_options(
         self, run: Command, host: str
     ) -> None:
@@ -224,9 +224,27 @@ class TestRefusedStart:
         assert "Error: HTTPS_PROXY: it must be the URL of an HTTP proxy" in result.stderr
         assert "secret" not in result.stderr
 
+    @pytest.mark.parametrize("workers", ["1", "2"])
+    def test_an_unusable_exporter_of_traces_is_reported_with_its_variable(
+        self, run: Command, workers: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CONTACT_GATEWAY_TRACES", "true")
+        monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
+
+        result = run("serve", "--port", "0", "--workers", workers)
+
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith("Error: OTEL_TRACES_EXPORTER: ")
+
     @pytest.mark.parametrize(
         "option",
-        [("--port", "65536"), ("--port", "http"), ("--workers", "0")],
+        [
+            ("--port", "65536"),
+            ("--port", "http"),
+            ("--workers", "0"),
+            ("--host", ""),
+            ("--host", " "),
+        ],
         ids=" ".join,
     )
     def test_an_invalid_option_exits_with_2(self, run: Command, option: tuple[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 from pathlib import Path
 from time import monotonic
 
@@ -66,6 +67,15 @@ def test_several_workers_serve_and_stop_with_exit_status_0(tmp_path: Path) -> No
         assert created.status_code == 201
         assert process.stop() == 0
         assert process.log().count("Traceback") == 0
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("host", ["::", "[::]", "0::0"])
+def test_all_interfaces_of_ipv6_include_those_of_ipv4(host: str) -> None:
+    with listen(host, 0) as listener:
+        port = listener.getsockname()[1]
+        for address in ("127.0.0.1", "::1"):
+            socket.create_connection((address, port)).close()
 
 
 def test_a_worker_that_is_slow_to_start_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

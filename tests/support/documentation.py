@@ -49,7 +49,7 @@ EXAMPLES: Final = frozenset({"sh", "graphql"})
 OUTPUTS: Final = frozenset({"http", "json", "text"})
 # What differs from run to run, and what stands for it in a comparison.
 _VARIABLE: Final = (
-    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(Z|\+00:00)", "(time)"),
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)", "(time)"),
     (r"\b[0-9a-f]{32}\b", "(request id)"),
     (r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b", "(minute)"),
     (r'(?<=")\d{1,3}(?=")|(?<=/contacts/)\d{1,3}\b', "(contact id)"),

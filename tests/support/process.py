@@ -146,7 +146,8 @@ def clean_environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.upper().startswith("CONTACT_GATEWAY_") and name != "PYTHONDONTWRITEBYTECODE"
+        if not name.upper().startswith("CONTACT_GATEWAY_")
+        and name not in {"HOST", "PORT", "PYTHONDONTWRITEBYTECODE"}
     }
 
 

@@ -10,6 +10,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from contact_gateway.settings import SettingsError
+from contact_gateway.telemetry.traces import Tracing
 from support.process import gateway_process
 from support.upstream import upstream_gateway
 
@@ -35,6 +37,15 @@ class Collector:
             for scope in resource.scope_spans
             for span in scope.spans
         ]
+
+    def resource(self) -> dict[str, str]:
+        """Return the attributes of the service that sent the spans."""
+        (attributes,) = {
+            tuple((each.key, each.value.string_value) for each in spans.resource.attributes)
+            for body in self.bodies
+            for spans in ExportTraceServiceRequest.FromString(body).resource_spans
+        }
+        return dict(attributes)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a gateway that sends its traces here."""
@@ -99,6 +110,7 @@ def test_a_request_is_a_span_of_the_trace_in_its_headers(
         "contact_gateway.request_id": "a-request",
     }
     assert f'"trace_id":"{TRACE_ID}"' in log
+    assert collector.resource()["service.name"] == "contact-gateway"
 
 
 def test_a_call_to_upstream_is_a_span_and_carries_the_trace(
@@ -148,3 +160,86 @@ def test_an_unreachable_collector_fails_no_request(tmp_path: Path) -> None:
         with process.client(process.admin_key) as client:
             assert client.post("/api/v1/contacts", json=MAYA).status_code == 201
         assert process.stop() == 0
+
+
+def test_the_service_is_described_by_its_variables(tmp_path: Path, collector: Collector) -> None:
+    environment = collector.environment() | {
+        "OTEL_SERVICE_NAME": "gw-eu",
+        "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=staging,service.name=other",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_TRACES_EXPORTER": "otlp",
+    }
+    with gateway_process(tmp_path, environment=environment) as process:
+        with process.client() as client:
+            client.get("/healthz")
+        assert process.stop() == 0
+
+    assert collector.resource()["service.name"] == "gw-eu"
+    assert collector.resource()["deployment.environment.name"] == "staging"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"OTEL_TRACES_EXPORTER": "none"}, {"OTEL_SDK_DISABLED": "true"}],
+    ids=["no exporter", "disabled"],
+)
+def test_no_span_is_sent_if_the_variables_say_so(
+    tmp_path: Path, collector: Collector, variables: dict[str, str]
+) -> None:
+    environment = collector.environment() | variables
+    with gateway_process(tmp_path, environment=environment) as process:
+        with process.client() as client:
+            assert client.get("/healthz").status_code == 200
+        assert process.stop() == 0
+        assert '"trace_id":"0000' not in process.log()
+
+    assert collector.bodies == []
+
+
+@pytest.mark.parametrize(
+    ("propagators", "forwarded"),
+    [
+        ("", {"traceparent"}),
+        ("tracecontext,baggage", {"traceparent", "baggage"}),
+        ("baggage", {"baggage"}),
+        ("none", set()),
+    ],
+)
+@pytest.mark.parametrize("is_disabled", ["true", "false"])
+def test_headers_are_forwarded_by_the_propagators(
+    monkeypatch: pytest.MonkeyPatch, propagators: str, forwarded: set[str], is_disabled: str
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_PROPAGATORS", propagators)
+    monkeypatch.setenv("OTEL_SDK_DISABLED", is_disabled)
+    tracing = Tracing()
+    headers: dict[str, str] = {}
+
+    with (
+        tracing.request({"traceparent": TRACE_PARENT, "baggage": "tenant=7"}),
+        tracing.call("GET", headers),
+    ):
+        pass
+    tracing.close()
+
+    assert headers.keys() == forwarded
+    assert TRACE_ID in headers.get("traceparent", TRACE_ID)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "OTEL_EXPORTER_OTLP_PROTOCOL"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "udp", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"),
+        ("OTEL_TRACES_EXPORTER", "zipkin", "OTEL_TRACES_EXPORTER"),
+        ("OTEL_PROPAGATORS", "b33", "OTEL_PROPAGATORS"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "OTEL_"),
+    ],
+)
+def test_an_unusable_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, named: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(SettingsError, match=named):
+        Tracing()

@@ -4,6 +4,7 @@ import gc
 import signal
 import socket
 from collections.abc import Callable
+from ipaddress import IPv6Address
 from typing import Final
 
 import uvicorn
@@ -26,19 +27,34 @@ class AddressError(OSError):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 selects a free port.
+    """Return a listening socket; port 0 selects a free port, `::` listens on IPv4 too.
 
     Raises:
         AddressError: the address is in use, invalid or not of this machine.
     """
+    host = host.removeprefix("[").removesuffix("]")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server(
+            (host, port),
+            family=family,
+            backlog=2048,
+            dualstack_ipv6=_is_unspecified(host) and socket.has_dualstack_ipv6(),
+        )
+    except UnicodeError:
+        raise AddressError(f"cannot listen on {host}:{port}: not a host name") from None
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no such port"
         raise AddressError(f"cannot listen on {host}:{port}: {reason}") from None
     listener.set_inheritable(True)
     return listener
+
+
+def _is_unspecified(host: str) -> bool:
+    try:
+        return IPv6Address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 def address_of(listener: socket.socket) -> str:

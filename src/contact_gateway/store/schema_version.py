@@ -102,7 +102,8 @@ def require_known(found: str | None) -> None:
 
 def _config(connection: Connection | None = None) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
+    # Alembic's parser reads % as the start of a variable.
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     config.attributes["report"] = []
     return config

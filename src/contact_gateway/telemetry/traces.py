@@ -1,38 +1,56 @@
 """OpenTelemetry traces: a span for each request and for each call to HiEnergy's API.
 
-The `OTEL_…` environment variables configure the exporter and the sampling. No span contains
-anything that a caller sent, except the trace ids and a valid `X-Request-Id`.
+The `OTEL_…` environment variables configure it. OpenTelemetry's own reading of those for exporters
+is private, so they are read here. No span contains anything that a caller sent, except the trace
+ids and a valid `X-Request-Id`.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
 import structlog
-from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.context import attach, detach, get_current
+from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, format_trace_id
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contact_gateway.faces.request_context import request_context_of
+from contact_gateway.settings import SettingsError
 from contact_gateway.upstream.client import RecordStatus
 
 _SERVER_ERROR: Final = 500
-_TRACE_CONTEXT: Final = TraceContextTextMapPropagator()
+_SERVICE_NAME: Final = "contact-gateway"
+# OpenTelemetry's own name for a service without one begins with this.
+_UNNAMED: Final = "unknown_service"
+_PROTOCOLS: Final = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
+_PROTOCOL_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
 
 class Tracing:
-    """Creates the spans of a gateway and exports them."""
+    """Creates the spans of a gateway and exports them.
+
+    Raises:
+        SettingsError: an `OTEL_…` variable names what is not installed, or is invalid.
+    """
 
     def __init__(self) -> None:
-        resource = Resource.create({SERVICE_NAME: "contact-gateway"})
-        self._provider: Final = TracerProvider(resource=resource)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        try:
+            self._propagator: Final = _propagator()
+            self._provider: Final = TracerProvider(resource=_resource())
+            for exporter in _exporters():
+                self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        except SettingsError:
+            raise
+        except ValueError as error:
+            # OpenTelemetry does not say which variable it is.
+            raise SettingsError(f"CONTACT_GATEWAY_TRACES: an OTEL_… variable: {error}") from None
         self._tracer: Final = self._provider.get_tracer("contact_gateway")
 
     def close(self) -> None:
@@ -43,23 +61,27 @@ class Tracing:
         """Return the middleware that creates a span for each request."""
         return Middleware(TracingMiddleware, tracing=self)
 
-    def _span(
-        self, name: str, kind: SpanKind, context: Context | None = None
-    ) -> AbstractContextManager[Span]:
+    def _span(self, name: str, kind: SpanKind) -> AbstractContextManager[Span]:
         # The text of an exception may contain what a caller sent.
         return self._tracer.start_as_current_span(
-            name, context, kind, record_exception=False, set_status_on_exception=False
+            name, kind=kind, record_exception=False, set_status_on_exception=False
         )
 
-    def request(self, headers: dict[str, str]) -> AbstractContextManager[Span]:
-        """Return the span of a request, which continues the trace in its `traceparent` header."""
-        return self._span("request", SpanKind.SERVER, _TRACE_CONTEXT.extract(headers))
+    @contextmanager
+    def request(self, headers: dict[str, str]) -> Iterator[Span]:
+        """Open the span of a request, which continues the trace in its headers."""
+        token = attach(self._propagator.extract(headers, get_current()))
+        try:
+            with self._span("request", SpanKind.SERVER) as span:
+                yield span
+        finally:
+            detach(token)
 
     @contextmanager
     def call(self, method: str, headers: dict[str, str]) -> Iterator[RecordStatus]:
-        """Open the span of a call to HiEnergy's API, and add `traceparent` to its headers."""
+        """Open the span of a call to HiEnergy's API, and add the trace to its headers."""
         with self._span(f"HiEnergy {method}", SpanKind.CLIENT) as span:
-            _TRACE_CONTEXT.inject(headers)
+            self._propagator.inject(headers)
             span.set_attribute("http.request.method", method)
 
             def set_status(status: int) -> None:
@@ -68,6 +90,67 @@ class Tracing:
                     span.set_status(Status(StatusCode.ERROR))
 
             yield set_status
+
+
+def _resource() -> Resource:
+    """Return the description of this service, from OTEL_SERVICE_NAME and the like."""
+    configured = Resource.create()
+    if str(configured.attributes.get(SERVICE_NAME, _UNNAMED)).startswith(_UNNAMED):
+        return configured.merge(Resource({SERVICE_NAME: _SERVICE_NAME}))
+    return configured
+
+
+def _exporters() -> list[SpanExporter]:
+    variable = "OTEL_TRACES_EXPORTER"
+    names = _listed(variable, "otlp")
+    if "none" in names or _variable("OTEL_SDK_DISABLED").lower() == "true":
+        return []
+    exporters: list[SpanExporter] = []
+    for name in names:
+        entry_point = (
+            _otlp() if name == "otlp" else _named("opentelemetry_traces_exporter", name, variable)
+        )
+        exporters.append(entry_point.load()())
+    return exporters
+
+
+def _otlp() -> EntryPoint:
+    """Return the OTLP exporter of the configured protocol; by default that of the extra `otel`."""
+    variable = next(filter(_variable, _PROTOCOL_VARIABLES), _PROTOCOL_VARIABLES[-1])
+    protocol = _variable(variable) or "http/protobuf"
+    if protocol not in _PROTOCOLS:
+        raise SettingsError(f"{variable}: use http/protobuf or grpc.")
+    return _named("opentelemetry_traces_exporter", _PROTOCOLS[protocol], variable)
+
+
+def _propagator() -> CompositePropagator:
+    variable = "OTEL_PROPAGATORS"
+    # `baggage` is a default of OpenTelemetry too, but a caller's is not meant for HiEnergy.
+    names = _listed(variable, "tracecontext")
+    if "none" in names:
+        return CompositePropagator([])
+    return CompositePropagator(
+        [_named("opentelemetry_propagator", name, variable).load()() for name in names]
+    )
+
+
+def _named(group: str, name: str, variable: str) -> EntryPoint:
+    """Return a registered part of OpenTelemetry, or raise SettingsError."""
+    for entry_point in entry_points(group=group, name=name):
+        return entry_point
+    raise SettingsError(
+        f"{variable}: {name} is not installed, or misspelled. "
+        f"Packages register it as `{group}`, mostly those named opentelemetry-…."
+    )
+
+
+def _listed(variable: str, default: str) -> list[str]:
+    texts = (_variable(variable) or default).split(",")
+    return [text.strip() for text in texts if text.strip()]
+
+
+def _variable(name: str) -> str:
+    return os.environ.get(name, "").strip()
 
 
 class TracingMiddleware:
@@ -84,8 +167,11 @@ class TracingMiddleware:
             return
         context = request_context_of(scope)
         with self._tracing.request(dict(context.headers)) as span:
-            trace_id = format_trace_id(span.get_span_context().trace_id)
-            structlog.contextvars.bind_contextvars(trace_id=trace_id)
+            span_context = span.get_span_context()
+            if span_context.is_valid:
+                structlog.contextvars.bind_contextvars(
+                    trace_id=format_trace_id(span_context.trace_id)
+                )
             try:
                 await self._app(scope, receive, send)
             finally:

@@ -1,0 +1,193 @@
+"""Checks of all that a gateway needs, without serving and without changing anything."""
+
+import os
+import shutil
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.settings import Settings, SettingsError, sqlite_url
+from contact_gateway.store import schema_version
+from contact_gateway.store.sqlite import Database, has_wal_reset_bug
+from contact_gateway.upstream.client import UpstreamClient
+
+_MIN_FREE_BYTES: Final = 100 * 1024 * 1024
+_MAX_CLOCK_ERROR_SECONDS: Final = 60
+_REDIS_TIMEOUT_SECONDS: Final = 2
+_DATABASE: Final = "Database"
+_MEBIBYTE: Final = 1024 * 1024
+
+
+class State(StrEnum):
+    """The result of a check. A warning does not keep the gateway from working."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+class Check(NamedTuple):
+    """What was checked, what was found, and what to do about it if it is not ok."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str | None = None
+
+
+async def examine(settings: Settings) -> tuple[Check, ...]:
+    """Return the results of all checks, in the order of a start."""
+    file = Path(str(sqlite_url(settings.database_url).database))
+    checks = [
+        _sqlite(),
+        _missing(file) or await _database(settings, file),
+        *_permissions(file),
+        _disk(file.parent),
+        _clock(file),
+    ]
+    if settings.upstream_url is not None:
+        checks += await _upstream(settings, settings.upstream_url)
+    if settings.rate_limit_url is not None:
+        checks.append(await _redis(settings.rate_limit_url))
+    return tuple(checks)
+
+
+def _sqlite() -> Check:
+    found = f"SQLite {sqlite3.sqlite_version}"
+    if not has_wal_reset_bug():
+        return Check("SQLite", State.OK, found)
+    return Check(
+        "SQLite",
+        State.WARNING,
+        f"{found} has the WAL-reset bug (https://sqlite.org/wal.html#walresetbug)",
+        "Use one worker, or SQLite 3.51.3 or newer.",
+    )
+
+
+def _missing(file: Path) -> Check | None:
+    """Return the check of a database that does not exist; None if it does."""
+    if file.exists():
+        return None
+    if file.parent.is_dir():
+        found = f"{file} does not exist; the first start creates it"
+        return Check(_DATABASE, State.OK, found)
+    remedy = "Create it, or set CONTACT_GATEWAY_DATABASE_URL to another file."
+    return Check(_DATABASE, State.FAILED, f"the folder {file.parent} does not exist", remedy)
+
+
+async def _database(settings: Settings, file: Path) -> Check:
+    name = _DATABASE
+    database = Database(sqlite_url(settings.database_url))
+    try:
+        revision = await schema_version.revision(database)
+    except SourceUnavailable as error:
+        remedy = "Set CONTACT_GATEWAY_DATABASE_URL to a database of the gateway, or restore it."
+        return Check(name, State.FAILED, f"{file} cannot be read: {error.reason}", remedy)
+    finally:
+        await database.close()
+    if revision is None:
+        return Check(name, State.OK, f"{file} is empty; the first start creates its tables")
+    newest = schema_version.newest_revision()
+    if revision == newest:
+        return Check(name, State.OK, f"{file} is at revision {revision}")
+    return Check(
+        name,
+        State.FAILED,
+        f"{file} is at revision {revision}, and this version needs {newest}",
+        "Run `contact-gateway migrate`. If a newer version created it, upgrade contact-gateway.",
+    )
+
+
+def _permissions(file: Path) -> Iterator[Check]:
+    name = "Permissions"
+    # SQLite creates its write-ahead log beside the database.
+    unwritable = [
+        path for path in (file, file.parent) if path.exists() and not os.access(path, os.W_OK)
+    ]
+    if unwritable:
+        remedy = "Give write permission to the user that runs the gateway."
+        yield Check(name, State.FAILED, f"{unwritable[0]} cannot be written", remedy)
+    elif file.is_file() and file.stat().st_mode & stat.S_IROTH:
+        remedy = f"Run `chmod o= {file}`: it holds names and addresses as plain text."
+        yield Check(name, State.WARNING, f"every user can read {file}", remedy)
+    elif file.parent.is_dir():
+        yield Check(name, State.OK, f"{file} can be written")
+
+
+def _disk(folder: Path) -> Check:
+    name = "Disk space"
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        remedy = "See whether the disk is mounted."
+        return Check(name, State.FAILED, f"{folder}: {error.strerror}", remedy)
+    found = f"{free // _MEBIBYTE} MiB are free in {folder}"
+    if free < _MIN_FREE_BYTES:
+        return Check(name, State.FAILED, found, "Free space: with a full disk, creations are 503s.")
+    return Check(name, State.OK, found)
+
+
+def _clock(file: Path) -> Check:
+    """Compare the clock with the last changes of the database and of this code."""
+    known = (path for path in (file, Path(__file__)) if path.exists())
+    behind = max(path.stat().st_mtime for path in known) - time.time()
+    if behind <= _MAX_CLOCK_ERROR_SECONDS:
+        return Check("Clock", State.OK, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
+    return Check(
+        "Clock",
+        State.FAILED,
+        f"the clock is {behind:.0f} s behind the last change of a file",
+        "Synchronise it: keys would expire and limits end at the wrong time.",
+    )
+
+
+async def _upstream(settings: Settings, url: str) -> tuple[Check, ...]:
+    name = "Upstream"
+    try:
+        async with UpstreamClient(
+            url, timeout_seconds=settings.upstream_timeout_seconds, max_connections=1
+        ) as client:
+            is_reachable, ahead = await client.is_reachable(), client.clock_ahead()
+    except SettingsError as error:
+        return (Check(name, State.FAILED, str(error), "Correct the proxy's variable."),)
+    if not is_reachable:
+        remedy = "See CONTACT_GATEWAY_UPSTREAM_URL, HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE."
+        return (Check(name, State.FAILED, f"{url} does not answer, or with a 5xx", remedy),)
+    checks = [Check(name, State.OK, f"{url} answers")]
+    if ahead is not None and abs(ahead.total_seconds()) > _MAX_CLOCK_ERROR_SECONDS:
+        seconds = ahead.total_seconds()
+        direction = "ahead of" if seconds > 0 else "behind"
+        found = f"upstream's clock is {abs(seconds):.0f} s {direction} this machine's"
+        checks.append(Check("Clock", State.WARNING, found, "Synchronise this machine's clock."))
+    return tuple(checks)
+
+
+async def _redis(url: str) -> Check:
+    # The client comes with the optional extra `redis`.
+    from redis.asyncio import Redis  # noqa: PLC0415
+    from redis.exceptions import RedisError  # noqa: PLC0415
+
+    name = "Rate limits"
+    client = Redis.from_url(
+        url,
+        socket_timeout=_REDIS_TIMEOUT_SECONDS,
+        socket_connect_timeout=_REDIS_TIMEOUT_SECONDS,
+    )
+    try:
+        await client.ping()
+    except (RedisError, OSError) as error:
+        # Only the type: the text may contain the server's password.
+        return Check(
+            name,
+            State.FAILED,
+            f"the server of CONTACT_GATEWAY_RATE_LIMIT_URL does not answer: {type(error).__name__}",
+            "Start it, or correct the URL. Until then, each process counts by itself.",
+        )
+    finally:
+        await client.aclose()
+    return Check(name, State.OK, "the Redis-compatible server answers")

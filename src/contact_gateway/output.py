@@ -1,0 +1,81 @@
+"""Standard output and standard error, which may be closed, full or without a reader."""
+
+import os
+import sys
+from contextlib import suppress
+from io import StringIO
+from typing import Final, TextIO
+
+_CLOSED: Final = "it is closed"
+
+
+class OutputError(OSError):
+    """Standard output cannot be written. The message says why."""
+
+
+def occupy_closed_descriptors() -> None:
+    """Open the null device in place of closed standard streams.
+
+    Otherwise the next socket or database gets the descriptor, and the output of libraries.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003 - as in `os`
+
+
+def write(text: str) -> None:
+    """Write text to standard output, and flush it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    stream: TextIO | None = sys.stdout
+    if stream is None:
+        raise OutputError(_message(_CLOSED))
+    try:
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError) as error:
+        _discard(stream)
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise OutputError(_message(reason or str(error))) from None
+
+
+def is_standard_error_open() -> bool:
+    """Return whether this process was started with standard error."""
+    stream: TextIO | None = sys.stderr
+    return stream is not None
+
+
+def _message(reason: str) -> str:
+    return f"standard output cannot be written: {reason}"
+
+
+def _discard(stream: TextIO) -> None:
+    """Redirect a stream to the null device: Python's flush at the exit would fail again."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+class StandardError(StringIO):
+    """The current standard error. It ignores errors, so that no work fails for its messages."""
+
+    def write(self, text: str, /) -> int:
+        """Write text, if that is possible."""
+        stream: TextIO | None = sys.stderr
+        if stream is not None:
+            try:
+                stream.write(text)
+                stream.flush()
+            except (OSError, ValueError):
+                _discard(stream)
+        return len(text)
+
+    def isatty(self) -> bool:
+        """Return whether it is a terminal."""
+        stream: TextIO | None = sys.stderr
+        return stream is not None and stream.isatty()

@@ -1,0 +1,174 @@
+"""`contact-gateway doctor`: each check, with what to do about it."""
+
+import json
+import os
+import shutil
+import sqlite3
+from collections import namedtuple
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from contact_gateway.store import sqlite
+from contact_gateway.store.schema_version import newest_revision
+from support.process import Command
+from support.programs import redis_server
+from support.upstream import UpstreamGateway
+
+DATABASE = "contact-gateway.sqlite3"
+Examine = Callable[[], tuple[int, Mapping[str, Mapping[str, str]]]]
+
+
+@pytest.fixture(autouse=True)
+def sqlite_without_the_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_WAL_RESET_BUG_FIXED", (3, 0, 0))
+
+
+@pytest.fixture
+def examine(run: Command) -> Examine:
+    """Return a function that returns the exit status, and the last check of each name."""
+
+    def parsed() -> tuple[int, Mapping[str, Mapping[str, str]]]:
+        result = run("doctor", "--json")
+        return result.exit_code, {each["name"]: each for each in json.loads(result.stdout)}
+
+    return parsed
+
+
+def test_nothing_is_created(examine: Examine, folder: Path) -> None:
+    status, checks = examine()
+
+    assert status == 0
+    assert {check["state"] for check in checks.values()} == {"ok"}
+    assert list(folder.iterdir()) == []
+
+
+def test_a_database_in_use_is_ok(run: Command, examine: Examine, folder: Path) -> None:
+    run("migrate")
+    (folder / DATABASE).chmod(0o600)
+    status, checks = examine()
+
+    assert status == 0
+    assert checks["Database"]["found"].endswith(f"is at revision {newest_revision()}")
+
+
+def test_each_check_is_a_line_with_its_remedy(run: Command, folder: Path) -> None:
+    run("migrate")
+    (folder / DATABASE).chmod(0o644)
+    result = run("doctor")
+
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == "ok       Settings: CONTACT_GATEWAY_PROFILE is development."
+    assert f"warning  Permissions: every user can read {DATABASE}. Run `chmod o= {DATABASE}`" in (
+        result.stdout
+    )
+
+
+def test_an_invalid_setting_fails(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTACT_GATEWAY_METRICS", "perhaps")
+    status, checks = examine()
+
+    assert (status, list(checks)) == (1, ["Settings"])
+    assert checks["Settings"]["found"].startswith("CONTACT_GATEWAY_METRICS: ")
+
+
+def test_an_older_schema_fails(run: Command, examine: Examine, folder: Path) -> None:
+    run("migrate")
+    connection = sqlite3.connect(folder / DATABASE)
+    connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    connection.commit()
+    connection.close()
+    status, checks = examine()
+
+    assert (status, checks["Database"]["state"]) == (1, "failed")
+    assert "contact-gateway migrate" in checks["Database"]["remedy"]
+
+
+def test_a_file_that_is_no_database_fails(examine: Examine, folder: Path) -> None:
+    (folder / DATABASE).write_text("Dear Sir or Madam, " * 50, "utf-8")
+    status, checks = examine()
+
+    assert (status, checks["Database"]["state"]) == (1, "failed")
+
+
+def test_a_missing_folder_fails(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTACT_GATEWAY_DATABASE_URL", "sqlite+aiosqlite:///nowhere/x.sqlite3")
+    status, checks = examine()
+
+    assert status == 1
+    assert (checks["Database"]["state"], checks["Disk space"]["state"]) == ("failed", "failed")
+
+
+def test_a_file_that_cannot_be_written_fails(
+    run: Command, examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("migrate")
+    monkeypatch.setattr(os, "access", lambda _path, mode: mode != os.W_OK)
+    status, checks = examine()
+
+    assert (status, checks["Permissions"]["state"]) == (1, "failed")
+
+
+def test_a_full_disk_fails(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")  # noqa: PYI024 - as shutil's
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 0))
+    status, checks = examine()
+
+    assert (status, checks["Disk space"]["state"]) == (1, "failed")
+
+
+def test_a_clock_behind_the_last_change_of_the_database_fails(
+    run: Command, examine: Examine, folder: Path
+) -> None:
+    run("migrate")
+    written_at = (folder / DATABASE).stat().st_mtime + 172_800
+    os.utime(folder / DATABASE, (written_at, written_at))
+    status, checks = examine()
+
+    assert (status, checks["Clock"]["state"]) == (1, "failed")
+
+
+def test_the_wal_reset_bug_is_a_warning(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_WAL_RESET_BUG_FIXED", (99, 0, 0))
+    status, checks = examine()
+
+    assert (status, checks["SQLite"]["state"]) == (0, "warning")
+
+
+def test_upstream_is_reached(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch, upstream: UpstreamGateway
+) -> None:
+    monkeypatch.setenv("CONTACT_GATEWAY_UPSTREAM_URL", upstream.url)
+    status, checks = examine()
+
+    assert (status, checks["Upstream"]["state"]) == (0, "ok")
+
+
+def test_an_unreachable_upstream_fails(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTACT_GATEWAY_UPSTREAM_URL", "http://127.0.0.1:1/api/v1")
+    status, checks = examine()
+
+    assert (status, checks["Upstream"]["state"]) == (1, "failed")
+
+
+def test_a_redis_server_is_reached(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    with redis_server(folder) as port:
+        monkeypatch.setenv("CONTACT_GATEWAY_RATE_LIMIT_URL", f"redis://127.0.0.1:{port}/0")
+        status, checks = examine()
+
+    assert (status, checks["Rate limits"]["state"]) == (0, "ok")
+
+
+def test_an_unreachable_redis_server_fails_without_its_password(
+    run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTACT_GATEWAY_RATE_LIMIT_URL", "redis://:secret@127.0.0.1:1/0")
+    result = run("doctor")
+
+    assert result.exit_code == 1
+    assert "failed   Rate limits: " in result.stdout
+    assert "secret" not in result.output

@@ -58,16 +58,6 @@ from contact_gateway.upstream.traits import Traits
 if TYPE_CHECKING:
     from contact_gateway.telemetry.traces import Tracing
 
-_ALLOWED_HEADERS = (
-    "Authorization",
-    "Content-Type",
-    "Idempotency-Key",
-    "X-Api-Key",
-    "X-Request-Id",
-    # OpenTelemetry in a browser adds these.
-    "traceparent",
-    "tracestate",
-)
 _EXPOSED_HEADERS = (
     "Idempotent-Replayed",
     "Location",
@@ -172,6 +162,7 @@ def _callers(truth: "_Truth", counters: Counters, settings: Settings) -> CallerF
         HourlyRateLimit(per_hour, counters) if per_hour else None,
         KeyGuessLimiter(guesses, counters) if guesses else None,
         settings.trusted_proxies,
+        settings.root_path,
     )
 
 
@@ -273,7 +264,9 @@ def _cors(settings: Settings) -> list[Middleware]:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=("GET", "POST"),
-            allow_headers=_ALLOWED_HEADERS,
+            # Libraries in browsers add headers of their own, such as `baggage`, `sentry-trace` and
+            # `apollographql-client-name`. The gateway ignores those that it does not know.
+            allow_headers=("*",),
             expose_headers=_EXPOSED_HEADERS,
         )
     ]

@@ -43,6 +43,7 @@ from contact_gateway.faces.request_context import CallerFactory, RequestContext,
 from contact_gateway.faces.rest.documents import Document
 from contact_gateway.faces.rest.routes import Resource, RestFace
 from contact_gateway.server.process import tune_garbage_collector
+from contact_gateway.server.protocol import IS_STOPPING
 from contact_gateway.settings import Settings, load_settings, sqlite_url
 from contact_gateway.store import schema_version
 from contact_gateway.store.group_commit import CommitObserver
@@ -245,8 +246,10 @@ async def healthz(_request: Request, _context: RequestContext) -> Document:
 def _readyz(
     database: Database, truth: _Truth
 ) -> Callable[[Request, RequestContext], Awaitable[Document]]:
-    async def readyz(_request: Request, _context: RequestContext) -> Document:
+    async def readyz(request: Request, _context: RequestContext) -> Document:
         """Report whether the store answers with the current schema, and upstream answers."""
+        if IS_STOPPING in request.scope.get("state", ()):
+            raise service_unavailable(SourceUnavailable("the server is stopping"))
         if not await schema_version.is_ready(database):
             raise service_unavailable(SourceUnavailable("the store is not ready"))
         if not await truth.is_reached():

@@ -34,6 +34,7 @@ from contact_gateway.demo import DemoKeys, NotADemoDatabaseError, end_demo, prep
 from contact_gateway.faces.graphql.schema import schema_sdl
 from contact_gateway.faces.rest.openapi import openapi_document
 from contact_gateway.server import process
+from contact_gateway.server.stopping import Timeouts
 from contact_gateway.settings import Settings, SettingsError, load_settings, sqlite_url
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
@@ -127,13 +128,25 @@ def serve(
             typer.echo(announcement)
             sys.stdout.flush()
 
+        timeouts = Timeouts(
+            settings.keep_alive_seconds, settings.drain_seconds, settings.shutdown_seconds
+        )
         if workers == 1:
-            if not process.serve(create_app(settings), listener, announce):
-                _fail("The server did not start. The log has the reason.")
-            return
-        _warn_of_workers(settings, workers)
-        with shared_between_workers() if settings.metrics else nullcontext():
-            process.serve_with_workers(app_from_environment, listener, workers, announce)
+            has_started = process.serve(create_app(settings), listener, announce, timeouts)
+        else:
+            _warn_of_workers(settings, workers)
+            with shared_between_workers() if settings.metrics else nullcontext(_ignore) as ended:
+                announce()
+                has_started = process.serve_with_workers(
+                    app_from_environment, listener, workers, timeouts, ended
+                )
+        if not has_started:
+            # The schema may have changed since the start.
+            _with_database(settings, store_schema.revision)
+            _fail("The server did not start. The log has the reason.")
+
+
+def _ignore(_process_id: int) -> None: ...
 
 
 async def _update_demo_keys(

@@ -150,6 +150,15 @@ def clean_environment() -> dict[str, str]:
     }
 
 
+def child_processes(process_id: int) -> list[int]:
+    """Return the ids of a process's children."""
+    children = Path(f"/proc/{process_id}/task/{process_id}/children")
+    try:
+        return [int(child) for child in children.read_text(encoding="ascii").split()]
+    except FileNotFoundError:
+        pytest.skip(f"{children} does not exist: the workers are not known")
+
+
 def resident_bytes(process: int | str = "self") -> int:
     """Return the resident memory of a process, or of this one."""
     statistics = Path(f"/proc/{process}/statm")

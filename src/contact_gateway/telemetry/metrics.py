@@ -8,7 +8,7 @@ any worker serves the sum.
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -20,7 +20,7 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -132,11 +132,11 @@ class Metrics:
 
 
 @contextmanager
-def shared_between_workers() -> Iterator[None]:
+def shared_between_workers() -> Iterator[Callable[[int], None]]:
     """Provide a temporary folder for the metrics of the workers that are started inside."""
     with tempfile.TemporaryDirectory(prefix="contact-gateway-metrics-") as folder:
         os.environ[_SHARED_FOLDER] = folder
         try:
-            yield
+            yield mark_process_dead
         finally:
             del os.environ[_SHARED_FOLDER]

@@ -26,6 +26,7 @@ from starlette.types import Receive, Scope, Send
 
 from contact_gateway.faces.http import method_not_allowed
 from contact_gateway.faces.request_context import RequestContext, request_context_of
+from contact_gateway.telemetry.line_writer import on_dropped
 
 _SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -88,6 +89,12 @@ class Metrics:
             "Rows of HiEnergy's lists that were left out because they could not be read.",
             registry=self._registry,
         )
+        self._dropped_lines: Final = Counter(
+            "contact_gateway_log_lines_dropped",
+            "Log lines that were dropped because the log could not be written in time.",
+            registry=self._registry,
+        )
+        on_dropped(self._dropped_lines.inc)
 
     def answered(self, context: RequestContext, seconds: float) -> None:
         """Record the outcome and duration of a request."""

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -51,7 +52,7 @@ from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.source import SqlSource
 from contact_gateway.store.sqlite import Database
 from contact_gateway.telemetry.logs import configure_logging
-from contact_gateway.telemetry.metrics import Metrics
+from contact_gateway.telemetry.metrics import Metrics, shared_folder
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.source import UpstreamSource
 from contact_gateway.upstream.traits import Traits
@@ -70,17 +71,21 @@ _EXPOSED_HEADERS = (
 )
 
 
-def create_app(settings: Settings) -> Starlette:
+def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starlette:
     """Return the gateway as an ASGI application. It opens nothing before its startup.
 
     Its startup raises `SchemaNotCurrentError` if the database has another schema version.
+
+    Args:
+        settings: the settings.
+        metrics_folder: where several workers share their metrics.
 
     Raises:
         SettingsError: the environment names an unusable proxy for upstream.
     """
     database = Database(sqlite_url(settings.database_url))
     counters = Counters(settings.rate_limit_url)
-    metrics = Metrics() if settings.metrics else None
+    metrics = Metrics(metrics_folder) if settings.metrics else None
     tracing = _tracing() if settings.traces else None
     truth = (
         _own_store(database, settings, metrics)
@@ -233,7 +238,7 @@ def app_from_environment() -> Starlette:
     """Return the gateway of a worker process, configured by the environment."""
     settings = load_settings()
     configure_logging(settings.log_format)
-    app = create_app(settings)
+    app = create_app(settings, shared_folder())
     tune_garbage_collector()
     return app
 

@@ -43,7 +43,7 @@ from contact_gateway.store import ledger as ledger_rows
 from contact_gateway.store import schema_version as store_schema
 from contact_gateway.store.sqlite import Database, has_wal_reset_bug
 from contact_gateway.telemetry.logs import configure_logging
-from contact_gateway.telemetry.metrics import shared_between_workers
+from contact_gateway.telemetry.metrics import MetricsFolderError, shared_between_workers
 from contact_gateway.upstream.check.calls import CheckError, Result, TrialContact, check
 from contact_gateway.upstream.check.report import report_of
 from contact_gateway.upstream.client import UpstreamClient
@@ -607,6 +607,8 @@ def _exit_on_error() -> Iterator[None]:
         _fail(f"CONTACT_GATEWAY_DATABASE_URL: {error}")
     except NotADemoDatabaseError as error:
         _fail(f"--demo: {error}. Set CONTACT_GATEWAY_DATABASE_URL to another file.")
+    except MetricsFolderError as error:
+        _fail(f"{error}.")
     except process.AddressError as error:
         _fail(f"--host, --port: {error}.")
     except SourceUnavailable as error:

@@ -288,9 +288,9 @@ def test_several_workers_serve_and_stop_with_exit_status_0(tmp_path: Path) -> No
 
 def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
     with gateway_process(tmp_path, "--workers", "2") as process:
-        (killed, kept) = _workers_of(process, 2)
+        (killed, kept) = process.workers(2)
         os.kill(killed, signal.SIGKILL)
-        (first, second) = _workers_of(process, 2, without=killed)
+        (first, second) = process.workers(2, without=killed)
         with process.client() as client:
             assert client.get("/readyz").status_code == 200
 
@@ -299,31 +299,9 @@ def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
         assert f"worker {killed} ended with status -9; starting another" in process.log()
 
 
-def _workers_of(process: GatewayProcess, count: int, without: int | None = None) -> list[int]:
-    def running() -> list[int]:
-        return [
-            child
-            for child in child_processes(process.id)
-            if child != without and "resource_tracker" not in _command_of(child)
-        ]
-
-    return retry(
-        stop=stop_after_delay(WATCHDOG_SECONDS),
-        wait=wait_fixed(0.05),
-        retry=retry_if_result(lambda found: len(found) != count),
-    )(running)()
-
-
-def _command_of(process_id: int) -> str:
-    try:
-        return Path(f"/proc/{process_id}/cmdline").read_text(encoding="utf-8")
-    except OSError:
-        return "resource_tracker"
-
-
 def test_workers_that_cannot_start_end_the_server_with_the_reason(tmp_path: Path) -> None:
     with gateway_process(tmp_path, "--workers", "2") as process:
-        worker, _ = _workers_of(process, 2)
+        worker, _ = process.workers(2)
         with closing(sqlite3.connect(tmp_path / "contact-gateway.sqlite3")) as database, database:
             database.execute("UPDATE alembic_version SET version_num = '9999'")
         os.kill(worker, signal.SIGKILL)

@@ -90,8 +90,12 @@ class Nginx:
         httpx.get(self.url, trust_env=False)
 
     def client(self, address: str = "127.0.0.1") -> httpx.Client:
-        """Return a client with this address."""
-        transport = httpx.HTTPTransport(local_address=address, trust_env=False)
+        """Return a client with this address, and with a connection for each request.
+
+        nginx closes idle connections of clients when it is reloaded, which may meet a request.
+        """
+        limits = httpx.Limits(max_keepalive_connections=0)
+        transport = httpx.HTTPTransport(local_address=address, trust_env=False, limits=limits)
         return httpx.Client(base_url=self.url, timeout=WATCHDOG_SECONDS, transport=transport)
 
 

@@ -185,7 +185,7 @@ class TestTables:
         if name == "log_format":
             return "`console` in a terminal, else `json`"
         default: object = Settings.model_fields[name].default
-        if default in {None, ()}:
+        if default in {None, (), ""}:
             return "none"
         return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 

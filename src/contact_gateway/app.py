@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -43,6 +44,7 @@ from contact_gateway.faces.request_context import CallerFactory, RequestContext,
 from contact_gateway.faces.rest.documents import Document
 from contact_gateway.faces.rest.routes import Resource, RestFace
 from contact_gateway.server.process import tune_garbage_collector
+from contact_gateway.server.protocol import IS_STOPPING
 from contact_gateway.settings import Settings, load_settings, sqlite_url
 from contact_gateway.store import schema_version
 from contact_gateway.store.group_commit import CommitObserver
@@ -50,7 +52,7 @@ from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.source import SqlSource
 from contact_gateway.store.sqlite import Database
 from contact_gateway.telemetry.logs import configure_logging
-from contact_gateway.telemetry.metrics import Metrics
+from contact_gateway.telemetry.metrics import Metrics, shared_folder
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.source import UpstreamSource
 from contact_gateway.upstream.traits import Traits
@@ -58,16 +60,6 @@ from contact_gateway.upstream.traits import Traits
 if TYPE_CHECKING:
     from contact_gateway.telemetry.traces import Tracing
 
-_ALLOWED_HEADERS = (
-    "Authorization",
-    "Content-Type",
-    "Idempotency-Key",
-    "X-Api-Key",
-    "X-Request-Id",
-    # OpenTelemetry in a browser adds these.
-    "traceparent",
-    "tracestate",
-)
 _EXPOSED_HEADERS = (
     "Idempotent-Replayed",
     "Location",
@@ -79,10 +71,14 @@ _EXPOSED_HEADERS = (
 )
 
 
-def create_app(settings: Settings) -> Starlette:
+def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starlette:
     """Return the gateway as an ASGI application. It opens nothing before its startup.
 
     Its startup raises `SchemaNotCurrentError` if the database has another schema version.
+
+    Args:
+        settings: the settings.
+        metrics_folder: where several workers share their metrics.
 
     Raises:
         SettingsError: the environment names an unusable proxy for upstream, or an unusable
@@ -90,7 +86,7 @@ def create_app(settings: Settings) -> Starlette:
     """
     database = Database(sqlite_url(settings.database_url))
     counters = Counters(settings.rate_limit_url)
-    metrics = Metrics() if settings.metrics else None
+    metrics = Metrics(metrics_folder) if settings.metrics else None
     tracing = _tracing() if settings.traces else None
     truth = (
         _own_store(database, settings, metrics)
@@ -183,6 +179,7 @@ def _callers(truth: "_Truth", counters: Counters, settings: Settings) -> CallerF
         HourlyRateLimit(per_hour, counters) if per_hour else None,
         KeyGuessLimiter(guesses, counters) if guesses else None,
         settings.trusted_proxies,
+        settings.root_path,
     )
 
 
@@ -257,7 +254,7 @@ def app_from_environment() -> Starlette:
     """Return the gateway of a worker process, configured by the environment."""
     settings = load_settings()
     configure_logging(settings.log_format)
-    app = create_app(settings)
+    app = create_app(settings, shared_folder())
     tune_garbage_collector()
     return app
 
@@ -270,8 +267,10 @@ async def healthz(_request: Request, _context: RequestContext) -> Document:
 def _readyz(
     database: Database, truth: _Truth
 ) -> Callable[[Request, RequestContext], Awaitable[Document]]:
-    async def readyz(_request: Request, _context: RequestContext) -> Document:
+    async def readyz(request: Request, _context: RequestContext) -> Document:
         """Report whether the store answers with the current schema, and upstream answers."""
+        if IS_STOPPING in request.scope.get("state", ()):
+            raise service_unavailable(SourceUnavailable("the server is stopping"))
         if not await schema_version.is_ready(database):
             raise service_unavailable(SourceUnavailable("the store is not ready"))
         if not await truth.is_reached():
@@ -289,7 +288,9 @@ def _cors(settings: Settings) -> list[Middleware]:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=("GET", "POST"),
-            allow_headers=_ALLOWED_HEADERS,
+            # Libraries in browsers add headers of their own, such as `baggage`, `sentry-trace` and
+            # `apollographql-client-name`. The gateway ignores those that it does not know.
+            allow_headers=("*",),
             expose_headers=_EXPOSED_HEADERS,
         )
     ]

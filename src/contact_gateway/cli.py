@@ -35,6 +35,7 @@ from contact_gateway.doctor import Check, State
 from contact_gateway.faces.graphql.schema import schema_sdl
 from contact_gateway.faces.rest.openapi import openapi_document
 from contact_gateway.server import process
+from contact_gateway.server.stopping import Timeouts
 from contact_gateway.settings import (
     PREFIX,
     Settings,
@@ -53,7 +54,7 @@ from contact_gateway.store.sqlite import Database, has_wal_reset_bug
 from contact_gateway.store.staged_catalogue import Counts, StagedCatalogue, StoreChangedError
 from contact_gateway.store_commands import store
 from contact_gateway.telemetry.logs import configure_logging
-from contact_gateway.telemetry.metrics import shared_between_workers
+from contact_gateway.telemetry.metrics import MetricsFolderError, shared_between_workers
 from contact_gateway.upstream.check.calls import CheckError, Result, TrialContact, check
 from contact_gateway.upstream.check.report import report_of
 from contact_gateway.upstream.client import UpstreamClient
@@ -188,13 +189,25 @@ def serve(
         def announce() -> None:
             output.write(announcement)
 
+        timeouts = Timeouts(
+            settings.keep_alive_seconds, settings.drain_seconds, settings.shutdown_seconds
+        )
         if workers == 1:
-            if not process.serve(create_app(settings), listener, announce):
-                _fail("The server did not start. The log has the reason.")
-            return
-        _warn_of_workers(settings, workers)
-        with shared_between_workers() if settings.metrics else nullcontext():
-            process.serve_with_workers(app_from_environment, listener, workers, announce)
+            has_started = process.serve(create_app(settings), listener, announce, timeouts)
+        else:
+            _warn_of_workers(settings, workers)
+            with shared_between_workers() if settings.metrics else nullcontext(_ignore) as ended:
+                announce()
+                has_started = process.serve_with_workers(
+                    app_from_environment, listener, workers, timeouts, ended
+                )
+        if not has_started:
+            # The schema may have changed since the start.
+            _with_database(settings, store_schema.revision)
+            _fail("The server did not start. The log has the reason.")
+
+
+def _ignore(_process_id: int) -> None: ...
 
 
 def _require_standard_error() -> None:
@@ -797,6 +810,8 @@ def _exit_on_error() -> Iterator[None]:
         _fail(f"CONTACT_GATEWAY_DATABASE_URL: {error}")
     except NotADemoDatabaseError as error:
         _fail(f"--demo: {error}. Set CONTACT_GATEWAY_DATABASE_URL to another file.")
+    except MetricsFolderError as error:
+        _fail(f"{error}.")
     except process.AddressError as error:
         _fail(f"--host, --port: {error}.")
     except SourceUnavailable as error:

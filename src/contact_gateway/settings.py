@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -43,6 +44,7 @@ __all__ = [
 _PRINTABLE_ASCII: Final = re.compile("[\x21-\x7e]+")
 _ORIGIN: Final = re.compile(r"https?://[^/?#@\s\\*%]+", re.IGNORECASE)
 _REDIS_PATH: Final = re.compile(r"/?[0-9]*")
+_ROOT_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
 
 
 class LogFormat(StrEnum):
@@ -137,6 +139,27 @@ class Settings(BaseModel):
     max_json_depth: int = Field(
         32, ge=3, le=500, description="Maximum nesting depth of a JSON request body"
     )
+    root_path: str = Field(
+        "", description="Path below which a proxy serves the gateway, such as /gw"
+    )
+    keep_alive_seconds: int = Field(
+        75, ge=1, le=3600, description="Time after which an idle connection is closed, in seconds"
+    )
+    drain_seconds: float = Field(
+        0,
+        ge=0,
+        le=3600,
+        description=(
+            "Time after SIGTERM in which /readyz is a 503 and requests are still served, in seconds"
+        ),
+    )
+    shutdown_seconds: float = Field(
+        40,
+        gt=0,
+        le=3600,
+        validate_default=True,
+        description="Time after SIGTERM in which the server ends, in seconds",
+    )
 
     # Database
     database_url: str = Field(
@@ -222,7 +245,7 @@ class Settings(BaseModel):
     )
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
         (),
-        description="Networks of proxies whose X-Forwarded-For is trusted, comma-separated",
+        description="Networks of proxies whose X-Forwarded-… headers are trusted, comma-separated",
     )
 
     # GraphQL
@@ -267,6 +290,22 @@ class Settings(BaseModel):
         if str(given.get("profile", "")).lower() != Profile.PRODUCTION:
             return given
         return {**_PRODUCTION_DEFAULTS, **given}
+
+    @field_validator("shutdown_seconds")
+    @classmethod
+    def _check_shutdown(cls, seconds: float, info: ValidationInfo) -> float:
+        drain = info.data.get("drain_seconds", 0)
+        if seconds <= drain:
+            raise ValueError(f"it must be more than {PREFIX}DRAIN_SECONDS, which is {drain:g}")
+        return seconds
+
+    @field_validator("root_path")
+    @classmethod
+    def _check_root_path(cls, text: str) -> str:
+        path = text.rstrip("/")
+        if not _ROOT_PATH.fullmatch(path):
+            raise ValueError("it must be a path such as /gw, with letters, digits and ._~-")
+        return path
 
     @field_validator("database_url")
     @classmethod

@@ -35,18 +35,88 @@ PROXIES = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
 def test_the_address_is_the_nearest_untrusted_one(
     peer: str | None, forwarded_for: str, address: str
 ) -> None:
-    assert client_address(peer, forwarded_for, PROXIES) == address
+    assert client_address(peer, _xff(forwarded_for), PROXIES) == address
+
+
+def _xff(forwarded_for: str) -> dict[str, str]:
+    return {"x-forwarded-for": forwarded_for}
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded_for", "address"),
+    [
+        pytest.param("10.0.0.1", "198.51.100.7, ::ffff:10.0.0.6", "198.51.100.7", id="a hop"),
+        pytest.param("::ffff:10.0.0.1", "198.51.100.7", "198.51.100.7", id="the peer"),
+        pytest.param("10.0.0.1", "::ffff:198.51.100.7", "198.51.100.7", id="the client"),
+        pytest.param("::ffff:192.0.2.1", "198.51.100.7", "192.0.2.1", id="an untrusted peer"),
+    ],
+)
+def test_an_ipv4_address_mapped_into_ipv6_is_that_ipv4_address(
+    peer: str, forwarded_for: str, address: str
+) -> None:
+    assert client_address(peer, _xff(forwarded_for), PROXIES) == address
+
+
+def test_a_mapped_peer_is_its_ipv4_address_without_proxies_too() -> None:
+    assert client_address("::ffff:192.0.2.1", {}, ()) == "192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "address"),
+    [
+        pytest.param("for=198.51.100.7", "198.51.100.7", id="one"),
+        pytest.param("for=198.51.100.7, for=10.0.0.2", "198.51.100.7", id="two"),
+        pytest.param("For=198.51.100.7;proto=https;by=10.0.0.1", "198.51.100.7", id="parameters"),
+        pytest.param("proto=http; for=198.51.100.7:4711", "198.51.100.7", id="not the first"),
+        pytest.param('for="[2001:db8::1]:4711"', "2001:db8::1", id="IPv6 in quotes"),
+        pytest.param('for="::ffff:198.51.100.7"', "198.51.100.7", id="a mapped address"),
+        pytest.param("for=203.0.113.9, for=198.51.100.7", "198.51.100.7", id="a made-up one"),
+        pytest.param("for=_hidden", "10.0.0.1", id="an obfuscated one"),
+        pytest.param("for=unknown", "10.0.0.1", id="an unknown one"),
+        pytest.param("by=198.51.100.7", "10.0.0.1", id="none"),
+    ],
+)
+def test_forwarded_names_the_client(forwarded: str, address: str) -> None:
+    assert client_address("10.0.0.1", {"forwarded": forwarded}, PROXIES) == address
+    assert client_address("192.0.2.1", {"forwarded": forwarded}, PROXIES) == "192.0.2.1"
+
+
+def test_x_real_ip_names_the_client() -> None:
+    headers = {"x-real-ip": "198.51.100.7"}
+
+    assert client_address("10.0.0.1", headers, PROXIES) == "198.51.100.7"
+    assert client_address("192.0.2.1", headers, PROXIES) == "192.0.2.1"
+
+
+@pytest.mark.parametrize("added", ["x-forwarded-for", "x-real-ip", "forwarded"])
+def test_a_header_that_the_proxy_does_not_write_makes_no_other_client(added: str) -> None:
+    """A client could otherwise choose its address: the proxy passes on what it does not know."""
+    chain = {
+        "x-forwarded-for": "198.51.100.7",
+        "x-real-ip": "198.51.100.7",
+        "forwarded": "for=198.51.100.7",
+    }
+    made_up = {"forwarded": "for=203.0.113.9"}.get(added, "203.0.113.9")
+
+    assert client_address("10.0.0.1", chain, PROXIES) == "198.51.100.7"
+    assert client_address("10.0.0.1", chain | {added: made_up}, PROXIES) == "10.0.0.1"
+
+
+def test_a_header_that_names_a_proxy_disagrees_with_none() -> None:
+    headers = {"x-forwarded-for": "198.51.100.7, 10.0.0.2", "x-real-ip": "10.0.0.2"}
+
+    assert client_address("10.0.0.1", headers, PROXIES) == "198.51.100.7"
 
 
 @given(st.text())
 def test_the_header_is_ignored_without_a_trusted_proxy(forwarded_for: str) -> None:
-    assert client_address("192.0.2.1", forwarded_for, ()) == "192.0.2.1"
-    assert client_address("192.0.2.1", forwarded_for, PROXIES) == "192.0.2.1"
+    assert client_address("192.0.2.1", _xff(forwarded_for), ()) == "192.0.2.1"
+    assert client_address("192.0.2.1", _xff(forwarded_for), PROXIES) == "192.0.2.1"
 
 
 @given(st.text(), st.ip_addresses())
 def test_addresses_that_a_client_adds_change_nothing(added: str, caller: object) -> None:
-    alone = client_address("10.0.0.1", str(caller), PROXIES)
+    alone = client_address("10.0.0.1", _xff(str(caller)), PROXIES)
 
     if not any(ipaddress.ip_address(alone) in network for network in PROXIES):
-        assert client_address("10.0.0.1", f"{added}, {caller}", PROXIES) == alone
+        assert client_address("10.0.0.1", _xff(f"{added}, {caller}"), PROXIES) == alone

@@ -12,6 +12,7 @@ import pytest
 from starlette.applications import Starlette
 
 from contact_gateway.server import process as server_process
+from contact_gateway.server.stopping import Timeouts
 from support.process import Command, GatewayProcess, gateway_process, refused_start
 
 DEMO_ADVERTISERS = {
@@ -178,7 +179,9 @@ class TestDemo:
 def test_the_proxy_to_upstream_is_announced_without_its_password(
     run: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def serve(_app: Starlette, _listener: socket.socket, announce: Callable[[], None]) -> bool:
+    def serve(
+        _app: Starlette, _listener: socket.socket, announce: Callable[[], None], _: Timeouts
+    ) -> bool:
         announce()
         return True
 
@@ -210,6 +213,12 @@ class TestRefusedStart:
 
         assert (result.exit_code, result.stdout) == (1, "")
         assert f"--host, --port: cannot listen on {host}:0" in result.stderr
+
+    def test_an_empty_host_is_reported_with_its_option(self, run: Command) -> None:
+        result = run("serve", "--host", "", "--port", "0")
+
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "--host, --port: the host is empty; use 0.0.0.0" in result.stderr
 
     @pytest.mark.parametrize("workers", ["1", "2"])
     def test_an_unusable_proxy_is_reported_with_its_variable(

@@ -59,6 +59,13 @@ def give(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, folder
         ("BODY_TIMEOUT_SECONDS", "0"),
         ("BODY_TIMEOUT_SECONDS", "nan"),
         ("MAX_JSON_DEPTH", "1"),
+        ("ROOT_PATH", "gw"),
+        ("ROOT_PATH", "//other.example"),
+        ("ROOT_PATH", "/g w"),
+        ("KEEP_ALIVE_SECONDS", "0"),
+        ("DRAIN_SECONDS", "-1"),
+        ("DRAIN_SECONDS", "nan"),
+        ("SHUTDOWN_SECONDS", "0"),
         ("GRAPHQL_MAX_TOKENS", "0"),
         ("GRAPHQL_MAX_DEPTH", "0"),
         ("GRAPHQL_MAX_ALIASES", "-1"),
@@ -109,6 +116,16 @@ def test_an_invalid_value_stops_the_start_and_is_named(
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(f"Error: CONTACT_GATEWAY_{name}: ")
     assert set(folder.iterdir()) == before
+
+
+def test_a_drain_as_long_as_the_shutdown_stops_the_start(run: Command, give: Give) -> None:
+    give("CONTACT_GATEWAY_DRAIN_SECONDS", "40")
+
+    result = run("serve", "--port", "0")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: CONTACT_GATEWAY_SHUTDOWN_SECONDS: ")
+    assert "more than CONTACT_GATEWAY_DRAIN_SECONDS, which is 40" in result.stderr
 
 
 @pytest.mark.parametrize(

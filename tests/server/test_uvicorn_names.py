@@ -11,7 +11,6 @@ import uvicorn
 from starlette.responses import PlainTextResponse
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
-from uvicorn.supervisors import Multiprocess
 
 from support.raw_http import HEALTHZ
 from support.recorded_transport import RecordedTransport
@@ -33,8 +32,15 @@ METHODS: dict[type, dict[str, list[str]]] = {
         "shutdown": [],
         "timeout_keep_alive_handler": [],
     },
-    uvicorn.Server: {"__init__": ["config"], "startup": ["sockets"], "run": ["sockets"]},
-    Multiprocess: {"__init__": ["config", "sockets"], "terminate_all": [], "run": []},
+    uvicorn.Server: {
+        "__init__": ["config"],
+        "startup": ["sockets"],
+        "run": ["sockets"],
+        "capture_signals": [],
+        "handle_exit": ["sig", "frame"],
+        "on_tick": ["counter"],
+        "shutdown": ["sockets"],
+    },
 }
 ATTRIBUTES = {
     "loop": [],
@@ -82,3 +88,19 @@ async def test_a_protocol_with_a_request_has_its_attributes() -> None:
         for member in members:
             name = f"HttpToolsProtocol.{attribute}.{member}"
             assert hasattr(getattr(protocol, attribute), member), _changed(name)
+
+
+@pytest.mark.anyio
+async def test_a_server_has_its_attributes() -> None:
+    config = uvicorn.Config(PlainTextResponse("fine"), port=0, lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+
+    for name in ("servers", "server_state", "started", "should_exit"):
+        assert hasattr(server, name), _changed(f"Server.{name}")
+    for name in ("connections", "tasks"):
+        assert hasattr(server.server_state, name), _changed(f"ServerState.{name}")
+    assert hasattr(server.lifespan, "state"), _changed("Lifespan.state")
+    await server.shutdown()

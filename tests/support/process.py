@@ -14,6 +14,7 @@ from typing import IO
 
 import httpx
 import pytest
+from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 from typer.testing import Result
 
 from support.clock import WATCHDOG_SECONDS
@@ -94,6 +95,22 @@ class GatewayProcess:
             check=True,
         )
 
+    def workers(self, count: int, without: int | None = None) -> list[int]:
+        """Wait until there are so many workers; return their ids."""
+
+        def running() -> list[int]:
+            return [
+                child
+                for child in child_processes(self.id)
+                if child != without and "spawn_main" in _command_of(child)
+            ]
+
+        return retry(
+            stop=stop_after_delay(WATCHDOG_SECONDS),
+            wait=wait_fixed(0.05),
+            retry=retry_if_result(lambda found: len(found) != count),
+        )(running)()
+
     def log(self) -> str:
         """Return the text that the process has written to standard error."""
         return self._log_file.read_text(encoding="utf-8")
@@ -124,12 +141,14 @@ def gateway_process(
         yield GatewayProcess(process, announced, log_file)
 
 
-def refused_start(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def refused_start(
+    folder: Path, *options: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run `contact-gateway serve` in a folder, where it ends with an error."""
     return subprocess.run(
         (*_CONTACT_GATEWAY, "serve", "--port", "0", *options),
         cwd=folder,
-        env=clean_environment(),
+        env=clean_environment() | dict(environment or {}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
@@ -149,6 +168,22 @@ def clean_environment() -> dict[str, str]:
         if not name.upper().startswith("CONTACT_GATEWAY_")
         and name not in {"HOST", "PORT", "PYTHONDONTWRITEBYTECODE"}
     }
+
+
+def child_processes(process_id: int) -> list[int]:
+    """Return the ids of a process's children."""
+    children = Path(f"/proc/{process_id}/task/{process_id}/children")
+    try:
+        return [int(child) for child in children.read_text(encoding="ascii").split()]
+    except FileNotFoundError:
+        pytest.skip(f"{children} does not exist: the workers are not known")
+
+
+def _command_of(process_id: int) -> str:
+    try:
+        return Path(f"/proc/{process_id}/cmdline").read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def resident_bytes(process: int | str = "self") -> int:

@@ -29,7 +29,7 @@ def redis_server(folder: Path, port: int | None = None) -> Iterator[int]:
     """Run a Redis server without persistence; yield its port."""
     if _REDIS_SERVER is None:
         skip_or_fail("redis-server is not installed")
-    number = port or _free_port()
+    number = port or free_port()
     options = ["--port", str(number), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     with subprocess.Popen([_REDIS_SERVER, *options], stdout=subprocess.DEVNULL) as process:
         try:
@@ -39,7 +39,8 @@ def redis_server(folder: Path, port: int | None = None) -> Iterator[int]:
             process.terminate()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that is not in use."""
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])

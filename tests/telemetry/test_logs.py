@@ -4,7 +4,13 @@ import asyncio
 import io
 import json
 import logging
+import os
+import re
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
 
 import pytest
 import structlog
@@ -12,6 +18,8 @@ import structlog
 from contact_gateway.settings import LogFormat
 from contact_gateway.telemetry.logs import configure_logging
 from support.gateway import Gateway
+from support.process import GatewayProcess, gateway_process
+from support.raw_http import HEALTHZ, connect
 
 FORMATS = pytest.mark.parametrize("log_format", LogFormat)
 
@@ -96,6 +104,90 @@ async def test_a_log_that_cannot_be_written_fails_no_request(
     configure_logging(log_format, _Full())
 
     assert (await gateway.client.get("/healthz")).status_code == 200
+
+
+def test_lines_that_cannot_be_written_are_counted_in_the_next_line() -> None:
+    lines = _Sometimes()
+    configure_logging(LogFormat.JSON, lines)
+    structlog.get_logger().info("before")
+    lines.is_full = True
+    structlog.get_logger().info("lost")
+    logging.getLogger("a.library").warning("lost")
+    lines.is_full = False
+    structlog.get_logger().info("after")
+    structlog.get_logger().info("last")
+
+    assert _events(lines) == ["before", "log lines dropped", "after", "last"]
+    assert json.loads(lines.getvalue().splitlines()[1])["lines"] == 2
+
+
+class _Sometimes(io.StringIO):
+    """A stream on a disk that is full at times."""
+
+    is_full = False
+
+    def write(self, text: str) -> int:
+        if self.is_full:
+            raise OSError(28, "No space left on device")
+        return super().write(text)
+
+
+REQUESTS = 10_000
+
+
+@contextmanager
+def _gateway_with_log_in_a_pipe(folder: Path) -> Iterator[tuple[GatewayProcess, int]]:
+    """Run a gateway whose standard error is a pipe; yield the pipe's other end."""
+    os.mkfifo(folder / "pipe")
+    reader = os.open(folder / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    command = ("sh", "-ec", 'exec "$0" "$@" 2>pipe', sys.executable, "-m", "contact_gateway")
+    environment = {"CONTACT_GATEWAY_METRICS": "true"}
+    try:
+        with gateway_process(
+            folder, command=(*command, "serve"), environment=environment
+        ) as process:
+            yield process, reader
+    finally:
+        os.close(reader)
+
+
+def _send_many(process: GatewayProcess) -> int:
+    """Send more requests than lines are queued for a reader; return how many are answered."""
+    head = HEALTHZ.replace(b"\r\n\r\n", b"\r\nX-Request-Id: " + b"i" * 128 + b"\r\n\r\n")
+    answered = b""
+    with connect(process) as connection:
+        writer = Thread(target=connection.sendall, args=(head * REQUESTS,))
+        writer.start()
+        while answered.count(b"HTTP/1.1 200") < REQUESTS and (piece := connection.recv(2**20)):
+            answered += piece
+        writer.join()
+    return answered.count(b"HTTP/1.1 200")
+
+
+def test_a_log_that_nobody_reads_stops_neither_requests_nor_the_stop(tmp_path: Path) -> None:
+    with _gateway_with_log_in_a_pipe(tmp_path) as (process, _):
+        assert _send_many(process) == REQUESTS
+        assert process.stop() == 0
+
+
+def test_dropped_log_lines_are_counted(tmp_path: Path) -> None:
+    with _gateway_with_log_in_a_pipe(tmp_path) as (process, reader):
+        _send_many(process)
+        with process.client() as client:
+            metrics = client.get("/metrics").text
+        (count,) = re.findall(
+            r"^contact_gateway_log_lines_dropped_total (\S+)", metrics, re.MULTILINE
+        )
+        os.set_blocking(reader, True)
+        with os.fdopen(os.dup(reader), encoding="utf-8") as lines:
+            events = (json.loads(line) for line in lines)
+            note = next(event for event in events if event["event"] == "log lines dropped")
+        process.stop()
+
+    assert float(count) > 0
+    assert note["level"] == "warning"
+    # The line of the request for the metrics may be dropped, too.
+    assert note["lines"] in {float(count), float(count) + 1}
 
 
 class _Counting(io.StringIO):

@@ -1,22 +1,36 @@
 """`/metrics`: requests by face, operation and outcome, and the commits of the store."""
 
+import os
+import shutil
+import signal
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
+from contact_gateway.access.caller import Caller
+from contact_gateway.access.principals import Credential, KeyRefusal
+from contact_gateway.faces.request_context import RequestContext
 from contact_gateway.settings import Settings
+from contact_gateway.telemetry.metrics import Metrics, shared_between_workers, shared_folder
 from support.faces import FACES, Face
 from support.gateway import Gateway, credentials, running_gateway
-from support.process import gateway_process
+from support.process import GatewayProcess, gateway_process, refused_start
 
 pytestmark = pytest.mark.anyio
 
 MAYA = {"advertiser_id": 2001, "email": "maya@example.com"}
 Labels = Mapping[str, str]
+
+
+@pytest.fixture(autouse=True)
+def _restore_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "ValueClass", values.MutexValue)
 
 
 def _samples(text: str, name: str) -> dict[tuple[str, ...], float]:
@@ -140,3 +154,90 @@ def test_each_worker_serves_the_sum_of_all(tmp_path: Path) -> None:
             counts.append(requests["rest", "contacts", "OK"])
 
     assert counts == [20] * 10
+
+
+SHARED = {"CONTACT_GATEWAY_METRICS": "true"}
+
+
+def test_the_folder_of_several_workers_is_made_again(tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    environment = SHARED | {"PROMETHEUS_MULTIPROC_DIR": str(folder)}
+    with gateway_process(tmp_path, "--workers", "2", environment=environment) as process:
+        _ready(process)
+        (own,) = folder.iterdir()
+        shutil.rmtree(own)
+        (killed, _) = process.workers(2)
+        os.kill(killed, signal.SIGKILL)
+        process.workers(2, without=killed)
+        _ready(process)
+        with process.client() as client:
+            metrics = [client.get("/metrics") for _ in range(10)]
+
+        assert {response.status_code for response in metrics} == {200}
+        assert process.stop() == 0
+        # The worker that was killed has a successor, and this one started.
+        assert process.log().count("starting another") == 1
+    assert list(folder.iterdir()) == []
+
+
+def _ready(process: GatewayProcess) -> None:
+    with process.client() as client:
+        assert client.get("/readyz").status_code == 200
+
+
+def test_a_folder_that_is_lost_is_made_again_by_the_next_request() -> None:
+    context = RequestContext("id", Caller(None, _refuse))
+    with shared_between_workers():
+        folder = shared_folder()
+        assert folder is not None
+        metrics = Metrics(folder)
+        metrics.answered(context, 1)
+        shutil.rmtree(folder)
+        for _ in range(2):
+            metrics.answered(context, 1)
+        counts = _samples(_read(folder), "contact_gateway_requests_total")
+
+    assert counts == {("none", "none", "none"): 2}
+
+
+async def _refuse(_: Credential) -> KeyRefusal:
+    return KeyRefusal.UNKNOWN
+
+
+def test_the_gauges_of_a_worker_that_has_ended_do_not_count() -> None:
+    with shared_between_workers() as forget:
+        folder = shared_folder()
+        assert folder is not None
+        metrics = Metrics(folder)
+        metrics.batch_started(7)
+        metrics.committed(3, 1)
+        before = _read(folder)
+        forget(os.getpid())
+        after = _read(folder)
+
+    assert _samples(before, "contact_gateway_waiting_jobs")[()] == 7
+    assert _samples(after, "contact_gateway_waiting_jobs") == {}
+    # What it has done still counts.
+    assert _samples(after, "contact_gateway_commit_jobs_sum")[()] == 3
+
+
+def _read(folder: Path) -> str:
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
+    return generate_latest(registry).decode()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_unusable_folder_is_reported_or_not_needed(tmp_path: Path, workers: str) -> None:
+    environment = SHARED | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "nowhere")}
+    if workers == "1":
+        with gateway_process(tmp_path, environment=environment) as process:
+            with process.client() as client:
+                assert client.get("/metrics").status_code == 200
+            return
+    result = refused_start(tmp_path, "--workers", workers, environment=environment)
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "Error: PROMETHEUS_MULTIPROC_DIR: no folder can be made in " in result.stderr
+    assert "Traceback" not in result.stderr

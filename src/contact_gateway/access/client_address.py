@@ -1,39 +1,67 @@
 """The client's address, seen through trusted proxies."""
 
 import ipaddress
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 UNKNOWN: Final = "unknown"
 """The address of a connection that has none, such as a Unix socket."""
 
+# RFC 7239, section 4: a value is a token, or a quoted string if it has a colon or a bracket.
+_FORWARDED_FOR: Final = re.compile(r'(?:^|;)\s*for\s*=\s*(?:"([^"]*)"|([^\s;,"]*))', re.IGNORECASE)
 
-def client_address(peer: str | None, forwarded_for: str, trusted: Sequence[Network]) -> str:
+
+def client_address(peer: str | None, headers: Mapping[str, str], trusted: Sequence[Network]) -> str:
     """Return the last address in the chain of proxies that is not a trusted proxy's.
+
+    The chain is in `X-Forwarded-For`, `Forwarded` (RFC 7239) or `X-Real-IP`. A proxy that writes
+    one of them may pass on the client's others. If they name different clients, none is believed,
+    and the address is the proxy's.
 
     Args:
         peer: the other end of the connection.
-        forwarded_for: the header `X-Forwarded-For`; each proxy appends its client's address.
+        headers: the headers of the request, by lower-case name.
         trusted: the networks of the trusted proxies.
     """
-    address = peer or UNKNOWN
-    if not trusted or not forwarded_for:
+    if peer is None or (not trusted and ":" not in peer):
+        return peer or UNKNOWN
+    address = _normalised(peer) or peer
+    if not is_trusted(address, trusted):
         return address
-    for hop in reversed(forwarded_for.split(",")):
-        if not _is_trusted(address, trusted):
+    chains = (
+        headers.get("x-forwarded-for", "").split(","),
+        [_forwarded_for(element) for element in headers.get("forwarded", "").split(",")],
+        [headers.get("x-real-ip", "")],
+    )
+    found = {_last_untrusted(address, hops, trusted) for hops in chains if any(hops)}
+    clients = {each for each in found if not is_trusted(each, trusted)}
+    if len(clients) == 1:
+        return clients.pop()
+    return address if clients or len(found) != 1 else found.pop()
+
+
+def is_trusted(address: str | None, trusted: Sequence[Network]) -> bool:
+    """Return whether an address is in one of the networks of trusted proxies."""
+    ip = _ip(address or "")
+    return ip is not None and any(ip in network for network in trusted)
+
+
+def _last_untrusted(address: str, hops: Sequence[str], trusted: Sequence[Network]) -> str:
+    for hop in reversed(hops):
+        if not is_trusted(address, trusted):
             return address
         address = _parsed(hop.strip()) or address
     return address
 
 
-def _is_trusted(address: str, trusted: Sequence[Network]) -> bool:
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(ip in network for network in trusted)
+def _forwarded_for(element: str) -> str:
+    """Return the address in an element of `Forwarded`, or an empty string."""
+    match = _FORWARDED_FOR.search(element)
+    return "" if match is None else match[1] or match[2] or ""
 
 
 def _parsed(hop: str) -> str | None:
@@ -43,7 +71,20 @@ def _parsed(hop: str) -> str | None:
         text = hop[1:].partition("]")[0]
     elif hop.count(":") == 1:
         text = hop.partition(":")[0]
+    return _normalised(text)
+
+
+def _normalised(text: str | None) -> str | None:
+    ip = _ip(text or "")
+    return None if ip is None else str(ip)
+
+
+def _ip(text: str) -> Address | None:
+    """Parse an address. A socket that listens on `::` maps IPv4 addresses into ::ffff:0:0/96."""
     try:
-        return str(ipaddress.ip_address(text))
+        ip = ipaddress.ip_address(text)
     except ValueError:
         return None
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        return ip.ipv4_mapped
+    return ip

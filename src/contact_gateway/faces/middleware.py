@@ -63,6 +63,7 @@ class RequestContextMiddleware:
             await self._app(scope, receive, send)
             return
         context = self._callers.request_context(scope)
+        _remove_root_path(scope, context.root_path)
         started = time.perf_counter()
 
         async def send_with_headers(message: Message) -> None:
@@ -136,6 +137,13 @@ class ErrorMiddleware:
                 # The response has started, so the server logs the error and closes the connection.
                 raise
             await error_response(transport_error_of(error), context)(scope, receive, send)
+
+
+def _remove_root_path(scope: Scope, root_path: str) -> None:
+    """Accept paths with the prefix too: not every proxy removes it."""
+    path: str = scope["path"]
+    if root_path and path.startswith(f"{root_path}/"):
+        scope["path"] = path.removeprefix(root_path)
 
 
 def _with_default_headers(given: RawHeaders, context: RequestContext) -> list[tuple[bytes, bytes]]:

@@ -10,7 +10,7 @@ from starlette.types import Scope
 
 from contact_gateway.access.api_keys import PREFIX as API_KEY_PREFIX
 from contact_gateway.access.caller import Caller
-from contact_gateway.access.client_address import Network, client_address
+from contact_gateway.access.client_address import Network, client_address, is_trusted
 from contact_gateway.access.key_guessing import KeyGuessLimiter
 from contact_gateway.access.principals import Credential
 from contact_gateway.access.rate_limits import HourlyRateLimit
@@ -20,6 +20,8 @@ from contact_gateway.contacts.source import ContactCaller, Source
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _SPACES: Final = " \t"
 _BEARER: Final = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
+# A path that begins with two slashes would name another host in `Location`.
+_PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+;=:@%-]+)+")
 _SCOPE_KEY: Final = "contact_gateway.request_context"
 
 RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
@@ -37,6 +39,7 @@ class RequestContext:
         outcome: the outcome of that operation, or the code of an error.
         status: the status of the response; 0 until the response starts.
         face: the face that handles the request.
+        root_path: the path below which the client reaches the gateway, such as `/gw`, or empty.
     """
 
     request_id: str
@@ -46,6 +49,7 @@ class RequestContext:
     outcome: str | None = None
     status: int = 0
     face: Face | None = None
+    root_path: str = ""
 
 
 def request_context_of(scope: Scope) -> RequestContext:
@@ -62,6 +66,7 @@ class CallerFactory:
     rate_limit: HourlyRateLimit | None = None
     guesses: KeyGuessLimiter | None = None
     trusted_proxies: Sequence[Network] = ()
+    root_path: str = ""
 
     def request_context(self, scope: Scope) -> RequestContext:
         """Return the context of a new request, and store it in the request's ASGI scope."""
@@ -71,18 +76,26 @@ class CallerFactory:
             credential = Credential(key)
         elif bearer := _BEARER.fullmatch(headers.get("authorization", "")):
             credential = Credential(bearer[1])
-        peer: tuple[str, int] | None = scope.get("client")
-        address = client_address(
-            None if peer is None else peer[0],
-            headers.get("x-forwarded-for", ""),
-            self.trusted_proxies,
-        )
+        client: tuple[str, int] | None = scope.get("client")
+        peer = None if client is None else client[0]
+        address = client_address(peer, headers, self.trusted_proxies)
         caller: ContactCaller = Caller(
             credential, self.source.authenticate, self.rate_limit, self.guesses, address
         )
         context = RequestContext(_request_id(headers, credential), caller, headers)
+        context.root_path = self._root_path(peer, headers)
         scope[_SCOPE_KEY] = context
         return context
+
+    def _root_path(self, peer: str | None, headers: Mapping[str, str]) -> str:
+        """Return the prefix that a trusted proxy has removed from the path, or the setting."""
+        given = headers.get("x-forwarded-prefix")
+        if given is None or not is_trusted(peer, self.trusted_proxies):
+            return self.root_path
+        prefixes = [prefix.strip(_SPACES).rstrip("/") for prefix in given.split(",")]
+        # Each proxy on the way adds the prefix that it has removed.
+        prefix = "".join(prefixes)
+        return prefix if not prefix or _PREFIX.fullmatch(prefix) else self.root_path
 
 
 def _joined_headers(lines: RawHeaders) -> Mapping[str, str]:

@@ -1,23 +1,24 @@
 """The server process: listen, announce the address, serve, shut down cleanly."""
 
 import gc
-import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv6Address
 from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.supervisors import Multiprocess
 
 from contact_gateway.server.protocol import HttpProtocol
+from contact_gateway.server.stopping import (
+    CLOSING_SECONDS,
+    StoppableServer,
+    Timeouts,
+    WorkerServer,
+)
+from contact_gateway.server.supervisor import Supervisor
 
-# More than the default timeout of a request body, so that requests in flight complete.
-_SHUTDOWN_TIMEOUT_SECONDS: Final = 40
-# uvicorn replaces a worker that misses a health check, also during its start. Under load, its
-# default of 5 s replaced workers for ever.
-_HEALTH_CHECK_TIMEOUT_SECONDS: Final = 60
 # Python's default of 700 is reached every few requests, and hardly any object is in a cycle.
 _ALLOCATIONS_BETWEEN_COLLECTIONS: Final = 50_000
 
@@ -63,28 +64,26 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(app: Starlette, listener: socket.socket, announce: Callable[[], None]) -> bool:
-    """Serve in this process until SIGTERM or Ctrl-C; complete the requests in flight.
+def serve(
+    app: Starlette, listener: socket.socket, announce: Callable[[], None], timeouts: Timeouts
+) -> bool:
+    """Serve in this process until SIGTERM, SIGHUP or Ctrl-C; complete the requests in flight.
 
     Args:
         app: the application.
         listener: the socket from `listen`.
         announce: called when the server accepts requests.
+        timeouts: of connections and of the stop.
 
     Returns:
         Whether the server started.
     """
-    server = _AnnouncingServer(_config(app), announce)
+    server = StoppableServer(_config(app, timeouts), timeouts, announce)
     tune_garbage_collector()
-    # uvicorn raises the signal again after its shutdown, to the handlers from before.
-    handlers = {
-        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)
-    }
     try:
         server.run(sockets=[listener])
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    except SystemExit:
+        return False
     return server.started
 
 
@@ -92,18 +91,34 @@ def serve_with_workers(
     create_app: Callable[[], Starlette],
     listener: socket.socket,
     workers: int,
-    announce: Callable[[], None],
-) -> None:
-    """Serve in several processes until SIGTERM or Ctrl-C.
+    timeouts: Timeouts,
+    ended: Callable[[int], None],
+) -> bool:
+    """Serve in several processes until SIGTERM, SIGHUP or Ctrl-C.
 
     Args:
         create_app: called in each worker. It is pickled, so it must be a module's function.
         listener: the socket from `listen`, shared by all workers.
         workers: the number of processes.
-        announce: called before the workers start.
+        timeouts: of connections and of the stop.
+        ended: called with the id of each worker that has ended.
+
+    Returns:
+        Whether all workers started.
     """
-    announce()
-    _Supervisor(_config(create_app, workers=workers), sockets=[listener]).run()
+    work = partial(_work, create_app, listener, timeouts)
+    stop_seconds = timeouts.shutdown + CLOSING_SECONDS
+    # Left open here, the listener would accept connections that no worker serves.
+    return Supervisor(work, workers, listener.close, ended, stop_seconds).run()
+
+
+def _work(
+    create_app: Callable[[], Starlette],
+    listener: socket.socket,
+    timeouts: Timeouts,
+    announce: Callable[[], None],
+) -> None:
+    WorkerServer(_config(create_app, timeouts), timeouts, announce).run(sockets=[listener])
 
 
 def tune_garbage_collector() -> None:
@@ -117,37 +132,16 @@ def tune_garbage_collector() -> None:
     gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
 
 
-def _config(app: Starlette | Callable[[], Starlette], workers: int = 1) -> uvicorn.Config:
+def _config(app: Starlette | Callable[[], Starlette], timeouts: Timeouts) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=HttpProtocol,
         factory=not isinstance(app, Starlette),
-        workers=workers,
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         lifespan="on",
         ws="none",
-        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_SECONDS,
-        timeout_worker_healthcheck=_HEALTH_CHECK_TIMEOUT_SECONDS,
+        timeout_keep_alive=timeouts.keep_alive,
     )
-
-
-class _Supervisor(Multiprocess):
-    def terminate_all(self) -> None:
-        # Left open, the listener would accept connections that no worker serves.
-        for listener in self.sockets:
-            listener.close()
-        super().terminate_all()
-
-
-class _AnnouncingServer(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._announce: Final = announce
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._announce()

@@ -19,6 +19,9 @@ from contact_gateway.faces.json_body import BODY_IS_BUFFERED
 from contact_gateway.server.framing import RequestParser
 from contact_gateway.server.transport import CoalescingTransport
 
+IS_STOPPING: Final = "contact_gateway.is_stopping"
+"""The key in the ASGI `state` of requests that arrive after the signal to stop."""
+
 HEAD_TIMEOUT_SECONDS: Final = 30.0
 """A connection is closed if a request head takes longer to arrive."""
 
@@ -98,9 +101,10 @@ class HttpProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Close the connection after the responses in flight.
 
-        uvicorn would close a new connection at once, though its first request may be in flight.
+        uvicorn would close a new connection at once, though its first request may be in flight, and
+        a connection on which the head of its next request is arriving.
         """
-        if self._last_cycle is None:
+        if self._last_cycle is None or self._in_head:
             self.loop.call_later(FIRST_REQUEST_TIMEOUT_SECONDS, super().shutdown)
         else:
             super().shutdown()
@@ -158,6 +162,9 @@ class HttpProtocol(HttpToolsProtocol):
         if self.expect_100_continue and self.parser.get_http_version() == "1.0":
             self.expect_100_continue = False
         super().on_headers_complete()
+        if IS_STOPPING in self.scope["state"]:
+            # So that the client sends its next request to another process.
+            self.cycle.keep_alive = False
         self._overhead, self._in_head = 0, False
         self._cancel_timeout()
 

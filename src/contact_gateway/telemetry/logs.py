@@ -8,15 +8,15 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Final, TextIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TextIO, cast
 
 import orjson
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 from contact_gateway.settings import LogFormat
+from contact_gateway.telemetry.line_writer import LineWriter
 
 _PROCESSORS: Final[tuple[Processor, ...]] = (
     structlog.contextvars.merge_contextvars,
@@ -37,8 +37,9 @@ def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None
     stream = stream or sys.stderr
     default = LogFormat.CONSOLE if stream.isatty() else LogFormat.JSON
     renderers = _renderers(log_format or default, stream)
-    logger = _BufferedLogger(stream)
-    handler = logging.StreamHandler(stream)
+    writer = LineWriter(stream, lambda lines: _dropped_line(lines, renderers))
+    logger = _BufferedLogger(writer)
+    handler = _Handler(writer)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_PROCESSORS,
@@ -55,6 +56,14 @@ def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=False,
     )
+
+
+def _dropped_line(lines: int, renderers: Sequence[Processor]) -> str:
+    line: EventDict | str | bytes | bytearray | tuple[object, ...] | Mapping[str, object]
+    line = {"event": "log lines dropped", "lines": lines}
+    for processor in (*_PROCESSORS, *renderers):
+        line = processor(None, "warning", cast(EventDict, line))
+    return f"{line!s}\n"
 
 
 def _renderers(log_format: LogFormat, stream: TextIO) -> tuple[Processor, ...]:
@@ -77,14 +86,28 @@ def _json_line(event: object, default: Callable[[object], object]) -> str:
         return json.dumps(event, default=default)
 
 
+class _Handler(logging.Handler):
+    """Writes the log lines of libraries."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        super().__init__()
+        self._writer: Final = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._writer.write(f"{self.format(record)}\n")
+        except Exception:  # noqa: BLE001 - as the standard library's handlers do
+            self.handleError(record)
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+
 class _BufferedLogger:
-    """Writes log lines to a stream; ignores errors of the stream, so that no request fails.
+    """Joins log lines: those of one event loop step are one write."""
 
-    The lines of one event loop step, such as those of requests that end together, are one write.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream: Final = stream
+    def __init__(self, writer: LineWriter) -> None:
+        self._writer: Final = writer
         self._buffer: list[str] = []
         self._flushing_loop: asyncio.AbstractEventLoop | None = None
 
@@ -112,6 +135,4 @@ class _BufferedLogger:
         lines, self._buffer = self._buffer, []
         self._flushing_loop = None
         if lines:
-            with suppress(OSError, ValueError):
-                self._stream.write("\n".join(lines) + "\n")
-                self._stream.flush()
+            self._writer.write("\n".join(lines) + "\n")

@@ -2,14 +2,16 @@
 
 No label contains anything that a caller sent: operations and outcomes are the gateway's own names.
 
-With several workers, each writes its metrics to files in the folder `PROMETHEUS_MULTIPROC_DIR`, and
-any worker serves the sum.
+With several workers, each writes its metrics to files in a folder, and any worker serves the sum.
+The folder is made in `PROMETHEUS_MULTIPROC_DIR` if that is set, and the workers find it there.
 """
 
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import (
@@ -19,6 +21,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     generate_latest,
+    values,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.responses import Response
@@ -26,6 +29,7 @@ from starlette.types import Receive, Scope, Send
 
 from contact_gateway.faces.http import method_not_allowed
 from contact_gateway.faces.request_context import RequestContext, request_context_of
+from contact_gateway.telemetry.line_writer import on_dropped
 
 _SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -35,10 +39,21 @@ _METHODS: Final = ("GET", "HEAD")
 
 
 class Metrics:
-    """The metrics of a gateway, and the ASGI application that serves them."""
+    """The metrics of a gateway, and the ASGI application that serves them.
 
-    def __init__(self) -> None:
+    Args:
+        folder: where workers share their metrics; None if there is one process.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
         self._registry: Final = CollectorRegistry()
+        self._shared: Final = None if folder is None else _SharedFiles(folder)
+        # By itself, the library shares metrics if PROMETHEUS_MULTIPROC_DIR is set.
+        values.ValueClass = (
+            values.MutexValue
+            if self._shared is None
+            else values.MultiProcessValue(self._shared.owner)  # type: ignore[no-untyped-call]
+        )
         self._requests: Final = Counter(
             "contact_gateway_requests",
             "Requests, by face, operation and outcome.",
@@ -88,9 +103,17 @@ class Metrics:
             "Rows of HiEnergy's lists that were left out because they could not be read.",
             registry=self._registry,
         )
+        self._dropped_lines: Final = Counter(
+            "contact_gateway_log_lines_dropped",
+            "Log lines that were dropped because the log could not be written in time.",
+            registry=self._registry,
+        )
+        on_dropped(self._dropped_lines.inc)
 
     def answered(self, context: RequestContext, seconds: float) -> None:
         """Record the outcome and duration of a request."""
+        if self._shared is not None:
+            self._shared.replace_lost()
         face, operation = context.face or _NONE, context.operation or _NONE
         self._requests.labels(face, operation, context.outcome or _NONE).inc()
         self._request_seconds.labels(face, operation).observe(seconds)
@@ -123,20 +146,77 @@ class Metrics:
         context = request_context_of(scope)
         context.operation, context.outcome = "metrics", "OK"
         registry = self._registry
-        if _SHARED_FOLDER in os.environ:
+        if self._shared is not None:
+            self._shared.replace_lost()
+            # Files that were lost are made by the next write.
+            self._skipped_rows.inc(0)
             registry = CollectorRegistry()
             # The class has no type annotations.
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            MultiProcessCollector(registry, str(self._shared.folder))  # type: ignore[no-untyped-call]
         response = Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
         await response(scope, receive, send)
 
 
+class _SharedFiles:
+    """The files in which this process shares its metrics with the other workers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder: Final = folder
+        self._losses = 0
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def owner(self) -> str:
+        """Return the name of this process in its files. With another name, it makes new files."""
+        return f"{os.getpid()}-{self._losses}"
+
+    def replace_lost(self) -> None:
+        """Make the folder again if it was deleted, as by a program that cleans up `/tmp`.
+
+        This process's metrics start again at 0, as after a restart.
+        """
+        if not (self.folder / f"counter_{self.owner()}.db").exists():
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._losses += 1
+
+
+class MetricsFolderError(OSError):
+    """The folder in which workers share their metrics cannot be made. The message says why."""
+
+
+def shared_folder() -> Path | None:
+    """Return the folder in which this worker shares its metrics; None if it is the only process."""
+    folder = os.environ.get(_SHARED_FOLDER)
+    return None if folder is None else Path(folder)
+
+
 @contextmanager
-def shared_between_workers() -> Iterator[None]:
-    """Provide a temporary folder for the metrics of the workers that are started inside."""
-    with tempfile.TemporaryDirectory(prefix="contact-gateway-metrics-") as folder:
-        os.environ[_SHARED_FOLDER] = folder
-        try:
-            yield
-        finally:
-            del os.environ[_SHARED_FOLDER]
+def shared_between_workers() -> Iterator[Callable[[int], None]]:
+    """Provide a folder for the metrics of the workers that are started inside.
+
+    Yields:
+        A function that removes what no longer counts of a worker that has ended, by its id.
+
+    Raises:
+        MetricsFolderError: the folder cannot be made.
+    """
+    parent = os.environ.get(_SHARED_FOLDER)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="contact-gateway-metrics-", dir=parent))
+    except OSError as error:
+        raise MetricsFolderError(
+            f"{_SHARED_FOLDER}: no folder can be made in {parent or tempfile.gettempdir()}: "
+            f"{error.strerror}"
+        ) from None
+
+    def forget(process_id: int) -> None:
+        for file in folder.glob(f"gauge_live*_{process_id}-*.db"):
+            file.unlink(missing_ok=True)
+
+    os.environ[_SHARED_FOLDER] = str(folder)
+    try:
+        yield forget
+    finally:
+        del os.environ[_SHARED_FOLDER]
+        if parent is not None:
+            os.environ[_SHARED_FOLDER] = parent
+        shutil.rmtree(folder, ignore_errors=True)

@@ -361,7 +361,8 @@ async def test_other_origins_are_allowed_only_by_the_setting(
         "Origin": origin,
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": (
-            "content-type, idempotency-key, traceparent, tracestate, x-api-key"
+            "apollographql-client-name, baggage, content-type, idempotency-key, sentry-trace, "
+            "traceparent, tracestate, x-api-key, x-requested-with"
         ),
     }
     folder = tmp_path / "cors"
@@ -373,5 +374,9 @@ async def test_other_origins_are_allowed_only_by_the_setting(
 
     assert allowed.status_code == 200
     assert allowed.headers["Access-Control-Allow-Origin"] == origin
+    assert (
+        allowed.headers["Access-Control-Allow-Headers"]
+        == preflight["Access-Control-Request-Headers"]
+    )
     assert answered.headers["Access-Control-Allow-Origin"] == origin
     assert "Access-Control-Allow-Origin" not in refused.headers

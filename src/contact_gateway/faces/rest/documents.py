@@ -44,13 +44,16 @@ class Document:
 
 
 def outcome_document(
-    outcome: CreateContactOutcome, request_id: str, ignored_fields: tuple[str, ...]
+    outcome: CreateContactOutcome,
+    request_id: str,
+    ignored_fields: tuple[str, ...],
+    root_path: str,
 ) -> Document:
     """Return the response to `createContact` with an outcome."""
     meta: dict[str, object] = {"ignored_fields": ignored_fields} if ignored_fields else {}
     match outcome:
         case Created(contact, replayed):
-            headers = {"Location": f"/api/v1/contacts/{contact.id}"}
+            headers = {"Location": f"{root_path}/api/v1/contacts/{contact.id}"}
             if replayed:
                 headers["Idempotent-Replayed"] = "true"
             return Document(201, {"data": contact_resource(contact), "meta": meta}, headers)

@@ -110,7 +110,7 @@ class RestFace:
 
         outcome = await create_contact(context.caller, read)
         context.outcome = outcome_name(outcome)
-        return outcome_document(outcome, context.request_id, ignored)
+        return outcome_document(outcome, context.request_id, ignored, context.root_path)
 
     async def contact(self, request: Request, context: RequestContext) -> Document:
         """Return one contact."""
@@ -139,9 +139,10 @@ class RestFace:
         )
         return _page(found or _UNKNOWN_ADVERTISER, contact_resource, context)
 
-    async def schema(self, _request: Request, _context: RequestContext) -> Document:
+    async def schema(self, _request: Request, context: RequestContext) -> Document:
         """Return the OpenAPI document."""
-        return Document(200, openapi_document(self._filters))
+        servers = [{"url": f"{context.root_path}/api/v1"}]
+        return Document(200, openapi_document(self._filters) | {"servers": servers})
 
 
 def _query(request: Request) -> dict[str, object]:

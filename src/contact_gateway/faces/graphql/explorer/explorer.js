@@ -2,7 +2,8 @@
 
 // Renders GraphiQL for POST /graphql. There is no build step.
 
-const ENDPOINT = "/graphql";
+// Relative to this page, which a proxy may serve below a prefix.
+const ENDPOINT = "graphql";
 
 const HEADERS = '{\n  "X-Api-Key": ""\n}';
 

@@ -157,6 +157,33 @@ def test_clients_that_do_not_read_are_cut_off_within_the_time_to_shut_down(
     assert "Traceback" not in log
 
 
+@WORKERS
+def test_requests_that_do_not_end_are_cut_off_within_the_time_to_shut_down(
+    tmp_path: Path, workers: str
+) -> None:
+    """HiEnergy does not answer a creation for a minute."""
+    with socket.create_server(("127.0.0.1", 0)) as upstream:
+        environment = {
+            "CONTACT_GATEWAY_SHUTDOWN_SECONDS": "1",
+            "CONTACT_GATEWAY_UPSTREAM_URL": f"http://127.0.0.1:{upstream.getsockname()[1]}/api/v1",
+        }
+        with gateway_process(tmp_path, "--workers", workers, environment=environment) as process:
+            with connect(process) as connection:
+                connection.sendall(
+                    b"POST /api/v1/contacts HTTP/1.1\r\nHost: gateway\r\nX-Api-Key: any\r\n"
+                    b"Content-Type: application/json\r\n"
+                    b"Content-Length: " + str(len(BODY)).encode() + b"\r\n\r\n" + BODY
+                )
+                call, _ = upstream.accept()
+                with call:
+                    assert call.recv(65536).startswith(b"GET /api/v1/")
+
+                    assert process.stop() == 0
+                assert receive_all(connection) == b""
+            assert "closed 1 connections that were in use 1 s after the signal" in process.log()
+            assert "Traceback" not in process.log()
+
+
 def test_connections_in_the_backlog_are_served(tmp_path: Path) -> None:
     with gateway_process(tmp_path) as process:
         process.send(signal.SIGSTOP)

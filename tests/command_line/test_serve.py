@@ -217,8 +217,8 @@ class TestRefusedStart:
     def test_an_empty_host_is_reported_with_its_option(self, run: Command) -> None:
         result = run("serve", "--host", "", "--port", "0")
 
-        assert (result.exit_code, result.stdout) == (1, "")
-        assert "--host, --port: the host is empty; use 0.0.0.0" in result.stderr
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "For all interfaces, use 0.0.0.0 or ::." in result.stderr
 
     @pytest.mark.parametrize("workers", ["1", "2"])
     def test_an_unusable_proxy_is_reported_with_its_variable(

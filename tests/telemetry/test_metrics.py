@@ -238,6 +238,6 @@ def test_an_unusable_folder_is_reported_or_not_needed(tmp_path: Path, workers: s
             return
     result = refused_start(tmp_path, "--workers", workers, environment=environment)
 
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.returncode, result.stdout.strip()) == (1, "")
     assert "Error: PROMETHEUS_MULTIPROC_DIR: no folder can be made in " in result.stderr
     assert "Traceback" not in result.stderr

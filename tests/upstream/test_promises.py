@@ -187,6 +187,8 @@ async def _started(hienergy: HiEnergy, folder: Path, known: KnownTraits) -> Proc
 def _trait_strategies() -> dict[str, AnyStrategy]:
     """Return a strategy for each trait: a new one is tried without a change here."""
     special: dict[str, AnyStrategy] = {
+        # Half of the runs are of the case in which a repeat makes a second contact.
+        "duplicates": st.just(Duplicates.CREATED_AGAIN) | st.sampled_from(Duplicates),
         "list_lag": st.sampled_from((0, 1, 4)),
         "calls_per_hour": st.sampled_from((1000, 1000, 1000, 25)),
         # HiEnergy documents caps of 100 and more.
@@ -231,6 +233,7 @@ class Promises(RuleBasedStateMachine):
         self.has_faulty_ledger = False
         self.has_settled = False
         self.fresh = 0
+        self.knows_that_dry_runs_create: set[int] = set()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine. Every call is answered within a bound."""
@@ -286,7 +289,7 @@ class Promises(RuleBasedStateMachine):
         self.processes[process].ledger.faults.clear()
 
     @rule(
-        fault=st.sampled_from(Fault),
+        fault=st.just(Fault.NONE) | st.sampled_from(Fault),
         token=TOKENS,
         process=PROCESSES,
         older=st.booleans(),
@@ -412,6 +415,8 @@ class Promises(RuleBasedStateMachine):
             self._remember(submission, key, token)
         if made:
             assert isinstance(answer, (Created, OutcomeUnknown)), answer
+            assert process not in self.knows_that_dry_runs_create
+            self.knows_that_dry_runs_create.add(process)
         elif isinstance(answer, Created):
             # The setting is wrong again: HiEnergy answers with a contact that it already had.
             assert self.honours_dry_run is Known.YES
@@ -446,6 +451,7 @@ class Promises(RuleBasedStateMachine):
         await asyncio.gather(call, return_exceptions=True)
         self.may_be_forgotten |= set(self.acknowledged) if self.has_faulty_ledger else set()
         self.processes[process] = await self._start_process()
+        self.knows_that_dry_runs_create.discard(process)
 
     @rule(token=st.builds(jwt, st.sampled_from(PEOPLE), good=st.just(value=False)), key=KEYS)
     def use_a_forged_token(self, token: str, key: str) -> None:

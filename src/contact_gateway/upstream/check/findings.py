@@ -209,7 +209,7 @@ def _times(reads: Reads) -> Finding:
     shown = _shown_names(reads.contact_rows)
     times = [name for name in ("created_at", "updated_at") if name in shown]
     if "created_at" in times:
-        means = "After a lost answer, the gateway can tell a new contact from an older one."
+        means = "After a lost answer, the gateway can distinguish a new contact from an older one."
     else:
         means = "After a lost answer, the gateway cannot see whether a contact is the new one."
     return Finding(key, question, _names_of(times) if times else "not shown", means)

@@ -3,6 +3,7 @@
 import io
 import logging
 import shutil
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -26,6 +27,9 @@ hypothesis_settings.register_profile(
     "tests", deadline=None, suppress_health_check=list(HealthCheck)
 )
 hypothesis_settings.load_profile("tests")
+
+# The tests may run under `nohup`, and the processes that they start inherit what it ignores.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # By default, structlog formats a traceback with the values of all variables, for seconds.
 structlog.configure(

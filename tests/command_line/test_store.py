@@ -409,7 +409,12 @@ def test_a_backup_that_finds_no_room_leaves_nothing(store: Store) -> None:
 _WITHOUT_ROOM = """
 import resource
 from contact_gateway.cli import main
+before = resource.getrlimit(resource.RLIMIT_FSIZE)
 # The index of the write-ahead log has 32 KiB.
-resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
-main()
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, before[1]))
+try:
+    main()
+finally:
+    # The measurement of coverage writes its file at the end.
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 """

@@ -1,13 +1,22 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from contact_gateway.contacts.fields import RequiredText
 from contact_gateway.contacts.problems import Problem, ProblemCode, problems_of
 
 
-def test_any_other_error_of_pydantic_is_an_invalid_type() -> None:
+@pytest.mark.parametrize(
+    ("value", "wanted", "problem"),
+    [
+        ("maybe", bool, (ProblemCode.INVALID_TYPE, "The value is not valid.")),
+        (" \u200b", RequiredText, (ProblemCode.REQUIRED, "A value is required.")),
+    ],
+    ids=["any other error of Pydantic", "a text of blanks"],
+)
+def test_an_error_of_pydantic_is_a_problem(
+    value: str, wanted: object, problem: tuple[ProblemCode, str]
+) -> None:
     with pytest.raises(ValidationError) as raised:
-        TypeAdapter(bool).validate_python("maybe")
+        TypeAdapter(wanted).validate_python(value)
 
-    assert problems_of(raised.value, "contact") == (
-        Problem(("contact",), ProblemCode.INVALID_TYPE, "The value is not valid."),
-    )
+    assert problems_of(raised.value, "contact") == (Problem(("contact",), *problem),)

@@ -15,7 +15,7 @@ import pytest
 from support.faces import FACES, Answer, Face, Json
 from support.gateway import Gateway
 from support.hienergy import Duplicates, Fault, HiEnergy, Shown, Traits, jwt
-from support.upstream import KEY, gateway_and_upstream
+from support.upstream import KEY, Recording, Request, gateway_and_upstream, recorded
 
 pytestmark = pytest.mark.anyio
 
@@ -132,6 +132,24 @@ async def test_a_forged_token_learns_nothing_of_another_persons_key(
         )
 
     assert forged.outcome == "UNAUTHORIZED"
+
+
+async def test_a_404_of_every_list_accepts_no_credential(tmp_path: Path, face: Face) -> None:
+    """A route that does not exist may answer before HiEnergy checks the credential."""
+    hienergy = HiEnergy()
+    has_lists = True
+
+    def answer(request: Request) -> Recording:
+        if request.method == "GET" and not has_lists:
+            return recorded(404, '{"error": "Not Found"}')
+        return hienergy.answer(request)
+
+    async with gateway_and_upstream(answer, tmp_path) as (gateway, _):
+        await face.submit(gateway, MAYA, jwt("maya"), idempotency_key="k")
+        has_lists = False
+        forged = await face.submit(gateway, MAYA, jwt("maya", good=False), idempotency_key="k")
+
+    assert forged.outcome == "SERVICE_UNAVAILABLE"
 
 
 @pytest.mark.parametrize("shown", [Shown.FULL, Shown.ID_ALONE], ids=lambda shown: shown.name)

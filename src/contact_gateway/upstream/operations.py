@@ -20,6 +20,7 @@ from contact_gateway.contacts.problems import Problem, ProblemCode
 from contact_gateway.contacts.source import AdvertiserFilter, ContactFilter, Page, PageRequest
 from contact_gateway.upstream.client import (
     Call,
+    Delivery,
     Response,
     UpstreamClient,
     UpstreamUnavailable,
@@ -169,8 +170,13 @@ class Operations:
             page,
             _Reader(CONTACTS, partial(contact_of, advertiser_id=wanted.advertiser_id)),
         )
+        if found is not None:
+            return found
+        if wanted.advertiser_id is None:
+            # Not a statement about an advertiser. A route that does not exist checks no credential.
+            raise UpstreamUnavailable("upstream lists no contacts", Delivery.REFUSED)
         # The advertiser in the filter does not exist, so neither do its contacts.
-        return Page((), page, has_more=False) if found is None else found
+        return Page((), page, has_more=False)
 
     async def contacts_of_advertiser(
         self, advertiser_id: int, wanted: ContactFilter, page: PageRequest

@@ -82,8 +82,6 @@ def _problem(details: ErrorDetails, within: tuple[str, ...]) -> Problem:
         case "string_too_long":
             longest = limits["max_length"]
             return Problem(path, ProblemCode.TOO_LONG, f"At most {longest} characters are allowed.")
-        case "string_too_short":
-            return Problem(path, ProblemCode.REQUIRED, "A value is required.")
         case "greater_than_equal":
             least = limits["ge"]
             return Problem(

@@ -295,13 +295,8 @@ class UpstreamClient:
         Source: `Date` of the latest response (RFC 9110, section 6.6.1), in whole seconds.
         """
         date, received_at = self._last_date
-        if date is None:
-            return None
-        try:
-            sent_at = parsedate_to_datetime(date).timestamp()
-        except (ValueError, OverflowError, TypeError, IndexError):
-            return None
-        return timedelta(seconds=sent_at - received_at)
+        sent_at = None if date is None else _seconds_of(date)
+        return None if sent_at is None else timedelta(seconds=sent_at - received_at)
 
     async def _retry(self, call: Call, deadline: float, first_error: Exception) -> Response:
         """Retry a call until its deadline, after the error of its first attempt."""
@@ -478,6 +473,16 @@ def delivery_of(status: int) -> Delivery:
     if is_redirect or status in {HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE}:
         return Delivery.REFUSED
     return Delivery.UNKNOWN
+
+
+# Cached, because all responses of one second have the same.
+@lru_cache(maxsize=4)
+def _seconds_of(date: str) -> float | None:
+    """Parse a `Date`, in seconds since the epoch; return None if it is none."""
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
 
 
 def unexpected(response: Response) -> UpstreamUnavailable:

@@ -302,10 +302,13 @@ def _text(fields: _Fields, *names: str) -> str | None:
     """Return the first of some fields that is a text which is not blank, or a number."""
     for name in names:
         value = fields.get(name)
-        if isinstance(value, str) and not value.isspace() and value:
-            return value
+        if value is None:
+            continue
+        if isinstance(value, str):
+            if value and not value.isspace():
+                return value
         # Upstream may send a number for a text, such as a telephone number.
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
             return str(value)
     return None
 

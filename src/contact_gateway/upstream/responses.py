@@ -107,6 +107,8 @@ def dated(created: Created, answered_at: datetime) -> Created:
         contact = contact._replace(created_at=answered_at, updated_at=answered_at)
     elif contact.updated_at is None:
         contact = contact._replace(updated_at=contact.created_at)
+    else:
+        return created
     return replace(created, contact=contact)
 
 

@@ -126,6 +126,11 @@ class Response:
     body: object
 
     @property
+    def is_success(self) -> bool:
+        """Whether the status is a 2xx."""
+        return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
+
+    @property
     def request_id(self) -> str | None:
         """The id by which HiEnergy finds the request in its logs, in the error or a header."""
         error = self.body.get("error") if isinstance(self.body, Mapping) else None

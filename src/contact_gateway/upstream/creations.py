@@ -103,14 +103,35 @@ def keyed(caller: Operations, contact: NewContact, idempotency_key: str) -> Keye
     return Keyed(caller, contact, ledger_key, contact.fingerprint())
 
 
-def unnamed_outcome(contact: NewContact, sent_at: datetime) -> OutcomeUnknown:
-    """Return the outcome of a creation whose answer does not name the contact."""
-    return OutcomeUnknown(policy.UNNAMED, _LOOK_AGAIN_SECONDS, contact.advertiser_id, sent_at)
+def unknown_outcome(
+    message: str, contact: NewContact, sent_at: datetime, details: Details = MappingProxyType({})
+) -> OutcomeUnknown:
+    """Return the outcome of a creation that the ledger has no attempt of, or none to look up."""
+    return OutcomeUnknown(message, _LOOK_AGAIN_SECONDS, contact.advertiser_id, sent_at, details)
 
 
 def scope_digest(credential: Credential) -> bytes:
     """Return a digest of the person that a credential belongs to."""
     return hashlib.sha256(credential.scope().encode(errors="surrogatepass")).digest()
+
+
+async def listed_conflict(
+    caller: Operations, contact: NewContact
+) -> Conflict | Unauthorized | RateLimited | None:
+    """Return the conflict that a first look shows, or why the key is refused; else None."""
+    try:
+        found = await lookup.find_contacts(
+            caller, contact.advertiser_id, contact.email, is_first_look=True
+        )
+    except SourceUnavailable:
+        return None
+    match found:
+        case Unauthorized() | RateLimited():
+            return found
+        case Found(of_brand=(existing, *_)):
+            return Conflict(existing, policy.ADDRESS_IS_TAKEN)
+        case _:
+            return None
 
 
 class Creations:
@@ -152,17 +173,13 @@ class Creations:
             return refused
         sent_at = _now()
         answer = await self._send(caller, contact, None, since=sent_at)
-        if not isinstance(answer, (Lost, Unnamed)):
-            return answer
-        if isinstance(answer, Unnamed):
-            return unnamed_outcome(contact, sent_at)
-        return OutcomeUnknown(
-            policy.LOST_WITHOUT_KEY,
-            _LOOK_AGAIN_SECONDS,
-            contact.advertiser_id,
-            sent_at,
-            answer.details,
-        )
+        match answer:
+            case Lost(details):
+                return unknown_outcome(policy.LOST_WITHOUT_KEY, contact, sent_at, details)
+            case Unnamed():
+                return unknown_outcome(policy.UNNAMED, contact, sent_at)
+            case _:
+                return answer
 
     async def create(self, submission: Keyed) -> CreateContactOutcome:
         """Create a contact, or return what its idempotency key created before.
@@ -170,13 +187,14 @@ class Creations:
         Raises:
             SourceUnavailable: nothing was created by this call.
         """
-        started_at, deadline = _now(), time.monotonic() + self._max_wait_seconds
+        deadline = time.monotonic() + self._max_wait_seconds
+        still_in_flight = unknown_outcome(policy.STILL_IN_FLIGHT, submission.contact, _now())
         credential = submission.caller.credential
         # A finished task is not shared: its outcome was another caller's.
         while (other := self._in_flight.get(submission.ledger_key)) and not other.task.done():
             await asyncio.wait({other.task}, timeout=deadline - time.monotonic())
             if not other.task.done():
-                return self._still_in_flight(submission, started_at)
+                return still_in_flight
             if other.credential.digest != credential.digest:
                 # Upstream has not accepted this credential yet, so it learns nothing here.
                 continue
@@ -191,15 +209,7 @@ class Creations:
         task.add_done_callback(lambda done: self._remove(submission.ledger_key, done))
         # The creation goes on even if its callers disconnect.
         await asyncio.wait({task}, timeout=deadline - time.monotonic())
-        return task.result() if task.done() else self._still_in_flight(submission, started_at)
-
-    def _still_in_flight(self, submission: Keyed, started_at: datetime) -> OutcomeUnknown:
-        return OutcomeUnknown(
-            policy.STILL_IN_FLIGHT,
-            _LOOK_AGAIN_SECONDS,
-            submission.contact.advertiser_id,
-            started_at,
-        )
+        return task.result() if task.done() else still_in_flight
 
     def _remove(self, ledger_key: bytes, done: asyncio.Task[CreateContactOutcome]) -> None:
         in_flight = self._in_flight.get(ledger_key)
@@ -361,21 +371,7 @@ class Creations:
         self, caller: Operations, contact: NewContact
     ) -> Conflict | Unauthorized | RateLimited | None:
         """Return why a creation need not be sent: the address is taken, or the key is refused."""
-        if not self._traits.needs_a_look_first:
-            return None
-        try:
-            found = await lookup.find_contacts(
-                caller, contact.advertiser_id, contact.email, is_first_look=True
-            )
-        except SourceUnavailable:
-            return None
-        match found:
-            case Unauthorized() | RateLimited():
-                return found
-            case Found(of_brand=(existing, *_)):
-                return Conflict(existing, policy.ADDRESS_IS_TAKEN)
-            case _:
-                return None
+        return await listed_conflict(caller, contact) if self._traits.needs_a_look_first else None
 
     async def _send(
         self, caller: Operations, contact: NewContact, header: str | None, *, since: datetime
@@ -443,8 +439,7 @@ class Creations:
         )
         if not isinstance(found, Found):
             return found
-        shown = (*found.of_brand, *found.of_unknown_brand)
-        current = next((each for each in shown if each.id == contact.id), contact)
+        current = found.with_id(contact.id) or contact
         if attempt.fingerprint == submission.fingerprint:
             current = completed(current, submission.contact)
         earlier = policy.Earlier(attempt.fingerprint, current)

@@ -36,6 +36,11 @@ class Found(NamedTuple):
     of_brand: tuple[Contact, ...]
     of_unknown_brand: tuple[Contact, ...]
 
+    def with_id(self, contact_id: int) -> Contact | None:
+        """Return the contact with an id, or None."""
+        shown = (*self.of_brand, *self.of_unknown_brand)
+        return next((contact for contact in shown if contact.id == contact_id), None)
+
 
 NotAccepted: TypeAlias = Unauthorized | Forbidden | RateLimited
 """Why HiEnergy shows no list to the credential."""
@@ -61,28 +66,21 @@ async def find_contacts(
     if not is_first_look:
         of_record = ContactFilter(email=email, advertiser_id=advertiser_id)
         lists.append(caller.contacts(of_record, _FIRST_PAGE))
-    own, *others = await asyncio.gather(*(_listed(each, email) for each in lists))
+    own, *others = await asyncio.gather(*(_listed(each, email_key(email)) for each in lists))
     # A list of one advertiser is empty if upstream does not know it, which accepts no credential.
     refusal = _refusal((own, others[0]))
     if refusal is not None:
         return refusal
     of_brand = {contact.id: contact for contact in _contacts((own,))}
-    rest = [contact for contact in _contacts(others) if contact.id not in of_brand]
-    of_unknown_brand: dict[int, Contact] = {}
-    for contact in rest:
-        if contact.details.advertiser_id == advertiser_id:
-            of_brand[contact.id] = contact
-        else:
-            of_unknown_brand[contact.id] = contact
-    if of_unknown_brand:
-        brand = await _brand(caller, advertiser_id, of_unknown_brand.values())
-        for contact in tuple(of_unknown_brand.values()):
-            is_of_brand = brand.get(contact.details.advertiser_id)
-            if is_of_brand is not None:
-                del of_unknown_brand[contact.id]
-            if is_of_brand:
-                of_brand[contact.id] = contact
-    return Found(tuple(of_brand.values()), tuple(of_unknown_brand.values()))
+    of_others: dict[int, Contact] = {}
+    for contact in _contacts(others):
+        if contact.id not in of_brand:
+            is_of_record = contact.details.advertiser_id == advertiser_id
+            (of_brand if is_of_record else of_others)[contact.id] = contact
+    brand = await _brand(caller, advertiser_id, of_others.values()) if of_others else {}
+    related = (each for each in of_others.values() if brand.get(each.details.advertiser_id))
+    unrelated = (each for each in of_others.values() if each.details.advertiser_id not in brand)
+    return Found((*of_brand.values(), *related), tuple(unrelated))
 
 
 def created_since(contacts: Iterable[Contact], earliest: datetime) -> list[Contact]:
@@ -95,11 +93,9 @@ def created_since(contacts: Iterable[Contact], earliest: datetime) -> list[Conta
     return [contact for _, _, contact in sorted(dated)]
 
 
-def is_since(contact: Contact, sent_at: datetime, caller: Operations) -> bool | None:
-    """Return whether a contact may be from a call at `sent_at`; None if it shows no time."""
-    if contact.created_at is None:
-        return None
-    return contact.created_at >= earliest_creation(sent_at, caller)
+def is_since(contact: Contact, sent_at: datetime, caller: Operations) -> bool:
+    """Return whether a contact shows a time at which a call at `sent_at` may have created it."""
+    return bool(created_since((contact,), earliest_creation(sent_at, caller)))
 
 
 def is_older(contact: Contact, sent_at: datetime, caller: Operations) -> bool:
@@ -118,7 +114,8 @@ def earliest_creation(sent_at: datetime, caller: Operations) -> datetime:
     return sent_at - _MAX_CLOCK_SKEW if ahead is None else sent_at + ahead - _DATE_PRECISION
 
 
-async def _listed(page: Awaitable[Page[Contact] | ReadRefusal | None], email: str) -> _Listed:
+async def _listed(page: Awaitable[Page[Contact] | ReadRefusal | None], key: str) -> _Listed:
+    """Return the contacts of a page whose address has a key."""
     try:
         found = await page
     except SourceUnavailable as error:
@@ -127,7 +124,6 @@ async def _listed(page: Awaitable[Page[Contact] | ReadRefusal | None], email: st
         return SourceUnavailable("upstream does not know the advertiser of a lookup")
     if not isinstance(found, Page):
         return found
-    key = email_key(email)
     return tuple(
         contact
         for contact in found.items
@@ -182,7 +178,7 @@ async def _brand(
     brand: dict[int, bool] = {}
     for owner_id in owners[:_MAX_OWNERS]:
         owner = await _advertiser(caller, owner_id)
-        if owner is None or owner.hienergy_id != owner.id:
+        if owner is None or not owner.is_hienergy:
             continue
         if owner.domain is not None and owner.domain == submitted.domain:
             brand[owner_id] = True

@@ -7,19 +7,19 @@ from contact_gateway.contacts import policy
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import ContactPreview, NewContact
 from contact_gateway.contacts.outcomes import (
-    Conflict,
     CreateContactOutcome,
     Created,
     InvalidInput,
     NotFound,
     Previewed,
-    RateLimited,
-    Unauthorized,
 )
 from contact_gateway.contacts.source import SourceUnavailable
-from contact_gateway.upstream import lookup
-from contact_gateway.upstream.creations import Creations, Keyed, unnamed_outcome
-from contact_gateway.upstream.lookup import Found
+from contact_gateway.upstream.creations import (
+    Creations,
+    Keyed,
+    listed_conflict,
+    unknown_outcome,
+)
 from contact_gateway.upstream.operations import Operations
 from contact_gateway.upstream.responses import Unnamed, dated
 from contact_gateway.upstream.traits import Traits
@@ -68,7 +68,7 @@ class Previews:
                 await self._creations.record_created(keyed, answer)
         match answer:
             case Unnamed():
-                return unnamed_outcome(contact, sent_at)
+                return unknown_outcome(policy.UNNAMED, contact, sent_at)
             case Created():
                 return dated(answer, sent_at)
             case _:
@@ -83,16 +83,9 @@ async def _preview_by_reads(caller: Operations, contact: NewContact) -> CreateCo
         raise SourceUnavailable("upstream refused to read an advertiser as invalid")
     if not isinstance(advertiser, Advertiser):
         return advertiser
-    try:
-        found = await lookup.find_contacts(
-            caller, contact.advertiser_id, contact.email, is_first_look=True
-        )
-    except SourceUnavailable:
-        found = Found((), ())
-    if isinstance(found, (Unauthorized, RateLimited)):
-        return found
-    if isinstance(found, Found) and found.of_brand:
-        return Conflict(found.of_brand[0], policy.ADDRESS_IS_TAKEN)
+    refused = await listed_conflict(caller, contact)
+    if refused is not None:
+        return refused
     owner = await _owner(caller, advertiser)
     if owner is None:
         return Previewed(ContactPreview(contact, None, (OWNER_NOT_CHECKED, *NOT_CHECKED)))
@@ -102,7 +95,9 @@ async def _preview_by_reads(caller: Operations, contact: NewContact) -> CreateCo
 
 async def _owner(caller: Operations, advertiser: Advertiser) -> Advertiser | None:
     """Return the HiEnergy record of an advertiser, if HiEnergy shows which it is."""
-    if advertiser.hienergy_id is None or advertiser.hienergy_id == advertiser.id:
-        return None if advertiser.hienergy_id is None else advertiser
+    if advertiser.is_hienergy:
+        return advertiser
+    if advertiser.hienergy_id is None:
+        return None
     found = await caller.advertiser(advertiser.hienergy_id)
     return found if isinstance(found, Advertiser) else None

@@ -69,7 +69,6 @@ _MAX_EPOCH_SECONDS: Final = 10**11
 _PROBLEM_CODES: Final[frozenset[str]] = frozenset(ProblemCode)
 _CLIENT_ERRORS: Final = range(HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR)
 _INPUT_STATUSES: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
-_SUCCESSES: Final = range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
 
 
 class Unnamed(NamedTuple):
@@ -88,7 +87,7 @@ def creation_answer_of(response: Response, submitted: NewContact) -> CreationAns
     Raises:
         UpstreamUnavailable: it means nothing: a server error, a redirect, or a missing operation.
     """
-    if response.status not in _SUCCESSES:
+    if not response.is_success:
         return refusal_of(response)
     try:
         created = contact_of(resource_of(response.body), advertiser_id=submitted.advertiser_id)
@@ -121,7 +120,7 @@ def dry_run_answer_of(response: Response, submitted: NewContact) -> CreationAnsw
     Raises:
         UpstreamUnavailable: it means nothing.
     """
-    if response.status not in _SUCCESSES:
+    if not response.is_success:
         return refusal_of(response)
     resource = resource_of(response.body)
     is_created = response.status == HTTPStatus.CREATED or is_stored(resource)

@@ -87,8 +87,7 @@ class UpstreamAccess(Operations):
         )
         if not isinstance(shown, lookup.Found):
             return shown
-        listed = (*shown.of_brand, *shown.of_unknown_brand)
-        return next((each for each in listed if each.id == contact_id), created)
+        return shown.with_id(contact_id) or created
 
     async def contacts_of_brand(
         self, advertiser_id: int, wanted: ContactFilter, page: PageRequest

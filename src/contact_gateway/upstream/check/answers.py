@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Final
 
 from contact_gateway.contacts.text import email_key
 from contact_gateway.upstream.check.shapes import (
@@ -15,8 +13,6 @@ from contact_gateway.upstream.check.shapes import (
     row_of,
 )
 from contact_gateway.upstream.client import Response
-
-_SUCCESSES: Final = range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +40,7 @@ class Answer:
     @property
     def is_success(self) -> bool:
         """Whether the call was answered with 2xx."""
-        return self.response is not None and self.response.status in _SUCCESSES
+        return self.response is not None and self.response.is_success
 
     @property
     def document(self) -> Document | None:

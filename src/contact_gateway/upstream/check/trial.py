@@ -200,7 +200,7 @@ def _times(trial: Trial) -> Finding:
     if row is None:
         return unknown(key, question, _why_no_contact(trial))
     if row.fields.get("created_at") is None:
-        return Finding(key, question, "not shown", "`createdAt` of a new contact is null.")
+        return Finding(key, question, "not shown", "The gateway takes the time of the answer.")
     return Finding(key, question, "shown")
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, NoReturn, TextIO, TypeVar
+from typing import Annotated, Final, TextIO, TypeVar
 
 import rich.markup
 import rich.progress
@@ -82,8 +82,6 @@ _attempts = typer.Typer(
 main.add_typer(_attempts, name="attempts")
 main.add_typer(store, name="store")
 
-_STANDARD_ERROR: Final = output.StandardError()
-_stderr = Console(file=_STANDARD_ERROR, soft_wrap=True, highlight=False)
 _DEFAULTS: Final = Settings()
 _ATTEMPT_ID_DIGITS: Final = 12
 _MAX_LINE_LENGTH: Final = 1000
@@ -113,7 +111,7 @@ def run() -> None:
             output.write("")
             raise
     except output.OutputError as error:
-        _print_error(f"{error}.")
+        output.print_error(f"{error}.")
         sys.exit(1)
 
 
@@ -204,7 +202,7 @@ def serve(
         if not has_started:
             # The schema may have changed since the start.
             _with_database(settings, store_schema.revision)
-            _fail("The server did not start. The log has the reason.")
+            output.fail("The server did not start. The log has the reason.")
 
 
 def _ignore(_process_id: int) -> None: ...
@@ -248,13 +246,13 @@ def _announcement(address: str, settings: Settings, keys: DemoKeys | None) -> st
 
 def _warn_of_workers(settings: Settings, workers: int) -> None:
     if has_wal_reset_bug():
-        _stderr.print(
+        output.console.print(
             "[yellow]Warning[/]: this SQLite library has the WAL-reset bug "
             "(https://sqlite.org/wal.html#walresetbug): in rare cases, several processes corrupt "
             "their database file. Use one worker, or PostgreSQL once it is supported."
         )
     if settings.rate_limit_per_hour and settings.upstream_url is None:
-        _stderr.print(
+        output.console.print(
             f"Each of the {workers} workers counts CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR separately."
         )
 
@@ -354,8 +352,8 @@ def migrate() -> None:
 
         revision = _with_database(load_settings(), store_schema.revision, prepare=upgrade)
         for sentence in report:
-            typer.echo(sentence)
-        _note(f"The database is at revision {revision}.")
+            output.write(f"{sentence}\n")
+        output.note(f"The database is at revision {revision}.")
 
 
 @main.command("schema")
@@ -401,7 +399,7 @@ def create_key(
 
     with _exit_on_error():
         key_id = _with_own_database(lambda database: database.write(add))
-        _note(f"Created key {key_id} ({role}, {label}). It is not shown again.")
+        output.note(f"Created key {key_id} ({role}, {label}). It is not shown again.")
 
 
 @_keys.command("list")
@@ -450,13 +448,13 @@ def revoke_key(key_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=MA
     with _exit_on_error():
         revocation = _with_own_database(lambda database: database.write(revoke))
         if revocation is None:
-            _fail(f"There is no key {key_id}. Run `contact-gateway keys list`.")
+            output.fail(f"There is no key {key_id}. Run `contact-gateway keys list`.")
         message = (
             f"Revoked key {key_id}."
             if revocation.now
             else f"Key {key_id} was already revoked on {_minute(revocation.revoked_at)}."
         )
-        _note(message)
+        output.note(message)
 
 
 @_advertisers.command("import")
@@ -473,10 +471,15 @@ def import_advertisers(
     async def stage_and_write(database: Database) -> Counts:
         with StagedCatalogue(database.file.path) as staged:
             with rich.progress.open(
-                file, "r", encoding="utf-8-sig", newline="", description="Reading", console=_stderr
+                file,
+                "r",
+                encoding="utf-8-sig",
+                newline="",
+                description="Reading",
+                console=output.console,
             ) as text:
                 staged.add(read(text))
-            with rich.progress.Progress(console=_stderr) as progress:
+            with rich.progress.Progress(console=output.console) as progress:
                 writing = progress.add_task("Writing", total=staged.counts.changed)
                 await staged.write(database, partial(progress.advance, writing))
             return staged.counts
@@ -485,14 +488,14 @@ def import_advertisers(
         try:
             counts = _with_own_database(stage_and_write)
         except CatalogueError as error:
-            _fail(f"{file}: {str(error).rstrip('.')}. No advertiser was imported.")
+            output.fail(f"{file}: {str(error).rstrip('.')}. No advertiser was imported.")
         except UnicodeDecodeError:
-            _fail(f"{file}: the file is not in UTF-8. No advertiser was imported.")
+            output.fail(f"{file}: the file is not in UTF-8. No advertiser was imported.")
         except StoreChangedError as error:
-            _fail(f"{file}: {error}.")
+            output.fail(f"{file}: {error}.")
         unchanged = counts.rows - counts.changed
         were = f" {unchanged} of them were unchanged." if unchanged else ""
-        _note(f"Imported {counts.rows} advertisers.{were}")
+        output.note(f"Imported {counts.rows} advertisers.{were}")
 
 
 def _validated_trial(given: tuple[int, str] | None) -> tuple[int, str] | None:
@@ -550,7 +553,7 @@ def check_upstream(
         settings = load_settings()
         url = settings.upstream_url
         if url is None:
-            _fail(
+            output.fail(
                 "CONTACT_GATEWAY_UPSTREAM_URL is not set. For HiEnergy it is "
                 "https://app.hienergy.ai/api/v1."
             )
@@ -564,14 +567,14 @@ def check_upstream(
         try:
             result = asyncio.run(_checked(settings, url, credential, trial))
         except CheckError as error:
-            _fail(str(error))
+            output.fail(str(error))
         _print_result(result)
         if report is not None:
             document = json.dumps(report_of(result, url), indent=2)
             try:
                 report.write_text(f"{document}\n", encoding="utf-8")
             except OSError as error:
-                _fail(f"--report: {error.strerror}: {report}")
+                output.fail(f"--report: {error.strerror}: {report}")
 
 
 def _hienergy_credential() -> Credential:
@@ -579,9 +582,9 @@ def _hienergy_credential() -> Credential:
     if not key and sys.stdin.isatty():
         key = typer.prompt("HiEnergy API key", hide_input=True, err=True).strip()
     if not key:
-        _fail(f"{_API_KEY_VARIABLE} is not set. Put the API key of a HiEnergy admin into it.")
+        output.fail(f"{_API_KEY_VARIABLE} is not set. Put the API key of a HiEnergy admin into it.")
     if not (key.isascii() and key.isprintable()):
-        _fail(f"{_API_KEY_VARIABLE}: the key has characters other than printable ASCII.")
+        output.fail(f"{_API_KEY_VARIABLE}: the key has characters other than printable ASCII.")
     return Credential(key)
 
 
@@ -589,10 +592,9 @@ def _announce_trial(trial: TrialContact, url: str) -> None:
     addresses = f"{trial.email}, twice"
     if trial.tries_dry_run:
         addresses += f", and {trial.dry_run_email} as a dry run"
-    typer.echo(
+    output.note(
         f"This creates contacts on advertiser {trial.advertiser_id} at {url}: {addresses}. "
-        "Delete them in HiEnergy afterwards.",
-        err=True,
+        "Delete them in HiEnergy afterwards."
     )
 
 
@@ -622,11 +624,10 @@ def _print_result(result: Result) -> None:
             table.add_row(Text(finding.question), found, Text(finding.means))
         Console().print(table)
     else:
-        for finding in result.findings:
-            typer.echo(" | ".join(filter(None, finding[1:4])))
-    typer.echo("\nSettings that follow:")
-    for name, value in result.settings.items():
-        typer.echo(f"{name}={value}")
+        lines = (" | ".join(filter(None, finding[1:4])) for finding in result.findings)
+        output.write("".join(f"{line}\n" for line in lines))
+    settings = "".join(f"{name}={value}\n" for name, value in result.settings.items())
+    output.write(f"\nSettings that follow:\n{settings}")
 
 
 @_contacts.command("audit")
@@ -641,7 +642,7 @@ def audit_contact(
     with _exit_on_error():
         record = _with_own_database(lambda database: database.read(find))
         if record is None:
-            _fail(f"There is no contact {contact_id}.")
+            output.fail(f"There is no contact {contact_id}.")
         label = "" if record.key_label is None else f" ({record.key_label})"
         lines = (
             f"Contact     {record.contact_id}, of advertiser {record.advertiser_id}",
@@ -735,11 +736,11 @@ def settle_attempt(
     with _exit_on_error():
         match _with_database(load_settings(), lambda database: database.write(write)):
             case "missing":
-                _fail(f"No open attempt {attempt_id}. Run `contact-gateway attempts list`.")
+                output.fail(f"No open attempt {attempt_id}. Run `contact-gateway attempts list`.")
             case "ambiguous":
-                _fail(f"Several attempts begin with {attempt_id}. Use more digits.")
+                output.fail(f"Several attempts begin with {attempt_id}. Use more digits.")
             case "in flight":
-                _fail(
+                output.fail(
                     f"HiEnergy may still be processing attempt {attempt_id}. Try again in two "
                     "minutes."
                 )
@@ -750,7 +751,7 @@ def settle_attempt(
             if contact is None
             else f"Settled attempt {attempt_id}: it created contact {contact}."
         )
-        typer.echo(message, err=True)
+        output.note(message)
 
 
 def _state(attempt: Attempt, now: datetime) -> str:
@@ -805,28 +806,19 @@ def _exit_on_error() -> Iterator[None]:
     try:
         yield
     except SettingsError as error:
-        _fail(str(error))
+        output.fail(str(error))
     except store_schema.SchemaNotCurrentError as error:
-        _fail(f"CONTACT_GATEWAY_DATABASE_URL: {error}")
+        output.fail(f"CONTACT_GATEWAY_DATABASE_URL: {error}")
     except NotADemoDatabaseError as error:
-        _fail(f"--demo: {error}. Set CONTACT_GATEWAY_DATABASE_URL to another file.")
+        output.fail(f"--demo: {error}. Set CONTACT_GATEWAY_DATABASE_URL to another file.")
     except MetricsFolderError as error:
-        _fail(f"{error}.")
+        output.fail(f"{error}.")
     except process.AddressError as error:
-        _fail(f"--host, --port: {error}.")
+        output.fail(f"--host, --port: {error}.")
     except SourceUnavailable as error:
-        _fail(f"CONTACT_GATEWAY_DATABASE_URL: the database does not answer: {error.reason}")
+        output.fail(f"CONTACT_GATEWAY_DATABASE_URL: the database does not answer: {error.reason}")
     except output.OutputError as error:
-        _fail(f"{error}.")
-
-
-def _fail(message: str) -> NoReturn:
-    _print_error(message)
-    raise typer.Exit(1)
-
-
-def _print_error(message: str) -> None:
-    _stderr.print(f"[red]Error[/]: {rich.markup.escape(message)}")
+        output.fail(f"{error}.")
 
 
 def _print_table(table: Table) -> None:
@@ -841,11 +833,6 @@ def _print_table(table: Table) -> None:
 
 def _print_json(records: Sequence[Mapping[str, object]]) -> None:
     output.write(f"{json.dumps(records, indent=2, ensure_ascii=False)}\n")
-
-
-def _note(text: str) -> None:
-    """Print a line to standard error."""
-    typer.echo(text, file=_STANDARD_ERROR)
 
 
 def _or_dash(value: object) -> str:

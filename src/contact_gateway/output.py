@@ -4,7 +4,11 @@ import os
 import sys
 from contextlib import suppress
 from io import StringIO
-from typing import Final, TextIO
+from typing import Final, NoReturn, TextIO
+
+import rich.markup
+import typer
+from rich.console import Console
 
 _CLOSED: Final = "it is closed"
 
@@ -79,3 +83,24 @@ class StandardError(StringIO):
         """Return whether it is a terminal."""
         stream: TextIO | None = sys.stderr
         return stream is not None and stream.isatty()
+
+
+_STANDARD_ERROR: Final = StandardError()
+console: Final = Console(file=_STANDARD_ERROR, soft_wrap=True, highlight=False)
+"""Standard error with rich's markup, for warnings and progress."""
+
+
+def note(text: str) -> None:
+    """Print a line to standard error."""
+    _STANDARD_ERROR.write(f"{text}\n")
+
+
+def print_error(message: str) -> None:
+    """Print an error to standard error."""
+    console.print(f"[red]Error[/]: {rich.markup.escape(message)}")
+
+
+def fail(message: str) -> NoReturn:
+    """Print an error, and exit with status 1."""
+    print_error(message)
+    raise typer.Exit(1)

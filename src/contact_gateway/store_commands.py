@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
-import rich.markup
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
+from contact_gateway import output
 from contact_gateway.settings import SettingsError, load_settings, sqlite_url
 from contact_gateway.store import schema_version
 from contact_gateway.store.backup import (
@@ -23,8 +22,6 @@ from contact_gateway.store.checks import Report, inspect
 
 store = typer.Typer(help="Back up, restore and check the database.", no_args_is_help=True)
 
-_stderr = Console(stderr=True, soft_wrap=True, highlight=False)
-
 
 @store.command("backup")
 def backup_store(
@@ -34,7 +31,7 @@ def backup_store(
     """Copy the database to a file, also while a gateway uses it."""
     with _exit_on_error(), _progress("Copying") as progress:
         back_up(_database_file(), file, overwrite=force, progress=progress)
-    typer.echo(f"Wrote {file}.", err=True)
+    output.note(f"Wrote {file}.")
 
 
 @store.command("restore")
@@ -48,17 +45,13 @@ def restore_store(
         database = _database_file()
         with _progress("Copying") as progress:
             restored = restore(file, database, progress)
-    typer.echo(f"Restored {database}.", err=True)
+    output.note(f"Restored {database}.")
     if restored.kept is not None:
-        typer.echo(
-            f"The old database is kept as {restored.kept}. Delete it when it is no longer needed.",
-            err=True,
+        output.note(
+            f"The old database is kept as {restored.kept}. Delete it when it is no longer needed."
         )
     if restored.report.revision != schema_version.newest_revision():
-        typer.echo(
-            f"It is at revision {restored.report.revision}. Run `contact-gateway migrate`.",
-            err=True,
-        )
+        output.note(f"It is at revision {restored.report.revision}. Run `contact-gateway migrate`.")
 
 
 @store.command("check")
@@ -82,15 +75,13 @@ def check_store(
     _print_report(report)
     if report.problems:
         raise typer.Exit(1)
-    typer.echo("No problems found.")
+    output.write("No problems found.\n")
 
 
 def _print_report(report: Report) -> None:
-    typer.echo(f"Revision  {report.revision or '-'}")
-    for table, count in report.counts.items():
-        typer.echo(f"{table}: {count}")
-    for problem in report.problems:
-        typer.echo(f"Problem: {problem}")
+    counts = [f"{table}: {count}" for table, count in report.counts.items()]
+    problems = [f"Problem: {problem}" for problem in report.problems]
+    output.write("\n".join([f"Revision  {report.revision or '-'}", *counts, *problems, ""]))
 
 
 def _database_file() -> Path:
@@ -99,7 +90,7 @@ def _database_file() -> Path:
 
 @contextmanager
 def _progress(description: str) -> Iterator[Callable[[int, int], None]]:
-    with Progress(console=_stderr) as progress:
+    with Progress(console=output.console) as progress:
         task = progress.add_task(description, total=None)
 
         def update(completed: int, total: int) -> None:
@@ -114,9 +105,4 @@ def _exit_on_error() -> Iterator[None]:
     try:
         yield
     except (SettingsError, StoreFileError) as error:
-        _fail(f"{str(error).rstrip('.')}.")
-
-
-def _fail(message: str) -> NoReturn:
-    _stderr.print(f"[red]Error[/]: {rich.markup.escape(message)}")
-    raise typer.Exit(1)
+        output.fail(f"{str(error).rstrip('.')}.")

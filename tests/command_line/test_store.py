@@ -389,6 +389,21 @@ def test_a_check_of_a_copy_writes_nothing_beside_it(run: Command, store: Store) 
     assert _names(store.folder) == before
 
 
+def test_a_backup_needs_no_standard_error(store: Store) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        result = subprocess.run(
+            (sys.executable, "-m", "contact_gateway", "store", "backup", "copy.db"),
+            cwd=store.folder,
+            env=clean_environment() | {"CONTACT_GATEWAY_DATABASE_URL": store.url},
+            stderr=full,
+            timeout=WATCHDOG_SECONDS,
+            check=False,
+        )
+
+    assert result.returncode == 0
+    assert "copy.db" in _names(store.folder)
+
+
 def test_a_backup_that_finds_no_room_leaves_nothing(store: Store) -> None:
     result = subprocess.run(
         (sys.executable, "-c", _WITHOUT_ROOM, "store", "backup", "copy.db"),

@@ -1,4 +1,4 @@
-"""JSON Web Tokens: which texts are one, and whom a token belongs to."""
+"""JSON Web Tokens: whether a text is a token, and the person that it belongs to."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Folded text: equal for all forms of a text, and for nothing else that a person tells apart."""
+"""Folded text: equal for all forms of a text, different for texts that a person distinguishes."""
 
 import re
 import unicodedata

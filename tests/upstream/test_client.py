@@ -7,7 +7,6 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -217,7 +216,7 @@ async def test_a_call_ends_at_its_timeout(call: Call, stopped_clock: ManualClock
 
 
 async def test_a_call_ends_at_its_own_timeout(stopped_clock: ManualClock) -> None:
-    call = replace(CREATE, timeout_seconds=2 * TIMEOUT_SECONDS)
+    call = CREATE._replace(timeout_seconds=2 * TIMEOUT_SECONDS)
     async with client_before(Recording(b"", End.STALL)) as (client, upstream):
         sent = asyncio.create_task(client.send(call))
         await upstream.is_stalled.wait()

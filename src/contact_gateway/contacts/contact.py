@@ -138,7 +138,13 @@ def completed(contact: Contact, submitted: NewContact) -> Contact:
         status=shown.status or submitted.status,
         linkedin_profile_url=shown.linkedin_profile_url or submitted.linkedin_profile_url,
     )
-    return contact._replace(details=details)
+    return Contact(
+        id=contact.id,
+        details=details,
+        advertiser_name=contact.advertiser_name,
+        created_at=contact.created_at,
+        updated_at=contact.updated_at,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

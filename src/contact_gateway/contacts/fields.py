@@ -4,7 +4,7 @@ Pydantic both validates each type and describes it as JSON Schema, so each limit
 """
 
 import re
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Annotated, Final
 
 from email_validator import EmailNotValidError, validate_email
@@ -41,7 +41,7 @@ _PLAIN_ADDRESS: Final = re.compile(
     r"(?P<local_part>[a-z0-9]+(?:[._+-][a-z0-9]+)*)@(?P<domain>[A-Za-z0-9.-]+)"
 )
 # The NFC of a text has at least a fourth of its characters (Unicode Standard Annex 15, section 9).
-_MAX_EXPANSION: Final = 4
+_MAX_NORMALIZED_LENGTH: Final = 4 * MAX_TEXT_LENGTH
 _DIGITS: Final = re.compile("-?[0-9]+")
 _ANY_HTTP_URL: Final[TypeAdapter[AnyHttpUrl]] = TypeAdapter(AnyHttpUrl)
 
@@ -59,13 +59,13 @@ def _trimmed(value: object) -> object:
     return text
 
 
-def _normal(value: object, max_length: int) -> object:
+def _normal(value: object) -> object:
     """Return a trimmed text in its normal form.
 
     A text that is too long in any form is left as it is, since normalising takes time.
     """
     value = _trimmed(value)
-    if not isinstance(value, str) or len(value) > max_length * _MAX_EXPANSION:
+    if not isinstance(value, str) or len(value) > _MAX_NORMALIZED_LENGTH:
         return value
     return normal(value)
 
@@ -135,7 +135,7 @@ def _http_url(value: str | None) -> str | None:
 
 
 _String = StringConstraints(strict=True)
-_NormalText = BeforeValidator(partial(_normal, max_length=MAX_TEXT_LENGTH))
+_NormalText = BeforeValidator(_normal)
 
 Id = Annotated[
     int,

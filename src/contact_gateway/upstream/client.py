@@ -11,14 +11,13 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from functools import lru_cache, partial
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import Final, Self, TypeAlias
+from typing import Final, NamedTuple, Self, TypeAlias
 
 import aiohttp
 import orjson
@@ -54,6 +53,7 @@ _CHUNK_BYTES: Final = 65_536
 _DELAY_SECONDS: Final = re.compile("[0-9]{1,9}")
 # Visible ASCII. An id with an @ may contain an e-mail address, which is not logged.
 _REQUEST_ID: Final = re.compile("[!-?A-~]{1,200}")
+_SUCCESS: Final = range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
 _DOWN_STATUSES: Final = frozenset(
     {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 )
@@ -117,8 +117,7 @@ class UpstreamUnavailable(SourceUnavailable):
         return self.status == HTTPStatus.NOT_FOUND
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """A response; `body` is the parsed JSON, or None if the body is incomplete or not JSON."""
 
     status: int
@@ -128,7 +127,7 @@ class Response:
     @property
     def is_success(self) -> bool:
         """Whether the status is a 2xx."""
-        return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
+        return self.status in _SUCCESS
 
     @property
     def request_id(self) -> str | None:
@@ -142,8 +141,7 @@ class Response:
         return request_id if _REQUEST_ID.fullmatch(request_id) else None
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Call:
+class Call(NamedTuple):
     """A request to upstream.
 
     Attributes:
@@ -165,6 +163,10 @@ class Call:
     timeout_seconds: float | None = None
     idempotency_key: str | None = None
     wants_body: bool = True
+
+    def __repr__(self) -> str:
+        """Show nothing of a contact."""
+        return f"<Call {self.method}>"
 
     def headers(self) -> dict[str, str]:
         """Return new headers with the credential and the idempotency key.

@@ -203,6 +203,7 @@ def _own_store(database: Database, settings: Settings, observer: CommitObserver 
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[None]:
+        await source.warn_of_expiring_keys()
         try:
             yield
         finally:

@@ -1,16 +1,18 @@
 """The command line."""
 
 import asyncio
+import dataclasses
 import json
 import os
+import re
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, TextIO, TypeVar
+from typing import Annotated, Final, NoReturn, TextIO, TypeVar
 
 import rich.markup
 import rich.progress
@@ -22,7 +24,7 @@ from rich.text import Text
 from sqlalchemy import Connection
 
 from contact_gateway import __version__, doctor, output
-from contact_gateway.access.api_keys import KeyRecord, mint
+from contact_gateway.access.api_keys import KeyRecord, Rotation, RotationRefusal, mint, rotate
 from contact_gateway.access.principals import Credential, Role
 from contact_gateway.app import app_from_environment, check_tracing, create_app
 from contact_gateway.contacts.catalogue import CatalogueError, read_csv, read_jsonl
@@ -88,9 +90,21 @@ _MAX_LINE_LENGTH: Final = 1000
 _LABEL: Final = TypeAdapter(RequiredText)
 _EMAIL: Final = TypeAdapter(Email)
 _API_KEY_VARIABLE: Final = "HIENERGY_API_KEY"
+_DURATION: Final = re.compile(r"0|(?P<number>\d{1,6})(?P<unit>[smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_MAX_OVERLAP: Final = timedelta(days=365)
+_ROTATION_REFUSALS: Final = {
+    RotationRefusal.REVOKED: "is revoked. Create another with `contact-gateway keys create`.",
+    RotationRefusal.EXPIRED: "has expired. Create another with `contact-gateway keys create`.",
+    RotationRefusal.OVERLAP: (
+        "has two valid secrets already. Wait until the old one ends (`contact-gateway keys list`), "
+        "or use --overlap 0 to end both now."
+    ),
+}
 
 
 _JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON array.")]
+_KeyId = Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID)]
 
 
 class SchemaKind(StrEnum):
@@ -292,7 +306,7 @@ def print_settings(
             for each in Settings.model_fields
         ]
         if json_output:
-            _print_json(records)
+            output.write_json(records)
             return
         table = Table("Setting", "Value", "Source", box=None)
         for record in records:
@@ -320,7 +334,7 @@ def run_doctor(json_output: _JsonOption = False) -> None:
                 *asyncio.run(doctor.examine(settings)),
             )
         if json_output:
-            _print_json([check._asdict() for check in checks])
+            output.write_json([check._asdict() for check in checks])
         else:
             output.write("".join(f"{_line_of(check)}\n" for check in checks))
         if any(check.state is State.FAILED for check in checks):
@@ -387,9 +401,7 @@ def create_key(
 ) -> None:
     """Create an API key and print it. It cannot be printed again."""
     minted = mint()
-    expires_at = (
-        None if expires_in_days is None else datetime.now(UTC) + timedelta(days=expires_in_days)
-    )
+    expires_at = _days_from(datetime.now(UTC), expires_in_days)
 
     def add(connection: Connection) -> int:
         key_id = key_rows.add(connection, minted, role=role, label=label, expires_at=expires_at)
@@ -402,6 +414,86 @@ def create_key(
         output.note(f"Created key {key_id} ({role}, {label}). It is not shown again.")
 
 
+def _days_from(now: datetime, days: int | None) -> datetime | None:
+    return None if days is None else now + timedelta(days=days)
+
+
+def _validated_overlap(text: str) -> str:
+    duration = _duration(text)
+    if duration is None or duration > _MAX_OVERLAP:
+        raise typer.BadParameter(
+            f"Use 0 or a number with a unit, such as 30m, 24h or 7d, up to {_MAX_OVERLAP.days}d."
+        )
+    return text
+
+
+def _duration(text: str) -> timedelta | None:
+    """Return the duration that a text such as `30m`, `24h` or `7d` stands for, or None."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        return None
+    return timedelta(**{_UNITS[match["unit"] or "s"]: int(match["number"] or 0)})
+
+
+@_keys.command("rotate")
+def rotate_key(
+    key_id: _KeyId,
+    overlap: Annotated[
+        str,
+        typer.Option(
+            metavar="DURATION",
+            help="How long the old secret still works, such as 30m, 24h or 7d; 0 ends it now.",
+            callback=_validated_overlap,
+        ),
+    ] = "24h",
+    expires_in_days: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=36500,
+            help="Days until the key expires; by default its date does not change.",
+        ),
+    ] = None,
+) -> None:
+    """Give an API key a new secret and print it. All else about the key stays."""
+    duration = _duration(overlap) or timedelta()
+
+    def replace(connection: Connection) -> Rotation | RotationRefusal | None:
+        record = key_rows.by_id(connection, [key_id]).get(key_id)
+        if record is None:
+            return None
+        now = datetime.now(UTC)
+        rotation = rotate(record, duration, now, _days_from(now, expires_in_days))
+        if isinstance(rotation, Rotation):
+            key_rows.replace_secret(connection, rotation.record)
+            # Before the commit, as in `keys create`.
+            output.write(f"{rotation.minted.text}\n")
+        return rotation
+
+    with _exit_on_error():
+        rotation = _with_own_database(lambda database: database.write(replace))
+        if rotation is None:
+            _fail_without_key(key_id)
+        if isinstance(rotation, RotationRefusal):
+            output.fail(f"Key {key_id} {_ROTATION_REFUSALS[rotation]}")
+        output.note(_sentences_about(rotation.record, has_overlap=bool(duration)))
+
+
+def _sentences_about(rotated: KeyRecord, *, has_overlap: bool) -> str:
+    end = f"works until {_minute(rotated.old_secret_expires_at)}" if has_overlap else "ends now"
+    sentences = [
+        f"Rotated key {rotated.id} ({rotated.role}, {rotated.label}).",
+        f"The new secret is not shown again, and the old one {end}.",
+    ]
+    if rotated.expires_at is not None:
+        sentences.append(f"The key expires on {_minute(rotated.expires_at)}.")
+    return " ".join(sentences)
+
+
+def _fail_without_key(key_id: int) -> NoReturn:
+    output.fail(f"There is no key {key_id}. Run `contact-gateway keys list`.")
+
+
 @_keys.command("list")
 def list_keys(json_output: _JsonOption = False) -> None:
     """List all API keys, without their secrets."""
@@ -412,16 +504,20 @@ def list_keys(json_output: _JsonOption = False) -> None:
     with _exit_on_error():
         keys = _with_own_database(every)
         if json_output:
-            _print_json([_key_document(key) for key in keys])
+            output.write_json([_key_document(key) for key in keys])
             return
-        table = Table("ID", "Role", "Label", "Created", "Expires", "Revoked", box=None)
+        table = Table("ID", "Role", "Label", "Created", "Last used", box=None)
+        for heading in ("Expires", "Old secret until", "Revoked"):
+            table.add_column(heading)
         for key in keys:
             table.add_row(
                 str(key.id),
                 key.role,
                 Text(key.label),
                 _minute(key.created_at),
+                _or_dash(key.last_used_on),
                 _minute(key.expires_at),
+                _minute(key.old_secret_expires_at),
                 _minute(key.revoked_at),
             )
         _print_table(table)
@@ -433,14 +529,16 @@ def _key_document(key: KeyRecord) -> dict[str, object]:
         "role": key.role,
         "label": key.label,
         "created_at": _timestamp(key.created_at),
+        "last_used_on": None if key.last_used_on is None else key.last_used_on.isoformat(),
         "expires_at": _timestamp(key.expires_at),
+        "old_secret_expires_at": _timestamp(key.old_secret_expires_at),
         "revoked_at": _timestamp(key.revoked_at),
     }
 
 
 @_keys.command("revoke")
-def revoke_key(key_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID)]) -> None:
-    """Revoke an API key permanently."""
+def revoke_key(key_id: _KeyId) -> None:
+    """Revoke an API key permanently, with both secrets of a rotation."""
 
     def revoke(connection: Connection) -> key_rows.Revocation | None:
         return key_rows.revoke(connection, key_id)
@@ -448,7 +546,7 @@ def revoke_key(key_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=MA
     with _exit_on_error():
         revocation = _with_own_database(lambda database: database.write(revoke))
         if revocation is None:
-            output.fail(f"There is no key {key_id}. Run `contact-gateway keys list`.")
+            _fail_without_key(key_id)
         message = (
             f"Revoked key {key_id}."
             if revocation.now
@@ -633,6 +731,7 @@ def _print_result(result: Result) -> None:
 @_contacts.command("audit")
 def audit_contact(
     contact_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID)],
+    json_output: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Show which API key created a contact, through which face and in which request."""
 
@@ -643,6 +742,10 @@ def audit_contact(
         record = _with_own_database(lambda database: database.read(find))
         if record is None:
             output.fail(f"There is no contact {contact_id}.")
+        if json_output:
+            document = {**dataclasses.asdict(record), "created_at": _timestamp(record.created_at)}
+            output.write_json(document)
+            return
         label = "" if record.key_label is None else f" ({record.key_label})"
         lines = (
             f"Contact     {record.contact_id}, of advertiser {record.advertiser_id}",
@@ -670,7 +773,7 @@ def list_attempts(
         now = datetime.now(UTC)
         attempts = _with_database(load_settings(), every)
         if json_output:
-            _print_json(
+            output.write_json(
                 [_attempt_document(each, now, show_address=show_addresses) for each in attempts]
             )
             return
@@ -829,10 +932,6 @@ def _print_table(table: Table) -> None:
     with console.capture() as capture:
         console.print(table)
     output.write(capture.get())
-
-
-def _print_json(records: Sequence[Mapping[str, object]]) -> None:
-    output.write(f"{json.dumps(records, indent=2, ensure_ascii=False)}\n")
 
 
 def _or_dash(value: object) -> str:

@@ -1,5 +1,6 @@
 """Standard output and standard error, which may be closed, full or without a reader."""
 
+import json
 import os
 import sys
 from contextlib import suppress
@@ -45,6 +46,15 @@ def write(text: str) -> None:
         _discard(stream)
         reason = error.strerror if isinstance(error, OSError) else None
         raise OutputError(_message(reason or str(error))) from None
+
+
+def write_json(value: object) -> None:
+    """Write a JSON value to standard output, for programs.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write(f"{json.dumps(value, indent=2, ensure_ascii=False)}\n")
 
 
 def is_standard_error_open() -> bool:

@@ -66,21 +66,26 @@ def check_store(
             metavar="FILE",
         ),
     ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Check that the database is intact and its rows fit together, and count them."""
     with _exit_on_error():
         opened = reading(_database_file()) if file is None else reading_copy(file)
         with opened as connection:
             report = inspect(connection)
-    _print_report(report)
+    if json_output:
+        output.write_json(
+            {"revision": report.revision, "rows": report.counts, "problems": report.problems}
+        )
+    else:
+        _print_report(report)
     if report.problems:
         raise typer.Exit(1)
-    output.write("No problems found.\n")
 
 
 def _print_report(report: Report) -> None:
     counts = [f"{table}: {count}" for table, count in report.counts.items()]
-    problems = [f"Problem: {problem}" for problem in report.problems]
+    problems = [f"Problem: {problem}" for problem in report.problems] or ["No problems found."]
     output.write("\n".join([f"Revision  {report.revision or '-'}", *counts, *problems, ""]))
 
 

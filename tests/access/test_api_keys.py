@@ -6,12 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contact_gateway.access.api_keys import PREFIX, KeyRecord, MintedKey, mint, parse, verify
+from contact_gateway.access.api_keys import (
+    PREFIX,
+    KeyRecord,
+    MintedKey,
+    Rotation,
+    RotationRefusal,
+    end_of,
+    mint,
+    parse,
+    refusal_of,
+    rotate,
+    verify,
+)
 from contact_gateway.access.principals import ApiKeyOwner, KeyRefusal, Role
 
 ALPHABET = string.digits + string.ascii_letters
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+DAY = timedelta(days=1)
 LOOKUP = slice(len(PREFIX), len(PREFIX) + 12)
 SECRET = slice(LOOKUP.stop, LOOKUP.stop + 32)
 
@@ -29,10 +42,20 @@ def _record(minted: MintedKey) -> KeyRecord:
     )
 
 
-def _verify(minted: MintedKey, record: KeyRecord | None) -> ApiKeyOwner | KeyRefusal:
+def _verify(
+    minted: MintedKey, record: KeyRecord | None, now: datetime = NOW
+) -> ApiKeyOwner | KeyRefusal:
     presented = parse(minted.text)
     assert presented is not None
-    return verify(presented, record, NOW)
+    return verify(presented, record, now)
+
+
+def _rotated(
+    record: KeyRecord, overlap: timedelta, expires_at: datetime | None = None
+) -> tuple[MintedKey, KeyRecord]:
+    rotation = rotate(record, overlap, NOW, expires_at)
+    assert isinstance(rotation, Rotation)
+    return rotation.minted, rotation.record
 
 
 def test_a_key_is_a_prefix_and_fifty_letters_and_digits() -> None:
@@ -116,7 +139,7 @@ def test_a_known_key_speaks_for_its_owner() -> None:
 
     owner = _verify(minted, _record(minted))
 
-    assert owner == ApiKeyOwner(key_id=7, label="ci", role=Role.ADMIN)
+    assert owner == ApiKeyOwner(7, "ci", Role.ADMIN, minted.secret_hash)
 
 
 def test_a_key_that_is_not_on_record_is_unknown() -> None:
@@ -167,3 +190,107 @@ def test_a_revoked_key_stays_revoked_after_it_has_expired() -> None:
     record = replace(_record(minted), expires_at=NOW - SECOND, revoked_at=NOW - 2 * SECOND)
 
     assert _verify(minted, record) is KeyRefusal.REVOKED
+
+
+def test_a_rotation_replaces_the_secret_and_nothing_else() -> None:
+    record = _record(mint())
+
+    minted, rotated = _rotated(record, DAY)
+
+    assert minted.lookup == record.lookup
+    assert parse(minted.text) is not None
+    assert rotated == replace(
+        record,
+        secret_hash=minted.secret_hash,
+        old_secret_hash=record.secret_hash,
+        old_secret_expires_at=NOW + DAY,
+    )
+
+
+def test_both_secrets_speak_for_the_same_owner_until_the_overlap_ends() -> None:
+    old = mint()
+    new, record = _rotated(_record(old), DAY)
+
+    during = [_verify(key, record, NOW + DAY - SECOND) for key in (old, new)]
+    after = [_verify(key, record, NOW + DAY) for key in (old, new)]
+
+    owners = [ApiKeyOwner(7, "ci", Role.ADMIN, key.secret_hash) for key in (old, new)]
+    assert during == owners
+    assert after == [KeyRefusal.ROTATED, owners[1]]
+
+
+def test_without_an_overlap_the_old_secret_ends_at_once() -> None:
+    old = mint()
+    new, record = _rotated(_record(old), timedelta())
+
+    assert _verify(old, record) is KeyRefusal.ROTATED
+    assert isinstance(_verify(new, record), ApiKeyOwner)
+
+
+def test_a_revocation_ends_both_secrets() -> None:
+    old = mint()
+    new, record = _rotated(_record(old), DAY)
+    revoked = replace(record, revoked_at=NOW)
+
+    assert [_verify(key, revoked) for key in (old, new)] == [KeyRefusal.REVOKED] * 2
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "new_expires_in", "wanted"),
+    [
+        pytest.param(None, None, (None, DAY), id="never"),
+        pytest.param(2 * DAY, None, (2 * DAY, DAY), id="later"),
+        pytest.param(SECOND, None, (SECOND, SECOND), id="before the overlap ends"),
+        pytest.param(SECOND, 90 * DAY, (90 * DAY, SECOND), id="later than before"),
+        pytest.param(None, SECOND, (SECOND, SECOND), id="earlier than before"),
+    ],
+)
+def test_a_rotation_keeps_the_expiry_unless_it_is_given_and_the_old_secret_gains_no_time(
+    expires_in: timedelta | None,
+    new_expires_in: timedelta | None,
+    wanted: tuple[timedelta | None, timedelta],
+) -> None:
+    record = replace(_record(mint()), expires_at=None if expires_in is None else NOW + expires_in)
+
+    _, rotated = _rotated(record, DAY, None if new_expires_in is None else NOW + new_expires_in)
+
+    key_ends, old_secret_ends = wanted
+    assert rotated.expires_at == (None if key_ends is None else NOW + key_ends)
+    assert rotated.old_secret_expires_at == NOW + old_secret_ends
+    assert end_of(rotated, rotated.secret_hash) == rotated.expires_at
+    assert end_of(rotated, record.secret_hash) == rotated.old_secret_expires_at
+
+
+@pytest.mark.parametrize(
+    ("record", "refusal"),
+    [
+        pytest.param(
+            replace(_record(mint()), revoked_at=NOW), RotationRefusal.REVOKED, id="revoked"
+        ),
+        pytest.param(
+            replace(_record(mint()), expires_at=NOW), RotationRefusal.EXPIRED, id="expired"
+        ),
+    ],
+)
+def test_a_key_that_has_ended_is_not_rotated(record: KeyRecord, refusal: RotationRefusal) -> None:
+    assert rotate(record, DAY, NOW) is refusal
+    assert rotate(record, timedelta(), NOW, NOW + DAY) is refusal
+
+
+def test_a_second_rotation_waits_for_the_end_of_the_overlap() -> None:
+    _, record = _rotated(_record(mint()), DAY)
+
+    assert rotate(record, DAY, NOW + DAY - SECOND) is RotationRefusal.OVERLAP
+    assert isinstance(rotate(record, DAY, NOW + DAY), Rotation)
+
+
+def test_a_second_rotation_without_an_overlap_ends_both_secrets() -> None:
+    oldest = mint()
+    old, first = _rotated(_record(oldest), DAY)
+    new, second = _rotated(first, timedelta())
+
+    assert _verify(oldest, second) is KeyRefusal.UNKNOWN
+    assert _verify(old, second) is KeyRefusal.ROTATED
+    assert isinstance(_verify(new, second), ApiKeyOwner)
+    # A request in flight was authenticated with it.
+    assert refusal_of(second, oldest.secret_hash, NOW) is KeyRefusal.ROTATED

@@ -11,7 +11,7 @@ from contact_gateway.access.rate_limits import HourlyRateLimit
 
 pytestmark = pytest.mark.anyio
 
-ADMIN = ApiKeyOwner(key_id=1, label="ci", role=Role.ADMIN)
+ADMIN = ApiKeyOwner(key_id=1, label="ci", role=Role.ADMIN, secret_hash=bytes(32))
 
 
 class OwnAccess(NamedTuple):
@@ -187,7 +187,7 @@ async def test_a_caller_without_a_valid_key_has_no_quota(
 
 async def test_a_decorated_access_is_returned_to_every_part_of_the_request(keys: Keys) -> None:
     caller = Caller(Credential("good"), keys.authenticate)
-    other = OwnAccess(ApiKeyOwner(key_id=2, label="decorated", role=Role.MEMBER))
+    other = OwnAccess(ADMIN._replace(key_id=2, label="decorated", role=Role.MEMBER))
 
     caller.decorate(lambda _: other)
 

@@ -1,6 +1,8 @@
 """`contact-gateway contacts audit`: which API key created a contact, in which request."""
 
+import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,22 @@ def test_a_contact_has_a_key_a_face_and_a_request(
     assert shown["Face"] == face
     assert f"Request id  request-of-{face}\n" in result.stdout
     assert "@" not in result.stdout
+
+
+def test_it_is_a_json_object_on_request(process: GatewayProcess, run: Command) -> None:
+    contact_id = _create_by_rest(process)
+
+    document = json.loads(run("contacts", "audit", contact_id, "--json").stdout)
+
+    assert datetime.fromisoformat(document.pop("created_at")) <= datetime.now(UTC)
+    assert document == {
+        "contact_id": int(contact_id),
+        "advertiser_id": 1001,
+        "key_id": 1,
+        "key_label": "demo admin",
+        "face": "rest",
+        "request_id": "request-of-rest",
+    }
 
 
 def test_a_replay_does_not_change_it(process: GatewayProcess, run: Command) -> None:

@@ -58,7 +58,9 @@ def test_list_is_a_json_array_on_request(run: Command) -> None:
         "role": "admin",
         "label": "Café",
         "created_at": "",
+        "last_used_on": None,
         "expires_at": "",
+        "old_secret_expires_at": None,
         "revoked_at": None,
     }
     created_at, expires_at = (
@@ -96,7 +98,7 @@ def test_a_key_expires_after_the_given_days(run: Command) -> None:
     run("keys", "create", "--role", "admin", "--label", "x", "--expires-in-days", "30")
     after = datetime.now(UTC)
 
-    *_, day, minute, _ = run("keys", "list").stdout.split()
+    *_, day, minute, _, _ = run("keys", "list").stdout.split()
 
     expires_at = datetime.fromisoformat(f"{day} {minute}+00:00")
     assert before <= expires_at - timedelta(days=30) <= after
@@ -127,12 +129,112 @@ def test_revoking_twice_does_not_change_the_time(run: Command) -> None:
     assert run("keys", "list").stdout == listed
 
 
-def test_an_unknown_key_is_an_error(run: Command) -> None:
-    result = run("keys", "revoke", "41")
+@pytest.mark.parametrize("command", ["revoke", "rotate"])
+def test_an_unknown_key_is_an_error(run: Command, command: str) -> None:
+    result = run("keys", command, "41")
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert "There is no key 41." in result.stderr
     assert "contact-gateway keys list" in result.stderr
+
+
+def _listed(run: Command) -> list[dict[str, str | None]]:
+    keys: list[dict[str, str | None]] = json.loads(run("keys", "list", "--json").stdout)
+    return keys
+
+
+def _time(text: str | None) -> datetime:
+    assert text is not None
+    return datetime.fromisoformat(text)
+
+
+def test_rotate_prints_the_new_key_alone_and_changes_nothing_else(run: Command) -> None:
+    old = run("keys", "create", "--role", "admin", "--label", "x", "--expires-in-days", "30").stdout
+    (before,) = _listed(run)
+
+    result = run("keys", "rotate", "1")
+
+    (after,) = _listed(run)
+    assert result.exit_code == 0
+    assert KEY.fullmatch(result.stdout.removesuffix("\n"))
+    assert result.stdout != old
+    assert "Rotated key 1 (admin, x). " in result.stderr
+    assert "the old one works until " in result.stderr
+    assert "The key expires on " in result.stderr
+    assert not KEY.search(result.stderr)
+    assert after == {**before, "old_secret_expires_at": after["old_secret_expires_at"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "overlap"),
+    [
+        pytest.param((), timedelta(hours=24), id="by default"),
+        pytest.param(("--overlap", "90s"), timedelta(seconds=90), id="seconds"),
+        pytest.param(("--overlap", "30m"), timedelta(minutes=30), id="minutes"),
+        pytest.param(("--overlap", "36h"), timedelta(hours=36), id="hours"),
+        pytest.param(("--overlap", "7d"), timedelta(days=7), id="days"),
+        pytest.param(("--overlap", "0"), timedelta(), id="none"),
+        pytest.param(("--overlap", "0h"), timedelta(), id="no hours"),
+    ],
+)
+def test_the_old_secret_works_for_the_overlap(
+    run: Command, options: tuple[str, ...], overlap: timedelta
+) -> None:
+    run("keys", "create", "--role", "admin", "--label", "x")
+    before = datetime.now(UTC).replace(microsecond=0)
+
+    result = run("keys", "rotate", "1", *options)
+
+    (key,) = _listed(run)
+    ends_at = _time(key["old_secret_expires_at"])
+    assert before <= ends_at - overlap <= datetime.now(UTC)
+    assert f"{ends_at:%Y-%m-%d %H:%M}" in run("keys", "list").stdout
+    assert ("the old one ends now" in result.stderr) is not bool(overlap)
+
+
+def test_a_rotation_may_set_another_expiry(run: Command) -> None:
+    run("keys", "create", "--role", "admin", "--label", "x", "--expires-in-days", "1")
+    (before,) = _listed(run)
+
+    run("keys", "rotate", "1", "--overlap", "7d", "--expires-in-days", "90")
+
+    (after,) = _listed(run)
+    assert _time(after["expires_at"]) > datetime.now(UTC) + timedelta(days=89)
+    assert after["old_secret_expires_at"] == before["expires_at"]
+
+
+def test_a_second_rotation_is_refused_during_the_overlap_unless_it_ends_both(run: Command) -> None:
+    run("keys", "create", "--role", "admin", "--label", "x")
+    run("keys", "rotate", "1")
+    listed = _listed(run)
+
+    refused = run("keys", "rotate", "1", "--overlap", "1h")
+
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "Key 1 has two valid secrets already." in refused.stderr
+    assert _listed(run) == listed
+    assert run("keys", "rotate", "1", "--overlap", "0").exit_code == 0
+
+
+def test_a_revoked_key_is_not_rotated(run: Command) -> None:
+    run("keys", "create", "--role", "admin", "--label", "x")
+    run("keys", "revoke", "1")
+
+    result = run("keys", "rotate", "1")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Key 1 is revoked." in result.stderr
+
+
+def test_in_front_of_upstream_a_rotation_is_refused(
+    run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys are HiEnergy's there."""
+    monkeypatch.setenv("CONTACT_GATEWAY_UPSTREAM_URL", "http://127.0.0.1:1/api/v1")
+    result = run("keys", "rotate", "1")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "CONTACT_GATEWAY_UPSTREAM_URL" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -147,6 +249,13 @@ def test_an_unknown_key_is_an_error(run: Command) -> None:
             id="no days",
         ),
         pytest.param(("revoke", "one"), "ID", id="not an id"),
+        pytest.param(("rotate", "1", "--overlap", "24"), "--overlap", id="no unit"),
+        pytest.param(("rotate", "1", "--overlap", "-1h"), "--overlap", id="negative"),
+        pytest.param(("rotate", "1", "--overlap", "366d"), "--overlap", id="more than a year"),
+        pytest.param(("rotate", "1", "--overlap", ""), "--overlap", id="empty"),
+        pytest.param(
+            ("rotate", "1", "--expires-in-days", "0"), "--expires-in-days", id="rotated for no days"
+        ),
     ],
 )
 def test_an_invalid_argument_is_named_and_exits_with_2(

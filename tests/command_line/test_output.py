@@ -62,6 +62,19 @@ def test_a_key_that_cannot_be_shown_is_not_created(
     assert json.loads(run("keys", "list", "--json").stdout) == []
 
 
+@pytest.mark.parametrize("redirection", CLOSED_OR_FULL)
+def test_a_key_whose_new_secret_cannot_be_shown_is_not_rotated(
+    run: Command, folder: Path, redirection: str
+) -> None:
+    run("keys", "create", "--role", "admin", "--label", "x")
+    listed = run("keys", "list", "--json").stdout
+
+    result = shell(folder, f"keys rotate 1 --expires-in-days 1 {redirection}")
+
+    assert result.returncode == 1
+    assert run("keys", "list", "--json").stdout == listed
+
+
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
 def test_a_key_is_created_without_standard_error(
     run: Command, folder: Path, redirection: str

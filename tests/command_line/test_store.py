@@ -1,5 +1,6 @@
 """`contact-gateway store`: backup, restore and check, also beside a running gateway."""
 
+import json
 import signal
 import sqlite3
 import subprocess
@@ -346,6 +347,10 @@ def test_a_check_counts_the_rows_of_a_sound_database(
     assert "advertisers: 7\n" in result.stdout
     assert "contacts: 1\n" in result.stdout
     assert result.stdout.endswith("No problems found.\n")
+    document = json.loads(run("store", "check", "--json").stdout)
+    assert document.keys() == {"revision", "rows", "problems"}
+    assert document["revision"] in result.stdout
+    assert (document["rows"]["contacts"], document["problems"]) == (1, [])
 
 
 @pytest.mark.parametrize(
@@ -378,6 +383,9 @@ def test_a_check_says_what_is_wrong(
 
     assert result.exit_code == 1
     assert f"Problem: {problem}\n" in result.stdout
+    as_json = run("store", "check", "--json")
+    assert as_json.exit_code == 1
+    assert json.loads(as_json.stdout)["problems"] == [problem]
 
 
 def test_a_check_of_a_copy_writes_nothing_beside_it(run: Command, store: Store) -> None:

@@ -105,7 +105,8 @@ async def source(database: Database) -> AsyncIterator[SqlSource]:
 
 
 async def _admin(database: Database, label: str) -> ApiKeyOwner:
+    minted = mint()
     key_id = await database.write(
-        lambda connection: api_keys.add(connection, mint(), role=Role.ADMIN, label=label)
+        lambda connection: api_keys.add(connection, minted, role=Role.ADMIN, label=label)
     )
-    return ApiKeyOwner(key_id=key_id, label=label, role=Role.ADMIN)
+    return ApiKeyOwner(key_id, label, Role.ADMIN, minted.secret_hash)

@@ -23,7 +23,11 @@ from contact_gateway.store.tables import idempotency_records
 from support.contacts import submitted
 
 NOW = datetime.now(UTC)
-ADMINS = tuple(ApiKeyOwner(key_id=id_, label="ci", role=Role.ADMIN) for id_ in (1, 2))
+KEYS = (mint(), mint())
+ADMINS = tuple(
+    ApiKeyOwner(key_id, "ci", Role.ADMIN, minted.secret_hash)
+    for key_id, minted in enumerate(KEYS, start=1)
+)
 
 submissions = st.builds(
     submitted,
@@ -33,7 +37,7 @@ submissions = st.builds(
     name=st.sampled_from([None, "Maya"]),
 )
 creations = st.builds(
-    lambda admin, **creation: Submitted(admin.key_id, Creation(**creation)),
+    lambda admin, **creation: Submitted(admin.key_id, admin.secret_hash, Creation(**creation)),
     admin=st.sampled_from(ADMINS),
     contact=submissions,
     idempotency_key=st.sampled_from([None, "k", "K", "l"]),
@@ -50,8 +54,8 @@ def _copy(file: Path) -> Iterator[Connection]:
         assert isinstance(driver, sqlite3.Connection)
         original.backup(driver)
         connection.exec_driver_sql("PRAGMA foreign_keys=ON")
-        for admin in ADMINS:
-            added = api_keys.add(connection, mint(), role=Role.ADMIN, label=admin.label)
+        for admin, minted in zip(ADMINS, KEYS, strict=True):
+            added = api_keys.add(connection, minted, role=Role.ADMIN, label=admin.label)
             assert added == admin.key_id
         yield connection
     engine.dispose()

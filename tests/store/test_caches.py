@@ -8,7 +8,8 @@ from typing import Generic, TypeVar
 import pytest
 from sqlalchemy import Connection
 
-from contact_gateway.access.api_keys import KeyRecord, MintedKey, mint
+from contact_gateway.access import api_keys as api_key
+from contact_gateway.access.api_keys import KeyRecord, MintedKey, Rotation, mint
 from contact_gateway.access.principals import ApiKeyOwner, Credential, KeyRefusal, Role
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.source import SourceUnavailable
@@ -20,6 +21,7 @@ from support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
+NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 TERN = Advertiser(id=7, name="Tern", network_name=HIENERGY_NETWORK, hienergy_id=7)
 Key = TypeVar("Key")
 Record = TypeVar("Record")
@@ -57,7 +59,11 @@ def reading(clock: ManualClock) -> Reading[str, KeyRecord]:
 
 @pytest.fixture
 def keys(database: Database, reading: Reading[str, KeyRecord], clock: ManualClock) -> ApiKeyCache:
-    return ApiKeyCache(BatchedReader(database, reading), clock)
+    return ApiKeyCache(BatchedReader(database, reading), clock, _at_noon)
+
+
+def _at_noon() -> datetime:
+    return NOON
 
 
 async def _add(database: Database, minted: MintedKey, expires_at: datetime | None = None) -> int:
@@ -86,7 +92,8 @@ async def test_a_key_authenticates_its_owner_each_time(
     key_id = await _add(database, minted)
 
     for _ in range(2):
-        assert await _owner(keys, minted) == ApiKeyOwner(key_id, "ci", Role.ADMIN)
+        owner = ApiKeyOwner(key_id, "ci", Role.ADMIN, minted.secret_hash)
+        assert await _owner(keys, minted) == owner
 
 
 async def test_a_cached_key_costs_no_lookup(
@@ -154,13 +161,76 @@ async def test_a_key_is_not_cached_beyond_its_expiry(
     clock: ManualClock,
 ) -> None:
     minted = mint()
-    await _add(database, minted, datetime.now(UTC) + timedelta(seconds=3))
+    await _add(database, minted, NOON + timedelta(seconds=3))
     assert isinstance(await _owner(keys, minted), ApiKeyOwner)
 
     clock.seconds += 3
     await _owner(keys, minted)
 
     assert reading.asked == [minted.lookup] * 2
+
+
+async def test_a_key_is_not_cached_beyond_the_day(
+    database: Database, reading: Reading[str, KeyRecord], clock: ManualClock
+) -> None:
+    """So it is read on each day on which it is used."""
+    almost_midnight = NOON + timedelta(hours=11, minutes=59, seconds=58)
+    keys = ApiKeyCache(BatchedReader(database, reading), clock, lambda: almost_midnight)
+    (key,) = await _made(database, 1)
+    await _owner(keys, key)
+    clock.seconds += 1.5
+    await _owner(keys, key)
+    assert reading.asked == [key.lookup]
+
+    clock.seconds += 0.5
+    await _owner(keys, key)
+
+    assert reading.asked == [key.lookup] * 2
+
+
+async def _rotate(database: Database, key_id: int, overlap: timedelta) -> MintedKey:
+    def replaced(connection: Connection) -> MintedKey:
+        rotation = api_key.rotate(api_keys.by_id(connection, [key_id])[key_id], overlap, NOON)
+        assert isinstance(rotation, Rotation)
+        api_keys.replace_secret(connection, rotation.record)
+        return rotation.minted
+
+    return await database.write(replaced)
+
+
+async def test_an_old_secret_is_not_cached_beyond_the_overlap(
+    keys: ApiKeyCache,
+    database: Database,
+    reading: Reading[str, KeyRecord],
+    clock: ManualClock,
+) -> None:
+    old = mint()
+    key_id = await _add(database, old)
+    new = await _rotate(database, key_id, timedelta(seconds=3))
+    before, after = await _owner(keys, old), await _owner(keys, new)
+
+    clock.seconds += 3
+    for key in (old, new):
+        await _owner(keys, key)
+
+    assert isinstance(before, ApiKeyOwner)
+    assert isinstance(after, ApiKeyOwner)
+    assert before.key_id == after.key_id == key_id
+    assert reading.asked == [old.lookup] * 3, "the new secret is cached, the old one is not"
+
+
+async def test_a_secret_without_overlap_is_refused_within_five_seconds(
+    keys: ApiKeyCache, database: Database, clock: ManualClock
+) -> None:
+    old = mint()
+    key_id = await _add(database, old)
+    assert isinstance(await _owner(keys, old), ApiKeyOwner)
+
+    new = await _rotate(database, key_id, timedelta())
+    clock.seconds += 5
+
+    assert await _owner(keys, old) is KeyRefusal.ROTATED
+    assert isinstance(await _owner(keys, new), ApiKeyOwner)
 
 
 async def test_a_new_key_works_at_once(
@@ -200,7 +270,7 @@ def room_for_two(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_the_least_recently_used_key_is_evicted(
     database: Database, reading: Reading[str, KeyRecord], clock: ManualClock
 ) -> None:
-    keys = ApiKeyCache(BatchedReader(database, reading), clock)
+    keys = ApiKeyCache(BatchedReader(database, reading), clock, _at_noon)
     one, two, three = await _made(database, 3)
     for key in (one, two, one, three):
         await _owner(keys, key)
@@ -216,7 +286,7 @@ async def test_the_least_recently_used_key_is_evicted(
 async def test_guessed_keys_evict_nothing(
     database: Database, reading: Reading[str, KeyRecord], clock: ManualClock
 ) -> None:
-    keys = ApiKeyCache(BatchedReader(database, reading), clock)
+    keys = ApiKeyCache(BatchedReader(database, reading), clock, _at_noon)
     known = await _made(database, 2)
     for key in known:
         await _owner(keys, key)

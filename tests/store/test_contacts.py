@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Connection, Table, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from contact_gateway.access.api_keys import Rotation, rotate
 from contact_gateway.access.principals import ApiKeyOwner, KeyRefusal
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.contact import Contact, NewContact, new_contact
@@ -49,7 +50,7 @@ def _creation(
 ) -> Submitted:
     contact = new_contact({"advertiser_id": 1001, "email": email} | fields)
     assert isinstance(contact, NewContact), contact
-    return Submitted(principal.key_id, Creation(contact, key, dry_run))
+    return Submitted(principal.key_id, principal.secret_hash, Creation(contact, key, dry_run))
 
 
 async def _create(database: Database, *creations: Submitted) -> Sequence[CreateContactOutcome]:
@@ -581,3 +582,33 @@ async def test_a_key_revoked_after_authentication_creates_nothing(
     assert (repeated, new) == (Unauthorized(KeyRefusal.REVOKED),) * 2
     assert isinstance(neighbour, Created)
     assert await _emails(database, ContactFilter()) == ["c@example.com", "maya@example.com"]
+
+
+@pytest.mark.parametrize("overlap", [timedelta(), timedelta(hours=1)], ids=["none", "an hour"])
+async def test_a_secret_replaced_after_authentication_creates_until_the_overlap_ends(
+    database: Database, admin: ApiKeyOwner, overlap: timedelta
+) -> None:
+    """The new secret replays what the old one created."""
+    created = await _created(database, _creation(admin, key="again"))
+
+    def replace_secret(connection: Connection) -> ApiKeyOwner:
+        record = api_keys.by_id(connection, [admin.key_id])[admin.key_id]
+        rotation = rotate(record, overlap, datetime.now(UTC))
+        assert isinstance(rotation, Rotation)
+        api_keys.replace_secret(connection, rotation.record)
+        return admin._replace(secret_hash=rotation.minted.secret_hash)
+
+    rotated = await database.write(replace_secret)
+    of_old, of_new, replayed = await _create(
+        database,
+        _creation(admin, "old@example.com"),
+        _creation(rotated, "new@example.com"),
+        _creation(rotated, key="again"),
+    )
+
+    if overlap:
+        assert isinstance(of_old, Created)
+    else:
+        assert of_old == Unauthorized(KeyRefusal.ROTATED)
+    assert isinstance(of_new, Created)
+    assert replayed == Created(created, replayed=True)

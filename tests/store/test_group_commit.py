@@ -100,7 +100,7 @@ def _creation(
     dry_run: bool = False,
 ) -> Submitted:
     contact = submitted(advertiser_id=advertiser_id, email=email)
-    return Submitted(admin.key_id, Creation(contact, key, dry_run))
+    return Submitted(admin.key_id, admin.secret_hash, Creation(contact, key, dry_run))
 
 
 async def _all(

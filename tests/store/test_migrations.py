@@ -10,6 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import URL, Connection, inspect
 
+from contact_gateway.access.api_keys import mint
 from contact_gateway.contacts.source import (
     AdvertiserFilter,
     ContactFilter,
@@ -17,7 +18,7 @@ from contact_gateway.contacts.source import (
     SourceUnavailable,
 )
 from contact_gateway.settings import sqlite_url
-from contact_gateway.store import advertisers, contacts, schema_version
+from contact_gateway.store import advertisers, api_keys, contacts, schema_version
 from contact_gateway.store.schema_version import SchemaNotCurrentError, newest_revision
 from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import metadata
@@ -173,7 +174,7 @@ async def test_an_older_database_is_refused_and_not_changed(
     before = list(plain.iterdump())
     monkeypatch.setattr(schema_version, "newest_revision", lambda: "9999")
 
-    with pytest.raises(SchemaNotCurrentError, match=r"0005, .*9999.*contact-gateway migrate"):
+    with pytest.raises(SchemaNotCurrentError, match=r"0006, .*9999.*contact-gateway migrate"):
         await schema_version.prepare(database)
 
     assert list(plain.iterdump()) == before
@@ -270,7 +271,7 @@ async def test_a_start_refuses_an_older_database(
     add_contact(older, "maya@example.com")
     before = list(older.iterdump())
 
-    with pytest.raises(SchemaNotCurrentError, match=r"0004, .*0005.*contact-gateway migrate"):
+    with pytest.raises(SchemaNotCurrentError, match=r"0004, .*0006.*contact-gateway migrate"):
         await schema_version.prepare(empty_database)
 
     assert list(older.iterdump()) == before
@@ -390,3 +391,20 @@ async def test_stored_idempotency_keys_lose_their_quotes_unless_both_were_used(
 
 async def test_a_new_database_has_nothing_to_report(empty_database: Database) -> None:
     assert await schema_version.migrate(empty_database) == []
+
+
+async def test_keys_of_an_older_version_keep_their_secret_and_have_no_known_use(
+    empty_database: Database, older: sqlite3.Connection
+) -> None:
+    minted = mint()
+    older.execute(
+        "INSERT INTO api_keys (id, lookup, secret_hash, role, label, created_at, revoked_at)"
+        " VALUES (1, ?, ?, 'admin', 'ci', ?, NULL)",
+        (minted.lookup, minted.secret_hash, NOW),
+    )
+
+    await schema_version.migrate(empty_database)
+
+    (key,) = await empty_database.read(api_keys.all_keys)
+    assert (key.lookup, key.secret_hash) == (minted.lookup, minted.secret_hash)
+    assert (key.old_secret_hash, key.old_secret_expires_at, key.last_used_on) == (None,) * 3

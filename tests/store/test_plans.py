@@ -54,6 +54,7 @@ def _creations(admin: ApiKeyOwner, *, with_key: bool) -> list[Submitted]:
     return [
         Submitted(
             admin.key_id,
+            admin.secret_hash,
             Creation(
                 submitted(advertiser_id=advertiser_id, email=f"{advertiser_id}@example.com"),
                 f"key {advertiser_id}" if with_key else None,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select
 
-from contact_gateway.access.api_keys import mint
+from contact_gateway.access.api_keys import mint, parse
 from contact_gateway.access.principals import ApiKeyOwner, Credential, KeyRefusal, Role
 from contact_gateway.contacts.outcomes import Created
 from contact_gateway.contacts.source import (
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 BIG_ID = 2**53 + 1
 MINUTE = timedelta(minutes=1)
-OWNER = ApiKeyOwner(key_id=1, label="ci", role=Role.ADMIN)
+OWNER = ApiKeyOwner(key_id=1, label="ci", role=Role.ADMIN, secret_hash=bytes(32))
 
 
 async def _add(
@@ -48,10 +48,12 @@ async def test_a_key_authenticates_its_owner(
     source: SqlSource, database: Database, role: Role
 ) -> None:
     key_id, text = await _add(database, role=role)
+    presented = parse(text)
+    assert presented is not None
 
     access = await source.authenticate(Credential(text))
     assert isinstance(access, StoreAccess)
-    assert access.principal == ApiKeyOwner(key_id=key_id, label="ci", role=role)
+    assert access.principal == ApiKeyOwner(key_id, "ci", role, presented.secret_hash)
 
 
 async def test_each_key_authenticates_its_own_owner(source: SqlSource, database: Database) -> None:

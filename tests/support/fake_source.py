@@ -38,14 +38,14 @@ class FakeSource:
     filters: Final = OWN_FILTERS
 
     def __init__(self) -> None:
-        self.principal = ApiKeyOwner(1, "admin", Role.ADMIN)
+        self.principal = ApiKeyOwner(1, "admin", Role.ADMIN, bytes(32))
 
     async def authenticate(self, credential: Credential) -> "FakeSource | KeyRefusal":
         roles = {"admin": Role.ADMIN, "member": Role.MEMBER}
         role = roles.get(credential.secret)
         if role is None:
             return KeyRefusal.UNKNOWN
-        self.principal = ApiKeyOwner(1, credential.secret, role)
+        self.principal = ApiKeyOwner(1, credential.secret, role, bytes(32))
         return self
 
     async def identify(self) -> Identity:

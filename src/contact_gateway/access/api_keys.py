@@ -1,9 +1,12 @@
-"""API keys: minting, parsing and verifying them.
+"""API keys: minting, parsing, verifying and rotating them.
 
 A key is `cgw_` + a 12-character lookup id + a 32-character secret + a 6-character checksum, all in
 the alphabet 0-9A-Za-z. The prefix lets secret scanners find a leaked key. The checksum separates a
 typo from a revoked key without a database read. The store holds only the SHA-256 of the secret: a
 fast hash is enough for 190 random bits.
+
+A rotation replaces the secret, and keeps the lookup id. So one lookup finds a key by its new secret
+and by its old one, which stays valid until an overlap ends.
 """
 
 import binascii
@@ -12,8 +15,9 @@ import hmac
 import re
 import secrets
 import string
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from enum import StrEnum
 from typing import Final
 
 from contact_gateway.access.principals import ApiKeyOwner, KeyRefusal, Role
@@ -60,11 +64,33 @@ class KeyRecord:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    old_secret_hash: bytes | None = None
+    """Of the secret before the last rotation, also after its end."""
+
+    old_secret_expires_at: datetime | None = None
+    last_used_on: date | None = None
+    """The last day in UTC on which the key was accepted."""
 
 
-def mint() -> MintedKey:
-    """Return a new key with 190 random bits."""
-    lookup = _random(_LOOKUP_LENGTH)
+@dataclass(frozen=True, slots=True, repr=False)
+class Rotation:
+    """The new secret of a key, and the key as it is to be stored with it."""
+
+    minted: MintedKey
+    record: KeyRecord
+
+
+class RotationRefusal(StrEnum):
+    """Why a key is not rotated. `OVERLAP` means that it has two valid secrets already."""
+
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+    OVERLAP = "overlap"
+
+
+def mint(lookup: str | None = None) -> MintedKey:
+    """Return a new key with 190 random bits, or a new secret for the lookup id of a key."""
+    lookup = lookup or _random(_LOOKUP_LENGTH)
     secret = _random(_SECRET_LENGTH)
     text = f"{PREFIX}{lookup}{secret}"
     return MintedKey(text=text + _checksum(text), lookup=lookup, secret_hash=_hash(secret))
@@ -85,22 +111,72 @@ def verify(
 ) -> ApiKeyOwner | KeyRefusal:
     """Return the owner of a presented key, in constant time whether or not the key is known."""
     expected = _NO_HASH if record is None else record.secret_hash
-    matches = hmac.compare_digest(presented.secret_hash, expected)
-    if record is None or not matches:
+    old = _NO_HASH if record is None else record.old_secret_hash or _NO_HASH
+    is_current = hmac.compare_digest(presented.secret_hash, expected)
+    is_old = hmac.compare_digest(presented.secret_hash, old)
+    if record is None or not (is_current or is_old):
         return KeyRefusal.UNKNOWN
-    refusal = refusal_of(record, now)
+    refusal = refusal_of(record, presented.secret_hash, now)
     if refusal is not None:
         return refusal
-    return ApiKeyOwner(key_id=record.id, label=record.label, role=record.role)
+    return ApiKeyOwner(record.id, record.label, record.role, presented.secret_hash)
 
 
-def refusal_of(record: KeyRecord, now: datetime) -> KeyRefusal | None:
-    """Return why a stored key is no longer valid, or None if it is."""
+def refusal_of(record: KeyRecord, secret_hash: bytes, now: datetime) -> KeyRefusal | None:
+    """Return why a stored key is no longer valid with a secret it had, or None if it is."""
     if record.revoked_at is not None:
         return KeyRefusal.REVOKED
     if record.expires_at is not None and record.expires_at <= now:
         return KeyRefusal.EXPIRED
-    return None
+    if secret_hash == record.secret_hash:
+        return None
+    # Of the secrets before the last rotation, only the latest may still be valid.
+    is_old = secret_hash == record.old_secret_hash and _has_overlap(record, now)
+    return None if is_old else KeyRefusal.ROTATED
+
+
+def end_of(record: KeyRecord, secret_hash: bytes) -> datetime | None:
+    """Return when a key ceases to be valid with one of its secrets, or None if it never does."""
+    if secret_hash == record.secret_hash:
+        return record.expires_at
+    return _earliest(record.expires_at, record.old_secret_expires_at)
+
+
+def rotate(
+    record: KeyRecord, overlap: timedelta, now: datetime, expires_at: datetime | None = None
+) -> Rotation | RotationRefusal:
+    """Give a key a new secret. The one before stays valid until the overlap or the key ends.
+
+    Args:
+        record: the key.
+        overlap: zero ends all earlier secrets.
+        now: when the overlap begins.
+        expires_at: when the key expires from now on; None leaves that as it is.
+    """
+    if record.revoked_at is not None:
+        return RotationRefusal.REVOKED
+    if record.expires_at is not None and record.expires_at <= now:
+        return RotationRefusal.EXPIRED
+    if overlap and _has_overlap(record, now):
+        return RotationRefusal.OVERLAP
+    minted = mint(record.lookup)
+    rotated = replace(
+        record,
+        secret_hash=minted.secret_hash,
+        expires_at=expires_at or record.expires_at,
+        old_secret_hash=record.secret_hash,
+        # The old secret gains no time by a new expiry date.
+        old_secret_expires_at=_earliest(now + overlap, record.expires_at, expires_at),
+    )
+    return Rotation(minted, rotated)
+
+
+def _has_overlap(record: KeyRecord, now: datetime) -> bool:
+    return record.old_secret_expires_at is not None and record.old_secret_expires_at > now
+
+
+def _earliest(*moments: datetime | None) -> datetime | None:
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
 def _random(length: int) -> str:

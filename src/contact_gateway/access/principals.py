@@ -74,6 +74,8 @@ class ApiKeyOwner(NamedTuple):
     key_id: int
     label: str
     role: Role
+    secret_hash: bytes
+    """Of the secret that was presented: a key may have two."""
 
     @property
     def quota_key(self) -> str:
@@ -109,8 +111,8 @@ class Identity(NamedTuple):
 class KeyRefusal(StrEnum):
     """Why a credential is not accepted.
 
-    `EXPIRED` and `REVOKED` are reported only to a caller that has the key's secret. `REFUSED` means
-    that upstream decided.
+    `EXPIRED`, `REVOKED` and `ROTATED` are reported only to a caller that has a secret of the key.
+    `REFUSED` means that upstream decided.
     """
 
     MISSING = "missing"
@@ -118,4 +120,5 @@ class KeyRefusal(StrEnum):
     UNKNOWN = "unknown"
     EXPIRED = "expired"
     REVOKED = "revoked"
+    ROTATED = "rotated"
     REFUSED = "refused"

@@ -48,6 +48,7 @@ _KEY_REFUSALS: Final = {
     KeyRefusal.UNKNOWN: "Unknown API key.",
     KeyRefusal.EXPIRED: "This API key has expired.",
     KeyRefusal.REVOKED: "This API key has been revoked.",
+    KeyRefusal.ROTATED: "This API key has been replaced. Use the new one.",
     KeyRefusal.REFUSED: "HiEnergy does not accept this API key.",
 }
 Details: TypeAlias = Mapping[str, object]

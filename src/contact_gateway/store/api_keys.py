@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from contact_gateway.access.api_keys import KeyRecord, MintedKey
 from contact_gateway.access.principals import Role
@@ -21,9 +21,21 @@ _SELECT: Final = select(
     api_keys.c.created_at,
     api_keys.c.expires_at,
     api_keys.c.revoked_at,
+    api_keys.c.old_secret_hash,
+    api_keys.c.old_secret_expires_at,
+    api_keys.c.last_used_on,
 )
 _BY_LOOKUP: Final = PreparedSelect(_SELECT, api_keys.c.lookup)
 _BY_ID: Final = PreparedSelect(_SELECT, api_keys.c.id)
+_DAY: Final = bindparam("day", type_=api_keys.c.last_used_on.type)
+_SET_LAST_USED: Final = (
+    update(api_keys)
+    .where(
+        api_keys.c.id == bindparam("key_id"),
+        or_(api_keys.c.last_used_on.is_(None), api_keys.c.last_used_on < _DAY),
+    )
+    .values(last_used_on=_DAY)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +103,36 @@ def revoke(connection: Connection, key_id: int) -> Revocation | None:
     return Revocation(now, now=True)
 
 
+def replace_secret(connection: Connection, rotated: KeyRecord) -> None:
+    """Store the secrets and the expiry of a key that was rotated."""
+    connection.execute(
+        update(api_keys)
+        .where(api_keys.c.id == rotated.id)
+        .values(
+            secret_hash=rotated.secret_hash,
+            expires_at=rotated.expires_at,
+            old_secret_hash=rotated.old_secret_hash,
+            old_secret_expires_at=rotated.old_secret_expires_at,
+        )
+    )
+
+
+def set_last_used(connection: Connection, days: Mapping[int, date]) -> None:
+    """Store the last day of use of keys, by their ids, unless a later day is stored."""
+    connection.execute(
+        _SET_LAST_USED, [{"key_id": key_id, "day": day} for key_id, day in days.items()]
+    )
+
+
+def expiring(connection: Connection, after: datetime, until: datetime) -> tuple[KeyRecord, ...]:
+    """Return the keys that expire in a period, without revoked ones."""
+    expires_at = api_keys.c.expires_at
+    found = _SELECT.where(
+        expires_at > after, expires_at <= until, api_keys.c.revoked_at.is_(None)
+    ).order_by(api_keys.c.id)
+    return tuple(map(_record, connection.execute(found)))
+
+
 def has_demo_keys(connection: Connection) -> bool:
     """Return whether a demo key is not revoked."""
     active = select(api_keys.c.id).where(api_keys.c.is_demo, api_keys.c.revoked_at.is_(None))
@@ -114,7 +156,19 @@ def has_real_keys(connection: Connection) -> bool:
 
 def _record(row: Sequence[Any]) -> KeyRecord:  # SQLAlchemy's Table has no types of columns
     """Read a row of `_SELECT`, by position."""
-    key_id, lookup, secret_hash, role, label, created_at, expires_at, revoked_at = row
+    (
+        key_id,
+        lookup,
+        secret_hash,
+        role,
+        label,
+        created_at,
+        expires_at,
+        revoked_at,
+        old_secret_hash,
+        old_secret_expires_at,
+        last_used_on,
+    ) = row
     return KeyRecord(
         id=key_id,
         lookup=lookup,
@@ -124,4 +178,7 @@ def _record(row: Sequence[Any]) -> KeyRecord:  # SQLAlchemy's Table has no types
         created_at=created_at,
         expires_at=expires_at,
         revoked_at=revoked_at,
+        old_secret_hash=old_secret_hash,
+        old_secret_expires_at=old_secret_expires_at,
+        last_used_on=last_used_on,
     )

@@ -6,7 +6,7 @@ keys evict nothing.
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from cachetools import TLRUCache
@@ -25,13 +25,38 @@ _MAX_ENTRIES: Final = 4096
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 Clock: TypeAlias = Callable[[], float]
+UtcClock: TypeAlias = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+def _ignore(_record: KeyRecord, _owner: ApiKeyOwner, _now: datetime) -> None: ...
 
 
 class ApiKeyCache:
-    """Authenticates API keys, and caches those that are valid."""
+    """Authenticates API keys, and caches those that are valid.
 
-    def __init__(self, keys: BatchedReader[str, KeyRecord], clock: Clock = time.monotonic) -> None:
+    Args:
+        keys: reads the keys.
+        clock: counts the seconds of the cache.
+        now: returns the time.
+        on_read: receives each key that was read and accepted. A key in use is read at least every
+            five seconds, and on each day in UTC. So its use is recorded without work for a hit.
+    """
+
+    def __init__(
+        self,
+        keys: BatchedReader[str, KeyRecord],
+        clock: Clock = time.monotonic,
+        now: UtcClock = utc_now,
+        on_read: Callable[[KeyRecord, ApiKeyOwner, datetime], None] = _ignore,
+    ) -> None:
         self._keys: Final = keys
+        self._now: Final = now
+        self._on_read: Final = on_read
         # By digest, so that no key is held in memory.
         self._owners: Final = _Cache[bytes, ApiKeyOwner](clock)
 
@@ -50,13 +75,18 @@ class ApiKeyCache:
             return KeyRefusal.MALFORMED
         read_at = self._owners.clock()
         record = await self._keys.get(presented.lookup)
-        now = datetime.now(UTC)
+        now = self._now()
         owner = api_keys.verify(presented, record, now)
         if record is not None and isinstance(owner, ApiKeyOwner):
-            expires_at = record.expires_at
-            seconds = CACHE_SECONDS if expires_at is None else (expires_at - now).total_seconds()
-            self._owners.put(digest, owner, read_at, seconds)
+            ends_at = api_keys.end_of(record, owner.secret_hash)
+            stale_at = _next_day(now) if ends_at is None else min(ends_at, _next_day(now))
+            self._owners.put(digest, owner, read_at, (stale_at - now).total_seconds())
+            self._on_read(record, owner, now)
         return owner
+
+
+def _next_day(now: datetime) -> datetime:
+    return now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
 
 
 class AdvertiserCache:

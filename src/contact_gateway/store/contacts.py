@@ -62,12 +62,14 @@ _DISTINCT_MARK: Final = " #"
 _AFTER_DISTINCT_MARK: Final = " $"
 
 _Address: TypeAlias = tuple[int, str]
+_UsedKey: TypeAlias = tuple[int, bytes]
 
 
 class Submitted(NamedTuple):
-    """A creation, and the id of the API key that submitted it."""
+    """A creation, and the id of the API key that submitted it, with the hash of its secret."""
 
     key_id: int
+    secret_hash: bytes
     creation: Creation
 
 
@@ -75,6 +77,7 @@ class _Submission(NamedTuple):
     """A creation, with what it may share with others in its transaction."""
 
     key_id: int
+    secret_hash: bytes
     creation: Creation
     email_key: str
     idempotency_key: ScopedKey | None
@@ -83,7 +86,7 @@ class _Submission(NamedTuple):
 class _Facts(NamedTuple):
     """What is known about the submissions of one transaction; each insert is added."""
 
-    refusals: Mapping[int, KeyRefusal | None]
+    refusals: Mapping[_UsedKey, KeyRefusal | None]
     earlier: dict[ScopedKey, policy.Earlier]
     hienergy: Mapping[int, Advertiser]
     existing: dict[_Address, Contact]
@@ -96,7 +99,7 @@ class _Facts(NamedTuple):
             earlier=None if key is None else self.earlier.get(key),
             hienergy=owner,
             existing=None if owner is None else self.existing.get((owner.id, submission.email_key)),
-            refusal=self.refusals[submission.key_id],
+            refusal=self.refusals[submission.key_id, submission.secret_hash],
         )
         return policy.decide(creation.contact, facts, dry_run=creation.dry_run)
 
@@ -171,12 +174,12 @@ def create(
     Returns:
         The outcome of each, to be reported only after the commit.
     """
-    submissions = [_submission(key_id, creation) for key_id, creation in submitted]
+    submissions = [_submission(each) for each in submitted]
     hienergy = advertiser_rows.hienergy(
-        connection, {creation.contact.advertiser_id for _, creation in submitted}
+        connection, {each.creation.contact.advertiser_id for each in submitted}
     )
     facts = _Facts(
-        _refusals(connection, {key_id for key_id, _ in submitted}),
+        _refusals(connection, {(each.key_id, each.secret_hash) for each in submitted}),
         _earlier(connection, submissions),
         hienergy,
         _existing(connection, submissions, hienergy),
@@ -200,10 +203,12 @@ def create(
     return outcomes
 
 
-def _submission(key_id: int, creation: Creation) -> _Submission:
+def _submission(submitted: Submitted) -> _Submission:
+    key_id, secret_hash, creation = submitted
     key = creation.idempotency_key
     return _Submission(
         key_id,
+        secret_hash,
         creation,
         email_key(creation.contact.email),
         None if key is None else ScopedKey(key_id, key),
@@ -224,14 +229,17 @@ def _independent(submissions: Iterable[_Submission]) -> Iterator[Sequence[_Submi
     yield batch
 
 
-def _refusals(connection: Connection, key_ids: Collection[int]) -> Mapping[int, KeyRefusal | None]:
+def _refusals(
+    connection: Connection, used: Collection[_UsedKey]
+) -> Mapping[_UsedKey, KeyRefusal | None]:
     """Return why API keys are no longer valid; None for those that are."""
-    records, now = key_rows.by_id(connection, key_ids), datetime.now(UTC)
+    records = key_rows.by_id(connection, {key_id for key_id, _ in used})
+    now = datetime.now(UTC)
     return {
-        key_id: api_keys.refusal_of(records[key_id], now)
+        (key_id, secret_hash): api_keys.refusal_of(records[key_id], secret_hash, now)
         if key_id in records
         else KeyRefusal.UNKNOWN
-        for key_id in key_ids
+        for key_id, secret_hash in used
     }
 
 

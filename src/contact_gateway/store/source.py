@@ -26,9 +26,10 @@ from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import contacts as contact_rows
 from contact_gateway.store import idempotency
 from contact_gateway.store.batched_reads import BatchedReader
-from contact_gateway.store.caches import AdvertiserCache, ApiKeyCache, Clock
+from contact_gateway.store.caches import AdvertiserCache, ApiKeyCache, Clock, utc_now
 from contact_gateway.store.contacts import Submitted
 from contact_gateway.store.group_commit import MAX_QUEUED, CommitObserver, GroupCommit
+from contact_gateway.store.key_use import KeyUse
 from contact_gateway.store.sqlite import Database
 
 SEARCH_TIMEOUT_SECONDS: Final = 2.0
@@ -62,11 +63,23 @@ class SqlSource:
         self.advertisers: Final = AdvertiserCache(
             BatchedReader(database, advertiser_rows.by_id), clock
         )
-        self._keys: Final = ApiKeyCache(BatchedReader(database, key_rows.by_lookup), clock)
+        self._key_use: Final = KeyUse(database, clock)
+        self._keys: Final = ApiKeyCache(
+            BatchedReader(database, key_rows.by_lookup), clock, on_read=self._key_use.record
+        )
+
+    async def warn_of_expiring_keys(self) -> None:
+        """Log the API keys that expire soon.
+
+        Raises:
+            SourceUnavailable: the database does not answer.
+        """
+        await self._key_use.warn_of_expiring_keys(utc_now())
 
     async def close(self) -> None:
         """Finish the creations in flight. The database stays open."""
         await self.creations.close()
+        await self._key_use.close()
 
     async def authenticate(self, credential: Credential) -> "StoreAccess | KeyRefusal":
         """Return the access of an API key; a malformed one costs no lookup."""
@@ -106,7 +119,8 @@ class StoreAccess:
 
     async def create_contact(self, creation: Creation) -> CreateContactOutcome:
         """Carry out one creation, in a transaction shared with the others in the queue."""
-        return await self._store.creations.write(Submitted(self.principal.key_id, creation))
+        key_id, _, _, secret_hash = self.principal
+        return await self._store.creations.write(Submitted(key_id, secret_hash, creation))
 
     async def contact(self, contact_id: int) -> Contact | None:
         """Return one contact, or None."""

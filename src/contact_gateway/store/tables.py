@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     DateTime,
     Dialect,
     ForeignKey,
@@ -96,6 +97,10 @@ api_keys: Final = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
+    # Of the secret before the last rotation. With the same `lookup`, one statement finds both.
+    Column("old_secret_hash", LargeBinary(32)),
+    Column("old_secret_expires_at", UtcDateTime),
+    Column("last_used_on", Date),
     sqlite_autoincrement=True,
 )
 

@@ -431,7 +431,10 @@ def test_a_backup_that_finds_no_room_leaves_nothing(store: Store) -> None:
 
 _WITHOUT_ROOM = """
 import resource
+import sys
 from contact_gateway.cli import main
+# Python would keep the bytecode of a module that it could write only in part.
+sys.dont_write_bytecode = True
 before = resource.getrlimit(resource.RLIMIT_FSIZE)
 # The index of the write-ahead log has 32 KiB.
 resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, before[1]))

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,8 +44,10 @@ async def _rotate(gateway: Gateway, overlap: timedelta) -> str:
 @pytest.mark.anyio
 @BOTH_FACES
 async def test_both_secrets_share_idempotency_keys_rate_limit_and_audit(
-    tmp_path: Path, face: Face
+    tmp_path: Path, face: Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The hour of the limit does not end.
+    monkeypatch.setattr(time, "time", lambda: 1_750_000_000.0)
     async with running_gateway(tmp_path, rate_limit_per_hour=4) as gateway:
         first = await face.submit(gateway, MAYA, gateway.admin, idempotency_key="k")
         new = await _rotate(gateway, HOUR)

@@ -90,7 +90,7 @@ _MAX_LINE_LENGTH: Final = 1000
 _LABEL: Final = TypeAdapter(RequiredText)
 _EMAIL: Final = TypeAdapter(Email)
 _API_KEY_VARIABLE: Final = "HIENERGY_API_KEY"
-_DURATION: Final = re.compile(r"0|(?P<number>\d{1,6})(?P<unit>[smhd])")
+_DURATION: Final = re.compile(r"0|(?P<number>[0-9]{1,6})(?P<unit>[smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _MAX_OVERLAP: Final = timedelta(days=365)
 _ROTATION_REFUSALS: Final = {

@@ -123,7 +123,7 @@ def verify(
 
 
 def refusal_of(record: KeyRecord, secret_hash: bytes, now: datetime) -> KeyRefusal | None:
-    """Return why a stored key is no longer valid with a secret it had, or None if it is."""
+    """Return why a key is no longer valid with a secret that was verified, or None if it is."""
     if record.revoked_at is not None:
         return KeyRefusal.REVOKED
     if record.expires_at is not None and record.expires_at <= now:

@@ -119,8 +119,8 @@ class StoreAccess:
 
     async def create_contact(self, creation: Creation) -> CreateContactOutcome:
         """Carry out one creation, in a transaction shared with the others in the queue."""
-        key_id, _, _, secret_hash = self.principal
-        return await self._store.creations.write(Submitted(key_id, secret_hash, creation))
+        key = self.principal
+        return await self._store.creations.write(Submitted(key.key_id, key.secret_hash, creation))
 
     async def contact(self, contact_id: int) -> Contact | None:
         """Return one contact, or None."""

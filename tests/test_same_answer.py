@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+import http_sf
 import pytest
 
 from support.faces import FACES, Answer, Face, Json
@@ -223,6 +224,7 @@ async def test_both_faces_give_the_outcome_of_the_table(
         assert answer.status == (case.rest_status if name == "REST" else 200)
         if answer.request_id is not None:
             assert answer.request_id == answer.headers["X-Request-Id"]
+        _check_rate_limit_fields(answer.headers, None if "upstream" in where else 3600)
         if case.on_record is not None:
             assert answer.contact is not None
             assert answer.contact["advertiser_id"] == str(case.on_record)
@@ -231,6 +233,31 @@ async def test_both_faces_give_the_outcome_of_the_table(
     assert rest == graphql
     creates = case.outcome == "CONTACT" and case.idempotency_key is None
     assert rows == [2, 2] if creates else [1, 1]
+
+
+def _check_rate_limit_fields(headers: Mapping[str, str], window: int | None) -> None:
+    """Check that the fields of the IETF's draft say the same as the older headers."""
+    names = {"X-RateLimit-Limit", "RateLimit-Policy", "RateLimit"}
+    assert {name in headers for name in names} == {"X-RateLimit-Limit" in headers}
+    if "X-RateLimit-Limit" not in headers:
+        return
+    limit, remaining = (int(headers[f"X-RateLimit-{name}"]) for name in ("Limit", "Remaining"))
+    assert _structured_item(headers["RateLimit-Policy"]) == (
+        {"q": limit} if window is None else {"q": limit, "w": window}
+    )
+    left = _structured_item(headers["RateLimit"])
+    assert left["r"] == remaining
+    # A gateway as upstream reports an end also for a window that has not begun.
+    assert ("t" in left) is (remaining < limit or window is None)
+    assert 0 < left.get("t", 1) <= 3600
+
+
+def _structured_item(field_value: str) -> Mapping[str, Json]:
+    """Return the parameters of the one item of a structured field."""
+    items: Json = http_sf.parse(field_value.encode(), tltype="list")
+    ((name, parameters),) = items
+    assert name == "default"
+    return dict(parameters)
 
 
 def _comparable(answer: Answer) -> Answer:

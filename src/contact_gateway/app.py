@@ -63,6 +63,8 @@ if TYPE_CHECKING:
 _EXPOSED_HEADERS = (
     "Idempotent-Replayed",
     "Location",
+    "RateLimit",
+    "RateLimit-Policy",
     "Retry-After",
     "X-RateLimit-Limit",
     "X-RateLimit-Remaining",

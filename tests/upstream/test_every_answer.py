@@ -695,6 +695,8 @@ async def test_the_quota_is_passed_on_with_its_reset_since_the_epoch(
 
     quota = {name: response.headers[name] for name in headers}
     assert quota == headers | {"X-RateLimit-Reset": str(NOON + 120)}
+    assert response.headers["RateLimit-Policy"] == '"default";q=1000'
+    assert response.headers["RateLimit"] == '"default";r=7;t=120'
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ class _Window:
             remaining=max(0, limit.amount - self.count),
             resets_at=self.ends_at,
             exceeded=self.count > limit.amount,
+            window_seconds=limit.get_expiry(),
         )
 
 
@@ -164,6 +165,7 @@ class _RedisCounters:
             # The server may have set its clock back, which keeps a window open for longer.
             resets_at=min(stats.reset_time, time.time() + limit.get_expiry()),
             exceeded=exceeded,
+            window_seconds=limit.get_expiry(),
         )
 
     async def close(self) -> None:

@@ -32,6 +32,8 @@ _SECURITY_HEADERS: Final = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
 )
+# RFC 9651, section 3.3.1: an integer of a structured field has at most 15 digits.
+_MAX_INTEGER: Final = 10**15 - 1
 
 _log = structlog.get_logger("contact_gateway.requests")
 
@@ -168,4 +170,24 @@ async def _rate_limit_headers(caller: ContactCaller) -> RawHeaders:
         (b"x-ratelimit-limit", b"%d" % quota.limit),
         (b"x-ratelimit-remaining", b"%d" % quota.remaining),
         (b"x-ratelimit-reset", b"%d" % math.ceil(quota.resets_at)),
+        (b"ratelimit-policy", _rate_limit_item(q=quota.limit, w=quota.window_seconds)),
+        (b"ratelimit", _rate_limit_item(r=quota.remaining, t=_seconds_to(quota.resets_at))),
     )
+
+
+def _rate_limit_item(**parameters: int | None) -> bytes:
+    """Return an item of `RateLimit-Policy` or `RateLimit`: structured fields of RFC 9651.
+
+    Source: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/11/.
+    """
+    return b'"default"' + b"".join(
+        b";%b=%d" % (name.encode(), min(value, _MAX_INTEGER))
+        for name, value in parameters.items()
+        if value is not None
+    )
+
+
+def _seconds_to(moment: float) -> int | None:
+    """Return the whole seconds until then; None if no window is open, which ends now."""
+    seconds = math.ceil(moment - time.time())
+    return seconds if seconds > 0 else None

@@ -380,3 +380,5 @@ async def test_other_origins_are_allowed_only_by_the_setting(
     )
     assert answered.headers["Access-Control-Allow-Origin"] == origin
     assert "Access-Control-Allow-Origin" not in refused.headers
+    exposed = answered.headers["Access-Control-Expose-Headers"].split(", ")
+    assert {"RateLimit", "RateLimit-Policy", "X-RateLimit-Remaining"} <= set(exposed)

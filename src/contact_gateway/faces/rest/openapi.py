@@ -31,7 +31,13 @@ _READ_MEANINGS: Final[Mapping[ErrorCode, str]] = {
 }
 _FAULTS: Final = (TransportCode.INTERNAL_ERROR, TransportCode.SERVICE_UNAVAILABLE)
 _LIST_FAULTS: Final = (*_FAULTS, TransportCode.SEARCH_TIMEOUT)
-_RATE_LIMIT_HEADERS: Final = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+_RATE_LIMIT_HEADERS: Final = (
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+    "RateLimit-Policy",
+    "RateLimit",
+)
 _HEADERS_BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
     401: ("WWW-Authenticate",),
     429: (*_RATE_LIMIT_HEADERS, "Retry-After"),
@@ -204,6 +210,12 @@ _HEADERS: Final = {
     "X-RateLimit-Limit": _header("integer", "Operations per hour for this API key."),
     "X-RateLimit-Remaining": _header("integer", "Operations left in this hour."),
     "X-RateLimit-Reset": _header("integer", "When the limit resets, in seconds of Unix time."),
+    "RateLimit-Policy": _header(
+        "string", "The limit as a structured field: operations (`q`) in seconds (`w`)."
+    ),
+    "RateLimit": _header(
+        "string", "What is left as a structured field: operations (`r`) for seconds (`t`)."
+    ),
     "Retry-After": _header("integer", "Seconds to wait before a retry."),
     "WWW-Authenticate": _header("string", "The authentication scheme."),
     "Location": _header("string", "The path of the contact."),

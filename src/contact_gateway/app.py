@@ -1,6 +1,6 @@
 """The composition root: the only module that imports all others."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -43,6 +43,7 @@ from contact_gateway.faces.middleware import (
 from contact_gateway.faces.request_context import CallerFactory, RequestContext, request_context_of
 from contact_gateway.faces.rest.documents import Document
 from contact_gateway.faces.rest.routes import Resource, RestFace
+from contact_gateway.server.admin_port import AdminPortMiddleware
 from contact_gateway.server.process import tune_garbage_collector
 from contact_gateway.server.protocol import IS_STOPPING
 from contact_gateway.settings import Settings, load_settings, sqlite_url
@@ -117,12 +118,16 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
         body_limits,
         explorer=settings.graphiql,
     )
-    routes = [
-        Route("/graphql", graphql),
-        *rest.routes(),
+    operator_routes = [
         Route("/healthz", Resource(None, get=healthz)),
         Route("/readyz", Resource(None, get=_readyz(database, truth))),
         *([] if metrics is None else [Route("/metrics", metrics)]),
+    ]
+    has_admin_port = settings.admin_port is not None
+    routes = [
+        Route("/graphql", graphql),
+        *rest.routes(),
+        *([] if has_admin_port else operator_routes),
     ]
     app = Starlette(
         routes=[*routes, *([explorer_assets()] if settings.graphiql else [])],
@@ -135,6 +140,7 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
             *([] if tracing is None else [tracing.middleware()]),
             *_cors(settings),
             Middleware(ErrorMiddleware),
+            *([_admin_port(operator_routes)] if has_admin_port else []),
             Middleware(
                 ExactPathMiddleware,
                 endpoints={route.path: route.app for route in routes if not route.param_convertors},
@@ -281,6 +287,10 @@ def _readyz(
         return Document(200, {"status": "ready"})
 
     return readyz
+
+
+def _admin_port(routes: Sequence[Route]) -> Middleware:
+    return Middleware(AdminPortMiddleware, endpoints={route.path: route.app for route in routes})
 
 
 def _cors(settings: Settings) -> list[Middleware]:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import re
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -191,9 +192,15 @@ def serve(
                 settings.host if host is None else host, settings.port if port is None else port
             )
         )
+        admin_listener = _admin_listener(settings, host)
+        if admin_listener is not None:
+            stack.enter_context(admin_listener)
         keys = _with_database(settings, partial(_update_demo_keys, settings, demo=demo))
 
         announcement = _announcement(process.address_of(listener), settings, keys)
+        if admin_listener is not None:
+            announcement = f"Admin port  {process.address_of(admin_listener)}\n{announcement}"
+        listeners = process.Listeners(listener, admin_listener)
         if keys is None:
             # Once the server has started, an error here would be logged as one of the application.
             output.write("\n")
@@ -205,18 +212,27 @@ def serve(
             settings.keep_alive_seconds, settings.drain_seconds, settings.shutdown_seconds
         )
         if workers == 1:
-            has_started = process.serve(create_app(settings), listener, announce, timeouts)
+            has_started = process.serve(create_app(settings), listeners, announce, timeouts)
         else:
             _warn_of_workers(settings, workers)
             with shared_between_workers() if settings.metrics else nullcontext(_ignore) as ended:
                 announce()
                 has_started = process.serve_with_workers(
-                    app_from_environment, listener, workers, timeouts, ended
+                    app_from_environment, listeners, workers, timeouts, ended
                 )
         if not has_started:
             # The schema may have changed since the start.
             _with_database(settings, store_schema.revision)
             output.fail("The server did not start. The log has the reason.")
+
+
+def _admin_listener(settings: Settings, host: str | None) -> socket.socket | None:
+    if settings.admin_port is None:
+        return None
+    try:
+        return process.listen(settings.admin_host or host or settings.host, settings.admin_port)
+    except process.AddressError as error:
+        raise SettingsError(f"{PREFIX}ADMIN_HOST, {PREFIX}ADMIN_PORT: {error}.") from None
 
 
 def _ignore(_process_id: int) -> None: ...

@@ -126,6 +126,18 @@ class Settings(BaseModel):
         description="Address to listen on: 0.0.0.0 for all of IPv4, :: for all of IPv4 and IPv6",
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 selects a free one")
+    admin_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description=(
+            "Port of /healthz, /readyz and /metrics, which the other port then does not serve; "
+            "0 selects a free one"
+        ),
+    )
+    admin_host: str | None = Field(
+        None, description="Address of the admin port; by default that of the other port"
+    )
     profile: Profile = Field(
         Profile.DEVELOPMENT,
         description="`production` disables GraphiQL and introspection by default",

@@ -12,6 +12,7 @@ import pytest
 from starlette.applications import Starlette
 
 from contact_gateway.server import process as server_process
+from contact_gateway.server.process import Listeners
 from contact_gateway.server.stopping import Timeouts
 from support.process import Command, GatewayProcess, gateway_process, refused_start
 
@@ -180,7 +181,7 @@ def test_the_proxy_to_upstream_is_announced_without_its_password(
     run: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def serve(
-        _app: Starlette, _listener: socket.socket, announce: Callable[[], None], _: Timeouts
+        _app: Starlette, _listeners: Listeners, announce: Callable[[], None], _: Timeouts
     ) -> bool:
         announce()
         return True
@@ -204,6 +205,22 @@ class TestRefusedStart:
 
         assert (result.exit_code, result.stdout) == (1, "")
         assert f"--host, --port: cannot listen on 127.0.0.1:{port}" in result.stderr
+
+    @pytest.mark.parametrize("workers", ["1", "2"])
+    def test_an_admin_port_in_use_is_reported_with_its_settings(
+        self, run: Command, monkeypatch: pytest.MonkeyPatch, workers: str
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            monkeypatch.setenv("CONTACT_GATEWAY_ADMIN_PORT", str(port))
+
+            result = run("serve", "--port", "0", "--workers", workers)
+
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert (
+            "Error: CONTACT_GATEWAY_ADMIN_HOST, CONTACT_GATEWAY_ADMIN_PORT: "
+            f"cannot listen on 127.0.0.1:{port}: "
+        ) in result.stderr
 
     @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "no..host"])
     def test_an_address_of_another_machine_is_reported_with_its_options(

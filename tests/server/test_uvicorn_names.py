@@ -100,7 +100,7 @@ async def test_a_server_has_its_attributes() -> None:
 
     for name in ("servers", "server_state", "started", "should_exit"):
         assert hasattr(server, name), _changed(f"Server.{name}")
-    for name in ("connections", "tasks"):
+    for name in ("connections", "tasks", "default_headers"):
         assert hasattr(server.server_state, name), _changed(f"ServerState.{name}")
     assert hasattr(server.lifespan, "state"), _changed("Lifespan.state")
     await server.shutdown()

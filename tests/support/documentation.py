@@ -255,12 +255,16 @@ class Runner:
         return self._others[settings]
 
     def _serve(self, block: Block) -> None:
-        with gateway_process(
-            self._folder,
-            environment=self._environment,
-            command=("sh", "-euc", f'exec env {block.text.strip()} "$@"', "sh"),
-        ) as process:
-            assert httpx.get(f"{process.address}/readyz", trust_env=False).is_success, block.place
+        command = re.sub(r"(?<=_ADMIN_PORT=)\d+", "0", block.text.strip())
+        with (
+            gateway_process(
+                self._folder,
+                environment=self._environment,
+                command=("sh", "-euc", f'exec env {command} "$@"', "sh"),
+            ) as process,
+            process.admin_client() as client,
+        ):
+            assert client.get("/readyz").is_success, block.place
 
 
 class _LosingAnswers(BaseHTTPRequestHandler):

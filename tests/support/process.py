@@ -23,7 +23,7 @@ from support.gateway import Gateway, Store, gateway_of
 Command = Callable[..., Result]
 
 _CONTACT_GATEWAY = (sys.executable, "-m", "contact_gateway")
-_ANNOUNCED = re.compile(r"(?P<name>GraphQL|REST|Admin key|Member key) +(?P<value>\S+)")
+_ANNOUNCED = re.compile(r"(?P<name>GraphQL|REST|Admin key|Member key|Admin port) +(?P<value>\S+)")
 
 
 class GatewayProcess:
@@ -51,6 +51,11 @@ class GatewayProcess:
     @property
     def member_key(self) -> str:
         return self._announced["Member key"]
+
+    def admin_client(self) -> httpx.Client:
+        """Return a client of the health checks, on the admin port if there is one."""
+        address = self._announced.get("Admin port", self.address)
+        return httpx.Client(base_url=address, timeout=WATCHDOG_SECONDS, trust_env=False)
 
     def client(self, key: str | None = None) -> httpx.Client:
         """Return a client that presents a key. The caller closes it."""

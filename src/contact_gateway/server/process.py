@@ -5,11 +5,12 @@ import socket
 from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv6Address
-from typing import Final
+from typing import Final, NamedTuple
 
 import uvicorn
 from starlette.applications import Starlette
 
+from contact_gateway.server.admin_port import AdminPort
 from contact_gateway.server.protocol import HttpProtocol
 from contact_gateway.server.stopping import (
     CLOSING_SECONDS,
@@ -21,6 +22,28 @@ from contact_gateway.server.supervisor import Supervisor
 
 # Python's default of 700 is reached every few requests, and hardly any object is in a cycle.
 _ALLOCATIONS_BETWEEN_COLLECTIONS: Final = 50_000
+
+
+class Listeners(NamedTuple):
+    """The listening sockets of a server, from `listen`.
+
+    Attributes:
+        public: for callers.
+        admin: for the operator's requests, if they have a port of their own.
+    """
+
+    public: socket.socket
+    admin: socket.socket | None = None
+
+    def admin_port(self) -> AdminPort | None:
+        """Return the admin port, if there is one."""
+        return None if self.admin is None else AdminPort(self.admin)
+
+    def close(self) -> None:
+        """Close the sockets in this process."""
+        self.public.close()
+        if self.admin is not None:
+            self.admin.close()
 
 
 class AddressError(OSError):
@@ -65,23 +88,23 @@ def address_of(listener: socket.socket) -> str:
 
 
 def serve(
-    app: Starlette, listener: socket.socket, announce: Callable[[], None], timeouts: Timeouts
+    app: Starlette, listeners: Listeners, announce: Callable[[], None], timeouts: Timeouts
 ) -> bool:
     """Serve in this process until SIGTERM, SIGHUP or Ctrl-C; complete the requests in flight.
 
     Args:
         app: the application.
-        listener: the socket from `listen`.
+        listeners: the listening sockets.
         announce: called when the server accepts requests.
         timeouts: of connections and of the stop.
 
     Returns:
         Whether the server started.
     """
-    server = StoppableServer(_config(app, timeouts), timeouts, announce)
+    server = StoppableServer(_config(app, timeouts), timeouts, announce, listeners.admin_port())
     tune_garbage_collector()
     try:
-        server.run(sockets=[listener])
+        server.run(sockets=[listeners.public])
     except SystemExit:
         return False
     return server.started
@@ -89,7 +112,7 @@ def serve(
 
 def serve_with_workers(
     create_app: Callable[[], Starlette],
-    listener: socket.socket,
+    listeners: Listeners,
     workers: int,
     timeouts: Timeouts,
     ended: Callable[[int], None],
@@ -98,7 +121,7 @@ def serve_with_workers(
 
     Args:
         create_app: called in each worker. It is pickled, so it must be a module's function.
-        listener: the socket from `listen`, shared by all workers.
+        listeners: the listening sockets, shared by all workers.
         workers: the number of processes.
         timeouts: of connections and of the stop.
         ended: called with the id of each worker that has ended.
@@ -106,19 +129,21 @@ def serve_with_workers(
     Returns:
         Whether all workers started.
     """
-    work = partial(_work, create_app, listener, timeouts)
+    work = partial(_work, create_app, listeners, timeouts)
     stop_seconds = timeouts.shutdown + CLOSING_SECONDS
-    # Left open here, the listener would accept connections that no worker serves.
-    return Supervisor(work, workers, listener.close, ended, stop_seconds).run()
+    # Left open here, the listeners would accept connections that no worker serves.
+    return Supervisor(work, workers, listeners.close, ended, stop_seconds).run()
 
 
 def _work(
     create_app: Callable[[], Starlette],
-    listener: socket.socket,
+    listeners: Listeners,
     timeouts: Timeouts,
     announce: Callable[[], None],
 ) -> None:
-    WorkerServer(_config(create_app, timeouts), timeouts, announce).run(sockets=[listener])
+    config = _config(create_app, timeouts)
+    server = WorkerServer(config, timeouts, announce, listeners.admin_port())
+    server.run(sockets=[listeners.public])
 
 
 def tune_garbage_collector() -> None:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 import uvicorn
 
+from contact_gateway.server.admin_port import AdminPort
 from contact_gateway.server.protocol import IS_STOPPING, HttpProtocol
 
 # Closing the database takes longer only if the disk hangs.
@@ -63,16 +64,23 @@ class StoppableServer(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, timeouts: Timeouts, announce: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        timeouts: Timeouts,
+        announce: Callable[[], None],
+        admin_port: AdminPort | None = None,
     ) -> None:
         super().__init__(config)
         self._timeouts: Final = timeouts
         self._announce: Final = announce
+        self._admin_port: Final = admin_port
         self._stopped_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application and accept requests."""
         await super().startup(sockets)
+        if self.started and self._admin_port is not None:
+            await self._admin_port.open(self.config, self.lifespan.state)
         if self.started and not self.should_exit:
             self._announce()
 
@@ -114,7 +122,10 @@ class StoppableServer(uvicorn.Server):
         if self._stopped_at is not None:
             drained_at = self._stopped_at + self._timeouts.drain
             self.should_exit = self.should_exit or time.monotonic() >= drained_at
-        return await super().on_tick(counter)
+        is_over = await super().on_tick(counter)
+        if self._admin_port is not None:
+            self._admin_port.set_default_headers(self.server_state.default_headers)
+        return is_over
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the listeners, end the requests in flight, and close the application."""
@@ -131,7 +142,8 @@ class StoppableServer(uvicorn.Server):
         except TimeoutError:
             await self._cut_off()
         await self.lifespan.shutdown()
-        if self.server_state.tasks:
+        is_asked = self._admin_port is not None and self._admin_port.is_answering
+        if self.server_state.tasks or is_asked:
             # Cancelled requests would be logged as faults.
             end_at_once()
 

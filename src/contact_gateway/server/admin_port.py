@@ -1,0 +1,78 @@
+"""The operator's port: metrics and health checks, where callers need not reach them.
+
+Both ports lead to one application in one event loop. The admin port has connections of its own, so
+it answers whatever the callers' connections do, and until the process ends.
+"""
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from typing import Any, Final
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from contact_gateway.faces.http import TransportCode, TransportError
+from contact_gateway.server.protocol import HttpProtocol
+
+IS_ADMIN: Final = "contact_gateway.is_admin"
+"""The key in the ASGI `state` of requests to the admin port."""
+
+
+class AdminProtocol(HttpProtocol):
+    """One connection to the admin port."""
+
+    def on_message_begin(self) -> None:
+        """Start a request, and mark it for the application."""
+        super().on_message_begin()
+        self.scope["state"][IS_ADMIN] = True
+
+
+class AdminPort:
+    """Serves the admin port of one process.
+
+    Args:
+        listener: a listening socket, which several processes may share.
+    """
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener: Final = listener
+        self._state: Final = ServerState()
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether requests are in flight."""
+        return bool(self._state.tasks)
+
+    def set_default_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Set the headers of each response, such as `Date`."""
+        self._state.default_headers = headers
+
+    # Any: uvicorn's type of the application's state.
+    async def open(self, config: uvicorn.Config, app_state: dict[str, Any]) -> None:
+        """Accept requests. The port is closed with the event loop, at the end of the process."""
+        await asyncio.get_running_loop().create_server(
+            lambda: AdminProtocol(config, self._state, app_state), sock=self._listener
+        )
+
+
+class AdminPortMiddleware:
+    """Serves the operator's paths on the admin port, and nothing else there."""
+
+    def __init__(self, app: ASGIApp, *, endpoints: Mapping[str, ASGIApp]) -> None:
+        self._app: Final = app
+        self._endpoints: Final = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request, to either port."""
+        if IS_ADMIN not in scope.get("state", ()):
+            await self._app(scope, receive, send)
+            return
+        endpoint = self._endpoints.get(scope["path"])
+        if endpoint is None:
+            paths = ", ".join(self._endpoints)
+            raise TransportError(
+                TransportCode.NOT_FOUND, f"Unknown path. The admin port serves {paths}."
+            )
+        await endpoint(scope, receive, send)

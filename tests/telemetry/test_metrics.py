@@ -17,7 +17,13 @@ from contact_gateway.access.caller import Caller
 from contact_gateway.access.principals import Credential, KeyRefusal
 from contact_gateway.faces.request_context import RequestContext
 from contact_gateway.settings import Settings
-from contact_gateway.telemetry.metrics import Metrics, shared_between_workers, shared_folder
+from contact_gateway.telemetry.metrics import (
+    MAX_CLIENT_NAMES,
+    MAX_VERSIONS_PER_CLIENT,
+    Metrics,
+    shared_between_workers,
+    shared_folder,
+)
 from support.faces import FACES, Face
 from support.gateway import Gateway, credentials, running_gateway
 from support.process import GatewayProcess, gateway_process, refused_start
@@ -123,6 +129,53 @@ async def test_no_label_contains_what_a_caller_sent(measured: Gateway) -> None:
         ("graphql", "graphql", "OK"),
         ("graphql", "graphql", "METHOD_NOT_ALLOWED"),
     }
+
+
+CLIENTS = "contact_gateway_client_requests_total"
+
+
+async def _call(gateway: Gateway, key: str | None, name: str, version: str | None = None) -> None:
+    headers = {"apollographql-client-name": name}
+    if version is not None:
+        headers["apollographql-client-version"] = version
+    await gateway.graphql("{ viewer { label } }", key, None, **headers)
+
+
+async def test_requests_are_counted_by_client_name_and_version(measured: Gateway) -> None:
+    for version in ("1.0", "1.0", "1.1", None):
+        await _call(measured, measured.member, "web", version)
+    await measured.rest("/contacts", measured.member)
+    counts = _samples(await _metrics(measured), CLIENTS)
+
+    assert counts == {("web", "1.0"): 2, ("web", "1.1"): 1, ("web", "none"): 1}
+
+
+async def test_a_name_has_its_own_label_after_a_request_with_a_valid_key(
+    measured: Gateway,
+) -> None:
+    """Strangers could otherwise use up the names."""
+    for key in (None, measured.unknown, measured.revoked):
+        await _call(measured, key, "web", "1.0")
+    before = _samples(await _metrics(measured), CLIENTS)
+    await _call(measured, measured.admin, "web", "1.0")
+    await _call(measured, None, "web", "1.0")
+    await _call(measured, None, "web", "2.0")
+    after = _samples(await _metrics(measured), CLIENTS)
+
+    assert before == {("other", "other"): 3}
+    assert after == {("other", "other"): 3, ("web", "1.0"): 2, ("web", "other"): 1}
+
+
+async def test_the_names_and_versions_of_clients_are_bounded(measured: Gateway) -> None:
+    for number in range(MAX_VERSIONS_PER_CLIENT + 2):
+        await _call(measured, measured.admin, "web", f"1.{number}")
+    for number in range(MAX_CLIENT_NAMES + 1):
+        await _call(measured, measured.admin, f"program-{number}")
+    counts = _samples(await _metrics(measured), CLIENTS)
+
+    assert len(counts) == MAX_VERSIONS_PER_CLIENT + MAX_CLIENT_NAMES + 1
+    assert counts["web", "other"] == 2
+    assert counts["other", "other"] == 2
 
 
 async def test_only_get_and_head_are_allowed(measured: Gateway) -> None:

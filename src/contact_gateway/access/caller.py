@@ -48,6 +48,14 @@ class Caller(Generic[Access]):
         """Whether the request has a credential, valid or not."""
         return self._credential is not None
 
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the credential has proved right, so far in this request."""
+        access = self._access
+        if access is None or isinstance(access, (KeyRefusal, TooManyWrongKeys)):
+            return False
+        return access.principal.is_refused is False
+
     def decorate(self, decorate: Callable[[Access], Access]) -> None:
         """Have `access` return its result decorated. Call this before the first `access`."""
         self._decorate = decorate

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contact_gateway.contacts.source import ContactCaller
+from contact_gateway.faces.client_name import Client
 from contact_gateway.faces.http import (
     TransportCode,
     TransportError,
@@ -92,6 +93,7 @@ class RequestContextMiddleware:
                 outcome=context.outcome,
                 status=context.status,
                 duration_ms=round(seconds * 1000, 2),
+                **_client_fields(context.client),
             )
             structlog.contextvars.reset_contextvars(**bound)
 
@@ -139,6 +141,12 @@ class ErrorMiddleware:
                 # The response has started, so the server logs the error and closes the connection.
                 raise
             await error_response(transport_error_of(error), context)(scope, receive, send)
+
+
+def _client_fields(client: Client | None) -> dict[str, str | None]:
+    if client is None:
+        return {}
+    return {"client_name": client.name, "client_version": client.version}
 
 
 def _remove_root_path(scope: Scope, root_path: str) -> None:

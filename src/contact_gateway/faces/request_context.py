@@ -16,6 +16,7 @@ from contact_gateway.access.principals import Credential
 from contact_gateway.access.rate_limits import HourlyRateLimit
 from contact_gateway.contacts.origin import Face
 from contact_gateway.contacts.source import ContactCaller, Source
+from contact_gateway.faces.client_name import Client, client_of
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _SPACES: Final = " \t"
@@ -40,6 +41,7 @@ class RequestContext:
         status: the status of the response; 0 until the response starts.
         face: the face that handles the request.
         root_path: the path below which the client reaches the gateway, such as `/gw`, or empty.
+        client: the client program, if it names itself.
     """
 
     request_id: str
@@ -50,6 +52,7 @@ class RequestContext:
     status: int = 0
     face: Face | None = None
     root_path: str = ""
+    client: Client | None = None
 
 
 def request_context_of(scope: Scope) -> RequestContext:
@@ -84,6 +87,7 @@ class CallerFactory:
         )
         context = RequestContext(_request_id(headers, credential), caller, headers)
         context.root_path = self._root_path(peer, headers)
+        context.client = client_of(headers, credential)
         scope[_SCOPE_KEY] = context
         return context
 

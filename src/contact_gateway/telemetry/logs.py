@@ -1,7 +1,7 @@
 """Log configuration: structlog for the gateway's lines, and the same format for libraries.
 
 No line contains an API key, an e-mail address or anything else that a caller sent, except a valid
-`X-Request-Id`.
+`X-Request-Id`, and the name and version of a client.
 """
 
 import asyncio

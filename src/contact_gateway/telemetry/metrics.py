@@ -1,6 +1,7 @@
 """Metrics for Prometheus: requests by outcome, their duration, commits, and calls to HiEnergy.
 
-No label contains anything that a caller sent: operations and outcomes are the gateway's own names.
+Operations and outcomes are the gateway's own names. Of what callers send, labels contain only the
+names and versions of clients, a bounded number of them, and only after a request with a valid key.
 
 With several workers, each writes its metrics to files in a folder, and any worker serves the sum.
 The folder is made in `PROMETHEUS_MULTIPROC_DIR` if that is set, and the workers find it there.
@@ -27,14 +28,22 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from contact_gateway.faces.client_name import Client
 from contact_gateway.faces.http import method_not_allowed
 from contact_gateway.faces.request_context import RequestContext, request_context_of
 from contact_gateway.telemetry.line_writer import on_dropped
+
+MAX_CLIENT_NAMES: Final = 50
+"""Names of clients with a label of their own, for each process."""
+
+MAX_VERSIONS_PER_CLIENT: Final = 20
+"""Versions of one client with a label of their own, for each process."""
 
 _SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 _NONE: Final = "none"
+_OTHER: Final = "other"
 _METHODS: Final = ("GET", "HEAD")
 
 
@@ -67,6 +76,13 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
+        self._client_requests: Final = Counter(
+            "contact_gateway_client_requests",
+            "Requests of clients that name themselves, by name and version.",
+            ("client_name", "client_version"),
+            registry=self._registry,
+        )
+        self._client_labels: Final = _ClientLabels()
         self._commit_jobs: Final = Histogram(
             "contact_gateway_commit_jobs",
             "Jobs in a commit.",
@@ -117,6 +133,10 @@ class Metrics:
         face, operation = context.face or _NONE, context.operation or _NONE
         self._requests.labels(face, operation, context.outcome or _NONE).inc()
         self._request_seconds.labels(face, operation).observe(seconds)
+        if context.client is not None:
+            is_accepted = context.caller.is_accepted
+            labels = self._client_labels.of(context.client, is_accepted=is_accepted)
+            self._client_requests.labels(*labels).inc()
 
     def batch_started(self, queued: int) -> None:
         """Record how many jobs are queued when a batch starts."""
@@ -155,6 +175,30 @@ class Metrics:
             MultiProcessCollector(registry, str(self._shared.folder))  # type: ignore[no-untyped-call]
         response = Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
         await response(scope, receive, send)
+
+
+class _ClientLabels:
+    """The names and versions of clients that have a label of their own. The rest share one.
+
+    Strangers get none, so they cannot use up the number.
+    """
+
+    def __init__(self) -> None:
+        self._versions: Final[dict[str, set[str]]] = {}
+
+    def of(self, client: Client, *, is_accepted: bool) -> tuple[str, str]:
+        """Return the labels of a client, new ones only if its credential is accepted."""
+        versions = self._versions.get(client.name)
+        if versions is None:
+            if not is_accepted or len(self._versions) >= MAX_CLIENT_NAMES:
+                return _OTHER, _OTHER
+            versions = self._versions[client.name] = set()
+        version = client.version or _NONE
+        if version not in versions:
+            if not is_accepted or len(versions) >= MAX_VERSIONS_PER_CLIENT:
+                return client.name, _OTHER
+            versions.add(version)
+        return client.name, version
 
 
 class _SharedFiles:

@@ -9,6 +9,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from contact_gateway.access.quota import Quota
 from contact_gateway.contacts.source import ContactCaller
 from contact_gateway.faces.client_name import Client
 from contact_gateway.faces.http import (
@@ -178,24 +179,21 @@ async def _rate_limit_headers(caller: ContactCaller) -> RawHeaders:
         (b"x-ratelimit-limit", b"%d" % quota.limit),
         (b"x-ratelimit-remaining", b"%d" % quota.remaining),
         (b"x-ratelimit-reset", b"%d" % math.ceil(quota.resets_at)),
-        (b"ratelimit-policy", _rate_limit_item(q=quota.limit, w=quota.window_seconds)),
-        (b"ratelimit", _rate_limit_item(r=quota.remaining, t=_seconds_to(quota.resets_at))),
+        *_ietf_rate_limit_headers(quota),
     )
 
 
-def _rate_limit_item(**parameters: int | None) -> bytes:
-    """Return an item of `RateLimit-Policy` or `RateLimit`: structured fields of RFC 9651.
+def _ietf_rate_limit_headers(quota: Quota) -> RawHeaders:
+    """Return the same as structured fields (RFC 9651).
 
     Source: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/11/.
     """
-    return b'"default"' + b"".join(
-        b";%b=%d" % (name.encode(), min(value, _MAX_INTEGER))
-        for name, value in parameters.items()
-        if value is not None
-    )
-
-
-def _seconds_to(moment: float) -> int | None:
-    """Return the whole seconds until then; None if no window is open, which ends now."""
-    seconds = math.ceil(moment - time.time())
-    return seconds if seconds > 0 else None
+    policy = b'"default";q=%d' % min(quota.limit, _MAX_INTEGER)
+    if quota.window_seconds is not None:
+        policy += b";w=%d" % quota.window_seconds
+    left = b'"default";r=%d' % min(quota.remaining, _MAX_INTEGER)
+    seconds = math.ceil(quota.resets_at - time.time())
+    # An unused quota has no window yet: it ends now.
+    if seconds > 0:
+        left += b";t=%d" % min(seconds, _MAX_INTEGER)
+    return (b"ratelimit-policy", policy), (b"ratelimit", left)

@@ -181,6 +181,7 @@ def test_variables_that_an_orchestrator_injects_for_a_service_are_ignored(
         "SERVICE_PORT": "8000",
         "SERVICE_PORT_HTTP": "8000",
         "PORT": "tcp://10.96.0.1:8000",
+        "ADMIN_PORT": "tcp://10.96.0.2:8081",
         "PORT_8000_TCP": "tcp://10.96.0.1:8000",
         "PORT_8000_TCP_ADDR": "10.96.0.1",
         "PORT_8000_TCP_PORT": "8000",

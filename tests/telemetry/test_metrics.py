@@ -27,6 +27,7 @@ from contact_gateway.telemetry.metrics import (
 from support.faces import FACES, Face
 from support.gateway import Gateway, credentials, running_gateway
 from support.process import GatewayProcess, gateway_process, refused_start
+from support.upstream import UpstreamGateway
 
 pytestmark = pytest.mark.anyio
 
@@ -164,6 +165,23 @@ async def test_a_name_has_its_own_label_after_a_request_with_a_valid_key(
 
     assert before == {("other", "other"): 3}
     assert after == {("other", "other"): 3, ("web", "1.0"): 2, ("web", "other"): 1}
+
+
+@pytest.mark.parametrize("face", FACES.values(), ids=list(FACES))
+async def test_in_front_of_hienergy_a_key_is_valid_once_hienergy_accepts_it(
+    tmp_path: Path, upstream: UpstreamGateway, face: Face
+) -> None:
+    async with running_gateway(
+        tmp_path, upstream.store, upstream_url=upstream.url, metrics=True
+    ) as gateway:
+        gateway.client.headers["apollographql-client-name"] = "web"
+        await face.submit(gateway, MAYA, gateway.unknown)
+        before = _samples(await _metrics(gateway), CLIENTS)
+        await face.submit(gateway, MAYA, gateway.admin)
+        after = _samples(await _metrics(gateway), CLIENTS)
+
+    assert before == {("other", "other"): 1}
+    assert after["web", "none"] == 1
 
 
 async def test_the_names_and_versions_of_clients_are_bounded(measured: Gateway) -> None:

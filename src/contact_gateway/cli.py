@@ -269,6 +269,8 @@ def _announcement(address: str, settings: Settings, keys: DemoKeys | None) -> st
         proxy = proxy_for(settings.upstream_url)
         if proxy is not None:
             lines.append(f"Proxy       {proxy.url}")
+    database = Path(str(sqlite_url(settings.database_url).database))
+    lines.append(f"Database    {database.absolute()}")
     if keys is not None:
         lines += [f"Admin key   {keys.admin}", f"Member key  {keys.member}"]
     return "\n".join([*lines, "", ""])

@@ -23,7 +23,9 @@ from support.gateway import Gateway, Store, gateway_of
 Command = Callable[..., Result]
 
 _CONTACT_GATEWAY = (sys.executable, "-m", "contact_gateway")
-_ANNOUNCED = re.compile(r"(?P<name>GraphQL|REST|Admin key|Member key|Admin port) +(?P<value>\S+)")
+_ANNOUNCED = re.compile(
+    r"(?P<name>GraphQL|REST|Database|Admin key|Member key|Admin port) +(?P<value>\S+)"
+)
 
 
 class GatewayProcess:
@@ -39,6 +41,10 @@ class GatewayProcess:
     @property
     def address(self) -> str:
         return self._announced["GraphQL"].removesuffix("/graphql")
+
+    @property
+    def database(self) -> Path:
+        return Path(self._announced["Database"])
 
     @property
     def id(self) -> int:
@@ -138,7 +144,7 @@ def gateway_process(
             (*command, "--port", "0", *options), folder, settings | dict(environment or {}), log
         ) as process,
     ):
-        wanted = {"GraphQL", "REST"}
+        wanted = {"GraphQL", "REST", "Database"}
         if "--demo" in options:
             wanted |= {"Admin key", "Member key"}
         announced = _announcement(process, wanted)

@@ -20,6 +20,11 @@ def run() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: os._exit(status))
 
+    if sys.argv[1:2] == ["healthcheck"]:
+        from contact_gateway import healthcheck  # noqa: PLC0415 - after the handlers
+
+        healthcheck.run(sys.argv[2:])
+
     from contact_gateway import cli  # noqa: PLC0415 - after the handlers
 
     cli.run()

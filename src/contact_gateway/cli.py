@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Connection
 
-from contact_gateway import __version__, doctor, output
+from contact_gateway import __version__, doctor, healthcheck, output
 from contact_gateway.access.api_keys import KeyRecord, Rotation, RotationRefusal, mint, rotate
 from contact_gateway.access.principals import Credential, Role
 from contact_gateway.app import app_from_environment, check_tracing, create_app
@@ -357,6 +357,29 @@ def run_doctor(json_output: _JsonOption = False) -> None:
             output.write("".join(f"{_line_of(check)}\n" for check in checks))
         if any(check.state is State.FAILED for check in checks):
             raise typer.Exit(1)
+
+
+@main.command("healthcheck")
+def run_healthcheck(
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="Base URL of the gateway.",
+            show_default="CONTACT_GATEWAY_HOST and CONTACT_GATEWAY_PORT",
+        ),
+    ] = None,
+    uds: Annotated[
+        str | None, typer.Option(help="Unix socket that it listens on, instead.")
+    ] = None,
+    ready: Annotated[bool, typer.Option("--ready", help="Ask /readyz, not /healthz.")] = False,
+) -> None:
+    """Ask the gateway on this machine whether it is alive; exit with 1 if not."""
+    # `__main__` does the same without the imports of this file.
+    with _exit_on_error():
+        health = healthcheck.check(healthcheck.Options(url, uds, ready))
+        if not health.is_healthy:
+            output.fail(health.found)
+        output.write(f"{health.found}\n")
 
 
 def _line_of(check: Check) -> str:

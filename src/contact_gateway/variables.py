@@ -8,10 +8,10 @@ from enum import StrEnum
 from io import StringIO
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dotenv import dotenv_values
-from dotenv.parser import Binding, parse_stream
+if TYPE_CHECKING:
+    from dotenv.parser import Binding
 
 PREFIX: Final = "CONTACT_GATEWAY_"
 _ENV_FILE: Final = Path(".env")
@@ -77,6 +77,20 @@ def read_variables(settings: Collection[str], secrets: Collection[str]) -> dict[
         if file in found:
             found[secret] = _content(found.pop(file))
     return found
+
+
+def read_named(settings: Collection[str]) -> dict[str, Variable]:
+    """Return those of some settings that are set, as `read_variables` does. Ignore all others.
+
+    Raises:
+        SettingsError: the file `.env` cannot be read.
+    """
+    found = (
+        _platform_variables()
+        | _own(_env_file(), Source.ENV_FILE)
+        | _own(os.environ, Source.ENVIRONMENT)
+    )
+    return {name: variable for name, variable in found.items() if name in settings}
 
 
 def _platform_variables() -> dict[str, Variable]:
@@ -160,6 +174,10 @@ def _env_file() -> dict[str, str]:
         return {}
     except OSError as error:
         raise SettingsError(f"{_ENV_FILE}: cannot be read: {error.strerror}.") from None
+    # Health checks read variables too, and mostly there is no such file.
+    from dotenv import dotenv_values  # noqa: PLC0415
+    from dotenv.parser import parse_stream  # noqa: PLC0415
+
     bindings = list(parse_stream(StringIO(_decoded(content))))
     for binding in bindings:
         _refuse_unreadable(binding)
@@ -181,7 +199,7 @@ def _decoded(content: bytes) -> str:
     raise SettingsError(f"{_ENV_FILE}, line {line}: not UTF-8. Save the file in UTF-8.")
 
 
-def _refuse_unreadable(binding: Binding) -> None:
+def _refuse_unreadable(binding: "Binding") -> None:
     text = binding.original.string.lstrip()
     skipped = binding.original.string[: -len(text)] if text else ""
     line = binding.original.line + skipped.count("\n")

@@ -197,7 +197,7 @@ class Runner:
             with chdir(self._folder):
                 result = CliRunner().invoke(
                     main,
-                    shlex.split(command["arguments"]),
+                    shlex.split(command["arguments"].replace(_ADDRESS, self._address)),
                     env={**dict.fromkeys(outside), **self._environment, **settings},
                     catch_exceptions=False,
                 )

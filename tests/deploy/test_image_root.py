@@ -85,26 +85,25 @@ def test_a_contact_outlives_the_container(root: Path, data: Path) -> None:
     )
     assert (imported.returncode, created_key.returncode) == (0, 0), imported.stderr
     contact = {"contact": {"advertiser_id": 7001, "email": "maya@example.com"}}
-    client = httpx.Client(
+    with httpx.Client(
         base_url=f"http://127.0.0.1:{port}",
         headers={"X-Api-Key": created_key.stdout.strip()},
         timeout=WATCHDOG_SECONDS,
         trust_env=False,
-    )
-
-    with serving(root, data, environment=environment) as container:
-        status = container.status()
-        created = client.post("/api/v1/contacts", json=contact)
-        alive, ready = container.run("healthcheck"), container.run("healthcheck", "--ready")
-        wrong = container.run("healthcheck", "--url", "http://127.0.0.1:1")
-        stopped = container.stop()
-        log = container.log()
-    environment["CONTACT_GATEWAY_METRICS"] = "true"
-    # In several processes too, which share folders for their counts and their locks.
-    with serving(root, data, "--workers", "2", environment=environment) as container:
-        kept = client.get(created.headers["Location"])
-        metrics = client.get("/metrics")
-        stopped_again = container.stop()
+    ) as client:
+        with serving(root, data, environment=environment) as container:
+            status = container.status()
+            created = client.post("/api/v1/contacts", json=contact)
+            alive, ready = container.run("healthcheck"), container.run("healthcheck", "--ready")
+            wrong = container.run("healthcheck", "--url", "http://127.0.0.1:1")
+            stopped = container.stop()
+            log = container.log()
+        environment["CONTACT_GATEWAY_METRICS"] = "true"
+        # In several processes too, which share folders for their counts and their locks.
+        with serving(root, data, "--workers", "2", environment=environment) as container:
+            kept = client.get(created.headers["Location"])
+            metrics = client.get("/metrics")
+            stopped_again = container.stop()
 
     assert created.status_code == 201
     assert kept.json()["data"] == created.json()["data"]

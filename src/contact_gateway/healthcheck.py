@@ -122,9 +122,12 @@ def _parsed(arguments: Sequence[str]) -> Options | None:
 def _address(url: str | None) -> _Address:
     if url is not None:
         return _address_of(url)
-    found = read_named(("host", "port", "admin_port"))
-    host = found["host"].value.strip("[]") if "host" in found else "127.0.0.1"
-    port = found.get("admin_port", found.get("port"))
+    found = read_named(("host", "port", "admin_host", "admin_port"))
+    named_host, port = found.get("host"), found.get("port")
+    # The admin port, if there is one, answers instead of the public one.
+    if "admin_port" in found:
+        named_host, port = found.get("admin_host", named_host), found["admin_port"]
+    host = "127.0.0.1" if named_host is None else named_host.value.strip("[]")
     if port is None:
         return _Address(_LOOPBACK.get(host, host), 8000)
     if not port.value.isdecimal() or int(port.value) == 0:

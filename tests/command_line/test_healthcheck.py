@@ -125,11 +125,14 @@ def test_all_interfaces_are_asked_on_ipv6() -> None:
     assert found == (0, f"http://[::1]:{port}/healthz answers 200.\n")
 
 
-def test_a_port_for_operators_is_asked_instead() -> None:
+@pytest.mark.parametrize("variable", ["CONTACT_GATEWAY_ADMIN_HOST", "CONTACT_GATEWAY_HOST"])
+def test_the_admin_port_is_asked_if_there_is_one(variable: str) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     port = str(listener.getsockname()[1])
+    public = {"CONTACT_GATEWAY_HOST": "192.0.2.1", "CONTACT_GATEWAY_PORT": "1"}
+    admin = {"CONTACT_GATEWAY_ADMIN_PORT": port, variable: "127.0.0.1"}
     with answering(listener, b"HTTP/1.1 200 OK\r\n\r\n"):
-        assert checked(CONTACT_GATEWAY_ADMIN_PORT=port, CONTACT_GATEWAY_PORT="1")[0] == 0
+        assert checked(**(public | admin))[0] == 0
 
 
 def test_a_unix_socket_is_an_option(folder: Path) -> None:

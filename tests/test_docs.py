@@ -142,7 +142,7 @@ class TestExamples:
             shlex.split(line)
             for block in BLOCKS
             if "not run" in block.notes and block.text.startswith(ENGINES)
-            for line in block.text.splitlines()
+            for line in block.text.replace("\\\n", "").splitlines()
         ]
         files = {word for words in lines for word in words if word.startswith("deploy/")}
         run = [

@@ -14,10 +14,9 @@ import httpx
 import pytest
 
 from support.clock import WATCHDOG_SECONDS
-from support.container import make_data_folder, ran, require_namespaces, serving
+from support.container import lasting_port, make_data_folder, ran, require_namespaces, serving
 from support.documentation import ROOT
 from support.process import clean_environment
-from support.programs import free_port
 
 CATALOGUE = "id,name,network_name,hienergy_id\n7001,Alder Bikes,HiEnergy,\n"
 # What Kubernetes injects beside a service that is named `contact-gateway`.
@@ -77,7 +76,7 @@ def entries(root: Path) -> Mapping[str, tuple[int, int, int]]:
 def test_a_contact_outlives_the_container(root: Path, data: Path) -> None:
     before = entries(root)
     (data / "catalogue.csv").write_text(CATALOGUE, encoding="utf-8")
-    port = str(free_port())
+    port = str(lasting_port())
     environment = {**INJECTED, "CONTACT_GATEWAY_PORT": port}
     imported = ran(root, data, "contact-gateway", "advertisers", "import", "catalogue.csv")
     created_key = ran(

@@ -6,13 +6,16 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Timer
 from typing import Final, NamedTuple
+
+import pytest
 
 from support.clock import WATCHDOG_SECONDS
 from support.documentation import ROOT
@@ -157,7 +160,8 @@ def serving(
         finally:
             # The death of its first process ends all processes of a container.
             if process.poll() is None:
-                os.kill(container.id, signal.SIGKILL)
+                for first in child_processes(process.pid):
+                    os.kill(first, signal.SIGKILL)
 
 
 def ran(
@@ -184,6 +188,15 @@ def require_namespaces() -> None:
     )
     if sys.platform != "linux" or tried.returncode != 0:
         skip_or_fail(f"namespaces cannot be made: {tried.stderr.strip()}")
+
+
+def lasting_port() -> int:
+    """Return a port that is free, and is not given to connections while no container listens."""
+    for number in range(20_000 + os.getpid() % 10_000, 32_768):
+        with closing(socket.socket()) as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", number))
+            return number
+    pytest.fail("no port is free")
 
 
 def make_data_folder(folder: Path) -> Path:

@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -37,7 +37,13 @@ from contact_gateway.demo import DemoKeys, NotADemoDatabaseError, end_demo, prep
 from contact_gateway.doctor import Check, State
 from contact_gateway.faces.graphql.schema import schema_sdl
 from contact_gateway.faces.rest.openapi import openapi_document
-from contact_gateway.server import process
+from contact_gateway.server import process, systemd
+from contact_gateway.server.listeners import (
+    AddressError,
+    address_of,
+    listen,
+    listen_on_unix_socket,
+)
 from contact_gateway.server.stopping import Timeouts
 from contact_gateway.settings import (
     PREFIX,
@@ -173,6 +179,10 @@ def serve(
             show_default=f"CONTACT_GATEWAY_PORT, else {_DEFAULTS.port}",
         ),
     ] = None,
+    uds: Annotated[
+        Path | None,
+        typer.Option(help="Unix socket to listen on, instead of a host and a port."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
     demo: Annotated[
         bool, typer.Option("--demo", help="Fill an empty database and print two API keys.")
@@ -187,20 +197,15 @@ def serve(
         check_tracing(settings)
         if demo:
             _require_own_database(settings)
-        listener = stack.enter_context(
-            process.listen(
-                settings.host if host is None else host, settings.port if port is None else port
-            )
+        listeners = process.Listeners(
+            _public_listeners(stack, settings, host, port, uds),
+            _admin_listener(stack, settings, host),
         )
-        admin_listener = _admin_listener(settings, host)
-        if admin_listener is not None:
-            stack.enter_context(admin_listener)
         keys = _with_database(settings, partial(_update_demo_keys, settings, demo=demo))
 
-        announcement = _announcement(process.address_of(listener), settings, keys)
-        if admin_listener is not None:
-            announcement = f"Admin port  {process.address_of(admin_listener)}\n{announcement}"
-        listeners = process.Listeners(listener, admin_listener)
+        announcement = _announcement([*map(address_of, listeners.public)], settings, keys)
+        if listeners.admin is not None:
+            announcement = f"Admin port  {address_of(listeners.admin)}\n{announcement}"
         if keys is None:
             # Once the server has started, an error here would be logged as one of the application.
             output.write("\n")
@@ -226,13 +231,46 @@ def serve(
             output.fail("The server did not start. The log has the reason.")
 
 
-def _admin_listener(settings: Settings, host: str | None) -> socket.socket | None:
+def _public_listeners(
+    stack: ExitStack, settings: Settings, host: str | None, port: int | None, uds: Path | None
+) -> Sequence[socket.socket]:
+    """Listen where the options or the settings say, or on the sockets that systemd has passed."""
+    options = {"--host": host, "--port": port, "--uds": uds}
+    given = ", ".join(name for name, value in options.items() if value is not None)
+    if uds is not None and given != "--uds":
+        raise SettingsError(f"{given}: use either --uds, or --host and --port.")
+    with _address_errors_of("LISTEN_FDS"):
+        passed = stack.enter_context(systemd.passed_listeners())
+    if passed and given:
+        raise SettingsError(
+            f"{given}: systemd has passed {', '.join(map(address_of, passed))} to listen on. "
+            "Remove the options, or disable the socket unit."
+        )
+    if passed:
+        return passed
+    with _address_errors_of("--host, --port" if uds is None else "--uds"):
+        if uds is not None:
+            return (stack.enter_context(listen_on_unix_socket(uds)),)
+        host = settings.host if host is None else host
+        return (stack.enter_context(listen(host, settings.port if port is None else port)),)
+
+
+def _admin_listener(
+    stack: ExitStack, settings: Settings, host: str | None
+) -> socket.socket | None:
     if settings.admin_port is None:
         return None
+    with _address_errors_of(f"{PREFIX}ADMIN_HOST, {PREFIX}ADMIN_PORT"):
+        host = settings.admin_host or host or settings.host
+        return stack.enter_context(listen(host, settings.admin_port))
+
+
+@contextmanager
+def _address_errors_of(name: str) -> Iterator[None]:
     try:
-        return process.listen(settings.admin_host or host or settings.host, settings.admin_port)
-    except process.AddressError as error:
-        raise SettingsError(f"{PREFIX}ADMIN_HOST, {PREFIX}ADMIN_PORT: {error}.") from None
+        yield
+    except AddressError as error:
+        raise SettingsError(f"{name}: {error}.") from None
 
 
 def _ignore(_process_id: int) -> None: ...
@@ -258,10 +296,14 @@ async def _update_demo_keys(
     return None
 
 
-def _announcement(address: str, settings: Settings, keys: DemoKeys | None) -> str:
-    lines = [f"GraphQL     {address}/graphql", f"REST        {address}/api/v1/contacts"]
+def _announcement(addresses: Sequence[str], settings: Settings, keys: DemoKeys | None) -> str:
+    is_one_url = len(addresses) == 1 and not addresses[0].startswith("unix:")
+    base = addresses[0] if is_one_url else ""
+    lines = [f"GraphQL     {base}/graphql", f"REST        {base}/api/v1/contacts"]
     if settings.graphiql:
         lines[0] += "   (open it in a browser for GraphiQL)"
+    if not is_one_url:
+        lines.insert(0, f"Listening   {', '.join(addresses)}")
     if settings.upstream_url is not None:
         lines.append(
             f"Upstream    {settings.upstream_url}   (callers send their own HiEnergy API key)"
@@ -957,8 +999,6 @@ def _exit_on_error() -> Iterator[None]:
         output.fail(f"--demo: {error}. Set CONTACT_GATEWAY_DATABASE_URL to another file.")
     except MetricsFolderError as error:
         output.fail(f"{error}.")
-    except process.AddressError as error:
-        output.fail(f"--host, --port: {error}.")
     except SourceUnavailable as error:
         output.fail(f"CONTACT_GATEWAY_DATABASE_URL: the database does not answer: {error.reason}")
     except output.OutputError as error:

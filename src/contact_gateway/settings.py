@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import yarl
@@ -255,9 +255,12 @@ class Settings(BaseModel):
         ge=0,
         description="Wrong API keys an address may send in a minute; 0 for no limit",
     )
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
+    trusted_proxies: tuple[IPv4Network | IPv6Network | Literal["unix"], ...] = Field(
         (),
-        description="Networks of proxies whose X-Forwarded-… headers are trusted, comma-separated",
+        description=(
+            "Networks of proxies whose X-Forwarded-… headers are trusted, comma-separated; "
+            "`unix` for those that connect to a Unix socket"
+        ),
     )
 
     # GraphQL
@@ -381,9 +384,9 @@ class Settings(BaseModel):
         if not isinstance(value, str):
             return value
         try:
-            return tuple(ip_network(text) for text in _split(value))
+            return tuple(text if text == "unix" else ip_network(text) for text in _split(value))
         except ValueError as error:
-            raise ValueError(f"{error}; use a network such as 10.0.0.0/8") from None
+            raise ValueError(f"{error}; use a network such as 10.0.0.0/8, or unix") from None
 
     @field_validator("cors_origins", mode="before")
     @classmethod

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contact_gateway.access.client_address import UNKNOWN, client_address
+from contact_gateway.access.client_address import (
+    UNIX,
+    UNKNOWN,
+    TrustedProxy,
+    client_address,
+    is_trusted,
+)
 
 PROXIES = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
 
@@ -28,7 +34,8 @@ PROXIES = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
         pytest.param("10.0.0.1", "198.51.100.7:4711", "198.51.100.7", id="with a port"),
         pytest.param("10.0.0.1", "[2001:db8::1]:4711", "2001:db8::1", id="IPv6 with a port"),
         pytest.param("fd00::1", "2001:DB8::1", "2001:db8::1", id="IPv6"),
-        pytest.param(None, "198.51.100.7", UNKNOWN, id="a Unix socket"),
+        pytest.param(UNIX, "198.51.100.7", UNIX, id="a Unix socket"),
+        pytest.param(None, "198.51.100.7", UNKNOWN, id="a connection that was reset"),
         pytest.param("not-an-address", "198.51.100.7", "not-an-address", id="a test client"),
     ],
 )
@@ -40,6 +47,33 @@ def test_the_address_is_the_nearest_untrusted_one(
 
 def _xff(forwarded_for: str) -> dict[str, str]:
     return {"x-forwarded-for": forwarded_for}
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded_for", "address"),
+    [
+        pytest.param(UNIX, "198.51.100.7", "198.51.100.7", id="a Unix socket"),
+        pytest.param(UNIX, "203.0.113.9, 198.51.100.7", "198.51.100.7", id="a made-up address"),
+        pytest.param(UNIX, "198.51.100.7, unix:", "198.51.100.7", id="two proxies"),
+        pytest.param(UNIX, "unix", UNIX, id="no address"),
+        pytest.param(UNIX, "", UNIX, id="no header"),
+        pytest.param(None, "198.51.100.7", UNKNOWN, id="a connection that was reset"),
+        pytest.param("192.0.2.1", "198.51.100.7", "192.0.2.1", id="a TCP connection"),
+    ],
+)
+def test_peers_of_a_unix_socket_name_the_client_if_they_are_trusted(
+    peer: str | None, forwarded_for: str, address: str
+) -> None:
+    assert client_address(peer, _xff(forwarded_for), (UNIX,)) == address
+
+
+def test_networks_and_unix_sockets_can_be_trusted_together() -> None:
+    trusted: tuple[TrustedProxy, ...] = (*PROXIES, UNIX)
+
+    assert [is_trusted(peer, trusted) for peer in (UNIX, "10.0.0.1", "192.0.2.1", None)] == [
+        *(True, True),
+        *(False, False),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -451,6 +451,21 @@ def test_networks_of_proxies_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [str(network) for network in networks] == ["10.0.0.0/8", "fd00::/8", "192.0.2.1/32"]
 
 
+def test_unix_sockets_are_trusted_beside_networks(run: Command, give: Give) -> None:
+    give("CONTACT_GATEWAY_TRUSTED_PROXIES", "unix,10.0.0.0/8")
+
+    assert run("settings", "TRUSTED_PROXIES").stdout == "unix,10.0.0.0/8\n"
+
+
+def test_a_proxy_that_is_neither_is_refused(run: Command, give: Give) -> None:
+    give("CONTACT_GATEWAY_TRUSTED_PROXIES", "unix:")
+
+    result = run("settings")
+
+    assert result.exit_code == 1
+    assert "use a network such as 10.0.0.0/8, or unix" in result.stderr
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
-from contact_gateway.server.process import listen
+from contact_gateway.server.listeners import listen
 from support.clock import WATCHDOG_SECONDS
 from support.process import (
     GatewayProcess,

@@ -48,6 +48,7 @@ ATTRIBUTES = {
     "flow": ["pause_reading"],
     "parser": ["feed_data", "get_http_version", "should_upgrade"],
     "headers": [],
+    "client": [],
     "scope": [],
     "expect_100_continue": [],
     "cycle": ["keep_alive", "more_body", "response_complete"],

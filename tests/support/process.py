@@ -23,8 +23,10 @@ from support.gateway import Gateway, Store, gateway_of
 Command = Callable[..., Result]
 
 _CONTACT_GATEWAY = (sys.executable, "-m", "contact_gateway")
+_FREE_PORT = ("--port", "0")
 _ANNOUNCED = re.compile(
-    r"(?P<name>GraphQL|REST|Database|Admin key|Member key|Admin port) +(?P<value>\S+)"
+    r"(?P<name>Listening|GraphQL|REST|Database|Admin key|Member key|Admin port) +"
+    r"(?P<value>\S+(?:(?<=,) \S+)*)"
 )
 
 
@@ -45,6 +47,11 @@ class GatewayProcess:
     @property
     def database(self) -> Path:
         return Path(self._announced["Database"])
+
+    @property
+    def listening(self) -> str:
+        """The addresses, where there is not exactly one URL."""
+        return self._announced["Listening"]
 
     @property
     def id(self) -> int:
@@ -134,14 +141,23 @@ def gateway_process(
     store: Store | None = None,
     environment: Mapping[str, str] | None = None,
     command: Sequence[str] = (*_CONTACT_GATEWAY, "serve"),
+    address: Sequence[str] = _FREE_PORT,
+    passed: Sequence[int] = (),
 ) -> Iterator[GatewayProcess]:
-    """Run `contact-gateway serve` in a folder, on a free port and on a store if there is one."""
+    """Run `contact-gateway serve` in a folder, on a free port and on a store if there is one.
+
+    The process inherits the file descriptors `passed`.
+    """
     settings = {} if store is None else {"CONTACT_GATEWAY_DATABASE_URL": store.url}
     log_file = folder / "stderr.log"
     with (
         log_file.open("w", encoding="utf-8") as log,
         _started(
-            (*command, "--port", "0", *options), folder, settings | dict(environment or {}), log
+            (*command, *address, *options),
+            folder,
+            settings | dict(environment or {}),
+            log,
+            passed,
         ) as process,
     ):
         wanted = {"GraphQL", "REST", "Database"}
@@ -153,11 +169,16 @@ def gateway_process(
 
 
 def refused_start(
-    folder: Path, *options: str, environment: Mapping[str, str] | None = None
+    folder: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    command: Sequence[str] = (*_CONTACT_GATEWAY, "serve"),
+    address: Sequence[str] = _FREE_PORT,
+    passed: Sequence[int] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run `contact-gateway serve` in a folder, where it ends with an error."""
     return subprocess.run(
-        (*_CONTACT_GATEWAY, "serve", "--port", "0", *options),
+        (*command, *address, *options),
         cwd=folder,
         env=clean_environment() | dict(environment or {}),
         stdin=subprocess.DEVNULL,
@@ -165,6 +186,7 @@ def refused_start(
         encoding="utf-8",
         timeout=WATCHDOG_SECONDS,
         check=False,
+        pass_fds=passed,
     )
 
 
@@ -177,7 +199,7 @@ def clean_environment() -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if not name.upper().startswith("CONTACT_GATEWAY_")
-        and name not in {"HOST", "PORT", "PYTHONDONTWRITEBYTECODE"}
+        and name not in {"HOST", "PORT", "NOTIFY_SOCKET", "PYTHONDONTWRITEBYTECODE"}
     }
 
 
@@ -209,7 +231,11 @@ def resident_bytes(process: int | str = "self") -> int:
 
 @contextmanager
 def _started(
-    command: Sequence[str], folder: Path, environment: Mapping[str, str], log: IO[str]
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    log: IO[str],
+    passed: Sequence[int],
 ) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         command,
@@ -220,6 +246,7 @@ def _started(
         stderr=log,
         encoding="utf-8",
         start_new_session=True,
+        pass_fds=passed,
     ) as process:
         try:
             yield process

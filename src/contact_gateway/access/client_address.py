@@ -3,19 +3,27 @@
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+TrustedProxy: TypeAlias = Network | Literal["unix"]
+"""A network of proxies, or all processes that connect to a Unix socket."""
+
+UNIX: Final = "unix"
+"""The address of all peers of Unix sockets, which have none."""
+
 UNKNOWN: Final = "unknown"
-"""The address of a connection that has none, such as a Unix socket."""
+"""The address of a connection that has lost it."""
 
 # RFC 7239, section 4: a value is a token, or a quoted string if it has a colon or a bracket.
 _FORWARDED_FOR: Final = re.compile(r'(?:^|;)\s*for\s*=\s*(?:"([^"]*)"|([^\s;,"]*))', re.IGNORECASE)
 
 
-def client_address(peer: str | None, headers: Mapping[str, str], trusted: Sequence[Network]) -> str:
+def client_address(
+    peer: str | None, headers: Mapping[str, str], trusted: Sequence[TrustedProxy]
+) -> str:
     """Return the last address in the chain of proxies that is not a trusted proxy's.
 
     The chain is in `X-Forwarded-For`, `Forwarded` (RFC 7239) or `X-Real-IP`. A proxy that writes
@@ -25,7 +33,7 @@ def client_address(peer: str | None, headers: Mapping[str, str], trusted: Sequen
     Args:
         peer: the other end of the connection.
         headers: the headers of the request, by lower-case name.
-        trusted: the networks of the trusted proxies.
+        trusted: the trusted proxies.
     """
     if peer is None or (not trusted and ":" not in peer):
         return peer or UNKNOWN
@@ -44,13 +52,15 @@ def client_address(peer: str | None, headers: Mapping[str, str], trusted: Sequen
     return address if clients or len(found) != 1 else found.pop()
 
 
-def is_trusted(address: str | None, trusted: Sequence[Network]) -> bool:
-    """Return whether an address is in one of the networks of trusted proxies."""
+def is_trusted(address: str | None, trusted: Sequence[TrustedProxy]) -> bool:
+    """Return whether an address is that of a trusted proxy."""
+    if address == UNIX:
+        return UNIX in trusted
     ip = _ip(address or "")
-    return ip is not None and any(ip in network for network in trusted)
+    return ip is not None and any(ip in each for each in trusted if each != UNIX)
 
 
-def _last_untrusted(address: str, hops: Sequence[str], trusted: Sequence[Network]) -> str:
+def _last_untrusted(address: str, hops: Sequence[str], trusted: Sequence[TrustedProxy]) -> str:
     for hop in reversed(hops):
         if not is_trusted(address, trusted):
             return address

@@ -10,7 +10,7 @@ from starlette.types import Scope
 
 from contact_gateway.access.api_keys import PREFIX as API_KEY_PREFIX
 from contact_gateway.access.caller import Caller
-from contact_gateway.access.client_address import Network, client_address, is_trusted
+from contact_gateway.access.client_address import TrustedProxy, client_address, is_trusted
 from contact_gateway.access.key_guessing import KeyGuessLimiter
 from contact_gateway.access.principals import Credential
 from contact_gateway.access.rate_limits import HourlyRateLimit
@@ -68,7 +68,7 @@ class CallerFactory:
     source: Source
     rate_limit: HourlyRateLimit | None = None
     guesses: KeyGuessLimiter | None = None
-    trusted_proxies: Sequence[Network] = ()
+    trusted_proxies: Sequence[TrustedProxy] = ()
     root_path: str = ""
 
     def request_context(self, scope: Scope) -> RequestContext:

@@ -1,15 +1,15 @@
-"""The server process: listen, announce the address, serve, shut down cleanly."""
+"""The server process: announce the address, serve, shut down cleanly."""
 
 import gc
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from ipaddress import IPv6Address
 from typing import Final, NamedTuple
 
 import uvicorn
 from starlette.applications import Starlette
 
+from contact_gateway.server import systemd
 from contact_gateway.server.admin_port import AdminPort
 from contact_gateway.server.protocol import HttpProtocol
 from contact_gateway.server.stopping import (
@@ -18,21 +18,21 @@ from contact_gateway.server.stopping import (
     Timeouts,
     WorkerServer,
 )
-from contact_gateway.server.supervisor import Supervisor
+from contact_gateway.server.supervisor import Callbacks, Supervisor
 
 # Python's default of 700 is reached every few requests, and hardly any object is in a cycle.
 _ALLOCATIONS_BETWEEN_COLLECTIONS: Final = 50_000
 
 
 class Listeners(NamedTuple):
-    """The listening sockets of a server, from `listen`.
+    """The listening sockets of a server.
 
     Attributes:
         public: for callers.
         admin: for the operator's requests, if they have a port of their own.
     """
 
-    public: socket.socket
+    public: Sequence[socket.socket]
     admin: socket.socket | None = None
 
     def admin_port(self) -> AdminPort | None:
@@ -41,50 +41,10 @@ class Listeners(NamedTuple):
 
     def close(self) -> None:
         """Close the sockets in this process."""
-        self.public.close()
+        for listener in self.public:
+            listener.close()
         if self.admin is not None:
             self.admin.close()
-
-
-class AddressError(OSError):
-    """The server cannot listen on this host and port."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 selects a free port, `::` listens on IPv4 too.
-
-    Raises:
-        AddressError: the address is in use, invalid or not of this machine.
-    """
-    host = host.removeprefix("[").removesuffix("]")
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server(
-            (host, port),
-            family=family,
-            backlog=2048,
-            dualstack_ipv6=_is_unspecified(host) and socket.has_dualstack_ipv6(),
-        )
-    except UnicodeError:
-        raise AddressError(f"cannot listen on {host}:{port}: not a host name") from None
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no such port"
-        raise AddressError(f"cannot listen on {host}:{port}: {reason}") from None
-    listener.set_inheritable(True)
-    return listener
-
-
-def _is_unspecified(host: str) -> bool:
-    try:
-        return IPv6Address(host).is_unspecified
-    except ValueError:
-        return False
-
-
-def address_of(listener: socket.socket) -> str:
-    """Return the URL of a listening socket."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def serve(
@@ -101,10 +61,17 @@ def serve(
     Returns:
         Whether the server started.
     """
-    server = StoppableServer(_config(app, timeouts), timeouts, announce, listeners.admin_port())
+
+    def started() -> None:
+        announce()
+        systemd.notify(systemd.State.READY)
+
+    stopping = partial(systemd.notify, systemd.State.STOPPING)
+    admin_port = listeners.admin_port()
+    server = StoppableServer(_config(app, timeouts), timeouts, started, admin_port, stopping)
     tune_garbage_collector()
     try:
-        server.run(sockets=[listeners.public])
+        server.run(sockets=[*listeners.public])
     except SystemExit:
         return False
     return server.started
@@ -129,10 +96,16 @@ def serve_with_workers(
     Returns:
         Whether all workers started.
     """
+
+    def stopping() -> None:
+        systemd.notify(systemd.State.STOPPING)
+        # Left open here, the listeners would accept connections that no worker serves.
+        listeners.close()
+
     work = partial(_work, create_app, listeners, timeouts)
+    callbacks = Callbacks(partial(systemd.notify, systemd.State.READY), stopping, ended)
     stop_seconds = timeouts.shutdown + CLOSING_SECONDS
-    # Left open here, the listeners would accept connections that no worker serves.
-    return Supervisor(work, workers, listeners.close, ended, stop_seconds).run()
+    return Supervisor(work, workers, callbacks, stop_seconds).run()
 
 
 def _work(
@@ -143,7 +116,7 @@ def _work(
 ) -> None:
     config = _config(create_app, timeouts)
     server = WorkerServer(config, timeouts, announce, listeners.admin_port())
-    server.run(sockets=[listeners.public])
+    server.run(sockets=[*listeners.public])
 
 
 def tune_garbage_collector() -> None:

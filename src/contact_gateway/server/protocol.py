@@ -11,10 +11,12 @@ uvicorn on its own
 """
 
 import asyncio
+import socket
 from typing import Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from contact_gateway.access.client_address import UNIX
 from contact_gateway.faces.json_body import BODY_IS_BUFFERED
 from contact_gateway.server.framing import RequestParser
 from contact_gateway.server.transport import CoalescingTransport
@@ -37,6 +39,9 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 # A chunk with one byte has five bytes of framing, or a few more if its size has leading zeros.
 _MAX_FRAMING_PER_BODY_BYTE: Final = 8
 
+# uvicorn's None is also the peer of a TCP connection that was reset, which no setting trusts.
+_UNIX_PEER: Final = (UNIX, 0)
+
 
 class HttpProtocol(HttpToolsProtocol):
     """One connection of a client."""
@@ -54,6 +59,9 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start serving a connection."""
         super().connection_made(CoalescingTransport(cast(asyncio.Transport, transport)))
+        connection: socket.socket | None = transport.get_extra_info("socket")
+        if connection is not None and connection.family == socket.AF_UNIX:
+            self.client = _UNIX_PEER
         self.parser = RequestParser(self)
         self._close_after(HEAD_TIMEOUT_SECONDS)
 

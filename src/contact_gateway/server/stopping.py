@@ -59,6 +59,8 @@ def end_at_once() -> None:
 class StoppableServer(uvicorn.Server):
     """One process's server.
 
+    `announce` is called when it accepts requests, `stopping` when it begins to stop.
+
     uvicorn on its own closes its listeners at once, waits for clients that do not read, logs the
     requests that it cuts off as errors, and raises the signal again when it has ended.
     """
@@ -69,11 +71,13 @@ class StoppableServer(uvicorn.Server):
         timeouts: Timeouts,
         announce: Callable[[], None],
         admin_port: AdminPort | None = None,
+        stopping: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(config)
         self._timeouts: Final = timeouts
         self._announce: Final = announce
         self._admin_port: Final = admin_port
+        self._stopping: Final = stopping
         self._stopped_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -112,6 +116,7 @@ class StoppableServer(uvicorn.Server):
         watchdog = threading.Timer(self._timeouts.shutdown + CLOSING_SECONDS, end_at_once)
         watchdog.daemon = True
         watchdog.start()
+        self._stopping()
         if self.started:
             self.lifespan.state[IS_STOPPING] = True
         else:

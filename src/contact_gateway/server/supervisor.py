@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Event
-from typing import Final
+from typing import Final, NamedTuple
 
 from contact_gateway.server.stopping import stop_signals
 
 _SPAWN: Final = multiprocessing.get_context("spawn")
 # A terminal sends these to all processes of a command. The supervisor stops its workers itself.
 _OF_THE_TERMINAL: Final = (signal.SIGINT, signal.SIGHUP)
+
+_POLL_SECONDS: Final = 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +34,20 @@ class _Worker:
         return (self.process.exitcode or 0) > 0 and not self.started.is_set()
 
 
+class Callbacks(NamedTuple):
+    """What the supervisor calls.
+
+    Attributes:
+        started: called when all workers accept requests.
+        stopping: called before the workers are stopped.
+        ended: called with the id of each process that has ended.
+    """
+
+    started: Callable[[], None]
+    stopping: Callable[[], None]
+    ended: Callable[[int], None]
+
+
 class Supervisor:
     """Runs one function in several processes until a signal to stop, and again where it ends.
 
@@ -39,8 +55,7 @@ class Supervisor:
         work: the function of a worker. It is given a function to call when the worker accepts
             requests. It is pickled.
         workers: the number of processes.
-        stopping: called before the workers are stopped.
-        ended: called with the id of each process that has ended.
+        callbacks: the functions to call at its events.
         stop_seconds: the time after which a worker that does not stop is killed.
     """
 
@@ -48,13 +63,11 @@ class Supervisor:
         self,
         work: Callable[[Callable[[], None]], None],
         workers: int,
-        stopping: Callable[[], None],
-        ended: Callable[[int], None],
+        callbacks: Callbacks,
         stop_seconds: float,
     ) -> None:
         self._work: Final = work
-        self._stopping: Final = stopping
-        self._ended: Final = ended
+        self._callbacks: Final = callbacks
         self._stop_seconds: Final = stop_seconds
         self._is_stopping = False
         self._workers: list[_Worker] = [self._unstarted() for _ in range(workers)]
@@ -64,10 +77,17 @@ class Supervisor:
         with self._signals() as signalled:
             for worker in self._workers:
                 self._start(worker)
-            has_failed = False
+            has_started = has_failed = False
             while not self._is_stopping and not has_failed:
-                wait([signalled, *(worker.process.sentinel for worker in self._workers)])
+                wait(
+                    [signalled, *(worker.process.sentinel for worker in self._workers)],
+                    # The start of a worker ends no wait.
+                    None if has_started else _POLL_SECONDS,
+                )
                 has_failed = self._replace_ended()
+                if not has_started and all(worker.started.is_set() for worker in self._workers):
+                    has_started = True
+                    self._callbacks.started()
             self._stop()
         return not has_failed
 
@@ -102,7 +122,7 @@ class Supervisor:
         return False
 
     def _stop(self) -> None:
-        self._stopping()
+        self._callbacks.stopping()
         for worker in self._workers:
             worker.process.terminate()
         timer = threading.Timer(self._stop_seconds, self._kill)
@@ -120,7 +140,7 @@ class Supervisor:
     def _forget(self, worker: _Worker) -> None:
         worker.process.join()
         if worker.process.pid is not None:
-            self._ended(worker.process.pid)
+            self._callbacks.ended(worker.process.pid)
 
     @contextmanager
     def _signals(self) -> Iterator[int]:

@@ -1,0 +1,109 @@
+"""The sockets that the server accepts connections on: on TCP addresses, and Unix sockets."""
+
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import Final
+
+_BACKLOG: Final = 2048
+# Whoever may connect may send `X-Forwarded-For`: the proxy, by its group.
+_UMASK_OF_UNIX_SOCKETS: Final = 0o117
+
+
+class AddressError(OSError):
+    """The server cannot listen on this address. The message names it and says why."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 selects a free port, `::` listens on IPv4 too.
+
+    Raises:
+        AddressError: the address is in use, invalid or not of this machine.
+    """
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server(
+            (host, port),
+            family=family,
+            backlog=_BACKLOG,
+            dualstack_ipv6=_is_unspecified(host) and socket.has_dualstack_ipv6(),
+        )
+    except UnicodeError:
+        raise AddressError(f"cannot listen on {host}:{port}: not a host name") from None
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no such port"
+        raise AddressError(f"cannot listen on {host}:{port}: {reason}") from None
+
+
+def _is_unspecified(host: str) -> bool:
+    try:
+        return IPv6Address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+@contextmanager
+def listen_on_unix_socket(path: Path) -> Iterator[socket.socket]:
+    """Yield a listening Unix socket for the process's user and group; remove it at the end.
+
+    A socket on which no process listens is replaced: a process that was killed has left it.
+
+    Raises:
+        AddressError: the path is in use, or a socket cannot be created there.
+    """
+    with socket.socket(socket.AF_UNIX) as listener:
+        try:
+            _remove_abandoned(path)
+            _bind(listener, path)
+            listener.listen(_BACKLOG)
+            created = path.lstat()
+        except OSError as error:
+            # Python's own errors, such as that of a long path, have no number.
+            raise AddressError(f"cannot listen on {path}: {error.strerror or error}") from None
+        try:
+            yield listener
+        finally:
+            listener.close()
+            # Another process may have replaced the socket since this one stopped listening.
+            with suppress(OSError):
+                if os.path.samestat(path.lstat(), created):
+                    path.unlink()
+
+
+def _remove_abandoned(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise OSError("it exists and is not a socket")
+        with socket.socket(socket.AF_UNIX) as probe:
+            # If the backlog of a busy server is full, connecting would block.
+            probe.settimeout(0)
+            try:
+                probe.connect(os.fspath(path))
+            except ConnectionRefusedError:
+                path.unlink()
+            except BlockingIOError:
+                pass
+
+
+def _bind(listener: socket.socket, path: Path) -> None:
+    """Bind a socket with its permissions from the first moment."""
+    earlier = os.umask(_UMASK_OF_UNIX_SOCKETS)
+    try:
+        listener.bind(os.fspath(path))
+    finally:
+        os.umask(earlier)
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return the URL of a listening socket, or `unix:` and the path of a Unix socket."""
+    if listener.family is socket.AF_UNIX:
+        path = os.fsdecode(listener.getsockname())
+        # The name of an abstract socket begins with a NUL character.
+        return f"unix:{path.replace(chr(0), '@')}"
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -290,14 +290,17 @@ def test_an_idle_connection_is_closed_after_the_keep_alive_time(tmp_path: Path) 
     assert b"connection: close" not in response
 
 
-def test_all_interfaces_of_ipv6_include_ipv4(tmp_path: Path) -> None:
+@WORKERS
+def test_all_interfaces_of_ipv6_include_ipv4(tmp_path: Path, workers: str) -> None:
     if not socket.has_dualstack_ipv6():
         pytest.skip("this machine has no IPv6")
-    with gateway_process(tmp_path, "--host", "::") as process:
+    with gateway_process(tmp_path, "--host", "::", "--workers", workers) as process:
         port = httpx.URL(process.address).port
 
         for host in ("127.0.0.1", "[::1]"):
-            response = httpx.get(f"http://{host}:{port}/healthz", trust_env=False)
+            response = httpx.get(
+                f"http://{host}:{port}/healthz", timeout=WATCHDOG_SECONDS, trust_env=False
+            )
             assert response.status_code == 200
 
 

@@ -45,6 +45,7 @@ _COMMAND: Final = re.compile(
     r"^(?P<settings>(?:[A-Z_]+=\S+ )*)contact-gateway (?P<arguments>.*)$", re.MULTILINE
 )
 _ADDRESS: Final = "http://127.0.0.1:8000"
+_RUNTIME_FOLDER: Final = "/run/contact-gateway"
 EXAMPLES: Final = frozenset({"sh", "graphql"})
 OUTPUTS: Final = frozenset({"http", "json", "text"})
 # What differs from run to run, and what stands for it in a comparison.
@@ -256,15 +257,24 @@ class Runner:
 
     def _serve(self, block: Block) -> None:
         command = re.sub(r"(?<=_ADMIN_PORT=)\d+", "0", block.text.strip())
+        command = command.replace(_RUNTIME_FOLDER, str(self._folder))
+        uds = re.search(r"--uds (\S+)", command)
         with (
             gateway_process(
                 self._folder,
                 environment=self._environment,
                 command=("sh", "-euc", f'exec env {command} "$@"', "sh"),
+                address=("--port", "0") if uds is None else (),
             ) as process,
-            process.admin_client() as client,
+            process.admin_client() if uds is None else _unix_client(uds[1]) as client,
         ):
             assert client.get("/readyz").is_success, block.place
+
+
+def _unix_client(path: str) -> httpx.Client:
+    return httpx.Client(
+        transport=httpx.HTTPTransport(uds=path), base_url="http://gateway", timeout=60
+    )
 
 
 class _LosingAnswers(BaseHTTPRequestHandler):

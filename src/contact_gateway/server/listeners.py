@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 _BACKLOG: Final = 2048
-# Whoever may connect may send `X-Forwarded-For`: the proxy, by its group.
+# Mode 0660: the group lets the proxy connect, and no other user can write `X-Forwarded-For`.
 _UMASK_OF_UNIX_SOCKETS: Final = 0o117
 
 

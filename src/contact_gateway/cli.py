@@ -255,9 +255,7 @@ def _public_listeners(
         return (stack.enter_context(listen(host, settings.port if port is None else port)),)
 
 
-def _admin_listener(
-    stack: ExitStack, settings: Settings, host: str | None
-) -> socket.socket | None:
+def _admin_listener(stack: ExitStack, settings: Settings, host: str | None) -> socket.socket | None:
     if settings.admin_port is None:
         return None
     with _address_errors_of(f"{PREFIX}ADMIN_HOST, {PREFIX}ADMIN_PORT"):

@@ -3,6 +3,7 @@
 import itertools
 import re
 import signal
+import socket
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -15,8 +16,10 @@ import pytest
 from support.gateway import Store, credentials, filled_store
 from support.process import GatewayProcess, gateway_process
 from support.reverse_proxies import Caddy, Nginx, ReverseProxy
+from support.socket_activation import activated
 
 TRUSTED = {"CONTACT_GATEWAY_TRUSTED_PROXIES": "127.0.0.1/32"}
+UNLIMITED = {"CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR": "0"}
 UNIX_TRUSTED = {"CONTACT_GATEWAY_TRUSTED_PROXIES": "unix"}
 CLIENTS = 4
 REQUESTS_BETWEEN = 100
@@ -114,29 +117,52 @@ def test_a_client_has_its_own_address_and_cannot_choose_it(
             assert other.get("/gw/api/v1/contacts", headers=wrong).status_code == 401
 
 
+class _Clients:
+    """Clients of nginx that create contacts until they are stopped."""
+
+    def __init__(self, nginx: Nginx, store: Store) -> None:
+        self._nginx = nginx
+        self._key = credentials(store.keys["admin"])
+        self._stop = Event()
+        self._numbers = itertools.count()
+        self.statuses: list[int] = []
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            self._tasks = [clients.submit(self._create_contacts) for _ in range(CLIENTS)]
+            try:
+                self.wait_for_answers()
+                yield
+            finally:
+                self._stop.set()
+
+    def finish(self) -> None:
+        """Stop the clients, and raise their errors. The gateway must still run."""
+        self._stop.set()
+        for task in self._tasks:
+            task.result()
+
+    def _create_contacts(self) -> None:
+        with self._nginx.client() as client:
+            client.headers.update(self._key)
+            while not self._stop.is_set():
+                contact = _contact(f"c{next(self._numbers)}")
+                response = client.post("/gw/api/v1/contacts", json=contact)
+                self.statuses.append(response.status_code)
+
+    def wait_for_answers(self) -> None:
+        """Wait until the clients have got some more answers."""
+        target = len(self.statuses) + REQUESTS_BETWEEN
+        while len(self.statuses) < target and not self._stop.wait(0.01):
+            assert not all(task.done() for task in self._tasks), "the clients have failed"
+
+
 def test_a_rolling_update_fails_no_request(nginx: Nginx, store: Store) -> None:
     """Drain a process, take it out of nginx, start another: as docs/operating.md says."""
-    environment = TRUSTED | {
-        "CONTACT_GATEWAY_DRAIN_SECONDS": "3",
-        "CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR": "0",
-    }
-    stop = Event()
-    numbers = itertools.count()
-    done: list[int] = []
-
-    def create_contacts(client_number: int) -> None:
-        with nginx.client() as client:
-            client.headers.update(credentials(store.keys["admin"]))
-            while not stop.is_set():
-                contact = _contact(f"c{client_number}-{next(numbers)}")
-                done.append(client.post("/gw/api/v1/contacts", json=contact).status_code)
-
-    def answers_more() -> None:
-        target = len(done) + REQUESTS_BETWEEN
-        while len(done) < target and not stop.wait(0.01):
-            pass
-
-    with ExitStack() as stack, ThreadPoolExecutor(CLIENTS) as clients:
+    environment = TRUSTED | UNLIMITED | {"CONTACT_GATEWAY_DRAIN_SECONDS": "3"}
+    clients = _Clients(nginx, store)
+    with ExitStack() as stack:
 
         def start() -> GatewayProcess:
             return stack.enter_context(
@@ -146,9 +172,7 @@ def test_a_rolling_update_fails_no_request(nginx: Nginx, store: Store) -> None:
         running = [start(), start()]
         nginx.configure(*(each.address for each in running))
         stack.enter_context(nginx.running())
-        tasks = [clients.submit(create_contacts, number) for number in range(CLIENTS)]
-        stack.callback(stop.set)
-        answers_more()
+        stack.enter_context(clients.running())
         for old in tuple(running):
             old.send(signal.SIGTERM)
             running.remove(old)
@@ -158,10 +182,35 @@ def test_a_rolling_update_fails_no_request(nginx: Nginx, store: Store) -> None:
             running.append(start())
             nginx.configure(*(each.address for each in running))
             nginx.reload()
-            answers_more()
-        stop.set()
-        for task in tasks:
-            task.result()
+            clients.wait_for_answers()
+        clients.finish()
 
-    assert len(done) >= 3 * REQUESTS_BETWEEN
-    assert set(done) == {201}
+    assert len(clients.statuses) >= 3 * REQUESTS_BETWEEN
+    assert set(clients.statuses) == {201}
+
+
+def test_a_restart_with_socket_activation_fails_no_request(nginx: Nginx, store: Store) -> None:
+    """Requests that arrive while no process runs wait in systemd's socket."""
+    path = store.folder / "gateway.sock"
+    clients = _Clients(nginx, store)
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as stack:
+        listener.bind(str(path))
+        listener.listen()
+
+        def start() -> GatewayProcess:
+            return stack.enter_context(
+                activated(store.folder, listener, store=store, environment=UNIX_TRUSTED | UNLIMITED)
+            )
+
+        running = start()
+        nginx.configure(path)
+        stack.enter_context(nginx.running())
+        stack.enter_context(clients.running())
+        for _ in range(2):
+            assert running.stop() == 0
+            running = start()
+            clients.wait_for_answers()
+        clients.finish()
+
+    assert len(clients.statuses) >= 3 * REQUESTS_BETWEEN
+    assert set(clients.statuses) == {201}

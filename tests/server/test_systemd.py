@@ -4,10 +4,9 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -16,52 +15,14 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 
 from support.clock import WATCHDOG_SECONDS
 from support.documentation import ROOT
-from support.process import GatewayProcess, gateway_process, refused_start
+from support.process import gateway_process, refused_start
 from support.programs import free_port, skip_or_fail
 from support.raw_http import LAST_HEALTHZ, receive_all, statuses
 from support.reverse_proxies import UNIX_SOCKET
+from support.socket_activation import SERVE, activated, as_systemd
 
 UNIT = ROOT / "deploy" / "contact-gateway.socket"
-SERVE = ("-m", "contact_gateway", "serve")
 WORKERS = pytest.mark.parametrize("workers", ["1", "2"], ids=["one process", "two workers"])
-# Moves the descriptors of its first argument to 3 and on, and runs the other arguments, as systemd
-# does: the id of the process is known only in it.
-_AS_SYSTEMD = """
-import fcntl, os, sys
-passed = [fcntl.fcntl(int(each), fcntl.F_DUPFD, 100) for each in sys.argv[1].split(",")]
-for number, each in enumerate(passed, 3):
-    os.dup2(each, number)
-os.environ["LISTEN_FDNAMES"] = ":".join("x" for _ in passed)
-os.environ.setdefault("LISTEN_FDS", str(len(passed)))
-os.environ.setdefault("LISTEN_PID", str(os.getpid()))
-os.execv(sys.executable, sys.argv[2:])
-"""
-
-
-def as_systemd(*descriptors: int) -> tuple[str, ...]:
-    """Return a command that serves on these descriptors."""
-    listed = ",".join(map(str, descriptors))
-    return (sys.executable, "-I", "-c", _AS_SYSTEMD, listed, sys.executable, *SERVE)
-
-
-@contextmanager
-def activated(
-    folder: Path,
-    *listeners: socket.socket,
-    options: Sequence[str] = (),
-    environment: Mapping[str, str] | None = None,
-) -> Iterator[GatewayProcess]:
-    """Run the gateway on these sockets."""
-    descriptors = [each.fileno() for each in listeners]
-    with gateway_process(
-        folder,
-        *options,
-        command=as_systemd(*descriptors),
-        address=(),
-        passed=descriptors,
-        environment=environment,
-    ) as process:
-        yield process
 
 
 @pytest.fixture
@@ -227,7 +188,7 @@ def test_systemd_passes_its_sockets(tmp_path: Path) -> None:
     port, path = free_port(), tmp_path / "gateway.sock"
     command = (
         *(program, "--listen", f"127.0.0.1:{port}", "--listen", str(path)),
-        *("--fdname", "http:proxy", sys.executable, *SERVE),
+        *("--fdname", "http:proxy", *SERVE),
     )
 
     @retry(

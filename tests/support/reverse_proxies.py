@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from support.documentation import ROOT, blocks_of
 from support.programs import free_port, skip_or_fail
 
 _PATHS = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
+_UPSTREAM = re.compile(r"^upstream .*?^}\n", re.MULTILINE | re.DOTALL)
 UNIX_SOCKET = "/run/contact-gateway/gateway.sock"
 """The socket that the documentation names."""
 
@@ -109,8 +110,8 @@ class Nginx(ReverseProxy):
 
     def configure(self, *gateways: str | Path) -> None:
         site = _replaced(_documented("nginx.conf"), "listen 8080", f"listen 127.0.0.1:{self._port}")
-        servers = "".join(map(self._server, gateways))
-        site = re.sub(r"(    server 127.*;\n)+", servers, site, count=1)
+        (upstream,) = _UPSTREAM.findall(site)
+        site = _replaced(site, upstream, self._upstream(upstream, gateways))
         temporary = "".join(
             f"{kind}_temp_path {self._folder}/{kind};\n"
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -121,10 +122,11 @@ class Nginx(ReverseProxy):
             encoding="utf-8",
         )
 
-    def _server(self, gateway: str | Path) -> str:
-        if isinstance(gateway, Path):
-            return _replaced(_documented("upstream.conf"), UNIX_SOCKET, str(gateway))
-        return f"    server {httpx.URL(gateway).netloc.decode()};\n"
+    def _upstream(self, documented: str, gateways: Sequence[str | Path]) -> str:
+        if isinstance(gateways[0], Path):
+            return _replaced(_documented("upstream.conf"), UNIX_SOCKET, str(gateways[0]))
+        servers = (f"    server {httpx.URL(str(each)).netloc.decode()};\n" for each in gateways)
+        return re.sub(r"(    server .*;\n)+", "".join(servers), documented)
 
     def _command(self, program: str) -> tuple[str, ...]:
         return (program, "-p", str(self._folder), "-c", str(self._folder / "nginx.conf"))

@@ -167,8 +167,8 @@ def _program(name: str) -> str:
 
 def test_the_socket_unit_is_valid_and_has_the_documented_socket(tmp_path: Path) -> None:
     shutil.copy(UNIT, tmp_path)
-    service = UNIT.with_suffix(".service").name
-    (tmp_path / service).write_text("[Service]\nExecStart=/bin/true\n", encoding="utf-8")
+    service = tmp_path / UNIT.with_suffix(".service").name
+    service.write_text("[Service]\nExecStart=/bin/true\n", encoding="utf-8")
 
     verified = subprocess.run(
         (_program("systemd-analyze"), "verify", str(tmp_path / UNIT.name)),

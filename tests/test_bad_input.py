@@ -385,6 +385,14 @@ def _unknown(name: str, query: str, parameter: str, path: str = REST) -> Bad:
     return _invalid(name, CONTACT, (parameter, "UNKNOWN_PARAMETER"), path=f"{path}?{query}")
 
 
+def _repeated(name: str, query: str, parameter: str) -> Bad:
+    return _invalid(name, CONTACT, (parameter, "INVALID_ARGUMENTS"), path=f"{REST}?{query}")
+
+
+def _dry_run_in_the_body(path: str, body: dict[str, Json]) -> Bad:
+    return _invalid(f"{path} in the body", json.dumps(body).encode(), (path, "INVALID_ARGUMENTS"))
+
+
 BESIDE_THE_CONTACT: Final = (
     _idempotency_key("empty", ""),
     _idempotency_key("two words", "first try"),
@@ -400,15 +408,35 @@ BESIDE_THE_CONTACT: Final = (
     _dry_run("null", "dry_run=null"),
     _dry_run("without a value", "dry_run"),
     _dry_run("empty", "dry_run="),
-    _dry_run("both", "dry_run=true&dry_run=false"),
     _dry_run("a NUL", "dry_run=true%00"),
     _dry_run("a broken character", "dry_run=%ff"),
     _dry_run("long", f"dry_run={'1' * 5_000}"),
     _unknown("a parameter that is unknown", "foo=1", "foo"),
-    _unknown("a parameter without a value that is unknown", "dry_run=true&dryRun", "dryRun"),
+    _unknown("a parameter without a value that is unknown", "dry_run=true&DRY_RUN", "DRY_RUN"),
     _unknown("a parameter without a name", "=true", ""),
     _unknown("a contact's field among the parameters", "email=maya@example.com", "email"),
     _unknown("a parameter by the alias", "foo=1", "foo", path=f"{REST}/add"),
+    _repeated("a dry run that is both", "dry_run=true&dry_run=false", "dry_run"),
+    _repeated("a dry run that is given twice", "dry_run=true&dry_run=true", "dry_run"),
+    _repeated("a dry run by both names", "dry_run=true&dryRun=true", "dryRun"),
+    _repeated("two idempotency keys", "idempotency_key=a&idempotency_key=b", "Idempotency-Key"),
+    _invalid(
+        "another idempotency key in the header than in the query",
+        CONTACT,
+        ("Idempotency-Key", "INVALID_ARGUMENTS"),
+        path=f"{REST}?idempotency_key=k-1",
+        headers={**JSON, "Idempotency-Key": "k-2"},
+    ),
+    _invalid(
+        "an empty idempotency key in the query",
+        CONTACT,
+        ("Idempotency-Key", "INVALID_IDEMPOTENCY_KEY"),
+        path=f"{REST}?idempotency_key=",
+    ),
+    _dry_run_in_the_body("dry_run", {"contact": dict(MAYA), "dry_run": True}),
+    _dry_run_in_the_body("dryRun", {"contact": dict(MAYA), "dryRun": False}),
+    _dry_run_in_the_body("contact.dry_run", {"contact": {**MAYA, "dry_run": "true"}}),
+    _dry_run_in_the_body("contact.dryRun", {"contact": {**MAYA, "dryRun": None}}),
 )
 
 
@@ -432,8 +460,11 @@ READS: Final = (
     _read("a page of a lone surrogate", "page=%ed%a0%80", "page", "INVALID_TYPE"),
     _read("no records a page", "per_page=0", "per_page", "OUT_OF_RANGE"),
     _read("no records by the other name", "limit=0", "limit", "OUT_OF_RANGE"),
-    _read("two pages", "page=1&page=2", "page", "INVALID_TYPE"),
-    _read("two texts", "q=maya&q=sam", "q", "INVALID_TYPE"),
+    _read("two pages", "page=1&page=2", "page", "INVALID_ARGUMENTS"),
+    _read("two texts", "q=maya&q=sam", "q", "INVALID_ARGUMENTS"),
+    _read("the same text twice", "q=maya&q=maya", "q", "INVALID_ARGUMENTS"),
+    _read("a filter as a list", "advertiser_id[]=1001", "advertiser_id[]", "UNKNOWN_PARAMETER"),
+    _read("a filter in camel case", "advertiserId=1001", "advertiserId", "UNKNOWN_PARAMETER"),
     _read("an unknown filter", "foo=1", "foo", "UNKNOWN_PARAMETER"),
     _read("an unknown filter without a value", "foo", "foo", "UNKNOWN_PARAMETER"),
     _read("a filter of HiEnergy alone", "phone=1", "phone", "UNKNOWN_PARAMETER"),

@@ -1,14 +1,20 @@
 """What every operation shares: a valid key, a quota, an idempotency key and dry runs."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from contact_gateway.access.key_guessing import TooManyWrongKeys
 from contact_gateway.access.principals import KeyRefusal
 from contact_gateway.contacts.origin import Origin
 from contact_gateway.contacts.outcomes import RateLimited, Unauthorized
-from contact_gateway.contacts.problems import Problem, ProblemCode, unknown_parameter
+from contact_gateway.contacts.problems import (
+    Problem,
+    ProblemCode,
+    repeated_parameter,
+    unknown_parameters,
+)
 from contact_gateway.contacts.source import Access, ContactCaller
 
 _IDEMPOTENCY_KEY: Final = re.compile("[\x21-\x7e]{1,255}")
@@ -16,6 +22,17 @@ _IDEMPOTENCY_KEY: Final = re.compile("[\x21-\x7e]{1,255}")
 _STRUCTURED_STRING: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _ESCAPED: Final = re.compile(r'\\(["\\])')
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
+# The query parameters of an operation, by the names that clients use.
+_PARAMETERS: Final = {
+    "dry_run": "dry_run",
+    "dryRun": "dry_run",
+    "idempotency_key": "idempotency_key",
+}
+_KNOWN_PARAMETERS: Final = ("dry_run", "idempotency_key")
+_NO_PARAMETERS: Final[Mapping[str, object]] = MappingProxyType({})
+_MISPLACED_DRY_RUNS: Final = frozenset(
+    f"{within}{name}" for within in ("", "contact.") for name in ("dry_run", "dryRun")
+)
 
 
 async def authenticated(caller: ContactCaller) -> Access | Unauthorized | RateLimited:
@@ -48,22 +65,23 @@ async def may_read(caller: ContactCaller) -> Access | Unauthorized | RateLimited
     return access
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(NamedTuple):
     """A submission as a face read it, before validation. None stands for what was not sent.
 
     Attributes:
         raw: the input, by the names of the published reference.
-        idempotency_key: the text of the idempotency key.
-        dry_run: a boolean, or its text in a query string.
-        unknown_parameters: the names of other query parameters.
+        idempotency_key: the text of the idempotency key, from an argument or a header.
+        dry_run: an argument of the operation.
+        parameters: the query parameters: the text of each, or all its texts if there are several.
+        ignored_fields: the paths of the fields that are sent beside those of the input.
         origin: where the submission came from, for the audit trail.
     """
 
     raw: object
     idempotency_key: str | None = None
-    dry_run: bool | str = False
-    unknown_parameters: tuple[str, ...] = ()
+    dry_run: bool = False
+    parameters: Mapping[str, object] = _NO_PARAMETERS
+    ignored_fields: tuple[str, ...] = ()
     origin: Origin | None = None
 
 
@@ -88,24 +106,74 @@ def idempotency_key_of(text: str) -> str | None:
 
 
 def options_of(submission: Submission) -> Options:
-    """Validate the idempotency key, the dry-run flag and the names of query parameters."""
-    problems = [unknown_parameter(name) for name in submission.unknown_parameters]
-    text, dry_run = submission.idempotency_key, submission.dry_run
-    key = None if text is None else idempotency_key_of(text)
-    if text is not None and key is None:
-        problems.append(
-            Problem(
-                ("idempotency_key",),
-                ProblemCode.INVALID_IDEMPOTENCY_KEY,
-                "An idempotency key is 1 to 255 visible ASCII characters. Quotes around it must be "
-                "balanced.",
+    """Validate the idempotency key, the dry-run flag and the query parameters."""
+    problems = _misplaced_dry_runs(submission.ignored_fields)
+    given: dict[str, object] = {}
+    if submission.parameters:
+        given, unusable = _parameters(submission.parameters)
+        problems += unusable
+    key = None
+    texts = [
+        text
+        for text in (submission.idempotency_key, given.get("idempotency_key"))
+        if isinstance(text, str)
+    ]
+    if texts:
+        keys = {idempotency_key_of(text) for text in texts}
+        key = keys.pop()
+        if keys:
+            problems.append(
+                Problem(
+                    ("idempotency_key",),
+                    ProblemCode.INVALID_ARGUMENTS,
+                    "The query has another idempotency key than the header.",
+                )
             )
-        )
-    if isinstance(dry_run, str):
-        flag = dry_run.lower()
-        if flag not in _BOOLEANS:
+        elif key is None:
+            problems.append(
+                Problem(
+                    ("idempotency_key",),
+                    ProblemCode.INVALID_IDEMPOTENCY_KEY,
+                    "An idempotency key is 1 to 255 visible ASCII characters. Quotes around it "
+                    "must be balanced.",
+                )
+            )
+    dry_run = submission.dry_run
+    flag = given.get("dry_run")
+    if isinstance(flag, str):
+        dry_run = _BOOLEANS.get(flag.lower(), True)
+        if flag.lower() not in _BOOLEANS:
             problems.append(
                 Problem(("dry_run",), ProblemCode.INVALID_TYPE, "`true` or `false` is expected.")
             )
-        dry_run = _BOOLEANS.get(flag, True)
     return Options(key, dry_run, tuple(problems))
+
+
+def _misplaced_dry_runs(ignored_fields: Iterable[str]) -> list[Problem]:
+    """Return the problems of dry-run flags in the body, where they would be ignored."""
+    return [
+        Problem(
+            tuple(path.split(".")),
+            ProblemCode.INVALID_ARGUMENTS,
+            "A dry run is asked for in the query: `?dry_run=true`.",
+        )
+        for path in ignored_fields
+        if path in _MISPLACED_DRY_RUNS
+    ]
+
+
+def _parameters(raw: Mapping[str, object]) -> tuple[dict[str, object], list[Problem]]:
+    """Return the query parameters by their own names, and the problems of the others."""
+    given: dict[str, object] = {}
+    repeated: list[Problem] = []
+    for name, value in raw.items():
+        own_name = _PARAMETERS.get(name)
+        if own_name is None:
+            continue
+        if isinstance(value, list) or own_name in given:
+            repeated.append(repeated_parameter(name))
+        given[own_name] = value
+    unknown = unknown_parameters(
+        (name for name in raw if name not in _PARAMETERS), _KNOWN_PARAMETERS
+    )
+    return given, [*repeated, *unknown]

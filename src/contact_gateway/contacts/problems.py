@@ -1,6 +1,7 @@
 """Problems of an input: each has a field path, a code and a sentence."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -32,13 +33,18 @@ PROBLEM_MEANINGS: Final[Mapping[ProblemCode, str]] = {
     ProblemCode.INVALID_EMAIL: "The text is not an e-mail address.",
     ProblemCode.INVALID_URL: "The text is not an absolute http or https URL with a host.",
     ProblemCode.INVALID_IDEMPOTENCY_KEY: "The key is not 1 to 255 visible ASCII characters.",
-    ProblemCode.INVALID_ARGUMENTS: "The arguments exclude each other.",
+    ProblemCode.INVALID_ARGUMENTS: (
+        "The arguments exclude each other, or one is given twice or in the wrong place."
+    ),
     ProblemCode.UNKNOWN_PARAMETER: "The operation has no query parameter of this name.",
     ProblemCode.TOO_MANY_CALLS: "The request needs more calls to HiEnergy than are allowed.",
     ProblemCode.TOO_LONG: "The text is too long for the field.",
     ProblemCode.OUT_OF_RANGE: "The number is outside the range of the field.",
     ProblemCode.REFUSED: "HiEnergy refuses the value; its message says why.",
 }
+# So many unknown parameters are compared with the known ones, and so much of each.
+_MAX_SUGGESTIONS: Final = 10
+_MAX_COMPARED_LENGTH: Final = 64
 _OUR_CODES: Final[frozenset[str]] = frozenset(ProblemCode)
 
 
@@ -50,11 +56,32 @@ class Problem(NamedTuple):
     message: str
 
 
-def unknown_parameter(name: str) -> Problem:
-    """Return the problem of a query parameter that the operation does not have."""
-    return Problem(
-        (name,), ProblemCode.UNKNOWN_PARAMETER, "Unknown parameter. Check its name or remove it."
+def unknown_parameters(names: Iterable[str], known: Collection[str]) -> list[Problem]:
+    """Return the problems of query parameters that the operation does not have."""
+    return [
+        # A comparison takes 0.1 ms, and a query may have thousands of names.
+        _unknown_parameter(name, known if number < _MAX_SUGGESTIONS else ())
+        for number, name in enumerate(names)
+    ]
+
+
+def _unknown_parameter(name: str, known: Collection[str]) -> Problem:
+    nearest = get_close_matches(name[:_MAX_COMPARED_LENGTH].lower(), known, n=1)
+    names = nearest or sorted(known)
+    advice = (
+        f"Did you mean {_listed(names)}?" if nearest else f"The parameters are {_listed(names)}."
     )
+    message = f"Unknown parameter. {advice}" if names else "Unknown parameter."
+    return Problem((name,), ProblemCode.UNKNOWN_PARAMETER, message)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def repeated_parameter(name: str) -> Problem:
+    """Return the problem of a query parameter that is given more than once."""
+    return Problem((name,), ProblemCode.INVALID_ARGUMENTS, "The parameter is given more than once.")
 
 
 def refusal(code: ProblemCode, message: str) -> PydanticCustomError:

@@ -22,7 +22,13 @@ from contact_gateway.contacts.outcomes import (
     ReadRefusal,
     Unauthorized,
 )
-from contact_gateway.contacts.problems import Problem, ProblemCode, problems_of, unknown_parameter
+from contact_gateway.contacts.problems import (
+    Problem,
+    ProblemCode,
+    problems_of,
+    repeated_parameter,
+    unknown_parameters,
+)
 from contact_gateway.contacts.source import (
     AdvertiserFilter,
     ContactCaller,
@@ -272,15 +278,17 @@ def _parsed(
     shape: TypeAdapter[T], raw: Mapping[str, object], filters: Collection[str]
 ) -> T | InvalidInput:
     """Validate the parameters of a list. An unknown one would be a filter that is not applied."""
+    known = _PAGING.union(filters)
     given: dict[str, object] = {}
-    unknown: list[Problem] = []
+    problems: list[Problem] = []
     for name, value in raw.items():
-        if name not in filters and name not in _PAGING:
-            unknown.append(unknown_parameter(name))
-        elif value not in (None, ""):
+        if isinstance(value, list) and name in known:
+            problems.append(repeated_parameter(name))
+        elif name in known and value not in (None, ""):
             given[name] = value
+    problems += unknown_parameters((name for name in raw if name not in known), known)
     try:
         query = shape.validate_python(given)
     except ValidationError as error:
-        return InvalidInput((*problems_of(error), *unknown))
-    return InvalidInput(tuple(unknown)) if unknown else query
+        return InvalidInput((*problems_of(error), *problems))
+    return InvalidInput(tuple(problems)) if problems else query

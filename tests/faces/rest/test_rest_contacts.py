@@ -80,6 +80,70 @@ async def test_unknown_fields_are_ignored_and_listed(gateway: Gateway) -> None:
     assert response.json()["meta"]["ignored_fields"] == ["x", "contact.nickname", "contact.?"]
 
 
+@pytest.mark.parametrize("name", ["dry_run", "dryRun"])
+async def test_a_dry_run_by_either_name_creates_nothing(gateway: Gateway, name: str) -> None:
+    before = await gateway.contact_rows()
+    response = await gateway.client.post(
+        f"/api/v1/contacts?{name}=true",
+        json={"contact": {"advertiser_id": 1001, "email": "maya@example.com"}},
+        headers=credentials(gateway.admin),
+    )
+
+    assert (response.status_code, response.json()["meta"]) == (200, {"dry_run": True})
+    assert await gateway.contact_rows() == before
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k-1"}, {"Idempotency-Key": '"k-1"'}])
+async def test_an_idempotency_key_in_the_query_is_that_of_the_header(
+    gateway: Gateway, headers: dict[str, str]
+) -> None:
+    contact = {"contact": {"advertiser_id": 1001, "email": "maya@example.com"}}
+    admin = credentials(gateway.admin)
+    created, replayed = [
+        await gateway.client.post(path, json=contact, headers=admin | sent)
+        for path, sent in (
+            ("/api/v1/contacts?idempotency_key=k-1", headers),
+            ("/api/v1/contacts", {"Idempotency-Key": "k-1"}),
+        )
+    ]
+
+    assert (created.status_code, replayed.status_code) == (201, 201)
+    assert replayed.headers["Idempotent-Replayed"] == "true"
+    assert replayed.json()["data"] == created.json()["data"]
+
+
+@pytest.mark.parametrize(
+    ("query", "advice"),
+    [
+        ("dryrun=true", "Did you mean `dry_run`?"),
+        ("idempotencyKey=k", "Did you mean `idempotency_key`?"),
+        ("x=1", "The parameters are `dry_run`, `idempotency_key`."),
+    ],
+)
+async def test_an_unknown_parameter_is_refused_with_the_nearest_known_one(
+    gateway: Gateway, query: str, advice: str
+) -> None:
+    response = await gateway.client.post(
+        f"/api/v1/contacts?{query}",
+        json={"contact": {"advertiser_id": 1001, "email": "maya@example.com"}},
+        headers=credentials(gateway.admin),
+    )
+
+    (problem,) = response.json()["error"]["details"]["problems"]
+    assert problem["message"] == f"Unknown parameter. {advice}"
+
+
+async def test_only_the_first_of_many_unknown_parameters_have_advice(gateway: Gateway) -> None:
+    query = "&".join(f"p{number}=1" for number in range(1_000))
+    response = await gateway.client.get(
+        f"/api/v1/contacts?{query}", headers=credentials(gateway.member)
+    )
+
+    messages = [each["message"] for each in response.json()["error"]["details"]["problems"]]
+    assert len(messages) == 1_000
+    assert sum(message != "Unknown parameter." for message in messages) == 10
+
+
 async def test_a_dry_run_returns_a_preview_without_an_id(gateway: Gateway) -> None:
     response = await gateway.client.post(
         "/api/v1/contacts?dry_run=true",

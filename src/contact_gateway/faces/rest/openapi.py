@@ -106,6 +106,13 @@ def _header(schema_type: str, description: str) -> dict[str, object]:
 
 _MAY_BE_NULL: Final = "Null only if HiEnergy does not show it."
 _TEXT: Final = {"type": "string"}
+_IDEMPOTENCY_KEY: Final = {
+    "type": "string",
+    "pattern": (
+        r"^([\x21\x23-\x7e][\x21-\x7e]{0,254}"
+        r'|"([\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255}")$'
+    ),
+}
 _NULLABLE_TEXT: Final = {"type": ["string", "null"]}
 _NULL: Final = {"type": "null"}
 _TIME: Final = {"type": "string", "format": "date-time"}
@@ -142,9 +149,16 @@ _PARAMETERS: Final = {
         "name": "dry_run",
         "in": "query",
         "description": (
-            "Change nothing. Applies every rule; in front of HiEnergy, what reads can show."
+            "Change nothing. Applies every rule; in front of HiEnergy, what reads can show. "
+            "`dryRun` is accepted too."
         ),
         "schema": {"type": "boolean", "default": False},
+    },
+    "idempotency_key_in_query": {
+        "name": "idempotency_key",
+        "in": "query",
+        "description": "The header `Idempotency-Key`, for clients that cannot set headers.",
+        "schema": _IDEMPOTENCY_KEY,
     },
     "idempotency_key": {
         "name": "Idempotency-Key",
@@ -155,13 +169,7 @@ _PARAMETERS: Final = {
             "for the contact and creates no second one. 1 to 255 visible ASCII characters, which "
             'may be in double quotes: `k-1` and `"k-1"` are the same key.'
         ),
-        "schema": {
-            "type": "string",
-            "pattern": (
-                r"^([\x21\x23-\x7e][\x21-\x7e]{0,254}"
-                r'|"([\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255}")$'
-            ),
-        },
+        "schema": _IDEMPOTENCY_KEY,
     },
     "q": _query(
         "q", _FILTER_TEXT, "Text anywhere in the record. Case and Unicode form are ignored."
@@ -422,7 +430,11 @@ _CREATE_CONTACT: Final = {
         "advertiser must resolve to a HiEnergy advertiser."
     ),
     "tags": ["Contacts"],
-    "parameters": [_ref("parameters", "dry_run"), _ref("parameters", "idempotency_key")],
+    "parameters": [
+        _ref("parameters", "dry_run"),
+        _ref("parameters", "idempotency_key"),
+        _ref("parameters", "idempotency_key_in_query"),
+    ],
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": _ref("schemas", "CreateContactSubmission")}},

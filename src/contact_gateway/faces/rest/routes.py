@@ -94,17 +94,11 @@ class RestFace:
                 *(name for name in members if name != "contact"),
                 *(f"contact.{name}" for name in unknown_fields(contact)),
             )
-            dry_run: str | bool = False
-            unknown: tuple[str, ...] = ()
-            if request.scope["query_string"]:
-                # Two different values, joined, are neither true nor false.
-                dry_run = ",".join(request.query_params.getlist("dry_run") or ("false",))
-                unknown = tuple(name for name in request.query_params if name != "dry_run")
             return Submission(
                 raw=contact,
                 idempotency_key=context.headers.get("idempotency-key"),
-                dry_run=dry_run,
-                unknown_parameters=unknown,
+                parameters=_query(request) if request.scope["query_string"] else {},
+                ignored_fields=ignored,
                 origin=Origin(Face.REST, context.request_id),
             )
 
@@ -146,11 +140,11 @@ class RestFace:
 
 
 def _query(request: Request) -> dict[str, object]:
-    """Return the query parameters. One with different values has a list, which is not valid."""
+    """Return the query parameters. One that is given more than once has a list of its values."""
     query: dict[str, object] = {}
     for name, value in request.query_params.items():
         values = request.query_params.getlist(name)
-        query[name] = value if len(set(values)) == 1 else values
+        query[name] = value if len(values) == 1 else values
     return query
 
 

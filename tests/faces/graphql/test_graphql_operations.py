@@ -344,13 +344,42 @@ async def test_the_explorer_is_for_clients_that_prefer_html(
     assert page.headers["Content-Type"].startswith(media_type)
 
 
-async def test_the_explorer_can_be_switched_off(tmp_path: Path) -> None:
+@pytest.mark.parametrize("accept", ["text/html", "text/html,application/xml;q=0.9,*/*;q=0.8"])
+async def test_the_explorer_can_be_switched_off(tmp_path: Path, accept: str) -> None:
     async with running_gateway(tmp_path, graphiql=False) as gateway:
-        page = await gateway.client.get("/graphql", headers={"Accept": "text/html"})
+        page = await gateway.client.get("/graphql", headers={"Accept": accept})
         script = await gateway.client.get("/graphql/explorer/explorer.js")
 
-    assert page.status_code == 406
+    (error,) = page.json()["errors"]
+    assert page.status_code == 400
+    assert error["message"] == "GraphiQL is switched off here. Send GraphQL documents by POST."
     assert script.status_code == 404
+
+
+async def test_a_websocket_is_refused_with_what_is_offered_instead(gateway: Gateway) -> None:
+    handshake = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Protocol": "graphql-transport-ws",
+    }
+    response = await gateway.client.get("/graphql", headers=handshake)
+
+    (error,) = response.json()["errors"]
+    assert response.status_code == 400
+    assert error["message"].startswith("WebSockets are not supported")
+    assert error["message"].endswith("Send queries and mutations by POST.")
+
+
+async def test_a_stream_is_refused_with_what_is_offered_instead(gateway: Gateway) -> None:
+    response = await gateway.post_json(
+        "/graphql", {"query": "{ viewer { label } }"}, {"Accept": "text/event-stream"}
+    )
+
+    (error,) = response.json()["errors"]
+    assert response.status_code == 406
+    assert error["message"].endswith("Answers are not streamed.")
 
 
 async def test_other_origins_are_allowed_only_by_the_setting(

@@ -99,11 +99,13 @@ class GraphQLEndpoint:
     ) -> Response:
         representation = accepted or JSON_BY_DEFAULT
         try:
+            if request.method in _SAFE_METHODS:
+                _refuse_without_document(request, context)
             if accepted is None:
                 raise TransportError(
                     TransportCode.NOT_ACCEPTABLE,
-                    "No acceptable media type. "
-                    "Accept application/graphql-response+json or application/json.",
+                    "No acceptable media type. Accept application/graphql-response+json or "
+                    "application/json. Answers are not streamed.",
                 )
             if request.method == "POST":
                 parameters = await read_json(request, context.headers, self._body_limits)
@@ -126,6 +128,17 @@ class GraphQLEndpoint:
         except TransportError as error:
             return _error_response(error, error.code, context, representation)
         return _result_response(result, context, representation)
+
+
+def _refuse_without_document(request: Request, context: RequestContext) -> None:
+    """Raise an error that names what is offered instead of what a GET seems to be for."""
+    if context.headers.get("upgrade", "").lower() == "websocket":
+        raise _bad_request(
+            "WebSockets are not supported, since there are no subscriptions. Send queries and "
+            "mutations by POST."
+        )
+    if not request.query_params and prefers_html(context.headers.get("accept", "")):
+        raise _bad_request("GraphiQL is switched off here. Send GraphQL documents by POST.")
 
 
 def _query_parameters(request: Request, max_json_depth: int) -> dict[str, object]:

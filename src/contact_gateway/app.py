@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -25,6 +24,7 @@ from contact_gateway.contacts.source import (
     Source,
     SourceUnavailable,
 )
+from contact_gateway.faces.cross_origin import CrossOriginMiddleware
 from contact_gateway.faces.graphql.endpoint import GraphQLEndpoint, explorer_assets
 from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.schema import build_schema
@@ -60,18 +60,6 @@ from contact_gateway.upstream.traits import Traits
 
 if TYPE_CHECKING:
     from contact_gateway.telemetry.traces import Tracing
-
-_EXPOSED_HEADERS = (
-    "Idempotent-Replayed",
-    "Location",
-    "RateLimit",
-    "RateLimit-Policy",
-    "Retry-After",
-    "X-RateLimit-Limit",
-    "X-RateLimit-Remaining",
-    "X-RateLimit-Reset",
-    "X-Request-Id",
-)
 
 
 def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starlette:
@@ -138,7 +126,11 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
                 observer=metrics,
             ),
             *([] if tracing is None else [tracing.middleware()]),
-            *_cors(settings),
+            *(
+                [Middleware(CrossOriginMiddleware, origins=settings.cors_origins)]
+                if settings.cors_origins
+                else []
+            ),
             Middleware(ErrorMiddleware),
             *([_admin_port(operator_routes)] if has_admin_port else []),
             Middleware(
@@ -291,22 +283,6 @@ def _readyz(
 
 def _admin_port(routes: Sequence[Route]) -> Middleware:
     return Middleware(AdminPortMiddleware, endpoints={route.path: route.app for route in routes})
-
-
-def _cors(settings: Settings) -> list[Middleware]:
-    if not settings.cors_origins:
-        return []
-    return [
-        Middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=("GET", "POST"),
-            # Libraries in browsers add headers of their own, such as `baggage`, `sentry-trace` and
-            # `apollographql-client-name`. The gateway ignores those that it does not know.
-            allow_headers=("*",),
-            expose_headers=_EXPOSED_HEADERS,
-        )
-    ]
 
 
 async def _route_error(request: Request, error: Exception) -> Response:

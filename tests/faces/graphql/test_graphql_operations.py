@@ -1,8 +1,11 @@
 """The GraphQL API: reads, the header Idempotency-Key, statuses, the rate limit and the explorer."""
 
+import io
+import json
 from pathlib import Path
 
 import pytest
+from anyio.lowlevel import checkpoint
 
 from support.faces import CREATE_CONTACT, FACES
 from support.gateway import BIG_ID, Gateway, credentials, running_gateway
@@ -411,3 +414,26 @@ async def test_other_origins_are_allowed_only_by_the_setting(
     assert "Access-Control-Allow-Origin" not in refused.headers
     exposed = answered.headers["Access-Control-Expose-Headers"].split(", ")
     assert {"RateLimit", "RateLimit-Policy", "X-RateLimit-Remaining"} <= set(exposed)
+
+
+@pytest.mark.parametrize(
+    ("origin", "method", "logged", "reason"),
+    [
+        ("https://other.example", "POST", "https://other.example", "Disallowed CORS origin"),
+        ("https://app.example", "DELETE", "https://app.example", "Disallowed CORS method"),
+        ("https://maya@other.example", "POST", None, "Disallowed CORS origin"),
+        ("null", "PUT", "null", "Disallowed CORS origin, method"),
+    ],
+)
+async def test_a_refused_preflight_is_logged_with_its_reason(
+    tmp_path: Path, log: io.StringIO, origin: str, method: str, logged: str | None, reason: str
+) -> None:
+    preflight = {"Origin": origin, "Access-Control-Request-Method": method}
+    async with running_gateway(tmp_path, cors_origins="https://app.example") as gateway:
+        response = await gateway.client.options("/graphql", headers=preflight)
+    # Lines are written in the next iteration of the event loop.
+    await checkpoint()
+
+    warnings = [json.loads(line) for line in log.getvalue().splitlines() if "refused" in line]
+    assert response.status_code == 400
+    assert [(each["origin"], each["reason"]) for each in warnings] == [(logged, reason)]

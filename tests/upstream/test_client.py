@@ -215,6 +215,16 @@ async def test_a_call_ends_at_its_timeout(call: Call, stopped_clock: ManualClock
     assert raised.value.delivery is Delivery.UNKNOWN
 
 
+async def test_a_call_after_the_stop_is_never_sent() -> None:
+    async with client_before(recorded(200, "{}")) as (client, upstream):
+        await client.send(READ)
+    with pytest.raises(UpstreamUnavailable) as raised:
+        await client.send(READ)
+
+    assert (raised.value.delivery, raised.value.is_transient) == (Delivery.NEVER_SENT, False)
+    assert len(upstream.calls()) == 1
+
+
 async def test_a_call_ends_at_its_own_timeout(stopped_clock: ManualClock) -> None:
     call = CREATE._replace(timeout_seconds=2 * TIMEOUT_SECONDS)
     async with client_before(Recording(b"", End.STALL)) as (client, upstream):

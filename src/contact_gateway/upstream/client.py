@@ -367,6 +367,9 @@ class UpstreamClient:
     ) -> Response:
         if self._session is None:
             raise RuntimeError("the client is not open")
+        if self._session.closed:
+            # A request that was cut off at the stop may still retry its call.
+            raise UpstreamUnavailable("the gateway is stopping", Delivery.NEVER_SENT)
         url = URL(f"{self._base_url}/{call.path}", encoded=True)
         payload = None
         if call.body is not None:

@@ -15,6 +15,7 @@ from contact_gateway.variables import SettingsError, read_named
 
 _TIMEOUT_SECONDS: Final = 3
 _OK: Final = 200
+_MAX_PORT: Final = 65535
 # An address to listen on that stands for all interfaces, and one of them.
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - it is not listened on
 
@@ -130,7 +131,7 @@ def _address(url: str | None) -> _Address:
     host = "127.0.0.1" if named_host is None else named_host.value.strip("[]")
     if port is None:
         return _Address(_LOOPBACK.get(host, host), 8000)
-    if not port.value.isdecimal() or int(port.value) == 0:
+    if not port.value.isdecimal() or not 1 <= int(port.value) <= _MAX_PORT:
         raise SettingsError(f"{port.name} is {port.value}. Name the gateway's address with --url.")
     return _Address(_LOOPBACK.get(host, host), int(port.value))
 

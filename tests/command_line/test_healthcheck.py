@@ -183,6 +183,8 @@ def test_a_process_that_hangs_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> N
         (("--url", "http://a", "--uds=b"), {}, "Use either --url or --uds."),
         ((), {"CONTACT_GATEWAY_PORT": "0"}, "CONTACT_GATEWAY_PORT is 0. Name the gateway's"),
         ((), {"CONTACT_GATEWAY_PORT": "http"}, "CONTACT_GATEWAY_PORT is http. Name the gateway's"),
+        ((), {"CONTACT_GATEWAY_ADMIN_PORT": "65536"}, "CONTACT_GATEWAY_ADMIN_PORT is 65536. Name"),
+        ((), {"PORT": "99999"}, "PORT is 99999. Name the gateway's"),
     ],
 )
 def test_an_unusable_address_is_an_error(

@@ -204,7 +204,9 @@ class TestRefusedStart:
             result = run("serve", "--port", str(port))
 
         assert (result.exit_code, result.stdout) == (1, "")
-        assert f"--host, --port: cannot listen on 127.0.0.1:{port}" in result.stderr
+        assert result.stderr == (
+            f"Error: --host, --port: cannot listen on 127.0.0.1:{port}: Address already in use.\n"
+        )
 
     @pytest.mark.parametrize("workers", ["1", "2"])
     def test_an_admin_port_in_use_is_reported_with_its_settings(

@@ -35,8 +35,13 @@ def listen(host: str, port: int) -> socket.socket:
         )
     except UnicodeError:
         raise AddressError(f"cannot listen on {host}:{port}: not a host name") from None
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no such port"
+    except OverflowError:
+        raise AddressError(f"cannot listen on {host}:{port}: no such port") from None
+    except OSError as error:
+        reason = error.strerror
+        # `create_server` repeats the address in its message. A failed lookup has no number of `os`.
+        if error.errno is not None and not isinstance(error, socket.gaierror):
+            reason = os.strerror(error.errno)
         raise AddressError(f"cannot listen on {host}:{port}: {reason}") from None
 
 

@@ -382,7 +382,7 @@ def run_doctor(json_output: _JsonOption = False) -> None:
             settings = load_settings()
             check_tracing(settings)
         except SettingsError as error:
-            remedy = "Correct the setting. See `contact-gateway settings`."
+            remedy = "Correct the setting, or unset it."
             checks: tuple[Check, ...] = (Check("Settings", State.FAILED, str(error), remedy),)
         else:
             configure_logging(settings.log_format)

@@ -72,6 +72,8 @@ def test_an_invalid_setting_fails(examine: Examine, monkeypatch: pytest.MonkeyPa
 
     assert (status, list(checks)) == (1, ["Settings"])
     assert checks["Settings"]["found"].startswith("CONTACT_GATEWAY_METRICS: ")
+    # `contact-gateway settings` stops at an invalid setting too.
+    assert checks["Settings"]["remedy"] == "Correct the setting, or unset it."
 
 
 def test_an_older_schema_fails(run: Command, examine: Examine, folder: Path) -> None:

@@ -120,6 +120,25 @@ class TestKubernetes:
 
         assert files == ([f"{folder}/rate-limit-url"] if options else [])
 
+    def test_migrations_have_the_settings_of_the_gateway(
+        self, objects: Mapping[str, Document]
+    ) -> None:
+        pod = objects["Deployment"]["spec"]["template"]["spec"]
+        (migration,), (gateway,) = pod["initContainers"], pod["containers"]
+
+        assert migration["args"] == ["migrate"]
+        assert migration["env"] == gateway["env"]
+        assert migration["volumeMounts"] == gateway["volumeMounts"]
+
+    def test_what_the_options_need_may_be_called(
+        self, objects: Mapping[str, Document], *, options: bool
+    ) -> None:
+        rules = objects["NetworkPolicy"]["spec"].get("egress", ())
+        ports = {port["port"] for rule in rules for port in rule["ports"]}
+
+        # Names, HTTPS, and Redis's port.
+        assert ports == ({53, 443, 6379} if options else set())
+
 
 class TestCompose:
     def test_it_is_valid(self, *, options: bool) -> None:

@@ -210,3 +210,35 @@ def test_the_configuration_of_prometheus_is_valid(promtool: str, tmp_path: Path)
 
 def test_the_alerts_fire_on_their_events_and_on_nothing_else(promtool: str) -> None:
     _check(promtool, "test", "rules", RULE_TESTS)
+
+
+def test_a_new_series_is_an_unknown_outcome(promtool: str, tmp_path: Path) -> None:
+    (expression,) = (
+        target["expr"].replace("$__range", "3h").replace("$job", ".*").replace("$instance", ".*")
+        for panel in _dashboard()["panels"]
+        if panel["title"] == "Unknown outcomes"
+        for target in panel["targets"]
+    )
+    series = 'contact_gateway_requests_total{job="a", instance="b", outcome="OUTCOME_UNKNOWN"}'
+    after = {"10m": 0, "60m": 1, "5h": 0}
+    rules = {
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": series, "values": "_x20 1x400"}],
+                "promql_expr_test": [
+                    {
+                        "expr": expression,
+                        "eval_time": time,
+                        "exp_samples": [{"labels": "{}", "value": value}],
+                    }
+                    for time, value in after.items()
+                ],
+            }
+        ]
+    }
+    file = tmp_path / "dashboard_test.yml"
+    # JSON is YAML.
+    file.write_text(json.dumps(rules), encoding="utf-8")
+
+    _check(promtool, "test", "rules", file)

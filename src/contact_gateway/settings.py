@@ -309,6 +309,15 @@ class Settings(BaseModel):
             return given
         return {**_PRODUCTION_DEFAULTS, **given}
 
+    @field_validator("admin_host")
+    @classmethod
+    def _check_admin_host(cls, host: str | None, info: ValidationInfo) -> str | None:
+        # Otherwise the public port would serve what the operator wants to hide. An invalid port has
+        # an error of its own, and is not in the data.
+        if host is not None and info.data.get("admin_port", host) is None:
+            raise ValueError(f"it needs {PREFIX}ADMIN_PORT")
+        return host
+
     @field_validator("shutdown_seconds")
     @classmethod
     def _check_shutdown(cls, seconds: float, info: ValidationInfo) -> float:

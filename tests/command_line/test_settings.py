@@ -122,6 +122,19 @@ def test_an_invalid_value_stops_the_start_and_is_named(
     assert set(folder.iterdir()) == before
 
 
+def test_the_address_of_an_admin_port_without_a_port_stops_the_start(
+    run: Command, give: Give
+) -> None:
+    give("CONTACT_GATEWAY_ADMIN_HOST", "127.0.0.1")
+
+    result = run("serve", "--port", "0")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "Error: CONTACT_GATEWAY_ADMIN_HOST: it needs CONTACT_GATEWAY_ADMIN_PORT\n"
+    )
+
+
 def test_a_drain_as_long_as_the_shutdown_stops_the_start(run: Command, give: Give) -> None:
     give("CONTACT_GATEWAY_DRAIN_SECONDS", "40")
 

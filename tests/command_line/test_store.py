@@ -1,6 +1,7 @@
 """`contact-gateway store`: backup, restore and check, also beside a running gateway."""
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -80,6 +81,24 @@ def test_a_backup_replaces_a_file_only_when_forced(run: Command, store: Store) -
     assert copy.read_text(encoding="utf-8") == "precious"
     assert run("store", "backup", "copy.db", "--force").exit_code == 0
     assert _emails(copy) == []
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "dangling link"])
+def test_a_backup_replaces_only_files(run: Command, store: Store, kind: str) -> None:
+    special, linked = store.folder / "special", store.folder / "linked.db"
+    if kind == "pipe":
+        os.mkfifo(special)
+    else:
+        special.symlink_to(linked)
+    if kind == "link":
+        linked.write_text("precious", encoding="utf-8")
+    before = special.lstat()
+
+    result = run("store", "backup", str(special), "--force")
+
+    assert result.exit_code == 1
+    assert f"{special} is not a regular file. Name another file." in result.stderr
+    assert os.path.samestat(special.lstat(), before)
 
 
 def test_a_backup_does_not_replace_the_database_of_a_running_gateway(

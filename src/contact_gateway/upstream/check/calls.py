@@ -130,7 +130,12 @@ class _Caller:
         try:
             response = await self._send(call)
         except UpstreamUnavailable as error:
-            answer = Answer(asked, reason=_reason_of(error, asked), error=error.reason)
+            reason = f"{asked} was not answered"
+            if error.status is not None:
+                reason = f"{asked} was answered with {error.status}"
+            elif error.delivery is Delivery.NEVER_SENT:
+                reason = "no connection was made"
+            answer = Answer(asked, reason=reason, error=error.reason)
         else:
             answer = Answer(asked, response, time.time())
             self._is_limited = response.status == HTTPStatus.TOO_MANY_REQUESTS
@@ -146,9 +151,10 @@ async def _read(caller: _Caller) -> Reads:
     next_contacts = await caller.get("contacts", page="2", per_page=small)
     large_page = await caller.get("contacts", page="1", per_page=str(LARGE_PAGE_SIZE))
     rows = [*contacts.rows, *large_page.rows]
-    email = next(filter(None, map(_email_of, rows)), None)
+    emails = (row.fields.get("email") for row in rows)
+    email = next((each for each in emails if isinstance(each, str) and "@" in each), None)
     contact_id = next(filter(None, map(_id_of, rows)), None)
-    owner = next(filter(None, map(_owner_id_of, rows)), None)
+    owner = next((each for each in map(owner_of, rows) if each and _ID.fullmatch(each)), None)
 
     by_absent_email = await caller.get("contacts", email=_ABSENT_EMAIL)
     by_email = Answer("GET /contacts?email", reason="no contact with an address is listed")
@@ -297,23 +303,5 @@ def _without_creation(trial: Trial, why: str) -> Trial:
     return replace(trial, first=nothing, repeat=nothing, dry_run=nothing)
 
 
-def _reason_of(error: UpstreamUnavailable, asked: str) -> str:
-    if error.status is not None:
-        return f"{asked} was answered with {error.status}"
-    if error.delivery is Delivery.NEVER_SENT:
-        return "no connection was made"
-    return f"{asked} was not answered"
-
-
-def _email_of(row: Row) -> str | None:
-    email = row.fields.get("email")
-    return email if isinstance(email, str) and "@" in email else None
-
-
 def _id_of(row: Row) -> str | None:
     return str(row.id) if _ID.fullmatch(str(row.id)) else None
-
-
-def _owner_id_of(row: Row) -> str | None:
-    owner = owner_of(row)
-    return owner if owner is not None and _ID.fullmatch(owner) else None

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from contact_gateway.contacts.advertiser import is_named_hienergy
-from contact_gateway.upstream.check.answers import Answer, Reads, has_email
+from contact_gateway.upstream.check.answers import Reads, has_email
 from contact_gateway.upstream.check.shapes import (
     Envelope,
     ErrorForm,
@@ -345,7 +345,11 @@ def _unrated(reads: Reads) -> Finding:
     if any(_is_unrated(row) for row in own.rows):
         means = "A new contact without a rating may be found there."
         return Finding(key, question, "yes: some have a rating below 1", means)
-    if not _is_complete(general, reads):
+    has_more = general.paging.has_more
+    if has_more is None:
+        # Shorter than a page that was answered, so not clamped.
+        has_more = len(general.items) >= len(reads.large_page.items or ())
+    if has_more:
         return unknown(key, question, "the general list has more than one page")
     ids = {str(row.id) for row in general.rows}
     if any(str(row.id) not in ids for row in own.rows):
@@ -364,7 +368,10 @@ def _mark(reads: Reads) -> Finding:
     marks = [
         name
         for name in ("publisher_name", "network_name")
-        if any(_is_mark(row, name) for row in rows)
+        if any(
+            isinstance(value := row.fields.get(name), str) and is_named_hienergy(value)
+            for row in rows
+        )
     ]
     if marks:
         means = "The gateway recognizes a HiEnergy record by either."
@@ -510,15 +517,6 @@ def _clock(reads: Reads) -> Finding:
     return Finding(key, question, f"{abs(ahead):.0f} s {direction} this machine", means)
 
 
-def _is_complete(answer: Answer, reads: Reads) -> bool:
-    """Return whether a list has all of its rows on this page."""
-    has_more = answer.paging.has_more
-    if has_more is not None:
-        return not has_more
-    # Shorter than a page that was answered, so not clamped.
-    return len(answer.items or ()) < len(reads.large_page.items or ())
-
-
 def _is_blank(row: Row, names: Iterable[str]) -> bool:
     values = (row.fields.get(name) for name in names)
     return all(value is None or value == "" for value in values)
@@ -527,11 +525,6 @@ def _is_blank(row: Row, names: Iterable[str]) -> bool:
 def _is_unrated(row: Row) -> bool:
     rating = row.fields.get("rating")
     return isinstance(rating, (int, float)) and rating < 1
-
-
-def _is_mark(row: Row, name: str) -> bool:
-    value = row.fields.get(name)
-    return isinstance(value, str) and is_named_hienergy(value)
 
 
 def _shown_names(rows: Iterable[Row]) -> frozenset[str]:

@@ -246,8 +246,11 @@ def _repeat(trial: Trial) -> Finding:
         case Repeat.REFUSED if response is not None:
             means = "A repeat right after the answer makes no second contact."
             found = f"refused with {status}: {error_form_of(response)}"
-            if _has_existing(response.body):
-                found += ", with the contact"
+            match response.body:
+                case {"error": {"details": {"existing": Mapping()}}}:
+                    found += ", with the contact"
+                case _:
+                    pass
             return Finding(key, question, found, means)
         case Repeat.RETURNED:
             means = "A repeat right after the answer makes no second contact."
@@ -288,14 +291,6 @@ def _dry_run(trial: Trial) -> Finding:
             return unknown(key, question, f"{status} without an id or `dry_run`")
         case _:
             return unknown(key, question, trial.dry_run.why_unknown)
-
-
-def _has_existing(body: object) -> bool:
-    match body:
-        case {"error": {"details": {"existing": Mapping()}}}:
-            return True
-        case _:
-            return False
 
 
 def _why_no_contact(trial: Trial) -> str:

@@ -407,18 +407,33 @@ class UpstreamClient:
 
 
 async def _body_of(call: Call, response: aiohttp.ClientResponse) -> bytes:
-    """Read the body that a call needs."""
+    """Read the body that a call needs. If it is too large, return nothing.
+
+    The connection of a body that is too large is not reused.
+    """
     if not call.wants_body:
         # HEAD would keep the connection, and fails if a server sends a body all the same.
         response.close()
         return b""
+    length = response.content_length
+    body = bytearray()
     try:
-        return await _read_body(response)
+        if (
+            length is not None
+            and length <= MAX_RESPONSE_BYTES
+            and "Content-Encoding" not in response.headers
+        ):
+            return await response.read()
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            body += chunk
+            if len(body) > MAX_RESPONSE_BYTES:
+                return b""
     except (aiohttp.ClientError, OSError):
         if call.method == "GET":
             raise
         # The status says whether a creation succeeded.
         return b""
+    return bytes(body)
 
 
 class _NotConnectedError(aiohttp.ClientError):
@@ -517,23 +532,6 @@ def _may_retry(call: Call, error: BaseException) -> bool:
     if not isinstance(error, UpstreamUnavailable) or not error.is_transient:
         return False
     return call.method == "GET" or error.delivery is Delivery.NEVER_SENT
-
-
-async def _read_body(response: aiohttp.ClientResponse) -> bytes:
-    """Read a body. If it is too large, return nothing; its connection is not reused."""
-    length = response.content_length
-    if (
-        length is not None
-        and length <= MAX_RESPONSE_BYTES
-        and "Content-Encoding" not in response.headers
-    ):
-        return await response.read()
-    body = bytearray()
-    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-        body += chunk
-        if len(body) > MAX_RESPONSE_BYTES:
-            return b""
-    return bytes(body)
 
 
 def _parse_json(body: bytes) -> object:

@@ -206,7 +206,8 @@ class Operations:
         found = await self._read_page(
             "list_advertisers",
             _ADVERTISERS,
-            _advertiser_query(wanted),
+            # As `name` too, which most clients send.
+            _query({**wanted._asdict(), "name": wanted.name or wanted.q}),
             page,
             _Reader(ADVERTISERS, advertiser_of),
         )
@@ -309,11 +310,6 @@ def _contact_query(wanted: ContactFilter) -> dict[str, str]:
     filters: dict[str, object] = wanted._asdict()
     slug = filters.pop("advertiser_slug")
     return _query({**filters, "advertiser_id": wanted.advertiser_id or slug})
-
-
-def _advertiser_query(wanted: AdvertiserFilter) -> dict[str, str]:
-    """Return the query for advertisers, with `q` as `name` too, which most clients send."""
-    return _query({**wanted._asdict(), "name": wanted.name or wanted.q})
 
 
 def _query(filters: Mapping[str, object]) -> dict[str, str]:

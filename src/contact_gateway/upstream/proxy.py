@@ -37,26 +37,19 @@ def proxy_for(url: str) -> Proxy | None:
     port = target.port or _PORTS[target.scheme]
     if proxy_bypass(f"{target.hostname}:{port}"):
         return None
-    proxy = _parsed(variables[name])
-    if proxy is None:
+    text = variables[name]
+    try:
+        proxy = URL(text if "://" in text else f"http://{text}")
+    except ValueError:
+        proxy = URL()
+    if proxy.scheme not in _PORTS or not proxy.host:
         # The value may contain a password.
         raise SettingsError(
             f"{name.upper()}_PROXY: it must be the URL of an HTTP proxy, such as "
             "http://proxy.example:3128. For a direct connection, add the host to NO_PROXY."
         )
-    return Proxy(proxy.with_user(None), _credentials(proxy))
-
-
-def _parsed(text: str) -> URL | None:
-    try:
-        proxy = URL(text if "://" in text else f"http://{text}")
-    except ValueError:
-        return None
-    return proxy if proxy.scheme in _PORTS and proxy.host else None
-
-
-def _credentials(proxy: URL) -> Mapping[str, str]:
-    if proxy.user is None:
-        return {}
-    text = f"{proxy.user}:{proxy.password or ''}"
-    return {"Proxy-Authorization": f"Basic {base64.b64encode(text.encode()).decode()}"}
+    headers = {}
+    if proxy.user is not None:
+        credentials = f"{proxy.user}:{proxy.password or ''}".encode()
+        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(credentials).decode()}"
+    return Proxy(proxy.with_user(None), headers)

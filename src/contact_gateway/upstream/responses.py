@@ -165,7 +165,9 @@ def _refusal_of(response: Response) -> Refusal:
     if code is None or code is ErrorCode.OUTCOME_UNKNOWN or is_missing_operation(response):
         raise unexpected(response)
     error = error_body_of(response.body)
-    details = _details(response, error)
+    details = error.details
+    if response.request_id is not None:
+        details = {**details, "upstream_request_id": response.request_id}
     match code:
         case ErrorCode.UNAUTHORIZED:
             return Unauthorized(KeyRefusal.REFUSED, error.sentence, details)
@@ -196,9 +198,14 @@ def read_refusal_of(response: Response) -> ReadRefusal:
     if not isinstance(refusal, ReadRefusal):
         raise unexpected(response)
     _log_refusal(response)
-    if isinstance(refusal, InvalidInput):
-        return replace(refusal, problems=tuple(map(_of_query, refusal.problems)))
-    return refusal
+    if not isinstance(refusal, InvalidInput):
+        return refusal
+    # The parameters of a read are not fields of a contact.
+    problems = (
+        problem._replace(path=problem.path[len(WHOLE_CONTACT) :] or ("query",))
+        for problem in refusal.problems
+    )
+    return replace(refusal, problems=tuple(problems))
 
 
 def is_missing_record(response: Response) -> bool:
@@ -256,17 +263,6 @@ def _problem(reported: ReportedProblem) -> Problem:
     is_known = reported.code in _PROBLEM_CODES
     code = ProblemCode(str(reported.code)) if is_known else ProblemCode.REFUSED
     return Problem(reported.path, code, reported.message)
-
-
-def _of_query(problem: Problem) -> Problem:
-    """Return a problem of a read, whose parameters are not fields of a contact."""
-    return problem._replace(path=problem.path[len(WHOLE_CONTACT) :] or ("query",))
-
-
-def _details(response: Response, error: ErrorBody) -> Details:
-    if response.request_id is None:
-        return error.details
-    return {**error.details, "upstream_request_id": response.request_id}
 
 
 def _default_message(response: Response) -> str:

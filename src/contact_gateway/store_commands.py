@@ -18,7 +18,7 @@ from contact_gateway.store.backup import (
     reading_copy,
     restore,
 )
-from contact_gateway.store.checks import Report, inspect
+from contact_gateway.store.checks import inspect
 
 store = typer.Typer(help="Back up, restore and check the database.", no_args_is_help=True)
 
@@ -78,15 +78,11 @@ def check_store(
             {"revision": report.revision, "rows": report.counts, "problems": report.problems}
         )
     else:
-        _print_report(report)
+        counts = [f"{table}: {count}" for table, count in report.counts.items()]
+        problems = [f"Problem: {problem}" for problem in report.problems] or ["No problems found."]
+        output.write("\n".join([f"Revision  {report.revision or '-'}", *counts, *problems, ""]))
     if report.problems:
         raise typer.Exit(1)
-
-
-def _print_report(report: Report) -> None:
-    counts = [f"{table}: {count}" for table, count in report.counts.items()]
-    problems = [f"Problem: {problem}" for problem in report.problems] or ["No problems found."]
-    output.write("\n".join([f"Revision  {report.revision or '-'}", *counts, *problems, ""]))
 
 
 def _database_file() -> Path:

@@ -33,9 +33,6 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _ignore(_record: KeyRecord, _owner: ApiKeyOwner, _now: datetime) -> None: ...
-
-
 class ApiKeyCache:
     """Authenticates API keys, and caches those that are valid.
 
@@ -52,7 +49,7 @@ class ApiKeyCache:
         keys: BatchedReader[str, KeyRecord],
         clock: Clock = time.monotonic,
         now: UtcClock = utc_now,
-        on_read: Callable[[KeyRecord, ApiKeyOwner, datetime], None] = _ignore,
+        on_read: Callable[[KeyRecord, ApiKeyOwner, datetime], None] = lambda *_: None,
     ) -> None:
         self._keys: Final = keys
         self._now: Final = now

@@ -51,21 +51,23 @@ def _inspect(connection: sqlite3.Connection) -> Report:
         name
         for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
     }
-    revision = _revision(connection) if "alembic_version" in found else None
-    problems = [*_schema_problems(revision, found), *_damage(connection)]
+    revision = None
+    if "alembic_version" in found:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        revision = None if row is None else str(row[0])
+    lines = (line for (line,) in connection.execute(f"PRAGMA integrity_check({_MAX_SHOWN})"))
+    problems = [
+        *_schema_problems(revision, found),
+        *(f"integrity: {line}" for line in lines if line != "ok"),
+    ]
     if not problems:
-        problems += [*_broken_references(connection), *_orphans(connection)]
+        problems += _broken_references(connection)
     counts = {
         name: connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]  # noqa: S608 - a table's name
         for name in sorted(metadata.tables)
         if name in found
     }
     return Report(revision, counts, problems)
-
-
-def _revision(connection: sqlite3.Connection) -> str | None:
-    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    return None if row is None else str(row[0])
 
 
 def _schema_problems(revision: str | None, tables: set[str]) -> Iterator[str]:
@@ -78,25 +80,16 @@ def _schema_problems(revision: str | None, tables: set[str]) -> Iterator[str]:
         yield str(error)
 
 
-def _damage(connection: sqlite3.Connection) -> Iterator[str]:
-    for (line,) in connection.execute(f"PRAGMA integrity_check({_MAX_SHOWN})"):
-        if line != "ok":
-            yield f"integrity: {line}"
-
-
 def _broken_references(connection: sqlite3.Connection) -> Iterator[str]:
     rows = sorted(connection.execute("PRAGMA foreign_key_check"), key=_tables_of)
     for (table, parent), broken in groupby(rows, key=_tables_of):
         yield f"{table}: {len(list(broken))} rows refer to missing rows of {parent}"
-
-
-def _tables_of(row: tuple[str, int, str, int]) -> tuple[str, str]:
-    return row[0], row[2]
-
-
-def _orphans(connection: sqlite3.Connection) -> Iterator[str]:
     for what, query in _ORPHANS.items():
         ids = [str(an_id) for (an_id,) in connection.execute(query, {"hienergy": HIENERGY_NETWORK})]
         if ids:
             dots = ", …" if len(ids) > _MAX_SHOWN else ""
             yield f"{len(ids)} {what}: {', '.join(ids[:_MAX_SHOWN])}{dots}"
+
+
+def _tables_of(row: tuple[str, int, str, int]) -> tuple[str, str]:
+    return row[0], row[2]

@@ -174,7 +174,18 @@ def create(
     Returns:
         The outcome of each, to be reported only after the commit.
     """
-    submissions = [_submission(each) for each in submitted]
+    submissions = [
+        _Submission(
+            key_id,
+            secret_hash,
+            creation,
+            email_key(creation.contact.email),
+            None
+            if creation.idempotency_key is None
+            else ScopedKey(key_id, creation.idempotency_key),
+        )
+        for key_id, secret_hash, creation in submitted
+    ]
     hienergy = advertiser_rows.hienergy(
         connection, {each.creation.contact.advertiser_id for each in submitted}
     )
@@ -201,18 +212,6 @@ def create(
         {key: earlier for key, earlier in facts.earlier.items() if key not in remembered},
     )
     return outcomes
-
-
-def _submission(submitted: Submitted) -> _Submission:
-    key_id, secret_hash, creation = submitted
-    key = creation.idempotency_key
-    return _Submission(
-        key_id,
-        secret_hash,
-        creation,
-        email_key(creation.contact.email),
-        None if key is None else ScopedKey(key_id, key),
-    )
 
 
 def _independent(submissions: Iterable[_Submission]) -> Iterator[Sequence[_Submission]]:

@@ -79,18 +79,16 @@ class KeyUse:
             try:
                 await self._database.write(partial(key_rows.set_last_used, days=days))
             except Exception as error:  # noqa: BLE001 - no caller awaits it
-                self._retry_later(days, error)
-
-    def _retry_later(self, days: dict[int, date], error: Exception) -> None:
-        """Forget what could not be stored, so that the next use after a while stores it."""
-        self._retry_at = self._clock() + RETRY_SECONDS
-        for key_id in days.keys() | self._queue.keys():
-            del self._used_on[key_id]
-        self._queue.clear()
-        cause = error.reason if isinstance(error, SourceUnavailable) else repr(error)
-        _log.warning(
-            "last use of API keys not stored; retrying in a minute", keys=len(days), cause=cause
-        )
+                # Forget what could not be stored, so that the next use after a while stores it.
+                self._retry_at = self._clock() + RETRY_SECONDS
+                for key_id in days.keys() | self._queue.keys():
+                    del self._used_on[key_id]
+                self._queue.clear()
+                _log.warning(
+                    "last use of API keys not stored; retrying in a minute",
+                    keys=len(days),
+                    cause=error.reason if isinstance(error, SourceUnavailable) else repr(error),
+                )
 
     def _warn(self, record: KeyRecord, secret_hash: bytes, now: datetime) -> None:
         """Log, once a day, that a key expires soon, or that its old secret is still in use."""

@@ -141,19 +141,23 @@ class StagedCatalogue:
             SourceUnavailable: the database does not answer, or there is no room for the rows.
         """
         try:
-            self._add(rows)
+            for batch in _batches(iter(rows), _ROWS_STAGED_AT_ONCE):
+                # A short transaction, because it holds a snapshot of the store.
+                self._staging.execute("BEGIN")
+                self._add_batch(batch)
+                self._staging.execute("COMMIT")
+            owner = self._staging.execute(_MISSING_OWNER, (HIENERGY_NETWORK,)).fetchone()
+            demoted = self._staging.execute(_DEMOTED_IN_USE, (_DEMOTED,)).fetchone()
         except sqlite3.Error as error:
             raise SourceUnavailable(
                 f"{self._file}, or the folder for temporary files that SQLITE_TMPDIR names: {error}"
             ) from error
-
-    def _add(self, rows: Iterable[_Given]) -> None:
-        for batch in _batches(iter(rows), _ROWS_STAGED_AT_ONCE):
-            # A short transaction, because it holds a snapshot of the store.
-            self._staging.execute("BEGIN")
-            self._add_batch(batch)
-            self._staging.execute("COMMIT")
-        self._check()
+        errors = [
+            *([] if owner is None else [not_a_hienergy_record(*owner)]),
+            *([] if demoted is None else [in_use(*demoted)]),
+        ]
+        if errors:
+            raise min(errors, key=lambda error: error.line)
 
     async def write(self, database: Database, progress: Callable[[int], object]) -> None:
         """Write the rows that are new or changed, and report how many after each transaction.
@@ -162,33 +166,40 @@ class StagedCatalogue:
             StoreChangedError: a row is no longer valid in the store.
             SourceUnavailable: the database does not answer.
         """
-        with closing(self._batches_in_turn()) as batches:
-            await self._write_batches(batches, database, progress)
+        batches = self._batches_in_turn()
 
-    async def _write_batches(
-        self,
-        batches: Iterator[Sequence[Advertiser]],
-        database: Database,
-        progress: Callable[[int], object],
-    ) -> None:
         def write_some(connection: Connection) -> int:
             ends_at = time.monotonic() + TRANSACTION_SECONDS
             written = 0
             for batch in batches:
                 advertiser_rows.upsert(connection, batch)
-                _check_written(connection, batch)
+                # Since the check of the file, another process may have written.
+                wrong = advertiser_rows.misplaced(connection, [each.id for each in batch])
+                if wrong is not None:
+                    raise StoreChangedError(
+                        f"advertiser {wrong} no longer fits the store, which another process "
+                        "changed during the import. Some advertisers were imported; run the "
+                        "import again"
+                    )
                 written += len(batch)
                 if time.monotonic() >= ends_at:
                     break
             return written
 
-        while written := await database.write(write_some):
-            progress(written)
-            await asyncio.sleep(PAUSE_SECONDS)
+        with closing(batches):
+            while written := await database.write(write_some):
+                progress(written)
+                await asyncio.sleep(PAUSE_SECONDS)
 
     def _add_batch(self, batch: Sequence[_Given]) -> None:
         ids = [_id_of(row) for _, row in batch]
-        stored = self._stored([an_id for an_id in ids if an_id is not None])
+        usual_ids = [an_id for an_id in ids if an_id is not None]
+        marks = ", ".join("?" * len(usual_ids))
+        rows = self._staging.execute(
+            f"SELECT {_LISTED} FROM store.advertisers WHERE id IN ({marks})",  # noqa: S608 - constants
+            usual_ids,
+        )
+        stored: dict[int, _Stored] = {row[0]: row for row in rows}
         seen: list[tuple[int, int]] = []
         changed: list[tuple[object, ...]] = []
         for an_id, (line, row) in zip(ids, batch, strict=True):
@@ -198,7 +209,7 @@ class StagedCatalogue:
                 continue
             advertiser = validated(line, row)
             seen.append((advertiser.id, line))
-            after = _values(advertiser)
+            after = tuple(getattr(advertiser, name) for name in COLUMNS)
             if after != before:
                 changed.append((*after, line, _turn(advertiser, before)))
         try:
@@ -208,14 +219,6 @@ class StagedCatalogue:
         self._staging.executemany(_INSERT_CHANGED, changed)
         self._rows += len(seen)
         self._changed += len(changed)
-
-    def _stored(self, ids: Sequence[int]) -> Mapping[int, _Stored]:
-        marks = ", ".join("?" * len(ids))
-        rows = self._staging.execute(
-            f"SELECT {_LISTED} FROM store.advertisers WHERE id IN ({marks})",  # noqa: S608 - constants
-            ids,
-        )
-        return {row[0]: row for row in rows}
 
     def _duplicate(self, seen: Iterable[tuple[int, int]]) -> CatalogueError:
         """Return the error for the first row whose id is staged with another line."""
@@ -227,32 +230,12 @@ class StagedCatalogue:
                 return duplicate_id(line, an_id, first)
         raise LookupError("no id is staged twice")
 
-    def _check(self) -> None:
-        owner = self._staging.execute(_MISSING_OWNER, (HIENERGY_NETWORK,)).fetchone()
-        demoted = self._staging.execute(_DEMOTED_IN_USE, (_DEMOTED,)).fetchone()
-        errors = [
-            *([] if owner is None else [not_a_hienergy_record(*owner)]),
-            *([] if demoted is None else [in_use(*demoted)]),
-        ]
-        if errors:
-            raise min(errors, key=lambda error: error.line)
-
     def _batches_in_turn(self) -> Generator[Sequence[Advertiser], None, None]:
         query = f"SELECT {_LISTED} FROM changed WHERE turn = ? ORDER BY id"  # noqa: S608 - constants
         for turn in _TURNS:
             with closing(self._staging.execute(query, (turn,))) as rows:
                 records = (Advertiser(**dict(zip(COLUMNS, row, strict=True))) for row in rows)
                 yield from _batches(records, _ROWS_PER_STATEMENT)
-
-
-def _check_written(connection: Connection, batch: Sequence[Advertiser]) -> None:
-    """Check rows in the transaction that wrote them: since the check, others may have written."""
-    wrong = advertiser_rows.misplaced(connection, [advertiser.id for advertiser in batch])
-    if wrong is not None:
-        raise StoreChangedError(
-            f"advertiser {wrong} no longer fits the store, which another process changed during "
-            "the import. Some advertisers were imported; run the import again"
-        )
 
 
 def _batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
@@ -287,10 +270,6 @@ def _equals(row: Mapping[str, object], stored: _Stored) -> bool:
 
 
 _COLUMN_NAMES: Final = frozenset(COLUMNS)
-
-
-def _values(advertiser: Advertiser) -> tuple[object, ...]:
-    return tuple(getattr(advertiser, name) for name in COLUMNS)
 
 
 def _turn(advertiser: Advertiser, before: _Stored | None) -> int:

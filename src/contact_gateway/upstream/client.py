@@ -235,11 +235,16 @@ class UpstreamClient:
 
     async def __aenter__(self) -> Self:
         """Open the connection pool, which connects on demand."""
+        tls: ssl.SSLContext | bool = True
+        if self._base_url.startswith("https:"):
+            # The default settings, with the CAs of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+            tls = ssl.create_default_context()
+            tls.set_alpn_protocols(("http/1.1",))
         self._session = aiohttp.ClientSession(
             connector=_Connector(
                 limit=self._max_connections,
                 keepalive_timeout=_KEEP_ALIVE_SECONDS,
-                ssl=_tls_context() if self._base_url.startswith("https:") else True,
+                ssl=tls,
             ),
             # A cookie that upstream sets for one caller must not be sent for another.
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -467,13 +472,6 @@ class _Connector(aiohttp.TCPConnector):
             return await super().connect(req, traces, timeout)
         except (aiohttp.ClientError, OSError) as error:
             raise _NotConnectedError(error) from None
-
-
-def _tls_context() -> ssl.SSLContext:
-    """Return the default TLS settings, with the CAs of `SSL_CERT_FILE` and `SSL_CERT_DIR`."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(("http/1.1",))
-    return context
 
 
 # Cached, because constructing one takes 4 µs.

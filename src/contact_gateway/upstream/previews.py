@@ -86,18 +86,11 @@ async def _preview_by_reads(caller: Operations, contact: NewContact) -> CreateCo
     refused = await listed_conflict(caller, contact)
     if refused is not None:
         return refused
-    owner = await _owner(caller, advertiser)
+    owner = advertiser if advertiser.is_hienergy else None
+    if owner is None and advertiser.hienergy_id is not None:
+        found = await caller.advertiser(advertiser.hienergy_id)
+        owner = found if isinstance(found, Advertiser) else None
     if owner is None:
         return Previewed(ContactPreview(contact, None, (OWNER_NOT_CHECKED, *NOT_CHECKED)))
     preview = ContactPreview.of(contact, owner)
     return Previewed(preview._replace(not_checked=NOT_CHECKED))
-
-
-async def _owner(caller: Operations, advertiser: Advertiser) -> Advertiser | None:
-    """Return the HiEnergy record of an advertiser, if HiEnergy shows which it is."""
-    if advertiser.is_hienergy:
-        return advertiser
-    if advertiser.hienergy_id is None:
-        return None
-    found = await caller.advertiser(advertiser.hienergy_id)
-    return found if isinstance(found, Advertiser) else None

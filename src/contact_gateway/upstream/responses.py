@@ -66,7 +66,7 @@ _MAX_DIGITS: Final = 15
 # Of the years 2001 and 5138. A smaller number is a duration, a larger one has milliseconds.
 _MIN_EPOCH_SECONDS: Final = 10**9
 _MAX_EPOCH_SECONDS: Final = 10**11
-_PROBLEM_CODES: Final[frozenset[str]] = frozenset(ProblemCode)
+_PROBLEM_CODES: Final[Mapping[str | None, ProblemCode]] = {code.value: code for code in ProblemCode}
 _CLIENT_ERRORS: Final = range(HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR)
 _INPUT_STATUSES: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
 
@@ -248,7 +248,11 @@ def _invalid_input_or_conflict(
     reported = error.problems or (whole,)
     if response.status in _INPUT_STATUSES and all(each.is_taken_address() for each in reported):
         return _conflict(error, details)
-    return InvalidInput(tuple(map(_problem, reported)), message, details)
+    problems = (
+        Problem(each.path, _PROBLEM_CODES.get(each.code, ProblemCode.REFUSED), each.message)
+        for each in reported
+    )
+    return InvalidInput(tuple(problems), message, details)
 
 
 def _conflict(error: ErrorBody, details: Details) -> Conflict:
@@ -257,12 +261,6 @@ def _conflict(error: ErrorBody, details: Details) -> Conflict:
     except UnreadableError:
         existing = None
     return Conflict(existing, error.message or policy.ADDRESS_IS_TAKEN, details)
-
-
-def _problem(reported: ReportedProblem) -> Problem:
-    is_known = reported.code in _PROBLEM_CODES
-    code = ProblemCode(str(reported.code)) if is_known else ProblemCode.REFUSED
-    return Problem(reported.path, code, reported.message)
 
 
 def _default_message(response: Response) -> str:

@@ -88,22 +88,20 @@ class LineWriter:
     def _write_now(self, lines: str) -> None:
         dropped = self._dropped
         try:
-            self._put(self._dropped_line(dropped) + lines if dropped else lines)
+            text = self._dropped_line(dropped) + lines if dropped else lines
+            if self._may_block:
+                # Not through the stream: at its end, Python would wait for the stream's lock.
+                data = memoryview(text.encode(errors="backslashreplace"))
+                while data:
+                    data = data[os.write(self._stream.fileno(), data) :]
+            else:
+                self._stream.write(text)
+                self._stream.flush()
         except (OSError, ValueError):
             self._drop(lines)
         else:
             with self._changed:
                 self._dropped -= dropped
-
-    def _put(self, text: str) -> None:
-        if not self._may_block:
-            self._stream.write(text)
-            self._stream.flush()
-            return
-        # Not through the stream: at its end, Python would wait for the stream's lock.
-        data = memoryview(text.encode(errors="backslashreplace"))
-        while data:
-            data = data[os.write(self._stream.fileno(), data) :]
 
     def _drop(self, lines: str) -> None:
         count = lines.count("\n")

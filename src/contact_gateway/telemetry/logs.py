@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final, TextIO, cast
 
 import orjson
@@ -37,7 +37,15 @@ def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None
     stream = stream or sys.stderr
     default = LogFormat.CONSOLE if stream.isatty() else LogFormat.JSON
     renderers = _renderers(log_format or default, stream)
-    writer = LineWriter(stream, lambda lines: _dropped_line(lines, renderers))
+
+    def dropped_line(lines: int) -> str:
+        line: EventDict | str | bytes | bytearray | tuple[object, ...] | Mapping[str, object]
+        line = {"event": "log lines dropped", "lines": lines}
+        for processor in (*_PROCESSORS, *renderers):
+            line = processor(None, "warning", cast(EventDict, line))
+        return f"{line!s}\n"
+
+    writer = LineWriter(stream, dropped_line)
     logger = _BufferedLogger(writer)
     handler = _Handler(writer)
     handler.setFormatter(
@@ -56,14 +64,6 @@ def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=False,
     )
-
-
-def _dropped_line(lines: int, renderers: Sequence[Processor]) -> str:
-    line: EventDict | str | bytes | bytearray | tuple[object, ...] | Mapping[str, object]
-    line = {"event": "log lines dropped", "lines": lines}
-    for processor in (*_PROCESSORS, *renderers):
-        line = processor(None, "warning", cast(EventDict, line))
-    return f"{line!s}\n"
 
 
 def _renderers(log_format: LogFormat, stream: TextIO) -> tuple[Processor, ...]:

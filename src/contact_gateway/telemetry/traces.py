@@ -43,7 +43,10 @@ class Tracing:
     def __init__(self) -> None:
         try:
             self._propagator: Final = _propagator()
-            self._provider: Final = TracerProvider(resource=_resource())
+            resource = Resource.create()
+            if str(resource.attributes.get(SERVICE_NAME, _UNNAMED)).startswith(_UNNAMED):
+                resource = resource.merge(Resource({SERVICE_NAME: _SERVICE_NAME}))
+            self._provider: Final = TracerProvider(resource=resource)
             for exporter in _exporters():
                 self._provider.add_span_processor(BatchSpanProcessor(exporter))
         except SettingsError:
@@ -92,14 +95,6 @@ class Tracing:
             yield set_status
 
 
-def _resource() -> Resource:
-    """Return the description of this service, from OTEL_SERVICE_NAME and the like."""
-    configured = Resource.create()
-    if str(configured.attributes.get(SERVICE_NAME, _UNNAMED)).startswith(_UNNAMED):
-        return configured.merge(Resource({SERVICE_NAME: _SERVICE_NAME}))
-    return configured
-
-
 def _exporters() -> list[SpanExporter]:
     variable = "OTEL_TRACES_EXPORTER"
     names = _listed(variable, "otlp")
@@ -107,20 +102,16 @@ def _exporters() -> list[SpanExporter]:
         return []
     exporters: list[SpanExporter] = []
     for name in names:
-        entry_point = (
-            _otlp() if name == "otlp" else _named("opentelemetry_traces_exporter", name, variable)
-        )
-        exporters.append(entry_point.load()())
+        exporter, named_by = name, variable
+        if name == "otlp":
+            named_by = next(filter(_variable, _PROTOCOL_VARIABLES), _PROTOCOL_VARIABLES[-1])
+            # By default the protocol of the extra `otel`.
+            protocol = _variable(named_by) or "http/protobuf"
+            if protocol not in _PROTOCOLS:
+                raise SettingsError(f"{named_by}: use http/protobuf or grpc.")
+            exporter = _PROTOCOLS[protocol]
+        exporters.append(_named("opentelemetry_traces_exporter", exporter, named_by).load()())
     return exporters
-
-
-def _otlp() -> EntryPoint:
-    """Return the OTLP exporter of the configured protocol; by default that of the extra `otel`."""
-    variable = next(filter(_variable, _PROTOCOL_VARIABLES), _PROTOCOL_VARIABLES[-1])
-    protocol = _variable(variable) or "http/protobuf"
-    if protocol not in _PROTOCOLS:
-        raise SettingsError(f"{variable}: use http/protobuf or grpc.")
-    return _named("opentelemetry_traces_exporter", _PROTOCOLS[protocol], variable)
 
 
 def _propagator() -> CompositePropagator:

@@ -64,7 +64,12 @@ def listen_on_unix_socket(path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as listener:
         try:
             _remove_abandoned(path)
-            _bind(listener, path)
+            # The permissions hold from the first moment.
+            earlier = os.umask(_UMASK_OF_UNIX_SOCKETS)
+            try:
+                listener.bind(os.fspath(path))
+            finally:
+                os.umask(earlier)
             listener.listen(_BACKLOG)
             created = path.lstat()
         except OSError as error:
@@ -93,15 +98,6 @@ def _remove_abandoned(path: Path) -> None:
                 path.unlink()
             except BlockingIOError:
                 pass
-
-
-def _bind(listener: socket.socket, path: Path) -> None:
-    """Bind a socket with its permissions from the first moment."""
-    earlier = os.umask(_UMASK_OF_UNIX_SOCKETS)
-    try:
-        listener.bind(os.fspath(path))
-    finally:
-        os.umask(earlier)
 
 
 def address_of(listener: socket.socket) -> str:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import Final, NamedTuple
 
@@ -145,7 +146,16 @@ class StoppableServer(uvicorn.Server):
                 while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
-            await self._cut_off()
+            connections = list(self.server_state.connections)
+            _log.warning(
+                "closed %d connections that were in use %g s after the signal to stop",
+                len(connections),
+                self._timeouts.shutdown,
+            )
+            for connection in connections:
+                connection.transport.abort()
+            # The transports report their end in the next step.
+            await asyncio.sleep(_POLL_SECONDS)
         await self.lifespan.shutdown()
         is_asked = self._admin_port is not None and self._admin_port.is_answering
         if self.server_state.tasks or is_asked:
@@ -170,23 +180,9 @@ class StoppableServer(uvicorn.Server):
                 while True:
                     connection, _ = backlog.accept()
                     await asyncio.get_running_loop().connect_accepted_socket(
-                        self._protocol, connection
+                        partial(HttpProtocol, self.config, self.server_state, self.lifespan.state),
+                        connection,
                     )
-
-    def _protocol(self) -> asyncio.Protocol:
-        return HttpProtocol(self.config, self.server_state, self.lifespan.state)
-
-    async def _cut_off(self) -> None:
-        connections = list(self.server_state.connections)
-        _log.warning(
-            "closed %d connections that were in use %g s after the signal to stop",
-            len(connections),
-            self._timeouts.shutdown,
-        )
-        for connection in connections:
-            connection.transport.abort()
-        # The transports report their end in the next step.
-        await asyncio.sleep(_POLL_SECONDS)
 
 
 class WorkerServer(StoppableServer):

@@ -42,7 +42,15 @@ async def read_json(request: Request, headers: Mapping[str, str], limits: BodyLi
     """
     content_type = headers.get("content-type", "")
     if content_type != "application/json":
-        _require_json(content_type)
+        media_type, _, parameters = content_type.partition(";")
+        charset = re.search(r'charset\s*=\s*"?([^\s";]+)', parameters, re.IGNORECASE)
+        is_utf_8 = charset is None or charset[1].lower() in {"utf-8", "utf8", "us-ascii"}
+        if media_type.strip().lower() != "application/json" or not is_utf_8:
+            raise TransportError(
+                TransportCode.UNSUPPORTED_MEDIA_TYPE,
+                "Unsupported content type. Send the body as application/json in UTF-8.",
+                {"Accept": "application/json"},
+            )
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise TransportError(
             TransportCode.UNSUPPORTED_MEDIA_TYPE,
@@ -64,19 +72,6 @@ async def read_json(request: Request, headers: Mapping[str, str], limits: BodyLi
                 {"Connection": "close"},
             ) from None
     return parse_json(body, limits.max_json_depth)
-
-
-def _require_json(content_type: str) -> None:
-    """Raise `UNSUPPORTED_MEDIA_TYPE` unless the content type is JSON in UTF-8."""
-    media_type, _, parameters = content_type.partition(";")
-    charset = re.search(r'charset\s*=\s*"?([^\s";]+)', parameters, re.IGNORECASE)
-    is_utf_8 = charset is None or charset[1].lower() in {"utf-8", "utf8", "us-ascii"}
-    if media_type.strip().lower() != "application/json" or not is_utf_8:
-        raise TransportError(
-            TransportCode.UNSUPPORTED_MEDIA_TYPE,
-            "Unsupported content type. Send the body as application/json in UTF-8.",
-            {"Accept": "application/json"},
-        )
 
 
 async def _receive(request: Request, max_bytes: int) -> bytes:

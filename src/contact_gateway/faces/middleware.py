@@ -11,7 +11,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contact_gateway.access.quota import Quota
 from contact_gateway.contacts.source import ContactCaller
-from contact_gateway.faces.client_name import Client
 from contact_gateway.faces.http import (
     TransportCode,
     TransportError,
@@ -67,7 +66,10 @@ class RequestContextMiddleware:
             await self._app(scope, receive, send)
             return
         context = self._callers.request_context(scope)
-        _remove_root_path(scope, context.root_path)
+        path: str = scope["path"]
+        # Accept paths with the prefix too: not every proxy removes it.
+        if context.root_path and path.startswith(f"{context.root_path}/"):
+            scope["path"] = path.removeprefix(context.root_path)
         started = time.perf_counter()
 
         async def send_with_headers(message: Message) -> None:
@@ -87,6 +89,12 @@ class RequestContextMiddleware:
             seconds = time.perf_counter() - started
             if self._observer is not None:
                 self._observer.answered(context, seconds)
+            client = context.client
+            client_fields = (
+                {}
+                if client is None
+                else {"client_name": client.name, "client_version": client.version}
+            )
             _log.info(
                 "request",
                 method=scope["method"],
@@ -94,7 +102,7 @@ class RequestContextMiddleware:
                 outcome=context.outcome,
                 status=context.status,
                 duration_ms=round(seconds * 1000, 2),
-                **_client_fields(context.client),
+                **client_fields,
             )
             structlog.contextvars.reset_contextvars(**bound)
 
@@ -142,19 +150,6 @@ class ErrorMiddleware:
                 # The response has started, so the server logs the error and closes the connection.
                 raise
             await error_response(transport_error_of(error), context)(scope, receive, send)
-
-
-def _client_fields(client: Client | None) -> dict[str, str | None]:
-    if client is None:
-        return {}
-    return {"client_name": client.name, "client_version": client.version}
-
-
-def _remove_root_path(scope: Scope, root_path: str) -> None:
-    """Accept paths with the prefix too: not every proxy removes it."""
-    path: str = scope["path"]
-    if root_path and path.startswith(f"{root_path}/"):
-        scope["path"] = path.removeprefix(root_path)
 
 
 def _with_default_headers(given: RawHeaders, context: RequestContext) -> list[tuple[bytes, bytes]]:

@@ -6,7 +6,7 @@ and with the stored ones.
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Final
 
@@ -62,8 +62,14 @@ def read_csv(file: IO[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
     """
     reader = csv.DictReader(file, strict=True)
     try:
-        header = reader.fieldnames or ()
-        _check_header(header)
+        header = tuple(reader.fieldnames or ())
+        for name in header:
+            _check_column(1, name)
+            if header.count(name) > 1:
+                raise CatalogueError(1, f"duplicate column {name!r}")
+        for name in _REQUIRED_COLUMNS:
+            if name not in header:
+                raise CatalogueError(1, f"missing column {name!r}")
         for row in reader:
             if None in row or None in row.values():
                 raise CatalogueError(reader.line_num, f"{len(header)} columns are expected")
@@ -140,17 +146,6 @@ def in_use(line: int, advertiser_id: int) -> CatalogueError:
     return CatalogueError(
         line, f"advertiser {advertiser_id} is a HiEnergy record in use and must stay one"
     )
-
-
-def _check_header(header: Iterable[str]) -> None:
-    names = tuple(header)
-    for name in names:
-        _check_column(1, name)
-        if names.count(name) > 1:
-            raise CatalogueError(1, f"duplicate column {name!r}")
-    for name in _REQUIRED_COLUMNS:
-        if name not in names:
-            raise CatalogueError(1, f"missing column {name!r}")
 
 
 def _check_column(line: int, name: str) -> None:

@@ -28,17 +28,13 @@ BLANK_CLASS: Final = (
 """The characters that are trimmed, as a character class of JSON Schema's patterns."""
 
 
-def _expanded(ranges: str) -> str:
-    """Return the characters of a regular expression's ranges, for `str.strip`."""
-    return re.sub(
-        "(.)-(.)",
-        lambda found: "".join(map(chr, range(ord(found[1]), ord(found[2]) + 1))),
-        ranges,
-        flags=re.DOTALL,
-    )
-
-
-_BLANKS: Final = _expanded(_WHITE_SPACE + _ZERO_WIDTH)
+# `str.strip` takes characters, not ranges of them.
+_BLANKS: Final = re.sub(
+    "(.)-(.)",
+    lambda found: "".join(map(chr, range(ord(found[1]), ord(found[2]) + 1))),
+    _WHITE_SPACE + _ZERO_WIDTH,
+    flags=re.DOTALL,
+)
 _INVISIBLE: Final = re.compile(f"[{_WHITE_SPACE}{_ZERO_WIDTH}{_OTHER_INVISIBLE}]*")
 
 

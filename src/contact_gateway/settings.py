@@ -21,7 +21,7 @@ from pydantic import (
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from contact_gateway.variables import PREFIX, SettingsError, Source, Variable, read_variables
+from contact_gateway.variables import PREFIX, SettingsError, Source, read_variables
 
 __all__ = [
     "PREFIX",
@@ -461,12 +461,6 @@ def is_loopback(url: SplitResult) -> bool:
         return host == "localhost"
 
 
-def _name_of(setting: str, variables: Mapping[str, Variable]) -> str:
-    # A default can be invalid beside the value of another setting.
-    variable = variables.get(setting)
-    return f"{PREFIX}{setting.upper()}" if variable is None else variable.name
-
-
 class LoadedSettings(NamedTuple):
     """Settings, and the source of each that is not a default, by its name."""
 
@@ -481,12 +475,10 @@ def shown_value(settings: Settings, name: str) -> str | int | float | bool | lis
         return value
     if isinstance(value, tuple):
         return [str(item) for item in value]
-    return _without_secrets(str(value)) if name in SECRETS else str(value)
-
-
-def _without_secrets(url: str) -> str:
-    """Replace the credentials of a URL and the values of its query."""
-    address, mark, query = re.sub(r"(?<=://)[^/?#]*@", "***@", url).partition("?")
+    if name not in SECRETS:
+        return str(value)
+    # The credentials of a URL, and the values of its query.
+    address, mark, query = re.sub(r"(?<=://)[^/?#]*@", "***@", str(value)).partition("?")
     return address + mark + re.sub(r"(?<==)[^&#]+", "***", query)
 
 
@@ -511,12 +503,12 @@ def load_settings_with_sources() -> LoadedSettings:
             {name: variable.value for name, variable in variables.items()}
         )
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
-        raise SettingsError(
-            "\n".join(
-                f"{_name_of(str(detail['loc'][0]), variables)}: "
-                + detail["msg"].removeprefix("Value error, ")
-                for detail in details
-            )
-        ) from None
+        lines = []
+        for detail in error.errors(include_url=False, include_input=False):
+            setting = str(detail["loc"][0])
+            # A default can be invalid beside the value of another setting.
+            is_given = setting in variables
+            name = variables[setting].name if is_given else f"{PREFIX}{setting.upper()}"
+            lines.append(f"{name}: {detail['msg'].removeprefix('Value error, ')}")
+        raise SettingsError("\n".join(lines)) from None
     return LoadedSettings(settings, {name: variable.source for name, variable in variables.items()})

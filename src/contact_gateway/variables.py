@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from enum import StrEnum
 from io import StringIO
@@ -98,19 +99,12 @@ def _platform_variables() -> dict[str, Variable]:
     found = {}
     host, port = (os.environ.get(name, "").strip() for name in ("HOST", "PORT"))
     # Other programs use both names too: conda sets HOST to a compiler's target, csh to a name.
-    if _is_address(host):
+    with suppress(ValueError):
+        ip_address(host)
         found["host"] = Variable("HOST", host, Source.ENVIRONMENT)
     if port.isdecimal():
         found["port"] = Variable("PORT", port, Source.ENVIRONMENT)
     return found
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _own(values: Mapping[str, str], source: Source) -> dict[str, Variable]:
@@ -119,16 +113,12 @@ def _own(values: Mapping[str, str], source: Source) -> dict[str, Variable]:
     # Where a name is given in several cases, the one in upper case wins.
     for name in sorted(values, key=str.isupper):
         bare, value = name.upper().removeprefix(PREFIX), values[name].strip()
-        if bare == name.upper() or not value or _is_of_a_service(bare, value):
-            continue
-        found[bare.lower()] = Variable(name, value, source)
+        is_of_a_service = _OF_A_SERVICE.fullmatch(bare) or (
+            _SERVICE_PORT.fullmatch(bare) and _SERVICE_ADDRESS.match(value)
+        )
+        if bare != name.upper() and value and not is_of_a_service:
+            found[bare.lower()] = Variable(name, value, source)
     return found
-
-
-def _is_of_a_service(bare: str, value: str) -> bool:
-    return _OF_A_SERVICE.fullmatch(bare) is not None or (
-        _SERVICE_PORT.fullmatch(bare) is not None and _SERVICE_ADDRESS.match(value) is not None
-    )
 
 
 def _refuse_unknown(

@@ -191,21 +191,29 @@ def serve(
     """Serve GraphQL and REST until SIGTERM or Ctrl-C."""
     with ExitStack() as stack:
         stack.enter_context(_exit_on_error())
-        _require_standard_error()
+        if not output.is_standard_error_open():
+            output.write(
+                "Error: standard error is closed, and the log is written there. "
+                "Redirect it to a file or to /dev/null.\n"
+            )
+            raise typer.Exit(1)
         settings = load_settings()
         configure_logging(settings.log_format)
         check_tracing(settings)
         if demo:
             _require_own_database(settings)
-        listeners = process.Listeners(
-            _public_listeners(stack, settings, host, port, uds),
-            _admin_listener(stack, settings, host),
-        )
+        public = _public_listeners(stack, settings, host, port, uds)
+        admin = None
+        if settings.admin_port is not None:
+            admin_host = settings.admin_host or host or settings.host
+            with _address_errors_of(f"{PREFIX}ADMIN_HOST, {PREFIX}ADMIN_PORT"):
+                admin = stack.enter_context(listen(admin_host, settings.admin_port))
+        listeners = process.Listeners(public, admin)
         keys = _with_database(settings, partial(_update_demo_keys, settings, demo=demo))
 
-        announcement = _announcement([*map(address_of, listeners.public)], settings, keys)
-        if listeners.admin is not None:
-            announcement = f"Admin port  {address_of(listeners.admin)}\n{announcement}"
+        announcement = _announcement([*map(address_of, public)], settings, keys)
+        if admin is not None:
+            announcement = f"Admin port  {address_of(admin)}\n{announcement}"
         if keys is None:
             # Once the server has started, an error here would be logged as one of the application.
             output.write("\n")
@@ -220,7 +228,8 @@ def serve(
             has_started = process.serve(create_app(settings), listeners, announce, timeouts)
         else:
             _warn_of_workers(settings, workers)
-            with shared_between_workers() if settings.metrics else nullcontext(_ignore) as ended:
+            shared = shared_between_workers() if settings.metrics else nullcontext(lambda _: None)
+            with shared as ended:
                 announce()
                 has_started = process.serve_with_workers(
                     app_from_environment, listeners, workers, timeouts, ended
@@ -255,32 +264,12 @@ def _public_listeners(
         return (stack.enter_context(listen(host, settings.port if port is None else port)),)
 
 
-def _admin_listener(stack: ExitStack, settings: Settings, host: str | None) -> socket.socket | None:
-    if settings.admin_port is None:
-        return None
-    with _address_errors_of(f"{PREFIX}ADMIN_HOST, {PREFIX}ADMIN_PORT"):
-        host = settings.admin_host or host or settings.host
-        return stack.enter_context(listen(host, settings.admin_port))
-
-
 @contextmanager
 def _address_errors_of(name: str) -> Iterator[None]:
     try:
         yield
     except AddressError as error:
         raise SettingsError(f"{name}: {error}.") from None
-
-
-def _ignore(_process_id: int) -> None: ...
-
-
-def _require_standard_error() -> None:
-    if not output.is_standard_error_open():
-        output.write(
-            "Error: standard error is closed, and the log is written there. "
-            "Redirect it to a file or to /dev/null.\n"
-        )
-        raise typer.Exit(1)
 
 
 async def _update_demo_keys(
@@ -394,7 +383,10 @@ def run_doctor(json_output: _JsonOption = False) -> None:
         if json_output:
             output.write_json([check._asdict() for check in checks])
         else:
-            output.write("".join(f"{_line_of(check)}\n" for check in checks))
+            for check in checks:
+                remedy = "" if check.remedy is None else f" {check.remedy}"
+                found = check.found.rstrip(".")
+                output.write(f"{check.state:<8} {check.name}: {found}.{remedy}\n")
         if any(check.state is State.FAILED for check in checks):
             raise typer.Exit(1)
 
@@ -420,11 +412,6 @@ def run_healthcheck(
         if not health.is_healthy:
             output.fail(health.found)
         output.write(f"{health.found}\n")
-
-
-def _line_of(check: Check) -> str:
-    remedy = "" if check.remedy is None else f" {check.remedy}"
-    return f"{check.state:<8} {check.name}: {check.found.rstrip('.')}.{remedy}"
 
 
 def _text_of(value: object) -> str:
@@ -557,18 +544,15 @@ def rotate_key(
             _fail_without_key(key_id)
         if isinstance(rotation, RotationRefusal):
             output.fail(f"Key {key_id} {_ROTATION_REFUSALS[rotation]}")
-        output.note(_sentences_about(rotation.record, has_overlap=bool(duration)))
-
-
-def _sentences_about(rotated: KeyRecord, *, has_overlap: bool) -> str:
-    end = f"works until {_minute(rotated.old_secret_expires_at)}" if has_overlap else "ends now"
-    sentences = [
-        f"Rotated key {rotated.id} ({rotated.role}, {rotated.label}).",
-        f"The new secret is not shown again, and the old one {end}.",
-    ]
-    if rotated.expires_at is not None:
-        sentences.append(f"The key expires on {_minute(rotated.expires_at)}.")
-    return " ".join(sentences)
+        rotated = rotation.record
+        end = f"works until {_minute(rotated.old_secret_expires_at)}" if duration else "ends now"
+        note = (
+            f"Rotated key {rotated.id} ({rotated.role}, {rotated.label}). "
+            f"The new secret is not shown again, and the old one {end}."
+        )
+        if rotated.expires_at is not None:
+            note += f" The key expires on {_minute(rotated.expires_at)}."
+        output.note(note)
 
 
 def _fail_without_key(key_id: int) -> NoReturn:
@@ -585,7 +569,21 @@ def list_keys(json_output: _JsonOption = False) -> None:
     with _exit_on_error():
         keys = _with_own_database(every)
         if json_output:
-            output.write_json([_key_document(key) for key in keys])
+            output.write_json(
+                [
+                    {
+                        "id": key.id,
+                        "role": key.role,
+                        "label": key.label,
+                        "created_at": _timestamp(key.created_at),
+                        "last_used_on": key.last_used_on and key.last_used_on.isoformat(),
+                        "expires_at": _timestamp(key.expires_at),
+                        "old_secret_expires_at": _timestamp(key.old_secret_expires_at),
+                        "revoked_at": _timestamp(key.revoked_at),
+                    }
+                    for key in keys
+                ]
+            )
             return
         table = Table("ID", "Role", "Label", "Created", "Last used", box=None)
         for heading in ("Expires", "Old secret until", "Revoked"):
@@ -602,19 +600,6 @@ def list_keys(json_output: _JsonOption = False) -> None:
                 _minute(key.revoked_at),
             )
         _print_table(table)
-
-
-def _key_document(key: KeyRecord) -> dict[str, object]:
-    return {
-        "id": key.id,
-        "role": key.role,
-        "label": key.label,
-        "created_at": _timestamp(key.created_at),
-        "last_used_on": None if key.last_used_on is None else key.last_used_on.isoformat(),
-        "expires_at": _timestamp(key.expires_at),
-        "old_secret_expires_at": _timestamp(key.old_secret_expires_at),
-        "revoked_at": _timestamp(key.revoked_at),
-    }
 
 
 @_keys.command("revoke")
@@ -740,7 +725,13 @@ def check_upstream(
         trial = None
         if create_test_contact is not None:
             trial = TrialContact(*create_test_contact, tries_dry_run=try_dry_run)
-            _announce_trial(trial, url)
+            addresses = f"{trial.email}, twice"
+            if try_dry_run:
+                addresses += f", and {trial.dry_run_email} as a dry run"
+            output.note(
+                f"This creates contacts on advertiser {trial.advertiser_id} at {url}: "
+                f"{addresses}. Delete them in HiEnergy afterwards."
+            )
             if not yes:
                 typer.confirm("Create them?", abort=True, err=True)
         try:
@@ -765,16 +756,6 @@ def _hienergy_credential() -> Credential:
     if not (key.isascii() and key.isprintable()):
         output.fail(f"{_API_KEY_VARIABLE}: the key has characters other than printable ASCII.")
     return Credential(key)
-
-
-def _announce_trial(trial: TrialContact, url: str) -> None:
-    addresses = f"{trial.email}, twice"
-    if trial.tries_dry_run:
-        addresses += f", and {trial.dry_run_email} as a dry run"
-    output.note(
-        f"This creates contacts on advertiser {trial.advertiser_id} at {url}: {addresses}. "
-        "Delete them in HiEnergy afterwards."
-    )
 
 
 async def _checked(
@@ -855,7 +836,16 @@ def list_attempts(
         attempts = _with_database(load_settings(), every)
         if json_output:
             output.write_json(
-                [_attempt_document(each, now, show_address=show_addresses) for each in attempts]
+                [
+                    {
+                        "id": key.hex()[:_ATTEMPT_ID_DIGITS],
+                        "sent_at": _timestamp(attempt.sent_at),
+                        "advertiser_id": attempt.advertiser_id,
+                        "state": _state(attempt, now),
+                        **({"email": attempt.email} if show_addresses else {}),
+                    }
+                    for key, attempt in attempts
+                ]
             )
             return
         table = Table("ID", "Sent", "Age", "Advertiser", "State", box=None)
@@ -872,19 +862,6 @@ def list_attempts(
                 *address,
             )
         _print_table(table)
-
-
-def _attempt_document(
-    opened: ledger_rows.OpenAttempt, now: datetime, *, show_address: bool
-) -> dict[str, object]:
-    attempt = opened.attempt
-    document: dict[str, object] = {
-        "id": opened.key.hex()[:_ATTEMPT_ID_DIGITS],
-        "sent_at": _timestamp(attempt.sent_at),
-        "advertiser_id": attempt.advertiser_id,
-        "state": _state(attempt, now),
-    }
-    return document | ({"email": attempt.email} if show_address else {})
 
 
 @_attempts.command("settle")

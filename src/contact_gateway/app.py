@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from contact_gateway.access.counters import Counters
 from contact_gateway.access.key_guessing import KeyGuessLimiter
@@ -102,9 +103,29 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
     )
     rest = RestFace(body_limits, truth.filters)
     graphql = GraphQLEndpoint(
-        build_schema(_document_limits(settings), introspection=settings.introspection),
+        build_schema(
+            DocumentLimits(
+                tokens=settings.graphql_max_tokens,
+                depth=settings.graphql_max_depth,
+                aliases=settings.graphql_max_aliases,
+                directives=settings.graphql_max_directives,
+                mutations=settings.graphql_max_mutations,
+            ),
+            introspection=settings.introspection,
+        ),
         body_limits,
         explorer=settings.graphiql,
+    )
+    callers = CallerFactory(
+        truth.source,
+        HourlyRateLimit(settings.rate_limit_per_hour, counters)
+        if settings.rate_limit_per_hour
+        else None,
+        KeyGuessLimiter(settings.key_guesses_per_minute, counters)
+        if settings.key_guesses_per_minute
+        else None,
+        settings.trusted_proxies,
+        settings.root_path,
     )
     operator_routes = [
         Route("/healthz", Resource(None, get=healthz)),
@@ -120,11 +141,7 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
     app = Starlette(
         routes=[*routes, *([explorer_assets()] if settings.graphiql else [])],
         middleware=[
-            Middleware(
-                RequestContextMiddleware,
-                callers=_callers(truth, counters, settings),
-                observer=metrics,
-            ),
+            Middleware(RequestContextMiddleware, callers=callers, observer=metrics),
             *([] if tracing is None else [tracing.middleware()]),
             *(
                 [Middleware(CrossOriginMiddleware, origins=settings.cors_origins)]
@@ -132,11 +149,12 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
                 else []
             ),
             Middleware(ErrorMiddleware),
-            *([_admin_port(operator_routes)] if has_admin_port else []),
-            Middleware(
-                ExactPathMiddleware,
-                endpoints={route.path: route.app for route in routes if not route.param_convertors},
+            *(
+                [Middleware(AdminPortMiddleware, endpoints=_by_path(operator_routes))]
+                if has_admin_port
+                else []
             ),
+            Middleware(ExactPathMiddleware, endpoints=_by_path(routes)),
         ],
         exception_handlers={HTTPException: _route_error},
         lifespan=lifespan,
@@ -160,27 +178,6 @@ def _tracing() -> "Tracing":
     from contact_gateway.telemetry.traces import Tracing  # noqa: PLC0415
 
     return Tracing()
-
-
-def _document_limits(settings: Settings) -> DocumentLimits:
-    return DocumentLimits(
-        tokens=settings.graphql_max_tokens,
-        depth=settings.graphql_max_depth,
-        aliases=settings.graphql_max_aliases,
-        directives=settings.graphql_max_directives,
-        mutations=settings.graphql_max_mutations,
-    )
-
-
-def _callers(truth: "_Truth", counters: Counters, settings: Settings) -> CallerFactory:
-    per_hour, guesses = settings.rate_limit_per_hour, settings.key_guesses_per_minute
-    return CallerFactory(
-        truth.source,
-        HourlyRateLimit(per_hour, counters) if per_hour else None,
-        KeyGuessLimiter(guesses, counters) if guesses else None,
-        settings.trusted_proxies,
-        settings.root_path,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,8 +278,9 @@ def _readyz(
     return readyz
 
 
-def _admin_port(routes: Sequence[Route]) -> Middleware:
-    return Middleware(AdminPortMiddleware, endpoints={route.path: route.app for route in routes})
+def _by_path(routes: Sequence[Route]) -> dict[str, ASGIApp]:
+    """Return the applications of the routes without parameters."""
+    return {route.path: route.app for route in routes if not route.param_convertors}
 
 
 async def _route_error(request: Request, error: Exception) -> Response:

@@ -171,6 +171,21 @@ def test_a_database_that_a_gateway_uses_is_not_replaced(
     assert _create(process, store, MAYA) == 201
 
 
+def test_a_restore_through_a_link_replaces_the_database_and_keeps_the_link(
+    run: Command, store: Store, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert run("store", "backup", "copy.db").exit_code == 0
+    database = tmp_path_factory.mktemp("disk") / "real.sqlite3"
+    store.file.rename(database)
+    store.file.symlink_to(database)
+
+    assert run("store", "restore", "copy.db").exit_code == 0
+
+    (kept,) = database.parent.glob("*.before-restore-*")
+    assert store.file.readlink() == database
+    assert not kept.is_symlink()
+
+
 def test_a_killed_gateway_does_not_hinder_a_restore(run: Command, store: Store) -> None:
     assert run("store", "backup", "copy.db").exit_code == 0
     with gateway_process(store.folder, store=store) as process:

@@ -53,7 +53,7 @@ PATHS: Final = (
     "/contacts?advertiser_name=outfitters",
     "/contacts?domain=northwind.example",
     "/contacts?q=%26page%3D7",
-    "/contacts?unknown=1",
+    "/contacts?advertiserId=1001",
     "/contacts?page=0",
     "/contacts?per_page=101",
     "/contacts/999999",

@@ -70,6 +70,8 @@ def restore(copy: Path, file: Path, progress: Progress) -> Restored:
         StoreFileError: the copy is damaged or not a database of contact-gateway, the database is in
             use, or it cannot be written.
     """
+    # A link stays, and what is set aside is the database.
+    file = file.resolve()
     if file.exists():
         _refuse_same(copy, file)
     with _errors_of(file), _exclusive(file), reading_copy(copy) as source:

@@ -28,10 +28,13 @@ _PARAMETERS: Final = {
     "dryRun": "dry_run",
     "idempotency_key": "idempotency_key",
 }
-_KNOWN_PARAMETERS: Final = ("dry_run", "idempotency_key")
+_KNOWN_PARAMETERS: Final = frozenset(_PARAMETERS.values())
 _NO_PARAMETERS: Final[Mapping[str, object]] = MappingProxyType({})
 _MISPLACED_DRY_RUNS: Final = frozenset(
-    f"{within}{name}" for within in ("", "contact.") for name in ("dry_run", "dryRun")
+    f"{within}{name}"
+    for within in ("", "contact.")
+    for name, own_name in _PARAMETERS.items()
+    if own_name == "dry_run"
 )
 
 

@@ -1,6 +1,7 @@
 """The REST API: HiEnergy's resources, headers and reads."""
 
 import pytest
+from starlette.datastructures import ImmutableMultiDict, QueryParams
 
 from support.gateway import BIG_ID, Gateway, credentials
 
@@ -142,6 +143,25 @@ async def test_only_the_first_of_many_unknown_parameters_have_advice(gateway: Ga
     messages = [each["message"] for each in response.json()["error"]["details"]["problems"]]
     assert len(messages) == 1_000
     assert sum(message != "Unknown parameter." for message in messages) == 10
+
+
+async def test_no_parameter_of_a_query_is_looked_up_by_itself(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look-up reads the whole query, and anyone may send one of thousands of names."""
+    lookups: list[str] = []
+    getlist = ImmutableMultiDict.getlist
+
+    def counted(parameters: QueryParams, name: str) -> list[str]:
+        lookups.append(name)
+        return getlist(parameters, name)
+
+    monkeypatch.setattr(ImmutableMultiDict, "getlist", counted)
+    query = "&".join(f"p{number}=1" for number in range(100))
+    response = await gateway.client.get(f"/api/v1/contacts?{query}")
+
+    assert response.status_code == 401
+    assert lookups == []
 
 
 async def test_a_dry_run_returns_a_preview_without_an_id(gateway: Gateway) -> None:

@@ -141,11 +141,10 @@ class RestFace:
 
 def _query(request: Request) -> dict[str, object]:
     """Return the query parameters. One that is given more than once has a list of its values."""
-    query: dict[str, object] = {}
-    for name, value in request.query_params.items():
-        values = request.query_params.getlist(name)
-        query[name] = value if len(values) == 1 else values
-    return query
+    values: dict[str, list[str]] = {}
+    for name, value in request.query_params.multi_items():
+        values.setdefault(name, []).append(value)
+    return {name: each[0] if len(each) == 1 else each for name, each in values.items()}
 
 
 def _record(

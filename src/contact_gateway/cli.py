@@ -446,7 +446,7 @@ def print_schema(
     if kind is SchemaKind.GRAPHQL:
         output.write(schema_sdl())
     else:
-        output.write(f"{json.dumps(openapi_document(), indent=2, ensure_ascii=False)}\n")
+        output.write_json(openapi_document())
 
 
 def _validated_label(text: str) -> str:

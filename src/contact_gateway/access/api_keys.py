@@ -153,10 +153,10 @@ def rotate(
         now: when the overlap begins.
         expires_at: when the key expires from now on; None leaves that as it is.
     """
-    if record.revoked_at is not None:
-        return RotationRefusal.REVOKED
-    if record.expires_at is not None and record.expires_at <= now:
-        return RotationRefusal.EXPIRED
+    refusal = refusal_of(record, record.secret_hash, now)
+    if refusal is not None:
+        # Of its current secret, a key is refused as revoked or expired only.
+        return RotationRefusal(refusal)
     if overlap and _has_overlap(record, now):
         return RotationRefusal.OVERLAP
     minted = mint(record.lookup)

@@ -45,7 +45,9 @@ _PRINTABLE_ASCII: Final = re.compile("[\x21-\x7e]+")
 _ORIGIN: Final = re.compile(r"https?://[^/?#@\s\\*%]+", re.IGNORECASE)
 # Of the web views and extensions of apps, such as `capacitor://localhost`. Pages from files have
 # the origin `null`, as any sandboxed page has, so it is not accepted.
-_APP_ORIGIN: Final = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://[a-z0-9._-]+(?::[0-9]{1,5})?")
+_APP_ORIGIN: Final = re.compile(
+    r"(?!(?:file|https?):)[a-z][a-z0-9+.-]*://[a-z0-9._-]+(?::[0-9]{1,5})?"
+)
 _REDIS_PATH: Final = re.compile(r"/?[0-9]*")
 _ROOT_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
 
@@ -429,8 +431,7 @@ def _origin(text: str) -> str:
     """
     if text == "*":
         return text
-    is_of_the_web = text.lower().startswith(("http:", "https:"))
-    if not is_of_the_web and _APP_ORIGIN.fullmatch(text.lower()):
+    if _APP_ORIGIN.fullmatch(text.lower()):
         return text.lower()
     try:
         url = yarl.URL(text)

@@ -695,7 +695,6 @@ GRAPHQL_DOCUMENTS: Final = (
     ),
     _document("upstream's names", CREATE_CONTACT, {"input": dict(MAYA)}),
     _document("a text for dryRun", CREATE_CONTACT, {"input": dict(MAYA_INPUT), "dryRun": "true"}),
-    _document("null for dryRun", CREATE_CONTACT, {"input": dict(MAYA_INPUT), "dryRun": None}),
     _document(
         "a number for an idempotency key",
         CREATE_CONTACT,

@@ -1,5 +1,6 @@
 """`schema.graphql` is current, and describes everything in it."""
 
+import re
 from pathlib import Path
 
 from graphql import (
@@ -21,6 +22,18 @@ def test_the_printed_schema_is_current() -> None:
     assert PRINTED.read_text(encoding="utf-8") == schema_sdl(), (
         "run: contact-gateway schema graphql > schema.graphql"
     )
+
+
+def test_no_type_has_a_name_that_clients_take_for_relay_s() -> None:
+    names = build_schema(schema_sdl()).type_map
+    taken = re.compile(".*(Connection|Edge)|PageInfo|Node")
+
+    assert [name for name in names if taken.fullmatch(name)] == []
+
+
+def test_dry_run_alone_has_a_default() -> None:
+    """Hasura refuses defaults of null."""
+    assert re.findall(r"(\w+): (.*) = (.*)", schema_sdl()) == [("dryRun", "Boolean", "false")]
 
 
 def test_every_type_field_argument_input_and_enum_value_is_described() -> None:

@@ -10,7 +10,7 @@ export function createResolvers (rules, store) {
     if (idempotencyKey === null && header !== undefined && isOnlyCreation(info)) {
       idempotencyKey = header
     }
-    const submission = { contact: input, idempotencyKey, dryRun }
+    const submission = { contact: input, idempotencyKey, dryRun: dryRun === true }
     const outcome = rules.createContact(
       request.caller, () => submission, { face: 'graphql', requestId: request.id })
     return outcome.code ? formatRefusal(outcome, request.id) : outcome
@@ -35,8 +35,14 @@ export function createResolvers (rules, store) {
         authorize(context)
         const { filter, page, perPage } = unwrap(parseListArguments(args))
         const { contacts, hasMore } = store.contacts(filter, page, perPage)
-        const nextPage = hasMore ? page + 1 : null
-        return { nodes: contacts, pageInfo: { currentPage: page, nextPage, perPage, hasMore } }
+        const pageInfo = {
+          currentPage: page,
+          perPage,
+          nextPage: hasMore ? page + 1 : null,
+          prevPage: page > 1 ? page - 1 : null,
+          hasNextPage: hasMore
+        }
+        return { nodes: contacts, pageInfo }
       }
     },
     Contact: { advertiser },

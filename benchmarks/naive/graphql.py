@@ -60,21 +60,22 @@ class Contact(ContactPreview):
 
 
 @strawberry.type
-class PageInfo:
+class Pagination:
     """The position of a page in its list."""
 
     current_page: int
-    next_page: int | None
     per_page: int
-    has_more: bool
+    next_page: int | None
+    prev_page: int | None
+    has_next_page: bool
 
 
 @strawberry.type
-class ContactConnection:
+class ContactPage:
     """A page of contacts."""
 
     nodes: list[Contact]
-    page_info: PageInfo
+    page_info: Pagination
 
 
 @strawberry.type
@@ -185,7 +186,7 @@ class Query:
         q: str | None = None,
         page: int | None = None,
         per_page: int | None = None,
-    ) -> ContactConnection | None:
+    ) -> ContactPage | None:
         """Contacts, newest first."""
         number, size = 1 if page is None else page, 25 if per_page is None else per_page
         any_id = None if advertiser_id is None else rules.id_or_none(advertiser_id)
@@ -205,13 +206,14 @@ class Query:
             found = await session.scalars(query.offset((number - 1) * size).limit(size + 1))
             nodes = [_contact(row) for row in found]
         has_more = len(nodes) > size
-        return ContactConnection(
+        return ContactPage(
             nodes=nodes[:size],
-            page_info=PageInfo(
+            page_info=Pagination(
                 current_page=number,
-                next_page=number + 1 if has_more else None,
                 per_page=size,
-                has_more=has_more,
+                next_page=number + 1 if has_more else None,
+                prev_page=number - 1 if number > 1 else None,
+                has_next_page=has_more,
             ),
         )
 

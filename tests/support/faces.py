@@ -92,7 +92,7 @@ fragment Attributes on Contact {
   id advertiserId advertiserName email name givenName familyName phone jobTitle source status
   linkedinProfileUrl createdAt updatedAt
 }
-mutation ($input: CreateContactInput!, $idempotencyKey: String, $dryRun: Boolean! = false) {
+mutation ($input: CreateContactInput!, $idempotencyKey: String, $dryRun: Boolean = false) {
   createContact(input: $input, idempotencyKey: $idempotencyKey, dryRun: $dryRun) {
     __typename
     ... on Contact { ...Attributes }

@@ -584,10 +584,10 @@ class TestEveryShapeOfHiEnergy:
         query = """{
           contacts {
             nodes { id email jobTitle linkedinProfileUrl createdAt advertiser { id name } }
-            pageInfo { hasMore skipped }
+            pageInfo { hasNextPage skipped }
           }
           contact(id: 1) { email updatedAt }
-          advertisers { nodes { id networkName hienergy { id } } pageInfo { hasMore skipped } }
+          advertisers { nodes { id networkName hienergy { id } } pageInfo { hasNextPage skipped } }
           advertiser(slug: "northwind") { id status hienergy { id } equivalents { id } }
         }"""
         async with _in_front_of_hienergy(tmp_path, traits) as (gateway, _):
@@ -604,7 +604,7 @@ class TestEveryShapeOfHiEnergy:
         assert (nodes[0]["createdAt"] is None) == (not traits.get("shows_times"))
         assert data["contact"]["email"] == "maya@example.com"
         assert {int(node["id"]) for node in data["advertisers"]["nodes"]} == set(ADVERTISERS)
-        page_info = {"hasMore": False, "skipped": 2 if traits.get("odd_rows") else 0}
+        page_info = {"hasNextPage": False, "skipped": 2 if traits.get("odd_rows") else 0}
         assert data["contacts"]["pageInfo"] == data["advertisers"]["pageInfo"] == page_info
         equivalents = [{"id": "2001"}, {"id": "2002"}] if traits.get("shows_hienergy_id") else []
         assert data["advertiser"]["hienergy"] == {"id": "1001"}
@@ -637,11 +637,11 @@ async def _pages_of_rest(gateway: Gateway) -> AsyncIterator[tuple[list[str], boo
 async def _pages_of_graphql(gateway: Gateway) -> AsyncIterator[tuple[list[str], bool]]:
     number = 1
     query = """query ($page: Int) {
-      contacts(page: $page, perPage: 10) { nodes { id } pageInfo { nextPage hasMore } }
+      contacts(page: $page, perPage: 10) { nodes { id } pageInfo { nextPage hasNextPage } }
     }"""
     while True:
         page = (await gateway.graphql(query, KEY, {"page": number})).json()["data"]["contacts"]
-        yield [node["id"] for node in page["nodes"]], page["pageInfo"]["hasMore"]
+        yield [node["id"] for node in page["nodes"]], page["pageInfo"]["hasNextPage"]
         number = page["pageInfo"]["nextPage"]
 
 

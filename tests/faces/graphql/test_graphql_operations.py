@@ -61,7 +61,7 @@ async def test_a_created_contact_can_be_read_with_its_advertisers(gateway: Gatew
             email advertiser { id hienergy { id } equivalents { id networkName } }
           }
           contacts(advertiserId: 2002, email: "MAYA@example.com", q: "maya") {
-            nodes { id } pageInfo { currentPage nextPage perPage hasMore }
+            nodes { id } pageInfo { currentPage perPage nextPage prevPage hasNextPage }
           }
         }""",
         gateway.member,
@@ -82,8 +82,81 @@ async def test_a_created_contact_can_be_read_with_its_advertisers(gateway: Gatew
         },
         "contacts": {
             "nodes": [{"id": created.contact["id"]}],
-            "pageInfo": {"currentPage": 1, "nextPage": None, "perPage": 25, "hasMore": False},
+            "pageInfo": {
+                "currentPage": 1,
+                "perPage": 25,
+                "nextPage": None,
+                "prevPage": None,
+                "hasNextPage": False,
+            },
         },
+    }
+
+
+CREATE = """mutation %s {
+  createContact(input: {advertiserId: 1001, email: "maya@example.com" %s}, idempotencyKey: "k" %s) {
+    ... on Contact { id }
+  }
+}"""
+DETAILS = ("name", "givenName", "familyName", "phone", "jobTitle", "source", "status")
+
+
+@pytest.mark.parametrize(
+    ("variables", "text", "boolean"),
+    [
+        ("", "null", "null"),
+        ("($s: String, $b: Boolean)", "$s", "$b"),
+        ("($s: String = null, $b: Boolean = null)", "$s", "$b"),
+    ],
+    ids=["null", "missing variables", "variables of null"],
+)
+async def test_null_in_a_creation_is_the_same_as_nothing(
+    gateway: Gateway, variables: str, text: str, boolean: str
+) -> None:
+    """The same input under one idempotency key is one contact; another input is refused."""
+    nulls = " ".join(f"{name}: {text}" for name in DETAILS)
+    created = await gateway.graphql(CREATE % ("", "", ""), gateway.admin)
+    again = await gateway.graphql(CREATE % (variables, nulls, f"dryRun: {boolean}"), gateway.admin)
+
+    assert created.json()["data"]["createContact"]["id"]
+    assert again.json()["data"] == created.json()["data"]
+
+
+async def test_null_in_a_read_is_the_same_as_nothing(gateway: Gateway) -> None:
+    response = await gateway.graphql(
+        """query ($id: ID, $text: String, $number: Int) {
+          all: advertisers { ...Page }
+          null: advertisers(q: null, domain: null, page: null, perPage: null) { ...Page }
+          missing: advertisers(q: $text, domain: $text, page: $number, perPage: $number) { ...Page }
+          contacts(advertiserId: $id, email: $text, q: null, page: null) { nodes { id } }
+          advertiser(id: $id, slug: "northwind") { id }
+        }
+        fragment Page on AdvertiserPage {
+          nodes { id } pageInfo { currentPage perPage nextPage prevPage hasNextPage skipped }
+        }""",
+        gateway.member,
+    )
+
+    data = response.json()["data"]
+    assert data["all"]["nodes"]
+    assert data["null"] == data["missing"] == data["all"]
+    assert data["contacts"] == {"nodes": []}
+    assert data["advertiser"] is not None
+
+
+async def test_pages_name_their_neighbours(gateway: Gateway) -> None:
+    response = await gateway.graphql(
+        """{
+          second: advertisers(page: 2, perPage: 1) { ...Page }
+          empty: advertisers(page: 99, perPage: 1) { ...Page }
+        }
+        fragment Page on AdvertiserPage { pageInfo { nextPage prevPage hasNextPage } }""",
+        gateway.member,
+    )
+
+    assert response.json()["data"] == {
+        "second": {"pageInfo": {"nextPage": 3, "prevPage": 1, "hasNextPage": True}},
+        "empty": {"pageInfo": {"nextPage": None, "prevPage": 98, "hasNextPage": False}},
     }
 
 

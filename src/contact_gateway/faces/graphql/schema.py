@@ -3,6 +3,13 @@
 from typing import Annotated
 
 import strawberry
+from graphql import (
+    GraphQLArgument,
+    GraphQLInputField,
+    GraphQLInputObjectType,
+    GraphQLObjectType,
+    Undefined,
+)
 from strawberry.schema.config import StrawberryConfig
 
 from contact_gateway.contacts import reads
@@ -20,13 +27,13 @@ from contact_gateway.faces.graphql.types import (
     DATE_TIME,
     ORDER,
     Advertiser,
-    AdvertiserConnection,
+    AdvertiserPage,
     Contact,
-    ContactConnection,
+    ContactPage,
     CreateContactInput,
     CreateContactResult,
     DateTime,
-    PageInfo,
+    Pagination,
     ResolveInfo,
     Viewer,
     create_contact_result,
@@ -97,7 +104,7 @@ class Query:
         ] = None,
         page: _PageNumber = None,
         per_page: _PageSize = None,
-    ) -> ContactConnection | None:
+    ) -> ContactPage | None:
         """Return a page of contacts."""
         raw = {
             "advertiser_id": advertiser_id,
@@ -107,8 +114,8 @@ class Query:
             "per_page": per_page,
         }
         found = granted(await reads.contacts(info.context.caller, raw))
-        return ContactConnection(
-            nodes=[Contact.of(contact) for contact in found.items], page_info=PageInfo.of(found)
+        return ContactPage(
+            nodes=[Contact.of(contact) for contact in found.items], page_info=Pagination.of(found)
         )
 
     @strawberry.field(description=f"Advertisers. They match all given filters. {ORDER}")
@@ -131,13 +138,13 @@ class Query:
         ] = None,
         page: _PageNumber = None,
         per_page: _PageSize = None,
-    ) -> AdvertiserConnection | None:
+    ) -> AdvertiserPage | None:
         """Return a page of advertisers."""
         raw = {"q": q, "domain": domain, "page": page, "per_page": per_page}
         found = granted(await reads.advertisers(info.context.caller, raw))
-        return AdvertiserConnection(
+        return AdvertiserPage(
             nodes=[Advertiser.of(record) for record in found.items],
-            page_info=PageInfo.of(found),
+            page_info=Pagination.of(found),
         )
 
     @strawberry.field(
@@ -199,11 +206,11 @@ class Mutation:
             ),
         ] = None,
         dry_run: Annotated[
-            bool,
+            bool | None,
             strawberry.argument(
                 description=(
                     "Create nothing: return a `ContactPreview`. Applies every rule; in front of "
-                    "HiEnergy, what reads can show."
+                    "HiEnergy, what reads can show. Null counts as false."
                 )
             ),
         ] = False,
@@ -213,7 +220,7 @@ class Mutation:
         submission = Submission(
             raw=input.raw(),
             idempotency_key=idempotency_key_of(info, idempotency_key),
-            dry_run=dry_run,
+            dry_run=bool(dry_run),
             origin=Origin(Face.GRAPHQL, context.request_id),
         )
 
@@ -248,8 +255,19 @@ def schema_sdl() -> str:
 
 def strawberry_schema() -> strawberry.Schema:
     """Return Strawberry's schema."""
-    return strawberry.Schema(
+    schema = strawberry.Schema(
         query=Query,
         mutation=Mutation,
         config=StrawberryConfig(scalar_map={DateTime: DATE_TIME}),
     )
+    # Python needs the default None, but some clients, such as Hasura, refuse the SDL's `= null`.
+    for kind in schema._schema.type_map.values():  # noqa: SLF001 - there is no public name for it
+        inputs: list[GraphQLArgument | GraphQLInputField] = []
+        if isinstance(kind, GraphQLInputObjectType):
+            inputs += kind.fields.values()
+        elif isinstance(kind, GraphQLObjectType):
+            inputs += (argument for each in kind.fields.values() for argument in each.args.values())
+        for each in inputs:
+            if each.default_value is None:
+                each.default_value = Undefined
+    return schema

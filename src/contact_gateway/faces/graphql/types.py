@@ -465,15 +465,19 @@ class Viewer:
 
 
 @strawberry.type(description="The position of a page in its list.")
-class PageInfo:
-    """The GraphQL type of a page's position."""
+class Pagination:
+    """The GraphQL type of a page's position, with the fields of HiEnergy's GraphQL."""
 
+    # Not `PageInfo`: clients take a type of that name for Relay's, which pages by cursors.
     current_page: int = strawberry.field(description="The number of this page, from 1.")
+    per_page: int = strawberry.field(description="The maximum number of records on a page.")
     next_page: int | None = strawberry.field(
         description="The number of the next page. Null on the last page."
     )
-    per_page: int = strawberry.field(description="The maximum number of records on a page.")
-    has_more: bool = strawberry.field(description="Whether there is a next page.")
+    prev_page: int | None = strawberry.field(
+        description="The number of the previous page. Null on the first page."
+    )
+    has_next_page: bool = strawberry.field(description="Whether there is a next page.")
     skipped: int = strawberry.field(
         description=(
             "How many records of this page are left out, because HiEnergy sends them without an id "
@@ -487,24 +491,25 @@ class PageInfo:
         number = page.request.number
         return cls(
             current_page=number,
-            next_page=number + 1 if page.has_more else None,
             per_page=page.request.size,
-            has_more=page.has_more,
+            next_page=number + 1 if page.has_more else None,
+            prev_page=number - 1 if number > 1 else None,
+            has_next_page=page.has_more,
             skipped=page.skipped,
         )
 
 
 @strawberry.type(description=f"A page of contacts. {ORDER}")
-class ContactConnection:
+class ContactPage:
     """The GraphQL type of a page of contacts."""
 
     nodes: list[Contact] = strawberry.field(description="The contacts on this page.")
-    page_info: PageInfo = strawberry.field(description="The position of this page in the list.")
+    page_info: Pagination = strawberry.field(description="The position of this page in the list.")
 
 
 @strawberry.type(description=f"A page of advertisers. {ORDER}")
-class AdvertiserConnection:
+class AdvertiserPage:
     """The GraphQL type of a page of advertisers."""
 
     nodes: list[Advertiser] = strawberry.field(description="The advertisers on this page.")
-    page_info: PageInfo = strawberry.field(description="The position of this page in the list.")
+    page_info: Pagination = strawberry.field(description="The position of this page in the list.")

@@ -126,7 +126,7 @@ query RecentContacts {
     pageInfo {
       currentPage
       nextPage
-      hasMore
+      hasNextPage
     }
   }
 }
@@ -153,7 +153,7 @@ query FindAdvertisers {
     }
     pageInfo {
       nextPage
-      hasMore
+      hasNextPage
     }
   }
 }

@@ -9,6 +9,7 @@ of threads for every step of every statement takes ten times as long.
 """
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -37,6 +38,7 @@ ANSWER_TIMEOUT_SECONDS: Final = 10.0
 """How long a caller waits for the database, for example when a disk hangs."""
 
 _READERS: Final = 4
+_NEW_FILE_MODE: Final = 0o640
 _WRITE_CHECK_SECONDS: Final = 10.0
 _INSTRUCTIONS_BETWEEN_CHECKS: Final = 10_000
 _WAL_RESET_BUG_FIXED: Final = (3, 51, 3)
@@ -154,11 +156,14 @@ class Database:
         return True
 
     def check(self) -> None:
-        """Open or create the file, and switch it to WAL mode.
+        """Open or create the file, and switch it to WAL mode. Other users cannot read a new one.
 
         Raises:
             SourceUnavailable: it cannot be opened, or is not a database; the cause says why.
         """
+        # SQLite would create it for all users to read. It reports best why a file cannot be opened.
+        with suppress(OSError):
+            os.close(os.open(self.file.path, os.O_CREAT | os.O_RDWR, _NEW_FILE_MODE))
         try:
             with closing(
                 sqlite3.connect(self.file.path, timeout=BUSY_TIMEOUT_SECONDS)

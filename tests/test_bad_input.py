@@ -805,6 +805,8 @@ async def test_a_bad_request_is_refused_and_changes_nothing(
     logged = [json.loads(line) for line in log.getvalue().splitlines()]
     assert [(line["event"], line["level"]) for line in logged] == [("request", "info")]
     assert "Traceback" not in response.text + log.getvalue()
+    # Python's names mean nothing to callers.
+    assert re.search(r"\b(None|Undefined|UNSET|True|False)\b", response.text) is None
 
 
 async def _send(gateway: Gateway, bad: Bad) -> httpx.Response:
@@ -826,6 +828,9 @@ def _code(bad: Bad, response: httpx.Response) -> str:
         codes = {body["error"]["code"]}
     elif "errors" in body:
         assert not any((body.get("data") or {}).values())
+        assert {error["extensions"]["requestId"] for error in body["errors"]} == {
+            response.headers["X-Request-Id"]
+        }
         codes = {error["extensions"]["code"] for error in body["errors"]}
     else:
         (member,) = body["data"].values()

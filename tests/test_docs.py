@@ -114,9 +114,11 @@ class TestExamples:
             command=("sh", "-euc", f'cd "$0" && exec env {command} "$@"', str(ROOT)),
         ) as gateway:
             runner = Runner(tmp_path, gateway.address, {"admin": upstream.keys["admin"]})
-            for call in [*calls, calls[-1]]:
+            for call in calls:
                 runner.check(call)
+            again = runner.output_of(calls[-1].block)
 
+        assert json.loads(again)["extensions"] == {"idempotentReplayed": ["createContact"]}
         assert upstream.contacts() == 1
 
     def test_every_block_is_run_or_shows_an_output(self) -> None:

@@ -1,4 +1,4 @@
-"""Every REST error has the same envelope, and every GraphQL error has a code."""
+"""Every REST error has the same envelope, and every GraphQL error a code and the request's id."""
 
 import asyncio
 import re
@@ -210,15 +210,18 @@ async def test_every_rest_error_is_the_envelope(gateway: Gateway, wrong: Wrong) 
 
 
 @pytest.mark.parametrize("wrong", [*TRANSPORT, *GRAPHQL_ONLY], ids=lambda wrong: wrong.name)
-async def test_every_graphql_error_has_a_code(gateway: Gateway, wrong: Wrong) -> None:
+async def test_every_graphql_error_has_a_code_and_the_request_s_id(
+    gateway: Gateway, wrong: Wrong
+) -> None:
     path = "/graphql" + (wrong.path if wrong.path.startswith("?") else "")
     response = await _send(gateway, wrong, path)
 
     assert response.status_code == wrong.status
     body = response.json()
     assert "data" not in body
-    assert {error["extensions"]["code"] for error in body["errors"]} == {wrong.code}
-    assert "X-Request-Id" in response.headers
+    for error in body["errors"]:
+        assert error["extensions"]["code"] == wrong.code
+        assert error["extensions"]["requestId"] == response.headers["X-Request-Id"]
     assert (
         response.headers.items()
         >= {name.lower(): value for name, value in wrong.answer_headers.items()}.items()

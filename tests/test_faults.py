@@ -78,7 +78,10 @@ async def test_a_fault_in_graphql_is_masked(gateway: Gateway, log: io.StringIO) 
 
     body = response.json()
     assert body["data"] is None
-    assert body["errors"][0]["extensions"] == {"code": "INTERNAL_ERROR"}
+    assert body["errors"][0]["extensions"] == {
+        "code": "INTERNAL_ERROR",
+        "requestId": response.headers["X-Request-Id"],
+    }
     assert body["errors"][0]["path"] == ["createContact"]
     assert "inside" not in response.text
     _check_log(log.getvalue(), response.headers["X-Request-Id"])
@@ -97,7 +100,9 @@ async def test_a_fault_before_execution_is_a_500_that_shows_nothing(
     assert response.status_code == 500
     body = response.json()
     assert "data" not in body
-    assert [error["extensions"] for error in body["errors"]] == [{"code": "INTERNAL_ERROR"}]
+    assert [error["extensions"] for error in body["errors"]] == [
+        {"code": "INTERNAL_ERROR", "requestId": response.headers["X-Request-Id"]}
+    ]
     assert "inside" not in response.text
     _check_log(log.getvalue(), response.headers["X-Request-Id"])
 

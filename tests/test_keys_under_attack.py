@@ -249,6 +249,11 @@ async def test_every_response_has_the_security_headers(
             id="a variable that is no object",
         ),
         pytest.param(
+            "mutation ($i: CreateContactInput!) { createContact(input: $i) { __typename } }",
+            {"i": {"advertiserId": "1", "email": "secret-person@example.com", "givenNam": "A"}},
+            id="a variable with a misspelt field",
+        ),
+        pytest.param(
             'mutation { createContact(input: "secret-person@example.com") { __typename } }',
             {},
             id="a text for an object",

@@ -48,7 +48,7 @@ async def test_a_search_by_graphql_is_stopped_after_its_timeout(tmp_path: Path) 
     assert (alone.status_code, beside.status_code) == (503, 200)
     for answer in (alone, beside):
         (error,) = answer.json()["errors"]
-        assert error["extensions"] == {"code": "SEARCH_TIMEOUT"}
+        assert error["extensions"]["code"] == "SEARCH_TIMEOUT"
         assert answer.headers["Retry-After"] == "5"
     assert beside.json()["data"] == {"contacts": None, "viewer": {"label": "member"}}
 

@@ -131,7 +131,7 @@ class GraphQL:
         body = response.json()
         if "errors" in body:
             (error,) = body["errors"]
-            assert error["extensions"] == {"code": "SERVICE_UNAVAILABLE"}, body
+            assert error["extensions"]["code"] == "SERVICE_UNAVAILABLE", body
             return Answer(
                 outcome="SERVICE_UNAVAILABLE",
                 message=error["message"],

@@ -42,6 +42,8 @@ class RequestContext:
         face: the face that handles the request.
         root_path: the path below which the client reaches the gateway, such as `/gw`, or empty.
         client: the client program, if it names itself.
+        replayed: the response keys of GraphQL fields that returned what an earlier call created.
+        is_replay: whether the request is one creation, and an earlier call created its contact.
     """
 
     request_id: str
@@ -53,6 +55,8 @@ class RequestContext:
     face: Face | None = None
     root_path: str = ""
     client: Client | None = None
+    replayed: tuple[str, ...] = ()
+    is_replay: bool = False
 
 
 def request_context_of(scope: Scope) -> RequestContext:

@@ -70,4 +70,4 @@ def test_plans_cover_ordinary_documents(document: str) -> None:
 
 
 def _shown(seen: RequestContext) -> str:
-    return f"{seen.operation} {seen.outcome}"
+    return f"{seen.operation} {seen.outcome} {seen.replayed} {seen.is_replay}"

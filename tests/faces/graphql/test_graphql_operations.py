@@ -254,7 +254,7 @@ async def test_the_header_replaces_the_argument_of_a_single_creation(gateway: Ga
     )
 
     assert first.json()["data"]["createContact"]["__typename"] == "Contact"
-    assert again.json() == first.json()
+    assert again.json()["data"] == first.json()["data"]
     assert argument.json()["data"]["createContact"]["__typename"] == "ConflictError"
 
 
@@ -278,7 +278,8 @@ async def test_the_header_ignores_operations_that_are_not_executed(
     ]
 
     assert answers[0].json()["data"]["createContact"]["__typename"] == "Contact"
-    assert answers[1].json() == answers[0].json()
+    assert answers[1].json()["data"] == answers[0].json()["data"]
+    assert answers[1].headers["Idempotent-Replayed"] == "true"
 
 
 async def test_nested_fragments_are_read_once_each(gateway: Gateway) -> None:
@@ -305,6 +306,39 @@ async def test_the_header_does_not_replace_the_arguments_of_two_creations(gatewa
     assert response.json() == {
         "data": {"a": {"__typename": "Contact"}, "b": {"__typename": "Contact"}}
     }
+
+
+async def test_a_replay_is_named_beside_the_data(gateway: Gateway) -> None:
+    variables = {"input": MAYA_INPUT, "idempotencyKey": "k"}
+    first = await gateway.graphql(CREATE_CONTACT, gateway.admin, variables)
+    again = await gateway.graphql(CREATE_CONTACT, gateway.admin, variables)
+    preview = await gateway.graphql(CREATE_CONTACT, gateway.admin, variables | {"dryRun": True})
+
+    for not_replayed in (first, preview):
+        assert "extensions" not in not_replayed.json()
+        assert "Idempotent-Replayed" not in not_replayed.headers
+    assert again.json() == first.json() | {"extensions": {"idempotentReplayed": ["createContact"]}}
+    assert again.headers["Idempotent-Replayed"] == "true"
+
+
+async def test_each_replay_of_a_document_is_named(gateway: Gateway) -> None:
+    """The header cannot say which of two creations it is about."""
+    document = """mutation ($input: CreateContactInput!) {
+      one: createContact(input: $input, idempotencyKey: "k") { __typename }
+      two: createContact(input: $input, idempotencyKey: "k") { __typename }
+      three: createContact(input: $input, idempotencyKey: "other") { __typename }
+    }"""
+    response = await gateway.graphql(document, gateway.admin, {"input": MAYA_INPUT})
+
+    assert response.json() == {
+        "data": {
+            "one": {"__typename": "Contact"},
+            "two": {"__typename": "Contact"},
+            "three": {"__typename": "ConflictError"},
+        },
+        "extensions": {"idempotentReplayed": ["two"]},
+    }
+    assert "Idempotent-Replayed" not in response.headers
 
 
 async def test_each_creation_of_a_document_counts_as_an_operation(tmp_path: Path) -> None:

@@ -154,7 +154,10 @@ async def test_a_client_that_sends_a_hash_first_can_fall_back_on_the_document(
             "errors": [
                 {
                     "message": "PersistedQueryNotSupported",
-                    "extensions": {"code": "PERSISTED_QUERY_NOT_SUPPORTED"},
+                    "extensions": {
+                        "code": "PERSISTED_QUERY_NOT_SUPPORTED",
+                        "requestId": response.headers["X-Request-Id"],
+                    },
                 }
             ]
         }

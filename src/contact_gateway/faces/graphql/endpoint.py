@@ -18,7 +18,6 @@ from starlette.types import Receive, Scope, Send
 from contact_gateway.contacts.origin import Face
 from contact_gateway.faces.graphql.document_access import DocumentAccess
 from contact_gateway.faces.graphql.execution import ExecutableSchema, GraphQLRequest
-from contact_gateway.faces.graphql.refusals import ReadRefusedError
 from contact_gateway.faces.graphql.statuses import (
     JSON_BY_DEFAULT,
     Representation,
@@ -42,9 +41,10 @@ _WITHOUT_DATA: Final = frozenset({Result.REQUEST_ERROR, Result.FAULT})
 # Clients with automatic persisted queries recognise this code, and send the document itself.
 _PERSISTED_QUERY_NOT_SUPPORTED: Final = "PERSISTED_QUERY_NOT_SUPPORTED"
 
-# Where graphql-core's messages quote values.
+# Where graphql-core's messages quote values. A suggestion ends with a question mark.
 _VALUES: Final = re.compile(
-    r"(,| -)? found: .*|, found (Block)?String .*|(?P<what>cannot represent[^:]*value): .*",
+    r"(?P<question>\?) Found: .*|(,| -)? found: .*|, found (Block)?String .*"
+    r"|(?P<what>cannot represent[^:]*value): .*",
     re.DOTALL,
 )
 _MAX_MESSAGE_LENGTH: Final = 1_000
@@ -182,8 +182,9 @@ def _error_response(
 ) -> Response:
     """Return the response to a request that is not executed. REST does not have all codes."""
     context.outcome = code
+    extensions = {"code": code, "requestId": context.request_id}
     return JsonResponse(
-        {"errors": [{"message": error.message, "extensions": {"code": code}}]},
+        {"errors": [{"message": error.message, "extensions": extensions}]},
         error.code.status,
         dict(error.headers),
         media_type=representation.content_type,
@@ -207,6 +208,10 @@ def _result_response(
         context.outcome = "OK"
     if kind not in _WITHOUT_DATA:
         body["data"] = result.data
+    if context.replayed:
+        body["extensions"] = {"idempotentReplayed": context.replayed}
+    if context.is_replay:
+        headers["Idempotent-Replayed"] = "true"
     return JsonResponse(
         body, representation.statuses[kind], headers, media_type=representation.content_type
     )
@@ -240,16 +245,17 @@ class _PublicError:
             # Clients log messages, and values may be personal data. Cut first: the time that the
             # pattern takes grows with the names in the message, which graphql-core never shortens.
             formatted["message"] = _VALUES.sub(
-                lambda match: f"{match['what'] or ''}.", error.message[:_MAX_MESSAGE_LENGTH]
+                lambda match: match["question"] or f"{match['what'] or ''}.",
+                # Callers know null by the name that it has in JSON.
+                error.message[:_MAX_MESSAGE_LENGTH].replace("not to be None.", "not to be null."),
             )
         else:
             failure = transport_error_of(original)
             formatted["message"] = failure.message
             extensions = {"code": failure.code}
             self.headers.update(failure.headers)
-        if isinstance(original, ReadRefusedError):
-            extensions["requestId"] = request_id
         if "retryAfterSeconds" in extensions:
             self.headers["Retry-After"] = str(extensions["retryAfterSeconds"])
         self.code: Final = extensions.setdefault("code", TransportCode.BAD_REQUEST)
+        extensions["requestId"] = request_id
         self.formatted: Final = formatted | {"extensions": extensions}

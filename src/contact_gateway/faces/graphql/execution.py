@@ -20,7 +20,6 @@ from graphql import (
     OperationType,
     Visitor,
     execute,
-    parse,
     validate,
     visit,
 )
@@ -111,9 +110,7 @@ class ExecutableSchema:
     ) -> Operation:
         """Return an operation that was not executed before; `document` is cached or None."""
         name = request.operation_name
-        parsed = (
-            _parse(request.query, self._limits.tokens) if document is None else document.document
-        )
+        parsed = self._parse(request.query) if document is None else document.document
         operation_type = _operation_type(parsed, name)
         _require_allowed(operation_type, queries_only=queries_only)
         if document is None:
@@ -142,6 +139,13 @@ class ExecutableSchema:
         document.operations[name] = operation
         return operation
 
+    def _parse(self, text: str) -> DocumentNode:
+        document = self._limits.parse(text)
+        if _LONG_INTEGER.search(text):
+            shortened: DocumentNode = visit(document, _ShortenIntegers())
+            return shortened
+        return document
+
     def _validate(self, document: DocumentNode, *, names_operation: bool) -> None:
         exceeded = self._limits.exceeded_limit(document)
         if exceeded is not None:
@@ -161,14 +165,6 @@ class _InvalidDocumentError(Exception):
     def __init__(self, errors: list[GraphQLError]) -> None:
         super().__init__()
         self.errors: Final = errors
-
-
-def _parse(text: str, max_tokens: int) -> DocumentNode:
-    document = parse(text, max_tokens=max_tokens)
-    if _LONG_INTEGER.search(text):
-        shortened: DocumentNode = visit(document, _ShortenIntegers())
-        return shortened
-    return document
 
 
 class _ShortenIntegers(Visitor):

@@ -14,6 +14,7 @@ from graphql import (
     FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLError,
+    GraphQLSyntaxError,
     InlineFragmentNode,
     Node,
     NoSchemaIntrospectionCustomRule,
@@ -21,6 +22,7 @@ from graphql import (
     OperationType,
     SelectionSetNode,
     ValidationRule,
+    parse,
     specified_rules,
 )
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
@@ -49,6 +51,20 @@ class DocumentLimits:
     aliases: int
     directives: int
     mutations: int
+
+    def parse(self, text: str) -> DocumentNode:
+        """Parse a document.
+
+        Raises:
+            GraphQLError: the document does not parse, or has too many tokens.
+        """
+        try:
+            return parse(text, max_tokens=self.tokens)
+        except GraphQLSyntaxError as error:
+            # graphql-core has no error of its own for the limit.
+            if error.description.startswith(f"Document contains more than {self.tokens} tokens"):
+                raise _exceeded("tokens", self.tokens, "tokens") from None
+            raise
 
     def exceeded_limit(self, document: DocumentNode) -> GraphQLError | None:
         """Return the error of a document that exceeds a limit, or None."""

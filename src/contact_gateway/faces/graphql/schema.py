@@ -16,11 +16,11 @@ from contact_gateway.contacts import reads
 from contact_gateway.contacts.admission import Submission
 from contact_gateway.contacts.create_contact import create_contact
 from contact_gateway.contacts.origin import Face, Origin
-from contact_gateway.contacts.outcomes import outcome_name
+from contact_gateway.contacts.outcomes import Created, outcome_name
 from contact_gateway.contacts.reads import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from contact_gateway.faces.graphql.document_cache import DocumentCache
 from contact_gateway.faces.graphql.execution import ExecutableSchema
-from contact_gateway.faces.graphql.idempotency_header import idempotency_key_of
+from contact_gateway.faces.graphql.idempotency import idempotency_key_of, report_replay
 from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.refusals import granted
 from contact_gateway.faces.graphql.types import (
@@ -230,6 +230,8 @@ class Mutation:
         outcome = await create_contact(context.caller, read)
         context.operation = "create_contact"
         context.outcome = outcome_name(outcome)
+        if isinstance(outcome, Created) and outcome.replayed:
+            report_replay(info)
         return create_contact_result(outcome, context.request_id)
 
 

@@ -1,4 +1,4 @@
-"""The idempotency key of a field: its argument, or the header `Idempotency-Key`."""
+"""The idempotency key of a field: its argument or the header, and how a replay is reported."""
 
 from collections.abc import Collection, Mapping
 from typing import Final
@@ -21,13 +21,28 @@ def idempotency_key_of(info: ResolveInfo, argument: str | None) -> str | None:
     header = info.context.headers.get("idempotency-key")
     if argument is not None or header is None:
         return argument
+    return header if _is_alone(info) else None
+
+
+def report_replay(info: ResolveInfo) -> None:
+    """Record that a field returns what an earlier call with its key created.
+
+    The response says it beside the data: a normalised cache would keep it with the contact.
+    """
+    context = info.context
+    context.replayed += (str(info.path.key),)
+    context.is_replay = _is_alone(info)
+
+
+def _is_alone(info: ResolveInfo) -> bool:
+    """Return whether the operation has only one field that takes an idempotency key."""
     # Strawberry's own info does not have the fragments of the document.
     raw_info = info._raw_info  # noqa: SLF001
     fields = raw_info.parent_type.fields.items()
     names = [name for name, field in fields if _ARGUMENT in field.args]
     # Fields with one response key are one field (GraphQL specification, section 6.3.2).
     keys = _response_keys(raw_info.operation.selection_set, names, raw_info.fragments, {})
-    return header if len(keys) == 1 else None
+    return len(keys) == 1
 
 
 def _response_keys(

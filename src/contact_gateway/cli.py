@@ -10,7 +10,6 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, NoReturn, TextIO, TypeVar
@@ -35,6 +34,7 @@ from contact_gateway.contacts.problems import problems_of
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.demo import DemoKeys, NotADemoDatabaseError, end_demo, prepare_demo
 from contact_gateway.doctor import Check, State
+from contact_gateway.faces.graphql.changes import Severity, changes_since
 from contact_gateway.faces.graphql.schema import schema_sdl
 from contact_gateway.faces.rest.openapi import openapi_document
 from contact_gateway.server import process, systemd
@@ -89,6 +89,8 @@ _attempts = typer.Typer(
     help="Settle creations in HiEnergy whose outcome is unknown.", no_args_is_help=True
 )
 main.add_typer(_attempts, name="attempts")
+_schema = typer.Typer(help="Print and compare the API's schemas.", no_args_is_help=True)
+main.add_typer(_schema, name="schema")
 main.add_typer(store, name="store")
 
 _DEFAULTS: Final = Settings()
@@ -112,13 +114,6 @@ _ROTATION_REFUSALS: Final = {
 
 _JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON array.")]
 _KeyId = Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID)]
-
-
-class SchemaKind(StrEnum):
-    """The schemas that can be printed."""
-
-    GRAPHQL = "graphql"
-    OPENAPI = "openapi"
 
 
 def run() -> None:
@@ -438,15 +433,52 @@ def migrate() -> None:
         output.note(f"The database is at revision {revision}.")
 
 
-@main.command("schema")
-def print_schema(
-    kind: Annotated[SchemaKind, typer.Argument(help="Schema to print.")],
+@_schema.command("graphql")
+def print_graphql() -> None:
+    """Print the GraphQL schema (SDL)."""
+    output.write(schema_sdl())
+
+
+@_schema.command("openapi")
+def print_openapi() -> None:
+    """Print the OpenAPI document of the REST API."""
+    output.write_json(openapi_document())
+
+
+@_schema.command("check")
+def check_schema(
+    old: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OLD",
+            exists=True,
+            dir_okay=False,
+            readable=True,
+            help="An earlier schema.graphql.",
+        ),
+    ],
+    json_output: _JsonOption = False,
 ) -> None:
-    """Print the GraphQL schema (SDL) or the OpenAPI document."""
-    if kind is SchemaKind.GRAPHQL:
-        output.write(schema_sdl())
-    else:
-        output.write_json(openapi_document())
+    """List what breaks, or may break, clients that were made for an earlier GraphQL schema.
+
+    Breaking changes exit with 1, dangerous ones alone with 0.
+    """
+    try:
+        changes = changes_since(old.read_text(encoding="utf-8"))
+    except ValueError as error:
+        reason = "it is not in UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise typer.BadParameter(
+            f"{old} is not a GraphQL schema: {reason.rstrip('.')}. Use a file that "
+            "`contact-gateway schema graphql` has printed."
+        ) from None
+    with _exit_on_error():
+        if json_output:
+            output.write_json([change._asdict() for change in changes])
+        else:
+            for change in changes:
+                output.write(f"{change.severity:<9} {change.type}: {change.description}\n")
+        if any(change.severity is Severity.BREAKING for change in changes):
+            raise typer.Exit(1)
 
 
 def _validated_label(text: str) -> str:

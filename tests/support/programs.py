@@ -1,4 +1,4 @@
-"""Programs that are not Python packages, and a Redis server."""
+"""Programs that are not Python packages, npm packages, and a Redis server."""
 
 import os
 import shutil
@@ -22,6 +22,27 @@ def skip_or_fail(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"CI must run this test: {reason}")
     pytest.skip(reason)
+
+
+def node_with_packages(source: Path, folder: Path) -> str:
+    """Copy a folder with a `package-lock.json`, install its packages; return the path of Node."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        skip_or_fail("node or npm is not installed")
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("node_modules"))
+    # npm caches packages, so only the first run needs the registry.
+    options = ("--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund")
+    installed = subprocess.run(
+        (npm, "ci", *options),
+        cwd=folder,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=WATCHDOG_SECONDS,
+        check=False,
+    )
+    if installed.returncode != 0:
+        skip_or_fail(f"npm cannot install the packages of {source}: {installed.stderr.strip()}")
+    return node
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import pytest
 from support.clock import WATCHDOG_SECONDS
 from support.gateway import Gateway, credentials
 from support.process import GatewayProcess, gateway_process
-from support.programs import skip_or_fail
+from support.programs import node_with_packages
 
 AUDIT = Path(__file__).parent / "graphql_over_http"
 # The number of audits in graphql-http 1.23. A script that runs fewer must not pass.
@@ -28,23 +27,8 @@ GRAPHQL_RESPONSE = "application/graphql-response+json"
 @pytest.fixture(scope="module")
 def audit(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """Return the path of Node, and the audit script with its npm packages installed."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        skip_or_fail("node or npm is not installed")
     folder = tmp_path_factory.mktemp("audit") / "graphql_over_http"
-    shutil.copytree(AUDIT, folder, ignore=shutil.ignore_patterns("node_modules"))
-    # npm caches packages, so only the first run needs the registry.
-    options = ("--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund")
-    installed = subprocess.run(
-        (npm, "ci", *options),
-        cwd=folder,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=WATCHDOG_SECONDS,
-        check=False,
-    )
-    if installed.returncode != 0:
-        skip_or_fail(f"npm cannot install graphql-http: {installed.stderr.strip()}")
+    node = node_with_packages(AUDIT, folder)
     return node, folder / "audit.mjs"
 
 

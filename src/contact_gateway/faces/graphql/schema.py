@@ -183,7 +183,8 @@ class Mutation:
         description=(
             "Create a contact on the HiEnergy record of the given advertiser. Admins only. Errors "
             "are part of the result: select the members of the union that you handle, and "
-            "`... on ApiError` for all other errors."
+            "`... on ApiError` for all other errors. Clients with a normalised cache, such as "
+            "Apollo Client, show the fields of `ApiError` only if they know its `possibleTypes`."
         )
     )
     async def create_contact(

@@ -41,7 +41,7 @@ def test_another_kind_exits_with_2(run: Command) -> None:
 
 
 def test_the_schema_breaks_no_client_of_the_last_release(run: Command) -> None:
-    """An intended break needs a major version, and a new copy of the schema."""
+    """An intended break is named in the changelog, and the schema copied again."""
     result = run("schema", "check", str(LAST_RELEASE))
 
     assert (result.exit_code, result.stderr) == (0, ""), result.stdout

@@ -39,7 +39,7 @@ class DocumentLimits:
     """The maximum size of a document.
 
     Attributes:
-        tokens: names, numbers, strings and punctuators.
+        tokens: names, numbers, strings, punctuators and comments.
         depth: levels of nested fields, except those of introspection, which graphql-core limits.
         aliases: aliased or repeated fields.
         directives: directives in the whole document.

@@ -28,6 +28,8 @@ const app = new Hono();
 
 app.use(
   secureHeaders({
+    // This is for the proxy with the certificate to decide.
+    strictTransportSecurity: false,
     contentSecurityPolicy: {
       defaultSrc: ["'self'"],
       imgSrc: ["'self'", "data:"],

@@ -38,10 +38,10 @@ export class Form {
     await this.page.goto(this.url);
   }
 
-  /** Serve the form with this key from now on. The page stays open. */
-  async serve(gatewayUrl: string, key: string): Promise<void> {
+  /** Serve the form with this key and these settings from now on. The page stays open. */
+  async serve(gatewayUrl: string, key: string, settings = {}): Promise<void> {
     await this.#stop();
-    this.#stop = (await startForm(gatewayUrl, key, this.#port)).stop;
+    this.#stop = (await startForm(gatewayUrl, key, this.#port, settings)).stop;
   }
 
   async stop(): Promise<void> {

@@ -86,6 +86,15 @@ test("a key that stops working is a form that is not set up", async ({ form, gat
   await expect(form.record).toContainText("This form is not set up.");
 });
 
+test("a page at an unknown origin is a form that is not set up", async ({ form, gateway }) => {
+  await form.open(gateway);
+  await form.fill("origin@example.com");
+  await form.serve(gateway.url, gateway.adminKey, { ORIGINS: "https://a.example, https://b.example" });
+  await form.send.click();
+
+  await expect(form.message).toContainText("This form is not set up");
+});
+
 test("an address that is not a gateway is a form that is not set up", async ({ form, gateway }) => {
   await form.open({ url: `${gateway.url}/nowhere`, adminKey: gateway.adminKey });
   await form.advertiser.fill("kestrel");
@@ -208,6 +217,7 @@ test("there is no network", async ({ form, gateway, context }) => {
   await context.setOffline(true);
   await form.send.click();
   await expect(form.message).toContainText("There is no connection");
+  await expect(form.message).toContainText("The same contact is never added twice.");
 
   await context.setOffline(false);
   await form.send.click();

@@ -12,7 +12,7 @@ import { createInterface } from "node:readline";
 /** The command that serves a gateway, for the shell. */
 const { GATEWAY_COMMAND = resolve("../../scripts/serve") } = process.env;
 
-export interface Program {
+interface Program {
   /** The first group of each pattern, in the order of the patterns. */
   announced: string[];
   stop(): Promise<void>;
@@ -105,10 +105,12 @@ export async function startGateway(
 }
 
 /** Start a server of the form. */
-export const startForm = (gatewayUrl: string, apiKey: string, port: number) =>
-  start("node dist/server/main.js", { CONTACT_GATEWAY: gatewayUrl, API_KEY: apiKey, PORT: `${port}` }, [
-    /^Contact form: (\S+)/,
-  ]);
+export const startForm = (gatewayUrl: string, apiKey: string, port: number, settings = {}) =>
+  start(
+    "node dist/server/main.js",
+    { CONTACT_GATEWAY: gatewayUrl, API_KEY: apiKey, PORT: `${port}`, ...settings },
+    [/^Contact form: (\S+)/],
+  );
 
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, "127.0.0.1");

@@ -44,8 +44,10 @@ app.use(
 // Browsers name the page's origin in every POST, so pages of other sites cannot use this server's key (CSRF).
 // The look-up is a POST too, for the same check.
 app.use("/api/*", async (context, next) => {
-  if (!origins.includes(context.req.header("Origin") ?? "")) {
-    return context.text(`Set ORIGINS to the origins of the page. They are: ${origins}`, 403);
+  const origin = context.req.header("Origin");
+  if (!origin || !origins.includes(origin)) {
+    console.error(`Refused a post of the origin ${origin}: ORIGINS are ${origins}`);
+    return context.text("This origin is not allowed.", 403);
   }
   return next();
 });

@@ -106,7 +106,7 @@ export function ContactForm() {
           </p>
         </section>
       )}
-      <button type="submit" aria-disabled={isSending}>
+      <button type="submit" aria-disabled={isSending} aria-live="polite">
         {isSending ? "Sending…" : (isSame && message?.again) || "Add contact"}
       </button>
     </form>

@@ -1,4 +1,4 @@
-import type { LookUp, Outcome, Submission } from "../server/answers";
+import type { Failure, LookUp, Outcome, Submission } from "../server/answers";
 
 /** The request may not have reached the server, or the answer may be lost. */
 export interface NoNetwork {
@@ -14,7 +14,7 @@ async function post<Answer>(
   path: string,
   body: object,
   signal?: AbortSignal,
-): Promise<Answer | NoNetwork | { kind: "unavailable" }> {
+): Promise<Answer | Failure | NoNetwork> {
   try {
     const response = await fetch(path, {
       method: "POST",
@@ -22,8 +22,13 @@ async function post<Answer>(
       body: JSON.stringify(body),
       signal,
     });
-    return response.ok ? ((await response.json()) as Answer) : { kind: "unavailable" };
-  } catch {
-    return { kind: "noNetwork" };
+    if (response.ok) {
+      return (await response.json()) as Answer;
+    }
+    // 403: the page is not at an origin that the server knows.
+    return { kind: response.status === 403 ? "notSetUp" : "unavailable" };
+  } catch (error) {
+    // A SyntaxError is an answer that is not the server's, such as the page of a sign-in.
+    return { kind: error instanceof SyntaxError ? "unavailable" : "noNetwork" };
   }
 }

@@ -67,13 +67,17 @@ export function messageOf(outcome: Outcome | NoNetwork): Message {
       };
     case "notSetUp":
     case "rateLimited":
-    case "unavailable":
-    case "noNetwork":
       return { ...failureOf(outcome), again: "Try again" };
+    case "unavailable":
+    case "noNetwork": {
+      const failure = failureOf(outcome);
+      const text = `${failure.text} The same contact is never added twice.`;
+      return { ...failure, text, again: "Try again" };
+    }
   }
 }
 
-export function failureOf(failure: Failure | NoNetwork): Omit<Message, "again"> {
+export function failureOf(failure: Failure | NoNetwork): Message & { text: string } {
   switch (failure.kind) {
     case "notSetUp":
       return {
@@ -91,13 +95,13 @@ export function failureOf(failure: Failure | NoNetwork): Omit<Message, "again"> 
       return {
         tone: "wait",
         title: "The service does not answer",
-        text: "Wait a moment and try again. A contact is never added twice.",
+        text: "Wait a moment and try again.",
       };
     case "noNetwork":
       return {
         tone: "wait",
         title: "There is no connection",
-        text: "Check your network and try again. A contact is never added twice.",
+        text: "Check your network and try again.",
       };
   }
 }

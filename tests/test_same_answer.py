@@ -249,7 +249,8 @@ def _check_rate_limit_fields(headers: Mapping[str, str], window: int | None) -> 
     assert left["r"] == remaining
     # A gateway as upstream reports an end also for a window that has not begun.
     assert ("t" in left) is (remaining < limit or window is None)
-    assert 0 < left.get("t", 1) <= 3600
+    # `X-RateLimit-Reset` of upstream is rounded up to whole seconds, and so is what is left of it.
+    assert 0 < left.get("t", 1) <= (3601 if window is None else window)
 
 
 def _structured_item(field_value: str) -> Mapping[str, Json]:

@@ -1,8 +1,10 @@
-"""The demo: a small invented catalogue, and two API keys that the next start revokes."""
+"""The demo: a small invented catalogue, and two API keys for some time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -12,6 +14,9 @@ from contact_gateway.contacts.catalogue import read_csv, validated
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store.sqlite import Database
+
+KEY_LIFETIME: Final = timedelta(days=30)
+"""How long a demo key is valid, unless a start without the demo revokes it before."""
 
 
 class NotADemoDatabaseError(RuntimeError):
@@ -27,8 +32,9 @@ class DemoKeys:
 
 
 async def prepare_demo(database: Database, before_commit: Callable[[], None]) -> DemoKeys:
-    """Insert the demo's catalogue, revoke earlier demo keys and return new ones.
+    """Insert the demo's catalogue and return new keys.
 
+    Earlier demo keys stay valid: another demo may run on the same database.
     An exception of `before_commit` rolls everything back.
 
     Raises:
@@ -48,9 +54,16 @@ async def prepare_demo(database: Database, before_commit: Callable[[], None]) ->
         if others or key_rows.has_real_keys(connection):
             raise NotADemoDatabaseError("the database holds other data than the demo's")
         advertiser_rows.upsert(connection, catalogue)
-        key_rows.revoke_demo_keys(connection)
+        expires_at = datetime.now(UTC) + KEY_LIFETIME
         for role, key in keys.items():
-            key_rows.add(connection, key, role=role, label=f"demo {role}", is_demo=True)
+            key_rows.add(
+                connection,
+                key,
+                role=role,
+                label=f"demo {role}",
+                expires_at=expires_at,
+                is_demo=True,
+            )
         before_commit()
 
     await database.write(fill)

@@ -5,6 +5,7 @@ import socket
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ from starlette.applications import Starlette
 from contact_gateway.server import process as server_process
 from contact_gateway.server.process import Listeners
 from contact_gateway.server.stopping import Timeouts
+from support.clock import WATCHDOG_SECONDS
 from support.process import Command, GatewayProcess, gateway_process, refused_start
 
 DEMO_ADVERTISERS = {
@@ -90,23 +92,39 @@ class TestDemo:
             }
         }
 
-    def test_the_next_demo_keeps_contacts_and_revokes_earlier_keys(self, tmp_path: Path) -> None:
-        with gateway_process(tmp_path, "--demo") as first:
+    def test_a_second_demo_keeps_the_contacts_and_keys_of_the_first(self, tmp_path: Path) -> None:
+        second_log = tmp_path / "second"
+        second_log.mkdir()
+        database = {
+            "CONTACT_GATEWAY_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/contacts.sqlite3"
+        }
+        with gateway_process(tmp_path, "--demo", environment=database) as first:
             with first.client(first.admin_key) as client:
                 created = create_by_rest(client, "maya@example.com")
-            assert first.stop() == 0
-        with gateway_process(tmp_path, "--demo") as second:
-            with second.client() as client:
-                refused = [
-                    client.get("/api/v1/contacts", headers={"X-Api-Key": key})
-                    for key in (first.admin_key, first.member_key)
+            with gateway_process(second_log, "--demo", environment=database) as second:
+                answers = [
+                    httpx.get(
+                        f"{process.address}/api/v1/contacts",
+                        headers={"X-Api-Key": key},
+                        trust_env=False,
+                        timeout=WATCHDOG_SECONDS,
+                    )
+                    for process in (first, second)
+                    for key in (first.admin_key, first.member_key, second.member_key)
                 ]
-            with second.client(second.member_key) as client:
-                contacts = client.get("/api/v1/contacts").json()["data"]
 
-        assert [response.status_code for response in refused] == [401, 401]
-        assert ["revoked" in response.text for response in refused] == [True, True]
-        assert contacts == [created.json()["data"]]
+        assert [answer.json().get("data") for answer in answers] == [[created.json()["data"]]] * 6
+
+    def test_its_keys_expire_after_thirty_days(self, run: Command, folder: Path) -> None:
+        with gateway_process(folder, "--demo"):
+            pass
+
+        lifetimes = [
+            datetime.fromisoformat(key["expires_at"]) - datetime.fromisoformat(key["created_at"])
+            for key in json.loads(run("keys", "list", "--json").stdout)
+        ]
+
+        assert [round(lifetime / timedelta(days=1), 1) for lifetime in lifetimes] == [30, 30]
 
     def test_a_start_without_it_revokes_its_keys(self, run: Command, folder: Path) -> None:
         with gateway_process(folder, "--demo") as demo:

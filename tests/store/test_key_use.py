@@ -80,12 +80,21 @@ def writes() -> Iterator[list[object]]:
 
 
 async def _add(
-    database: Database, expires_at: datetime | None = None, role: Role = Role.MEMBER
+    database: Database,
+    expires_at: datetime | None = None,
+    role: Role = Role.MEMBER,
+    *,
+    is_demo: bool = False,
 ) -> MintedKey:
     minted = mint()
     await database.write(
         lambda connection: api_keys.add(
-            connection, minted, role=role, label="of Maya", expires_at=expires_at
+            connection,
+            minted,
+            role=role,
+            label="of Maya",
+            expires_at=expires_at,
+            is_demo=is_demo,
         )
     )
     return minted
@@ -270,6 +279,7 @@ async def test_the_start_logs_the_keys_that_expire_soon(
     ends_in = (None, -HOUR, HOUR, 8 * DAY, 2 * DAY, DAY)
     keys = [await _add(database, None if each is None else NOON + each) for each in ends_in]
     await database.write(lambda connection: api_keys.revoke(connection, 6))
+    await _add(database, NOON + DAY, is_demo=True)
 
     with structlog.testing.capture_logs() as lines:
         await process.use.warn_of_expiring_keys(process.now)

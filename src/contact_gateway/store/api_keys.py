@@ -125,10 +125,13 @@ def set_last_used(connection: Connection, days: Mapping[int, date]) -> None:
 
 
 def expiring(connection: Connection, after: datetime, until: datetime) -> tuple[KeyRecord, ...]:
-    """Return the keys that expire in a period, without revoked ones."""
+    """Return the keys that expire in a period, without revoked ones and those of demos."""
     expires_at = api_keys.c.expires_at
     found = _SELECT.where(
-        expires_at > after, expires_at <= until, api_keys.c.revoked_at.is_(None)
+        expires_at > after,
+        expires_at <= until,
+        api_keys.c.revoked_at.is_(None),
+        ~api_keys.c.is_demo,
     ).order_by(api_keys.c.id)
     return tuple(map(_record, connection.execute(found)))
 

@@ -5,32 +5,31 @@
 // Relative to this page, which a proxy may serve below a prefix.
 const ENDPOINT = "graphql";
 
-const HEADERS = '{\n  "X-Api-Key": ""\n}';
-
 // The document of the first tab. Every operation in it runs unchanged.
-// Its lines fit the editor in a window 1400 pixels wide.
+// Its lines fit the editor in a window 1000 pixels wide.
 const MANUAL = `# contact-gateway explorer
 #
-# 1. Paste your API key between the quotes of X-Api-Key in
-#    the Headers pane below. Reloading the page removes it.
-# 2. Put the cursor into an operation and press Ctrl+Enter,
-#    or choose one from the menu of the play button.
-# 3. The book icon on the left opens the documentation.
-#    Ctrl+Space in this editor completes names.
+# 1. Paste an API key at the top
+#    right. Reloading removes it.
+# 2. Press the play button, choose an
+#    operation. Or put the cursor
+#    into one and press Ctrl+Enter.
+# 3. The book icon on the left opens
+#    the documentation. Ctrl+Space
+#    completes names.
 
-# Creates one contact. In the demo catalogue, 2001 is the CJ
-# record of the advertiser with the HiEnergy record 1001.
-mutation CreateContact {
+# Creates the contact that is in the
+# variables below. In the demo, 2001
+# is a record of an advertiser on CJ;
+# its HiEnergy record is 1001.
+mutation CreateContact(
+  $input: CreateContactInput!
+  # Makes retries safe; see the docs.
+  $idempotencyKey: String
+) {
   createContact(
-    # Retries with the same key create no second contact:
-    # idempotencyKey: "import-42-row-7"
-    input: {
-      advertiserId: "2001"
-      email: "maya@example.com"
-      givenName: "Maya"
-      familyName: "Lindqvist"
-      jobTitle: "Partnerships Manager"
-    }
+    input: $input
+    idempotencyKey: $idempotencyKey
   ) {
     __typename
     ... on Contact {
@@ -41,7 +40,7 @@ mutation CreateContact {
       advertiserName
       createdAt
     }
-    # Every error is an ApiError with a code.
+    # Every error is an ApiError.
     ... on ApiError {
       code
       message
@@ -66,17 +65,14 @@ mutation CreateContact {
   }
 }
 
-# Applies the same rules, but creates nothing: dryRun
-# returns the contact that would be created.
-mutation TryWithoutCreating {
+# Applies the same rules, and creates
+# nothing.
+mutation TryWithoutCreating(
+  $input: CreateContactInput!
+) {
   createContact(
+    input: $input
     dryRun: true
-    input: {
-      advertiserId: "2001"
-      email: "noor@example.com"
-      givenName: "Noor"
-      familyName: "Haddad"
-    }
   ) {
     __typename
     ... on ContactPreview {
@@ -103,7 +99,7 @@ mutation TryWithoutCreating {
   }
 }
 
-# The label and role of the API key.
+# The label and role of the key.
 query WhoAmI {
   viewer {
     label
@@ -111,10 +107,10 @@ query WhoAmI {
   }
 }
 
-# The first page of contacts. Filter them with advertiserId,
-# email or q.
+# The first page of contacts. Filters
+# are advertiserId, email and q.
 query RecentContacts {
-  contacts(page: 1, perPage: 10) {
+  contacts {
     nodes {
       id
       email
@@ -131,11 +127,13 @@ query RecentContacts {
   }
 }
 
-# Finds the advertiser id that createContact needs. hienergy
-# is the HiEnergy record of a network record; equivalents are
-# the other records of the same advertiser.
-query FindAdvertisers {
-  advertisers(q: "northwind", perPage: 10) {
+# Finds ids for createContact. Each
+# advertiser has a HiEnergy record,
+# and equivalents on networks.
+query FindAdvertisers(
+  $search: String
+) {
+  advertisers(q: $search) {
     nodes {
       id
       name
@@ -152,12 +150,31 @@ query FindAdvertisers {
       }
     }
     pageInfo {
+      currentPage
       nextPage
       hasNextPage
     }
   }
 }
 `;
+
+const VARIABLES = {
+  input: {
+    advertiserId: "2001",
+    // Another one in each page, so that a second visit is not a conflict.
+    email: `maya.${Date.now().toString(36)}@example.com`,
+    givenName: "Maya",
+    familyName: "Lindqvist",
+    jobTitle: "Partnerships Manager",
+  },
+  search: "northwind",
+};
+
+const FIRST_ANSWER = `Answers appear here.
+
+With an API key at the top, press the play button and choose CreateContact: it \
+creates a contact and shows it. Run it again for a ConflictError: every outcome \
+is a type of the schema.`;
 
 // GraphiQL's menus and dialogs add a <style> element that stops the page from
 // scrolling. The Content-Security-Policy blocks inline styles, and this page
@@ -166,16 +183,18 @@ const createElement = document.createElement.bind(document);
 document.createElement = (name, options) =>
   createElement(name === "style" ? "template" : name, options);
 
-async function fetcher(params, { headers = {} } = {}) {
-  // Leave out empty headers: an empty key would be an invalid one.
-  const filled = Object.entries(headers).filter(([, value]) => value !== "");
+// Only in memory: closing or reloading the page removes it.
+let apiKey = "";
+
+async function fetcher(params, { headers } = {}) {
+  const sent = new Headers(headers);
+  // A key of the Headers pane wins. An empty one would be invalid.
+  if (apiKey && !sent.has("X-Api-Key")) sent.set("X-Api-Key", apiKey);
+  sent.set("Accept", "application/graphql-response+json, application/json");
+  sent.set("Content-Type", "application/json");
   const response = await fetch(ENDPOINT, {
     method: "POST",
-    headers: {
-      ...Object.fromEntries(filled),
-      Accept: "application/graphql-response+json, application/json",
-      "Content-Type": "application/json",
-    },
+    headers: sent,
     body: JSON.stringify(params),
   });
   const text = await response.text();
@@ -186,17 +205,46 @@ async function fetcher(params, { headers = {} } = {}) {
   }
 }
 
+// GraphiQL shows it instead of its logo, beside the tabs.
+const keyField = React.createElement(
+  GraphiQL.Logo,
+  null,
+  React.createElement(
+    "label",
+    { className: "api-key" },
+    "API key",
+    // explorer.css hides the text. Browsers offer to store what is in a
+    // password field.
+    React.createElement("input", {
+      type: "text",
+      autoComplete: "off",
+      autoFocus: true,
+      spellCheck: false,
+      placeholder: "cgw_…",
+      onChange: (event) => {
+        apiKey = event.target.value.trim();
+      },
+    }),
+  ),
+);
+
 ReactDOM.createRoot(document.getElementById("explorer")).render(
-  React.createElement(GraphiQL, {
-    fetcher,
-    defaultTabs: [{ query: MANUAL, headers: HEADERS }],
-    // For further tabs:
-    defaultQuery: "# A new operation\n",
-    defaultHeaders: HEADERS,
-    defaultEditorToolsVisibility: "headers",
-    // Write nothing to the browser's storage. shouldPersistHeaders alone is not
-    // enough: GraphiQL's history stores the headers of each run, with the key.
-    shouldPersistHeaders: false,
-    storage: null,
-  }),
+  React.createElement(
+    GraphiQL,
+    {
+      fetcher,
+      // Of the first tab:
+      query: MANUAL,
+      variables: JSON.stringify(VARIABLES, null, 2),
+      response: FIRST_ANSWER,
+      // Of further tabs:
+      defaultQuery: "# A new operation\n",
+      defaultEditorToolsVisibility: "variables",
+      // Write nothing to the browser's storage. shouldPersistHeaders alone is not
+      // enough: GraphiQL's history stores the headers of each run.
+      shouldPersistHeaders: false,
+      storage: null,
+    },
+    keyField,
+  ),
 );

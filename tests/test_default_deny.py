@@ -13,7 +13,10 @@ from support.gateway import Gateway
 
 pytestmark = pytest.mark.anyio
 
-PUBLIC = {"/graphql", "/graphql/explorer", "/api/v1/schema", "/healthz", "/readyz"}
+PUBLIC = {
+    *("/", "/docs", "/api/v1/schema", "/graphql", "/graphql/explorer"),
+    *("/healthz", "/readyz"),
+}
 ARGUMENTS = {
     "id": "1",
     "input": '{advertiserId: 1001, email: "maya@example.com"}',

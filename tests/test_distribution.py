@@ -277,14 +277,18 @@ class TestInstalledWheel:
         assert process.database == folder / "contact-gateway.sqlite3"
         assert process.database.exists()
 
-    def test_it_serves_the_files_of_graphiql(self, served: tuple[GatewayProcess, Path]) -> None:
+    @pytest.mark.parametrize("path", ["/", "/docs", "/graphql"])
+    def test_it_serves_the_files_of_its_pages(
+        self, served: tuple[GatewayProcess, Path], path: str
+    ) -> None:
         process, _ = served
+        html = {"Accept": "text/html"}
         with process.client() as client:
-            page = client.get("/graphql", headers={"Accept": "text/html"})
-            files = re.findall(r"(?:src|href)=\"([^\"]+)\"", page.text)
-            answers = [client.get(str(httpx.URL("/graphql").join(file))) for file in files]
+            page = client.get(path, headers=html)
+            files = re.findall(r"(?:src|href)=\"(?!data:)([^\"]+)\"", page.text)
+            answers = [client.get(str(httpx.URL(path).join(file)), headers=html) for file in files]
 
-        assert len(files) > 4
+        assert len(files) >= 4
         assert {answer.status_code for answer in answers} == {200}
 
 

@@ -55,7 +55,7 @@ TRANSPORT = (
 )
 REST_ONLY = (
     Wrong("an unknown route", 404, "NOT_FOUND", path="/api/v1/nope"),
-    Wrong("the root", 404, "NOT_FOUND", method="GET", path="/"),
+    Wrong("the base of the routes", 404, "NOT_FOUND", method="GET", path="/api/v1"),
     Wrong("a trailing slash", 404, "NOT_FOUND", path="/api/v1/contacts/"),
     Wrong(
         "a method that the route does not support",

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from contact_gateway.access.counters import Counters
@@ -29,6 +29,7 @@ from contact_gateway.faces.cross_origin import CrossOriginMiddleware
 from contact_gateway.faces.graphql.endpoint import GraphQLEndpoint, explorer_assets
 from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.schema import build_schema
+from contact_gateway.faces.home import home_page
 from contact_gateway.faces.http import (
     error_response,
     method_not_allowed,
@@ -43,6 +44,7 @@ from contact_gateway.faces.middleware import (
 )
 from contact_gateway.faces.request_context import CallerFactory, RequestContext, request_context_of
 from contact_gateway.faces.rest.documents import Document
+from contact_gateway.faces.rest.reference import reference_assets, rest_reference
 from contact_gateway.faces.rest.routes import Resource, RestFace
 from contact_gateway.server.admin_port import AdminPortMiddleware
 from contact_gateway.server.process import tune_garbage_collector
@@ -136,10 +138,17 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
     routes = [
         Route("/graphql", graphql),
         *rest.routes(),
+        *([Route("/docs", Resource(get=rest_reference))] if settings.rest_docs else []),
         *([] if has_admin_port else operator_routes),
     ]
+    assets: list[Mount] = [
+        *([explorer_assets()] if settings.graphiql else []),
+        *([reference_assets()] if settings.rest_docs else []),
+    ]
+    served = {*(route.path for route in routes), *(mount.path for mount in assets)}
+    routes.append(Route("/", Resource(None, get=home_page(served))))
     app = Starlette(
-        routes=[*routes, *([explorer_assets()] if settings.graphiql else [])],
+        routes=[*routes, *assets],
         middleware=[
             Middleware(RequestContextMiddleware, callers=callers, observer=metrics),
             *([] if tracing is None else [tracing.middleware()]),

@@ -284,6 +284,8 @@ def _announcement(addresses: Sequence[str], settings: Settings, keys: DemoKeys |
     lines = [f"GraphQL     {base}/graphql", f"REST        {base}/api/v1/contacts"]
     if settings.graphiql:
         lines[0] += "   (open it in a browser for GraphiQL)"
+    if settings.rest_docs:
+        lines[1] += f"   (described at {base}/docs)"
     if not is_one_url:
         lines.insert(0, f"Listening   {', '.join(addresses)}")
     if settings.upstream_url is not None:

@@ -77,7 +77,7 @@ class Known(StrEnum):
 SECRETS: Final = frozenset({"database_url", "rate_limit_url"})
 """The settings whose values may contain a password. `…_FILE` may name a file with the value."""
 
-_PRODUCTION_DEFAULTS: Final = {"graphiql": False, "introspection": False}
+_PRODUCTION_DEFAULTS: Final = {"graphiql": False, "introspection": False, "rest_docs": False}
 
 
 class UnsupportedDatabaseError(ValueError):
@@ -145,7 +145,7 @@ class Settings(BaseModel):
     )
     profile: Profile = Field(
         Profile.DEVELOPMENT,
-        description="`production` disables GraphiQL and introspection by default",
+        description="`production` disables GraphiQL, introspection and /docs by default",
     )
     max_body_bytes: int = Field(
         65_536, ge=1, description="Maximum size of a request body, in bytes"
@@ -288,6 +288,9 @@ class Settings(BaseModel):
     introspection: bool = Field(default=True, description="Whether clients may read the schema")
 
     # Browsers
+    rest_docs: bool = Field(
+        default=True, description="Whether /docs serves the reference of the REST API to browsers"
+    )
     cors_origins: tuple[str, ...] = Field(
         (), description="Origins of web pages that may call the gateway, comma-separated"
     )

@@ -195,9 +195,10 @@ class TestDemo:
         assert run("keys", "list").stdout == keys_before
 
 
-def test_the_proxy_to_upstream_is_announced_without_its_password(
-    run: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def announcing_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `serve` print its announcement, and serve nothing."""
+
     def serve(
         _app: Starlette, _listeners: Listeners, announce: Callable[[], None], _: Timeouts
     ) -> bool:
@@ -205,6 +206,25 @@ def test_the_proxy_to_upstream_is_announced_without_its_password(
         return True
 
     monkeypatch.setattr(server_process, "serve", serve)
+
+
+@pytest.mark.usefixtures("announcing_only")
+@pytest.mark.parametrize("profile", ["development", "production"])
+def test_the_pages_that_are_served_are_announced(
+    run: Command, monkeypatch: pytest.MonkeyPatch, profile: str
+) -> None:
+    monkeypatch.setenv("CONTACT_GATEWAY_PROFILE", profile)
+
+    graphql, rest, *_ = run("serve", "--port", "0").stdout.strip().splitlines()
+
+    assert ("GraphiQL" in graphql) is (profile == "development")
+    assert rest.endswith("/docs)") is (profile == "development")
+
+
+@pytest.mark.usefixtures("announcing_only")
+def test_the_proxy_to_upstream_is_announced_without_its_password(
+    run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CONTACT_GATEWAY_UPSTREAM_URL", "https://upstream.example")
     monkeypatch.setenv("HTTPS_PROXY", "http://someone:secret@proxy.example:3128")
 

@@ -399,7 +399,7 @@ def test_the_profile_is_read_like_any_setting(give: Give) -> None:
     give("CONTACT_GATEWAY_PROFILE", "production")
     settings = load_settings()
 
-    assert (settings.graphiql, settings.introspection) == (False, False)
+    assert (settings.graphiql, settings.introspection, settings.rest_docs) == (False,) * 3
 
 
 def test_a_database_url_with_two_slashes_is_refused_with_the_right_spelling() -> None:

@@ -89,15 +89,23 @@ async def test_the_prefix_of_a_trusted_proxy_replaces_the_root_path(
     )
 
 
-async def test_graphiql_finds_its_files_and_the_api_below_a_prefix(store: Store) -> None:
-    page = "http://proxy.example/gw/graphql"
+@pytest.mark.parametrize(("path", "count"), [("/graphql", 7), ("/docs", 4)])
+async def test_a_page_finds_its_files_below_a_prefix(store: Store, path: str, count: int) -> None:
+    page = f"http://proxy.example/gw{path}"
     async with _client(_app(store), "10.0.0.1") as client:
-        html = await client.get("/graphql", headers={"Accept": "text/html"})
-        script = await client.get("/graphql/explorer/explorer.js")
-        links = [urljoin(page, link) for link in re.findall(r'(?:src|href)="([^"]*)"', html.text)]
+        html = await client.get(path, headers={"Accept": "text/html"})
+        found = re.findall(r'(?:src|href)="(?!data:)([^"]*)"', html.text)
+        links = [urljoin(page, link) for link in found]
         files = [await client.get(link.removeprefix("http://proxy.example/gw")) for link in links]
 
-    assert len(links) == 7
+    assert len(links) == count
     assert {file.status_code for file in files} == {200}
+
+
+async def test_graphiql_finds_the_api_below_a_prefix(store: Store) -> None:
+    page = "http://proxy.example/gw/graphql"
+    async with _client(_app(store), "10.0.0.1") as client:
+        script = await client.get("/graphql/explorer/explorer.js")
+
     (endpoint,) = re.findall(r'ENDPOINT = "([^"]*)"', script.text)
     assert urljoin(page, endpoint) == page

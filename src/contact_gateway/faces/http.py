@@ -145,6 +145,22 @@ class JsonResponse(Response):
             return text.encode("utf-8", errors="replace")
 
 
+def html_page(content: str | bytes, *policy: str) -> Response:
+    """Return a page that may load what the directives of `policy` allow, and nothing else.
+
+    Source: Content Security Policy Level 3.
+    """
+    directives = (
+        "default-src 'none'",
+        *policy,
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+    headers = {"Content-Security-Policy": "; ".join(directives)}
+    return Response(content, headers=headers, media_type="text/html")
+
+
 def envelope(
     code: str, message: str, request_id: str, details: Mapping[str, object] | None = None
 ) -> dict[str, object]:

@@ -27,7 +27,7 @@ from contact_gateway.faces.request_context import (
 
 _PROBES: Final = ("/healthz", "/readyz")
 # Responses are data, not pages, so browsers must not run or frame them, nor send a referrer to
-# other sites. The explorer page has its own policy.
+# other sites. Pages have their own policies.
 _SECURITY_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -68,8 +68,8 @@ class RequestContextMiddleware:
         context = self._callers.request_context(scope)
         path: str = scope["path"]
         # Accept paths with the prefix too: not every proxy removes it.
-        if context.root_path and path.startswith(f"{context.root_path}/"):
-            scope["path"] = path.removeprefix(context.root_path)
+        if context.root_path and f"{path}/".startswith(f"{context.root_path}/"):
+            scope["path"] = path.removeprefix(context.root_path) or "/"
         started = time.perf_counter()
 
         async def send_with_headers(message: Message) -> None:

@@ -83,6 +83,7 @@ PROBES: Final = (
     Probe("plain text", headers={"Content-Type": "text/plain"}, content='{"query":"{__typename}"}'),
     Probe("the explorer", method="GET", headers={"Accept": "text/html"}),
     Probe("the explorer's files", method="GET", path="/graphql/explorer/graphiql.js"),
+    Probe("the REST reference", method="GET", path="/docs", headers={"Accept": "text/html"}),
     Probe("another explorer", method="GET", path="/graphiql", headers={"Accept": "text/html"}),
     Probe("a playground", method="GET", path="/playground", headers={"Accept": "text/html"}),
     Probe("a console", method="GET", path="/console", headers={"Accept": "text/html"}),

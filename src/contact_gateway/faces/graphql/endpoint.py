@@ -29,6 +29,7 @@ from contact_gateway.faces.http import (
     JsonResponse,
     TransportCode,
     TransportError,
+    html_page,
     method_not_allowed,
     transport_error_of,
 )
@@ -51,14 +52,13 @@ _MAX_MESSAGE_LENGTH: Final = 1_000
 
 # The page is not among its assets, so it is always served with its policy.
 _FOLDER: Final = files("contact_gateway.faces.graphql")
-_EXPLORER_HEADERS: Final = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        "font-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-}
+_EXPLORER_POLICY: Final = (
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self'",
+    "font-src data:",
+    "connect-src 'self'",
+)
 
 
 def explorer_assets() -> Mount:
@@ -88,7 +88,7 @@ class GraphQLEndpoint:
         accept = context.headers.get("accept", "")
         if self._explorer and request.method in _SAFE_METHODS and prefers_html(accept):
             context.operation, context.outcome = "explorer", "OK"
-            response = Response(self._explorer, headers=_EXPLORER_HEADERS, media_type="text/html")
+            response = html_page(self._explorer, *_EXPLORER_POLICY)
         else:
             context.operation = "graphql"
             response = await self._respond(request, context, negotiate(accept))

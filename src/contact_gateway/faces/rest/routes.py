@@ -29,7 +29,7 @@ from contact_gateway.faces.rest.documents import (
 from contact_gateway.faces.rest.openapi import openapi_document
 
 T = TypeVar("T")
-_Handler = Callable[[Request, RequestContext], Awaitable[Document]]
+_Handler = Callable[[Request, RequestContext], Awaitable[Document | Response]]
 
 _UNKNOWN_CONTACT: Final = NotFound("Unknown contact. Check the id.")
 _UNKNOWN_ADVERTISER: Final = NotFound("Unknown advertiser. Check the id or the slug.")
@@ -56,8 +56,12 @@ class Resource:
         else:
             context.operation = handler.__name__
             context.outcome = "OK"
-            document = await handler(Request(scope, receive), context)
-            response = JsonResponse(document.body, document.status, dict(document.headers))
+            answer = await handler(Request(scope, receive), context)
+            response = (
+                JsonResponse(answer.body, answer.status, dict(answer.headers))
+                if isinstance(answer, Document)
+                else answer
+            )
         await response(scope, receive, send)
 
 

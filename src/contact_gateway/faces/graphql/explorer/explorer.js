@@ -220,7 +220,7 @@ const keyField = React.createElement(
       autoComplete: "off",
       autoFocus: true,
       spellCheck: false,
-      placeholder: "cgw_…",
+      placeholder: "Paste it here",
       onChange: (event) => {
         apiKey = event.target.value.trim();
       },

@@ -471,7 +471,10 @@ READS: Final = (
     _read("an offset", "offset=25", "offset", "UNKNOWN_PARAMETER"),
     _read("a word for a name that is not used", "per_page=5&limit=all", "limit", "INVALID_TYPE"),
     _read("a word for the records", "per_page=all", "per_page", "INVALID_TYPE"),
-    _read("a word for an advertiser", "advertiser_id=x", "advertiser_id", "INVALID_TYPE"),
+    _read("words for an advertiser", "advertiser_id=x+y", "advertiser_id", "INVALID_TYPE"),
+    _read("a dry run that is a word", "dry_run=maybe", "dry_run", "INVALID_TYPE"),
+    _read("a dry run by both names", "dry_run=true&dryRun=true", "dryRun", "INVALID_ARGUMENTS"),
+    _read("a cursor", "cursor=x", "cursor", "UNKNOWN_PARAMETER"),
     _read("advertiser 0", "advertiser_id=0", "advertiser_id", "OUT_OF_RANGE"),
     _read("an advertiser below 0", "advertiser_id=-1", "advertiser_id", "OUT_OF_RANGE"),
     _read(
@@ -709,7 +712,7 @@ GRAPHQL_ARGUMENTS: Final = (
     _argument("page 0", "page: 0", "page", "OUT_OF_RANGE"),
     _argument("a page below 0", f"page: {-(2**31)}", "page", "OUT_OF_RANGE"),
     _argument("no records a page", "perPage: 0", "perPage", "OUT_OF_RANGE"),
-    _argument("a word for an advertiser", 'advertiserId: "x"', "advertiserId", "INVALID_TYPE"),
+    _argument("words for an advertiser", 'advertiserId: "x y"', "advertiserId", "INVALID_TYPE"),
     _argument("an advertiser below 0", "advertiserId: -1", "advertiserId", "OUT_OF_RANGE"),
     _argument(
         "an advertiser of 60,000 digits",

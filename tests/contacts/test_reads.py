@@ -152,7 +152,7 @@ async def test_a_page_number_that_is_too_large_names_the_largest(
 
 
 @pytest.mark.parametrize(
-    ("advertiser_id", "code"), [("acme", "INVALID_TYPE"), ("0", "OUT_OF_RANGE")]
+    ("advertiser_id", "code"), [("a b", "INVALID_TYPE"), ("0", "OUT_OF_RANGE")]
 )
 async def test_an_invalid_advertiser_id_in_a_filter_is_reported(
     caller: ContactCaller, advertiser_id: str, code: str
@@ -171,6 +171,8 @@ async def test_an_invalid_advertiser_id_in_a_filter_is_reported(
         pytest.param({"email": "A@example.com"}, EMAILS[2:], id="email"),
         pytest.param({"advertiser_id": "2001"}, EMAILS, id="a network record's id"),
         pytest.param({"advertiser_id": 3001}, (), id="an id without a brand"),
+        pytest.param({"advertiser_id": " NW "}, EMAILS, id="a slug"),
+        pytest.param({"advertiser_id": "acme"}, (), id="an unknown slug"),
         pytest.param({"advertiser_name": "north"}, EMAILS, id="advertiser's name"),
         pytest.param({"domain": "other.example"}, (), id="domain"),
     ],
@@ -211,6 +213,10 @@ async def test_invalid_and_unknown_parameters_are_reported_together(caller: Cont
         pytest.param({"q": "nw"}, [1001], id="q"),
         pytest.param({"q": "north", "name": "us"}, [2001], id="both"),
         pytest.param({"hienergy_id": 1001}, [2001, 1001], id="brand"),
+        pytest.param({"query": "nw"}, [1001], id="query"),
+        pytest.param({"search": "nw", "q": "north"}, [1001], id="search and q"),
+        pytest.param({"network": "cj"}, [3001, 2001], id="network"),
+        pytest.param({"network": "c"}, [], id="network, not a part of it"),
     ],
 )
 async def test_advertisers_are_found_by_their_filters(

@@ -11,6 +11,7 @@ from contact_gateway.contacts.fields import normalize_email
 from contact_gateway.contacts.text import (
     BLANK_CLASS,
     domain_key,
+    domain_of,
     email_key,
     folded,
     normal,
@@ -131,3 +132,20 @@ def test_the_key_of_an_address_is_that_of_its_key(text: str) -> None:
 @pytest.mark.parametrize("text", ["jose\u0301@bu\u0308cher.com", "MAYA@B\u00dcCHER.com"], ids=ascii)
 def test_the_key_of_an_address_is_that_of_the_stored_address(text: str) -> None:
     assert email_key(normalize_email(text)) == email_key(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "domain"),
+    [
+        ("northwind.example", "northwind.example"),
+        ("WWW.Northwind.example", "northwind.example"),
+        ("//northwind.example", "northwind.example"),
+        ("https://maya@www.northwind.example:8443/a?b=https://c.example", "northwind.example"),
+        ("northwind.example/shoes", "northwind.example"),
+        ("bücher.example", "bücher.example"),
+        ("http://[", "http://["),
+        ("/", "/"),
+    ],
+)
+def test_the_domain_of_a_url_or_a_domain(text: str, domain: str) -> None:
+    assert domain_of(text) == domain

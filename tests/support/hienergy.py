@@ -31,6 +31,7 @@ from support.hienergy_documents import (
     one_reply,
 )
 from support.hienergy_traits import (
+    DomainSearch,
     DryRun,
     Duplicates,
     ErrorBody,
@@ -54,6 +55,7 @@ __all__ = (
     "ADVERTISERS",
     "MEMBER_KEY",
     "Arrival",
+    "DomainSearch",
     "DryRun",
     "Duplicates",
     "ErrorBody",
@@ -357,6 +359,8 @@ class HiEnergy:
                 shown = [record for record in ADVERTISERS.values() if _has(traits, record, query)]
                 rows = [advertiser_row(traits, record) for record in shown]
                 return list_reply(traits, "advertisers", rows, query)
+            case "GET", "advertisers", "search_by_domain":
+                return self._searched_by_domain(query)
             case "GET", "advertisers", text:
                 return one_reply(
                     traits, "advertisers", advertiser_row(traits, _advertiser(text, ("slug",)))
@@ -373,6 +377,22 @@ class HiEnergy:
                     query,
                 )
             case _:
+                raise _no_route()
+
+    def _searched_by_domain(self, query: Mapping[str, str]) -> Reply:
+        domain = query.get("domain", "")
+        found = [record for record in ADVERTISERS.values() if _is_same(record.domain, domain)]
+        rows = [advertiser_row(self.traits, record) for record in found]
+        match self.traits.domain_search:
+            case DomainSearch.LIST:
+                return list_reply(self.traits, "advertisers", rows, query)
+            case DomainSearch.GROUPED:
+                return json_reply(200, {"data": {"domain": domain, "advertisers": rows}})
+            case DomainSearch.ONE if rows:
+                return one_reply(self.traits, "advertisers", rows[0])
+            case DomainSearch.ONE:
+                raise RefusedError(404, "No advertiser has this domain.")
+            case DomainSearch.ABSENT:
                 raise _no_route()
 
     def _owner_id(self, record: Advertiser) -> int | None:
@@ -405,7 +425,7 @@ class HiEnergy:
             matching = [contact for contact in matching if contact.advertiser_id == owner_id]
         if self.traits.filters_work and (email := query.get("email")):
             matching = [contact for contact in matching if _is_same(contact.email, email)]
-        if text := query.get("q"):
+        for text in filter(None, map(query.get, ("q", "query", "search"))):
             matching = [one for one in matching if _contains(text, *one.fields.values())]
         if name := query.get("advertiser_name"):
             matching = [
@@ -413,7 +433,7 @@ class HiEnergy:
                 for one in matching
                 if _contains(name, (owner := ADVERTISERS[one.advertiser_id]).name, owner.title)
             ]
-        if domain := query.get("domain"):
+        for domain in filter(None, map(query.get, ("domain", "advertiser_domain"))):
             matching = [
                 one for one in matching if _is_same(ADVERTISERS[one.advertiser_id].domain, domain)
             ]

@@ -131,6 +131,22 @@ class Shown(Enum):
     """204 without a body."""
 
 
+class DomainSearch(Enum):
+    """What `GET /advertisers/search_by_domain` answers: "another shape" than the list."""
+
+    LIST = auto()
+    """The list."""
+
+    GROUPED = auto()
+    """The domain and a list, below `data`."""
+
+    ONE = auto()
+    """One record, or an error if there is none."""
+
+    ABSENT = auto()
+    """There is no such operation."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Traits:
     """The traits of one HiEnergy. A test may change them while it runs.
@@ -192,6 +208,7 @@ class Traits:
     has_contact_operation: bool = False
     """Whether `GET /contacts/{id}` exists. An absent operation is a web framework's HTML 404."""
 
+    domain_search: DomainSearch = DomainSearch.LIST
     has_advertiser_contacts: bool = True
     """Whether `GET /advertisers/{id}/contacts` exists."""
 

@@ -72,6 +72,12 @@ def test_any_other_document_has_no_record(body: Json) -> None:
             {"advertiser_id": 1001},
         ),
         ({"advertiser": "Northwind"}, {}),
+        (
+            {"relationships": {"advertiser": {"data": {"type": "advertiser", "id": "1001"}}}},
+            {"advertiser_id": 1001},
+        ),
+        ({"relationships": {"advertiser": {"data": None}}}, {}),
+        ({"relationships": "advertiser"}, {}),
         ({"phone": 4681234567}, {"phone": "4681234567"}),
         ({"phone": True}, {}),
         ({"name": " "}, {}),
@@ -191,6 +197,12 @@ def test_the_paging_is_read_wherever_it_is(
     assert [contact.id for contact in page.items] == [1, 2, 3]
 
 
+def test_one_record_is_a_page_of_one() -> None:
+    (row,) = _rows(1)
+
+    assert [one.id for one in page_of({"data": row}, CONTACTS, REQUESTED, contact_of).items] == [1]
+
+
 @pytest.mark.parametrize("rows", [0, 2])
 def test_a_page_that_is_not_full_is_the_last(rows: int) -> None:
     assert not page_of({"data": _rows(rows)}, CONTACTS, REQUESTED, contact_of).has_more
@@ -215,7 +227,16 @@ def test_the_log_has_the_fields_of_unreadable_rows_and_no_values() -> None:
 
 
 _NAMES = st.sampled_from(
-    (*ContactRow._fields, "attributes", "data", "advertiser", "network_name", "meta", "contacts")
+    (
+        *ContactRow._fields,
+        "attributes",
+        "relationships",
+        "data",
+        "advertiser",
+        "network_name",
+        "meta",
+        "contacts",
+    )
 )
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -14,6 +14,7 @@ from support.clock import WATCHDOG_SECONDS
 from support.faces import Json
 from support.hienergy import (
     MEMBER_KEY,
+    DomainSearch,
     DryRun,
     Duplicates,
     ErrorBody,
@@ -692,6 +693,23 @@ class TestAdvertisers:
             rows = await client.data(f"/advertisers?{query}")
 
         assert [row["id"] for row in rows] == ids
+
+    @pytest.mark.parametrize("shape", DomainSearch, ids=lambda shape: shape.name)
+    async def test_some_are_found_by_a_domain(self, shape: DomainSearch) -> None:
+        async with _fake(domain_search=shape) as client:
+            found = await client.http.get("/advertisers/search_by_domain?domain=kestrel.example")
+            missing = await client.http.get("/advertisers/search_by_domain?domain=x.example")
+
+        row = {"id": "1002", "type": "advertiser"}
+        data: Json = None if shape is DomainSearch.ABSENT else found.json()["data"]
+        if shape is DomainSearch.GROUPED:
+            assert data["domain"] == "kestrel.example"
+            data = data["advertisers"]
+        rows = [data] if shape is DomainSearch.ONE else data or []
+        assert [one | row for one in rows] == rows
+        assert found.status_code == (404 if shape is DomainSearch.ABSENT else 200)
+        is_empty = shape in {DomainSearch.LIST, DomainSearch.GROUPED}
+        assert missing.status_code == (200 if is_empty else 404)
 
     async def test_one_is_found_by_id_or_slug_alone(self) -> None:
         async with _fake() as client:

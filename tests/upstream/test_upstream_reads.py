@@ -26,7 +26,16 @@ from contact_gateway.upstream.traits import Traits
 from support.clock import WATCHDOG_SECONDS, ManualClock
 from support.faces import FACES, Json
 from support.gateway import BIG_ID, Gateway, credentials, empty_store, running_gateway
-from support.hienergy import ADVERTISERS, ErrorBody, HiEnergy, Mark, Paging, Rows, fake_hienergy
+from support.hienergy import (
+    ADVERTISERS,
+    DomainSearch,
+    ErrorBody,
+    HiEnergy,
+    Mark,
+    Paging,
+    Rows,
+    fake_hienergy,
+)
 from support.hienergy import Traits as HiEnergyDoes
 from support.upstream import (
     KEY,
@@ -578,7 +587,7 @@ class TestEveryShapeOfHiEnergy:
         for page in (contacts, brand, advertisers):
             assert page["meta"].get("skipped") == skipped
         assert {int(row["id"]) for row in advertisers["data"]} == set(ADVERTISERS)
-        assert advertiser["data"]["attributes"]["hienergy_id"] == 1001
+        assert advertiser["data"]["attributes"]["hienergy_id"] == "1001"
 
     async def test_in_graphql(self, tmp_path: Path, traits: HiEnergyTraits) -> None:
         query = """{
@@ -624,6 +633,27 @@ async def test_contacts_whose_owner_is_shown_as_a_slug_are_read_by_their_owner(
         assert _emails(page) == [EMAILS[0], EMAILS[2]]
         assert [row["attributes"]["advertiser_id"] for row in page["data"]] == [1001, 1001]
         assert "skipped" not in page["meta"]
+
+
+@pytest.mark.parametrize("shape", DomainSearch, ids=lambda shape: shape.name)
+@pytest.mark.parametrize("rows", Rows, ids=lambda rows: rows.name)
+@pytest.mark.parametrize("root_key", [False, True], ids=["no root key", "a root key"])
+async def test_advertisers_are_found_by_a_domain_in_every_shape(
+    tmp_path: Path, shape: DomainSearch, rows: Rows, *, root_key: bool
+) -> None:
+    traits = {"domain_search": shape, "rows": rows, "root_key": root_key}
+    path = "/advertisers/search_by_domain"
+    async with _in_front_of_hienergy(tmp_path, traits) as (gateway, hienergy):
+        found = (await gateway.rest(path, KEY, domain="northwind.example", per_page=100)).json()
+        none = (await gateway.rest(path, KEY, domain="other.example")).json()
+        calls = [_path(request).partition("?")[0] for request in hienergy.requests]
+
+    brand = ["1001"] if shape is DomainSearch.ONE else ["1001", "2001", "2002"]
+    assert [record["id"] for record in found["data"]] == brand
+    assert none["data"] == []
+    assert found["meta"]["has_more"] is none["meta"]["has_more"] is False
+    own = path.removeprefix("/")
+    assert calls == ([own, "advertisers"] if shape is DomainSearch.ABSENT else [own]) * 2
 
 
 async def _pages_of_rest(gateway: Gateway) -> AsyncIterator[tuple[list[str], bool]]:
@@ -712,6 +742,11 @@ async def _get(gateway: Gateway, path: str) -> httpx.Response:
             (f"/advertisers?{name}=a+b", f"{name}=a+b")
             for name in ("search", "domain", "url", "network", "country", "vertical", "status")
         ),
+        ("/advertisers?query=north", "query=north&q=north&name=north"),
+        ("/advertisers/search_by_domain?domain=north.example", "domain=north.example"),
+        ("/advertisers/search_by_domain?url=north.example/a", "domain=north.example/a"),
+        ("/contacts?q=a&dry_run=true", "q=a"),
+        ("/contacts?q=a&dryRun=TRUE", "q=a"),
     ],
 )
 async def test_hienergys_filters_are_passed_on(tmp_path: Path, path: str, query: str) -> None:
@@ -738,6 +773,11 @@ async def test_hienergys_filters_are_passed_on(tmp_path: Path, path: str, query:
         "/advertisers?hienergy_id=1001",
         "/advertisers?email=x",
         "/advertisers/1001/contacts?advertiser_id=2001",
+        "/advertisers/search_by_domain",
+        "/advertisers/search_by_domain?domain=a.example&url=a.example",
+        "/advertisers/search_by_domain?domain=a.example&name=a",
+        "/contacts?dry_run=maybe",
+        "/contacts?dry_run=true&dryRun=true",
     ],
 )
 async def test_no_other_parameter_is_passed_on_or_ignored(tmp_path: Path, path: str) -> None:
@@ -881,8 +921,7 @@ async def test_the_openapi_document_has_hienergys_filters(tmp_path: Path) -> Non
         for path, item in served["paths"].items()
         if path in {"/contacts", "/advertisers", "/advertisers/{id}/contacts"}
     }
-    assert {"phone", "advertiser_id_or_slug"} < lists["/contacts"]
-    assert "advertiser_id" not in lists["/contacts"]
+    assert {"phone", "advertiser_id"} < lists["/contacts"]
     assert "hienergy_id" not in lists["/advertisers"]
     assert {"name", "vertical"} < lists["/advertisers"]
     assert "phone" in lists["/advertisers/{id}/contacts"]

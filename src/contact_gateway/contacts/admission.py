@@ -5,13 +5,17 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
+
 from contact_gateway.access.key_guessing import TooManyWrongKeys
 from contact_gateway.access.principals import KeyRefusal
+from contact_gateway.contacts.fields import Flag
 from contact_gateway.contacts.origin import Origin
 from contact_gateway.contacts.outcomes import RateLimited, Unauthorized
 from contact_gateway.contacts.problems import (
     Problem,
     ProblemCode,
+    problems_of,
     repeated_parameter,
     unknown_parameters,
 )
@@ -21,7 +25,7 @@ _IDEMPOTENCY_KEY: Final = re.compile("[\x21-\x7e]{1,255}")
 # A String of RFC 9651, section 3.3.3, as draft-ietf-httpapi-idempotency-key-header has it.
 _STRUCTURED_STRING: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _ESCAPED: Final = re.compile(r'\\(["\\])')
-_BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
+_FLAG: Final = TypeAdapter(Flag)
 # The query parameters of an operation, by the names that clients use.
 _PARAMETERS: Final = {
     "dry_run": "dry_run",
@@ -144,11 +148,10 @@ def options_of(submission: Submission) -> Options:
     dry_run = submission.dry_run
     flag = given.get("dry_run")
     if isinstance(flag, str):
-        dry_run = _BOOLEANS.get(flag.lower(), True)
-        if flag.lower() not in _BOOLEANS:
-            problems.append(
-                Problem(("dry_run",), ProblemCode.INVALID_TYPE, "`true` or `false` is expected.")
-            )
+        try:
+            dry_run = _FLAG.validate_python(flag)
+        except ValidationError as error:
+            problems += problems_of(error, "dry_run")
     return Options(key, dry_run, tuple(problems))
 
 

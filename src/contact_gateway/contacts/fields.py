@@ -43,6 +43,7 @@ _PLAIN_ADDRESS: Final = re.compile(
 # The NFC of a text has at least a fourth of its characters (Unicode Standard Annex 15, section 9).
 _MAX_NORMALIZED_LENGTH: Final = 4 * MAX_TEXT_LENGTH
 _DIGITS: Final = re.compile("-?[0-9]+")
+_FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 _ANY_HTTP_URL: Final[TypeAdapter[AnyHttpUrl]] = TypeAdapter(AnyHttpUrl)
 
 
@@ -88,6 +89,13 @@ def _digits_as_number(value: object) -> object:
     significant = value.lstrip("0")
     too_long_for_any_id = len(significant) > len(str(MAX_ID))
     return MAX_ID + 1 if too_long_for_any_id else int(significant or "0")
+
+
+def _flag(value: object) -> object:
+    flag = _FLAGS.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(flag, bool):
+        raise refusal(ProblemCode.INVALID_TYPE, "`true` or `false` is expected.")
+    return flag
 
 
 def normalize_email(value: str) -> str:
@@ -154,6 +162,9 @@ Id = Annotated[
 
 PositiveNumber = Annotated[int, Field(strict=True, ge=1), BeforeValidator(_digits_as_number)]
 """A whole number from 1 on, as a number or as digits; the field sets its upper limit."""
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+"""A boolean, also as `true`, `1`, `false` or `0` in any case."""
 
 Email = Annotated[
     str,

@@ -101,10 +101,10 @@ def _problem(details: ErrorDetails, within: tuple[str, ...]) -> Problem:
     path = (*within, *(str(part) for part in details["loc"]))
     kind = details["type"]
     limits = details.get("ctx", {})
-    if kind == "missing" or details["input"] is None or details["input"] == "":
-        return Problem(path, ProblemCode.REQUIRED, "A value is required.")
     if kind in _OUR_CODES:
         return Problem(path, ProblemCode(kind), details["msg"])
+    if kind == "missing" or details["input"] is None or details["input"] == "":
+        return Problem(path, ProblemCode.REQUIRED, "A value is required.")
     match kind:
         case "string_too_long":
             longest = limits["max_length"]

@@ -15,7 +15,14 @@ from contact_gateway.access.principals import Identity
 from contact_gateway.contacts.admission import authenticated, may_read
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
-from contact_gateway.contacts.fields import Id, PositiveNumber, RequiredText, Text, normalize_email
+from contact_gateway.contacts.fields import (
+    Flag,
+    Id,
+    PositiveNumber,
+    RequiredText,
+    Text,
+    normalize_email,
+)
 from contact_gateway.contacts.outcomes import (
     InvalidInput,
     RateLimited,
@@ -52,6 +59,9 @@ class _PageQuery:
     limit: PositiveNumber | None = None
     """Another name for `per_page`, which takes precedence."""
 
+    dry_run: Flag = False
+    """Without effect: a read changes nothing. HiEnergy's SDKs can add it to every request."""
+
     def page_request(self) -> PageRequest:
         """Return the page. Sizes above the largest are clamped, as HiEnergy does."""
         size = self.per_page or self.limit or DEFAULT_PAGE_SIZE
@@ -84,6 +94,13 @@ class _AdvertiserQuery(_PageQuery):
     country: Text = None
     vertical: Text = None
     status: Text = None
+    query: Text = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _DomainQuery(_PageQuery):
+    domain: Text = None
+    url: Text = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +108,14 @@ class _SlugQuery:
     slug: RequiredText
 
 
-_PAGING: Final = frozenset({"page", "per_page", "limit"})
+_GENERAL: Final = frozenset({"page", "per_page", "limit", "dry_run"})
+_OTHER_NAMES: Final = {"dryRun": "dry_run"}
 _DIGITS: Final = re.compile("[0-9]+")
 _SLUG_IN_A_FILTER: Final = re.compile("(?=.*[A-Za-z])[A-Za-z0-9._~-]{1,255}")
 _SLUG: Final = TypeAdapter(_SlugQuery)
 _CONTACTS: Final = TypeAdapter(_ContactQuery)
 _ADVERTISERS: Final = TypeAdapter(_AdvertiserQuery)
+_DOMAIN: Final = TypeAdapter(_DomainQuery)
 _ID: Final = TypeAdapter(Id)
 
 
@@ -128,7 +147,7 @@ async def contacts(caller: ContactCaller, raw: Mapping[str, object]) -> Page[Con
     access = await may_read(caller)
     if isinstance(access, ReadRefusal):
         return access
-    advertiser = raw.get("advertiser_id") if access.filters.advertiser_slugs else None
+    advertiser = raw.get("advertiser_id")
     slug = trimmed(advertiser) if isinstance(advertiser, str) else None
     if slug is not None and not _SLUG_IN_A_FILTER.fullmatch(slug):
         slug = None
@@ -182,13 +201,35 @@ async def advertisers(
         domain=query.domain,
         hienergy_id=query.hienergy_id,
         name=query.name,
+        query=query.query,
         search=query.search,
-        url=query.url,
         network=query.network,
+        url=query.url,
         country=query.country,
         vertical=query.vertical,
         status=query.status,
     )
+    return await access.advertisers(wanted, query.page_request())
+
+
+async def advertisers_by_domain(
+    caller: ContactCaller, raw: Mapping[str, object]
+) -> Page[Advertiser] | ReadRefusal:
+    """Return a page of the advertisers with a domain, in the order of the source.
+
+    `raw` holds a domain or a URL as `domain` or `url`, and `page`, `per_page` and `limit`.
+    """
+    access = await may_read(caller)
+    if isinstance(access, ReadRefusal):
+        return access
+    query = _parsed(_DOMAIN, raw, ("domain", "url"))
+    if isinstance(query, InvalidInput):
+        return query
+    if (query.domain is None) == (query.url is None):
+        return InvalidInput(
+            (Problem(("domain",), ProblemCode.INVALID_ARGUMENTS, "Give a domain or a URL."),)
+        )
+    wanted = AdvertiserFilter(domain_or_url=query.domain or query.url)
     return await access.advertisers(wanted, query.page_request())
 
 
@@ -278,15 +319,19 @@ def _parsed(
     shape: TypeAdapter[T], raw: Mapping[str, object], filters: Collection[str]
 ) -> T | InvalidInput:
     """Validate the parameters of a list. An unknown one would be a filter that is not applied."""
-    known = _PAGING.union(filters)
+    known = _GENERAL.union(filters)
     given: dict[str, object] = {}
     problems: list[Problem] = []
+    unknown: list[str] = []
     for name, value in raw.items():
-        if isinstance(value, list) and name in known:
+        own_name = _OTHER_NAMES.get(name, name)
+        if own_name not in known:
+            unknown.append(name)
+        elif isinstance(value, list) or own_name in given:
             problems.append(repeated_parameter(name))
-        elif name in known and value not in (None, ""):
-            given[name] = value
-    problems += unknown_parameters((name for name in raw if name not in known), known)
+        elif value not in (None, ""):
+            given[own_name] = value
+    problems += unknown_parameters(unknown, known)
     try:
         query = shape.validate_python(given)
     except ValidationError as error:

@@ -64,8 +64,9 @@ class ContactFilter(NamedTuple):
     """Filters for contacts; all that are set must match.
 
     `q` and `advertiser_name` match any part, `email` and `domain` the whole value, in any case.
-    `advertiser_id` is the id of any of a brand's records, `advertiser_slug` the slug of one. Those
-    from `advertiser_slug` on are HiEnergy's alone, and match as it says.
+    `advertiser_id` is the id of any of a brand's records, `advertiser_slug` the slug of one.
+    `query` and `search` are other names of `q`, and `advertiser_domain` of `domain`. `name` and
+    `phone` are HiEnergy's alone. In front of HiEnergy, all match as it says.
     """
 
     q: str | None = None
@@ -84,59 +85,54 @@ class ContactFilter(NamedTuple):
 class AdvertiserFilter(NamedTuple):
     """Filters for advertisers; all that are set must match.
 
-    `q` matches any part of the names, slug and domain, `name` of the names. `hienergy_id` matches
-    all records of one brand, including its HiEnergy record. Those from `search` on are HiEnergy's
-    alone, and match as it says.
+    `q`, `query` and `search` match any part of the names, slug and domain, `name` of the names.
+    `domain` and `network` match the whole value, in any case. `domain_or_url` matches the domain of
+    a URL too. `hienergy_id` matches all records of one brand, including its HiEnergy record. Those
+    from `url` on are HiEnergy's alone. In front of HiEnergy, all match as it says.
     """
 
     q: str | None = None
     domain: str | None = None
     hienergy_id: int | None = None
     name: str | None = None
+    query: str | None = None
     search: str | None = None
-    url: str | None = None
     network: str | None = None
+    domain_or_url: str | None = None
+    url: str | None = None
     country: str | None = None
     vertical: str | None = None
     status: str | None = None
 
 
 class KnownFilters(NamedTuple):
-    """The filters that a source knows, by their names in queries. All others are refused.
-
-    `advertiser_slugs` says whether the filter `advertiser_id` of contacts takes a slug too.
-    """
+    """The filters that a source knows, by their names in queries. All others are refused."""
 
     contacts: frozenset[str]
     advertisers: frozenset[str]
-    advertiser_slugs: bool
 
-
-_CONTACT_FILTERS: Final = frozenset({"q", "email", "advertiser_id", "advertiser_name", "domain"})
 
 OWN_FILTERS: Final = KnownFilters(
-    contacts=_CONTACT_FILTERS,
-    advertisers=frozenset({"q", "name", "domain", "hienergy_id"}),
-    advertiser_slugs=False,
+    contacts=frozenset(
+        {
+            "q",
+            "query",
+            "search",
+            "email",
+            "advertiser_id",
+            "advertiser_name",
+            "domain",
+            "advertiser_domain",
+        }
+    ),
+    advertisers=frozenset({"q", "query", "search", "name", "domain", "network", "hienergy_id"}),
 )
 """The filters of the gateway's own store."""
 
 HIENERGY_FILTERS: Final = KnownFilters(
-    contacts=_CONTACT_FILTERS | {"advertiser_domain", "query", "search", "name", "phone"},
-    advertisers=frozenset(
-        {
-            "q",
-            "name",
-            "search",
-            "domain",
-            "url",
-            "network",
-            "country",
-            "vertical",
-            "status",
-        }
-    ),
-    advertiser_slugs=True,
+    contacts=OWN_FILTERS.contacts | {"name", "phone"},
+    advertisers=(OWN_FILTERS.advertisers - {"hienergy_id"})
+    | {"url", "country", "vertical", "status"},
 )
 """HiEnergy's filters. Source: its published reference and its official clients."""
 

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from functools import lru_cache
 from typing import Final
+from urllib.parse import urlsplit
 
 import idna
 
@@ -79,6 +80,15 @@ def domain_key(domain: str) -> str:
         except UnicodeError:
             pass
     return folded(domain)
+
+
+def domain_of(text: str) -> str:
+    """Return the domain in a URL or a domain, without `www.` and a port."""
+    try:
+        host = urlsplit(text if "//" in text else f"//{text}").hostname
+    except ValueError:
+        host = None
+    return (host or text).removeprefix("www.")
 
 
 def email_key(email: str) -> str:

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.source import AdvertiserFilter, Page, PageRequest
-from contact_gateway.contacts.text import domain_key, folded
+from contact_gateway.contacts.text import domain_key, domain_of, folded
 from contact_gateway.store.paging import fetch_page
 from contact_gateway.store.prepared_statements import PreparedSelect
 from contact_gateway.store.search import contains_folded, searched
@@ -81,12 +81,20 @@ def page(
 ) -> Page[Advertiser]:
     """Return a page of advertisers, newest first."""
     query = _SELECT.order_by(advertisers.c.id.desc())
-    if wanted.q is not None:
-        query = query.where(has_text(wanted.q))
+    for text in (wanted.q, wanted.query, wanted.search):
+        if text is not None:
+            query = query.where(has_text(text))
     if wanted.name is not None:
         query = query.where(has_name(wanted.name))
     if wanted.domain is not None:
         query = query.where(has_domain(wanted.domain))
+    if wanted.domain_or_url is not None:
+        query = query.where(has_domain(domain_of(wanted.domain_or_url)))
+    if wanted.network is not None:
+        # There are few networks, and databases fold only ASCII.
+        names = connection.scalars(select(advertisers.c.network_name).distinct())
+        same = [name for name in names if folded(name) == folded(wanted.network)]
+        query = query.where(advertisers.c.network_name.in_(same))
     if wanted.hienergy_id is not None:
         query = query.where(advertisers.c.hienergy_id == wanted.hienergy_id)
     return fetch_page(connection, query, request, _advertiser)

@@ -121,17 +121,23 @@ def by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Contact]
 def page(connection: Connection, wanted: ContactFilter, request: PageRequest) -> Page[Contact]:
     """Return a page of contacts, newest first."""
     query = SELECT.order_by(contacts.c.id.desc())
-    if wanted.q is not None:
-        query = query.where(contains_folded(contacts.c.folded_text, wanted.q))
+    for text in (wanted.q, wanted.query, wanted.search):
+        if text is not None:
+            query = query.where(contains_folded(contacts.c.folded_text, text))
     if wanted.email is not None:
         query = query.where(has_email(wanted.email))
     if wanted.advertiser_id is not None:
         owner = select(advertisers.c.hienergy_id).where(advertisers.c.id == wanted.advertiser_id)
         query = query.where(contacts.c.advertiser_id == owner.scalar_subquery())
+    if wanted.advertiser_slug is not None:
+        named = advertiser_rows.by_slug(connection, wanted.advertiser_slug)
+        hienergy_id = None if named is None else named.hienergy_id
+        query = query.where(contacts.c.advertiser_id == hienergy_id)
     if wanted.advertiser_name is not None:
         query = query.where(advertiser_rows.has_name(wanted.advertiser_name))
-    if wanted.domain is not None:
-        query = query.where(advertiser_rows.has_domain(wanted.domain))
+    for domain in (wanted.domain, wanted.advertiser_domain):
+        if domain is not None:
+            query = query.where(advertiser_rows.has_domain(domain))
     return fetch_page(connection, query, request, from_row)
 
 

@@ -85,9 +85,13 @@ def contact_row(resource: object) -> ContactRow | None:
     embedded = fields.get("advertiser")
     owner = embedded.get if isinstance(embedded, dict) else _NO_FIELDS.get
     field = fields.get
+    related_id = None
+    if isinstance(relationships := field("relationships"), dict):
+        related = resource_of(relationships.get("advertiser"), ADVERTISERS)
+        related_id = related.get("id") if isinstance(related, dict) else None
     return ContactRow(
         id=_id(field("id")),
-        advertiser_id=_id(field("advertiser_id")) or _id(owner("id")),
+        advertiser_id=_id(field("advertiser_id")) or _id(owner("id")) or _id(related_id),
         advertiser_name=(
             _text(field("advertiser_name")) or _text(owner("display_name")) or _text(owner("name"))
         ),
@@ -194,6 +198,8 @@ def page_of(
 ) -> Page[T]:
     """Return a page of a list. Rows that `parse` cannot read are left out, counted and logged.
 
+    One record instead of a list, as a lookup may answer, is a page of one.
+
     Number and size are upstream's, or else the requested ones. If upstream does not say whether
     there is more, a full page means that there may be.
 
@@ -201,6 +207,8 @@ def page_of(
         UnreadableError: the body contains no list.
     """
     rows, around = _unwrapped(body, roots)
+    if isinstance(rows, dict) and "id" in rows:
+        rows = [rows]
     if not isinstance(rows, list) or not around:
         raise UnreadableError("data")
     items: list[T] = []

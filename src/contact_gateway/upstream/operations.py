@@ -202,15 +202,25 @@ class Operations:
     async def advertisers(
         self, wanted: AdvertiserFilter, page: PageRequest
     ) -> Page[Advertiser] | ReadRefusal:
-        """Read a page of advertisers (`GET /advertisers`)."""
-        found = await self._read_page(
-            "list_advertisers",
-            _ADVERTISERS,
-            # As `name` too, which most clients send.
-            _query({**wanted._asdict(), "name": wanted.name or wanted.q}),
-            page,
-            _Reader(ADVERTISERS, advertiser_of),
-        )
+        """Read a page of advertisers (`GET /advertisers`).
+
+        By a domain or a URL, that is `GET /advertisers/search_by_domain`, if it exists.
+        """
+        operation, path = "list_advertisers", _ADVERTISERS
+        # As `q` and `name` too, which most clients send.
+        text = wanted.q or wanted.query
+        filters = {**wanted._asdict(), "q": text, "name": wanted.name or text}
+        domain = filters.pop("domain_or_url")
+        reader = _Reader(ADVERTISERS, advertiser_of)
+        if domain is not None:
+            operation, path = "search_by_domain", f"{_ADVERTISERS}/search_by_domain"
+            filters["domain"] = domain
+        try:
+            found = await self._read_page(operation, path, _query(filters), page, reader)
+        except UpstreamUnavailable as error:
+            if domain is None or not error.is_missing_operation:
+                raise
+            return await self.advertisers(AdvertiserFilter(domain=domain), page)
         return Page((), page, has_more=False) if found is None else found
 
     async def _post_contact(

@@ -190,7 +190,7 @@ async def test_an_advertiser_is_found_by_id_or_slug(gateway: Gateway) -> None:
     [
         ("contacts(page: 0) { nodes { id } }", "page"),
         ("contacts(perPage: 0) { nodes { id } }", "perPage"),
-        ('contacts(advertiserId: "x") { nodes { id } }', "advertiserId"),
+        ('contacts(advertiserId: "x y") { nodes { id } }', "advertiserId"),
         ("advertisers(page: -1) { nodes { id } }", "page"),
         ("advertiser { id }", "id"),
         ('advertiser(id: 1, slug: "x") { id }', "id"),

@@ -220,6 +220,14 @@ async def test_contacts_are_paged_newest_first(gateway: Gateway) -> None:
         ({"email": "carl@XN--BCHER-KVA.example"}, {"carl@bücher.example"}),
         ({"advertiser_id": 2001}, {"anna@example.com"}),
         ({"advertiser_id": 3001}, set()),
+        ({"advertiser_id": "Northwind"}, {"anna@example.com"}),
+        ({"advertiser_id": "no-such-slug"}, set()),
+        ({"query": "müller"}, {"anna@example.com"}),
+        ({"search": "müller"}, {"anna@example.com"}),
+        ({"q": "müller", "query": "buyer"}, set()),
+        ({"advertiser_domain": "NORTHWIND.example"}, {"anna@example.com"}),
+        ({"advertiser_domain": "northwind.example", "domain": "kestrel.example"}, set()),
+        ({"q": "müller", "dry_run": "true"}, {"anna@example.com"}),
         ({"advertiser_name": "outfit"}, {"anna@example.com"}),
         ({"domain": "northwind.example"}, {"anna@example.com"}),
         ({"q": "example.com", "advertiser_id": 1002}, {"ben@example.com"}),
@@ -259,12 +267,59 @@ async def test_advertisers_are_listed_and_read(gateway: Gateway) -> None:
 
     assert [item["id"] for item in found] == ["2002", "2001", "1001"]
     assert one["attributes"]["network_name"] == "CJ"
-    assert one["attributes"]["hienergy_id"] == 1001
+    assert one["attributes"]["hienergy_id"] == "1001"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "domain=northwind.example",
+        "domain=NORTHWIND.example",
+        "domain=www.northwind.example",
+        "domain=https://www.northwind.example:443/shoes?size=9",
+        "url=https://northwind.example/",
+        "url=northwind.example/shoes&limit=5&dry_run=true",
+    ],
+)
+async def test_advertisers_are_found_by_a_domain_or_a_url(gateway: Gateway, query: str) -> None:
+    found, listed = [
+        (await gateway.client.get(f"/api/v1{path}", headers=credentials(gateway.member))).json()
+        for path in (
+            f"/advertisers/search_by_domain?{query}",
+            "/advertisers?domain=northwind.example",
+        )
+    ]
+
+    assert [record["id"] for record in found["data"]] == ["1001"]
+    assert found["data"] == listed["data"]
+    assert found["meta"].keys() == listed["meta"].keys()
+
+
+async def test_every_64_bit_id_has_a_form_that_javascript_does_not_round(gateway: Gateway) -> None:
+    await _create(gateway, "noor@example.com", 2006)
+    contacts = (await gateway.rest("/contacts", gateway.member)).json()["data"]
+    record = (await gateway.rest("/advertisers/2006", gateway.member)).json()["data"]
+    request = {"contact": {"advertiser_id": 2006, "email": "ola@example.com"}}
+    headers = credentials(gateway.admin)
+    path = "/api/v1/contacts?dry_run=true"
+    preview = (await gateway.client.post(path, json=request, headers=headers)).json()["data"]
+
+    owner = {"advertiser": {"data": {"type": "advertiser", "id": str(BIG_ID)}}}
+    assert [contact["relationships"] for contact in contacts] == [owner]
+    assert preview["relationships"] == owner
+    assert record["attributes"]["hienergy_id"] == str(BIG_ID)
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/contacts", "/contacts/1", "/advertisers", "/advertisers/1001", "/advertisers/1001/contacts"],
+    [
+        "/contacts",
+        "/contacts/1",
+        "/advertisers",
+        "/advertisers/search_by_domain?domain=a.example",
+        "/advertisers/1001",
+        "/advertisers/1001/contacts",
+    ],
 )
 async def test_a_read_needs_a_key_and_counts_as_one_operation(gateway: Gateway, path: str) -> None:
     refused = await gateway.rest(path, None)

@@ -157,6 +157,7 @@ def _resource(
             "created_at": created_at,
             "updated_at": updated_at,
         },
+        "relationships": {"advertiser": {"data": {"type": "advertiser", "id": str(advertiser_id)}}},
     }
 
 
@@ -173,7 +174,7 @@ def advertiser_resource(advertiser: Advertiser) -> dict[str, object]:
             "network_name": advertiser.network_name,
             "publisher_name": advertiser.publisher_name,
             "status": advertiser.status,
-            "hienergy_id": advertiser.hienergy_id,
+            "hienergy_id": None if advertiser.hienergy_id is None else str(advertiser.hienergy_id),
         },
     }
 

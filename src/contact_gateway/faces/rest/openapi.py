@@ -13,6 +13,7 @@ from contact_gateway.contacts.outcomes import ErrorCode, ReadRefusal, meaning_of
 from contact_gateway.contacts.problems import PROBLEM_MEANINGS, ProblemCode
 from contact_gateway.contacts.reads import DEFAULT_PAGE_SIZE, MAX_PAGE, MAX_PAGE_SIZE
 from contact_gateway.contacts.source import OWN_FILTERS, KnownFilters
+from contact_gateway.contacts.text import BLANK_CLASS
 from contact_gateway.faces.http import TransportCode
 from contact_gateway.http_statuses import status_of
 
@@ -48,13 +49,8 @@ _HEADERS_BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
 _PAGING: Final = ("page", "per_page", "limit")
 # HiEnergy does not describe all of its filters.
 _PASSED_ON: Final = (
-    "advertiser_domain",
-    "query",
-    "search",
-    "name",
     "phone",
     "url",
-    "network",
     "country",
     "vertical",
     "status",
@@ -70,10 +66,9 @@ def _object(properties: _Json) -> dict[str, object]:
     return {"type": "object", "properties": dict(properties), "required": list(properties)}
 
 
-def _resource(kind: str, an_id: _Json, attributes: _Json) -> dict[str, object]:
-    return _object(
-        {"id": an_id, "type": {"type": "string", "const": kind}, "attributes": _object(attributes)}
-    )
+def _resource(kind: str, an_id: _Json, attributes: _Json, **beside: _Json) -> dict[str, object]:
+    kind_schema = {"type": "string", "const": kind}
+    return _object({"id": an_id, "type": kind_schema, "attributes": _object(attributes), **beside})
 
 
 def _document(schema: str) -> dict[str, object]:
@@ -126,7 +121,12 @@ _NULLABLE_NUMBER: Final = {"type": ["integer", "null"]}
 _FILTER_TEXT: Final = {"type": "string", "maxLength": MAX_TEXT_LENGTH, "pattern": PRINTABLE_PATTERN}
 # A number or a string, as in a submission.
 _FILTER_ID: Final = {"anyOf": NEW_CONTACT_JSON_SCHEMA["properties"]["advertiser_id"]["anyOf"]}
-_FILTER_ID_OR_SLUG: Final = {"anyOf": [{"type": "integer", "minimum": 1}, _FILTER_TEXT]}
+_SLUG: Final = {
+    "type": "string",
+    "maxLength": MAX_TEXT_LENGTH,
+    "pattern": "^[A-Za-z0-9._~-]*[A-Za-z][A-Za-z0-9._~-]*$",
+}
+_FILTER_ID_OR_SLUG: Final = {"anyOf": [*_FILTER_ID["anyOf"], _SLUG]}
 _PAGE_SIZE: Final = {"type": "integer", "minimum": 1, "default": DEFAULT_PAGE_SIZE}
 _CLAMPED: Final = f"Larger numbers than {MAX_PAGE_SIZE} count as {MAX_PAGE_SIZE}."
 
@@ -177,13 +177,12 @@ _PARAMETERS: Final = {
     "email": _query(
         "email", _FILTER_TEXT, "The complete e-mail address. Case and Unicode form are ignored."
     ),
+    "query": _query("query", _FILTER_TEXT, "Another name for `q`."),
+    "search": _query("search", _FILTER_TEXT, "Another name for `q`."),
     "advertiser_id": _query(
-        "advertiser_id", _FILTER_ID, "Only contacts of this brand, by the id of any of its records."
-    ),
-    "advertiser_id_or_slug": _query(
         "advertiser_id",
         _FILTER_ID_OR_SLUG,
-        "Only contacts of this advertiser, by its id or slug.",
+        "Only contacts of this brand, by the id or the slug of any of its records.",
     ),
     "advertiser_name": _query(
         "advertiser_name",
@@ -198,10 +197,30 @@ _PARAMETERS: Final = {
         _FILTER_TEXT,
         "The complete domain of the advertiser. Case and Unicode form are ignored.",
     ),
+    "advertiser_domain": _query("advertiser_domain", _FILTER_TEXT, "Another name for `domain`."),
+    "network": _query(
+        "network",
+        _FILTER_TEXT,
+        "The complete name of the affiliate network. Case and Unicode form are ignored.",
+    ),
+    "domain_or_url": {
+        "name": "domain",
+        "in": "query",
+        "required": True,
+        "description": "A domain, or a URL with the domain. `www.` in front is left out.",
+        "schema": {
+            "type": "string",
+            "maxLength": MAX_TEXT_LENGTH,
+            "pattern": (
+                rf"^{BLANK_CLASS}*[^\x00-\x1f\x7f-\x9f{BLANK_CLASS[1:-1]}][^\x00-\x1f\x7f-\x9f]*$"
+            ),
+        },
+    },
     **{
         name: _query(name, _FILTER_TEXT, f"HiEnergy's filter `{name}`, passed on.")
         for name in _PASSED_ON
     },
+    "name": _query("name", _FILTER_TEXT, "Text in a name. Case and Unicode form are ignored."),
     "page": _query(
         "page",
         {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 1},
@@ -252,8 +271,14 @@ _CONTACT_ATTRIBUTES: Final = {
 }
 _ADVERTISER_TYPES: Final[Mapping[str, _Json]] = {
     "name": _TEXT,
-    "hienergy_id": _NULLABLE_NUMBER,
 }
+_OWNER: Final = _object(
+    {
+        "advertiser": _object(
+            {"data": _object({"type": {"type": "string", "const": "advertiser"}, "id": _TEXT})}
+        )
+    }
+)
 _SCHEMAS: Final = {
     "NewContact": {
         **{name: value for name, value in NEW_CONTACT_JSON_SCHEMA.items() if name != "title"},
@@ -268,10 +293,21 @@ _SCHEMAS: Final = {
         "contact",
         _TEXT,
         _CONTACT_ATTRIBUTES | {"created_at": _NULLABLE_TIME, "updated_at": _NULLABLE_TIME},
+        relationships=_ref("schemas", "ContactRelationships"),
     ),
     "ContactPreview": _resource(
-        "contact", _NULL, _CONTACT_ATTRIBUTES | {"created_at": _NULL, "updated_at": _NULL}
+        "contact",
+        _NULL,
+        _CONTACT_ATTRIBUTES | {"created_at": _NULL, "updated_at": _NULL},
+        relationships=_ref("schemas", "ContactRelationships"),
     ),
+    "ContactRelationships": {
+        **_OWNER,
+        "description": (
+            "The HiEnergy advertiser that owns the contact. Its id is a string: JavaScript rounds "
+            "the number in `advertiser_id` above 2^53."
+        ),
+    },
     "Advertiser": _resource(
         "advertiser",
         _TEXT,
@@ -464,7 +500,6 @@ _CREATE_CONTACT: Final = {
 def _paths(filters: KnownFilters) -> dict[str, object]:
     """Return the operations. Their lists have the filters that the source of truth knows."""
     of_contacts = _filters(filters.contacts - {"advertiser_id"})
-    advertiser_id = "advertiser_id_or_slug" if filters.advertiser_slugs else "advertiser_id"
     return {
         "/contacts": {
             "post": {
@@ -481,7 +516,7 @@ def _paths(filters: KnownFilters) -> dict[str, object]:
                     "A page of contacts.",
                     "ContactPage",
                     _READ_REFUSALS,
-                    (advertiser_id, *of_contacts, *_PAGING),
+                    (*_filters(filters.contacts), *_PAGING),
                 ),
             },
         },
@@ -511,6 +546,20 @@ def _paths(filters: KnownFilters) -> dict[str, object]:
                     "AdvertiserPage",
                     _READ_REFUSALS,
                     (*_filters(filters.advertisers), *_PAGING),
+                ),
+            }
+        },
+        "/advertisers/search_by_domain": {
+            "get": {
+                "operationId": "searchAdvertisersByDomain",
+                "summary": "Find advertisers by a domain or a URL",
+                "description": f"`url` is another name for `domain`. {_ORDER}",
+                "tags": ["Advertisers"],
+                **_read(
+                    "A page of advertisers.",
+                    "AdvertiserPage",
+                    _READ_REFUSALS,
+                    ("domain_or_url", *_PAGING),
                 ),
             }
         },

@@ -80,6 +80,7 @@ class RestFace:
             Route("/api/v1/contacts/add", Resource(post=self.create_contact)),
             Route("/api/v1/contacts/{id}", Resource(get=self.contact)),
             Route("/api/v1/advertisers", Resource(get=self.advertisers)),
+            Route("/api/v1/advertisers/search_by_domain", Resource(get=self.search_by_domain)),
             Route("/api/v1/advertisers/{id}", Resource(get=self.advertiser)),
             Route("/api/v1/advertisers/{id}/contacts", Resource(get=self.advertiser_contacts)),
             Route("/api/v1/schema", Resource(get=self.schema)),
@@ -123,6 +124,11 @@ class RestFace:
     async def advertisers(self, request: Request, context: RequestContext) -> Document:
         """Return a page of advertisers."""
         found = await reads.advertisers(context.caller, _query(request))
+        return _page(found, advertiser_resource, context)
+
+    async def search_by_domain(self, request: Request, context: RequestContext) -> Document:
+        """Return a page of the advertisers with a domain."""
+        found = await reads.advertisers_by_domain(context.caller, _query(request))
         return _page(found, advertiser_resource, context)
 
     async def advertiser(self, request: Request, context: RequestContext) -> Document:

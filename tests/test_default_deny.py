@@ -14,7 +14,7 @@ from support.gateway import Gateway
 pytestmark = pytest.mark.anyio
 
 PUBLIC = {
-    *("/", "/docs", "/api/v1/schema", "/graphql", "/graphql/explorer"),
+    *("/", "/docs", "/api/v1/schema", "/graphql", "/graphql/explorer", "/api/v1/graphql"),
     *("/healthz", "/readyz"),
 }
 ARGUMENTS = {

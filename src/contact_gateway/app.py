@@ -137,6 +137,8 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
     has_admin_port = settings.admin_port is not None
     routes = [
         Route("/graphql", graphql),
+        # HiEnergy's path of its own endpoint.
+        Route("/api/v1/graphql", graphql),
         *rest.routes(),
         *([Route("/docs", Resource(get=rest_reference))] if settings.rest_docs else []),
         *([] if has_admin_port else operator_routes),

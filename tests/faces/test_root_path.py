@@ -109,3 +109,10 @@ async def test_graphiql_finds_the_api_below_a_prefix(store: Store) -> None:
 
     (endpoint,) = re.findall(r'ENDPOINT = "([^"]*)"', script.text)
     assert urljoin(page, endpoint) == page
+
+
+async def test_the_explorer_is_below_the_root_path(store: Store) -> None:
+    async with _client(_app(store, root_path="/gw"), "10.0.0.1", Accept="text/html") as client:
+        response = await client.get("/gw/api/v1/graphql")
+
+    assert response.headers["Location"] == "/gw/graphql"

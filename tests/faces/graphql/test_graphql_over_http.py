@@ -219,3 +219,25 @@ async def test_a_mutation_by_a_safe_method_creates_nothing(gateway: Gateway, met
     assert response.status_code == 405
     assert response.headers["Allow"] == "POST"
     assert await gateway.contact_rows() == 0
+
+
+@pytest.mark.anyio
+async def test_hienergys_path_is_the_same_endpoint(gateway: Gateway) -> None:
+    body = {"query": "{ viewer { role } }"}
+    headers = credentials(gateway.member)
+
+    for path in ("/graphql", "/api/v1/graphql"):
+        response = await gateway.post_json(path, body, headers)
+        by_get = await gateway.client.get(path, params=body, headers=headers)
+        assert response.json() == by_get.json() == {"data": {"viewer": {"role": "MEMBER"}}}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_browser_at_hienergys_path_is_sent_to_the_explorer(
+    gateway: Gateway, method: str
+) -> None:
+    headers = {"Accept": "text/html"}
+    response = await gateway.client.request(method, "/api/v1/graphql", headers=headers)
+
+    assert (response.status_code, response.headers["Location"]) == (307, "/graphql")

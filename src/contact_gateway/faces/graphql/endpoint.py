@@ -10,7 +10,7 @@ from typing import Final
 
 from graphql import ExecutionResult, GraphQLError
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
@@ -71,7 +71,7 @@ class _PersistedQueryError(Exception):
 
 
 class GraphQLEndpoint:
-    """The ASGI application at `/graphql`."""
+    """The ASGI application at `/graphql`, and at its other paths."""
 
     def __init__(
         self, schema: ExecutableSchema, body_limits: BodyLimits, *, explorer: bool
@@ -88,7 +88,11 @@ class GraphQLEndpoint:
         accept = context.headers.get("accept", "")
         if self._explorer and request.method in _SAFE_METHODS and prefers_html(accept):
             context.operation, context.outcome = "explorer", "OK"
-            response = html_page(self._explorer, *_EXPLORER_POLICY)
+            if scope["path"] == "/graphql":
+                response = html_page(self._explorer, *_EXPLORER_POLICY)
+            else:
+                # The page and its assets have one address.
+                response = RedirectResponse(f"{context.root_path}/graphql")
         else:
             context.operation = "graphql"
             response = await self._respond(request, context, negotiate(accept))

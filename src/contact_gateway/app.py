@@ -103,7 +103,7 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
     body_limits = BodyLimits(
         settings.max_body_bytes, settings.body_timeout_seconds, settings.max_json_depth
     )
-    rest = RestFace(body_limits, truth.filters)
+    rest = RestFace(body_limits, truth.filters, passes_through=truth.passes_through)
     graphql = GraphQLEndpoint(
         build_schema(
             DocumentLimits(
@@ -199,6 +199,7 @@ class _Truth:
     filters: KnownFilters
     opened: Callable[[], AbstractAsyncContextManager[None]]
     is_reached: Callable[[], Awaitable[bool]]
+    passes_through: bool
 
 
 def _own_store(database: Database, settings: Settings, observer: CommitObserver | None) -> _Truth:
@@ -220,7 +221,7 @@ def _own_store(database: Database, settings: Settings, observer: CommitObserver 
     async def is_reached() -> bool:
         return True
 
-    return _Truth(source, OWN_FILTERS, opened, is_reached)
+    return _Truth(source, OWN_FILTERS, opened, is_reached, passes_through=False)
 
 
 def _upstream(
@@ -256,7 +257,9 @@ def _upstream(
                 await source.close()
                 await ledger.close()
 
-    return _Truth(source, HIENERGY_FILTERS, opened, client.is_reachable)
+    return _Truth(
+        source, HIENERGY_FILTERS, opened, client.is_reachable, settings.upstream_pass_through
+    )
 
 
 def app_from_environment() -> Starlette:

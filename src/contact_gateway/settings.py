@@ -230,6 +230,10 @@ class Settings(BaseModel):
             "`unknown`. Only with `yes` are dry runs forwarded"
         ),
     )
+    upstream_pass_through: bool = Field(
+        default=True,
+        description="Whether reads of HiEnergy's other operations are passed through",
+    )
     upstream_max_calls_per_request: int = Field(
         100,
         # One creation may need 30.

@@ -329,6 +329,10 @@ async def test_an_advertiser_that_is_not_there_has_no_list(
     assert await reads.contacts_of_advertiser(caller, advertiser_id, {}) is None
 
 
+async def test_the_own_store_has_no_other_operations(caller: ContactCaller) -> None:
+    assert await reads.pass_through(caller, "deals", "active=true") is None
+
+
 async def test_a_second_advertiser_beside_that_of_the_path_is_refused(
     caller: ContactCaller,
 ) -> None:

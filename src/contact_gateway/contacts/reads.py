@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, TypeVar
+from urllib.parse import unquote
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
@@ -42,6 +43,8 @@ from contact_gateway.contacts.source import (
     ContactFilter,
     Page,
     PageRequest,
+    PassesThrough,
+    SourceResponse,
 )
 from contact_gateway.contacts.text import trimmed
 
@@ -112,6 +115,8 @@ _GENERAL: Final = frozenset({"page", "per_page", "limit", "dry_run"})
 _OTHER_NAMES: Final = {"dryRun": "dry_run"}
 _DIGITS: Final = re.compile("[0-9]+")
 _SLUG_IN_A_FILTER: Final = re.compile("(?=.*[A-Za-z])[A-Za-z0-9._~-]{1,255}")
+# HiEnergy's `api_key`, and RFC 6750, section 2.3. Rack also splits queries at semicolons.
+_CREDENTIAL_IN_A_QUERY: Final = re.compile(r"(?:^|[&;])\s*(api_key|access_token)\b")
 _SLUG: Final = TypeAdapter(_SlugQuery)
 _CONTACTS: Final = TypeAdapter(_ContactQuery)
 _ADVERTISERS: Final = TypeAdapter(_AdvertiserQuery)
@@ -261,6 +266,26 @@ async def advertiser_by_id_or_slug(
     return InvalidInput(
         (Problem(("id",), ProblemCode.INVALID_ARGUMENTS, "Give either an id or a slug."),)
     )
+
+
+async def pass_through(
+    caller: ContactCaller, path: str, query: str
+) -> SourceResponse | ReadRefusal | None:
+    """Return the source's own response to a read that the gateway does not have, if it has any.
+
+    Any credential may ask: the source decides what it may read. Path and query are percent-encoded.
+    """
+    access = await may_read(caller)
+    if isinstance(access, ReadRefusal):
+        return access
+    credential = _CREDENTIAL_IN_A_QUERY.search(unquote(query))
+    if credential is not None:
+        # It would stand in for the credential of the header, which is the one that is limited.
+        problem = Problem(
+            (credential[1],), ProblemCode.INVALID_ARGUMENTS, "Send the API key in a header."
+        )
+        return InvalidInput((problem,))
+    return await access.pass_through(path, query) if isinstance(access, PassesThrough) else None
 
 
 async def related_advertiser(

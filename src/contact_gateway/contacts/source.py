@@ -1,7 +1,15 @@
 """What the domain asks of a source of truth: where advertisers, contacts and keys live."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import (
+    Final,
+    Generic,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    runtime_checkable,
+)
 
 from contact_gateway.access.caller import Caller
 from contact_gateway.access.principals import Authenticated, Credential, Identity, KeyRefusal
@@ -135,6 +143,29 @@ HIENERGY_FILTERS: Final = KnownFilters(
     | {"url", "country", "vertical", "status"},
 )
 """HiEnergy's filters. Source: its published reference and its official clients."""
+
+
+class SourceResponse(NamedTuple):
+    """A response of the source to a read that the gateway does not have, for the caller as it is.
+
+    `headers` are those that may be passed on.
+    """
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@runtime_checkable
+class PassesThrough(Protocol):
+    """An access to a source with more operations than the gateway has."""
+
+    async def pass_through(self, path: str, query: str, /) -> SourceResponse | ReadRefusal | None:
+        """Return the response to a read; None if the path cannot be one of the source's.
+
+        Path and query are percent-encoded, and the path is relative to the source's base URL.
+        """
+        ...
 
 
 class Access(Authenticated, Protocol):

@@ -21,6 +21,7 @@ _EXPOSED_HEADERS: Final = (
     "X-RateLimit-Remaining",
     "X-RateLimit-Reset",
     "X-Request-Id",
+    "X-Upstream-Request-Id",
 )
 # Without user information, which may be an e-mail address.
 _LOGGED_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]{0,30}://[A-Za-z0-9.:\[\]-]{1,253}|null")

@@ -1,7 +1,7 @@
 """HTTP as the faces share it: transport errors, the error envelope and JSON responses."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -74,10 +74,12 @@ class TransportError(Exception):
     details: Mapping[str, object] = field(default_factory=dict)
 
 
-def no_such_route() -> TransportError:
-    """Return the error for an unknown path."""
+def no_such_route(operations: Sequence[str] = ()) -> TransportError:
+    """Return the error for an unknown path; it lists operations that the client may look for."""
     return TransportError(
-        TransportCode.NOT_FOUND, "Unknown path. GET /api/v1/schema describes the REST API."
+        TransportCode.NOT_FOUND,
+        "Unknown path. GET /api/v1/schema describes the REST API.",
+        details={"operations": operations} if operations else {},
     )
 
 

@@ -118,11 +118,16 @@ class UpstreamUnavailable(SourceUnavailable):
 
 
 class Response(NamedTuple):
-    """A response; `body` is the parsed JSON, or None if the body is incomplete or not JSON."""
+    """A response.
+
+    `body` is the parsed JSON, or None if it is incomplete, not JSON, or not to be parsed.
+    `content` is the body as it arrived, or None if it is incomplete or too large.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: object
+    content: bytes | None = None
 
     @property
     def is_success(self) -> bool:
@@ -146,13 +151,14 @@ class Call(NamedTuple):
 
     Attributes:
         method: the HTTP method.
-        path: percent-encoded, relative to the base URL.
+        path: percent-encoded, relative to the base URL. It may have a query.
         credential: the caller's credential.
         query: the query parameters.
         body: the JSON body.
         timeout_seconds: how long the call may take with its retries; by default as a read.
         idempotency_key: the header `Idempotency-Key`, which HiEnergy may ignore.
         wants_body: whether the body of the response is read.
+        parses_body: whether the body of the response is parsed as JSON.
     """
 
     method: str
@@ -163,6 +169,7 @@ class Call(NamedTuple):
     timeout_seconds: float | None = None
     idempotency_key: str | None = None
     wants_body: bool = True
+    parses_body: bool = True
 
     def __repr__(self) -> str:
         """Show nothing of a contact."""
@@ -389,7 +396,7 @@ class UpstreamClient:
                 allow_redirects=False,
                 proxy_headers=None if self._proxy is None else self._proxy.headers,
             ) as response:
-                body = await _body_of(call, response)
+                content = await _content_of(call, response)
         except UnicodeError as error:
             raise UpstreamUnavailable(
                 "the upstream host name is invalid", Delivery.NEVER_SENT
@@ -408,11 +415,12 @@ class UpstreamClient:
                 is_transient=not isinstance(error, TimeoutError),
             ) from None
         self._last_date = response.headers.get("Date"), time.time()
-        return Response(response.status, response.headers, _parse_json(body))
+        body = _parse_json(content) if content and call.parses_body else None
+        return Response(response.status, response.headers, body, content)
 
 
-async def _body_of(call: Call, response: aiohttp.ClientResponse) -> bytes:
-    """Read the body that a call needs. If it is too large, return nothing.
+async def _content_of(call: Call, response: aiohttp.ClientResponse) -> bytes | None:
+    """Read the body that a call needs; return None if it is too large or incomplete.
 
     The connection of a body that is too large is not reused.
     """
@@ -432,12 +440,12 @@ async def _body_of(call: Call, response: aiohttp.ClientResponse) -> bytes:
         async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
             body += chunk
             if len(body) > MAX_RESPONSE_BYTES:
-                return b""
+                return None
     except (aiohttp.ClientError, OSError):
         if call.method == "GET":
             raise
         # The status says whether a creation succeeded.
-        return b""
+        return None
     return bytes(body)
 
 

@@ -3,13 +3,14 @@
 Source: HiEnergy's published reference; paths are relative to `/api/v1`.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
 from typing import Final, Generic, Protocol, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from contact_gateway.access.principals import Credential, Identity, Role
 from contact_gateway.access.quota import Quota
@@ -17,13 +18,21 @@ from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, NewContact
 from contact_gateway.contacts.outcomes import Forbidden, InvalidInput, Previewed, ReadRefusal
 from contact_gateway.contacts.problems import Problem, ProblemCode
-from contact_gateway.contacts.source import AdvertiserFilter, ContactFilter, Page, PageRequest
+from contact_gateway.contacts.source import (
+    AdvertiserFilter,
+    ContactFilter,
+    Page,
+    PageRequest,
+    SourceResponse,
+)
 from contact_gateway.upstream.client import (
+    MAX_RESPONSE_BYTES,
     Call,
     Delivery,
     Response,
     UpstreamClient,
     UpstreamUnavailable,
+    unexpected,
 )
 from contact_gateway.upstream.documents import (
     ADVERTISERS,
@@ -41,6 +50,7 @@ from contact_gateway.upstream.responses import (
     dry_run_answer_of,
     is_missing_operation,
     is_missing_record,
+    log_refusal,
     quota_of,
     read_refusal_of,
     unreadable,
@@ -53,6 +63,18 @@ DEFAULT_MAX_CALLS: Final = 100
 _LABEL: Final = "HiEnergy API key"
 _CONTACTS: Final = "contacts"
 _ADVERTISERS: Final = "advertisers"
+_ENCODED_PATH: Final = re.compile(r"(?:[A-Za-z0-9/._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2}){1,2048}")
+# Not empty, nor a dot segment (RFC 3986, section 3.3; some servers ignore what follows a semicolon
+# in it), and with nothing that a server could take for a separator or decode once more.
+_SEGMENT: Final = re.compile(r"(?!\.{1,2}(?:;|$))[^/\\%\x00-\x1f\x7f]+")
+# No others: they are about the connection, or about HiEnergy's own pages and sessions.
+_PASSED_HEADERS: Final = {
+    "Content-Type": "Content-Type",
+    "Content-Disposition": "Content-Disposition",
+    "Retry-After": "Retry-After",
+    "WWW-Authenticate": "WWW-Authenticate",
+    "X-Request-Id": "X-Upstream-Request-Id",
+}
 # Upstream responds with these only after it has accepted the key as an admin's.
 _AUTHORIZED_STATUSES: Final = frozenset(
     {
@@ -222,6 +244,39 @@ class Operations:
                 raise
             return await self.advertisers(AdvertiserFilter(domain=domain), page)
         return Page((), page, has_more=False) if found is None else found
+
+    async def pass_through(self, path: str, query: str) -> SourceResponse | InvalidInput | None:
+        """Send any other read, and return its response; None if its path leaves the base URL."""
+        is_below_base = _ENCODED_PATH.fullmatch(path) and all(
+            _SEGMENT.fullmatch(unquote(segment)) for segment in path.split("/")
+        )
+        if not is_below_base:
+            return None
+        target = f"{path}?{query}" if query else path
+        response = await self._send(
+            "pass_through", Call("GET", target, self.credential, parses_body=False)
+        )
+        if not self.principal.is_refused:
+            # HiEnergy may have operations without credentials, so this one is not proved right.
+            self.principal.is_refused = None
+        if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST:
+            raise unexpected(response)
+        if response.content is None:
+            message = (
+                f"HiEnergy's answer is larger than {MAX_RESPONSE_BYTES // 2**20} MiB. "
+                "Ask for fewer records."
+            )
+            problem = Problem(("request",), ProblemCode.INVALID_ARGUMENTS, message)
+            return InvalidInput((problem,), message)
+        if not response.is_success:
+            log_refusal(response)
+        headers = {
+            # The client decodes headers as UTF-8, and the server encodes them as Latin-1.
+            passed: response.headers[name].encode(errors="surrogateescape").decode("latin-1")
+            for name, passed in _PASSED_HEADERS.items()
+            if name in response.headers
+        }
+        return SourceResponse(response.status, response.content, headers)
 
     async def _post_contact(
         self,

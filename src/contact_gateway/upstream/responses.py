@@ -148,11 +148,12 @@ def refusal_of(response: Response) -> Refusal:
             in JSON, which is not about a record.
     """
     refusal = _refusal_of(response)
-    _log_refusal(response)
+    log_refusal(response)
     return refusal
 
 
-def _log_refusal(response: Response) -> None:
+def log_refusal(response: Response) -> None:
+    """Log that upstream refused a request, with its own id of it."""
     _log.info(
         "upstream refused a request",
         upstream_status=response.status,
@@ -197,7 +198,7 @@ def read_refusal_of(response: Response) -> ReadRefusal:
     refusal = _refusal_of(response)
     if not isinstance(refusal, ReadRefusal):
         raise unexpected(response)
-    _log_refusal(response)
+    log_refusal(response)
     if not isinstance(refusal, InvalidInput):
         return refusal
     # The parameters of a read are not fields of a contact.

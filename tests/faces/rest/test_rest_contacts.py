@@ -1,8 +1,12 @@
 """The REST API: HiEnergy's resources, headers and reads."""
 
+from collections.abc import Mapping
+from typing import cast
+
 import pytest
 from starlette.datastructures import ImmutableMultiDict, QueryParams
 
+from contact_gateway.faces.rest.openapi import openapi_document
 from support.gateway import BIG_ID, Gateway, credentials
 
 pytestmark = pytest.mark.anyio
@@ -328,6 +332,24 @@ async def test_a_read_needs_a_key_and_counts_as_one_operation(gateway: Gateway, 
 
     assert (refused.status_code, expired.status_code) == (401, 401)
     assert allowed.headers["X-RateLimit-Remaining"] == "9999"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH"])
+@pytest.mark.parametrize(
+    "path", ["/deals", "/advertisers/1001/similar_advertisers", "/", "/contacts/", "/a%2F..%2Fb"]
+)
+async def test_an_unknown_operation_is_a_404_that_lists_those_of_the_gateway(
+    gateway: Gateway, method: str, path: str
+) -> None:
+    headers = credentials(gateway.member)
+    response = await gateway.client.request(method, f"/api/v1{path}", headers=headers)
+
+    paths = cast("Mapping[str, Mapping[str, object]]", openapi_document()["paths"])
+    documented = {f"{method.upper()} /api/v1{path}" for path in paths for method in paths[path]}
+    assert response.status_code == 404
+    error = response.json()["error"]
+    assert error["code"] == "NOT_FOUND"
+    assert set(error["details"]["operations"]) == documented
 
 
 async def test_head_has_the_status_of_get(gateway: Gateway) -> None:

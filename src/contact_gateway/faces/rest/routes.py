@@ -15,7 +15,13 @@ from contact_gateway.contacts.create_contact import create_contact
 from contact_gateway.contacts.origin import Face, Origin
 from contact_gateway.contacts.outcomes import NotFound, ReadRefusal, outcome_name
 from contact_gateway.contacts.source import KnownFilters, Page
-from contact_gateway.faces.http import JsonResponse, error_response, method_not_allowed
+from contact_gateway.faces.http import (
+    JsonResponse,
+    TransportError,
+    error_response,
+    method_not_allowed,
+    no_such_route,
+)
 from contact_gateway.faces.json_body import BodyLimits, read_json
 from contact_gateway.faces.request_context import RequestContext, request_context_of
 from contact_gateway.faces.rest.documents import (
@@ -27,6 +33,7 @@ from contact_gateway.faces.rest.documents import (
     refusal_document,
 )
 from contact_gateway.faces.rest.openapi import openapi_document
+from contact_gateway.http_statuses import CODES
 
 T = TypeVar("T")
 _Handler = Callable[[Request, RequestContext], Awaitable[Document | Response]]
@@ -36,11 +43,24 @@ _UNKNOWN_ADVERTISER: Final = NotFound("Unknown advertiser. Check the id or the s
 
 
 class Resource:
-    """The ASGI application at one path: a handler per method, and 405 for other methods."""
+    """The ASGI application at one path: a handler per method, and 405 for other methods.
 
-    def __init__(self, face: Face | None = Face.REST, **handlers: _Handler) -> None:
+    Args:
+        face: the face that it belongs to.
+        refusal: returns the error for other methods, given those that are supported.
+        handlers: the handlers, by method in lower case.
+    """
+
+    def __init__(
+        self,
+        face: Face | None = Face.REST,
+        refusal: Callable[[str], TransportError] = method_not_allowed,
+        **handlers: _Handler,
+    ) -> None:
         self._face: Final = face
+        self._refusal: Final = refusal
         self._handlers: Final = {method.upper(): handler for method, handler in handlers.items()}
+        self.methods: Final = tuple(self._handlers)
         if "GET" in self._handlers:
             self._handlers["HEAD"] = self._handlers["GET"]
 
@@ -51,8 +71,7 @@ class Resource:
         handler = self._handlers.get(scope["method"])
         response: Response
         if handler is None:
-            allow = ", ".join(sorted(self._handlers))
-            response = error_response(method_not_allowed(allow), context)
+            response = error_response(self._refusal(", ".join(sorted(self._handlers))), context)
         else:
             context.operation = handler.__name__
             context.outcome = "OK"
@@ -66,25 +85,45 @@ class Resource:
 
 
 class RestFace:
-    """The REST operations."""
+    """The REST operations.
 
-    def __init__(self, body_limits: BodyLimits, filters: KnownFilters) -> None:
+    Args:
+        body_limits: the limits of a request's body.
+        filters: the filters of the source's lists.
+        passes_through: whether the source answers reads of other paths.
+    """
+
+    def __init__(
+        self, body_limits: BodyLimits, filters: KnownFilters, *, passes_through: bool
+    ) -> None:
         self._body_limits: Final = body_limits
         self._filters: Final = filters
+        self._passes_through: Final = passes_through
 
     def routes(self) -> list[Route]:
         """Return the routes, with paths from the root of the server."""
-        return [
-            Route("/api/v1/contacts", Resource(get=self.contacts, post=self.create_contact)),
+        resources = {
+            "contacts": Resource(get=self.contacts, post=self.create_contact),
             # HiEnergy's other path for the same operation.
-            Route("/api/v1/contacts/add", Resource(post=self.create_contact)),
-            Route("/api/v1/contacts/{id}", Resource(get=self.contact)),
-            Route("/api/v1/advertisers", Resource(get=self.advertisers)),
-            Route("/api/v1/advertisers/search_by_domain", Resource(get=self.search_by_domain)),
-            Route("/api/v1/advertisers/{id}", Resource(get=self.advertiser)),
-            Route("/api/v1/advertisers/{id}/contacts", Resource(get=self.advertiser_contacts)),
-            Route("/api/v1/schema", Resource(get=self.schema)),
+            "contacts/add": Resource(post=self.create_contact),
+            "contacts/{id}": Resource(get=self.contact),
+            "advertisers": Resource(get=self.advertisers),
+            "advertisers/search_by_domain": Resource(get=self.search_by_domain),
+            "advertisers/{id}": Resource(get=self.advertiser),
+            "advertisers/{id}/contacts": Resource(get=self.advertiser_contacts),
+            "schema": Resource(get=self.schema),
+        }
+        self._operations = [
+            f"{method} /api/v1/{path}"
+            for path, resource in resources.items()
+            for method in resource.methods
         ]
+        resources["{path:path}"] = Resource(
+            Face.REST,
+            lambda _: no_such_route(self._operations),
+            **({"get": self.pass_through} if self._passes_through else {}),
+        )
+        return [Route(f"/api/v1/{path}", resource) for path, resource in resources.items()]
 
     async def create_contact(self, request: Request, context: RequestContext) -> Document:
         """Create a contact (`POST /contacts`)."""
@@ -142,6 +181,20 @@ class RestFace:
             context.caller, request.path_params["id"], _query(request)
         )
         return _page(found or _UNKNOWN_ADVERTISER, contact_resource, context)
+
+    async def pass_through(self, request: Request, context: RequestContext) -> Response | Document:
+        """Return HiEnergy's response to a read of any other path."""
+        path: str = request.path_params["path"]
+        # As it was sent, below a prefix or not. A slash that is encoded is no separator.
+        sent = request.scope["raw_path"].decode("latin-1").split("/")[-path.count("/") - 1 :]
+        query = request.scope["query_string"].decode("latin-1")
+        found = await reads.pass_through(context.caller, "/".join(sent), query)
+        if isinstance(found, ReadRefusal):
+            return _refusal(found, context)
+        if found is None:
+            raise no_such_route(self._operations)
+        context.outcome = CODES.get(found.status, "OK")
+        return Response(found.body, found.status, found.headers)
 
     async def schema(self, _request: Request, context: RequestContext) -> Document:
         """Return the OpenAPI document."""

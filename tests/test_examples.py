@@ -60,7 +60,7 @@ class TestIndex:
         linked = {piece.split(")")[0] for piece in index.split("](")[1:]}
         files = {
             path.relative_to(EXAMPLES).as_posix()
-            for folder in ("curl", "graphql", "python")
+            for folder in ("curl", "graphql", "python", "sdk")
             for path in (EXAMPLES / folder).iterdir()
             if path.is_file()
         }

@@ -6,6 +6,7 @@ Any valid key may read. All reads of one request count as one operation.
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Final, TypeVar
 from urllib.parse import unquote
 
@@ -56,14 +57,17 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _PageQuery:
+class _Query:
+    dry_run: Flag = False
+    """Without effect: a read changes nothing. HiEnergy's SDKs can add it to every request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PageQuery(_Query):
     page: Annotated[PositiveNumber, Field(le=MAX_PAGE)] = 1
     per_page: PositiveNumber | None = None
     limit: PositiveNumber | None = None
     """Another name for `per_page`, which takes precedence."""
-
-    dry_run: Flag = False
-    """Without effect: a read changes nothing. HiEnergy's SDKs can add it to every request."""
 
     def page_request(self) -> PageRequest:
         """Return the page. Sizes above the largest are clamped, as HiEnergy does."""
@@ -111,12 +115,14 @@ class _SlugQuery:
     slug: RequiredText
 
 
-_GENERAL: Final = frozenset({"page", "per_page", "limit", "dry_run"})
+_PAGING: Final = frozenset({"page", "per_page", "limit"})
+_NO_PARAMETERS: Final[Mapping[str, object]] = MappingProxyType({})
 _OTHER_NAMES: Final = {"dryRun": "dry_run"}
 _DIGITS: Final = re.compile("[0-9]+")
 _SLUG_IN_A_FILTER: Final = re.compile("(?=.*[A-Za-z])[A-Za-z0-9._~-]{1,255}")
 # HiEnergy's `api_key`, and RFC 6750, section 2.3. Rack also splits queries at semicolons.
 _CREDENTIAL_IN_A_QUERY: Final = re.compile(r"(?:^|[&;])\s*(api_key|access_token)\b")
+_RECORD: Final = TypeAdapter(_Query)
 _SLUG: Final = TypeAdapter(_SlugQuery)
 _CONTACTS: Final = TypeAdapter(_ContactQuery)
 _ADVERTISERS: Final = TypeAdapter(_AdvertiserQuery)
@@ -132,11 +138,19 @@ async def viewer(caller: ContactCaller) -> Identity | ReadRefusal:
     return await access.identify()
 
 
-async def contact(caller: ContactCaller, contact_id: str) -> Contact | ReadRefusal | None:
-    """Return one contact, or None if no contact has the id."""
+async def contact(
+    caller: ContactCaller, contact_id: str, raw: Mapping[str, object] = _NO_PARAMETERS
+) -> Contact | ReadRefusal | None:
+    """Return one contact, or None if no contact has the id.
+
+    Of the parameters in `raw`, only `dry_run` is known.
+    """
     access = await may_read(caller)
     if isinstance(access, ReadRefusal):
         return access
+    query = _parsed(_RECORD, raw)
+    if isinstance(query, InvalidInput):
+        return query
     valid_id = _id(contact_id)
     return None if valid_id is None else await access.contact(valid_id)
 
@@ -157,7 +171,7 @@ async def contacts(caller: ContactCaller, raw: Mapping[str, object]) -> Page[Con
     if slug is not None and not _SLUG_IN_A_FILTER.fullmatch(slug):
         slug = None
     given = raw if slug is None else {**raw, "advertiser_id": None}
-    query = _parsed(_CONTACTS, given, access.filters.contacts)
+    query = _parsed(_CONTACTS, given, _PAGING | access.filters.contacts)
     if isinstance(query, InvalidInput):
         return query
     wanted = _contact_filter(query)._replace(advertiser_slug=slug)
@@ -174,7 +188,7 @@ async def contacts_of_advertiser(
     access = await may_read(caller)
     if isinstance(access, ReadRefusal):
         return access
-    query = _parsed(_CONTACTS, raw, access.filters.contacts - {"advertiser_id"})
+    query = _parsed(_CONTACTS, raw, _PAGING | access.filters.contacts - {"advertiser_id"})
     if isinstance(query, InvalidInput):
         return query
     valid_id = _id(advertiser_id)
@@ -198,7 +212,7 @@ async def advertisers(
     access = await may_read(caller)
     if isinstance(access, ReadRefusal):
         return access
-    query = _parsed(_ADVERTISERS, raw, access.filters.advertisers)
+    query = _parsed(_ADVERTISERS, raw, _PAGING | access.filters.advertisers)
     if isinstance(query, InvalidInput):
         return query
     wanted = AdvertiserFilter(
@@ -227,7 +241,7 @@ async def advertisers_by_domain(
     access = await may_read(caller)
     if isinstance(access, ReadRefusal):
         return access
-    query = _parsed(_DOMAIN, raw, ("domain", "url"))
+    query = _parsed(_DOMAIN, raw, _PAGING | {"domain", "url"})
     if isinstance(query, InvalidInput):
         return query
     if (query.domain is None) == (query.url is None):
@@ -238,8 +252,19 @@ async def advertisers_by_domain(
     return await access.advertisers(wanted, query.page_request())
 
 
-async def advertiser(caller: ContactCaller, id_or_slug: str) -> Advertiser | ReadRefusal | None:
-    """Return one advertiser by a path segment: digits are an id, anything else a slug."""
+async def advertiser(
+    caller: ContactCaller, id_or_slug: str, raw: Mapping[str, object] = _NO_PARAMETERS
+) -> Advertiser | ReadRefusal | None:
+    """Return one advertiser by a path segment: digits are an id, anything else a slug.
+
+    Of the parameters in `raw`, only `dry_run` is known.
+    """
+    access = await may_read(caller)
+    if isinstance(access, ReadRefusal):
+        return access
+    query = _parsed(_RECORD, raw)
+    if isinstance(query, InvalidInput):
+        return query
     if _DIGITS.fullmatch(id_or_slug):
         return await advertiser_by_id_or_slug(caller, id_or_slug, None)
     found = await advertiser_by_id_or_slug(caller, None, id_or_slug)
@@ -259,7 +284,7 @@ async def advertiser_by_id_or_slug(
             return None
         return (await access.advertisers_by_id((valid_id,))).get(valid_id)
     if slug is not None and advertiser_id is None:
-        query = _parsed(_SLUG, {"slug": slug}, ("slug",))
+        query = _parsed(_SLUG, {"slug": slug}, {"slug"})
         if isinstance(query, InvalidInput):
             return query
         return await access.advertiser_by_slug(query.slug)
@@ -341,10 +366,10 @@ def _normalized(email: str | None) -> str | None:
 
 
 def _parsed(
-    shape: TypeAdapter[T], raw: Mapping[str, object], filters: Collection[str]
+    shape: TypeAdapter[T], raw: Mapping[str, object], names: Collection[str] = ()
 ) -> T | InvalidInput:
-    """Validate the parameters of a list. An unknown one would be a filter that is not applied."""
-    known = _GENERAL.union(filters)
+    """Validate parameters. An unknown one would be a filter that is not applied."""
+    known = {"dry_run", *names}
     given: dict[str, object] = {}
     problems: list[Problem] = []
     unknown: list[str] = []

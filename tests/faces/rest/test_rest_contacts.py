@@ -352,6 +352,32 @@ async def test_an_unknown_operation_is_a_404_that_lists_those_of_the_gateway(
     assert set(error["details"]["operations"]) == documented
 
 
+@pytest.mark.parametrize("path", ["/contacts/1", "/advertisers/1001", "/advertisers/northwind"])
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("include=x", ("include", "UNKNOWN_PARAMETER")),
+        ("page=1", ("page", "UNKNOWN_PARAMETER")),
+        ("dry_run=true", None),
+        ("dryRun=1", None),
+        ("dry_run=x", ("dry_run", "INVALID_TYPE")),
+        ("", None),
+    ],
+)
+async def test_a_record_has_no_parameter_that_is_ignored(
+    gateway: Gateway, path: str, query: str, problem: tuple[str, str] | None
+) -> None:
+    await _create(gateway, "anna@example.com")
+    headers = credentials(gateway.member)
+    response = await gateway.client.get(f"/api/v1{path}?{query}", headers=headers)
+
+    if problem is None:
+        assert response.status_code == 200
+    else:
+        (found,) = response.json()["error"]["details"]["problems"]
+        assert (found["path"], found["code"]) == problem
+
+
 async def test_head_has_the_status_of_get(gateway: Gateway) -> None:
     response = await gateway.client.head("/api/v1/contacts", headers=credentials(gateway.member))
 

@@ -22,10 +22,7 @@ _Json = Mapping[str, object]
 _READ_REFUSALS: Final[tuple[ErrorCode, ...]] = tuple(
     refusal.code for refusal in get_args(ReadRefusal)
 )
-_RECORD_REFUSALS: Final = (
-    *(code for code in _READ_REFUSALS if code is not ErrorCode.INVALID_INPUT),
-    ErrorCode.NOT_FOUND,
-)
+_RECORD_REFUSALS: Final = (*_READ_REFUSALS, ErrorCode.NOT_FOUND)
 _READ_MEANINGS: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.FORBIDDEN: "HiEnergy does not let the API key read this.",
     ErrorCode.NOT_FOUND: "The record does not exist.",
@@ -580,7 +577,7 @@ def _paths(filters: KnownFilters) -> dict[str, object]:
                 **_read(
                     "A page of contacts.",
                     "ContactPage",
-                    (*_READ_REFUSALS, ErrorCode.NOT_FOUND),
+                    _RECORD_REFUSALS,
                     ("id_or_slug", *of_contacts, *_PAGING),
                 ),
             }

@@ -152,7 +152,7 @@ class RestFace:
 
     async def contact(self, request: Request, context: RequestContext) -> Document:
         """Return one contact."""
-        found = await reads.contact(context.caller, request.path_params["id"])
+        found = await reads.contact(context.caller, request.path_params["id"], _query(request))
         return _record(found or _UNKNOWN_CONTACT, contact_resource, context)
 
     async def contacts(self, request: Request, context: RequestContext) -> Document:
@@ -172,7 +172,7 @@ class RestFace:
 
     async def advertiser(self, request: Request, context: RequestContext) -> Document:
         """Return one advertiser."""
-        found = await reads.advertiser(context.caller, request.path_params["id"])
+        found = await reads.advertiser(context.caller, request.path_params["id"], _query(request))
         return _record(found or _UNKNOWN_ADVERTISER, advertiser_resource, context)
 
     async def advertiser_contacts(self, request: Request, context: RequestContext) -> Document:

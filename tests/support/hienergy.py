@@ -381,6 +381,7 @@ class HiEnergy:
 
     def _searched_by_domain(self, query: Mapping[str, str]) -> Reply:
         domain = query.get("domain", "")
+        domain = urlsplit(domain).hostname or domain
         found = [record for record in ADVERTISERS.values() if _is_same(record.domain, domain)]
         rows = [advertiser_row(self.traits, record) for record in found]
         match self.traits.domain_search:

@@ -652,7 +652,8 @@ async def test_advertisers_are_found_by_a_domain_in_every_shape(
     traits = {"domain_search": shape, "rows": rows, "root_key": root_key}
     path = "/advertisers/search_by_domain"
     async with _in_front_of_hienergy(tmp_path, traits) as (gateway, hienergy):
-        found = (await gateway.rest(path, KEY, domain="northwind.example", per_page=100)).json()
+        url = "https://northwind.example/shoes"
+        found = (await gateway.rest(path, KEY, domain=url, per_page=100)).json()
         none = (await gateway.rest(path, KEY, domain="other.example")).json()
         calls = [_path(request).partition("?")[0] for request in hienergy.requests]
 

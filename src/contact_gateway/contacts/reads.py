@@ -39,6 +39,7 @@ from contact_gateway.contacts.problems import (
     unknown_parameters,
 )
 from contact_gateway.contacts.source import (
+    Access,
     AdvertiserFilter,
     ContactCaller,
     ContactFilter,
@@ -145,12 +146,9 @@ async def contact(
 
     Of the parameters in `raw`, only `dry_run` is known.
     """
-    access = await may_read(caller)
+    access = await _may_read_record(caller, raw)
     if isinstance(access, ReadRefusal):
         return access
-    query = _parsed(_RECORD, raw)
-    if isinstance(query, InvalidInput):
-        return query
     valid_id = _id(contact_id)
     return None if valid_id is None else await access.contact(valid_id)
 
@@ -259,12 +257,9 @@ async def advertiser(
 
     Of the parameters in `raw`, only `dry_run` is known.
     """
-    access = await may_read(caller)
+    access = await _may_read_record(caller, raw)
     if isinstance(access, ReadRefusal):
         return access
-    query = _parsed(_RECORD, raw)
-    if isinstance(query, InvalidInput):
-        return query
     if _DIGITS.fullmatch(id_or_slug):
         return await advertiser_by_id_or_slug(caller, id_or_slug, None)
     found = await advertiser_by_id_or_slug(caller, None, id_or_slug)
@@ -331,6 +326,16 @@ async def equivalents(
     if isinstance(access, (Unauthorized, RateLimited)):
         return access
     return (await access.equivalents((hienergy_id,))).get(hienergy_id, ())
+
+
+async def _may_read_record(
+    caller: ContactCaller, raw: Mapping[str, object]
+) -> Access | ReadRefusal:
+    access = await may_read(caller)
+    if isinstance(access, ReadRefusal):
+        return access
+    query = _parsed(_RECORD, raw)
+    return query if isinstance(query, InvalidInput) else access
 
 
 def _id(text: str) -> int | None:

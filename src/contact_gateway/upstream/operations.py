@@ -25,6 +25,7 @@ from contact_gateway.contacts.source import (
     PageRequest,
     SourceResponse,
 )
+from contact_gateway.contacts.text import domain_of
 from contact_gateway.upstream.client import (
     MAX_RESPONSE_BYTES,
     Call,
@@ -232,7 +233,8 @@ class Operations:
         # As `q` and `name` too, which most clients send.
         text = wanted.q or wanted.query
         filters = {**wanted._asdict(), "q": text, "name": wanted.name or text}
-        domain = filters.pop("domain_or_url")
+        filters.pop("domain_or_url")
+        domain = wanted.domain_or_url
         reader = _Reader(ADVERTISERS, advertiser_of)
         if domain is not None:
             operation, path = "search_by_domain", f"{_ADVERTISERS}/search_by_domain"
@@ -242,7 +244,7 @@ class Operations:
         except UpstreamUnavailable as error:
             if domain is None or not error.is_missing_operation:
                 raise
-            return await self.advertisers(AdvertiserFilter(domain=domain), page)
+            return await self.advertisers(AdvertiserFilter(domain=domain_of(domain)), page)
         return Page((), page, has_more=False) if found is None else found
 
     async def pass_through(self, path: str, query: str) -> SourceResponse | InvalidInput | None:

@@ -84,7 +84,9 @@ class Query:
         advertiser_id: Annotated[
             strawberry.ID | None,
             strawberry.argument(
-                description="Only contacts of this brand, by the id of any of its records."
+                description=(
+                    "Only contacts of this brand, by the id or the slug of any of its records."
+                )
             ),
         ] = None,
         email: Annotated[

@@ -1,17 +1,26 @@
 """Every file of `examples/` does what it says, against the demo."""
 
+import asyncio
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from graphql import OperationDefinitionNode, build_schema, parse, validate
 
-from support.process import GatewayProcess, clean_environment
+from support.clock import WATCHDOG_SECONDS
+from support.process import GatewayProcess, clean_environment, gateway_process
+from support.programs import skip_or_fail
+from support.proxy import Fault, FaultyProxy
+from support.upstream import Recording, Request, recorded, recorded_upstream
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -22,22 +31,85 @@ SCRIPTS = sorted((EXAMPLES / "curl").glob("*.sh"))
 Json = Any
 
 
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """An example whose types are generated."""
+
+    program: tuple[str, ...]
+    """The program that its run command has built, without arguments."""
+    later: Callable[[Path], None]
+    """Adds an outcome to the schema in a folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A typed example in a folder of its own, installed and run by the commands of its README."""
+
+    name: str
+    folder: Path
+    first_run: subprocess.CompletedProcess[str]
+
+    def run(self, arguments: str, address: str, key: str) -> subprocess.CompletedProcess[str]:
+        program = (*TYPED[self.name].program, *arguments.split())
+        return run(program, address, key, self.folder)
+
+
+LATER_MEMBER = """
+type QuarantinedError implements ApiError { code: ErrorCode! message: String! requestId: ID! }
+extend union CreateContactResult = QuarantinedError
+"""
+
+
+def add_member(folder: Path) -> None:
+    with (folder / "schema.graphql").open("a", encoding="utf-8") as schema:
+        schema.write(LATER_MEMBER)
+
+
+TYPED = {
+    "typescript": Typed(("node", "build/main.js"), add_member),
+    "python": Typed((".venv/bin/python", "contact.py"), add_member),
+}
+
+
 def run(
-    program: tuple[str | Path, ...], demo: GatewayProcess, key: str | None = None
+    program: Sequence[str | Path], address: str, key: str, folder: Path = EXAMPLES
 ) -> subprocess.CompletedProcess[str]:
-    environment = {"CONTACT_GATEWAY": demo.address, "API_KEY": key or demo.admin_key}
     return subprocess.run(
         program,
-        env=clean_environment() | environment,
+        cwd=folder,
+        env=environment() | {"CONTACT_GATEWAY": address, "API_KEY": key},
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        # On a busy machine, the installation of 350 packages takes minutes.
+        timeout=3 * WATCHDOG_SECONDS,
         check=False,
     )
 
 
+def environment() -> dict[str, str]:
+    """Return the environment for commands of a README, without the gateway's address and key."""
+    inherited = clean_environment()
+    for name in ("CONTACT_GATEWAY", "API_KEY", "VIRTUAL_ENV"):
+        inherited.pop(name, None)
+    return inherited | {
+        "PATH": f"{ROOT / '.uv' / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "UV_PYTHON": sys.executable,
+        "UV_PYTHON_DOWNLOADS": "never",
+        # npm caches packages, so only the first run needs the registry.
+        "npm_config_prefer_offline": "true",
+        "npm_config_ignore_scripts": "true",
+        "npm_config_update_notifier": "false",
+    }
+
+
+def commands_of(folder: str) -> list[str]:
+    """Return the commands of a folder's README."""
+    readme = (EXAMPLES / folder / "README.md").read_text("utf-8")
+    return re.findall(r"^    (.*)$", readme, re.MULTILINE)
+
+
 def run_curl(name: str, demo: GatewayProcess, key: str | None = None) -> Json:
-    completed = run((EXAMPLES / "curl" / name,), demo, key)
+    completed = run((EXAMPLES / "curl" / name,), demo.address, key or demo.admin_key)
     assert (completed.returncode, completed.stderr) == (0, "")
     return json.loads(completed.stdout)
 
@@ -55,27 +127,32 @@ def ask(name: str, demo: GatewayProcess, key: str | None = None) -> Mapping[str,
 
 
 class TestIndex:
-    def test_it_links_every_example_and_no_other(self) -> None:
-        index = (EXAMPLES / "README.md").read_text("utf-8")
-        linked = {piece.split(")")[0] for piece in index.split("](")[1:]}
-        files = {
-            path.relative_to(EXAMPLES).as_posix()
-            for folder in ("curl", "graphql", "python", "sdk")
-            for path in (EXAMPLES / folder).iterdir()
-            if path.is_file()
-        }
+    INDEX = (EXAMPLES / "README.md").read_text("utf-8")
 
-        assert linked == files | {"contact-form/README.md"}
+    def test_it_has_every_folder_and_links_every_file_that_has_no_folder_of_its_own(self) -> None:
+        linked = set(re.findall(r"\]\((.*?)\)", self.INDEX))
+        folders = {path for path in EXAMPLES.iterdir() if path.is_dir()}
+        with_readme = {folder for folder in folders if (folder / "README.md").exists()}
+        others = folders - with_readme
 
-    def test_its_commands_run_files_of_the_repository(self) -> None:
-        index = (EXAMPLES / "README.md").read_text("utf-8")
-        serve, *settings, python = re.findall(r"^    (.*)$", index, re.MULTILINE)
-        uv, run_script, script, *arguments = python.split()
+        wanted = {folder / "README.md" for folder in with_readme} | others
+        wanted |= {path for folder in others for path in folder.iterdir()}
+        assert linked == {path.relative_to(EXAMPLES).as_posix() for path in wanted}
 
-        assert (serve, uv, run_script) == ("scripts/serve", ".uv/bin/uv", "run")
+    def test_its_commands_are_those_of_the_folders(self) -> None:
+        rows = re.findall(
+            r"^\| \[`(.*?)`\]\(\1/README.md\) \|.*\|(.*)\|$", self.INDEX, re.MULTILINE
+        )
+
+        assert {name for name, _ in rows} >= TYPED.keys()
+        for name, commands in rows:
+            assert re.findall("`(.*?)`", commands) == commands_of(name)
+
+    def test_its_first_command_starts_the_demo(self) -> None:
+        serve, *settings = re.findall(r"^    (.*)$", self.INDEX, re.MULTILINE)
+
+        assert serve == "scripts/serve"
         assert all(setting.startswith("export ") for setting in settings)
-        assert ROOT / script == TestPython.SCRIPT
-        assert len(arguments) == 2
 
 
 @pytest.mark.usefixtures("curl")
@@ -104,7 +181,7 @@ class TestCurl:
         assert answer["data"]["attributes"]["advertiser_id"] == 1002
 
     def test_repeat_safely(self, demo: GatewayProcess) -> None:
-        completed = run((EXAMPLES / "curl" / "repeat-safely.sh",), demo)
+        completed = run((EXAMPLES / "curl" / "repeat-safely.sh",), demo.address, demo.admin_key)
 
         assert (completed.returncode, completed.stderr) == (0, "")
         first, second = (line.split() for line in completed.stdout.splitlines())
@@ -120,14 +197,8 @@ class TestCurl:
 
     @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
     def test_a_missing_variable_stops_it_before_anything_is_sent(self, script: Path) -> None:
-        environment = {
-            name: value
-            for name, value in clean_environment().items()
-            if name not in {"CONTACT_GATEWAY", "API_KEY"}
-        }
-
         completed = subprocess.run(
-            (script,), env=environment, capture_output=True, encoding="utf-8", check=False
+            (script,), env=environment(), capture_output=True, encoding="utf-8", check=False
         )
 
         assert completed.returncode != 0
@@ -136,7 +207,7 @@ class TestCurl:
     def test_a_refusal_prints_the_envelope_and_fails(self, demo: GatewayProcess) -> None:
         script = EXAMPLES / "curl" / "create-by-rest.sh"
 
-        completed = run((script,), demo, demo.member_key)
+        completed = run((script,), demo.address, demo.member_key)
 
         assert completed.returncode == 22
         assert json.loads(completed.stdout)["error"]["code"] == "FORBIDDEN"
@@ -197,49 +268,226 @@ class TestGraphQL:
         } == {"Rakuten", "Impact"}
 
 
-class TestPython:
-    SCRIPT = EXAMPLES / "python" / "create_contact.py"
+@pytest.fixture(scope="module", params=TYPED)
+def built(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    demo: GatewayProcess,
+) -> Built:
+    name: str = request.param
+    folder = copied(EXAMPLES / name, tmp_path_factory.mktemp("repository"))
+    install, first_run = commands_of(name)
+    if shutil.which(install.split()[0], path=environment()["PATH"]) is None:
+        skip_or_fail(f"{install.split()[0]} is not installed")
+    installed = run(install.split(), demo.address, demo.admin_key, folder)
+    if installed.returncode != 0:
+        skip_or_fail(f"`{install}` fails: {installed.stderr.strip()}")
+    return Built(name, folder, run(first_run.split(), demo.address, demo.admin_key, folder))
 
-    def submit(
-        self, demo: GatewayProcess, advertiser: str, email: str, key: str | None = None
-    ) -> tuple[int, str]:
-        completed = run((sys.executable, self.SCRIPT, advertiser, email), demo, key)
-        assert completed.stderr == ""
-        return completed.returncode, completed.stdout
 
-    def test_it_creates_a_contact_and_a_second_submission_conflicts(
-        self, demo: GatewayProcess
-    ) -> None:
-        status, line = self.submit(demo, "2001", "python@example.com")
-        assert status == 0
-        assert line.endswith(" on HiEnergy advertiser 1001.\n")
-        contact = line.split()[2]
+@pytest.fixture(scope="module")
+def used_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """Return a gateway whose rate limit is reached."""
+    settings = {"CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR": "1"}
+    folder = tmp_path_factory.mktemp("used_up")
+    with gateway_process(folder, "--demo", environment=settings) as process:
+        with process.client(process.admin_key) as client:
+            assert client.get("/api/v1/contacts").is_success
+        yield process
 
-        assert self.submit(demo, "1001", "Python@example.com") == (
-            1,
-            f"Contact {contact} already has this address.\n",
+
+def copied(example: Path, repository: Path) -> Path:
+    """Copy an example and the schemas, without what its commands have written."""
+    ignored = (example / ".gitignore").read_text("utf-8").split()
+    names = {Path(line).name for line in ignored}
+    folder = repository / "examples" / example.name
+    shutil.copytree(example, folder, ignore=shutil.ignore_patterns(*names))
+    for schema in ("schema.graphql", "openapi.json"):
+        with suppress(FileNotFoundError):
+            shutil.copy(ROOT / schema, repository)
+    return folder
+
+
+class TestTyped:
+    def test_its_commands_create_a_contact(self, built: Built) -> None:
+        assert built.first_run.returncode == 0, built.first_run.stderr
+        created = re.search(
+            r"^Created contact (\d+) on HiEnergy advertiser 1001\.\n\1 \w+@example\.com \d{4}-",
+            built.first_run.stdout,
+            re.MULTILINE,
         )
+        assert created, built.first_run.stdout
+
+    def test_it_lists_all_pages(self, built: Built, demo: GatewayProcess) -> None:
+        addresses = {f"{built.name}-{number}@example.com" for number in range(30)}
+        with demo.client(demo.admin_key) as client:
+            for address in addresses:
+                contact = {"advertiser_id": 1002, "email": address}
+                assert client.post("/api/v1/contacts", json={"contact": contact}).is_success
+
+        completed = built.run(f"2003 {built.name}@example.com", demo.address, demo.admin_key)
+
+        assert completed.returncode == 0, completed.stderr
+        listed = {line.split()[1] for line in completed.stdout.splitlines()[1:]}
+        assert listed >= addresses | {f"{built.name}@example.com"}
 
     @pytest.mark.parametrize(
-        ("advertiser", "email", "start"),
+        ("arguments", "start"),
         [
-            pytest.param("2001", "nobody", "Invalid input: input.email: ", id="invalid"),
-            pytest.param("3001", "a@example.com", "Advertiser not found: ", id="not found"),
+            pytest.param("2001 nobody", "Invalid input: ", id="invalid"),
+            pytest.param("3001 a@example.com", "Advertiser not found: ", id="not found"),
         ],
     )
     def test_an_error_is_printed(
-        self, demo: GatewayProcess, advertiser: str, email: str, start: str
+        self, built: Built, demo: GatewayProcess, arguments: str, start: str
     ) -> None:
-        status, sentence = self.submit(demo, advertiser, email)
+        completed = built.run(arguments, demo.address, demo.admin_key)
 
-        assert status == 1
-        assert sentence.startswith(start)
+        assert (completed.returncode, completed.stderr) == (1, "")
+        assert completed.stdout.startswith(start)
 
     @pytest.mark.parametrize("role", ["member", "nobody"])
-    def test_a_refused_key_is_printed(self, demo: GatewayProcess, role: str) -> None:
+    def test_a_refused_key_is_printed(self, built: Built, demo: GatewayProcess, role: str) -> None:
         key = demo.member_key if role == "member" else "cgw_typo"
 
-        status, sentence = self.submit(demo, "2001", "b@example.com", key)
+        completed = built.run("2001 b@example.com", demo.address, key)
 
-        assert status == 1
-        assert sentence.startswith("The API key was refused: ")
+        assert (completed.returncode, completed.stderr) == (1, "")
+        assert completed.stdout.startswith("The API key was refused: ")
+
+    @pytest.mark.parametrize("missing", ["argument", "variable"])
+    def test_a_missing_argument_or_variable_prints_the_usage(
+        self, built: Built, missing: str
+    ) -> None:
+        variables = {"CONTACT_GATEWAY": "http://127.0.0.1:1", "API_KEY": "any-key"}
+        email = "a@example.com"
+        completed = subprocess.run(
+            (*TYPED[built.name].program, "2001", *([] if missing == "argument" else [email])),
+            cwd=built.folder,
+            env=environment() | (variables if missing == "argument" else {}),
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+
+        assert completed.returncode == 2
+        assert "usage" in completed.stderr.lower()
+        assert "Traceback" not in completed.stderr
+
+    def test_a_repeat_with_its_key_is_the_same_contact_and_one_without_it_a_conflict(
+        self, built: Built, demo: GatewayProcess
+    ) -> None:
+        arguments = f"2005 again-{built.name}@example.com"
+        first, repeated, other, reused = (
+            built.run(words, demo.address, demo.admin_key)
+            for words in (
+                f"{arguments} {built.name}-1",
+                f"{arguments} {built.name}-1",
+                arguments,
+                f"2001 other-{built.name}@example.com {built.name}-1",
+            )
+        )
+
+        assert (first.returncode, repeated.returncode) == (0, 0)
+        created = first.stdout.splitlines()[0]
+        assert repeated.stdout.splitlines()[0] == created
+        assert other.stdout == f"Contact {created.split()[2]} already has this address.\n"
+        assert reused.stdout == "The idempotency key belongs to another submission.\n"
+        assert (other.returncode, reused.returncode) == (1, 1)
+
+    def test_a_lost_answer_is_asked_for_again(self, built: Built, demo: GatewayProcess) -> None:
+        with FaultyProxy(demo.address).running() as proxy:
+            proxy.inject(Fault.HOLD_RESPONSE)
+            program = (*TYPED[built.name].program, "2001", f"lost-{built.name}@example.com")
+            with subprocess.Popen(
+                program,
+                cwd=built.folder,
+                env=environment() | {"CONTACT_GATEWAY": proxy.url, "API_KEY": demo.admin_key},
+                stdout=subprocess.PIPE,
+                encoding="utf-8",
+            ) as process:
+                proxy.wait_until_held()
+                proxy.drop()
+                output, _ = process.communicate(timeout=WATCHDOG_SECONDS)
+
+        # Without the idempotency key, the second attempt would be a conflict.
+        assert process.returncode == 0
+        assert output.startswith("Created contact ")
+
+    @pytest.mark.anyio
+    async def test_an_outage_is_waited_for_as_its_answer_says(
+        self, built: Built, tmp_path: Path
+    ) -> None:
+        """HiEnergy refuses the first creation for a second, and the third for an hour."""
+        creations = 0
+
+        def answer(request: Request) -> Recording:
+            nonlocal creations
+            if request.method == "GET":
+                return recorded(200, '{"data": []}')
+            creations += 1
+            if creations == 2:
+                return recorded(201, '{"data": {"id": "7", "type": "contact", "attributes": {}}}')
+            return recorded(503, headers={"Retry-After": "1" if creations == 1 else "3600"})
+
+        async with recorded_upstream(answer) as upstream:
+            settings = {"CONTACT_GATEWAY_UPSTREAM_URL": upstream.url}
+            with gateway_process(tmp_path, environment=settings) as process:
+                soon, in_an_hour = [
+                    await asyncio.to_thread(built.run, arguments, process.address, "hienergy-key")
+                    for arguments in ("2001 a@example.com key-1", "2001 b@example.com key-2")
+                ]
+
+        assert soon.returncode == 0, soon.stderr
+        assert soon.stdout.startswith("Created contact 7 ")
+        assert in_an_hour.returncode == 1
+        assert in_an_hour.stderr.endswith("Run this again with the key key-2.\n")
+        assert creations == 3
+
+    def test_a_rate_limit_is_not_waited_for_an_hour(
+        self, built: Built, used_up: GatewayProcess
+    ) -> None:
+        completed = built.run("2001 a@example.com", used_up.address, used_up.admin_key)
+
+        assert completed.returncode == 1
+        assert re.fullmatch(r"Rate limit reached\. Retry in 3\d{3} s\.\n", completed.stdout)
+
+    @pytest.mark.anyio
+    async def test_an_error_of_a_later_version_is_printed(self, built: Built) -> None:
+        """The gateway is a later one, with an outcome that is not in the schema of today."""
+        error = {"code": "QUARANTINED", "message": "Wait."}
+        member = {"__typename": "QuarantinedError", **error, "requestId": "r-1"}
+
+        def answer(request: Request) -> Recording:
+            if request.target == "/graphql":
+                return recorded(200, json.dumps({"data": {"createContact": member}}))
+            return recorded(451, json.dumps({"error": {**error, "request_id": "r-1"}}))
+
+        async with recorded_upstream(answer) as later:
+            address = later.url.removesuffix("/api/v1")
+            completed = await asyncio.to_thread(
+                built.run, "2001 a@example.com a-key", address, "any-key"
+            )
+
+        assert completed.returncode == 1
+        if built.name == "python":
+            assert "QuarantinedError" in completed.stderr
+            assert completed.stderr.endswith("Run this again with the key a-key.\n")
+        else:
+            assert completed.stdout == "QUARANTINED: Wait. (request r-1)\n"
+
+    def test_an_outcome_that_it_does_not_handle_is_an_error_of_types(
+        self, built: Built, tmp_path: Path, demo: GatewayProcess
+    ) -> None:
+        folder = copied(EXAMPLES / built.name, tmp_path)
+        for installed in ("node_modules", ".venv"):
+            if (built.folder / installed).exists():
+                (folder / installed).symlink_to(built.folder / installed)
+        TYPED[built.name].later(tmp_path)
+
+        _, command = commands_of(built.name)
+        completed = run(command.split(), demo.address, demo.admin_key, folder)
+
+        assert completed.returncode != 0
+        assert "quarantined" in (completed.stdout + completed.stderr).lower()
+        assert "Created contact" not in completed.stdout

@@ -27,7 +27,8 @@ class Fault(Enum):
     """The client gets a 504 at once; the request is held as with `HOLD_REQUEST`."""
 
     HOLD_RESPONSE = auto()
-    """The request reaches upstream; the client gets the response when it is released."""
+    """The request reaches upstream; the client gets the response when it is released, and none when
+    it is dropped."""
 
     DROP_RESPONSE = auto()
     """The request reaches upstream; then the connection ends without a response."""
@@ -188,6 +189,8 @@ class FaultyProxy:
                 return None
             case Fault.HOLD_RESPONSE:
                 await self._hold(gate)
+                if gate.is_dropped:
+                    return None
             case Fault.DROP_RESPONSE:
                 return None
             case Fault.TRUNCATE_RESPONSE:

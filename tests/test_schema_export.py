@@ -1,5 +1,6 @@
-"""`schema.graphql` is current, and describes everything in it."""
+"""`schema.graphql` and `openapi.json` are current; the first describes everything in it."""
 
+import json
 import re
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from graphql import (
 from contact_gateway.contacts.contact import NEW_CONTACT_JSON_SCHEMA
 from contact_gateway.contacts.outcomes import ErrorCode
 from contact_gateway.faces.graphql.schema import schema_sdl
+from contact_gateway.faces.rest.openapi import openapi_document
 
-PRINTED = Path(__file__).parent.parent / "schema.graphql"
+ROOT = Path(__file__).parent.parent
 
 
 def test_the_printed_schema_is_current() -> None:
-    assert PRINTED.read_text(encoding="utf-8") == schema_sdl(), (
+    assert (ROOT / "schema.graphql").read_text(encoding="utf-8") == schema_sdl(), (
         "run: contact-gateway schema graphql > schema.graphql"
     )
 
@@ -34,6 +36,14 @@ def test_no_type_has_a_name_that_clients_take_for_relay_s() -> None:
 def test_dry_run_alone_has_a_default() -> None:
     """Hasura refuses defaults of null."""
     assert re.findall(r"(\w+): (.*) = (.*)", schema_sdl()) == [("dryRun", "Boolean", "false")]
+
+
+def test_the_printed_openapi_document_is_current() -> None:
+    printed = (ROOT / "openapi.json").read_text(encoding="utf-8")
+
+    assert json.loads(printed) == openapi_document(), (
+        "run: contact-gateway schema openapi > openapi.json"
+    )
 
 
 def test_every_type_field_argument_input_and_enum_value_is_described() -> None:

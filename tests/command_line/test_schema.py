@@ -1,6 +1,5 @@
 """`contact-gateway schema` prints the GraphQL schema or the OpenAPI document."""
 
-import json
 import re
 from pathlib import Path
 
@@ -13,20 +12,14 @@ PRINTED = ROOT / "schema.graphql"
 LAST_RELEASE = ROOT / "tests" / "schema_of_last_release.graphql"
 
 
-def test_graphql_is_the_checked_in_schema(run: Command) -> None:
-    result = run("schema", "graphql")
+@pytest.mark.parametrize(
+    ("kind", "file"), [("graphql", "schema.graphql"), ("openapi", "openapi.json")]
+)
+def test_the_printed_schema_is_the_checked_in_one(run: Command, kind: str, file: str) -> None:
+    result = run("schema", kind)
 
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == PRINTED.read_text(encoding="utf-8")
-
-
-def test_openapi_is_a_3_1_document_of_the_operation(run: Command) -> None:
-    result = run("schema", "openapi")
-
-    assert (result.exit_code, result.stderr) == (0, "")
-    document = json.loads(result.stdout)
-    assert document["openapi"].startswith("3.1.")
-    assert document["paths"]["/contacts"]["post"]["operationId"] == "createContact"
+    assert result.stdout == (ROOT / file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("kind", ["graphql", "openapi"])

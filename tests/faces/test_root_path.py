@@ -89,6 +89,43 @@ async def test_the_prefix_of_a_trusted_proxy_replaces_the_root_path(
     )
 
 
+TRUSTED = "10.0.0.1"
+DIRECT = "192.0.2.1"
+PROTO, HOST = "X-Forwarded-Proto", "X-Forwarded-Host"
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "origin"),
+    [
+        pytest.param(DIRECT, {}, "http://gateway", id="a client that connects itself"),
+        pytest.param(DIRECT, {"Host": "localhost:8000"}, "http://localhost:8000", id="a port"),
+        pytest.param(DIRECT, {"Host": "[::1]:8000"}, "http://[::1]:8000", id="an IPv6 address"),
+        pytest.param(DIRECT, {"Host": "a.example/@b"}, "", id="not a host"),
+        pytest.param(DIRECT, {"Host": ""}, "", id="no host"),
+        pytest.param(DIRECT, {PROTO: "https", HOST: "b.example"}, "", id="an untrusted proxy"),
+        pytest.param(TRUSTED, {PROTO: "https"}, "https://gateway", id="a proxy that keeps Host"),
+        pytest.param(
+            TRUSTED,
+            {PROTO: "https, http", HOST: "a.example, b.internal"},
+            "https://a.example",
+            id="two proxies",
+        ),
+        pytest.param(TRUSTED, {HOST: "a.example"}, "", id="a proxy that says no scheme"),
+        pytest.param(TRUSTED, {PROTO: "javascript"}, "", id="another scheme"),
+        pytest.param(TRUSTED, {PROTO: "https", HOST: "a b"}, "", id="not a proxy's host"),
+    ],
+)
+async def test_the_openapi_document_says_where_the_client_reaches_the_gateway(
+    store: Store, peer: str, headers: dict[str, str], origin: str
+) -> None:
+    async with _client(_app(store, root_path="/gw"), peer) as client:
+        response = await client.get("/api/v1/schema", headers=headers)
+
+    assert response.json()["servers"] == [{"url": f"{origin}/gw/api/v1"}]
+    # Another client may not be told the host that this one sent.
+    assert response.headers["Cache-Control"] == "no-store"
+
+
 @pytest.mark.parametrize(("path", "count"), [("/graphql", 7), ("/docs", 4)])
 async def test_a_page_finds_its_files_below_a_prefix(store: Store, path: str, count: int) -> None:
     page = f"http://proxy.example/gw{path}"

@@ -923,7 +923,7 @@ async def test_the_openapi_document_has_hienergys_filters(tmp_path: Path) -> Non
     async with gateway_and_upstream(_empty, tmp_path) as (gateway, _):
         served = (await gateway.rest("/schema")).json()
 
-    assert served == openapi_document(HIENERGY_FILTERS)
+    assert served["paths"] == openapi_document(HIENERGY_FILTERS)["paths"]
     validate(served)
     lists = {
         path: {parameter["$ref"].rpartition("/")[2] for parameter in item["get"]["parameters"]}

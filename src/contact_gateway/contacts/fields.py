@@ -27,6 +27,9 @@ MAX_EMAIL_LENGTH: Final = 254
 MAX_URL_LENGTH: Final = 2048
 MAX_TEXT_LENGTH: Final = 255
 
+ID_PATTERN: Final = "^[1-9][0-9]{0,18}$"
+"""An id as a string, for JSON Schema. In input, zeros before it are allowed."""
+
 PRINTABLE_PATTERN: Final = rf"^{BLANK_CLASS}*[^\x00-\x1f\x7f-\x9f]*{BLANK_CLASS}*$"
 """The characters of a text, for JSON Schema, whose strings cannot contain lone surrogates."""
 
@@ -142,6 +145,11 @@ def _http_url(value: str | None) -> str | None:
     return value
 
 
+def _nullable_text(max_length: int, pattern: str) -> WithJsonSchema:
+    """Return the JSON Schema of a text or null: one type, where Pydantic would write `anyOf`."""
+    return WithJsonSchema({"type": ["string", "null"], "maxLength": max_length, "pattern": pattern})
+
+
 _String = StringConstraints(strict=True)
 _NormalText = BeforeValidator(_normal)
 
@@ -153,7 +161,7 @@ Id = Annotated[
         {
             "anyOf": [
                 {"type": "integer", "minimum": 1, "maximum": MAX_ID},
-                {"type": "string", "pattern": "^[0-9]{1,19}$"},
+                {"type": "string", "pattern": ID_PATTERN},
             ]
         }
     ),
@@ -177,11 +185,12 @@ Email = Annotated[
 ]
 """A deliverable-looking e-mail address, trimmed and normalised."""
 
+
 Text = Annotated[
     Annotated[str, _String, StringConstraints(max_length=MAX_TEXT_LENGTH)] | None,
     _NormalText,
     AfterValidator(_empty_as_null),
-    Field(json_schema_extra={"pattern": PRINTABLE_PATTERN}),
+    _nullable_text(MAX_TEXT_LENGTH, PRINTABLE_PATTERN),
 ]
 """One line of text: trimmed, in its normal form, and null if empty."""
 
@@ -198,10 +207,8 @@ HttpUrl = Annotated[
     BeforeValidator(_trimmed),
     AfterValidator(_http_url),
     # Not the format `uri`: an empty text and surrounding blanks are valid too.
-    Field(
-        json_schema_extra={
-            "pattern": rf"^{BLANK_CLASS}*([Hh][Tt][Tt][Pp][Ss]?://\S+)?{BLANK_CLASS}*$"
-        }
+    _nullable_text(
+        MAX_URL_LENGTH, rf"^{BLANK_CLASS}*([Hh][Tt][Tt][Pp][Ss]?://\S+)?{BLANK_CLASS}*$"
     ),
 ]
 """An absolute http or https URL with a host, trimmed but otherwise as written; null if empty."""

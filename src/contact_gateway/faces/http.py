@@ -33,7 +33,11 @@ class TransportCode(StrEnum):
         member.status, member.meaning = status, meaning
         return member
 
-    BAD_REQUEST = "BAD_REQUEST", 400, "The body is not valid JSON."
+    BAD_REQUEST = (
+        "BAD_REQUEST",
+        400,
+        "The request is malformed: its body is not valid JSON, or it has not one `Host` header.",
+    )
     NOT_FOUND = "NOT_FOUND", 404, "The route does not exist."
     METHOD_NOT_ALLOWED = (
         "METHOD_NOT_ALLOWED",
@@ -164,14 +168,19 @@ def html_page(content: str | bytes, *policy: str) -> Response:
 
 
 def envelope(
-    code: str, message: str, request_id: str, details: Mapping[str, object] | None = None
+    code: str,
+    message: str,
+    request_id: str,
+    details: Mapping[str, object] | None = None,
+    *,
+    at: datetime | None = None,
 ) -> dict[str, object]:
-    """Return the body of every REST error."""
+    """Return the body of every REST error. `at` is when it happened, now if it is None."""
     return {
         "error": {
             "code": code,
             "message": message,
-            "timestamp": timestamp(datetime.now(UTC)),
+            "timestamp": timestamp(at or datetime.now(UTC)),
             "request_id": request_id,
             "details": dict(details or {}),
         }

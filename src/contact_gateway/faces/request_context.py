@@ -23,6 +23,17 @@ _SPACES: Final = " \t"
 _BEARER: Final = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 # A path that begins with two slashes would name another host in `Location`.
 _PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+;=:@%-]+)+")
+_SCHEMES: Final = frozenset({"http", "https"})
+# RFC 9110, section 7.2: a registered name without escapes, or an address in brackets, and a port.
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_FORWARDING_HEADERS: Final = frozenset(
+    {
+        "forwarded",
+        "via",
+        "x-real-ip",
+        *(f"x-forwarded-{name}" for name in ("for", "host", "prefix", "proto")),
+    }
+)
 _SCOPE_KEY: Final = "contact_gateway.request_context"
 
 RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
@@ -44,6 +55,7 @@ class RequestContext:
         client: the client program, if it names itself.
         replayed: the response keys of GraphQL fields that returned what an earlier call created.
         is_replay: whether the request is one creation, and an earlier call created its contact.
+        trusted_proxies: the proxies whose forwarding headers are believed.
     """
 
     request_id: str
@@ -57,6 +69,7 @@ class RequestContext:
     client: Client | None = None
     replayed: tuple[str, ...] = ()
     is_replay: bool = False
+    trusted_proxies: Sequence[TrustedProxy] = ()
 
 
 def request_context_of(scope: Scope) -> RequestContext:
@@ -92,6 +105,7 @@ class CallerFactory:
         context = RequestContext(_request_id(headers, credential), caller, headers)
         context.root_path = self._root_path(peer, headers)
         context.client = client_of(headers, credential)
+        context.trusted_proxies = self.trusted_proxies
         scope[_SCOPE_KEY] = context
         return context
 
@@ -104,6 +118,28 @@ class CallerFactory:
         # Each proxy on the way adds the prefix that it has removed.
         prefix = "".join(prefixes)
         return prefix if not prefix or _PREFIX.fullmatch(prefix) else self.root_path
+
+
+def origin_of(scope: Scope) -> str:
+    """Return the origin at which the client reaches the gateway, or an empty string if unknown.
+
+    A client that connects itself says the host. For a proxy, it is known only if the proxy is
+    trusted and says the scheme, and the host if it replaces `Host`: the first of several proxies.
+    """
+    context = request_context_of(scope)
+    headers = context.headers
+    client: tuple[str, int] | None = scope.get("client")
+    if is_trusted(None if client is None else client[0], context.trusted_proxies):
+        scheme, host = (
+            headers.get(name, "").partition(",")[0].strip(_SPACES)
+            for name in ("x-forwarded-proto", "x-forwarded-host")
+        )
+        host = host or headers.get("host", "")
+    elif headers.keys() & _FORWARDING_HEADERS:
+        return ""
+    else:
+        scheme, host = scope["scheme"], headers.get("host", "")
+    return f"{scheme}://{host}" if scheme in _SCHEMES and _HOST.fullmatch(host) else ""
 
 
 def _joined_headers(lines: RawHeaders) -> Mapping[str, str]:

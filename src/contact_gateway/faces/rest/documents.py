@@ -65,8 +65,11 @@ def outcome_document(
             return refusal_document(refusal, request_id)
 
 
-def refusal_document(refusal: Refusal, request_id: str) -> Document:
-    """Return the response of a refused operation: the status and headers, and the envelope."""
+def refusal_document(refusal: Refusal, request_id: str, *, at: datetime | None = None) -> Document:
+    """Return the response of a refused operation: the status and headers, and the envelope.
+
+    `at` is when it was refused, now if it is None.
+    """
     headers: dict[str, str] = {}
     details: dict[str, object] = {}
     match refusal:
@@ -97,7 +100,7 @@ def refusal_document(refusal: Refusal, request_id: str) -> Document:
     upstream_details = {
         name: value for name, value in refusal.details.items() if name not in _OWN_DETAILS
     }
-    body = envelope(refusal.code, refusal.message, request_id, upstream_details | details)
+    body = envelope(refusal.code, refusal.message, request_id, upstream_details | details, at=at)
     return Document(status_of(refusal.code), body, headers)
 
 

@@ -1,33 +1,51 @@
 """The OpenAPI 3.1 document of the REST API, built from the outcomes and the described fields."""
 
+import json
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import version
-from types import MappingProxyType
 from typing import Final, get_args
 
 from contact_gateway.contacts.advertiser import FIELD_DESCRIPTIONS
 from contact_gateway.contacts.contact import NEW_CONTACT_JSON_SCHEMA, ContactDetails
 from contact_gateway.contacts.fields import MAX_TEXT_LENGTH, PRINTABLE_PATTERN
-from contact_gateway.contacts.outcomes import ErrorCode, ReadRefusal, meaning_of
-from contact_gateway.contacts.problems import PROBLEM_MEANINGS, ProblemCode
+from contact_gateway.contacts.outcomes import ErrorCode, ReadRefusal
 from contact_gateway.contacts.reads import DEFAULT_PAGE_SIZE, MAX_PAGE, MAX_PAGE_SIZE
 from contact_gateway.contacts.source import OWN_FILTERS, KnownFilters
 from contact_gateway.contacts.text import BLANK_CLASS
 from contact_gateway.faces.http import TransportCode
-from contact_gateway.http_statuses import status_of
-
-_Json = Mapping[str, object]
+from contact_gateway.faces.rest.error_schemas import (
+    ERROR_SCHEMAS,
+    READ_MEANINGS,
+    Code,
+    by_status,
+    document_name,
+    meaning,
+)
+from contact_gateway.faces.rest.examples import EXAMPLES, READ_REFUSALS, SUBMISSION
+from contact_gateway.faces.rest.json_schema import (
+    ID,
+    NULLABLE_ID,
+    NULLABLE_NUMBER,
+    NULLABLE_TEXT,
+    NULLABLE_TIME,
+    NUMBER,
+    TEXT,
+    Json,
+    object_of,
+    ref,
+)
 
 _READ_REFUSALS: Final[tuple[ErrorCode, ...]] = tuple(
     refusal.code for refusal in get_args(ReadRefusal)
 )
 _RECORD_REFUSALS: Final = (*_READ_REFUSALS, ErrorCode.NOT_FOUND)
-_READ_MEANINGS: Final[Mapping[ErrorCode, str]] = {
-    ErrorCode.FORBIDDEN: "HiEnergy does not let the API key read this.",
-    ErrorCode.NOT_FOUND: "The record does not exist.",
-}
-_FAULTS: Final = (TransportCode.INTERNAL_ERROR, TransportCode.SERVICE_UNAVAILABLE)
+_FAULTS: Final = (
+    TransportCode.BAD_REQUEST,
+    TransportCode.INTERNAL_ERROR,
+    TransportCode.SERVICE_UNAVAILABLE,
+)
 _LIST_FAULTS: Final = (*_FAULTS, TransportCode.SEARCH_TIMEOUT)
 _RATE_LIMIT_HEADERS: Final = (
     "X-RateLimit-Limit",
@@ -52,36 +70,28 @@ _PASSED_ON: Final = (
     "vertical",
     "status",
 )
+_OPENAPI: Final = "3.1.0"
+_REFERENCE: Final = re.compile(r'"#/components/(\w+)/([^"]+)"')
 _ORDER: Final = "Newest first; in front of HiEnergy, in its order."
 
 
-def _ref(kind: str, name: str) -> dict[str, object]:
-    return {"$ref": f"#/components/{kind}/{name}"}
-
-
-def _object(properties: _Json) -> dict[str, object]:
-    return {"type": "object", "properties": dict(properties), "required": list(properties)}
-
-
-def _resource(kind: str, an_id: _Json, attributes: _Json, **beside: _Json) -> dict[str, object]:
+def _resource(kind: str, an_id: Json, attributes: Json, **beside: Json) -> dict[str, object]:
     kind_schema = {"type": "string", "const": kind}
-    return _object({"id": an_id, "type": kind_schema, "attributes": _object(attributes), **beside})
+    return object_of(
+        {"id": an_id, "type": kind_schema, "attributes": object_of(attributes), **beside}
+    )
 
 
 def _document(schema: str) -> dict[str, object]:
-    return {
-        "type": "object",
-        "properties": {"data": _ref("schemas", schema), "meta": _ref("schemas", "Meta")},
-        "required": ["data"],
-    }
+    return object_of({"data": ref("schemas", schema)}, meta=ref("schemas", "Meta"))
 
 
 def _page(schema: str) -> dict[str, object]:
-    items = {"type": "array", "items": _ref("schemas", schema)}
-    return _object({"data": items, "meta": _ref("schemas", "PageMeta")})
+    items = {"type": "array", "items": ref("schemas", schema)}
+    return object_of({"data": items, "meta": ref("schemas", "PageMeta")})
 
 
-def _query(name: str, schema: _Json, description: str) -> dict[str, object]:
+def _query(name: str, schema: Json, description: str) -> dict[str, object]:
     """Return a query parameter of a read. An empty one counts as not sent."""
     return {
         "name": name,
@@ -96,8 +106,8 @@ def _header(schema_type: str, description: str) -> dict[str, object]:
     return {"description": description, "schema": {"type": schema_type}}
 
 
+_ALWAYS_NULL: Final = "Null: nothing is created."
 _MAY_BE_NULL: Final = "Null only if HiEnergy does not show it."
-_TEXT: Final = {"type": "string"}
 _IDEMPOTENCY_KEY: Final = {
     "type": "string",
     "pattern": (
@@ -105,16 +115,6 @@ _IDEMPOTENCY_KEY: Final = {
         r'|"([\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255}")$'
     ),
 }
-_NULLABLE_TEXT: Final = {"type": ["string", "null"]}
-_NULL: Final = {"type": "null"}
-_TIME: Final = {"type": "string", "format": "date-time"}
-_NULLABLE_TIME: Final = {
-    "type": ["string", "null"],
-    "format": "date-time",
-    "description": _MAY_BE_NULL,
-}
-_NUMBER: Final = {"type": "integer"}
-_NULLABLE_NUMBER: Final = {"type": ["integer", "null"]}
 _FILTER_TEXT: Final = {"type": "string", "maxLength": MAX_TEXT_LENGTH, "pattern": PRINTABLE_PATTERN}
 # A number or a string, as in a submission.
 _FILTER_ID: Final = {"anyOf": NEW_CONTACT_JSON_SCHEMA["properties"]["advertiser_id"]["anyOf"]}
@@ -133,14 +133,14 @@ _PARAMETERS: Final = {
         "in": "path",
         "required": True,
         "description": "The id of the record.",
-        "schema": _TEXT,
+        "schema": TEXT,
     },
     "id_or_slug": {
         "name": "id",
         "in": "path",
         "required": True,
         "description": "The id or the slug of the record.",
-        "schema": _TEXT,
+        "schema": TEXT,
     },
     "dry_run": {
         "name": "dry_run",
@@ -249,54 +249,65 @@ _HEADERS: Final = {
 _CONTACT_FIELDS: Final = NEW_CONTACT_JSON_SCHEMA["properties"]
 _CONTACT_ATTRIBUTES: Final = {
     "advertiser_id": {
-        **_NUMBER,
+        **NUMBER,
         "description": "The id of the HiEnergy advertiser that owns the contact.",
     },
     "advertiser_name": {
-        **_NULLABLE_TEXT,
+        **NULLABLE_TEXT,
         "description": "The display name of the HiEnergy advertiser that owns the contact.",
     },
     "email": {
-        **_NULLABLE_TEXT,
+        **NULLABLE_TEXT,
         "description": f"{_CONTACT_FIELDS['email']['description']} {_MAY_BE_NULL}",
     },
     **{
-        name: {**_NULLABLE_TEXT, "description": _CONTACT_FIELDS[name]["description"]}
+        name: {**NULLABLE_TEXT, "description": _CONTACT_FIELDS[name]["description"]}
         for name in ContactDetails._fields
         if name not in {"advertiser_id", "email"}
     },
 }
-_ADVERTISER_TYPES: Final[Mapping[str, _Json]] = {
-    "name": _TEXT,
+_ADVERTISER_TYPES: Final[Mapping[str, Json]] = {
+    "name": TEXT,
+    "hienergy_id": NULLABLE_ID,
 }
-_OWNER: Final = _object(
+_OWNER: Final = object_of(
     {
-        "advertiser": _object(
-            {"data": _object({"type": {"type": "string", "const": "advertiser"}, "id": _TEXT})}
+        "advertiser": object_of(
+            {"data": object_of({"type": {"type": "string", "const": "advertiser"}, "id": ID})}
         )
     }
 )
 _SCHEMAS: Final = {
     "NewContact": {
-        **{name: value for name, value in NEW_CONTACT_JSON_SCHEMA.items() if name != "title"},
+        **NEW_CONTACT_JSON_SCHEMA,
+        "description": "A contact to create.",
         # Without the default null: some client generators require fields that have a default.
         "properties": {
-            name: {key: value for key, value in field.items() if key != "default"}
+            name: {key: value for key, value in field.items() if key not in {"default", "title"}}
             for name, field in _CONTACT_FIELDS.items()
         },
     },
-    "CreateContactSubmission": _object({"contact": _ref("schemas", "NewContact")}),
+    "CreateContactSubmission": object_of({"contact": ref("schemas", "NewContact")}),
     "Contact": _resource(
         "contact",
-        _TEXT,
-        _CONTACT_ATTRIBUTES | {"created_at": _NULLABLE_TIME, "updated_at": _NULLABLE_TIME},
-        relationships=_ref("schemas", "ContactRelationships"),
+        ID,
+        _CONTACT_ATTRIBUTES
+        | {
+            name: {**NULLABLE_TIME, "description": _MAY_BE_NULL}
+            for name in ("created_at", "updated_at")
+        },
+        relationships=ref("schemas", "ContactRelationships"),
     ),
+    # Not the type null: some client generators make it a class, or anything.
     "ContactPreview": _resource(
         "contact",
-        _NULL,
-        _CONTACT_ATTRIBUTES | {"created_at": _NULL, "updated_at": _NULL},
-        relationships=_ref("schemas", "ContactRelationships"),
+        {**NULLABLE_ID, "description": _ALWAYS_NULL},
+        _CONTACT_ATTRIBUTES
+        | {
+            name: {**NULLABLE_TIME, "description": _ALWAYS_NULL}
+            for name in ("created_at", "updated_at")
+        },
+        relationships=ref("schemas", "ContactRelationships"),
     ),
     "ContactRelationships": {
         **_OWNER,
@@ -307,9 +318,9 @@ _SCHEMAS: Final = {
     },
     "Advertiser": _resource(
         "advertiser",
-        _TEXT,
+        ID,
         {
-            name: {**_ADVERTISER_TYPES.get(name, _NULLABLE_TEXT), "description": description}
+            name: {**_ADVERTISER_TYPES.get(name, NULLABLE_TEXT), "description": description}
             for name, description in FIELD_DESCRIPTIONS.items()
             if name != "id"
         },
@@ -319,13 +330,13 @@ _SCHEMAS: Final = {
         "properties": {
             "ignored_fields": {
                 "type": "array",
-                "items": _TEXT,
+                "items": TEXT,
                 "description": "The unknown fields of the request, which were ignored.",
             },
             "dry_run": {"type": "boolean"},
             "not_checked": {
                 "type": "array",
-                "items": _TEXT,
+                "items": TEXT,
                 "description": "In front of HiEnergy: what a dry run cannot check.",
             },
         },
@@ -336,9 +347,9 @@ _SCHEMAS: Final = {
     "PageMeta": {
         "type": "object",
         "properties": {
-            "current_page": _NUMBER,
-            "next_page": _NULLABLE_NUMBER,
-            "per_page": _NUMBER,
+            "current_page": NUMBER,
+            "next_page": NULLABLE_NUMBER,
+            "per_page": NUMBER,
             "has_more": {"type": "boolean"},
             "skipped": {
                 "type": "integer",
@@ -353,88 +364,50 @@ _SCHEMAS: Final = {
     },
     "ContactPage": _page("Contact"),
     "AdvertiserPage": _page("Advertiser"),
-    "Problem": _object(
-        {
-            "path": {"type": "string", "examples": ["contact.email"]},
-            "code": {
-                "type": "string",
-                "enum": list(ProblemCode),
-                "description": " ".join(
-                    f"`{code}`: {meaning}" for code, meaning in PROBLEM_MEANINGS.items()
-                ),
-            },
-            "message": _TEXT,
-        }
-    ),
-    "Error": _object(
-        {
-            "error": _object(
-                {
-                    "code": {
-                        "type": "string",
-                        "enum": list(dict.fromkeys((*ErrorCode, *TransportCode))),
-                    },
-                    "message": _TEXT,
-                    "timestamp": _TIME,
-                    "request_id": _TEXT,
-                    "details": {
-                        "type": "object",
-                        "properties": {
-                            "problems": {"type": "array", "items": _ref("schemas", "Problem")},
-                            "existing": _ref("schemas", "Contact"),
-                            "retry_after_seconds": _NUMBER,
-                            "advertiser_id": _NUMBER,
-                            "sent_at": _TIME,
-                            "upstream_request_id": {
-                                "type": "string",
-                                "description": "The id of the request in HiEnergy's logs.",
-                            },
-                        },
-                    },
-                }
-            )
-        }
-    ),
+    **ERROR_SCHEMAS,
 }
 
 
 def _headers(*names: str) -> dict[str, object]:
-    return {name: _ref("headers", name) for name in ("X-Request-Id", *names)}
+    return {name: ref("headers", name) for name in ("X-Request-Id", *names)}
 
 
 def _success(description: str, schema: str, *headers: str) -> dict[str, object]:
     return {
         "description": description,
         "headers": _headers(*_RATE_LIMIT_HEADERS, *headers),
-        "content": {"application/json": {"schema": _ref("schemas", schema)}},
+        "content": {
+            "application/json": {
+                "schema": ref("schemas", schema),
+                "examples": {"default": ref("examples", schema)},
+            }
+        },
     }
 
 
-def _errors(
-    refusals: Iterable[ErrorCode],
-    faults: Iterable[TransportCode],
-    meanings: Mapping[ErrorCode, str] = MappingProxyType({}),
-) -> dict[str, object]:
-    """Return the error responses of an operation.
-
-    Args:
-        refusals: its outcomes that are refusals.
-        faults: the errors outside the rules.
-        meanings: what a refusal means here, if it is not what it means for `createContact`.
-    """
-    sentences: dict[int, list[str]] = {}
-    for code in refusals:
-        sentence = f"`{code}`: {meanings.get(code) or meaning_of(code)}"
-        sentences.setdefault(status_of(code), []).append(sentence)
-    for fault in faults:
-        sentences.setdefault(fault.status, []).append(f"`{fault}`: {fault.meaning}")
+def _errors(codes: Iterable[Code], *, of_read: bool = False) -> dict[str, object]:
+    """Return the error responses of an operation. `of_read` says whether it is a read."""
+    meanings = READ_MEANINGS if of_read else {}
     return {
         str(status): {
-            "description": " ".join(described),
+            "description": " ".join(
+                f"`{code}`: {meanings.get(code) or meaning(code)}" for code in of_status
+            ),
             "headers": _headers(*_HEADERS_BY_STATUS.get(status, _RATE_LIMIT_HEADERS)),
-            "content": {"application/json": {"schema": _ref("schemas", "Error")}},
+            "content": {
+                "application/json": {
+                    "schema": ref("schemas", document_name(of_status)),
+                    "examples": {
+                        str(code): ref(
+                            "examples",
+                            f"READ_{code}" if of_read and code in READ_REFUSALS else str(code),
+                        )
+                        for code in of_status
+                    },
+                }
+            },
         }
-        for status, described in sorted(sentences.items())
+        for status, of_status in by_status(codes).items()
     }
 
 
@@ -449,10 +422,10 @@ def _read(
     names = tuple(parameters)
     faults = _LIST_FAULTS if "page" in names else _FAULTS
     return {
-        "parameters": [_ref("parameters", name) for name in names],
+        "parameters": [ref("parameters", name) for name in names],
         "responses": {
             "200": _success(description, schema),
-            **_errors(refusals, faults, _READ_MEANINGS),
+            **_errors((*refusals, *faults), of_read=True),
         },
     }
 
@@ -464,13 +437,18 @@ _CREATE_CONTACT: Final = {
     ),
     "tags": ["Contacts"],
     "parameters": [
-        _ref("parameters", "dry_run"),
-        _ref("parameters", "idempotency_key"),
-        _ref("parameters", "idempotency_key_in_query"),
+        ref("parameters", "dry_run"),
+        ref("parameters", "idempotency_key"),
+        ref("parameters", "idempotency_key_in_query"),
     ],
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": _ref("schemas", "CreateContactSubmission")}},
+        "content": {
+            "application/json": {
+                "schema": ref("schemas", "CreateContactSubmission"),
+                "examples": {"default": {"value": SUBMISSION}},
+            }
+        },
     },
     "responses": {
         "200": _success("A dry run: the contact that would be created.", "ContactPreviewDocument"),
@@ -481,14 +459,13 @@ _CREATE_CONTACT: Final = {
             "Idempotent-Replayed",
         ),
         **_errors(
-            ErrorCode,
             (
-                TransportCode.BAD_REQUEST,
+                *ErrorCode,
                 TransportCode.REQUEST_TIMEOUT,
                 TransportCode.PAYLOAD_TOO_LARGE,
                 TransportCode.UNSUPPORTED_MEDIA_TYPE,
                 *_FAULTS,
-            ),
+            )
         ),
     },
 }
@@ -528,6 +505,7 @@ def _paths(filters: KnownFilters) -> dict[str, object]:
             "get": {
                 "operationId": "getContact",
                 "summary": "Read a contact",
+                "description": "Returns one contact, by its id.",
                 "tags": ["Contacts"],
                 **_read("The contact.", "ContactDocument", _RECORD_REFUSALS, ("id",)),
             }
@@ -564,6 +542,7 @@ def _paths(filters: KnownFilters) -> dict[str, object]:
             "get": {
                 "operationId": "getAdvertiser",
                 "summary": "Read an advertiser",
+                "description": "Returns one record of a brand, by its id or slug.",
                 "tags": ["Advertisers"],
                 **_read("The advertiser.", "AdvertiserDocument", _RECORD_REFUSALS, ("id_or_slug",)),
             }
@@ -586,26 +565,52 @@ def _paths(filters: KnownFilters) -> dict[str, object]:
             "get": {
                 "operationId": "getSchema",
                 "summary": "Read this document",
+                "description": "Returns the OpenAPI document of this API. Needs no API key.",
                 "tags": ["Schema"],
                 "security": [],
                 "responses": {
                     "200": {
                         "description": "The OpenAPI document.",
                         "headers": _headers(),
-                        "content": {"application/json": {"schema": {"type": "object"}}},
+                        "content": {
+                            "application/json": {
+                                "schema": {"type": "object"},
+                                "examples": {"default": {"value": {"openapi": _OPENAPI}}},
+                            }
+                        },
                     },
-                    **_errors((), (TransportCode.INTERNAL_ERROR,)),
+                    **_errors((TransportCode.BAD_REQUEST, TransportCode.INTERNAL_ERROR)),
                 },
             }
         },
     }
 
 
+def _used(paths: Json, components: Mapping[str, Json]) -> set[tuple[str, str]]:
+    """Return the kinds and names of the components that the operations refer to."""
+    used: set[tuple[str, str]] = set()
+    parts: list[object] = [paths]
+    for part in parts:
+        for kind, name in _REFERENCE.findall(json.dumps(part)):
+            if (kind, name) not in used:
+                used.add((kind, name))
+                parts.append(components[kind][name])
+    return used
+
+
 @cache
 def openapi_document(filters: KnownFilters = OWN_FILTERS) -> dict[str, object]:
     """Return the document as JSON values, for a source of truth that knows these filters."""
+    paths = _paths(filters)
+    components: Mapping[str, Json] = {
+        "parameters": _PARAMETERS,
+        "headers": _HEADERS,
+        "schemas": _SCHEMAS,
+        "examples": EXAMPLES,
+    }
+    used = _used(paths, components)
     return {
-        "openapi": "3.1.0",
+        "openapi": _OPENAPI,
         "info": {
             "title": "contact-gateway",
             "version": version("contact-gateway"),
@@ -614,23 +619,25 @@ def openapi_document(filters: KnownFilters = OWN_FILTERS) -> dict[str, object]:
                 "The REST API of the gateway, with the resources of HiEnergy's REST API. The "
                 "GraphQL API at `/graphql` applies the same rules in the same order."
             ),
+            "contact": {"name": "The contact-gateway maintainers"},
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": "/api/v1"}],
+        "servers": [{"url": "/api/v1", "description": "Below the address of the gateway."}],
         "security": [{"apiKey": []}, {"bearer": []}],
         "tags": [
             {"name": "Contacts", "description": "Contacts of brands, on their HiEnergy records."},
             {"name": "Advertisers", "description": "Records of brands."},
             {"name": "Schema", "description": "The description of this API."},
         ],
-        "paths": _paths(filters),
+        "paths": paths,
         "components": {
             "securitySchemes": {
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
                 "bearer": {"type": "http", "scheme": "bearer"},
             },
-            "parameters": _PARAMETERS,
-            "headers": _HEADERS,
-            "schemas": _SCHEMAS,
+            **{
+                kind: {name: component for name, component in named.items() if (kind, name) in used}
+                for kind, named in components.items()
+            },
         },
     }

@@ -23,7 +23,7 @@ from contact_gateway.faces.http import (
     no_such_route,
 )
 from contact_gateway.faces.json_body import BodyLimits, read_json
-from contact_gateway.faces.request_context import RequestContext, request_context_of
+from contact_gateway.faces.request_context import RequestContext, origin_of, request_context_of
 from contact_gateway.faces.rest.documents import (
     Document,
     advertiser_resource,
@@ -196,9 +196,12 @@ class RestFace:
         context.outcome = CODES.get(found.status, "OK")
         return Response(found.body, found.status, found.headers)
 
-    async def schema(self, _request: Request, context: RequestContext) -> Document:
-        """Return the OpenAPI document."""
-        servers = [{"url": f"{context.root_path}/api/v1"}]
+    async def schema(self, request: Request, context: RequestContext) -> Document:
+        """Return the OpenAPI document, with the address at which the client reaches the API.
+
+        A client that lies about its host is told its own lie, and no cache keeps it for others.
+        """
+        servers = [{"url": f"{origin_of(request.scope)}{context.root_path}/api/v1"}]
         return Document(200, openapi_document(self._filters) | {"servers": servers})
 
 

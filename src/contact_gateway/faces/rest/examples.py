@@ -1,0 +1,126 @@
+"""The examples of the OpenAPI document, rendered as responses are."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final, assert_never
+
+from contact_gateway.access.principals import KeyRefusal
+from contact_gateway.contacts import policy
+from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
+from contact_gateway.contacts.contact import (
+    NEW_CONTACT_JSON_SCHEMA,
+    Contact,
+    ContactDetails,
+    ContactPreview,
+)
+from contact_gateway.contacts.outcomes import (
+    Conflict,
+    Created,
+    ErrorCode,
+    Forbidden,
+    IdempotencyKeyReused,
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    Previewed,
+    RateLimited,
+    Refusal,
+    Unauthorized,
+)
+from contact_gateway.contacts.problems import Problem, ProblemCode
+from contact_gateway.contacts.reads import DEFAULT_PAGE_SIZE
+from contact_gateway.contacts.source import Page, PageRequest
+from contact_gateway.faces.http import TransportCode, envelope
+from contact_gateway.faces.rest.documents import (
+    advertiser_resource,
+    contact_resource,
+    outcome_document,
+    page_document,
+    refusal_document,
+)
+from contact_gateway.faces.rest.error_schemas import READ_MEANINGS
+from contact_gateway.faces.rest.json_schema import Json
+
+_NOW: Final = datetime(2026, 1, 31, 12, tzinfo=UTC)
+_REQUEST_ID: Final = "4f9c0a1be2d34c5f8a6b7d8e9f001122"
+_FIRST_PAGE: Final = PageRequest(1, DEFAULT_PAGE_SIZE)
+
+_SUBMITTED: Final = {
+    name: field["examples"][0] for name, field in NEW_CONTACT_JSON_SCHEMA["properties"].items()
+}
+_ADVERTISER: Final = Advertiser(
+    id=_SUBMITTED["advertiser_id"],
+    name="Northwind Outfitters",
+    display_name="Northwind Outfitters",
+    slug="northwind-outfitters",
+    domain="northwind.example",
+    network_name=HIENERGY_NETWORK,
+    status="active",
+    hienergy_id=_SUBMITTED["advertiser_id"],
+)
+_DETAILS: Final = ContactDetails[str | None](**_SUBMITTED)
+_CONTACT: Final = Contact(42, _DETAILS, _ADVERTISER.title, _NOW, _NOW)
+
+
+def _refusal(code: ErrorCode) -> Refusal:
+    """Return the refusal of a creation with a code."""
+    match code:
+        case ErrorCode.UNAUTHORIZED:
+            return Unauthorized(KeyRefusal.UNKNOWN)
+        case ErrorCode.FORBIDDEN:
+            return Forbidden(policy.FORBIDDEN)
+        case ErrorCode.RATE_LIMITED:
+            return RateLimited(1800)
+        case ErrorCode.INVALID_INPUT:
+            path = ("contact", "email")
+            return InvalidInput((Problem(path, ProblemCode.REQUIRED, "A value is required."),))
+        case ErrorCode.IDEMPOTENCY_KEY_REUSED:
+            return IdempotencyKeyReused(policy.KEY_REUSED)
+        case ErrorCode.NOT_FOUND:
+            return NotFound(policy.NO_HIENERGY_ADVERTISER)
+        case ErrorCode.CONFLICT:
+            return Conflict(_CONTACT, policy.ADDRESS_IS_TAKEN)
+        case ErrorCode.OUTCOME_UNKNOWN:
+            return OutcomeUnknown(policy.STILL_IN_FLIGHT, 30, _DETAILS.advertiser_id, _NOW)
+        case _:
+            assert_never(code)
+
+
+def _refused(refusal: Refusal) -> Json:
+    return refusal_document(refusal, _REQUEST_ID, at=_NOW).body
+
+
+READ_REFUSALS: Final[Mapping[ErrorCode, Refusal]] = {
+    refusal.code: refusal
+    for refusal in (
+        Forbidden(READ_MEANINGS[ErrorCode.FORBIDDEN]),
+        InvalidInput(
+            (Problem(("page",), ProblemCode.OUT_OF_RANGE, "The smallest allowed value is 1."),)
+        ),
+        NotFound(READ_MEANINGS[ErrorCode.NOT_FOUND]),
+    )
+}
+"""The refusals that are others for reads than for a creation."""
+
+SUBMISSION: Final[Json] = {"contact": _SUBMITTED}
+
+EXAMPLES: Final[Mapping[str, Json]] = {
+    name: {"value": body}
+    for name, body in {
+        "ContactDocument": outcome_document(Created(_CONTACT), _REQUEST_ID, (), "").body,
+        "ContactPreviewDocument": outcome_document(
+            Previewed(ContactPreview(_DETAILS, _ADVERTISER.title)), _REQUEST_ID, (), ""
+        ).body,
+        "AdvertiserDocument": {"data": advertiser_resource(_ADVERTISER)},
+        "ContactPage": page_document(
+            Page((_CONTACT,), _FIRST_PAGE, has_more=False), contact_resource
+        ).body,
+        "AdvertiserPage": page_document(
+            Page((_ADVERTISER,), _FIRST_PAGE, has_more=False), advertiser_resource
+        ).body,
+        **{str(code): envelope(code, code.meaning, _REQUEST_ID, at=_NOW) for code in TransportCode},
+        **{str(code): _refused(_refusal(code)) for code in ErrorCode},
+        **{f"READ_{code}": _refused(refusal) for code, refusal in READ_REFUSALS.items()},
+    }.items()
+}
+"""The examples of responses, by the name of their schema or by the code of the error."""

@@ -1,5 +1,6 @@
 """`contact-gateway schema` prints the GraphQL schema or the OpenAPI document."""
 
+import json
 import re
 from pathlib import Path
 

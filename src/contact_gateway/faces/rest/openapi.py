@@ -279,13 +279,15 @@ _OWNER: Final = object_of(
 )
 _SCHEMAS: Final = {
     "NewContact": {
-        **NEW_CONTACT_JSON_SCHEMA,
         "description": "A contact to create.",
-        # Without the default null: some client generators require fields that have a default.
+        "type": "object",
+        # Without titles, which some client generators take for names, and without the default null:
+        # some require fields that have a default.
         "properties": {
             name: {key: value for key, value in field.items() if key not in {"default", "title"}}
             for name, field in _CONTACT_FIELDS.items()
         },
+        "required": NEW_CONTACT_JSON_SCHEMA["required"],
     },
     "CreateContactSubmission": object_of({"contact": ref("schemas", "NewContact")}),
     "Contact": _resource(

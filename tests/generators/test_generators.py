@@ -117,6 +117,8 @@ def test_a_typescript_client_is_strictly_typed_and_works(
     folder = project / name
     for shared in ("use.ts", "tsconfig.json"):
         shutil.copy(project / shared, folder)
+    if name.startswith("orval"):
+        shutil.copytree(project / "orval", folder, dirs_exist_ok=True)
     email = f"{name}@example.com"
 
     _run(folder, demo, "node", *TYPESCRIPT[name])
@@ -129,6 +131,7 @@ def test_a_python_client_is_strictly_typed_and_works(
     name: str, project: Path, demo: GatewayProcess
 ) -> None:
     folder = project / name
+    shutil.copy(project / "scenario.py", folder)
     uv = (str(ROOT / ".uv" / "bin" / "uv"), "run", "--quiet", "--no-project", "--python=3.11")
     with_packages = (*uv, "--with-requirements", "../requirements.txt")
     email = f"{name}@example.com"

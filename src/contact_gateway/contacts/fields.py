@@ -185,7 +185,6 @@ Email = Annotated[
 ]
 """A deliverable-looking e-mail address, trimmed and normalised."""
 
-
 Text = Annotated[
     Annotated[str, _String, StringConstraints(max_length=MAX_TEXT_LENGTH)] | None,
     _NormalText,

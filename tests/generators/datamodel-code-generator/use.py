@@ -1,7 +1,6 @@
 """Uses the models that datamodel-code-generator has made, with httpx."""
 
 import os
-import sys
 from typing import Annotated, assert_never
 
 import httpx
@@ -25,6 +24,7 @@ from generated import (
     UnsupportedMediaTypeError,
 )
 from pydantic import BaseModel, Field
+from scenario import run
 
 ADDRESS = f"{os.environ['CONTACT_GATEWAY']}/api/v1/contacts"
 
@@ -104,16 +104,5 @@ def read(an_id: str, key: str) -> str:
     return f"contact {contact.id} {contact.attributes.email}"
 
 
-def main(email: str, key: str) -> None:
-    """Print an outcome a line."""
-    print(create(email, key, dry_run=True))
-    created = create(email, key)
-    print(created)
-    print(create(email, key))
-    print(create("", key))
-    print(create(email, "cgw_unknown"))
-    print(read(created.removeprefix("contact "), key))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1], os.environ["API_KEY"])
+    run(create, read)

@@ -1,7 +1,6 @@
 """Uses the client that openapi-python-client has made."""
 
 import os
-import sys
 from typing import assert_never
 
 from generated import AuthenticatedClient
@@ -26,6 +25,7 @@ from generated.models import (
     UnauthorizedErrorDocument,
     UnsupportedMediaTypeErrorDocument,
 )
+from scenario import run
 
 
 def client(key: str) -> AuthenticatedClient:
@@ -86,16 +86,5 @@ def read(an_id: str, key: str) -> str:
     return f"contact {identity} {document.data.attributes.email}"
 
 
-def main(email: str, key: str) -> None:
-    """Print an outcome a line."""
-    print(create(email, key, dry_run=True))
-    created = create(email, key)
-    print(created)
-    print(create(email, key))
-    print(create("", key))
-    print(create(email, "cgw_unknown"))
-    print(read(created.removeprefix("contact "), key))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1], os.environ["API_KEY"])
+    run(create, read)

@@ -64,8 +64,6 @@ def _details_of(code: Code) -> dict[str, object]:
     properties: Json = {}
     optional: Mapping[str, Json] = {}
     match code:
-        case TransportCode():
-            pass
         case ErrorCode.RATE_LIMITED:
             properties = {"retry_after_seconds": NUMBER}
         case ErrorCode.INVALID_INPUT:
@@ -83,7 +81,8 @@ def _details_of(code: Code) -> dict[str, object]:
                 "sent_at": {**TIME, "description": "When the contact was sent to HiEnergy."},
             }
         case (
-            ErrorCode.UNAUTHORIZED
+            TransportCode()
+            | ErrorCode.UNAUTHORIZED
             | ErrorCode.FORBIDDEN
             | ErrorCode.IDEMPOTENCY_KEY_REUSED
             | ErrorCode.NOT_FOUND

@@ -133,7 +133,7 @@ _PARAMETERS: Final = {
         "in": "path",
         "required": True,
         "description": "The id of the record.",
-        "schema": TEXT,
+        "schema": ID,
     },
     "id_or_slug": {
         "name": "id",

@@ -1,10 +1,10 @@
 import { type CreateContactSubmission, createContact, getContact } from "./generated/client";
-import { createContactBody, getContactResponse } from "./generated/schemas";
+import { CreateContactBody, GetContactResponse } from "./schemas";
 
 export async function create(email: string, key: string, dryRun: boolean) {
   const contact = { advertiser_id: 2001, email };
   // The schemas of Zod know more than the types: that the text is an e-mail address, for one.
-  const checked = createContactBody.safeParse({ contact });
+  const checked = CreateContactBody.safeParse({ contact });
   const body: CreateContactSubmission = checked.success ? checked.data : { contact };
   const answer = await createContact(body, { dry_run: dryRun }, { headers: { "X-Api-Key": key } });
   switch (answer.status) {
@@ -24,6 +24,6 @@ export type CreateContactError = NonNullable<Awaited<ReturnType<typeof create>>[
 export async function read(id: string, key: string) {
   const answer = await getContact(id, { headers: { "X-Api-Key": key } });
   if (answer.status !== 200) throw new Error(answer.data.error.message);
-  const { data } = getContactResponse.parse(answer.data);
+  const { data } = GetContactResponse.parse(answer.data);
   return { id: data.id, email: data.attributes.email };
 }

@@ -1,0 +1,4 @@
+export {
+  createContactBody as CreateContactBody,
+  getContactResponse as GetContactResponse,
+} from "./generated/schemas";

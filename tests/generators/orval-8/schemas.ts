@@ -1,0 +1,1 @@
+export { CreateContactBody, GetContactResponse } from "./generated/schemas";

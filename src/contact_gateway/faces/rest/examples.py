@@ -94,9 +94,7 @@ READ_REFUSALS: Final[Mapping[ErrorCode, Refusal]] = {
     refusal.code: refusal
     for refusal in (
         Forbidden(READ_MEANINGS[ErrorCode.FORBIDDEN]),
-        InvalidInput(
-            (Problem(("page",), ProblemCode.OUT_OF_RANGE, "The smallest allowed value is 1."),)
-        ),
+        InvalidInput((Problem(("foo",), ProblemCode.UNKNOWN_PARAMETER, "Unknown parameter."),)),
         NotFound(READ_MEANINGS[ErrorCode.NOT_FOUND]),
     )
 }

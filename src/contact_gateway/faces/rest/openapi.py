@@ -7,13 +7,8 @@ from functools import cache
 from importlib.metadata import version
 from typing import Final, get_args
 
-from contact_gateway.contacts.advertiser import FIELD_DESCRIPTIONS
-from contact_gateway.contacts.contact import NEW_CONTACT_JSON_SCHEMA, ContactDetails
-from contact_gateway.contacts.fields import MAX_TEXT_LENGTH, PRINTABLE_PATTERN
 from contact_gateway.contacts.outcomes import ErrorCode, ReadRefusal
-from contact_gateway.contacts.reads import DEFAULT_PAGE_SIZE, MAX_PAGE, MAX_PAGE_SIZE
 from contact_gateway.contacts.source import OWN_FILTERS, KnownFilters
-from contact_gateway.contacts.text import BLANK_CLASS
 from contact_gateway.faces.http import TransportCode
 from contact_gateway.faces.rest.error_schemas import (
     ERROR_SCHEMAS,
@@ -24,18 +19,9 @@ from contact_gateway.faces.rest.error_schemas import (
     meaning,
 )
 from contact_gateway.faces.rest.examples import EXAMPLES, READ_REFUSALS, SUBMISSION
-from contact_gateway.faces.rest.json_schema import (
-    ID,
-    NULLABLE_ID,
-    NULLABLE_NUMBER,
-    NULLABLE_TEXT,
-    NULLABLE_TIME,
-    NUMBER,
-    TEXT,
-    Json,
-    object_of,
-    ref,
-)
+from contact_gateway.faces.rest.json_schema import Json, ref
+from contact_gateway.faces.rest.parameters import PARAMETERS
+from contact_gateway.faces.rest.resource_schemas import RESOURCE_SCHEMAS
 
 _READ_REFUSALS: Final[tuple[ErrorCode, ...]] = tuple(
     refusal.code for refusal in get_args(ReadRefusal)
@@ -62,170 +48,14 @@ _HEADERS_BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
     504: (*_RATE_LIMIT_HEADERS, "Retry-After"),
 }
 _PAGING: Final = ("page", "per_page", "limit")
-# HiEnergy does not describe all of its filters.
-_PASSED_ON: Final = (
-    "phone",
-    "url",
-    "country",
-    "vertical",
-    "status",
-)
 _OPENAPI: Final = "3.1.0"
 _REFERENCE: Final = re.compile(r'"#/components/(\w+)/([^"]+)"')
 _ORDER: Final = "Newest first; in front of HiEnergy, in its order."
 
 
-def _resource(kind: str, an_id: Json, attributes: Json, **beside: Json) -> dict[str, object]:
-    kind_schema = {"type": "string", "const": kind}
-    return object_of(
-        {"id": an_id, "type": kind_schema, "attributes": object_of(attributes), **beside}
-    )
-
-
-def _document(schema: str) -> dict[str, object]:
-    return object_of({"data": ref("schemas", schema)}, meta=ref("schemas", "Meta"))
-
-
-def _page(schema: str) -> dict[str, object]:
-    items = {"type": "array", "items": ref("schemas", schema)}
-    return object_of({"data": items, "meta": ref("schemas", "PageMeta")})
-
-
-def _query(name: str, schema: Json, description: str) -> dict[str, object]:
-    """Return a query parameter of a read. An empty one counts as not sent."""
-    return {
-        "name": name,
-        "in": "query",
-        "description": description,
-        "allowEmptyValue": True,
-        "schema": schema,
-    }
-
-
 def _header(schema_type: str, description: str) -> dict[str, object]:
     return {"description": description, "schema": {"type": schema_type}}
 
-
-_ALWAYS_NULL: Final = "Null: nothing is created."
-_MAY_BE_NULL: Final = "Null only if HiEnergy does not show it."
-_IDEMPOTENCY_KEY: Final = {
-    "type": "string",
-    "pattern": (
-        r"^([\x21\x23-\x7e][\x21-\x7e]{0,254}"
-        r'|"([\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255}")$'
-    ),
-}
-_FILTER_TEXT: Final = {"type": "string", "maxLength": MAX_TEXT_LENGTH, "pattern": PRINTABLE_PATTERN}
-# A number or a string, as in a submission.
-_FILTER_ID: Final = {"anyOf": NEW_CONTACT_JSON_SCHEMA["properties"]["advertiser_id"]["anyOf"]}
-_SLUG: Final = {
-    "type": "string",
-    "maxLength": MAX_TEXT_LENGTH,
-    "pattern": "^[A-Za-z0-9._~-]*[A-Za-z][A-Za-z0-9._~-]*$",
-}
-_FILTER_ID_OR_SLUG: Final = {"anyOf": [*_FILTER_ID["anyOf"], _SLUG]}
-_PAGE_SIZE: Final = {"type": "integer", "minimum": 1, "default": DEFAULT_PAGE_SIZE}
-_CLAMPED: Final = f"Larger numbers than {MAX_PAGE_SIZE} count as {MAX_PAGE_SIZE}."
-
-_PARAMETERS: Final = {
-    "id": {
-        "name": "id",
-        "in": "path",
-        "required": True,
-        "description": "The id of the record.",
-        "schema": ID,
-    },
-    "id_or_slug": {
-        "name": "id",
-        "in": "path",
-        "required": True,
-        "description": "The id or the slug of the record.",
-        "schema": TEXT,
-    },
-    "dry_run": {
-        "name": "dry_run",
-        "in": "query",
-        "description": (
-            "Change nothing. Applies every rule; in front of HiEnergy, what reads can show. "
-            "`dryRun` is accepted too."
-        ),
-        "schema": {"type": "boolean", "default": False},
-    },
-    "idempotency_key_in_query": {
-        "name": "idempotency_key",
-        "in": "query",
-        "description": "The header `Idempotency-Key`, for clients that cannot set headers.",
-        "schema": _IDEMPOTENCY_KEY,
-    },
-    "idempotency_key": {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "description": (
-            "Makes retries safe: for at least 24 hours, the same key with the same input returns "
-            "what the first call created. In front of HiEnergy, a repeat after a lost answer looks "
-            "for the contact and creates no second one. 1 to 255 visible ASCII characters, which "
-            'may be in double quotes: `k-1` and `"k-1"` are the same key.'
-        ),
-        "schema": _IDEMPOTENCY_KEY,
-    },
-    "q": _query(
-        "q", _FILTER_TEXT, "Text anywhere in the record. Case and Unicode form are ignored."
-    ),
-    "email": _query(
-        "email", _FILTER_TEXT, "The complete e-mail address. Case and Unicode form are ignored."
-    ),
-    "query": _query("query", _FILTER_TEXT, "Another name for `q`."),
-    "search": _query("search", _FILTER_TEXT, "Another name for `q`."),
-    "advertiser_id": _query(
-        "advertiser_id",
-        _FILTER_ID_OR_SLUG,
-        "Only contacts of this brand, by the id or the slug of any of its records.",
-    ),
-    "advertiser_name": _query(
-        "advertiser_name",
-        _FILTER_TEXT,
-        "Text in a name of the advertiser. Case and Unicode form are ignored.",
-    ),
-    "hienergy_id": _query(
-        "hienergy_id", _FILTER_ID, "Only records of the brand with this HiEnergy record."
-    ),
-    "domain": _query(
-        "domain",
-        _FILTER_TEXT,
-        "The complete domain of the advertiser. Case and Unicode form are ignored.",
-    ),
-    "advertiser_domain": _query("advertiser_domain", _FILTER_TEXT, "Another name for `domain`."),
-    "network": _query(
-        "network",
-        _FILTER_TEXT,
-        "The complete name of the affiliate network. Case and Unicode form are ignored.",
-    ),
-    "domain_or_url": {
-        "name": "domain",
-        "in": "query",
-        "required": True,
-        "description": "A domain, or a URL with the domain. `www.` in front is left out.",
-        "schema": {
-            "type": "string",
-            "maxLength": MAX_TEXT_LENGTH,
-            "pattern": (
-                rf"^{BLANK_CLASS}*[^\x00-\x1f\x7f-\x9f{BLANK_CLASS[1:-1]}][^\x00-\x1f\x7f-\x9f]*$"
-            ),
-        },
-    },
-    **{
-        name: _query(name, _FILTER_TEXT, f"HiEnergy's filter `{name}`, passed on.")
-        for name in _PASSED_ON
-    },
-    "name": _query("name", _FILTER_TEXT, "Text in a name. Case and Unicode form are ignored."),
-    "page": _query(
-        "page",
-        {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 1},
-        "The number of the page, from 1.",
-    ),
-    "per_page": _query("per_page", _PAGE_SIZE, f"Records per page. {_CLAMPED}"),
-    "limit": _query("limit", _PAGE_SIZE, "Another name for `per_page`, which takes precedence."),
-}
 
 _HEADERS: Final = {
     "X-Request-Id": _header(
@@ -244,129 +74,6 @@ _HEADERS: Final = {
     "WWW-Authenticate": _header("string", "The authentication scheme."),
     "Location": _header("string", "The path of the contact."),
     "Idempotent-Replayed": _header("string", "`true` if an earlier call created the contact."),
-}
-
-_CONTACT_FIELDS: Final = NEW_CONTACT_JSON_SCHEMA["properties"]
-_CONTACT_ATTRIBUTES: Final = {
-    "advertiser_id": {
-        **NUMBER,
-        "description": "The id of the HiEnergy advertiser that owns the contact.",
-    },
-    "advertiser_name": {
-        **NULLABLE_TEXT,
-        "description": "The display name of the HiEnergy advertiser that owns the contact.",
-    },
-    "email": {
-        **NULLABLE_TEXT,
-        "description": f"{_CONTACT_FIELDS['email']['description']} {_MAY_BE_NULL}",
-    },
-    **{
-        name: {**NULLABLE_TEXT, "description": _CONTACT_FIELDS[name]["description"]}
-        for name in ContactDetails._fields
-        if name not in {"advertiser_id", "email"}
-    },
-}
-_ADVERTISER_TYPES: Final[Mapping[str, Json]] = {
-    "name": TEXT,
-    "hienergy_id": NULLABLE_ID,
-}
-_OWNER: Final = object_of(
-    {
-        "advertiser": object_of(
-            {"data": object_of({"type": {"type": "string", "const": "advertiser"}, "id": ID})}
-        )
-    }
-)
-_SCHEMAS: Final = {
-    "NewContact": {
-        "description": "A contact to create.",
-        "type": "object",
-        # Without titles, which some client generators take for names, and without the default null:
-        # some require fields that have a default.
-        "properties": {
-            name: {key: value for key, value in field.items() if key not in {"default", "title"}}
-            for name, field in _CONTACT_FIELDS.items()
-        },
-        "required": NEW_CONTACT_JSON_SCHEMA["required"],
-    },
-    "CreateContactSubmission": object_of({"contact": ref("schemas", "NewContact")}),
-    "Contact": _resource(
-        "contact",
-        ID,
-        _CONTACT_ATTRIBUTES
-        | {
-            name: {**NULLABLE_TIME, "description": _MAY_BE_NULL}
-            for name in ("created_at", "updated_at")
-        },
-        relationships=ref("schemas", "ContactRelationships"),
-    ),
-    # Not the type null: some client generators make it a class, or anything.
-    "ContactPreview": _resource(
-        "contact",
-        {**NULLABLE_ID, "description": _ALWAYS_NULL},
-        _CONTACT_ATTRIBUTES
-        | {
-            name: {**NULLABLE_TIME, "description": _ALWAYS_NULL}
-            for name in ("created_at", "updated_at")
-        },
-        relationships=ref("schemas", "ContactRelationships"),
-    ),
-    "ContactRelationships": {
-        **_OWNER,
-        "description": (
-            "The HiEnergy advertiser that owns the contact. Its id is a string: JavaScript rounds "
-            "the number in `advertiser_id` above 2^53."
-        ),
-    },
-    "Advertiser": _resource(
-        "advertiser",
-        ID,
-        {
-            name: {**_ADVERTISER_TYPES.get(name, NULLABLE_TEXT), "description": description}
-            for name, description in FIELD_DESCRIPTIONS.items()
-            if name != "id"
-        },
-    ),
-    "Meta": {
-        "type": "object",
-        "properties": {
-            "ignored_fields": {
-                "type": "array",
-                "items": TEXT,
-                "description": "The unknown fields of the request, which were ignored.",
-            },
-            "dry_run": {"type": "boolean"},
-            "not_checked": {
-                "type": "array",
-                "items": TEXT,
-                "description": "In front of HiEnergy: what a dry run cannot check.",
-            },
-        },
-    },
-    "ContactDocument": _document("Contact"),
-    "ContactPreviewDocument": _document("ContactPreview"),
-    "AdvertiserDocument": _document("Advertiser"),
-    "PageMeta": {
-        "type": "object",
-        "properties": {
-            "current_page": NUMBER,
-            "next_page": NULLABLE_NUMBER,
-            "per_page": NUMBER,
-            "has_more": {"type": "boolean"},
-            "skipped": {
-                "type": "integer",
-                "minimum": 1,
-                "description": (
-                    "How many records of this page are left out, because HiEnergy sends them "
-                    "without an id or an owner. Absent if none is."
-                ),
-            },
-        },
-        "required": ["current_page", "next_page", "per_page", "has_more"],
-    },
-    "ContactPage": _page("Contact"),
-    "AdvertiserPage": _page("Advertiser"),
-    **ERROR_SCHEMAS,
 }
 
 
@@ -415,7 +122,7 @@ def _errors(codes: Iterable[Code], *, of_read: bool = False) -> dict[str, object
 
 def _filters(known: frozenset[str]) -> tuple[str, ...]:
     """Return the parameters of a list's filters, in the order of the document."""
-    return tuple(name for name in _PARAMETERS if name in known)
+    return tuple(name for name in PARAMETERS if name in known)
 
 
 def _read(
@@ -605,9 +312,9 @@ def openapi_document(filters: KnownFilters = OWN_FILTERS) -> dict[str, object]:
     """Return the document as JSON values, for a source of truth that knows these filters."""
     paths = _paths(filters)
     components: Mapping[str, Json] = {
-        "parameters": _PARAMETERS,
+        "parameters": PARAMETERS,
         "headers": _HEADERS,
-        "schemas": _SCHEMAS,
+        "schemas": {**RESOURCE_SCHEMAS, **ERROR_SCHEMAS},
         "examples": EXAMPLES,
     }
     used = _used(paths, components)

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +64,22 @@ def add_member(folder: Path) -> None:
         schema.write(LATER_MEMBER)
 
 
+def add_code(folder: Path) -> None:
+    file = folder / "openapi.json"
+    document = json.loads(file.read_text("utf-8"))
+    forbidden = json.dumps(document["components"]["schemas"]["ForbiddenError"])
+    error = json.loads(forbidden.replace("FORBIDDEN", "QUARANTINED"))
+    schema = {"type": "object", "properties": {"error": error}, "required": ["error"]}
+    document["paths"]["/contacts"]["post"]["responses"]["451"] = {
+        "description": "The contact waits for an approval.",
+        "content": {"application/json": {"schema": schema}},
+    }
+    file.write_text(json.dumps(document), "utf-8")
+
+
 TYPED = {
     "typescript": Typed(("node", "build/main.js"), add_member),
+    "rest-typescript": Typed(("node", "build/main.js"), add_code),
     "python": Typed((".venv/bin/python", "contact.py"), add_member),
 }
 
@@ -303,8 +316,7 @@ def copied(example: Path, repository: Path) -> Path:
     folder = repository / "examples" / example.name
     shutil.copytree(example, folder, ignore=shutil.ignore_patterns(*names))
     for schema in ("schema.graphql", "openapi.json"):
-        with suppress(FileNotFoundError):
-            shutil.copy(ROOT / schema, repository)
+        shutil.copy(ROOT / schema, repository)
     return folder
 
 

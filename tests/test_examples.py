@@ -309,6 +309,12 @@ def used_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
         yield process
 
 
+def refusal(member: str, code: str) -> dict[str, object]:
+    """Return an error as both faces write it."""
+    error = {"code": code, "message": "Wait.", "requestId": "r-1", "request_id": "r-1"}
+    return {**error, "__typename": member, "retryAfterSeconds": 0}
+
+
 def copied(example: Path, repository: Path) -> Path:
     """Copy an example and the schemas, without what its commands have written."""
     ignored = (example / ".gitignore").read_text("utf-8").split()
@@ -465,15 +471,54 @@ class TestTyped:
         assert re.fullmatch(r"Rate limit reached\. Retry in 3\d{3} s\.\n", completed.stdout)
 
     @pytest.mark.anyio
-    async def test_an_error_of_a_later_version_is_printed(self, built: Built) -> None:
-        """The gateway is a later one, with an outcome that is not in the schema of today."""
-        error = {"code": "QUARANTINED", "message": "Wait."}
-        member = {"__typename": "QuarantinedError", **error, "requestId": "r-1"}
+    async def test_an_outcome_that_passes_is_asked_for_again_with_the_same_key(
+        self, built: Built
+    ) -> None:
+        """A gateway would let it wait for a minute."""
+        unknown = refusal("OutcomeUnknownError", "OUTCOME_UNKNOWN")
+        limited = refusal("RateLimitedError", "RATE_LIMITED")
+        created = {"__typename": "Contact", "id": "7", "advertiserId": "1001"}
+        owner = {"advertiser": {"data": {"type": "advertiser", "id": "1001"}}}
+        members = [{"createContact": member} for member in (unknown, limited, created)]
+        data = iter([*members, {"contacts": {"nodes": [], "pageInfo": {"nextPage": None}}}])
+        documents = iter(
+            [
+                (504, {"error": unknown}),
+                (429, {"error": limited}),
+                (201, {"data": {"id": "7", "relationships": owner}}),
+                (200, {"data": [], "meta": {"next_page": None}}),
+            ]
+        )
 
         def answer(request: Request) -> Recording:
             if request.target == "/graphql":
-                return recorded(200, json.dumps({"data": {"createContact": member}}))
-            return recorded(451, json.dumps({"error": {**error, "request_id": "r-1"}}))
+                return recorded(200, json.dumps({"data": next(data)}))
+            status, document = next(documents)
+            return recorded(status, json.dumps(document), headers={"Retry-After": "0"})
+
+        async with recorded_upstream(answer) as gateway:
+            address = gateway.url.removesuffix("/api/v1")
+            completed = await asyncio.to_thread(
+                built.run, "2001 a@example.com a-key", address, "any-key"
+            )
+
+        assert completed.stdout == "Created contact 7 on HiEnergy advertiser 1001.\n"
+        keys = [
+            request.headers.get("idempotency-key")
+            or json.loads(request.body)["variables"]["idempotencyKey"]
+            for request in gateway.requests[:3]
+        ]
+        assert keys == ["a-key"] * 3
+
+    @pytest.mark.anyio
+    async def test_an_error_of_a_later_version_is_printed(self, built: Built) -> None:
+        """The gateway is a later one, with an outcome that is not in the schema of today."""
+        error = refusal("QuarantinedError", "QUARANTINED")
+
+        def answer(request: Request) -> Recording:
+            if request.target == "/graphql":
+                return recorded(200, json.dumps({"data": {"createContact": error}}))
+            return recorded(451, json.dumps({"error": error}))
 
         async with recorded_upstream(answer) as later:
             address = later.url.removesuffix("/api/v1")

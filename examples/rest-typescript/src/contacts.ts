@@ -1,5 +1,7 @@
 import type { Gateway } from './gateway.js';
-import type { components } from './generated.js';
+import type { components, operations } from './generated.js';
+
+type Query = NonNullable<operations['listContacts']['parameters']['query']>;
 
 /** Yield the contacts of a brand, by the id of any of its records, page after page. */
 export async function* contactsOf(
@@ -8,7 +10,7 @@ export async function* contactsOf(
 ): AsyncGenerator<components['schemas']['Contact']> {
   let next: number | null = 1;
   while (next !== null) {
-    const query: { advertiser_id: string; page: number } = { advertiser_id: advertiserId, page: next };
+    const query: Query = { advertiser_id: advertiserId, page: next };
     const { data, error } = await gateway.GET('/contacts', { params: { query } });
     if (!data) {
       throw new Error(error.error.message);

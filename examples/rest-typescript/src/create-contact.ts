@@ -12,7 +12,8 @@ const LONGEST_WAIT_SECONDS = 60;
 const RETRIED = new Set([408, 429, 500, 502, 503, 504]);
 
 /**
- * Create a contact. Repeat a request after a lost answer or a passing error, when `Retry-After` says so.
+ * Create a contact. Repeat the request after a lost answer or a passing error, when `Retry-After`
+ * says so.
  *
  * All attempts have the same idempotency key, so they create one contact at most.
  */
@@ -48,16 +49,16 @@ function submit(gateway: Gateway, contact: NewContact, idempotencyKey: string) {
 }
 
 /** Describe an answer. An error code without a case does not compile. */
-export function describe({ data, error }: Answer, idempotencyKey: string): string {
+export function describe({ data, error }: Answer, key: string): string {
   if (data) {
     // `attributes.advertiser_id` is a number, which JavaScript rounds above 2^53.
     const owner = data.data.relationships.advertiser.data.id;
     return `Created contact ${data.data.id} on HiEnergy advertiser ${owner}.`;
   }
-  return describeError(error.error, idempotencyKey);
+  return describeError(error.error, key);
 }
 
-function describeError(error: ApiError, idempotencyKey: string): string {
+function describeError(error: ApiError, key: string): string {
   switch (error.code) {
     case 'CONFLICT':
       return `Contact ${error.details.existing?.id ?? '(not shown)'} already has this address.`;
@@ -70,7 +71,7 @@ function describeError(error: ApiError, idempotencyKey: string): string {
     case 'IDEMPOTENCY_KEY_REUSED':
       return 'The idempotency key belongs to another submission.';
     case 'OUTCOME_UNKNOWN':
-      return `HiEnergy may have created the contact. Run this again with the key ${idempotencyKey}.`;
+      return `HiEnergy may have created the contact. Run this again with the key ${key}.`;
     case 'RATE_LIMITED':
       return `Rate limit reached. Retry in ${error.details.retry_after_seconds} s.`;
     case 'UNAUTHORIZED':

@@ -50,7 +50,7 @@ export async function createContact(
 }
 
 /** Describe an outcome. A member of the union without a case does not compile. */
-export function describe(outcome: Outcome, idempotencyKey: string): string {
+export function describe(outcome: Outcome, key: string): string {
   switch (outcome.__typename) {
     case 'Contact':
       return `Created contact ${outcome.id} on HiEnergy advertiser ${outcome.advertiserId}.`;
@@ -67,7 +67,7 @@ export function describe(outcome: Outcome, idempotencyKey: string): string {
     case 'IdempotencyKeyReusedError':
       return 'The idempotency key belongs to another submission.';
     case 'OutcomeUnknownError':
-      return `HiEnergy may have created the contact. Run this again with the key ${idempotencyKey}.`;
+      return `HiEnergy may have created the contact. Run this again with the key ${key}.`;
     case 'RateLimitedError':
       return `Rate limit reached. Retry in ${outcome.retryAfterSeconds} s.`;
     case 'UnauthorizedError':

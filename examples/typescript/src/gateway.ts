@@ -6,8 +6,8 @@ import generated from './generated/possible-types.js';
 export const ATTEMPTS = 4;
 export const LONGEST_WAIT_SECONDS = 60;
 
-// Without possible types, the cache drops the fields of `... on ApiError`. The pattern is for errors
-// that are newer than this program.
+// Without possible types, the cache drops the fields of `... on ApiError`. The pattern is for
+// errors that are newer than this program.
 const { possibleTypes } = generated;
 possibleTypes.ApiError?.push('.+Error');
 

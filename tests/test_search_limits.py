@@ -49,6 +49,7 @@ async def test_a_search_by_graphql_is_stopped_after_its_timeout(tmp_path: Path) 
     for answer in (alone, beside):
         (error,) = answer.json()["errors"]
         assert error["extensions"]["code"] == "SEARCH_TIMEOUT"
+        assert error["extensions"]["retryAfterSeconds"] == int(answer.headers["Retry-After"])
         assert answer.headers["Retry-After"] == "5"
     assert beside.json()["data"] == {"contacts": None, "viewer": {"label": "member"}}
 

@@ -258,6 +258,9 @@ class _PublicError:
             formatted["message"] = failure.message
             extensions = {"code": failure.code}
             self.headers.update(failure.headers)
+            if "Retry-After" in failure.headers:
+                # Many clients do not show headers.
+                extensions["retryAfterSeconds"] = int(failure.headers["Retry-After"])
         if "retryAfterSeconds" in extensions:
             self.headers["Retry-After"] = str(extensions["retryAfterSeconds"])
         self.code: Final = extensions.setdefault("code", TransportCode.BAD_REQUEST)

@@ -7,7 +7,9 @@ from graphql import GraphQLNonNull, build_schema
 from starlette.routing import BaseRoute, Mount, Route
 
 from contact_gateway.app import create_app
+from contact_gateway.contacts.source import OWN_FILTERS
 from contact_gateway.faces.graphql.schema import schema_sdl
+from contact_gateway.faces.mcp.descriptions import described_tools
 from contact_gateway.settings import Settings
 from support.gateway import Gateway
 
@@ -15,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 PUBLIC = {
     *("/", "/docs", "/api/v1/schema", "/graphql", "/graphql/explorer", "/api/v1/graphql"),
-    *("/healthz", "/readyz"),
+    *("/mcp", "/healthz", "/readyz"),
     # Nothing is there but a 404 that lists the operations.
     "/api/v1/{path:path}",
 }
@@ -73,3 +75,11 @@ async def test_every_mutation_needs_a_key(gateway: Gateway, selection: str) -> N
     body = (await gateway.graphql(f"mutation {{ {selection} }}")).json()
 
     assert list(body["data"].values()) == [{"__typename": "UnauthorizedError"}]
+
+
+@pytest.mark.parametrize("tool", described_tools(OWN_FILTERS))
+async def test_every_tool_needs_a_key(gateway: Gateway, tool: str) -> None:
+    result = (await gateway.mcp(tool)).json()["result"]
+
+    assert result["isError"]
+    assert result["structuredContent"]["error"]["code"] == "UNAUTHORIZED"

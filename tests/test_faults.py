@@ -87,6 +87,19 @@ async def test_a_fault_in_graphql_is_masked(gateway: Gateway, log: io.StringIO) 
     _check_log(log.getvalue(), response.headers["X-Request-Id"])
 
 
+@pytest.mark.usefixtures("_broken_store")
+async def test_a_fault_in_a_tool_is_a_result_that_shows_nothing(
+    gateway: Gateway, log: io.StringIO
+) -> None:
+    response = await gateway.mcp("add_contact", gateway.admin, contact=MAYA)
+    result = response.json()["result"]
+
+    assert result["isError"]
+    assert result["structuredContent"]["error"]["code"] == "INTERNAL_ERROR"
+    assert "inside" not in response.text
+    _check_log(log.getvalue(), response.headers["X-Request-Id"])
+
+
 @pytest.mark.parametrize("accept", ["application/graphql-response+json", "application/json"])
 async def test_a_fault_before_execution_is_a_500_that_shows_nothing(
     gateway: Gateway, log: io.StringIO, accept: str, monkeypatch: pytest.MonkeyPatch

@@ -1,7 +1,7 @@
 """The composition root: the only module that imports all others."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -62,6 +62,7 @@ from contact_gateway.upstream.source import UpstreamSource
 from contact_gateway.upstream.traits import Traits
 
 if TYPE_CHECKING:
+    from contact_gateway.faces.mcp.endpoint import McpEndpoint
     from contact_gateway.telemetry.traces import Tracing
 
 
@@ -92,7 +93,7 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         try:
             await schema_version.prepare(database)
-            async with truth.opened():
+            async with truth.opened(), nullcontext() if mcp is None else mcp.opened():
                 yield
         finally:
             await counters.close()
@@ -118,6 +119,7 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
         body_limits,
         explorer=settings.graphiql,
     )
+    mcp = _mcp(body_limits, truth.filters, settings.cors_origins) if settings.mcp else None
     callers = CallerFactory(
         truth.source,
         HourlyRateLimit(settings.rate_limit_per_hour, counters)
@@ -139,6 +141,7 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
         Route("/graphql", graphql),
         # HiEnergy's path of its own endpoint.
         Route("/api/v1/graphql", graphql),
+        *([] if mcp is None else [Route("/mcp", mcp)]),
         *rest.routes(),
         *([Route("/docs", Resource(get=rest_reference))] if settings.rest_docs else []),
         *([] if has_admin_port else operator_routes),
@@ -189,6 +192,13 @@ def _tracing() -> "Tracing":
     from contact_gateway.telemetry.traces import Tracing  # noqa: PLC0415
 
     return Tracing()
+
+
+def _mcp(body_limits: BodyLimits, filters: KnownFilters, origins: Sequence[str]) -> "McpEndpoint":
+    # The SDK takes a second and 25 MiB, so it is imported only where it is used.
+    from contact_gateway.faces.mcp.endpoint import McpEndpoint  # noqa: PLC0415
+
+    return McpEndpoint(body_limits, filters, origins)
 
 
 @dataclass(frozen=True, slots=True)

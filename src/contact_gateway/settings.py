@@ -291,6 +291,9 @@ class Settings(BaseModel):
     graphiql: bool = Field(default=True, description="Whether /graphql serves GraphiQL to browsers")
     introspection: bool = Field(default=True, description="Whether clients may read the schema")
 
+    # MCP
+    mcp: bool = Field(default=True, description="Whether /mcp serves agents by MCP")
+
     # Browsers
     rest_docs: bool = Field(
         default=True, description="Whether /docs serves the reference of the REST API to browsers"

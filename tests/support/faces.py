@@ -1,9 +1,12 @@
 """One way to submit a contact on each face, and one shape of the answer."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import httpx
 
 from support.gateway import Gateway, credentials
 
@@ -27,7 +30,7 @@ class Answer:
 
 
 class Face(Protocol):
-    """One of the two APIs."""
+    """One of the APIs."""
 
     async def submit(
         self,
@@ -71,20 +74,7 @@ class Rest:
                 status=response.status_code,
                 headers=response.headers,
             )
-        error, details = body["error"], body["error"]["details"]
-        existing = details.get("existing")
-        return Answer(
-            outcome=error["code"],
-            contact=None if existing is None else _resource(existing),
-            problems=frozenset(
-                (problem["path"], problem["code"]) for problem in details.get("problems", ())
-            ),
-            retry_after_seconds=details.get("retry_after_seconds"),
-            message=error["message"],
-            status=response.status_code,
-            headers=response.headers,
-            request_id=error["request_id"],
-        )
+        return _error(body["error"], response)
 
 
 CREATE_CONTACT = """
@@ -175,7 +165,68 @@ TYPE_NAMES = {
     "CONFLICT": "ConflictError",
     "OUTCOME_UNKNOWN": "OutcomeUnknownError",
 }
-FACES: Mapping[str, Face] = {"REST": Rest(), "GraphQL": GraphQL()}
+
+
+class Mcp:
+    """The MCP face."""
+
+    async def submit(
+        self,
+        gateway: Gateway,
+        contact: Mapping[str, Json],
+        key: str | None,
+        *,
+        idempotency_key: str | None = None,
+        dry_run: bool = False,
+    ) -> Answer:
+        arguments: dict[str, Json] = {"contact": contact, "dry_run": dry_run}
+        if idempotency_key is not None:
+            arguments["idempotency_key"] = idempotency_key
+        response = await gateway.mcp("add_contact", key, **arguments)
+        if not response.is_success:
+            error = response.json()["error"]
+            return Answer(
+                outcome=error["code"],
+                message=error["message"],
+                status=response.status_code,
+                headers=response.headers,
+            )
+        result = response.json()["result"]
+        body = result["structuredContent"]
+        assert json.loads(result["content"][0]["text"]) == body
+        assert result["isError"] is ("error" in body)
+        if not result["isError"]:
+            return Answer(
+                outcome="PREVIEW" if dry_run else "CONTACT",
+                contact=_resource(body["data"]),
+                headers=response.headers,
+            )
+        return _error(body["error"], response)
+
+
+FACES: Mapping[str, Face] = {"REST": Rest(), "GraphQL": GraphQL(), "MCP": Mcp()}
+
+
+def _error(error: Mapping[str, Json], response: httpx.Response) -> Answer:
+    details = error["details"]
+    existing = details.get("existing")
+    return Answer(
+        outcome=error["code"],
+        contact=None if existing is None else _resource(existing),
+        problems=frozenset(
+            (_header_path(problem["path"]), problem["code"])
+            for problem in details.get("problems", ())
+        ),
+        retry_after_seconds=details.get("retry_after_seconds"),
+        message=error["message"],
+        status=response.status_code,
+        headers=response.headers,
+        request_id=error["request_id"],
+    )
+
+
+def _header_path(path: str) -> str:
+    return "Idempotency-Key" if path == "idempotency_key" else path
 
 
 def _resource(resource: Mapping[str, Json]) -> dict[str, Json]:
@@ -190,9 +241,7 @@ def _attributes(member: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _rest_path(path: str) -> str:
-    if path == "idempotencyKey":
-        return "Idempotency-Key"
-    return _snake_case(path.replace("input", "contact"))
+    return _header_path(_snake_case(path.replace("input", "contact")))
 
 
 def _camel_case(name: str) -> str:

@@ -76,13 +76,15 @@ class FakeSource:
     ) -> Page[Contact] | None:
         return await self.contacts(wanted, page)
 
-    async def advertisers(self, _wanted: AdvertiserFilter, page: PageRequest) -> Page[Advertiser]:
+    async def advertisers(
+        self, _wanted: AdvertiserFilter, page: PageRequest
+    ) -> Page[Advertiser] | ReadRefusal:
         return Page(tuple(_ADVERTISERS.values())[: page.size], page, has_more=True)
 
     async def advertisers_by_id(self, ids: Collection[int]) -> Mapping[int, Advertiser]:
         return {an_id: _ADVERTISERS[an_id] for an_id in ids if an_id in _ADVERTISERS}
 
-    async def advertiser_by_slug(self, slug: str) -> Advertiser | None:
+    async def advertiser_by_slug(self, slug: str) -> Advertiser | ReadRefusal | None:
         return next((record for record in _ADVERTISERS.values() if record.slug == slug), None)
 
     async def equivalents(

@@ -83,6 +83,7 @@ class Gateway:
     database: Database
     admin: str
     other_admin: str
+    third_admin: str
     member: str
     expired: str
     revoked: str
@@ -107,6 +108,17 @@ class Gateway:
         """Send a document to the GraphQL face."""
         body = {"query": query, "variables": dict(variables or {})}
         return await self.post_json("/graphql", body, credentials(key) | headers)
+
+    async def mcp(self, tool: str, key: str | None = None, **arguments: object) -> httpx.Response:
+        """Call a tool of the MCP face."""
+        return await self.mcp_message("tools/call", key, name=tool, arguments=arguments)
+
+    async def mcp_message(
+        self, method: str, key: str | None = None, **params: object
+    ) -> httpx.Response:
+        """Send a request to the MCP face, without the handshake: no session needs it."""
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        return await self.post_json("/mcp", body, credentials(key))
 
     async def post_json(
         self,
@@ -170,7 +182,8 @@ class _Template:
 @cache
 def _filled_template() -> _Template:
     """Return a prepared file: copying it takes a fiftieth of the time of making one."""
-    keys = {name: mint() for name in ("admin", "other_admin", "member", "expired", "revoked")}
+    names = ("admin", "other_admin", "third_admin", "member", "expired", "revoked")
+    keys = {name: mint() for name in names}
     texts = {name: minted.text for name, minted in keys.items()} | {"unknown": mint().text}
     return _Template(_made(keys), texts)
 

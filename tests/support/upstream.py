@@ -19,7 +19,7 @@ from support.process import gateway_process
 
 KEY: Final = "hienergy-key"
 _KEYS: Final = dict.fromkeys(
-    ("admin", "other_admin", "member", "expired", "revoked", "unknown"), KEY
+    ("admin", "other_admin", "third_admin", "member", "expired", "revoked", "unknown"), KEY
 )
 
 

@@ -76,7 +76,9 @@ async def test_upstream_is_reached_through_a_proxy(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    keys = dict.fromkeys(("admin", "other_admin", "member", "expired", "revoked", "unknown"), KEY)
+    keys = dict.fromkeys(
+        ("admin", "other_admin", "third_admin", "member", "expired", "revoked", "unknown"), KEY
+    )
     async with _upstream(certificate) as (upstream, port), connect_proxy(port) as proxy:
         monkeypatch.setenv(variable, proxy.url)
         store = Store(tmp_path, keys)

@@ -79,8 +79,10 @@ class Submission(NamedTuple):
         raw: the input, by the names of the published reference.
         idempotency_key: the text of the idempotency key, from an argument or a header.
         dry_run: an argument of the operation.
-        parameters: the query parameters: the text of each, or all its texts if there are several.
+        parameters: the other parameters: the text or the JSON value of each, or all its texts if
+            there are several.
         ignored_fields: the paths of the fields that are sent beside those of the input.
+        problems: what the face has found wrong, such as arguments that it does not know.
         origin: where the submission came from, for the audit trail.
     """
 
@@ -89,6 +91,7 @@ class Submission(NamedTuple):
     dry_run: bool = False
     parameters: Mapping[str, object] = _NO_PARAMETERS
     ignored_fields: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
     origin: Origin | None = None
 
 
@@ -113,8 +116,8 @@ def idempotency_key_of(text: str) -> str | None:
 
 
 def options_of(submission: Submission) -> Options:
-    """Validate the idempotency key, the dry-run flag and the query parameters."""
-    problems = _misplaced_dry_runs(submission.ignored_fields)
+    """Validate the idempotency key, the dry-run flag and the other parameters."""
+    problems = [*submission.problems, *_misplaced_dry_runs(submission.ignored_fields)]
     given: dict[str, object] = {}
     if submission.parameters:
         given, unusable = _parameters(submission.parameters)
@@ -123,10 +126,10 @@ def options_of(submission: Submission) -> Options:
     texts = [
         text
         for text in (submission.idempotency_key, given.get("idempotency_key"))
-        if isinstance(text, str)
+        if text is not None and not isinstance(text, list)
     ]
     if texts:
-        keys = {idempotency_key_of(text) for text in texts}
+        keys = {idempotency_key_of(text) if isinstance(text, str) else None for text in texts}
         key = keys.pop()
         if keys:
             problems.append(
@@ -147,7 +150,7 @@ def options_of(submission: Submission) -> Options:
             )
     dry_run = submission.dry_run
     flag = given.get("dry_run")
-    if isinstance(flag, str):
+    if flag is not None and not isinstance(flag, list):
         try:
             dry_run = _FLAG.validate_python(flag)
         except ValidationError as error:

@@ -5,18 +5,21 @@ source calls once it has the facts. If another system is the source of truth, it
 the facts, and its refusals become the rules' own; the input is still validated first.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.admission import Submission, authenticated, options_of, within_quota
+from contact_gateway.contacts.advertiser import Advertiser
+from contact_gateway.contacts.advertiser_lookup import advertiser_named, name_of_advertiser
 from contact_gateway.contacts.contact import NewContact, new_contact
 from contact_gateway.contacts.outcomes import (
     CreateContactOutcome,
+    Forbidden,
     InvalidInput,
     RateLimited,
     Unauthorized,
 )
-from contact_gateway.contacts.source import ContactCaller, Creation
+from contact_gateway.contacts.source import Access, ContactCaller, Creation
 
 
 async def create_contact(
@@ -32,20 +35,61 @@ async def create_contact(
     Raises:
         SourceUnavailable: the source does not respond. The submission may be repeated.
     """
+    access = await _admitted(caller)
+    if isinstance(access, (Unauthorized, Forbidden, RateLimited)):
+        return access
+    creation = _valid(await read())
+    if isinstance(creation, InvalidInput):
+        return creation
+    return await access.create_contact(creation)
+
+
+async def create_contact_for_advertiser(
+    caller: ContactCaller, fields: Mapping[str, object], submission: Submission
+) -> CreateContactOutcome:
+    """Create a contact for the one advertiser that a text names, or return why not.
+
+    Args:
+        caller: the sender of the request.
+        fields: the fields of the contact, but `advertiser` in place of `advertiser_id`: an id,
+            slug, domain or name.
+        submission: all but the fields.
+
+    Raises:
+        SourceUnavailable: the source does not respond. The submission may be repeated.
+    """
+    access = await _admitted(caller)
+    if isinstance(access, (Unauthorized, Forbidden, RateLimited)):
+        return access
+    name, problems = name_of_advertiser(fields.get("advertiser"), "advertiser")
+    # Validated with any id, before the search.
+    raw = {**fields, "advertiser_id": 1}
+    creation = _valid(submission._replace(raw=raw, problems=(*problems, *submission.problems)))
+    if isinstance(creation, InvalidInput):
+        return creation
+    found = await advertiser_named(access, name)
+    if not isinstance(found, Advertiser):
+        return found
+    contact = creation.contact._replace(advertiser_id=found.hienergy_id or found.id)
+    return await access.create_contact(creation._replace(contact=contact))
+
+
+async def _admitted(caller: ContactCaller) -> Access | Unauthorized | Forbidden | RateLimited:
+    """Apply rules 1 to 3."""
     access = await authenticated(caller)
     if isinstance(access, (Unauthorized, RateLimited)):
         return access
     if (forbidden := policy.may_create(access.principal.role)) is not None:
         return forbidden
-    if (rate_limited := await within_quota(caller, access)) is not None:
-        return rate_limited
-    submission = await read()
+    return await within_quota(caller, access) or access
+
+
+def _valid(submission: Submission) -> Creation | InvalidInput:
+    """Apply rule 4."""
     contact = new_contact(submission.raw)
     idempotency_key, dry_run, problems = options_of(submission)
     if not isinstance(contact, NewContact):
         return InvalidInput((*contact, *problems))
     if problems:
         return InvalidInput(problems)
-    return await access.create_contact(
-        Creation(contact, idempotency_key, dry_run, submission.origin)
-    )
+    return Creation(contact, idempotency_key, dry_run, submission.origin)

@@ -9,6 +9,7 @@ class Face(StrEnum):
 
     GRAPHQL = "graphql"
     REST = "rest"
+    MCP = "mcp"
 
 
 class Origin(NamedTuple):

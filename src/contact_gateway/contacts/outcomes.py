@@ -25,6 +25,7 @@ from enum import StrEnum
 from typing import ClassVar, Final, TypeAlias, assert_never
 
 from contact_gateway.access.principals import KeyRefusal
+from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, ContactPreview
 from contact_gateway.contacts.problems import Problem
 
@@ -140,11 +141,12 @@ class IdempotencyKeyReused:
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """Rule 6: a record that the operation needs does not exist."""
+    """Rule 6: a record that the operation needs does not exist, or is not the only candidate."""
 
     code: ClassVar[ErrorCode] = ErrorCode.NOT_FOUND
     message: str
     details: Details = field(default_factory=dict)
+    candidates: tuple[Advertiser, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ PROBLEM_MEANINGS: Final[Mapping[ProblemCode, str]] = {
     ProblemCode.INVALID_ARGUMENTS: (
         "The arguments exclude each other, or one is given twice or in the wrong place."
     ),
-    ProblemCode.UNKNOWN_PARAMETER: "The operation has no query parameter of this name.",
+    ProblemCode.UNKNOWN_PARAMETER: "The operation has no parameter of this name.",
     ProblemCode.TOO_MANY_CALLS: "The request needs more calls to HiEnergy than are allowed.",
     ProblemCode.TOO_LONG: "The text is too long for the field.",
     ProblemCode.OUT_OF_RANGE: "The number is outside the range of the field.",
@@ -56,23 +56,23 @@ class Problem(NamedTuple):
     message: str
 
 
-def unknown_parameters(names: Iterable[str], known: Collection[str]) -> list[Problem]:
-    """Return the problems of query parameters that the operation does not have."""
+def unknown_parameters(names: Iterable[str], known: Collection[str], *within: str) -> list[Problem]:
+    """Return the problems of parameters that the operation does not have, below `within`."""
     return [
         # A comparison takes 0.1 ms, and a query may have thousands of names.
-        _unknown_parameter(name, known if number < _MAX_SUGGESTIONS else ())
+        _unknown_parameter((*within, name), known if number < _MAX_SUGGESTIONS else ())
         for number, name in enumerate(names)
     ]
 
 
-def _unknown_parameter(name: str, known: Collection[str]) -> Problem:
-    nearest = get_close_matches(name[:_MAX_COMPARED_LENGTH].lower(), known, n=1)
+def _unknown_parameter(path: tuple[str, ...], known: Collection[str]) -> Problem:
+    nearest = get_close_matches(path[-1][:_MAX_COMPARED_LENGTH].lower(), known, n=1)
     names = nearest or sorted(known)
     advice = (
         f"Did you mean {_listed(names)}?" if nearest else f"The parameters are {_listed(names)}."
     )
     message = f"Unknown parameter. {advice}" if names else "Unknown parameter."
-    return Problem((name,), ProblemCode.UNKNOWN_PARAMETER, message)
+    return Problem(path, ProblemCode.UNKNOWN_PARAMETER, message)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -38,6 +38,7 @@ class TransportCode(StrEnum):
         400,
         "The request is malformed: its body is not valid JSON, or it has not one `Host` header.",
     )
+    FORBIDDEN = "FORBIDDEN", 403, "Web pages of this origin may not call."
     NOT_FOUND = "NOT_FOUND", 404, "The route does not exist."
     METHOD_NOT_ALLOWED = (
         "METHOD_NOT_ALLOWED",

@@ -74,7 +74,8 @@ class RequestContextMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                context.status = message["status"]
+                # Some libraries send a member of an enumeration.
+                context.status = int(message["status"])
                 headers = _with_default_headers(message["headers"], context)
                 if scope["path"] not in _PROBES:
                     headers += await _rate_limit_headers(context.caller)

@@ -1,6 +1,6 @@
 """The JSON documents of the REST face: upstream's resources, and refusals in the envelope."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeVar, assert_never
@@ -21,7 +21,6 @@ from contact_gateway.contacts.outcomes import (
     Refusal,
     Unauthorized,
 )
-from contact_gateway.contacts.problems import Problem
 from contact_gateway.contacts.source import Page
 from contact_gateway.faces.http import envelope, timestamp
 from contact_gateway.http_statuses import status_of
@@ -30,7 +29,7 @@ T = TypeVar("T")
 
 # Details with a schema in OpenAPI. Upstream's own of these names may have another shape.
 _OWN_DETAILS: Final = frozenset(
-    {"problems", "existing", "retry_after_seconds", "advertiser_id", "sent_at"}
+    {"problems", "candidates", "existing", "retry_after_seconds", "advertiser_id", "sent_at"}
 )
 
 
@@ -65,10 +64,22 @@ def outcome_document(
             return refusal_document(refusal, request_id)
 
 
-def refusal_document(refusal: Refusal, request_id: str, *, at: datetime | None = None) -> Document:
+def _path(path: Iterable[str]) -> str:
+    """Return how REST names the part of a submission that a problem is in."""
+    return "Idempotency-Key" if path == ("idempotency_key",) else ".".join(path)
+
+
+def refusal_document(
+    refusal: Refusal,
+    request_id: str,
+    path_of: Callable[[Iterable[str]], str] = _path,
+    *,
+    at: datetime | None = None,
+) -> Document:
     """Return the response of a refused operation: the status and headers, and the envelope.
 
-    `at` is when it was refused, now if it is None.
+    `path_of` names the part of a submission that a problem is in. `at` is when it was refused, now
+    if it is None.
     """
     headers: dict[str, str] = {}
     details: dict[str, object] = {}
@@ -81,11 +92,17 @@ def refusal_document(refusal: Refusal, request_id: str, *, at: datetime | None =
             headers = {"Retry-After": str(seconds)}
             details = {"retry_after_seconds": seconds}
         case InvalidInput(problems):
-            details = {"problems": [_problem(problem) for problem in problems]}
+            details = {
+                "problems": [
+                    {"path": path_of(path), "code": code, "message": message}
+                    for path, code, message in problems
+                ]
+            }
         case IdempotencyKeyReused():
             pass
-        case NotFound():
-            pass
+        case NotFound(candidates=candidates):
+            if candidates:
+                details = {"candidates": [advertiser_resource(record) for record in candidates]}
         case Conflict(existing):
             details = {} if existing is None else {"existing": contact_resource(existing)}
         case OutcomeUnknown(_, seconds, advertiser_id, sent_at):
@@ -198,12 +215,3 @@ def page_document(page: Page[T], resource: Callable[[T], dict[str, object]]) -> 
 
 def _timestamp(moment: datetime | None) -> str | None:
     return None if moment is None else timestamp(moment)
-
-
-def _problem(problem: Problem) -> dict[str, object]:
-    is_key = problem.path == ("idempotency_key",)
-    return {
-        "path": "Idempotency-Key" if is_key else ".".join(problem.path),
-        "code": problem.code,
-        "message": problem.message,
-    }

@@ -1,0 +1,169 @@
+"""MCP over streamable HTTP, stateless and with JSON answers, by the official SDK.
+
+Source: https://modelcontextprotocol.io/specification/2025-11-25/basic/transports.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any, Final, cast
+
+import orjson
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.shared.exceptions import MCPError
+from mcp.types import (
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    CallToolResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    TextContent,
+)
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
+
+from contact_gateway.contacts.origin import Face
+from contact_gateway.contacts.source import KnownFilters
+from contact_gateway.faces.http import (
+    JsonResponse,
+    TransportCode,
+    TransportError,
+    envelope,
+    method_not_allowed,
+    transport_error_of,
+)
+from contact_gateway.faces.json_body import BodyLimits, parse_json, read_body
+from contact_gateway.faces.mcp.descriptions import INSTRUCTIONS, described_tools
+from contact_gateway.faces.request_context import RequestContext, request_context_of
+
+# Any: the SDK's own type parameters.
+_Context = ServerRequestContext[Any, Any]
+
+
+class McpEndpoint:
+    """The ASGI application at `/mcp`.
+
+    Args:
+        body_limits: the limits of request bodies.
+        filters: the filters that the source of truth knows.
+        origins: the origins of web pages that may call, or `*`.
+    """
+
+    def __init__(
+        self, body_limits: BodyLimits, filters: KnownFilters, origins: Sequence[str]
+    ) -> None:
+        self._body_limits: Final = body_limits
+        self._origins: Final = frozenset(origins)
+        self._tools: Final = described_tools(filters)
+        server = Server[Any](
+            "contact-gateway",
+            version=version("contact-gateway"),
+            title="contact-gateway",
+            instructions=INSTRUCTIONS,
+            on_list_tools=self._list_tools,
+            on_call_tool=self._call_tool,
+        )
+        # In place of the SDK's spans: the gateway has its own, without what a caller sent.
+        server.middleware = [_record_refusals]
+        self._sessions: Final = StreamableHTTPSessionManager(
+            server,
+            stateless=True,
+            json_response=True,
+            max_request_body_size=body_limits.max_bytes,
+        )
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Serve requests inside."""
+        async with self._sessions.run():
+            yield
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        context = request_context_of(scope)
+        context.face, context.operation = Face.MCP, "mcp"
+        if scope["method"] != "POST":
+            raise method_not_allowed(
+                "POST", "Method not allowed. There are no streams and no sessions. Use POST."
+            )
+        origin = context.headers.get("origin")
+        # A page whose host name was rebound to this address sends its own origin, so the host is
+        # no proof (MCP specification, Security Warning of the transports).
+        if origin is not None and self._origins.isdisjoint((origin, "*")):
+            raise TransportError(
+                TransportCode.FORBIDDEN,
+                "CONTACT_GATEWAY_CORS_ORIGINS does not list the origin of this page.",
+            )
+        body = await read_body(Request(scope, receive), context.headers, self._body_limits)
+        # The SDK parses the body too, but its errors would quote it.
+        if not _is_message(parse_json(body, self._body_limits.max_json_depth)):
+            raise TransportError(
+                TransportCode.BAD_REQUEST,
+                "Send one JSON-RPC 2.0 request or notification. Batches are not supported.",
+            )
+        messages: list[Message] = [{"type": "http.request", "body": body}]
+
+        async def replay() -> Message:
+            return messages.pop() if messages else await receive()
+
+        await self._sessions.handle_request(scope, replay, send)
+        if context.outcome is None:
+            is_refused = context.status >= HTTPStatus.BAD_REQUEST
+            context.outcome = TransportCode.BAD_REQUEST if is_refused else "OK"
+
+    async def _list_tools(
+        self, _context: _Context, _params: PaginatedRequestParams | None
+    ) -> ListToolsResult:
+        return ListToolsResult(tools=[tool.description for tool in self._tools.values()])
+
+    async def _call_tool(self, ctx: _Context, params: CallToolRequestParams) -> CallToolResult:
+        tool = self._tools.get(params.name)
+        if tool is None:
+            raise MCPError(INVALID_PARAMS, "Unknown tool. The method tools/list lists them.")
+        context = _request_context_of(ctx)
+        context.operation, context.outcome = params.name, "OK"
+        try:
+            document = (await tool.call(context, params.arguments or {})).body
+        except Exception as error:  # noqa: BLE001 - it is logged, and the SDK would show its text
+            document = _failure(transport_error_of(error), context)
+        text = JsonResponse(document).body
+        return CallToolResult(
+            content=[TextContent(text=bytes(text).decode())],
+            structured_content=orjson.loads(text),
+            is_error="error" in document,
+        )
+
+
+def _is_message(body: object) -> bool:
+    """Return whether a body is a request or a notification (JSON-RPC 2.0, section 4)."""
+    return (
+        isinstance(body, dict)
+        and body.get("jsonrpc") == "2.0"
+        and isinstance(body.get("method"), str)
+        and isinstance(body.get("params", {}), dict)
+        and type(body.get("id", "")) in {int, str}
+    )
+
+
+def _failure(error: TransportError, context: RequestContext) -> dict[str, object]:
+    context.outcome = error.code
+    seconds = error.headers.get("Retry-After")
+    details = {} if seconds is None else {"retry_after_seconds": int(seconds)}
+    return envelope(error.code, error.message, context.request_id, {**error.details, **details})
+
+
+def _request_context_of(ctx: _Context) -> RequestContext:
+    # The SDK has other transports too, whose messages have no request.
+    return request_context_of(cast(Request, ctx.request).scope)
+
+
+async def _record_refusals(ctx: _Context, call_next: CallNext) -> HandlerResult:
+    """Record that a message is refused as JSON-RPC, whose errors may have the status 200."""
+    try:
+        return await call_next(ctx)
+    except Exception:
+        _request_context_of(ctx).outcome = TransportCode.BAD_REQUEST
+        raise

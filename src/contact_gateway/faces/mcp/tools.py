@@ -1,0 +1,133 @@
+"""The tools: each passes its arguments to the domain and converts the outcome.
+
+Names and arguments are those of HiEnergy's own tools, results the documents of the REST face.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final, TypeAlias, TypeVar
+
+from contact_gateway.contacts import reads
+from contact_gateway.contacts.admission import Submission
+from contact_gateway.contacts.advertiser import Advertiser
+from contact_gateway.contacts.advertiser_lookup import find_advertiser
+from contact_gateway.contacts.contact import ContactDetails, unknown_fields
+from contact_gateway.contacts.create_contact import create_contact, create_contact_for_advertiser
+from contact_gateway.contacts.origin import Face, Origin
+from contact_gateway.contacts.outcomes import (
+    CreateContactOutcome,
+    Created,
+    NotFound,
+    ReadRefusal,
+    Refusal,
+    outcome_name,
+)
+from contact_gateway.contacts.problems import unknown_parameters
+from contact_gateway.contacts.source import Page
+from contact_gateway.faces.request_context import RequestContext
+from contact_gateway.faces.rest.documents import (
+    Document,
+    advertiser_resource,
+    contact_resource,
+    outcome_document,
+    page_document,
+    refusal_document,
+)
+
+T = TypeVar("T")
+Arguments: TypeAlias = Mapping[str, object]
+Tool: TypeAlias = Callable[[RequestContext, Arguments], Awaitable[Document]]
+
+FLAT_FIELDS: Final = tuple(name for name in ContactDetails._fields if name != "advertiser_id")
+"""The fields of a contact that are arguments of `add_contact_for_advertiser`."""
+
+_OPTIONS: Final = ("dry_run", "idempotency_key")
+
+
+async def add_contact(context: RequestContext, arguments: Arguments) -> Document:
+    """Create a contact for the advertiser with an id."""
+    submission = _submission(context, arguments, "contact")
+
+    async def read() -> Submission:
+        return submission
+
+    return _created(await create_contact(context.caller, read), context, ".".join)
+
+
+async def add_contact_for_advertiser(context: RequestContext, arguments: Arguments) -> Document:
+    """Create a contact for the one advertiser that a text names."""
+    submission = _submission(context, arguments, "advertiser", *FLAT_FIELDS)
+    outcome = await create_contact_for_advertiser(context.caller, arguments, submission)
+    return _created(outcome, context, lambda path: ".".join(path).removeprefix("contact."))
+
+
+def _submission(context: RequestContext, arguments: Arguments, *fields: str) -> Submission:
+    contact, known = arguments.get("contact"), (*fields, *_OPTIONS)
+    return Submission(
+        raw=contact,
+        parameters={name: value for name, value in arguments.items() if name in _OPTIONS},
+        problems=(
+            *unknown_parameters((name for name in arguments if name not in known), known),
+            *unknown_parameters(unknown_fields(contact), ContactDetails._fields, "contact"),
+        ),
+        origin=Origin(Face.MCP, context.request_id),
+    )
+
+
+def _created(
+    outcome: CreateContactOutcome,
+    context: RequestContext,
+    path_of: Callable[[Iterable[str]], str],
+) -> Document:
+    context.outcome = outcome_name(outcome)
+    if isinstance(outcome, Refusal):
+        return refusal_document(outcome, context.request_id, path_of)
+    document = outcome_document(outcome, context.request_id, (), context.root_path)
+    if isinstance(outcome, Created) and outcome.replayed:
+        # REST has a header for it, which an agent does not see.
+        return Document(document.status, {**document.body, "meta": {"replayed": True}})
+    return document
+
+
+async def search_contacts(context: RequestContext, arguments: Arguments) -> Document:
+    """Return a page of contacts."""
+    return _page(await reads.contacts(context.caller, arguments), contact_resource, context)
+
+
+async def get_advertiser_contacts(context: RequestContext, arguments: Arguments) -> Document:
+    """Return a page of the contacts of the one advertiser that a text names."""
+    filters = dict(arguments)
+    found = await find_advertiser(
+        context.caller, {"advertiser": filters.pop("advertiser", None)}, "advertiser"
+    )
+    if not isinstance(found, Advertiser):
+        return _refused(found, context)
+    page = await reads.contacts_of_advertiser(context.caller, str(found.id), filters)
+    return _page(page, contact_resource, context)
+
+
+async def search_advertisers(context: RequestContext, arguments: Arguments) -> Document:
+    """Return a page of advertisers."""
+    return _page(await reads.advertisers(context.caller, arguments), advertiser_resource, context)
+
+
+async def get_advertiser(context: RequestContext, arguments: Arguments) -> Document:
+    """Return the one advertiser that a text names."""
+    found = await find_advertiser(context.caller, arguments, "id")
+    if isinstance(found, Advertiser):
+        return Document(200, {"data": advertiser_resource(found)})
+    return _refused(found, context)
+
+
+def _page(
+    found: Page[T] | ReadRefusal | None,
+    resource: Callable[[T], dict[str, object]],
+    context: RequestContext,
+) -> Document:
+    if isinstance(found, Page):
+        return page_document(found, resource)
+    return _refused(found or NotFound("Unknown advertiser. Check the id."), context)
+
+
+def _refused(refusal: Refusal, context: RequestContext) -> Document:
+    context.outcome = refusal.code
+    return refusal_document(refusal, context.request_id, ".".join)

@@ -41,7 +41,9 @@ async def test_the_sdks_client_lists_and_calls_the_tools(
 ) -> None:
     email = f"{mode}@example.com"
     headers = {"Authorization": f"Bearer {store.keys['admin']}"}
-    async with httpx2.AsyncClient(headers=headers, trust_env=False) as http:
+    async with httpx2.AsyncClient(
+        headers=headers, timeout=WATCHDOG_SECONDS, trust_env=False
+    ) as http:
         transport = streamable_http_client(f"{process.address}/mcp", http_client=http)
         # The client validates each result against the schema of its tool.
         async with Client(transport, mode=mode, read_timeout_seconds=WATCHDOG_SECONDS) as client:

@@ -25,7 +25,7 @@ ADMIN_ID: Final = 1
 MAYA: Final[dict[str, Json]] = {"advertiser_id": 2001, "email": "maya@example.com"}
 KAI: Final[dict[str, Json]] = {"advertiser_id": 2001, "email": "kai@example.com"}
 HOUR: Final = timedelta(hours=1)
-BOTH_FACES = pytest.mark.parametrize("face", FACES.values(), ids=list(FACES))
+EVERY_FACE = pytest.mark.parametrize("face", FACES.values(), ids=list(FACES))
 
 
 async def _rotate(gateway: Gateway, overlap: timedelta) -> str:
@@ -42,7 +42,7 @@ async def _rotate(gateway: Gateway, overlap: timedelta) -> str:
 
 
 @pytest.mark.anyio
-@BOTH_FACES
+@EVERY_FACE
 async def test_both_secrets_share_idempotency_keys_rate_limit_and_audit(
     tmp_path: Path, face: Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,7 +67,7 @@ async def test_both_secrets_share_idempotency_keys_rate_limit_and_audit(
 
 
 @pytest.mark.anyio
-@BOTH_FACES
+@EVERY_FACE
 async def test_a_cached_secret_without_overlap_creates_nothing(tmp_path: Path, face: Face) -> None:
     async with running_gateway(tmp_path) as gateway:
         await face.submit(gateway, MAYA, gateway.admin, dry_run=True)

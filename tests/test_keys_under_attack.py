@@ -23,7 +23,7 @@ LIMIT: Final = 3
 NOON: Final = 1_750_000_000.0
 MAYA: Final[dict[str, Json]] = {"advertiser_id": 2001, "email": "maya@example.com"}
 VIEWER: Final = "{ viewer { role } }"
-BOTH_FACES = pytest.mark.parametrize("face", FACES.values(), ids=list(FACES))
+EVERY_FACE = pytest.mark.parametrize("face", FACES.values(), ids=list(FACES))
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def _from(gateway: Gateway, address: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["unknown", "malformed"])
-@BOTH_FACES
+@EVERY_FACE
 async def test_guesses_are_limited_by_address(limited: Gateway, face: Face, kind: str) -> None:
     _from(limited, "192.0.2.1")
     guesses = [mint().text if kind == "unknown" else f"cgw_{n}" for n in range(LIMIT + 2)]
@@ -57,7 +57,7 @@ async def test_guesses_are_limited_by_address(limited: Gateway, face: Face, kind
     assert answers[-1].retry_after_seconds == 60
 
 
-@BOTH_FACES
+@EVERY_FACE
 async def test_a_right_guess_after_too_many_wrong_ones_is_refused(
     limited: Gateway, face: Face
 ) -> None:
@@ -69,7 +69,7 @@ async def test_a_right_guess_after_too_many_wrong_ones_is_refused(
     assert await limited.contact_rows() == 0
 
 
-@BOTH_FACES
+@EVERY_FACE
 async def test_reads_are_limited_like_creations(limited: Gateway, face: Face) -> None:
     _from(limited, "192.0.2.1")
     for _ in range(LIMIT + 1):
@@ -136,7 +136,7 @@ async def test_guesses_may_be_unlimited(tmp_path: Path) -> None:
     assert {answer.status_code for answer in answers} == {401}
 
 
-@BOTH_FACES
+@EVERY_FACE
 async def test_refusals_of_upstream_are_counted(tmp_path: Path, face: Face) -> None:
     def answering(_: Request) -> Recording:
         return recorded(401)
@@ -183,7 +183,7 @@ async def test_hosts_with_one_server_count_guesses_and_budgets_together(
     assert refused == [401, 429]
 
 
-@BOTH_FACES
+@EVERY_FACE
 async def test_no_outcome_of_a_submission_logs_or_shows_a_key_or_an_address(
     gateway: Gateway, face: Face, log: io.StringIO
 ) -> None:

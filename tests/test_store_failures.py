@@ -24,7 +24,7 @@ from support.process import GatewayProcess, gateway_process, resident_bytes
 
 pytestmark = pytest.mark.anyio
 
-BOTH_FACES = pytest.mark.parametrize("face", FACES.values(), ids=list(FACES))
+EVERY_FACE = pytest.mark.parametrize("face", FACES.values(), ids=list(FACES))
 MAYA: Final[dict[str, Json]] = {"advertiser_id": 2001, "email": "maya@example.com"}
 MAX_WAITING: Final = 10
 CALLERS: Final = 10 * MAX_WAITING
@@ -146,7 +146,7 @@ def hang(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hang]:
     hang.end()
 
 
-@BOTH_FACES
+@EVERY_FACE
 async def test_a_hanging_store_is_unavailable_until_it_continues(
     tmp_path: Path, face: Face, hang: Hang, stopped_clock: ManualClock
 ) -> None:

@@ -142,6 +142,15 @@ async def test_records_that_do_not_match_are_no_candidates(
     assert result == found if found else isinstance(result, NotFound)
 
 
+async def test_a_record_of_an_unknown_brand_does_not_make_a_whole_name_ambiguous() -> None:
+    unknown = Advertiser(id=5001, name="KESTREL", domain="kestrel.example", network_name="Impact")
+    catalogue = Catalogue([unknown, KESTREL])
+
+    assert await advertiser_named(catalogue, "KESTREL") == KESTREL
+    assert await advertiser_named(catalogue, "kestrel.example") == KESTREL
+    assert isinstance(await advertiser_named(catalogue, "estrel"), NotFound)
+
+
 async def test_one_match_is_not_enough_where_there_are_more_than_can_be_read() -> None:
     result = await advertiser_named(Catalogue(has_more=True), "Meridian Hotels")
 

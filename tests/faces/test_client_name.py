@@ -112,7 +112,7 @@ async def test_a_request_is_logged_with_its_client(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", FACES)
-async def test_both_faces_answer_as_without_a_name(tmp_path: Path, name: str) -> None:
+async def test_every_face_answers_as_without_a_name(tmp_path: Path, name: str) -> None:
     contact = {"advertiser_id": 1001, "email": "maya@example.com"}
     async with running_gateway(tmp_path, metrics=True) as gateway:
         gateway.client.headers["graphql-client-name"] = "a\u00e9"

@@ -63,9 +63,16 @@ async def _metrics(gateway: Gateway) -> str:
     return response.text
 
 
-@pytest.mark.parametrize(("name", "face"), [("REST", "rest"), ("GraphQL", "graphql")])
+@pytest.mark.parametrize(
+    ("name", "face", "operation"),
+    [
+        ("REST", "rest", "create_contact"),
+        ("GraphQL", "graphql", "create_contact"),
+        ("MCP", "mcp", "add_contact"),
+    ],
+)
 async def test_requests_are_counted_by_face_operation_and_outcome(
-    measured: Gateway, name: str, face: str
+    measured: Gateway, name: str, face: str, operation: str
 ) -> None:
     submit = FACES[name].submit
     for key in (measured.admin, measured.admin, measured.member, None):
@@ -73,10 +80,10 @@ async def test_requests_are_counted_by_face_operation_and_outcome(
     requests = _samples(await _metrics(measured), "contact_gateway_requests_total")
 
     assert requests == {
-        (face, "create_contact", "CREATED"): 1,
-        (face, "create_contact", "CONFLICT"): 1,
-        (face, "create_contact", "FORBIDDEN"): 1,
-        (face, "create_contact", "UNAUTHORIZED"): 1,
+        (face, operation, "CREATED"): 1,
+        (face, operation, "CONFLICT"): 1,
+        (face, operation, "FORBIDDEN"): 1,
+        (face, operation, "UNAUTHORIZED"): 1,
     }
 
 

@@ -18,6 +18,12 @@ from support.upstream import upstream_gateway
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 TRACE_PARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
 MAYA = {"contact": {"advertiser_id": 2001, "email": "maya@example.com"}}
+READ = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "tools/call",
+    "params": {"name": "get_advertiser", "arguments": {"id": 2001}},
+}
 
 
 @dataclass(slots=True)
@@ -94,11 +100,13 @@ def test_a_request_is_a_span_of_the_trace_in_its_headers(
                 headers={"traceparent": TRACE_PARENT, "X-Request-Id": "a-request"},
             )
             client.post("/graphql", json={"query": "{ viewer { role } }"})
+            client.post("/mcp", json=READ)
         log = process.log()
         assert process.stop() == 0
 
-    rest, graphql = collector.spans()
+    rest, graphql, mcp = collector.spans()
     assert (rest.name, graphql.name) == ("rest create_contact", "graphql graphql")
+    assert mcp.name == "mcp get_advertiser"
     assert rest.trace_id.hex() == TRACE_ID != graphql.trace_id.hex()
     assert rest.kind == Span.SPAN_KIND_SERVER
     assert _attributes(rest) == {

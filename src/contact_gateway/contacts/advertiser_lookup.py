@@ -84,9 +84,13 @@ def _brands_named(name: str, records: Sequence[Advertiser]) -> tuple[Advertiser,
     """
     text, domain = folded(name), domain_key(name)
     named = [(each, (folded(each.name), folded(each.display_name or ""))) for each in records]
+    exact = [each for each in records if each.domain and domain_key(each.domain) == domain] or [
+        each for each, names in named if text in names
+    ]
     matches = (
-        [each for each in records if each.domain and domain_key(each.domain) == domain]
-        or [each for each, names in named if text in names]
+        # A record without a brand owns no contacts, and HiEnergy may not show its brand.
+        [each for each in exact if each.hienergy_id is not None]
+        or exact
         or [each for each, names in named if any(text in part_of for part_of in names)]
     )
     brands: dict[int, Advertiser] = {}

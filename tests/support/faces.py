@@ -183,14 +183,6 @@ class Mcp:
         if idempotency_key is not None:
             arguments["idempotency_key"] = idempotency_key
         response = await gateway.mcp("add_contact", key, **arguments)
-        if not response.is_success:
-            error = response.json()["error"]
-            return Answer(
-                outcome=error["code"],
-                message=error["message"],
-                status=response.status_code,
-                headers=response.headers,
-            )
         result = response.json()["result"]
         body = result["structuredContent"]
         assert json.loads(result["content"][0]["text"]) == body

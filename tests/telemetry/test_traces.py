@@ -132,10 +132,12 @@ def test_a_call_to_upstream_is_a_span_and_carries_the_trace(
         with gateway_process(tmp_path / "gateway", environment=environment) as process:
             with process.client(upstream.keys["admin"]) as client:
                 client.post("/api/v1/contacts", json=MAYA, headers={"traceparent": TRACE_PARENT})
+                client.post("/mcp", json=READ, headers={"traceparent": TRACE_PARENT})
             assert process.stop() == 0
 
     spans = {(span.name, span.kind): span for span in collector.spans()}
     call = spans["HiEnergy POST", Span.SPAN_KIND_CLIENT]
+    assert ("HiEnergy GET", Span.SPAN_KIND_CLIENT) in spans
     servers = [span for span in collector.spans() if span.kind == Span.SPAN_KIND_SERVER]
     assert {span.trace_id.hex() for span in collector.spans()} == {TRACE_ID}
     assert call.span_id in {span.parent_span_id for span in servers}

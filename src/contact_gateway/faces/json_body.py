@@ -40,15 +40,6 @@ async def read_json(request: Request, headers: Mapping[str, str], limits: BodyLi
     Raises:
         TransportError: the body is not JSON, not declared as JSON, too large, too deep or too slow.
     """
-    return parse_json(await read_body(request, headers, limits), limits.max_json_depth)
-
-
-async def read_body(request: Request, headers: Mapping[str, str], limits: BodyLimits) -> bytes:
-    """Read the body of a request, which must be declared as JSON. `headers` has lower-case names.
-
-    Raises:
-        TransportError: the body is not declared as JSON, too large or too slow.
-    """
     content_type = headers.get("content-type", "")
     if content_type != "application/json":
         media_type, _, parameters = content_type.partition(";")
@@ -69,16 +60,18 @@ async def read_body(request: Request, headers: Mapping[str, str], limits: BodyLi
     if declared.isdecimal() and int(declared) > limits.max_bytes:
         raise _too_large(limits.max_bytes)
     if BODY_IS_BUFFERED in request.scope.get("extensions", ()):
-        return await _receive(request, limits.max_bytes)
-    try:
-        async with asyncio.timeout(limits.timeout_seconds):
-            return await _receive(request, limits.max_bytes)
-    except TimeoutError:
-        raise TransportError(
-            TransportCode.REQUEST_TIMEOUT,
-            f"The body did not arrive within {limits.timeout_seconds:g} seconds. Retry.",
-            {"Connection": "close"},
-        ) from None
+        body = await _receive(request, limits.max_bytes)
+    else:
+        try:
+            async with asyncio.timeout(limits.timeout_seconds):
+                body = await _receive(request, limits.max_bytes)
+        except TimeoutError:
+            raise TransportError(
+                TransportCode.REQUEST_TIMEOUT,
+                f"The body did not arrive within {limits.timeout_seconds:g} seconds. Retry.",
+                {"Connection": "close"},
+            ) from None
+    return parse_json(body, limits.max_json_depth)
 
 
 async def _receive(request: Request, max_bytes: int) -> bytes:

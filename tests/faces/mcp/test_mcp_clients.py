@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from support.clock import WATCHDOG_SECONDS
 from support.faces import Json
 from support.gateway import Store, filled_store
 from support.process import GatewayProcess, gateway_process
-from support.programs import skip_or_fail
+from support.programs import node_with_packages
 
 INSPECTOR: Final = Path(__file__).parent / "inspector"
 
@@ -69,23 +68,8 @@ async def test_the_sdks_client_lists_and_calls_the_tools(
 @pytest.fixture(scope="module")
 def inspector(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """Return the command of the MCP inspector, installed from its lock file."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        skip_or_fail("node or npm is not installed")
     folder = tmp_path_factory.mktemp("inspector") / "npm"
-    shutil.copytree(INSPECTOR, folder, ignore=shutil.ignore_patterns("node_modules"))
-    # npm caches packages, so only the first run needs the registry.
-    options = ("--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund")
-    installed = subprocess.run(
-        (npm, "ci", *options),
-        cwd=folder,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=WATCHDOG_SECONDS,
-        check=False,
-    )
-    if installed.returncode != 0:
-        skip_or_fail(f"npm cannot install the MCP inspector: {installed.stderr.strip()}")
+    node = node_with_packages(INSPECTOR, folder)
     return node, str(folder / "node_modules" / ".bin" / "mcp-inspector"), "--cli"
 
 

@@ -300,7 +300,7 @@ async def test_a_contact_is_added_for_the_one_advertiser_that_matches(
     assert body["data"]["attributes"]["advertiser_id"] == owner
     assert body["data"]["attributes"]["job_title"] == "Buyer"
     assert listed["data"] == [body["data"]]
-    assert owner in {int(read["data"]["id"]), read["data"]["attributes"]["hienergy_id"]}
+    assert str(read["data"]["attributes"]["hienergy_id"]) == str(owner)
 
 
 async def test_the_same_key_by_another_name_of_the_brand_is_a_replay(gateway: Gateway) -> None:

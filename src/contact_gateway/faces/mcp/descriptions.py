@@ -198,9 +198,7 @@ class _OpenApi:
         return found
 
     def resolved(self, part: _Json) -> _Json:
-        """Return the component that a part refers to, or the part itself."""
-        if "$ref" not in part:
-            return part
+        """Return the component that a part refers to."""
         _, components, kind, name = part["$ref"].split("/")
         found: _Json = self._document[components][kind][name]
         return found

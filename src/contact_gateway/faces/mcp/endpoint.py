@@ -3,11 +3,14 @@
 Source: https://modelcontextprotocol.io/specification/2025-11-25/basic/transports.
 """
 
+import asyncio
+import json
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard, cast
 
 import orjson
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -35,12 +38,13 @@ from contact_gateway.faces.http import (
     method_not_allowed,
     transport_error_of,
 )
-from contact_gateway.faces.json_body import BodyLimits, parse_json, read_body
+from contact_gateway.faces.json_body import BodyLimits, read_json
 from contact_gateway.faces.mcp.descriptions import INSTRUCTIONS, described_tools
 from contact_gateway.faces.request_context import RequestContext, request_context_of
 
 # Any: the SDK's own type parameters.
 _Context = ServerRequestContext[Any, Any]
+_ARGUMENTS: Final = "contact_gateway.mcp_arguments"
 
 
 class McpEndpoint:
@@ -72,14 +76,28 @@ class McpEndpoint:
             server,
             stateless=True,
             json_response=True,
-            max_request_body_size=body_limits.max_bytes,
+            # Limited already.
+            max_request_body_size=sys.maxsize,
         )
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Serve requests inside."""
-        async with self._sessions.run():
+        is_open, is_closing = asyncio.Event(), asyncio.Event()
+
+        async def run() -> None:
+            async with self._sessions.run():
+                is_open.set()
+                await is_closing.wait()
+
+        # In a task of its own, since a task group wraps every exception that passes it.
+        running = asyncio.create_task(run())
+        await is_open.wait()
+        try:
             yield
+        finally:
+            is_closing.set()
+            await running
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -97,13 +115,20 @@ class McpEndpoint:
                 TransportCode.FORBIDDEN,
                 "CONTACT_GATEWAY_CORS_ORIGINS does not list the origin of this page.",
             )
-        body = await read_body(Request(scope, receive), context.headers, self._body_limits)
-        # The SDK parses the body too, but its errors would quote it.
-        if not _is_message(parse_json(body, self._body_limits.max_json_depth)):
+        message = await read_json(Request(scope, receive), context.headers, self._body_limits)
+        if not _is_message(message):
             raise TransportError(
                 TransportCode.BAD_REQUEST,
                 "Send one JSON-RPC 2.0 request or notification. Batches are not supported.",
             )
+        params = message.get("params", {})
+        arguments = params.get("arguments")
+        if isinstance(arguments, dict):
+            # The SDK would parse them otherwise than the other faces do.
+            scope[_ARGUMENTS] = arguments
+            message = {**message, "params": {**params, "arguments": {}}}
+        text = json.dumps(message, ensure_ascii=False, default=float)
+        body = text.encode(errors="surrogatepass")
         messages: list[Message] = [{"type": "http.request", "body": body}]
 
         async def replay() -> Message:
@@ -123,10 +148,11 @@ class McpEndpoint:
         tool = self._tools.get(params.name)
         if tool is None:
             raise MCPError(INVALID_PARAMS, "Unknown tool. The method tools/list lists them.")
-        context = _request_context_of(ctx)
+        scope = _scope_of(ctx)
+        context = request_context_of(scope)
         context.operation, context.outcome = params.name, "OK"
         try:
-            document = (await tool.call(context, params.arguments or {})).body
+            document = (await tool.call(context, scope.get(_ARGUMENTS, {}))).body
         except Exception as error:  # noqa: BLE001 - it is logged, and the SDK would show its text
             document = _failure(transport_error_of(error), context)
         text = JsonResponse(document).body
@@ -137,7 +163,7 @@ class McpEndpoint:
         )
 
 
-def _is_message(body: object) -> bool:
+def _is_message(body: object) -> TypeGuard[dict[str, Any]]:
     """Return whether a body is a request or a notification (JSON-RPC 2.0, section 4)."""
     return (
         isinstance(body, dict)
@@ -155,9 +181,9 @@ def _failure(error: TransportError, context: RequestContext) -> dict[str, object
     return envelope(error.code, error.message, context.request_id, {**error.details, **details})
 
 
-def _request_context_of(ctx: _Context) -> RequestContext:
+def _scope_of(ctx: _Context) -> Scope:
     # The SDK has other transports too, whose messages have no request.
-    return request_context_of(cast(Request, ctx.request).scope)
+    return cast(Request, ctx.request).scope
 
 
 async def _record_refusals(ctx: _Context, call_next: CallNext) -> HandlerResult:
@@ -165,5 +191,5 @@ async def _record_refusals(ctx: _Context, call_next: CallNext) -> HandlerResult:
     try:
         return await call_next(ctx)
     except Exception:
-        _request_context_of(ctx).outcome = TransportCode.BAD_REQUEST
+        request_context_of(_scope_of(ctx)).outcome = TransportCode.BAD_REQUEST
         raise

@@ -79,6 +79,7 @@ def described_tools(filters: KnownFilters) -> Mapping[str, DescribedTool]:
     contacts = api.operation("get", "/contacts")
     contacts_of_advertiser = api.operation("get", "/advertisers/{id}/contacts")
     advertisers = api.operation("get", "/advertisers")
+    by_domain = api.operation("get", "/advertisers/search_by_domain")
     advertiser = api.operation("get", "/advertisers/{id}")
     body = api.resolved(create["requestBody"]["content"]["application/json"]["schema"])
     contact = api.resolved(body["properties"]["contact"])
@@ -95,7 +96,7 @@ def described_tools(filters: KnownFilters) -> Mapping[str, DescribedTool]:
         {"contact": _arguments(fields, *contact["required"]), **options}, "contact"
     )
     flat = {name: fields[name] for name in tools.FLAT_FIELDS}
-    by_name = _arguments({"advertiser": _ADVERTISER, **flat, **options}, "advertiser", "email")
+    with_name = _arguments({"advertiser": _ADVERTISER, **flat, **options}, "advertiser", "email")
     of_advertiser = {**api.parameters(contacts_of_advertiser), "advertiser": _ADVERTISER}
     del of_advertiser["id"]
     search = _arguments(api.parameters(contacts))
@@ -112,7 +113,7 @@ def described_tools(filters: KnownFilters) -> Mapping[str, DescribedTool]:
             "add_contact_for_advertiser",
             tools.add_contact_for_advertiser,
             create,
-            by_name,
+            with_name,
             "Creates a contact for the one advertiser that a name, slug, domain or id stands for.",
         ),
         (
@@ -142,6 +143,13 @@ def described_tools(filters: KnownFilters) -> Mapping[str, DescribedTool]:
             advertisers,
             _arguments(api.parameters(advertisers)),
             f"Lists the advertisers that match all filters. {advertisers['description']}",
+        ),
+        (
+            "search_advertisers_by_domain",
+            tools.search_advertisers_by_domain,
+            by_domain,
+            _arguments(api.parameters(by_domain), "domain"),
+            f"Lists the advertisers with a domain. {advertisers['description']}",
         ),
         (
             "get_advertiser",

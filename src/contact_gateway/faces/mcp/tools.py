@@ -110,6 +110,12 @@ async def search_advertisers(context: RequestContext, arguments: Arguments) -> D
     return _page(await reads.advertisers(context.caller, arguments), advertiser_resource, context)
 
 
+async def search_advertisers_by_domain(context: RequestContext, arguments: Arguments) -> Document:
+    """Return a page of the advertisers with a domain."""
+    found = await reads.advertisers_by_domain(context.caller, arguments)
+    return _page(found, advertiser_resource, context)
+
+
 async def get_advertiser(context: RequestContext, arguments: Arguments) -> Document:
     """Return the one advertiser that a text names."""
     found = await find_advertiser(context.caller, arguments, "id")

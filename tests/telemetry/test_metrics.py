@@ -133,7 +133,7 @@ async def test_no_label_contains_what_a_caller_sent(measured: Gateway) -> None:
     assert "secret" not in text.lower()
     assert measured.admin not in text
     assert set(_samples(text, "contact_gateway_requests_total")) == {
-        ("none", "none", "NOT_FOUND"),
+        ("rest", "none", "NOT_FOUND"),
         ("graphql", "graphql", "OK"),
         ("graphql", "graphql", "METHOD_NOT_ALLOWED"),
     }

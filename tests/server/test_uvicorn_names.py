@@ -8,6 +8,7 @@ import inspect
 
 import pytest
 import uvicorn
+from sse_starlette.sse import AppStatus
 from starlette.responses import PlainTextResponse
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -42,6 +43,8 @@ METHODS: dict[type, dict[str, list[str]]] = {
         "shutdown": ["sockets"],
     },
 }
+# Its import, which the SDK of MCP does, replaces this method; the gateway's servers have their own.
+REPLACED = {"handle_exit": AppStatus.original_handler}
 ATTRIBUTES = {
     "loop": [],
     "transport": ["is_closing", "close"],
@@ -70,7 +73,7 @@ def _changed(name: str) -> str:
     ],
 )
 def test_a_method_has_its_parameters(owner: type, name: str) -> None:
-    method = getattr(owner, name, None)
+    method = REPLACED.get(name) or getattr(owner, name, None)
 
     assert method is not None, _changed(f"{owner.__name__}.{name}")
     parameters = [*inspect.signature(method).parameters][1:]

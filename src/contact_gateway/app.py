@@ -37,6 +37,7 @@ from contact_gateway.faces.http import (
     service_unavailable,
 )
 from contact_gateway.faces.json_body import BodyLimits
+from contact_gateway.faces.mcp.lazy_endpoint import LazyMcpEndpoint
 from contact_gateway.faces.middleware import (
     ErrorMiddleware,
     ExactPathMiddleware,
@@ -62,7 +63,6 @@ from contact_gateway.upstream.source import UpstreamSource
 from contact_gateway.upstream.traits import Traits
 
 if TYPE_CHECKING:
-    from contact_gateway.faces.mcp.endpoint import McpEndpoint
     from contact_gateway.telemetry.traces import Tracing
 
 
@@ -119,7 +119,9 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
         body_limits,
         explorer=settings.graphiql,
     )
-    mcp = _mcp(body_limits, truth.filters, settings.cors_origins) if settings.mcp else None
+    mcp = (
+        LazyMcpEndpoint(body_limits, truth.filters, settings.cors_origins) if settings.mcp else None
+    )
     callers = CallerFactory(
         truth.source,
         HourlyRateLimit(settings.rate_limit_per_hour, counters)
@@ -192,13 +194,6 @@ def _tracing() -> "Tracing":
     from contact_gateway.telemetry.traces import Tracing  # noqa: PLC0415
 
     return Tracing()
-
-
-def _mcp(body_limits: BodyLimits, filters: KnownFilters, origins: Sequence[str]) -> "McpEndpoint":
-    # The SDK takes a second and 25 MiB, so it is imported only where it is used.
-    from contact_gateway.faces.mcp.endpoint import McpEndpoint  # noqa: PLC0415
-
-    return McpEndpoint(body_limits, filters, origins)
 
 
 @dataclass(frozen=True, slots=True)

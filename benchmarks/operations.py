@@ -70,7 +70,7 @@ _CONTACT_BY_ID: Final = f"query Contact($id: ID!) {{ contact(id: $id) {{ {_READ}
 _CONTACTS: Final = f"""query Contacts($size: Int) {{
   contacts(perPage: $size) {{
     nodes {{ {_READ} }}
-    pageInfo {{ currentPage perPage nextPage hasNextPage }}
+    pageInfo {{ currentPage perPage nextPage }}
   }}
 }}"""
 

@@ -43,7 +43,7 @@ for (const colorScheme of ["light", "dark"] as const) {
     await expectNoViolations(form);
     await form.field("E-mail address").fill(`${colorScheme}@example.com`);
     await form.send.click();
-    await expect(form.message).toContainText("This address is already there");
+    await expect(form.message).toContainText("A contact with this address already exists");
     await expectNoViolations(form);
     await capture(form, `${colorScheme}-conflict`);
   });
@@ -78,7 +78,7 @@ test("the keyboard is enough", async ({ form, gateway, page }) => {
   await expect(form.send).toBeFocused();
 });
 
-test("a look-up without a result says so, and a changed text is no choice", async ({ form, gateway }) => {
+test("a lookup without a result says so, and a changed text is no choice", async ({ form, gateway }) => {
   await form.open(gateway);
   await form.advertiser.fill("nobody");
   await expect(form.record).toHaveText("No advertiser has this name or domain.");

@@ -26,7 +26,7 @@ test("a contact is created on the HiEnergy record that was shown", async ({ form
 test("a conflict shows the existing contact", async ({ form, gateway }) => {
   await form.open(gateway);
   const keys = form.submittedKeys();
-  for (const title of ["Contact added", "This address is already there"]) {
+  for (const title of ["Contact added", "A contact with this address already exists"]) {
     await form.fill("conflict@example.com");
     await form.field("Given name").fill("Noor");
     await form.send.click();
@@ -216,7 +216,7 @@ test("there is no network", async ({ form, gateway, context }) => {
   await form.fill("offline@example.com");
   await context.setOffline(true);
   await form.send.click();
-  await expect(form.message).toContainText("There is no connection");
+  await expect(form.message).toContainText("No connection");
   await expect(form.message).toContainText("The same contact is never added twice.");
 
   await context.setOffline(false);
@@ -230,7 +230,7 @@ test("a changed input has another key, and a restored one its own", async ({ for
   await form.fill("first@example.com");
   await context.setOffline(true);
   await form.send.click();
-  await expect(form.message).toContainText("There is no connection");
+  await expect(form.message).toContainText("No connection");
   await form.field("E-mail address").fill("changed@example.com");
   await expect(form.send).toHaveText("Add contact");
   await form.field("E-mail address").fill("first@example.com");

@@ -38,7 +38,7 @@ export interface Advertiser {
   hienergy: { id: string; name: string; displayName: string | null } | null;
 }
 
-/** Failures that both a look-up and a submission can have. */
+/** Failures that both a lookup and a submission can have. */
 export type Failure =
   | { kind: "notSetUp" }
   | { kind: "rateLimited"; retryAfterSeconds: number }

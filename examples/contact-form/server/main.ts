@@ -28,7 +28,7 @@ const app = new Hono();
 
 app.use(
   secureHeaders({
-    // This is for the proxy with the certificate to decide.
+    // The proxy that has the certificate decides this.
     strictTransportSecurity: false,
     contentSecurityPolicy: {
       defaultSrc: ["'self'"],
@@ -42,11 +42,11 @@ app.use(
 );
 
 // Browsers name the page's origin in every POST, so pages of other sites cannot use this server's key (CSRF).
-// The look-up is a POST too, for the same check.
+// The lookup is a POST too, for the same check.
 app.use("/api/*", async (context, next) => {
   const origin = context.req.header("Origin");
   if (!origin || !origins.includes(origin)) {
-    console.error(`Refused a post of the origin ${origin}: ORIGINS are ${origins}`);
+    console.error(`Refused a POST from the origin ${origin}. ORIGINS has ${origins}`);
     return context.text("This origin is not allowed.", 403);
   }
   return next();

@@ -8,7 +8,7 @@ createRoot(document.getElementById("root")!).render(
   <StrictMode>
     <main>
       <h1>Add a contact</h1>
-      <p>A person at an advertiser that your team can write to.</p>
+      <p>A contact is a person at an advertiser.</p>
       <ContactForm />
     </main>
   </StrictMode>,

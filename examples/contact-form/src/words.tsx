@@ -24,7 +24,7 @@ export function messageOf(outcome: Outcome | NoNetwork): Message {
     case "conflict":
       return {
         tone: "bad",
-        title: "This address is already there",
+        title: "A contact with this address already exists",
         text: outcome.existing ? (
           <>
             <ContactLine contact={outcome.existing} /> Nothing was added.
@@ -37,13 +37,13 @@ export function messageOf(outcome: Outcome | NoNetwork): Message {
       return {
         tone: "bad",
         title: "Please check the form",
-        text: "Nothing was added yet. Correct what is marked, and send it again.",
+        text: "Nothing was added yet. Correct the marked fields and send the form again.",
       };
     case "notFound":
       return {
         tone: "bad",
         title: "This advertiser cannot have contacts",
-        text: "It has no record at HiEnergy. Choose another record of the brand. Nothing was added.",
+        text: "It has no record at HiEnergy. Nothing was added. Choose another advertiser.",
       };
     case "keyReused":
       return {
@@ -60,7 +60,7 @@ export function messageOf(outcome: Outcome | NoNetwork): Message {
           <>
             HiEnergy may have added it. Check again {inTime(outcome.retryAfterSeconds)}: that only looks for
             the contact and never adds a second one. If you change the form, it counts as a new contact. If
-            this stays, ask for help and quote <code>{outcome.requestId}</code>.
+            this persists, ask for help and quote <code>{outcome.requestId}</code>.
           </>
         ),
         again: "Check again",
@@ -89,7 +89,7 @@ export function failureOf(failure: Failure | NoNetwork): Message & { text: strin
       return {
         tone: "wait",
         title: "Too many requests",
-        text: `The limit of this hour is reached. Try again ${inTime(failure.retryAfterSeconds)}.`,
+        text: `The hourly limit is reached. Try again ${inTime(failure.retryAfterSeconds)}.`,
       };
     case "unavailable":
       return {
@@ -100,7 +100,7 @@ export function failureOf(failure: Failure | NoNetwork): Message & { text: strin
     case "noNetwork":
       return {
         tone: "wait",
-        title: "There is no connection",
+        title: "No connection",
         text: "Check your network and try again.",
       };
   }

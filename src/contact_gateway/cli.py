@@ -461,9 +461,9 @@ def check_schema(
     ],
     json_output: _JsonOption = False,
 ) -> None:
-    """List what breaks, or may break, clients that were made for an earlier GraphQL schema.
+    """List the changes that break or may break clients of an earlier GraphQL schema.
 
-    Breaking changes exit with 1, dangerous ones alone with 0.
+    Exits with 1 if there is a breaking change, else with 0.
     """
     try:
         changes = changes_since(old.read_text(encoding="utf-8"))
@@ -471,7 +471,7 @@ def check_schema(
         reason = "it is not in UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise typer.BadParameter(
             f"{old} is not a GraphQL schema: {reason.rstrip('.')}. Use a file that "
-            "`contact-gateway schema graphql` has printed."
+            "`contact-gateway schema graphql` printed."
         ) from None
     with _exit_on_error():
         if json_output:

@@ -1,4 +1,4 @@
-"""The demo: a small invented catalogue, and two API keys for some time."""
+"""The demo: a small invented catalogue, and two API keys that expire."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store.sqlite import Database
 
 KEY_LIFETIME: Final = timedelta(days=30)
-"""How long a demo key is valid, unless a start without the demo revokes it before."""
+"""How long a demo key is valid, unless a start without the demo revokes it earlier."""
 
 
 class NotADemoDatabaseError(RuntimeError):

@@ -26,7 +26,7 @@ _NAME: Final[TypeAdapter[str]] = TypeAdapter(RequiredText)
 async def find_advertiser(
     caller: ContactCaller, raw: Mapping[str, object], field: str
 ) -> Advertiser | NotFound | ReadRefusal:
-    """Return the one advertiser that a text names, or the candidates; `field` of `raw` is it."""
+    """Return the one advertiser that the text in `raw[field]` names, or the candidates."""
     access = await may_read(caller)
     if isinstance(access, ReadRefusal):
         return access
@@ -78,9 +78,9 @@ async def advertiser_named(access: Access, name: str) -> Advertiser | NotFound |
 
 
 def _brands_named(name: str, records: Sequence[Advertiser]) -> tuple[Advertiser, ...]:
-    """Return the brands among some records that a domain or name fits best, each by one record.
+    """Return the brands that a domain or name matches best, each as one of the records.
 
-    Checked here too: HiEnergy may ignore a filter, or find what is only similar.
+    The match is checked here too: HiEnergy may ignore a filter, or return similar records.
     """
     text, domain = folded(name), domain_key(name)
     named = [(each, (folded(each.name), folded(each.display_name or ""))) for each in records]

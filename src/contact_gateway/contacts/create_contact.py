@@ -62,7 +62,7 @@ async def create_contact_for_advertiser(
     if isinstance(access, (Unauthorized, Forbidden, RateLimited)):
         return access
     name, problems = name_of_advertiser(fields.get("advertiser"), "advertiser")
-    # Validated with any id, before the search.
+    # Validate with any id, before the advertiser is looked up.
     raw = {**fields, "advertiser_id": 1}
     creation = _valid(submission._replace(raw=raw, problems=(*problems, *submission.problems)))
     if isinstance(creation, InvalidInput):

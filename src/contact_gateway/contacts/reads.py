@@ -291,16 +291,16 @@ async def advertiser_by_id_or_slug(
 async def pass_through(
     caller: ContactCaller, path: str, query: str
 ) -> SourceResponse | ReadRefusal | None:
-    """Return the source's own response to a read that the gateway does not have, if it has any.
+    """Return the source's response to a read that the gateway does not have; None if it has none.
 
-    Any credential may ask: the source decides what it may read. Path and query are percent-encoded.
+    The source decides what the credential may read. Path and query are percent-encoded.
     """
     access = await may_read(caller)
     if isinstance(access, ReadRefusal):
         return access
     credential = _CREDENTIAL_IN_A_QUERY.search(unquote(query))
     if credential is not None:
-        # It would stand in for the credential of the header, which is the one that is limited.
+        # HiEnergy may use it instead of the header's credential, the only one that is limited.
         problem = Problem(
             (credential[1],), ProblemCode.INVALID_ARGUMENTS, "Send the API key in a header."
         )

@@ -146,7 +146,7 @@ HIENERGY_FILTERS: Final = KnownFilters(
 
 
 class SourceResponse(NamedTuple):
-    """A response of the source to a read that the gateway does not have, for the caller as it is.
+    """The source's response to a read that the gateway does not have, to be returned unchanged.
 
     `headers` are those that may be passed on.
     """

@@ -83,7 +83,7 @@ def domain_key(domain: str) -> str:
 
 
 def domain_of(text: str) -> str:
-    """Return the domain in a URL or a domain, without `www.` and a port."""
+    """Return the domain of a URL, or a domain itself, without `www.` and the port."""
     try:
         host = urlsplit(text if "//" in text else f"//{text}").hostname
     except ValueError:

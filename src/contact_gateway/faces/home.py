@@ -1,4 +1,4 @@
-"""The page at `/`: what this is, and where things are."""
+"""The page at `/`: what the gateway is, and its addresses."""
 
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Collection, Sequence

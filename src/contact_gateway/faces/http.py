@@ -36,9 +36,9 @@ class TransportCode(StrEnum):
     BAD_REQUEST = (
         "BAD_REQUEST",
         400,
-        "The request is malformed: its body is not valid JSON, or it has not one `Host` header.",
+        "The request is malformed: invalid JSON, or not exactly one `Host` header.",
     )
-    FORBIDDEN = "FORBIDDEN", 403, "Web pages of this origin may not call."
+    FORBIDDEN = "FORBIDDEN", 403, "Web pages of this origin are not allowed."
     NOT_FOUND = "NOT_FOUND", 404, "The route does not exist."
     METHOD_NOT_ALLOWED = (
         "METHOD_NOT_ALLOWED",
@@ -80,7 +80,7 @@ class TransportError(Exception):
 
 
 def no_such_route(operations: Sequence[str] = ()) -> TransportError:
-    """Return the error for an unknown path; it lists operations that the client may look for."""
+    """Return the error for an unknown path. It lists `operations`, if there are any."""
     return TransportError(
         TransportCode.NOT_FOUND,
         "Unknown path. GET /api/v1/schema describes the REST API.",

@@ -74,7 +74,7 @@ class RequestContextMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                # Some libraries send a member of an enumeration.
+                # Some libraries send an `HTTPStatus`.
                 context.status = int(message["status"])
                 headers = _with_default_headers(message["headers"], context)
                 if scope["path"] not in _PROBES:

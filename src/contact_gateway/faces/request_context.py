@@ -123,8 +123,9 @@ class CallerFactory:
 def origin_of(scope: Scope) -> str:
     """Return the origin at which the client reaches the gateway, or an empty string if unknown.
 
-    A client that connects itself says the host. For a proxy, it is known only if the proxy is
-    trusted and says the scheme, and the host if it replaces `Host`: the first of several proxies.
+    A client that connects directly names the host in `Host`. Behind a proxy, the origin is known
+    only if the proxy is trusted and sends `X-Forwarded-Proto`. The host is then that of
+    `X-Forwarded-Host`, else of `Host`. Of several values, the first counts.
     """
     context = request_context_of(scope)
     headers = context.headers

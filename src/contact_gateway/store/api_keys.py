@@ -125,7 +125,7 @@ def set_last_used(connection: Connection, days: Mapping[int, date]) -> None:
 
 
 def expiring(connection: Connection, after: datetime, until: datetime) -> tuple[KeyRecord, ...]:
-    """Return the keys that expire in a period, without revoked ones and those of demos."""
+    """Return the keys that expire in a period, except revoked ones and those of demos."""
     expires_at = api_keys.c.expires_at
     found = _SELECT.where(
         expires_at > after,

@@ -161,7 +161,7 @@ class Database:
         Raises:
             SourceUnavailable: it cannot be opened, or is not a database; the cause says why.
         """
-        # SQLite would create it for all users to read. It reports best why a file cannot be opened.
+        # SQLite would let all users read a new file. It reports best why it cannot open one.
         with suppress(OSError):
             os.close(os.open(self.file.path, os.O_CREAT | os.O_RDWR, _NEW_FILE_MODE))
         try:

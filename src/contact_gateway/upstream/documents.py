@@ -198,7 +198,7 @@ def page_of(
 ) -> Page[T]:
     """Return a page of a list. Rows that `parse` cannot read are left out, counted and logged.
 
-    One record instead of a list, as a lookup may answer, is a page of one.
+    One record instead of a list, as a lookup may return, is a page of one.
 
     Number and size are upstream's, or else the requested ones. If upstream does not say whether
     there is more, a full page means that there may be.

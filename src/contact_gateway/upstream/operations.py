@@ -227,7 +227,7 @@ class Operations:
     ) -> Page[Advertiser] | ReadRefusal:
         """Read a page of advertisers (`GET /advertisers`).
 
-        By a domain or a URL, that is `GET /advertisers/search_by_domain`, if it exists.
+        For `domain_or_url`, call `GET /advertisers/search_by_domain`, if HiEnergy has it.
         """
         operation, path = "list_advertisers", _ADVERTISERS
         # As `q` and `name` too, which most clients send.
@@ -259,7 +259,7 @@ class Operations:
             "pass_through", Call("GET", target, self.credential, parses_body=False)
         )
         if not self.principal.is_refused:
-            # HiEnergy may have operations without credentials, so this one is not proved right.
+            # HiEnergy may have public operations, so an answer does not prove the credential valid.
             self.principal.is_refused = None
         if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST:
             raise unexpected(response)

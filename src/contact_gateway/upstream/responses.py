@@ -153,7 +153,7 @@ def refusal_of(response: Response) -> Refusal:
 
 
 def log_refusal(response: Response) -> None:
-    """Log that upstream refused a request, with its own id of it."""
+    """Log that upstream refused a request, with upstream's request id."""
     _log.info(
         "upstream refused a request",
         upstream_status=response.status,

@@ -71,7 +71,7 @@ class _PersistedQueryError(Exception):
 
 
 class GraphQLEndpoint:
-    """The ASGI application at `/graphql`, and at its other paths."""
+    """The ASGI application at `/graphql` and `/api/v1/graphql`."""
 
     def __init__(
         self, schema: ExecutableSchema, body_limits: BodyLimits, *, explorer: bool
@@ -250,7 +250,7 @@ class _PublicError:
             # pattern takes grows with the names in the message, which graphql-core never shortens.
             formatted["message"] = _VALUES.sub(
                 lambda match: match["question"] or f"{match['what'] or ''}.",
-                # Callers know null by the name that it has in JSON.
+                # Callers know the value as null, its name in JSON.
                 error.message[:_MAX_MESSAGE_LENGTH].replace("not to be None.", "not to be null."),
             )
         else:

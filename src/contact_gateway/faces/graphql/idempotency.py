@@ -27,7 +27,7 @@ def idempotency_key_of(info: ResolveInfo, argument: str | None) -> str | None:
 def report_replay(info: ResolveInfo) -> None:
     """Record that a field returns what an earlier call with its key created.
 
-    The response says it beside the data: a normalised cache would keep it with the contact.
+    The response reports it outside the data: a normalised cache would keep it with the contact.
     """
     context = info.context
     context.replayed += (str(info.path.key),)

@@ -213,7 +213,7 @@ class Mutation:
             strawberry.argument(
                 description=(
                     "Create nothing: return a `ContactPreview`. Applies every rule; in front of "
-                    "HiEnergy, what reads can show. Null counts as false."
+                    "HiEnergy, those that reads can check. Null counts as false."
                 )
             ),
         ] = False,

@@ -114,7 +114,7 @@ def described_tools(filters: KnownFilters) -> Mapping[str, DescribedTool]:
             tools.add_contact_for_advertiser,
             create,
             with_name,
-            "Creates a contact for the one advertiser that a name, slug, domain or id stands for.",
+            "Creates a contact for an advertiser, found by its id, slug, domain or name.",
         ),
         (
             "get_advertiser_contacts",
@@ -196,7 +196,7 @@ def _concise(schema: _Json) -> _Json:
 
 
 class _OpenApi:
-    """The OpenAPI document, of which the tools have parts."""
+    """The OpenAPI document, parts of which describe the tools."""
 
     def __init__(self, document: _Json) -> None:
         self._document: Final = document
@@ -227,11 +227,11 @@ class _OpenApi:
             for status, response in operation["responses"].items()
             if status.startswith("2")
         ]
-        # Its type is required at the root (MCP specification 2025-11-25, Output Schema).
+        # The root must have this type (MCP specification 2025-11-25, Output Schema).
         return {"type": "object", "anyOf": [*documents, _ERROR], "$defs": definitions}
 
     def _standalone(self, part: Any, definitions: _Json) -> Any:  # noqa: ANN401 - JSON
-        """Return a part whose references lead to `definitions`, and add to those."""
+        """Return a part with references into `definitions`; add what it refers to."""
         if isinstance(part, list):
             return [self._standalone(each, definitions) for each in part]
         if not isinstance(part, dict):

@@ -76,7 +76,7 @@ class McpEndpoint:
             server,
             stateless=True,
             json_response=True,
-            # Limited already.
+            # The gateway has limited the body before.
             max_request_body_size=sys.maxsize,
         )
 
@@ -108,8 +108,8 @@ class McpEndpoint:
                 "POST", "Method not allowed. There are no streams and no sessions. Use POST."
             )
         origin = context.headers.get("origin")
-        # A page whose host name was rebound to this address sends its own origin, so the host is
-        # no proof (MCP specification, Security Warning of the transports).
+        # DNS rebinding changes where a page's host name leads, not its origin, so the origin is
+        # checked and not the host (MCP specification, Security Warning of the transports).
         if origin is not None and self._origins.isdisjoint((origin, "*")):
             raise TransportError(
                 TransportCode.FORBIDDEN,
@@ -124,7 +124,7 @@ class McpEndpoint:
         params = message.get("params", {})
         arguments = params.get("arguments")
         if isinstance(arguments, dict):
-            # The SDK would parse them otherwise than the other faces do.
+            # The SDK would parse them differently from the other faces.
             scope[_ARGUMENTS] = arguments
             message = {**message, "params": {**params, "arguments": {}}}
         text = json.dumps(message, ensure_ascii=False, default=float)

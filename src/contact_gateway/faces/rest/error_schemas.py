@@ -1,7 +1,7 @@
 """The errors of the REST face in its OpenAPI document: one schema for each code.
 
 A status with one code has the document of that error. A status with several has one document, whose
-`error` is one of them; the property `code` tells which.
+`error` is one of them; the property `code` says which.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -67,7 +67,8 @@ PARAMETERS: Final = {
         "name": "dry_run",
         "in": "query",
         "description": (
-            "Change nothing. Applies every rule; in front of HiEnergy, what reads can show. "
+            "Create nothing: return the contact that would be created. Applies every rule; in "
+            "front of HiEnergy, those that reads can check. "
             "`dryRun` is accepted too."
         ),
         "schema": {"type": "boolean", "default": False},
@@ -125,7 +126,7 @@ PARAMETERS: Final = {
         "name": "domain",
         "in": "query",
         "required": True,
-        "description": "A domain, or a URL with the domain. `www.` in front is left out.",
+        "description": "A domain, or a URL with the domain. A leading `www.` is ignored.",
         "schema": {
             "type": "string",
             "maxLength": MAX_TEXT_LENGTH,

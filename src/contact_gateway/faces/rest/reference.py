@@ -26,7 +26,7 @@ _POLICY: Final = (
 
 
 def reference_assets() -> Mount:
-    """Return the route of Redoc's script, and of the style."""
+    """Return the route of the page's scripts and style."""
     return Mount("/docs", StaticFiles(directory=str(_FOLDER / "reference")))
 
 

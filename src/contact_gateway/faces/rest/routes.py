@@ -185,7 +185,7 @@ class RestFace:
     async def pass_through(self, request: Request, context: RequestContext) -> Response | Document:
         """Return HiEnergy's response to a read of any other path."""
         path: str = request.path_params["path"]
-        # As it was sent, below a prefix or not. A slash that is encoded is no separator.
+        # As it was sent, with a prefix or without. An encoded slash is not a separator.
         sent = request.scope["raw_path"].decode("latin-1").split("/")[-path.count("/") - 1 :]
         query = request.scope["query_string"].decode("latin-1")
         found = await reads.pass_through(context.caller, "/".join(sent), query)
@@ -199,7 +199,7 @@ class RestFace:
     async def schema(self, request: Request, context: RequestContext) -> Document:
         """Return the OpenAPI document, with the address at which the client reaches the API.
 
-        A client that lies about its host is told its own lie, and no cache keeps it for others.
+        A forged `Host` comes back to its sender alone: no cache keeps the response.
         """
         servers = [{"url": f"{origin_of(request.scope)}{context.root_path}/api/v1"}]
         return Document(200, openapi_document(self._filters) | {"servers": servers})

@@ -11,17 +11,17 @@ const MANUAL = `# contact-gateway explorer
 #
 # 1. Paste an API key at the top
 #    right. Reloading removes it.
-# 2. Press the play button, choose an
-#    operation. Or put the cursor
+# 2. Press the play button and choose
+#    an operation, or put the cursor
 #    into one and press Ctrl+Enter.
 # 3. The book icon on the left opens
 #    the documentation. Ctrl+Space
 #    completes names.
 
-# Creates the contact that is in the
+# Creates the contact in the
 # variables below. In the demo, 2001
-# is a record of an advertiser on CJ;
-# its HiEnergy record is 1001.
+# is a brand's record on CJ; its
+# HiEnergy record is 1001.
 mutation CreateContact(
   $input: CreateContactInput!
   # Makes retries safe; see the docs.
@@ -127,9 +127,9 @@ query RecentContacts {
   }
 }
 
-# Finds ids for createContact. Each
-# advertiser has a HiEnergy record,
-# and equivalents on networks.
+# Finds ids for createContact, with
+# each brand's HiEnergy record and
+# its equivalents on networks.
 query FindAdvertisers(
   $search: String
 ) {
@@ -161,7 +161,7 @@ query FindAdvertisers(
 const VARIABLES = {
   input: {
     advertiserId: "2001",
-    // Another one in each page, so that a second visit is not a conflict.
+    // New on each load, so that a second visit is not a conflict.
     email: `maya.${Date.now().toString(36)}@example.com`,
     givenName: "Maya",
     familyName: "Lindqvist",
@@ -172,9 +172,9 @@ const VARIABLES = {
 
 const FIRST_ANSWER = `Answers appear here.
 
-With an API key at the top, press the play button and choose CreateContact: it \
-creates a contact and shows it. Run it again for a ConflictError: every outcome \
-is a type of the schema.`;
+Paste an API key at the top right, press the play button and choose \
+CreateContact: it creates a contact and shows it. Run it again for a \
+ConflictError: every outcome is a type of the schema.`;
 
 // GraphiQL's menus and dialogs add a <style> element that stops the page from
 // scrolling. The Content-Security-Policy blocks inline styles, and this page

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 PUBLIC = {
     *("/", "/docs", "/api/v1/schema", "/graphql", "/graphql/explorer", "/api/v1/graphql"),
     *("/mcp", "/healthz", "/readyz"),
-    # Nothing is there but a 404 that lists the operations.
+    # There is only a 404, which lists the operations.
     "/api/v1/{path:path}",
 }
 ARGUMENTS = {

@@ -310,7 +310,7 @@ def used_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
 
 
 def refusal(member: str, code: str) -> dict[str, object]:
-    """Return an error as both faces write it."""
+    """Return an error in the form of REST and of GraphQL."""
     error = {"code": code, "message": "Wait.", "requestId": "r-1", "request_id": "r-1"}
     return {**error, "__typename": member, "retryAfterSeconds": 0}
 
@@ -413,7 +413,9 @@ class TestTyped:
         assert reused.stdout == "The idempotency key belongs to another submission.\n"
         assert (other.returncode, reused.returncode) == (1, 1)
 
-    def test_a_lost_answer_is_asked_for_again(self, built: Built, demo: GatewayProcess) -> None:
+    def test_a_request_without_an_answer_is_repeated(
+        self, built: Built, demo: GatewayProcess
+    ) -> None:
         with FaultyProxy(demo.address).running() as proxy:
             proxy.inject(Fault.HOLD_RESPONSE)
             program = (*TYPED[built.name].program, "2001", f"lost-{built.name}@example.com")
@@ -433,7 +435,7 @@ class TestTyped:
         assert output.startswith("Created contact ")
 
     @pytest.mark.anyio
-    async def test_an_outage_is_waited_for_as_its_answer_says(
+    async def test_a_retry_after_an_outage_waits_as_the_answer_says(
         self, built: Built, tmp_path: Path
     ) -> None:
         """HiEnergy refuses the first creation for a second, and the third for an hour."""
@@ -462,7 +464,7 @@ class TestTyped:
         assert in_an_hour.stderr.endswith("Run this again with the key key-2.\n")
         assert creations == 3
 
-    def test_a_rate_limit_is_not_waited_for_an_hour(
+    def test_a_rate_limit_of_an_hour_is_printed_at_once(
         self, built: Built, used_up: GatewayProcess
     ) -> None:
         completed = built.run("2001 a@example.com", used_up.address, used_up.admin_key)
@@ -471,9 +473,7 @@ class TestTyped:
         assert re.fullmatch(r"Rate limit reached\. Retry in 3\d{3} s\.\n", completed.stdout)
 
     @pytest.mark.anyio
-    async def test_an_outcome_that_passes_is_asked_for_again_with_the_same_key(
-        self, built: Built
-    ) -> None:
+    async def test_a_passing_outcome_is_retried_with_the_same_key(self, built: Built) -> None:
         """A gateway would let it wait for a minute."""
         unknown = refusal("OutcomeUnknownError", "OUTCOME_UNKNOWN")
         limited = refusal("RateLimitedError", "RATE_LIMITED")
@@ -512,7 +512,7 @@ class TestTyped:
 
     @pytest.mark.anyio
     async def test_an_error_of_a_later_version_is_printed(self, built: Built) -> None:
-        """The gateway is a later one, with an outcome that is not in the schema of today."""
+        """The gateway is of a later version, with an outcome that the example's schema lacks."""
         error = refusal("QuarantinedError", "QUARANTINED")
 
         def answer(request: Request) -> Recording:
@@ -533,7 +533,7 @@ class TestTyped:
         else:
             assert completed.stdout == "QUARANTINED: Wait. (request r-1)\n"
 
-    def test_an_outcome_that_it_does_not_handle_is_an_error_of_types(
+    def test_an_outcome_that_it_does_not_handle_is_a_type_error(
         self, built: Built, tmp_path: Path, demo: GatewayProcess
     ) -> None:
         folder = copied(EXAMPLES / built.name, tmp_path)

@@ -39,7 +39,7 @@ def _replace(file: Path) -> None:
 async def _check_is_unavailable(gateway: Gateway) -> None:
     for face in FACES.values():
         answer = await face.submit(gateway, MAYA, gateway.admin)
-        # An outage is a result for agents, who do not see a status.
+        # For agents, which see no status, an outage is a result.
         status = 200 if face is FACES["MCP"] else 503
         assert (answer.outcome, answer.status) == ("SERVICE_UNAVAILABLE", status)
     assert (await gateway.rest("/contacts", gateway.member)).status_code == 503

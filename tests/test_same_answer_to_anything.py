@@ -1,4 +1,4 @@
-"""Both faces return the same outcome for any submission, in their documented shapes."""
+"""All faces return the same outcome for any submission, in their documented shapes."""
 
 import asyncio
 from collections.abc import Mapping

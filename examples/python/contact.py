@@ -1,4 +1,4 @@
-"""Create a contact, print what became of it, and list the contacts of its advertiser.
+"""Create a contact, print the outcome, and list the contacts of its advertiser.
 
 The exit status is 0 if the contact was created, else 1.
 """
@@ -66,7 +66,7 @@ def create_contact(client: Client, submission: CreateContactInput, key: str) -> 
 
 
 def describe(result: CreateContact, key: str) -> str:
-    """Describe an outcome. A member of the union without a case is an error of types."""
+    """Describe an outcome. A member of the union without a case is a type error."""
     outcome = result.create_contact
     match outcome.typename__:
         case "Contact":

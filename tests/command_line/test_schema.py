@@ -35,7 +35,7 @@ def test_another_kind_exits_with_2(run: Command) -> None:
 
 
 def test_the_schema_breaks_no_client_of_the_last_release(run: Command) -> None:
-    """An intended break is named in the changelog, and the schema copied again."""
+    """For an intended break: name it in the changelog, and copy the schema again."""
     result = run("schema", "check", str(LAST_RELEASE))
 
     assert (result.exit_code, result.stderr) == (0, ""), result.stdout
@@ -101,7 +101,7 @@ def test_an_unchanged_schema_prints_an_empty_array(run: Command) -> None:
     ],
     ids=["empty", "an operation", "an unknown type", "not UTF-8", "missing"],
 )
-def test_what_is_no_schema_is_refused(
+def test_a_file_that_is_not_a_schema_is_refused(
     run: Command, folder: Path, content: bytes | None, reason: str
 ) -> None:
     if content is not None:

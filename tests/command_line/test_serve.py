@@ -197,7 +197,7 @@ class TestDemo:
 
 @pytest.fixture
 def announcing_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have `serve` print its announcement, and serve nothing."""
+    """Let `serve` print its announcement without serving."""
 
     def serve(
         _app: Starlette, _listeners: Listeners, announce: Callable[[], None], _: Timeouts

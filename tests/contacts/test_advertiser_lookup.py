@@ -27,7 +27,7 @@ KESTREL = Advertiser(
 )
 KESTREL_US = Advertiser(id=2001, name="Kestrel US", network_name="CJ", hienergy_id=1001)
 KESTREL_EU = Advertiser(id=2002, name="Kestrel EU", network_name="Awin", hienergy_id=1001)
-# Of one name, and of no brand that is known.
+# Two records with the same name, of unknown brands.
 MERIDIANS = (
     Advertiser(id=3001, name="Meridian", display_name="Méridian", network_name="CJ"),
     Advertiser(id=3002, name="Meridian", slug="meridian-awin", network_name="Awin"),
@@ -116,7 +116,7 @@ async def test_a_text_names_one_advertiser_or_none(
 
 
 @pytest.mark.parametrize("ignores_filters", [False, True], ids=["filtered", "not filtered"])
-async def test_several_brands_of_one_name_are_candidates(*, ignores_filters: bool) -> None:
+async def test_several_brands_with_one_name_are_candidates(*, ignores_filters: bool) -> None:
     result = await advertiser_named(Catalogue(ignores_filters=ignores_filters), "MERIDIAN")
 
     assert isinstance(result, NotFound)

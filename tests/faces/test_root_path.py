@@ -97,7 +97,7 @@ PROTO, HOST = "X-Forwarded-Proto", "X-Forwarded-Host"
 @pytest.mark.parametrize(
     ("peer", "headers", "origin"),
     [
-        pytest.param(DIRECT, {}, "http://gateway", id="a client that connects itself"),
+        pytest.param(DIRECT, {}, "http://gateway", id="a client that connects directly"),
         pytest.param(DIRECT, {"Host": "localhost:8000"}, "http://localhost:8000", id="a port"),
         pytest.param(DIRECT, {"Host": "[::1]:8000"}, "http://[::1]:8000", id="an IPv6 address"),
         pytest.param(DIRECT, {"Host": "a.example/@b"}, "", id="not a host"),
@@ -110,7 +110,7 @@ PROTO, HOST = "X-Forwarded-Proto", "X-Forwarded-Host"
             "https://a.example",
             id="two proxies",
         ),
-        pytest.param(TRUSTED, {HOST: "a.example"}, "", id="a proxy that says no scheme"),
+        pytest.param(TRUSTED, {HOST: "a.example"}, "", id="a proxy that sends no scheme"),
         pytest.param(TRUSTED, {PROTO: "javascript"}, "", id="another scheme"),
         pytest.param(TRUSTED, {PROTO: "https", HOST: "a b"}, "", id="not a proxy's host"),
     ],
@@ -122,7 +122,7 @@ async def test_the_openapi_document_says_where_the_client_reaches_the_gateway(
         response = await client.get("/api/v1/schema", headers=headers)
 
     assert response.json()["servers"] == [{"url": f"{origin}/gw/api/v1"}]
-    # Another client may not be told the host that this one sent.
+    # Another client must not get the host that this one sent.
     assert response.headers["Cache-Control"] == "no-store"
 
 

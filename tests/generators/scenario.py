@@ -1,4 +1,4 @@
-"""What each client in Python does. It is copied beside each `use.py`."""
+"""The calls that each client in Python makes. The test copies this file beside each `use.py`."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ class Create(Protocol):
 
 
 def run(create: Create, read: Callable[[str, str], str]) -> None:
-    """Print an outcome a line. `read` takes an id and an API key."""
+    """Print one outcome per line. `read` takes an id and an API key."""
     email, key = sys.argv[1], os.environ["API_KEY"]
     print(create(email, key, dry_run=True))
     created = create(email, key)

@@ -1,6 +1,6 @@
-"""The clients that generators make of `openapi.json`: strictly typed, and run against the demo.
+"""The clients that generators make of `openapi.json` are strictly typed, and work with the demo.
 
-Run by scripts/generators, since they need some minutes and packages of two registries.
+scripts/generators runs these tests: they take some minutes, and need packages of two registries.
 """
 
 import os
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
     "GENERATORS" not in os.environ, reason="scripts/generators runs it, in some minutes"
 )
 
-# What makes a client in the folder of each generator.
+# The command that makes a client, by the folder of the generator.
 TYPESCRIPT: Final[Mapping[str, Sequence[str]]] = {
     "openapi-typescript": (
         f"{PACKAGES}/openapi-typescript/bin/cli.js",

@@ -1,4 +1,4 @@
-// Uses the client that a generator has made. It is copied beside each `client.ts`.
+// Uses the client that a generator has made. The test copies this file beside each `client.ts`.
 import { create, type CreateContactError, read } from "./client";
 
 /** Does not compile unless the switch has each code, and each code its own details. */
@@ -21,7 +21,7 @@ function explained(error: CreateContactError): string {
     case "UNSUPPORTED_MEDIA_TYPE":
     case "INTERNAL_ERROR":
     case "SERVICE_UNAVAILABLE":
-      // @ts-expect-error These have no such details.
+      // @ts-expect-error The details of these codes have no `existing`.
       error.details.existing;
       return error.code;
     default:
@@ -38,7 +38,7 @@ export function incomplete(error: CreateContactError): string {
     case "CONFLICTS":
       return "";
     default:
-      // @ts-expect-error The other codes are left.
+      // @ts-expect-error The other codes have no case.
       return unreachable(error);
   }
 }

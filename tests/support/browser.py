@@ -51,7 +51,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Window:
-    """A window of the browser, what its pages have requested, and what went wrong on them.
+    """A window of the browser, with the requests and the problems of its pages.
 
     The console reports each violation of a content security policy.
     """
@@ -68,7 +68,7 @@ class Window:
         self.page.on("request", self._record_request)
 
     def screenshot(self, name: str) -> None:
-        """Save what the window shows, if asked to."""
+        """Save a screenshot, if SCREENSHOTS names a folder."""
         if _SCREENSHOTS is not None:
             self.page.screenshot(path=Path(_SCREENSHOTS) / f"{name}.png")
 

@@ -58,6 +58,8 @@ _VARIABLE: Final = (
     (r"\b3[56]\d\d\b", "3600"),
     # The seconds in which HiEnergy may still process a lost call.
     (r'(?<=[Ss]econds")(: ?)6[0-2]\b', r"\g<1>62"),
+    # The seconds until the circuit breaker admits a call again.
+    (r'(?<=[Ss]econds")(: ?)[1-9]\b', r"\g<1>1"),
 )
 
 

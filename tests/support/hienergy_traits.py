@@ -132,7 +132,7 @@ class Shown(Enum):
 
 
 class DomainSearch(Enum):
-    """What `GET /advertisers/search_by_domain` answers: "another shape" than the list."""
+    """What `GET /advertisers/search_by_domain` answers: "another shape" than that of a list."""
 
     LIST = auto()
     """The list."""

@@ -1,4 +1,4 @@
-"""Programs that are not Python packages, npm packages, and a Redis server."""
+"""Programs from outside Python: npm packages, and a Redis server."""
 
 import os
 import shutil

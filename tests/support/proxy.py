@@ -27,8 +27,7 @@ class Fault(Enum):
     """The client gets a 504 at once; the request is held as with `HOLD_REQUEST`."""
 
     HOLD_RESPONSE = auto()
-    """The request reaches upstream; the client gets the response when it is released, and none when
-    it is dropped."""
+    """The request reaches upstream. The client gets the response when it is released, if it is."""
 
     DROP_RESPONSE = auto()
     """The request reaches upstream; then the connection ends without a response."""

@@ -571,7 +571,7 @@ def _check_unusable(answer: Answer, case: Unusable) -> None:
 
 
 def _retry_after(answer: Answer) -> int:
-    """Return the seconds of the header, or where agents do not see it, of the details."""
+    """Return the seconds of the header or, in MCP, of the details."""
     return answer.retry_after_seconds or int(answer.headers["Retry-After"])
 
 

@@ -1,4 +1,4 @@
-"""Reads of HiEnergy's other operations arrive there, and their responses arrive here, unchanged."""
+"""Reads of HiEnergy's other operations, and their responses, are passed through unchanged."""
 
 import asyncio
 import io
@@ -177,7 +177,7 @@ async def test_a_credential_is_needed(both: tuple[Gateway, RecordedUpstream]) ->
 async def test_a_credential_in_the_query_is_refused(
     both: tuple[Gateway, RecordedUpstream], query: str
 ) -> None:
-    """HiEnergy would take it instead of the one in the header, whose wrong uses are limited."""
+    """HiEnergy may use it instead of the one in the header, the only one that is limited."""
     gateway, upstream = both
     response = await _get(gateway, f"/api/v1/deals?{query}")
 
@@ -265,7 +265,7 @@ async def test_status_and_body_are_unchanged(tmp_path: Path, status: int) -> Non
 
     assert (response.status_code, response.content) == (status, body)
     assert response.headers.get("Content-Type") == ("text/html; charset=x" if body else None)
-    # What it returns is data at this origin, and no page of it.
+    # A browser must not run what HiEnergy returns as a page of this origin.
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert len(upstream.requests) == 1
@@ -363,7 +363,7 @@ async def test_requests_beyond_the_connections_wait_or_are_refused(tmp_path: Pat
     assert upstream.most_in_flight == 1
 
 
-async def test_wrong_keys_are_limited_as_everywhere(tmp_path: Path) -> None:
+async def test_wrong_keys_are_limited(tmp_path: Path) -> None:
     def answer(_: Request) -> Recording:
         return recorded(401, '{"error": "Invalid API key"}')
 
@@ -377,7 +377,7 @@ async def test_wrong_keys_are_limited_as_everywhere(tmp_path: Path) -> None:
     assert len(upstream.requests) == 3
 
 
-async def test_an_operation_that_is_public_proves_no_key_right(tmp_path: Path) -> None:
+async def test_a_public_operation_does_not_prove_a_key_valid(tmp_path: Path) -> None:
     def answer(request: Request) -> Recording:
         return recorded(200 if request.target.endswith("/public") else 401, "{}")
 

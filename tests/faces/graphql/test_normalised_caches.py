@@ -1,4 +1,4 @@
-"""Apollo Client and urql's Graphcache show errors that are selected as the examples do."""
+"""Apollo Client and urql's Graphcache show errors that are selected as in the examples."""
 
 import json
 import subprocess
@@ -84,7 +84,7 @@ def test_errors_selected_by_their_own_types_are_shown(
 def test_errors_selected_by_their_interface_are_left_out(
     clients: tuple[str, Path], process: GatewayProcess
 ) -> None:
-    """The documentation warns of this. If a client mends it, mend the documentation."""
+    """The documentation warns of this. If a client fixes it, update the documentation."""
     results = _results(clients, process, BY_INTERFACE, UNRESOLVED, process.admin_key)
 
     for result in results.values():

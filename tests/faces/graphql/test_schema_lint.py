@@ -1,4 +1,4 @@
-"""`schema.graphql` passes the recommended rules of @graphql-eslint, but for named exceptions."""
+"""`schema.graphql` passes the recommended rules of @graphql-eslint, with named exceptions."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Clients that others wrote: the SDK's own, and the MCP inspector's command line."""
+"""Third-party clients: that of the SDK, and the command line of the MCP inspector."""
 
 import json
 import os

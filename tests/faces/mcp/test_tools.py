@@ -70,7 +70,7 @@ async def test_the_tools_are_hienergys_and_those_of_the_documentation(gateway: G
     assert all(any(f"`{name}`" in cell for cell in first_cells) for name in tools)
 
 
-async def test_annotations_tell_the_tools_that_read_from_those_that_create(
+async def test_annotations_distinguish_reads_from_creations(
     gateway: Gateway,
 ) -> None:
     annotations = {name: tool["annotations"] for name, tool in (await _list(gateway)).items()}
@@ -305,7 +305,7 @@ async def test_a_contact_is_added_for_the_one_advertiser_that_matches(
     assert str(read["data"]["attributes"]["hienergy_id"]) == str(owner)
 
 
-async def test_the_same_key_by_another_name_of_the_brand_is_a_replay(gateway: Gateway) -> None:
+async def test_the_same_key_with_another_name_of_the_brand_is_a_replay(gateway: Gateway) -> None:
     contacts = [
         await _call(
             gateway,

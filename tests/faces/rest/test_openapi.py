@@ -116,7 +116,7 @@ def test_every_code_has_a_schema_that_only_its_errors_match(code: ErrorCode) -> 
     assert required == expected
 
 
-def test_a_status_with_several_codes_tells_them_apart_by_the_code() -> None:
+def test_a_status_with_several_codes_distinguishes_them_by_the_code() -> None:
     error = COMPONENTS["schemas"]["InvalidInputOrIdempotencyKeyReusedErrorDocument"]["properties"][
         "error"
     ]

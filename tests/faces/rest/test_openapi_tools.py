@@ -1,4 +1,4 @@
-"""The OpenAPI document for tools that nobody here wrote: two linters and a mock server."""
+"""The OpenAPI document in third-party tools: two linters and a mock server."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def test_spectral_has_no_warning(project: Path, filters: KnownFilters) -> None:
 
 @pytest.fixture(scope="module")
 def mock(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """Return a client of Prism, which answers by the document alone."""
+    """Return a client of Prism, which answers from the document alone."""
     file = tmp_path_factory.mktemp("prism") / "openapi.json"
     file.write_text(json.dumps(DOCUMENT), encoding="utf-8")
     port = free_port()

@@ -152,7 +152,7 @@ async def test_only_the_first_of_many_unknown_parameters_have_advice(gateway: Ga
 async def test_no_parameter_of_a_query_is_looked_up_by_itself(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each look-up reads the whole query, and anyone may send one of thousands of names."""
+    """Each lookup reads the whole query, and anyone may send one of thousands of names."""
     lookups: list[str] = []
     getlist = ImmutableMultiDict.getlist
 

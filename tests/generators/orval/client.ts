@@ -3,7 +3,7 @@ import { CreateContactBody, GetContactResponse } from "./schemas";
 
 export async function create(email: string, key: string, dryRun: boolean) {
   const contact = { advertiser_id: 2001, email };
-  // The schemas of Zod know more than the types: that the text is an e-mail address, for one.
+  // Zod's schemas check more than the types do, such as the form of an e-mail address.
   const checked = CreateContactBody.safeParse({ contact });
   const body: CreateContactSubmission = checked.success ? checked.data : { contact };
   const answer = await createContact(body, { dry_run: dryRun }, { headers: { "X-Api-Key": key } });

@@ -1,5 +1,5 @@
-// Sends a mutation by clients with a normalised cache that know nothing of the schema, and prints
-// what each makes of the answer. Usage: node mutate.mjs URL, with {key, document, variables} as JSON
+// Sends a mutation with clients that have a normalised cache and no schema, and prints the data that
+// each returns. Usage: node mutate.mjs URL, with {key, document, variables} as JSON
 // on standard input.
 import { text } from 'node:stream/consumers';
 import { ApolloClient, HttpLink, InMemoryCache, gql } from '@apollo/client';

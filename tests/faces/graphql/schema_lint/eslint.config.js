@@ -11,19 +11,19 @@ export default [
     },
     rules: {
       ...graphql.configs['flat/schema-recommended'].rules,
-      // An id lets clients merge what they know of a record. Records have one: the types below are
-      // none, and a cache that merges two of them shows the wrong one.
+      // A cache merges objects with the same id, so only records have one. The types below are not
+      // records: a cache that merged two of their objects would show wrong data.
       '@graphql-eslint/strict-id-in-types': [
         'error',
         {
           exceptions: {
             types: [
-              'AdvertiserPage', // The same filters may give another page at any time.
+              'AdvertiserPage', // The same filters may return another page later.
               'ContactPage',
               'ContactPreview', // The contact does not exist yet.
               'InputProblem', // A part of one error.
               'Pagination', // A part of one page.
-              'Viewer', // There is one at most, and ids of keys are for the operator.
+              'Viewer', // There is at most one, and ids of keys are for the operator.
             ],
             suffixes: ['Error'], // A part of one answer, whose `requestId` the caller may choose.
           },

@@ -292,7 +292,7 @@ class Settings(BaseModel):
     introspection: bool = Field(default=True, description="Whether clients may read the schema")
 
     # MCP
-    mcp: bool = Field(default=True, description="Whether /mcp serves agents by MCP")
+    mcp: bool = Field(default=True, description="Whether /mcp serves agents over MCP")
 
     # Browsers
     rest_docs: bool = Field(

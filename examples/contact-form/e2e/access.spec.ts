@@ -78,7 +78,7 @@ test("the keyboard is enough", async ({ form, gateway, page }) => {
   await expect(form.send).toBeFocused();
 });
 
-test("a lookup without a result says so, and a changed text is no choice", async ({ form, gateway }) => {
+test("a lookup without a result says so, and a changed text deselects the advertiser", async ({ form, gateway }) => {
   await form.open(gateway);
   await form.advertiser.fill("nobody");
   await expect(form.record).toHaveText("No advertiser has this name or domain.");

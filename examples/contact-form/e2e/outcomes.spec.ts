@@ -67,7 +67,7 @@ test("an advertiser without a HiEnergy record is refused", async ({ form, gatewa
   await expect(form.message).toContainText("This advertiser cannot have contacts");
 });
 
-test("a key that may not create contacts is a form that is not set up", async ({ form, gateway }) => {
+test("a key that may not create contacts shows a form that is not set up", async ({ form, gateway }) => {
   await form.open({ url: gateway.url, adminKey: gateway.memberKey });
   await form.fill("member@example.com");
   await form.send.click();
@@ -75,7 +75,7 @@ test("a key that may not create contacts is a form that is not set up", async ({
   await expect(form.message).toContainText("This form is not set up");
 });
 
-test("a key that stops working is a form that is not set up", async ({ form, gateway }) => {
+test("a key that stops working shows a form that is not set up", async ({ form, gateway }) => {
   await form.open(gateway);
   await form.fill("revoked@example.com");
   await form.serve(gateway.url, "cgw_revoked");
@@ -86,7 +86,7 @@ test("a key that stops working is a form that is not set up", async ({ form, gat
   await expect(form.record).toContainText("This form is not set up.");
 });
 
-test("a page at an unknown origin is a form that is not set up", async ({ form, gateway }) => {
+test("a page at an unknown origin shows a form that is not set up", async ({ form, gateway }) => {
   await form.open(gateway);
   await form.fill("origin@example.com");
   await form.serve(gateway.url, gateway.adminKey, { ORIGINS: "https://a.example, https://b.example" });
@@ -95,7 +95,7 @@ test("a page at an unknown origin is a form that is not set up", async ({ form, 
   await expect(form.message).toContainText("This form is not set up");
 });
 
-test("an address that is not a gateway is a form that is not set up", async ({ form, gateway }) => {
+test("an address that is not a gateway shows a form that is not set up", async ({ form, gateway }) => {
   await form.open({ url: `${gateway.url}/nowhere`, adminKey: gateway.adminKey });
   await form.advertiser.fill("kestrel");
 

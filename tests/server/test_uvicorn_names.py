@@ -43,7 +43,7 @@ METHODS: dict[type, dict[str, list[str]]] = {
         "shutdown": ["sockets"],
     },
 }
-# Its import, which the SDK of MCP does, replaces this method; the gateway's servers have their own.
+# Importing sse_starlette, as the MCP SDK does, replaces this method. The gateway overrides it.
 REPLACED = {"handle_exit": AppStatus.original_handler}
 ATTRIBUTES = {
     "loop": [],

@@ -275,7 +275,7 @@ async def test_without_the_setting_there_is_no_such_path(tmp_path: Path) -> None
     assert response.json()["error"]["code"] == "NOT_FOUND"
 
 
-async def test_first_requests_at_once_are_all_answered(tmp_path: Path) -> None:
+async def test_concurrent_first_requests_are_all_answered(tmp_path: Path) -> None:
     async with running_gateway(tmp_path) as gateway:
         responses = await asyncio.gather(*(gateway.post_json("/mcp", PING, {}) for _ in range(5)))
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class LazyMcpEndpoint:
-    """The ASGI application at `/mcp`. The first request makes the `McpEndpoint` of its arguments.
+    """The ASGI application at `/mcp`. The first request creates the `McpEndpoint`.
 
-    A thread imports the SDK, so that other requests are answered in the meantime.
+    A thread imports the SDK, so other requests do not wait.
     """
 
     def __init__(

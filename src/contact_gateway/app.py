@@ -159,11 +159,7 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
         middleware=[
             Middleware(RequestContextMiddleware, callers=callers, observer=metrics),
             *([] if tracing is None else [tracing.middleware()]),
-            *(
-                [Middleware(CrossOriginMiddleware, origins=settings.cors_origins)]
-                if settings.cors_origins
-                else []
-            ),
+            Middleware(CrossOriginMiddleware, origins=settings.cors_origins),
             Middleware(ErrorMiddleware),
             *(
                 [Middleware(AdminPortMiddleware, endpoints=_by_path(operator_routes))]

@@ -523,20 +523,31 @@ async def test_other_origins_are_allowed_only_by_the_setting(
     assert {"RateLimit", "RateLimit-Policy", "X-RateLimit-Remaining"} <= set(exposed)
 
 
+APP = "https://app.example"
+
+
 @pytest.mark.parametrize(
-    ("origin", "method", "logged", "reason"),
+    ("origins", "origin", "method", "logged", "reason"),
     [
-        ("https://other.example", "POST", "https://other.example", "Disallowed CORS origin"),
-        ("https://app.example", "DELETE", "https://app.example", "Disallowed CORS method"),
-        ("https://maya@other.example", "POST", None, "Disallowed CORS origin"),
-        ("null", "PUT", "null", "Disallowed CORS origin, method"),
+        (APP, "https://other.example", "POST", "https://other.example", "Disallowed CORS origin"),
+        (APP, APP, "DELETE", APP, "Disallowed CORS method"),
+        (APP, "https://maya@other.example", "POST", None, "Disallowed CORS origin"),
+        (APP, "null", "PUT", "null", "Disallowed CORS origin, method"),
+        # No origin is allowed by default: this is what the first page of another origin meets.
+        ("", "http://localhost:5173", "POST", "http://localhost:5173", "Disallowed CORS origin"),
     ],
 )
 async def test_a_refused_preflight_is_logged_with_its_reason(
-    tmp_path: Path, log: io.StringIO, origin: str, method: str, logged: str | None, reason: str
+    tmp_path: Path,
+    log: io.StringIO,
+    origins: str,
+    origin: str,
+    method: str,
+    logged: str | None,
+    reason: str,
 ) -> None:
     preflight = {"Origin": origin, "Access-Control-Request-Method": method}
-    async with running_gateway(tmp_path, cors_origins="https://app.example") as gateway:
+    async with running_gateway(tmp_path, cors_origins=origins) as gateway:
         response = await gateway.client.options("/graphql", headers=preflight)
     # Lines are written in the next iteration of the event loop.
     await checkpoint()

@@ -59,6 +59,19 @@ def test_the_curl_calls_create_contacts(
     assert body_of(second_rest) == body_of(first_rest)
 
 
+@pytest.mark.usefixtures("curl")
+def test_the_next_pages_show_what_they_print_after_it(
+    demo: GatewayProcess, demo_folder: Path, tmp_path: Path
+) -> None:
+    """A reader keeps the database: no page may create the contact of a later one."""
+    delete_contacts(demo_folder / "contact-gateway.sqlite3")
+    with Runner.of_demo(tmp_path, demo) as runner:
+        for call in CALLS:
+            runner.output_of(Block(FILE, 1, "sh", call, {}))
+        for page in ("quickstart.md", "clients.md", "mcp.md"):
+            runner.run_page(ROOT / "docs" / page)
+
+
 def body_of(answer: str) -> object:
     """Return the JSON below an answer's head."""
     body: object = json.loads(answer.replace("\r\n", "\n").partition("\n\n")[2])

@@ -56,6 +56,8 @@ test("the keyboard is enough", async ({ form, gateway, page }) => {
       await page.keyboard.press(key);
     }
   };
+  // React may render after the page's load event.
+  await expect(form.advertiser).toBeVisible();
   await press("Tab");
   await expect(form.advertiser).toBeFocused();
   await page.keyboard.type("solstice");

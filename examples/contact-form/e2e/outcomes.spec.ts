@@ -45,7 +45,7 @@ test("each problem is beside its field, and the first has the focus", async ({ f
 
   await expect(form.message).toContainText("Please check the form");
   await expect(form.advertiser).toBeFocused();
-  await expect(form.advertiser).toHaveAccessibleDescription("A value is required.");
+  await expect(form.advertiser).toHaveAccessibleDescription(/choose an advertiser from the list/);
   await expect(form.field("E-mail address")).toHaveAccessibleDescription("A value is required.");
   await expect(form.field("LinkedIn profile")).toHaveAccessibleDescription(/http/);
   await expect(form.field("Given name")).not.toHaveAttribute("aria-invalid");

@@ -9,6 +9,8 @@ import { failureOf } from "./words";
 const { stateChangeTypes: changes } = useCombobox;
 const MINIMUM_LENGTH = 2;
 const PAUSE_MILLISECONDS = 200;
+// The gateway reports a missing value, even if the field has a text without a choice.
+const CHOOSE = "Enter a name or a domain, and choose an advertiser from the list.";
 
 interface AdvertiserFieldProps {
   value: Advertiser | null;
@@ -17,7 +19,8 @@ interface AdvertiserFieldProps {
 }
 
 /** A combobox that looks advertisers up, and the HiEnergy record that would own the contact. */
-export function AdvertiserField({ value, onChange, problem }: AdvertiserFieldProps) {
+export function AdvertiserField({ value, onChange, ...props }: AdvertiserFieldProps) {
+  const problem = props.problem && (value ? props.problem : CHOOSE);
   const [query, setQuery] = useState("");
   const answer = useLookUp(query);
   const advertisers = answer?.kind === "found" ? answer.advertisers : [];

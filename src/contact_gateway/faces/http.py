@@ -83,7 +83,7 @@ def no_such_route(operations: Sequence[str] = ()) -> TransportError:
     """Return the error for an unknown path. It lists `operations`, if there are any."""
     return TransportError(
         TransportCode.NOT_FOUND,
-        "Unknown path. GET /api/v1/schema describes the REST API.",
+        "Unknown path. GET / lists all addresses.",
         details={"operations": operations} if operations else {},
     )
 

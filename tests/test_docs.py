@@ -40,7 +40,7 @@ LINKING = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
     ROOT / "examples" / "README.md",
-    ROOT / "examples" / "sdk" / "README.md",
+    *sorted((ROOT / "examples").glob("*/README.md")),
     *sorted((ROOT / ".github").glob("*.md")),
 ]
 # Blocks of these are not run: the tests have no container engine, cluster or service manager.

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+import httpx
 import pytest
 from anyio.lowlevel import checkpoint
 from sqlalchemy import select
@@ -108,6 +109,70 @@ async def test_unreadable_requests_have_the_envelope(
     error = response.json()["error"]
 
     assert (response.status_code, error["code"]) == (status, code)
+    assert error["request_id"] == response.headers["X-Request-Id"]
+
+
+MODERN: Final[Mapping[str, object]] = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "tools/list",
+    "params": {
+        "_meta": {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+    },
+}
+
+
+async def _accepting(gateway: Gateway, accept: str | None, *, is_modern: bool) -> httpx.Response:
+    request = gateway.client.build_request(
+        "POST",
+        "/mcp",
+        json=MODERN if is_modern else PING,
+        headers={"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list"}
+        if is_modern
+        else {},
+    )
+    del request.headers["Accept"]
+    if accept is not None:
+        request.headers["Accept"] = accept
+    return await gateway.client.send(request)
+
+
+@pytest.mark.parametrize("is_modern", [False, True], ids=["2025", "2026"])
+@pytest.mark.parametrize(
+    "accept",
+    [
+        None,
+        "",
+        "*/*",
+        "application/json",
+        "Application/JSON;q=0.1",
+        "application/*",
+        "application/json, text/event-stream",
+        "text/html, */*;q=0.1",
+    ],
+    ids=str,
+)
+async def test_json_is_sent_to_clients_that_accept_it(
+    gateway: Gateway, accept: str | None, *, is_modern: bool
+) -> None:
+    response = await _accepting(gateway, accept, is_modern=is_modern)
+
+    assert response.status_code == 200
+    assert "result" in response.json()
+
+
+@pytest.mark.parametrize("is_modern", [False, True], ids=["2025", "2026"])
+@pytest.mark.parametrize("accept", ["text/html", "text/event-stream", "application/json;q=0"])
+async def test_clients_that_do_not_accept_json_get_the_envelope(
+    gateway: Gateway, accept: str, *, is_modern: bool
+) -> None:
+    response = await _accepting(gateway, accept, is_modern=is_modern)
+    error = response.json()["error"]
+
+    assert (response.status_code, error["code"]) == (406, "NOT_ACCEPTABLE")
     assert error["request_id"] == response.headers["X-Request-Id"]
 
 

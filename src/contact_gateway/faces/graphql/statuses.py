@@ -5,11 +5,12 @@ public audit `graphql-http` 1.x checks: 400 for a document that does not parse, 
 The draft of 2026 moves validation and coercion to 422, and responses with data and errors to 294.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
+
+from contact_gateway.faces.accept import Preference, media_ranges, preference
 
 
 class Result(Enum):
@@ -58,17 +59,6 @@ JSON: Final = Representation(
 JSON_BY_DEFAULT: Final = Representation(JSON.media_type, JSON.content_type, _STATUSES)
 
 _HTML: Final = "text/html"
-# RFC 9110, section 12.4.2.
-_QUALITY: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _Preference:
-    """How much a client prefers a media type. Greater is more."""
-
-    quality: float
-    is_named: bool
-    earliness: int
 
 
 def negotiate(accept: str) -> Representation | None:
@@ -78,45 +68,20 @@ def negotiate(accept: str) -> Representation | None:
     """
     if not accept.strip():
         return JSON_BY_DEFAULT
-    preference, preferred = _preferred(_media_ranges(accept))
-    if not preference.quality:
+    best, preferred = _preferred(media_ranges(accept))
+    if not best.quality:
         return None
-    return JSON_BY_DEFAULT if preferred is JSON and not preference.is_named else preferred
+    return JSON_BY_DEFAULT if preferred is JSON and not best.is_named else preferred
 
 
 def prefers_html(accept: str) -> bool:
     """Return whether an `Accept` header names HTML and prefers it to GraphQL's media types."""
-    ranges = _media_ranges(accept)
-    html = _preference(_HTML, ranges)
-    preference, _ = _preferred(ranges)
-    return html.is_named and html.quality > 0 and html >= preference
+    ranges = media_ranges(accept)
+    html = preference(_HTML, ranges)
+    best, _ = _preferred(ranges)
+    return html.is_named and html.quality > 0 and html >= best
 
 
-def _preferred(ranges: Mapping[str, _Preference]) -> tuple[_Preference, Representation]:
-    candidates = ((_preference(each.media_type, ranges), each) for each in (JSON, GRAPHQL_RESPONSE))
+def _preferred(ranges: Mapping[str, Preference]) -> tuple[Preference, Representation]:
+    candidates = ((preference(each.media_type, ranges), each) for each in (JSON, GRAPHQL_RESPONSE))
     return max(candidates, key=lambda candidate: candidate[0])
-
-
-def _media_ranges(accept: str) -> Mapping[str, _Preference]:
-    """Parse the header. If it repeats a media range, the first counts."""
-    ranges: dict[str, _Preference] = {}
-    for position, member in enumerate(accept.split(",")):
-        name, *parameters = (part.strip().lower() for part in member.split(";"))
-        quality = 1.0
-        for parameter in parameters:
-            key, _, value = parameter.partition("=")
-            if key.strip() == "q":
-                quality = float(value) if _QUALITY.fullmatch(value) else 0.0
-                break
-        ranges.setdefault(name, _Preference(quality, is_named="*" not in name, earliness=-position))
-    return ranges
-
-
-def _preference(media_type: str, ranges: Mapping[str, _Preference]) -> _Preference:
-    """Return the preference for a media type, by its most specific range (section 12.5.1)."""
-    kind = media_type.partition("/")[0]
-    found = (ranges.get(name) for name in (media_type, f"{kind}/*", "*/*"))
-    return next(
-        (preference for preference in found if preference is not None),
-        _Preference(0.0, is_named=False, earliness=0),
-    )

@@ -30,6 +30,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from contact_gateway.contacts.origin import Face
 from contact_gateway.contacts.source import KnownFilters
+from contact_gateway.faces.accept import accepts
 from contact_gateway.faces.http import (
     JsonResponse,
     TransportCode,
@@ -45,6 +46,7 @@ from contact_gateway.faces.request_context import RequestContext, request_contex
 # Any: the SDK's own type parameters.
 _Context = ServerRequestContext[Any, Any]
 _ARGUMENTS: Final = "contact_gateway.mcp_arguments"
+_JSON: Final = "application/json"
 
 
 class McpEndpoint:
@@ -115,6 +117,14 @@ class McpEndpoint:
                 TransportCode.FORBIDDEN,
                 "CONTACT_GATEWAY_CORS_ORIGINS does not list the origin of this page.",
             )
+        # The SDK would refuse a client without the header, and without an error object.
+        if not accepts(context.headers.get("accept", ""), _JSON):
+            raise TransportError(
+                TransportCode.NOT_ACCEPTABLE,
+                f"No acceptable media type. Accept {_JSON}. Answers are not streamed.",
+            )
+        others = (each for each in scope["headers"] if each[0] != b"accept")
+        scope["headers"] = [*others, (b"accept", _JSON.encode())]
         message = await read_json(Request(scope, receive), context.headers, self._body_limits)
         if not _is_message(message):
             raise TransportError(

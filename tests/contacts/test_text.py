@@ -145,6 +145,8 @@ def test_the_key_of_an_address_is_that_of_the_stored_address(text: str) -> None:
         ("bücher.example", "bücher.example"),
         ("http://[", "http://["),
         ("/", "/"),
+        ("www.", "www."),
+        ("https://www./", "https://www./"),
     ],
 )
 def test_the_domain_of_a_url_or_a_domain(text: str, domain: str) -> None:

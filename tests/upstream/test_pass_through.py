@@ -172,6 +172,10 @@ async def test_a_credential_is_needed(both: tuple[Gateway, RecordedUpstream]) ->
         "access_token=x",
         "api_key[]=x",
         "api_key",
+        "[api_key]=x",
+        "q=a&%5Bapi_key%5D=x",
+        "]access_token=x",
+        "q=a&+api_key=x",
     ],
 )
 async def test_a_credential_in_the_query_is_refused(
@@ -414,6 +418,32 @@ async def test_it_is_counted_and_logged_as_one_operation(tmp_path: Path, log: io
     assert (logged["outcome"], logged["status"]) == ("NOT_FOUND", 404)
     assert "hienergy-1" in text
     assert "secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        (204, "OK"),
+        (400, "BAD_REQUEST"),
+        (402, "BAD_REQUEST"),
+        (404, "NOT_FOUND"),
+        (422, "INVALID_INPUT"),
+        (500, "SERVICE_UNAVAILABLE"),
+        (501, "SERVICE_UNAVAILABLE"),
+    ],
+)
+async def test_an_error_of_hienergy_is_not_counted_as_a_success(
+    tmp_path: Path, status: int, outcome: str
+) -> None:
+    def answer(_: Request) -> Recording:
+        return recorded(status, b"" if status == 204 else "{}")
+
+    async with gateway_and_upstream(answer, tmp_path, metrics=True) as (gateway, _):
+        await _get(gateway, "/api/v1/deals")
+        metrics = (await gateway.client.get("/metrics")).text
+
+    labels = f'face="rest",operation="pass_through",outcome="{outcome}"'
+    assert f"contact_gateway_requests_total{{{labels}}} 1.0" in metrics
 
 
 async def test_the_setting_switches_it_off(tmp_path: Path) -> None:

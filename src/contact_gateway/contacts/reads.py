@@ -121,8 +121,9 @@ _NO_PARAMETERS: Final[Mapping[str, object]] = MappingProxyType({})
 _OTHER_NAMES: Final = {"dryRun": "dry_run"}
 _DIGITS: Final = re.compile("[0-9]+")
 _SLUG_IN_A_FILTER: Final = re.compile("(?=.*[A-Za-z])[A-Za-z0-9._~-]{1,255}")
-# HiEnergy's `api_key`, and RFC 6750, section 2.3. Rack also splits queries at semicolons.
-_CREDENTIAL_IN_A_QUERY: Final = re.compile(r"(?:^|[&;])\s*(api_key|access_token)\b")
+# HiEnergy's `api_key`, and RFC 6750, section 2.3. Rack also splits queries at semicolons, and reads
+# `[api_key]` as `api_key`. A plus sign is a space.
+_CREDENTIAL_IN_A_QUERY: Final = re.compile(r"(?:^|[&;])[\s+\[\]]*(api_key|access_token)\b")
 _RECORD: Final = TypeAdapter(_Query)
 _SLUG: Final = TypeAdapter(_SlugQuery)
 _CONTACTS: Final = TypeAdapter(_ContactQuery)

@@ -88,7 +88,8 @@ def domain_of(text: str) -> str:
         host = urlsplit(text if "//" in text else f"//{text}").hostname
     except ValueError:
         host = None
-    return (host or text).removeprefix("www.")
+    # Never empty: HiEnergy may ignore an empty filter, and return the whole list.
+    return (host or text).removeprefix("www.") or text
 
 
 def email_key(email: str) -> str:

@@ -1,6 +1,7 @@
 """The REST routes: each passes its request to the domain and converts the outcome."""
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Final, TypeVar
 
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from contact_gateway.contacts.outcomes import NotFound, ReadRefusal, outcome_nam
 from contact_gateway.contacts.source import KnownFilters, Page
 from contact_gateway.faces.http import (
     JsonResponse,
+    TransportCode,
     TransportError,
     error_response,
     method_not_allowed,
@@ -193,7 +195,7 @@ class RestFace:
             return _refusal(found, context)
         if found is None:
             raise no_such_route(self._operations)
-        context.outcome = CODES.get(found.status, "OK")
+        context.outcome = _outcome_of(found.status)
         return Response(found.body, found.status, found.headers)
 
     async def schema(self, request: Request, context: RequestContext) -> Document:
@@ -203,6 +205,15 @@ class RestFace:
         """
         servers = [{"url": f"{origin_of(request.scope)}{context.root_path}/api/v1"}]
         return Document(200, openapi_document(self._filters) | {"servers": servers})
+
+
+def _outcome_of(status: int) -> str:
+    """Return the outcome of a read that HiEnergy answered with a status."""
+    if status < HTTPStatus.BAD_REQUEST:
+        return "OK"
+    is_outage = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    other = TransportCode.SERVICE_UNAVAILABLE if is_outage else TransportCode.BAD_REQUEST
+    return CODES.get(status, other)
 
 
 def _query(request: Request) -> dict[str, object]:
@@ -235,4 +246,5 @@ def _page(
 
 def _refusal(refusal: ReadRefusal | NotFound, context: RequestContext) -> Document:
     context.outcome = refusal.code
-    return refusal_document(refusal, context.request_id)
+    # A read has no idempotency key: its parameters have the names that were sent.
+    return refusal_document(refusal, context.request_id, ".".join)

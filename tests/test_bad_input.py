@@ -437,6 +437,11 @@ BESIDE_THE_CONTACT: Final = (
     _dry_run_in_the_body("dryRun", {"contact": dict(MAYA), "dryRun": False}),
     _dry_run_in_the_body("contact.dry_run", {"contact": {**MAYA, "dry_run": "true"}}),
     _dry_run_in_the_body("contact.dryRun", {"contact": {**MAYA, "dryRun": None}}),
+    *(
+        _dry_run_in_the_body(name, {"contact": dict(MAYA), name: True})
+        for name in ("dryrun", "DryRun", "DRY_RUN", "dry-run", "dry run", "_dry_run")
+    ),
+    _dry_run_in_the_body("contact.dry-Run", {"contact": {**MAYA, "dry-Run": True}}),
 )
 
 
@@ -475,6 +480,7 @@ READS: Final = (
     _read("a dry run that is a word", "dry_run=maybe", "dry_run", "INVALID_TYPE"),
     _read("a dry run by both names", "dry_run=true&dryRun=true", "dryRun", "INVALID_ARGUMENTS"),
     _read("a cursor", "cursor=x", "cursor", "UNKNOWN_PARAMETER"),
+    _read("an idempotency key", "idempotency_key=k", "idempotency_key", "UNKNOWN_PARAMETER"),
     _read("advertiser 0", "advertiser_id=0", "advertiser_id", "OUT_OF_RANGE"),
     _read("an advertiser below 0", "advertiser_id=-1", "advertiser_id", "OUT_OF_RANGE"),
     _read(

@@ -34,12 +34,8 @@ _PARAMETERS: Final = {
 }
 _KNOWN_PARAMETERS: Final = frozenset(_PARAMETERS.values())
 _NO_PARAMETERS: Final[Mapping[str, object]] = MappingProxyType({})
-_MISPLACED_DRY_RUNS: Final = frozenset(
-    f"{within}{name}"
-    for within in ("", "contact.")
-    for name, own_name in _PARAMETERS.items()
-    if own_name == "dry_run"
-)
+# In any spelling, since the contact would be created.
+_MISPLACED_DRY_RUN: Final = re.compile(r"(?:contact\.)?[\W_]*dry[\W_]*run[\W_]*", re.IGNORECASE)
 
 
 async def authenticated(caller: ContactCaller) -> Access | Unauthorized | RateLimited:
@@ -167,7 +163,7 @@ def _misplaced_dry_runs(ignored_fields: Iterable[str]) -> list[Problem]:
             "A dry run is asked for in the query: `?dry_run=true`.",
         )
         for path in ignored_fields
-        if path in _MISPLACED_DRY_RUNS
+        if _MISPLACED_DRY_RUN.fullmatch(path)
     ]
 
 

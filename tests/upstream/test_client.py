@@ -415,6 +415,19 @@ async def test_an_open_circuit_does_not_affect_readiness() -> None:
         assert await client.is_reachable() is True
 
 
+async def test_any_call_that_cannot_connect_counts_for_the_circuit(
+    closed_port: socket.socket,
+) -> None:
+    reasons = set()
+    async with client_of(_url(closed_port)) as client:
+        for _ in range(FAILURE_THRESHOLD * 2):
+            with pytest.raises(UpstreamUnavailable) as raised:
+                await client.send(READ._replace(shows_outages=False))
+            reasons.add(raised.value.reason)
+
+    assert "upstream is down: the circuit is open" in reasons
+
+
 @pytest.mark.usefixtures("stopped_clock")
 async def test_readiness_probes_within_a_second_share_one_call() -> None:
     async with client_before(FINE) as (client, upstream):

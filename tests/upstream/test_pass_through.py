@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from contact_gateway.upstream.circuit import FAILURE_THRESHOLD
 from contact_gateway.upstream.client import MAX_RESPONSE_BYTES
 from support.faces import Json
 from support.gateway import Gateway, credentials
@@ -365,6 +366,28 @@ async def test_requests_beyond_the_connections_wait_or_are_refused(tmp_path: Pat
     assert {task.result().status_code for task in done} == {503}
     assert sorted(response.status_code for response in responses) == [200] * 20 + [503] * 10
     assert upstream.most_in_flight == 1
+
+
+@pytest.mark.parametrize("end", [None, End.CLOSE, End.STALL], ids=["503", "closed", "timeout"])
+async def test_one_broken_operation_does_not_stop_the_others(
+    tmp_path: Path, end: End | None
+) -> None:
+    """Any caller may choose it, so it must not open the circuit for all callers."""
+
+    def answer(request: Request) -> Recording:
+        if not request.target.endswith("/reports/broken"):
+            return _deals(request)
+        return recorded(503) if end is None else Recording(b"", end)
+
+    async with gateway_and_upstream(answer, tmp_path, upstream_timeout_seconds=0.3) as both:
+        broken = {
+            (await _get(both[0], "/api/v1/reports/broken")).status_code
+            for _ in range(FAILURE_THRESHOLD + 1)
+        }
+        works = await _get(both[0], "/api/v1/deals")
+
+    assert broken == {503}
+    assert works.status_code == 200
 
 
 async def test_wrong_keys_are_limited(tmp_path: Path) -> None:

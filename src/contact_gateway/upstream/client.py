@@ -159,6 +159,7 @@ class Call(NamedTuple):
         idempotency_key: the header `Idempotency-Key`, which HiEnergy may ignore.
         wants_body: whether the body of the response is read.
         parses_body: whether the body of the response is parsed as JSON.
+        shows_outages: whether a failure after it was sent counts for the circuit breaker.
     """
 
     method: str
@@ -170,6 +171,7 @@ class Call(NamedTuple):
     idempotency_key: str | None = None
     wants_body: bool = True
     parses_body: bool = True
+    shows_outages: bool = True
 
     def __repr__(self) -> str:
         """Show nothing of a contact."""
@@ -352,8 +354,11 @@ class UpstreamClient:
         self._in_flight += 1
         try:
             response = await self._traced_request(call, client_timeout)
-        except UpstreamUnavailable:
-            self._circuit.record_failure(generation)
+        except UpstreamUnavailable as error:
+            if call.shows_outages or error.delivery is Delivery.NEVER_SENT:
+                self._circuit.record_failure(generation)
+            else:
+                self._circuit.record_cancellation(generation)
             raise
         except BaseException:
             self._circuit.record_cancellation(generation)

@@ -9,7 +9,9 @@ import structlog
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from contact_gateway.faces.request_context import request_context_of
 
 _EXPOSED_HEADERS: Final = (
     "Idempotent-Replayed",
@@ -47,6 +49,14 @@ class CrossOriginMiddleware(CORSMiddleware):
             allow_headers=("*",),
             expose_headers=_EXPOSED_HEADERS,
         )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        # Starlette takes 6 µs to find that a request does not have the header.
+        if scope["type"] == "http" and "origin" in request_context_of(scope).headers:
+            await super().__call__(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
     def preflight_response(self, request_headers: Headers) -> Response:
         """Return the answer to a preflight."""

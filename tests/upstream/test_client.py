@@ -422,10 +422,28 @@ async def test_any_call_that_cannot_connect_counts_for_the_circuit(
     async with client_of(_url(closed_port)) as client:
         for _ in range(FAILURE_THRESHOLD * 2):
             with pytest.raises(UpstreamUnavailable) as raised:
-                await client.send(READ._replace(shows_outages=False))
+                await client.send(READ._replace(is_passed_through=True))
             reasons.add(raised.value.reason)
 
     assert "upstream is down: the circuit is open" in reasons
+
+
+async def test_a_read_that_is_passed_through_waits_for_a_connection_within_its_timeout(
+    stopped_clock: ManualClock,
+) -> None:
+    read = READ._replace(is_passed_through=True)
+    async with client_before(FINE, max_connections=1) as (client, upstream):
+        upstream.gate.clear()
+        first, second = (asyncio.create_task(client.send(read)) for _ in range(2))
+        await upstream.is_crowded.wait()
+        await stopped_clock.advance_until_done(second)
+        with pytest.raises(UpstreamUnavailable, match="too many reads"):
+            await second
+        with pytest.raises(UpstreamUnavailable):
+            await first
+        upstream.gate.set()
+
+    assert len(upstream.requests) == 1
 
 
 @pytest.mark.usefixtures("stopped_clock")

@@ -368,6 +368,26 @@ async def test_requests_beyond_the_connections_wait_or_are_refused(tmp_path: Pat
     assert upstream.most_in_flight == 1
 
 
+async def test_slow_operations_leave_half_of_the_connections_to_others(tmp_path: Path) -> None:
+    has_begun = asyncio.Event()
+
+    def answer(request: Request) -> Recording:
+        if not request.target.endswith("/reports/slow"):
+            return recorded(200, '{"data": []}')
+        has_begun.set()
+        return Recording(b"", End.STALL)
+
+    async with gateway_and_upstream(answer, tmp_path, upstream_max_connections=2) as (gateway, _):
+        slow = [asyncio.create_task(_get(gateway, "/api/v1/reports/slow")) for _ in range(4)]
+        await has_begun.wait()
+        contacts = await _get(gateway, "/api/v1/contacts")
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+
+    assert contacts.status_code == 200
+
+
 @pytest.mark.parametrize("end", [None, End.CLOSE, End.STALL], ids=["503", "closed", "timeout"])
 async def test_one_broken_operation_does_not_stop_the_others(
     tmp_path: Path, end: End | None

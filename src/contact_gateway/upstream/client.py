@@ -158,8 +158,9 @@ class Call(NamedTuple):
         timeout_seconds: how long the call may take with its retries; by default as a read.
         idempotency_key: the header `Idempotency-Key`, which HiEnergy may ignore.
         wants_body: whether the body of the response is read.
-        parses_body: whether the body of the response is parsed as JSON.
-        shows_outages: whether a failure after it was sent counts for the circuit breaker.
+        is_passed_through: whether it is a read that the gateway does not know, and does not parse.
+            Any caller may choose a slow or broken one, so it takes at most half of the connections,
+            and its failures after it was sent do not count for the circuit breaker.
     """
 
     method: str
@@ -170,8 +171,7 @@ class Call(NamedTuple):
     timeout_seconds: float | None = None
     idempotency_key: str | None = None
     wants_body: bool = True
-    parses_body: bool = True
-    shows_outages: bool = True
+    is_passed_through: bool = False
 
     def __repr__(self) -> str:
         """Show nothing of a contact."""
@@ -235,6 +235,7 @@ class UpstreamClient:
         self._proxy: Final = proxy_for(base_url)
         self._base_url: Final = base_url
         self._max_connections: Final = max_connections
+        self._half_of_the_connections: Final = asyncio.Semaphore(max(1, max_connections // 2))
         self._circuit: Final = Circuit()
         self._session: aiohttp.ClientSession | None = None
         self._in_flight = 0
@@ -353,12 +354,15 @@ class UpstreamClient:
             ) from None
         self._in_flight += 1
         try:
-            response = await self._traced_request(call, client_timeout)
-        except UpstreamUnavailable as error:
-            if call.shows_outages or error.delivery is Delivery.NEVER_SENT:
-                self._circuit.record_failure(generation)
+            if call.is_passed_through:
+                response = await self._pass_through(call, client_timeout)
             else:
+                response = await self._traced_request(call, client_timeout)
+        except UpstreamUnavailable as error:
+            if call.is_passed_through and error.delivery is not Delivery.NEVER_SENT:
                 self._circuit.record_cancellation(generation)
+            else:
+                self._circuit.record_failure(generation)
             raise
         except BaseException:
             self._circuit.record_cancellation(generation)
@@ -367,6 +371,15 @@ class UpstreamClient:
             self._in_flight -= 1
         self._circuit.record_success()
         return response
+
+    async def _pass_through(self, call: Call, client_timeout: aiohttp.ClientTimeout) -> Response:
+        """Send a read over at most half of the connections, within the timeout in any case."""
+        try:
+            async with asyncio.timeout(client_timeout.total), self._half_of_the_connections:
+                return await self._traced_request(call, client_timeout)
+        except TimeoutError:
+            reason = "too many reads are passed through"
+            raise UpstreamUnavailable(reason, Delivery.UNKNOWN) from None
 
     async def _traced_request(self, call: Call, client_timeout: aiohttp.ClientTimeout) -> Response:
         """Send a call in a span of its trace; raise if the response says that upstream is down."""
@@ -420,7 +433,7 @@ class UpstreamClient:
                 is_transient=not isinstance(error, TimeoutError),
             ) from None
         self._last_date = response.headers.get("Date"), time.time()
-        body = _parse_json(content) if content and call.parses_body else None
+        body = _parse_json(content) if content and not call.is_passed_through else None
         return Response(response.status, response.headers, body, content)
 
 

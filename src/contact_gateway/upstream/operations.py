@@ -255,8 +255,7 @@ class Operations:
         if not is_below_base:
             return None
         target = f"{path}?{query}" if query else path
-        # Any caller may choose an operation that is slow or broken, while all others work.
-        call = Call("GET", target, self.credential, parses_body=False, shows_outages=False)
+        call = Call("GET", target, self.credential, is_passed_through=True)
         response = await self._send("pass_through", call)
         if not self.principal.is_refused:
             # HiEnergy may have public operations, so an answer does not prove the credential valid.

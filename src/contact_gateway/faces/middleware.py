@@ -33,6 +33,8 @@ _SECURITY_HEADERS: Final = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
 )
+_DEFAULT_HEADERS: Final = (*_SECURITY_HEADERS, (b"cache-control", b"no-store"))
+_DEFAULT_NAMES: Final = frozenset({b"etag", *(name for name, _ in _DEFAULT_HEADERS)})
 # RFC 9651, section 3.3.1: an integer of a structured field has at most 15 digits.
 _MAX_INTEGER: Final = 10**15 - 1
 
@@ -155,9 +157,11 @@ class ErrorMiddleware:
 
 def _with_default_headers(given: RawHeaders, context: RequestContext) -> list[tuple[bytes, bytes]]:
     """Return the headers of a response, with those that every response has."""
-    headers = [*given, (b"x-request-id", context.request_id.encode("ascii"))]
     names = {name for name, _ in given}
-    headers += [header for header in _SECURITY_HEADERS if header[0] not in names]
+    request_id = (b"x-request-id", context.request_id.encode("ascii"))
+    if names.isdisjoint(_DEFAULT_NAMES):
+        return [*given, request_id, *_DEFAULT_HEADERS]
+    headers = [*given, request_id, *(each for each in _SECURITY_HEADERS if each[0] not in names)]
     if b"cache-control" not in names:
         headers.append((b"cache-control", b"no-cache" if b"etag" in names else b"no-store"))
     return headers

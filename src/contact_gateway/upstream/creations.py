@@ -168,8 +168,8 @@ class Creations:
         Raises:
             SourceUnavailable: nothing was created.
         """
-        refused = await self.look_first(caller, contact)
-        if refused is not None:
+        looks_first = self._traits.needs_a_look_first
+        if looks_first and (refused := await listed_conflict(caller, contact)) is not None:
             return refused
         sent_at = _now()
         answer = await self._send(caller, contact, None, since=sent_at)
@@ -254,8 +254,9 @@ class Creations:
         while True:
             found = await self._find(key)
             if found is None and not has_looked:
-                refused = await self.look_first(submission.caller, submission.contact)
-                has_looked = True
+                has_looked, refused = True, None
+                if self._traits.needs_a_look_first:
+                    refused = await listed_conflict(submission.caller, submission.contact)
                 if isinstance(refused, Conflict):
                     # Another process may have created it under this key in the meantime.
                     found = await self._find(key)
@@ -366,12 +367,6 @@ class Creations:
             case _:
                 await self._record(key, holder, still_open)
                 return answer
-
-    async def look_first(
-        self, caller: Operations, contact: NewContact
-    ) -> Conflict | Unauthorized | RateLimited | None:
-        """Return why a creation need not be sent: the address is taken, or the key is refused."""
-        return await listed_conflict(caller, contact) if self._traits.needs_a_look_first else None
 
     async def _send(
         self, caller: Operations, contact: NewContact, header: str | None, *, since: datetime

@@ -3,6 +3,8 @@
 import asyncio
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -127,6 +129,21 @@ async def test_the_file_is_not_opened_before_it_is_used(url: URL, file: Path) ->
     await database.close()
 
     assert _files(file) == []
+
+
+async def test_a_check_keeps_the_locks_of_the_process(database: Database, file: Path) -> None:
+    """Closing the file would drop them, and another process would take it for unused."""
+    await _insert(database)
+    database.check()
+    other = (
+        "import sqlite3, sys\n"
+        "connection = sqlite3.connect(sys.argv[1], timeout=0)\n"
+        "connection.execute('PRAGMA journal_mode=DELETE')\n"
+    )
+    command = (sys.executable, "-c", other, file)
+    ran = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=False)
+
+    assert b"database is locked" in ran.stderr
 
 
 @pytest.mark.parametrize(

@@ -161,9 +161,11 @@ class Database:
         Raises:
             SourceUnavailable: it cannot be opened, or is not a database; the cause says why.
         """
-        # SQLite would let all users read a new file. It reports best why it cannot open one.
+        # SQLite would let all users read a new file. It reports best why it cannot open one. Only a
+        # new one: closing a file drops all locks that the process has on it (sqlite.org, "How To
+        # Corrupt An SQLite Database File", section 2.2).
         with suppress(OSError):
-            os.close(os.open(self.file.path, os.O_CREAT | os.O_RDWR, _NEW_FILE_MODE))
+            os.close(os.open(self.file.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, _NEW_FILE_MODE))
         try:
             with closing(
                 sqlite3.connect(self.file.path, timeout=BUSY_TIMEOUT_SECONDS)

@@ -34,6 +34,7 @@ _SECURITY_HEADERS: Final = (
     (b"referrer-policy", b"no-referrer"),
 )
 _DEFAULT_HEADERS: Final = (*_SECURITY_HEADERS, (b"cache-control", b"no-store"))
+_DEFAULT_HEADERS_WITH_ETAG: Final = (*_SECURITY_HEADERS, (b"cache-control", b"no-cache"))
 _DEFAULT_NAMES: Final = frozenset({b"etag", *(name for name, _ in _DEFAULT_HEADERS)})
 # RFC 9651, section 3.3.1: an integer of a structured field has at most 15 digits.
 _MAX_INTEGER: Final = 10**15 - 1
@@ -161,10 +162,8 @@ def _with_default_headers(given: RawHeaders, context: RequestContext) -> list[tu
     request_id = (b"x-request-id", context.request_id.encode("ascii"))
     if names.isdisjoint(_DEFAULT_NAMES):
         return [*given, request_id, *_DEFAULT_HEADERS]
-    headers = [*given, request_id, *(each for each in _SECURITY_HEADERS if each[0] not in names)]
-    if b"cache-control" not in names:
-        headers.append((b"cache-control", b"no-cache" if b"etag" in names else b"no-store"))
-    return headers
+    defaults = _DEFAULT_HEADERS_WITH_ETAG if b"etag" in names else _DEFAULT_HEADERS
+    return [*given, request_id, *(each for each in defaults if each[0] not in names)]
 
 
 async def _rate_limit_headers(caller: ContactCaller) -> RawHeaders:

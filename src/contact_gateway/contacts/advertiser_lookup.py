@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from contact_gateway.contacts.admission import may_read
 from contact_gateway.contacts.advertiser import Advertiser
-from contact_gateway.contacts.fields import Id, RequiredText
+from contact_gateway.contacts.fields import RequiredText, id_of
 from contact_gateway.contacts.outcomes import InvalidInput, NotFound, ReadRefusal
 from contact_gateway.contacts.problems import Problem, problems_of, unknown_parameters
 from contact_gateway.contacts.source import Access, AdvertiserFilter, ContactCaller, PageRequest
@@ -19,7 +19,6 @@ MAX_CANDIDATES: Final = 10
 _NO_MATCH: Final = "No advertiser has this id, slug, domain or name."
 _SEVERAL_MATCHES: Final = "Several advertisers match. Repeat the call with the id of one of them."
 _ALL_MATCHES: Final = PageRequest(1, 100)
-_ID: Final[TypeAdapter[int]] = TypeAdapter(Id)
 _NAME: Final[TypeAdapter[str]] = TypeAdapter(RequiredText)
 
 
@@ -51,11 +50,7 @@ async def advertiser_named(access: Access, name: str) -> Advertiser | NotFound |
     The first that matches decides: an id, a slug, a domain, a whole name, a part of a name. The
     records of one brand are one advertiser, which is its HiEnergy record if that matches.
     """
-    try:
-        an_id = _ID.validate_python(name)
-    except ValidationError:
-        pass
-    else:
+    if (an_id := id_of(name)) is not None:
         return (await access.advertisers_by_id((an_id,))).get(an_id) or NotFound(_NO_MATCH)
     is_one_word = not any(character.isspace() for character in name)
     wanted = [AdvertiserFilter(name=name)]

@@ -168,6 +168,17 @@ Id = Annotated[
 ]
 """A 64-bit id, as a number or as a string of digits, since JavaScript rounds large numbers."""
 
+_ID: Final[TypeAdapter[int]] = TypeAdapter(Id)
+
+
+def id_of(text: str) -> int | None:
+    """Return the id that a text stands for, or None if it is none."""
+    try:
+        return _ID.validate_python(text)
+    except ValidationError:
+        return None
+
+
 PositiveNumber = Annotated[int, Field(strict=True, ge=1), BeforeValidator(_digits_as_number)]
 """A whole number from 1 on, as a number or as digits; the field sets its upper limit."""
 

@@ -23,6 +23,7 @@ from contact_gateway.contacts.fields import (
     PositiveNumber,
     RequiredText,
     Text,
+    id_of,
     normalize_email,
 )
 from contact_gateway.contacts.outcomes import (
@@ -129,7 +130,6 @@ _SLUG: Final = TypeAdapter(_SlugQuery)
 _CONTACTS: Final = TypeAdapter(_ContactQuery)
 _ADVERTISERS: Final = TypeAdapter(_AdvertiserQuery)
 _DOMAIN: Final = TypeAdapter(_DomainQuery)
-_ID: Final = TypeAdapter(Id)
 
 
 async def viewer(caller: ContactCaller) -> Identity | ReadRefusal:
@@ -150,7 +150,7 @@ async def contact(
     access = await _may_read_record(caller, raw)
     if isinstance(access, ReadRefusal):
         return access
-    valid_id = _id(contact_id)
+    valid_id = id_of(contact_id)
     return None if valid_id is None else await access.contact(valid_id)
 
 
@@ -190,7 +190,7 @@ async def contacts_of_advertiser(
     query = _parsed(_CONTACTS, raw, _PAGING | access.filters.contacts - {"advertiser_id"})
     if isinstance(query, InvalidInput):
         return query
-    valid_id = _id(advertiser_id)
+    valid_id = id_of(advertiser_id)
     if not _DIGITS.fullmatch(advertiser_id):
         found = await advertiser(caller, advertiser_id)
         if isinstance(found, ReadRefusal):
@@ -275,7 +275,7 @@ async def advertiser_by_id_or_slug(
     if isinstance(access, ReadRefusal):
         return access
     if advertiser_id is not None and slug is None:
-        valid_id = _id(advertiser_id)
+        valid_id = id_of(advertiser_id)
         if valid_id is None:
             return None
         return (await access.advertisers_by_id((valid_id,))).get(valid_id)
@@ -333,17 +333,10 @@ async def _may_read_record(
     caller: ContactCaller, raw: Mapping[str, object]
 ) -> Access | ReadRefusal:
     access = await may_read(caller)
-    if isinstance(access, ReadRefusal):
+    if isinstance(access, ReadRefusal) or not raw:
         return access
     query = _parsed(_RECORD, raw)
     return query if isinstance(query, InvalidInput) else access
-
-
-def _id(text: str) -> int | None:
-    try:
-        return _ID.validate_python(text)
-    except ValidationError:
-        return None
 
 
 def _contact_filter(query: _ContactQuery) -> ContactFilter:

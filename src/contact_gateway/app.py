@@ -104,7 +104,12 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
     body_limits = BodyLimits(
         settings.max_body_bytes, settings.body_timeout_seconds, settings.max_json_depth
     )
-    rest = RestFace(body_limits, truth.filters, passes_through=truth.passes_through)
+    rest = RestFace(
+        body_limits,
+        truth.filters,
+        settings.trusted_proxies,
+        passes_through=truth.passes_through,
+    )
     graphql = GraphQLEndpoint(
         build_schema(
             DocumentLimits(

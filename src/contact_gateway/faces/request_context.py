@@ -55,7 +55,6 @@ class RequestContext:
         client: the client program, if it names itself.
         replayed: the response keys of GraphQL fields that returned what an earlier call created.
         is_replay: whether the request is one creation, and an earlier call created its contact.
-        trusted_proxies: the proxies whose forwarding headers are believed.
     """
 
     request_id: str
@@ -69,7 +68,6 @@ class RequestContext:
     client: Client | None = None
     replayed: tuple[str, ...] = ()
     is_replay: bool = False
-    trusted_proxies: Sequence[TrustedProxy] = ()
 
 
 def request_context_of(scope: Scope) -> RequestContext:
@@ -105,7 +103,6 @@ class CallerFactory:
         context = RequestContext(_request_id(headers, credential), caller, headers)
         context.root_path = self._root_path(peer, headers)
         context.client = client_of(headers, credential)
-        context.trusted_proxies = self.trusted_proxies
         scope[_SCOPE_KEY] = context
         return context
 
@@ -120,17 +117,16 @@ class CallerFactory:
         return prefix if not prefix or _PREFIX.fullmatch(prefix) else self.root_path
 
 
-def origin_of(scope: Scope) -> str:
+def origin_of(scope: Scope, trusted_proxies: Sequence[TrustedProxy]) -> str:
     """Return the origin at which the client reaches the gateway, or an empty string if unknown.
 
     A client that connects directly names the host in `Host`. Behind a proxy, the origin is known
     only if the proxy is trusted and sends `X-Forwarded-Proto`. The host is then that of
     `X-Forwarded-Host`, else of `Host`. Of several values, the first counts.
     """
-    context = request_context_of(scope)
-    headers = context.headers
+    headers = request_context_of(scope).headers
     client: tuple[str, int] | None = scope.get("client")
-    if is_trusted(None if client is None else client[0], context.trusted_proxies):
+    if is_trusted(None if client is None else client[0], trusted_proxies):
         scheme, host = (
             headers.get(name, "").partition(",")[0].strip(_SPACES)
             for name in ("x-forwarded-proto", "x-forwarded-host")

@@ -1,6 +1,6 @@
 """The REST routes: each passes its request to the domain and converts the outcome."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Final, TypeVar
 
@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from contact_gateway.access.client_address import TrustedProxy
 from contact_gateway.contacts import reads
 from contact_gateway.contacts.admission import Submission
 from contact_gateway.contacts.contact import unknown_fields
@@ -92,14 +93,21 @@ class RestFace:
     Args:
         body_limits: the limits of a request's body.
         filters: the filters of the source's lists.
+        trusted_proxies: the proxies whose forwarding headers are believed.
         passes_through: whether the source answers reads of other paths.
     """
 
     def __init__(
-        self, body_limits: BodyLimits, filters: KnownFilters, *, passes_through: bool
+        self,
+        body_limits: BodyLimits,
+        filters: KnownFilters,
+        trusted_proxies: Sequence[TrustedProxy],
+        *,
+        passes_through: bool,
     ) -> None:
         self._body_limits: Final = body_limits
         self._filters: Final = filters
+        self._trusted_proxies: Final = trusted_proxies
         self._passes_through: Final = passes_through
 
     def routes(self) -> list[Route]:
@@ -143,7 +151,7 @@ class RestFace:
             return Submission(
                 raw=contact,
                 idempotency_key=context.headers.get("idempotency-key"),
-                parameters=_query(request) if request.scope["query_string"] else {},
+                parameters=_query(request),
                 ignored_fields=ignored,
                 origin=Origin(Face.REST, context.request_id),
             )
@@ -203,7 +211,8 @@ class RestFace:
 
         A forged `Host` comes back to its sender alone: no cache keeps the response.
         """
-        servers = [{"url": f"{origin_of(request.scope)}{context.root_path}/api/v1"}]
+        origin = origin_of(request.scope, self._trusted_proxies)
+        servers = [{"url": f"{origin}{context.root_path}/api/v1"}]
         return Document(200, openapi_document(self._filters) | {"servers": servers})
 
 
@@ -218,6 +227,8 @@ def _outcome_of(status: int) -> str:
 
 def _query(request: Request) -> dict[str, object]:
     """Return the query parameters. One that is given more than once has a list of its values."""
+    if not request.scope["query_string"]:
+        return {}
     values: dict[str, list[str]] = {}
     for name, value in request.query_params.multi_items():
         values.setdefault(name, []).append(value)

@@ -78,6 +78,12 @@ class TransportError(Exception):
     headers: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def retry_after_seconds(self) -> int | None:
+        """The header `Retry-After`, for faces whose clients do not show headers."""
+        seconds = self.headers.get("Retry-After")
+        return None if seconds is None else int(seconds)
+
 
 def no_such_route(operations: Sequence[str] = ()) -> TransportError:
     """Return the error for an unknown path. It lists `operations`, if there are any."""

@@ -258,9 +258,8 @@ class _PublicError:
             formatted["message"] = failure.message
             extensions = {"code": failure.code}
             self.headers.update(failure.headers)
-            if "Retry-After" in failure.headers:
-                # Many clients do not show headers.
-                extensions["retryAfterSeconds"] = int(failure.headers["Retry-After"])
+            if failure.retry_after_seconds is not None:
+                extensions["retryAfterSeconds"] = failure.retry_after_seconds
         if "retryAfterSeconds" in extensions:
             self.headers["Retry-After"] = str(extensions["retryAfterSeconds"])
         self.code: Final = extensions.setdefault("code", TransportCode.BAD_REQUEST)

@@ -186,8 +186,8 @@ def _is_message(body: object) -> TypeGuard[dict[str, Any]]:
 
 def _failure(error: TransportError, context: RequestContext) -> dict[str, object]:
     context.outcome = error.code
-    seconds = error.headers.get("Retry-After")
-    details = {} if seconds is None else {"retry_after_seconds": int(seconds)}
+    seconds = error.retry_after_seconds
+    details = {} if seconds is None else {"retry_after_seconds": seconds}
     return envelope(error.code, error.message, context.request_id, {**error.details, **details})
 
 

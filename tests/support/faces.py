@@ -121,7 +121,11 @@ class GraphQL:
         body = response.json()
         if "errors" in body:
             (error,) = body["errors"]
-            assert error["extensions"]["code"] == "SERVICE_UNAVAILABLE", body
+            assert error["extensions"] == {
+                "code": "SERVICE_UNAVAILABLE",
+                "retryAfterSeconds": int(response.headers["Retry-After"]),
+                "requestId": response.headers["X-Request-Id"],
+            }, body
             return Answer(
                 outcome="SERVICE_UNAVAILABLE",
                 message=error["message"],

@@ -83,7 +83,7 @@ export function failureOf(failure: Failure | NoNetwork): Message & { text: strin
       return {
         tone: "bad",
         title: "This form is not set up",
-        text: "It has no permission to add contacts. Please tell the people who run it.",
+        text: "It has no permission to add contacts. Please contact the people who run it.",
       };
     case "rateLimited":
       return {

@@ -17,6 +17,7 @@ from contact_gateway.settings import LogFormat
 from contact_gateway.store import sqlite
 from contact_gateway.telemetry.logs import configure_logging
 from support.clock import ManualClock
+from support.databases import Engine, databases_on
 from support.gateway import Gateway, running_gateway
 from support.process import GatewayProcess, gateway_process
 from support.programs import skip_or_fail
@@ -46,8 +47,18 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(params=list(Engine), ids=str)
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Run the test once for each database system."""
+    with databases_on(request.param):
+        yield request.param
+
+
 @pytest.fixture
-async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
+async def gateway(
+    tmp_path: Path,
+    engine: Engine,  # noqa: ARG001 - of this engine
+) -> AsyncIterator[Gateway]:
     async with running_gateway(tmp_path) as running:
         yield running
 

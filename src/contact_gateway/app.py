@@ -50,12 +50,12 @@ from contact_gateway.faces.rest.routes import Resource, RestFace
 from contact_gateway.server.admin_port import AdminPortMiddleware
 from contact_gateway.server.process import tune_garbage_collector
 from contact_gateway.server.protocol import IS_STOPPING
-from contact_gateway.settings import Settings, load_settings, sqlite_url
+from contact_gateway.settings import Settings, load_settings
 from contact_gateway.store import schema_version
+from contact_gateway.store.database import Database, open_database
 from contact_gateway.store.group_commit import CommitObserver
 from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.source import SqlSource
-from contact_gateway.store.sqlite import Database
 from contact_gateway.telemetry.logs import configure_logging
 from contact_gateway.telemetry.metrics import Metrics, shared_folder
 from contact_gateway.upstream.client import UpstreamClient
@@ -79,9 +79,14 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
         SettingsError: the environment names an unusable proxy for upstream, or an unusable
             exporter of traces.
     """
-    database = Database(sqlite_url(settings.database_url))
     counters = Counters(settings.rate_limit_url)
     metrics = Metrics(metrics_folder) if settings.metrics else None
+    database = open_database(
+        settings.database,
+        metrics,
+        connections=settings.database_connections,
+        prepares_statements=settings.database_prepared_statements,
+    )
     tracing = _tracing() if settings.traces else None
     truth = (
         _own_store(database, settings, metrics)

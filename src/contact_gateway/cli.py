@@ -32,6 +32,7 @@ from contact_gateway.contacts.fields import MAX_ID, Email, RequiredText
 from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.contacts.problems import problems_of
 from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.database_url import SqliteFile
 from contact_gateway.demo import DemoKeys, NotADemoDatabaseError, end_demo, prepare_demo
 from contact_gateway.doctor import Check, State
 from contact_gateway.faces.graphql.changes import Severity, changes_since
@@ -53,13 +54,13 @@ from contact_gateway.settings import (
     load_settings,
     load_settings_with_sources,
     shown_value,
-    sqlite_url,
 )
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import audit_trail
 from contact_gateway.store import ledger as ledger_rows
 from contact_gateway.store import schema_version as store_schema
-from contact_gateway.store.sqlite import Database, has_wal_reset_bug
+from contact_gateway.store.database import Database, open_database
+from contact_gateway.store.sqlite import has_wal_reset_bug
 from contact_gateway.store.staged_catalogue import Counts, StagedCatalogue, StoreChangedError
 from contact_gateway.store_commands import store
 from contact_gateway.telemetry.logs import configure_logging
@@ -295,19 +296,20 @@ def _announcement(addresses: Sequence[str], settings: Settings, keys: DemoKeys |
         proxy = proxy_for(settings.upstream_url)
         if proxy is not None:
             lines.append(f"Proxy       {proxy.url}")
-    database = Path(str(sqlite_url(settings.database_url).database))
-    lines.append(f"Database    {database.absolute()}")
+    database = settings.database
+    shown = Path(database.path).absolute() if isinstance(database, SqliteFile) else database.label
+    lines.append(f"Database    {shown}")
     if keys is not None:
         lines += [f"Admin key   {keys.admin}", f"Member key  {keys.member}"]
     return "\n".join([*lines, "", ""])
 
 
 def _warn_of_workers(settings: Settings, workers: int) -> None:
-    if has_wal_reset_bug():
+    if isinstance(settings.database, SqliteFile) and has_wal_reset_bug():
         output.console.print(
             "[yellow]Warning[/]: this SQLite library has the WAL-reset bug "
             "(https://sqlite.org/wal.html#walresetbug): in rare cases, several processes corrupt "
-            "their database file. Use one worker, or PostgreSQL once it is supported."
+            "their database file. Use one worker, or PostgreSQL."
         )
     if settings.rate_limit_per_hour and settings.upstream_url is None:
         output.console.print(
@@ -667,7 +669,7 @@ def import_advertisers(
         raise typer.BadParameter("Use a file that ends in .csv or .jsonl.")
 
     async def stage_and_write(database: Database) -> Counts:
-        with StagedCatalogue(database.file.path) as staged:
+        with StagedCatalogue(database.label) as staged:
             with rich.progress.open(
                 file,
                 "r",
@@ -985,7 +987,9 @@ def _with_database(
     """Open and prepare the database, do the work, close the database."""
 
     async def run() -> T:
-        database = Database(sqlite_url(settings.database_url))
+        database = open_database(
+            settings.database, prepares_statements=settings.database_prepared_statements
+        )
         try:
             await prepare(database)
             return await work(database)

@@ -13,7 +13,7 @@ from contact_gateway.access.principals import Role
 from contact_gateway.contacts.catalogue import read_csv, validated
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
-from contact_gateway.store.sqlite import Database
+from contact_gateway.store.database import Database
 
 KEY_LIFETIME: Final = timedelta(days=30)
 """How long a demo key is valid, unless a start without the demo revokes it earlier."""

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from contact_gateway.contacts.source import SourceUnavailable
-from contact_gateway.settings import Settings, SettingsError, sqlite_url
+from contact_gateway.database_url import SqliteFile
+from contact_gateway.settings import Settings, SettingsError
 from contact_gateway.store import schema_version
-from contact_gateway.store.sqlite import Database, has_wal_reset_bug
+from contact_gateway.store.database import open_database
+from contact_gateway.store.sqlite import has_wal_reset_bug
 from contact_gateway.upstream.client import UpstreamClient
 
 _MIN_FREE_BYTES: Final = 100 * 1024 * 1024
@@ -42,14 +44,17 @@ class Check(NamedTuple):
 
 async def examine(settings: Settings) -> tuple[Check, ...]:
     """Return the results of all checks, in the order of a start."""
-    file = Path(str(sqlite_url(settings.database_url).database))
-    checks = [
-        _sqlite(),
-        _missing(file) or await _database(settings, file),
-        *_permissions(file),
-        _disk(file.parent),
-        _clock(file),
-    ]
+    if isinstance(settings.database, SqliteFile):
+        file = Path(settings.database.path)
+        checks = [
+            _sqlite(),
+            _missing(file) or await _database(settings),
+            *_permissions(file),
+            _disk(file.parent),
+            _clock(file),
+        ]
+    else:
+        checks = [await _database(settings), _clock()]
     if settings.upstream_url is not None:
         checks += await _upstream(settings, settings.upstream_url)
     if settings.rate_limit_url is not None:
@@ -80,25 +85,28 @@ def _missing(file: Path) -> Check | None:
     return Check(_DATABASE, State.FAILED, f"the folder {file.parent} does not exist", remedy)
 
 
-async def _database(settings: Settings, file: Path) -> Check:
+async def _database(settings: Settings) -> Check:
     name = _DATABASE
-    database = Database(sqlite_url(settings.database_url))
+    database = open_database(
+        settings.database, prepares_statements=settings.database_prepared_statements
+    )
+    label = database.label
     try:
         revision = await schema_version.revision(database)
     except SourceUnavailable as error:
         remedy = "Set CONTACT_GATEWAY_DATABASE_URL to a database of the gateway, or restore it."
-        return Check(name, State.FAILED, f"{file} cannot be read: {error.reason}", remedy)
+        return Check(name, State.FAILED, f"{label} cannot be read: {error.reason}", remedy)
     finally:
         await database.close()
     if revision is None:
-        return Check(name, State.OK, f"{file} is empty; the first start creates its tables")
+        return Check(name, State.OK, f"{label} is empty; the first start creates its tables")
     newest = schema_version.newest_revision()
     if revision == newest:
-        return Check(name, State.OK, f"{file} is at revision {revision}")
+        return Check(name, State.OK, f"{label} is at revision {revision}")
     return Check(
         name,
         State.FAILED,
-        f"{file} is at revision {revision}, and this version needs {newest}",
+        f"{label} is at revision {revision}, and this version needs {newest}",
         "Run `contact-gateway migrate`. If a newer version created it, upgrade contact-gateway.",
     )
 
@@ -132,9 +140,9 @@ def _disk(folder: Path) -> Check:
     return Check(name, State.OK, found)
 
 
-def _clock(file: Path) -> Check:
-    """Compare the clock with the last changes of the database and of this code."""
-    known = (path for path in (file, Path(__file__)) if path.exists())
+def _clock(*files: Path) -> Check:
+    """Compare the clock with the last changes of some files and of this code."""
+    known = (path for path in (*files, Path(__file__)) if path.exists())
     behind = max(path.stat().st_mtime for path in known) - time.time()
     if behind <= _MAX_CLOCK_ERROR_SECONDS:
         return Check("Clock", State.OK, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))

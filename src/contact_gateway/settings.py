@@ -18,9 +18,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
+from contact_gateway.database_url import DatabaseAddress, parse_database_url
 from contact_gateway.variables import PREFIX, SettingsError, Source, read_variables
 
 __all__ = [
@@ -33,12 +32,10 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Source",
-    "UnsupportedDatabaseError",
     "is_loopback",
     "load_settings",
     "load_settings_with_sources",
     "shown_value",
-    "sqlite_url",
 ]
 
 _PRINTABLE_ASCII: Final = re.compile("[\x21-\x7e]+")
@@ -78,46 +75,6 @@ SECRETS: Final = frozenset({"database_url", "rate_limit_url"})
 """The settings whose values may contain a password. `…_FILE` may name a file with the value."""
 
 _PRODUCTION_DEFAULTS: Final = {"graphiql": False, "introspection": False, "rest_docs": False}
-
-
-class UnsupportedDatabaseError(ValueError):
-    """The database URL does not name an SQLite file."""
-
-
-def sqlite_url(text: str) -> URL:
-    """Parse `sqlite+aiosqlite:///FILE`, or `sqlite:///FILE`, which means the same.
-
-    Raises:
-        UnsupportedDatabaseError: it is not the URL of an SQLite file.
-    """
-    try:
-        url = make_url(text)
-    except (ArgumentError, ValueError):
-        raise UnsupportedDatabaseError("not a database URL; use sqlite+aiosqlite:///FILE") from None
-    if url.get_backend_name() == "postgresql":
-        raise UnsupportedDatabaseError(
-            "PostgreSQL is not supported yet; use sqlite+aiosqlite:///FILE"
-        )
-    if url.drivername not in {"sqlite", "sqlite+aiosqlite"}:
-        raise UnsupportedDatabaseError("only sqlite+aiosqlite:///FILE is supported")
-    file = str(url.database or "")
-    if url.host is not None:
-        # SQLAlchemy reads the first part of the path as a host, and SQLite has none.
-        path = "/".join(filter(None, (url.host, file)))
-        raise UnsupportedDatabaseError(
-            f"the file comes after three slashes; use {url.drivername}:///{path}"
-        )
-    if file in {"", ":memory:"} or file.startswith("file:"):
-        raise UnsupportedDatabaseError("it must name a file, for example sqlite+aiosqlite:///gw.db")
-    if url.query or text.endswith("?"):
-        raise UnsupportedDatabaseError(
-            "remove the query; no option is supported. A ? in the file's name is not either"
-        )
-    if not file.isprintable():
-        raise UnsupportedDatabaseError(
-            "the file's name has control characters; write % as %25 in the URL"
-        )
-    return url
 
 
 class Settings(BaseModel):
@@ -181,7 +138,23 @@ class Settings(BaseModel):
     # Database
     database_url: str = Field(
         "sqlite+aiosqlite:///contact-gateway.sqlite3",
-        description="Database of the gateway: sqlite+aiosqlite:///FILE",
+        description=(
+            "Database of the gateway: sqlite+aiosqlite:///FILE, or "
+            "postgresql://USER@HOST:5432/DATABASE with libpq's options"
+        ),
+    )
+    database_connections: int = Field(
+        8,
+        ge=3,
+        le=1000,
+        description="Maximum number of connections to PostgreSQL, for each worker",
+    )
+    database_prepared_statements: bool = Field(
+        default=True,
+        description=(
+            "Whether statements are prepared in PostgreSQL; `false` behind a pooler that cannot "
+            "track them"
+        ),
     )
     max_waiting: int = Field(
         4096,
@@ -314,6 +287,11 @@ class Settings(BaseModel):
         description="Whether OpenTelemetry traces are sent, as the OTEL_… variables configure",
     )
 
+    @property
+    def database(self) -> DatabaseAddress:
+        """What the database URL names."""
+        return parse_database_url(self.database_url)
+
     @model_validator(mode="before")
     @classmethod
     def _apply_profile(cls, given: dict[str, object]) -> dict[str, object]:
@@ -349,7 +327,7 @@ class Settings(BaseModel):
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, text: str) -> str:
-        sqlite_url(text)
+        parse_database_url(text)
         return text
 
     @field_validator("upstream_url")

@@ -9,7 +9,8 @@ import typer
 from rich.progress import Progress
 
 from contact_gateway import output
-from contact_gateway.settings import SettingsError, load_settings, sqlite_url
+from contact_gateway.database_url import SqliteFile
+from contact_gateway.settings import PREFIX, SettingsError, load_settings
 from contact_gateway.store import schema_version
 from contact_gateway.store.backup import (
     StoreFileError,
@@ -86,7 +87,13 @@ def check_store(
 
 
 def _database_file() -> Path:
-    return Path(str(sqlite_url(load_settings().database_url).database))
+    database = load_settings().database
+    if isinstance(database, SqliteFile):
+        return Path(database.path)
+    raise SettingsError(
+        f"{PREFIX}DATABASE_URL: this command is for SQLite files. For PostgreSQL, use pg_dump and "
+        "pg_restore, or its point-in-time recovery."
+    )
 
 
 @contextmanager

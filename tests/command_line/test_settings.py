@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from contact_gateway.database_url import UnsupportedDatabaseError, parse_database_url
 from contact_gateway.settings import (
     SECRETS,
     Profile,
     Settings,
     SettingsError,
-    UnsupportedDatabaseError,
     load_settings,
-    sqlite_url,
 )
 from support.process import Command, refused_start
 
@@ -404,7 +403,7 @@ def test_the_profile_is_read_like_any_setting(give: Give) -> None:
 
 def test_a_database_url_with_two_slashes_is_refused_with_the_right_spelling() -> None:
     with pytest.raises(UnsupportedDatabaseError, match=r"use sqlite:///data/gw\.sqlite3"):
-        sqlite_url("sqlite://data/gw.sqlite3")
+        parse_database_url("sqlite://data/gw.sqlite3")
 
 
 def test_a_percent_sign_in_the_path_of_the_database_is_written_as_an_escape(

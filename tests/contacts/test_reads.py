@@ -15,11 +15,11 @@ from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.outcomes import InvalidInput, RateLimited, Unauthorized
 from contact_gateway.contacts.source import ContactCaller, Creation, Page, PageRequest, Source
-from contact_gateway.settings import sqlite_url
 from contact_gateway.store import advertisers, api_keys, schema_version
+from contact_gateway.store.database import Database
 from contact_gateway.store.source import SqlSource
-from contact_gateway.store.sqlite import Database
 from support.contacts import submitted
+from support.databases import database_at
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +36,7 @@ KEY = mint()
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a store with three advertisers, three contacts and a member's key."""
     file = tmp_path_factory.mktemp("queries") / "store.db"
-    asyncio.run(_fill(Database(sqlite_url(f"sqlite:///{file}"))))
+    asyncio.run(_fill(database_at(f"sqlite:///{file}")))
     return file
 
 
@@ -61,7 +61,7 @@ async def _fill(database: Database) -> None:
 @pytest.fixture
 async def source(file: Path) -> AsyncIterator[Source]:
     """Open the store. Nothing here writes, so all the tests may share it."""
-    database = Database(sqlite_url(f"sqlite:///{file}"))
+    database = database_at(f"sqlite:///{file}")
     source = SqlSource(database)
     yield source
     await source.close()

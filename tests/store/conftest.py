@@ -1,20 +1,18 @@
 """A real SQLite file for each test, with a small catalogue and two admins."""
 
-import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Final
 
 import pytest
-from sqlalchemy import URL
 
 from contact_gateway.access.api_keys import mint
 from contact_gateway.access.principals import ApiKeyOwner, Role
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
-from contact_gateway.settings import sqlite_url
-from contact_gateway.store import advertisers, api_keys, schema_version
+from contact_gateway.store import advertisers, api_keys
+from contact_gateway.store.database import Database
 from contact_gateway.store.source import SqlSource
-from contact_gateway.store.sqlite import Database
+from support.databases import Engine, Template, copy_of, database_at, new_database
 
 BIG_ID = 2**53 + 1
 CATALOGUE = (
@@ -43,46 +41,45 @@ CATALOGUE = (
 )
 
 
-@pytest.fixture(scope="session")
-def prepared_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a file with the tables and the catalogue, for tests to copy."""
-    file = tmp_path_factory.mktemp("prepared") / "store.db"
+async def _fill(database: Database) -> None:
+    await database.write(lambda connection: advertisers.upsert(connection, CATALOGUE))
 
-    async def prepare() -> None:
-        database = Database(sqlite_url(f"sqlite:///{file}"))
-        await schema_version.prepare(database)
-        await database.write(lambda connection: advertisers.upsert(connection, CATALOGUE))
-        await database.close()
 
-    asyncio.run(prepare())
-    return file
+_TEMPLATE: Final = Template(_fill)
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> URL:
-    """Return the URL of a file that does not exist."""
-    return sqlite_url(f"sqlite+aiosqlite:///{tmp_path / 'store.db'}")
-
-
-@pytest.fixture
-async def empty_database(url: URL) -> AsyncIterator[Database]:
+async def empty_database(
+    tmp_path: Path,
+    engine: Engine,  # noqa: ARG001 - of this engine
+) -> AsyncIterator[Database]:
     """Return a database without tables."""
-    database = Database(url)
+    database = database_at(new_database(tmp_path, "store.db"))
     yield database
     await database.close()
 
 
 @pytest.fixture
-def database(empty_database: Database, prepared_file: Path) -> Database:
+async def database(
+    tmp_path: Path,
+    engine: Engine,  # noqa: ARG001 - of this engine
+) -> AsyncIterator[Database]:
     """Return a prepared database with the catalogue."""
-    shutil.copy(prepared_file, str(empty_database.url.database))
-    return empty_database
+    database = database_at(copy_of(_TEMPLATE, tmp_path, "store.db"))
+    yield database
+    await database.close()
 
 
 @pytest.fixture
-async def unreachable_database(tmp_path: Path) -> AsyncIterator[Database]:
-    """Return a database whose folder does not exist."""
-    database = Database(sqlite_url(f"sqlite:///{tmp_path / 'nowhere' / 'store.db'}"))
+async def unreachable_database(tmp_path: Path, engine: Engine) -> AsyncIterator[Database]:
+    """Return a database whose folder does not exist, or whose server does not."""
+    where = tmp_path / "nowhere"
+    url = (
+        f"sqlite:///{where / 'store.db'}"
+        if engine is Engine.SQLITE
+        else f"postgresql:///gateway?host={where}"
+    )
+    database = database_at(url)
     yield database
     await database.close()
 

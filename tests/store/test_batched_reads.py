@@ -10,9 +10,10 @@ from sqlalchemy import Connection
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.source import SourceUnavailable
-from contact_gateway.store import advertisers, sqlite
+from contact_gateway.store import advertisers
+from contact_gateway.store import database as database_module
 from contact_gateway.store.batched_reads import MAX_BATCH_SIZE, BatchedReader
-from contact_gateway.store.sqlite import Database
+from contact_gateway.store.database import Database
 
 pytestmark = pytest.mark.anyio
 
@@ -172,7 +173,7 @@ async def test_an_unavailable_database_is_reported_to_every_caller(
 async def test_callers_queued_behind_a_read_that_times_out_fail_with_it(
     reader: BatchedReader[int, Advertiser], reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "ANSWER_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(database_module, "ANSWER_TIMEOUT_SECONDS", 0.05)
     reading.pause()
     callers = await _look_up(reader, 1001)
     await reading.wait_until_paused()

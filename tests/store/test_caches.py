@@ -16,7 +16,7 @@ from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store import advertisers, api_keys, caches
 from contact_gateway.store.batched_reads import BatchedReader
 from contact_gateway.store.caches import AdvertiserCache, ApiKeyCache
-from contact_gateway.store.sqlite import Database
+from contact_gateway.store.database import Database
 from support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio

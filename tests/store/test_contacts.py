@@ -29,7 +29,7 @@ from contact_gateway.contacts.source import (
 )
 from contact_gateway.store import advertisers, api_keys, contacts, idempotency
 from contact_gateway.store.contacts import Submitted
-from contact_gateway.store.sqlite import Database
+from contact_gateway.store.database import Database
 from contact_gateway.store.tables import contacts as contacts_table
 from contact_gateway.store.tables import idempotency_records
 from support.contacts import KEY_REUSED, NOT_FOUND, conflict

@@ -22,13 +22,13 @@ from contact_gateway.contacts.outcomes import (
 from contact_gateway.contacts.source import Creation, SourceUnavailable
 from contact_gateway.store import contacts, group_commit, idempotency, retention
 from contact_gateway.store.contacts import Submitted
+from contact_gateway.store.database import Database, open_database
 from contact_gateway.store.group_commit import (
     MAX_BATCH_SIZE,
     MAX_QUEUED,
     CommitObserver,
     GroupCommit,
 )
-from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import contacts as contacts_table
 from contact_gateway.store.tables import idempotency_records
 from support.contacts import NOT_FOUND, conflict, submitted
@@ -194,7 +194,7 @@ async def test_concurrent_creations_with_one_idempotency_key_get_one_contact(
 async def test_two_writers_of_one_file_create_one_contact(
     database: Database, admin: ApiKeyOwner
 ) -> None:
-    other_database = Database(database.url)
+    other_database = open_database(database.address)
     writers = (_writer(database), _writer(other_database))
 
     outcomes = [
@@ -268,7 +268,7 @@ async def test_a_locked_database_is_unavailable_to_the_batch_until_it_is_release
 ) -> None:
     creations = [_creation(admin, email, key=email) for email in _addresses(3)]
     with closing(
-        sqlite3.connect(str(database_without_retries.url.database), isolation_level=None)
+        sqlite3.connect(database_without_retries.label, isolation_level=None)
     ) as other_process:
         other_process.execute("BEGIN IMMEDIATE")
         refused = await _all(writer, creations)
@@ -316,7 +316,7 @@ async def test_a_lock_fails_the_whole_queue_at_once(
     writer = _writer(database_without_retries, purge=purge, observer=recorder)
     creations = [_creation(admin, email) for email in _addresses(3 * MAX_BATCH_SIZE)]
     with closing(
-        sqlite3.connect(str(database_without_retries.url.database), isolation_level=None)
+        sqlite3.connect(database_without_retries.label, isolation_level=None)
     ) as other_process:
         other_process.execute("BEGIN IMMEDIATE")
         refused = await _all(writer, creations)

@@ -15,8 +15,8 @@ from contact_gateway.access.principals import ApiKeyOwner, Credential, KeyRefusa
 from contact_gateway.store import api_keys
 from contact_gateway.store.batched_reads import BatchedReader
 from contact_gateway.store.caches import CACHE_SECONDS, ApiKeyCache
+from contact_gateway.store.database import Database
 from contact_gateway.store.key_use import RETRY_SECONDS, KeyUse
-from contact_gateway.store.sqlite import Database
 from support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -184,7 +184,7 @@ async def test_only_an_accepted_key_is_used(process: Process, database: Database
 @pytest.fixture
 def blocker(database: Database) -> Iterator[sqlite3.Connection]:
     """Return a connection of another process."""
-    with closing(sqlite3.connect(database.file.path, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(database.label, isolation_level=None)) as connection:
         yield connection
 
 

@@ -10,11 +10,12 @@ from sqlalchemy import func, select
 
 from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.store.database import Database, open_database
 from contact_gateway.store.ledger import SqlLedger, open_attempts, settle
 from contact_gateway.store.retention import IDEMPOTENCY_RETENTION, OPEN_ATTEMPT_RETENTION
-from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import attempts
 from support.contacts import stored, submitted
+from support.databases import database_at
 
 pytestmark = pytest.mark.anyio
 
@@ -95,7 +96,7 @@ async def test_a_takeover_ends_the_lease_of_the_first_holder(ledger: SqlLedger) 
 
 async def test_of_concurrent_claims_of_one_key_one_is_granted(database: Database) -> None:
     """Some of one process, in one commit, and some of another."""
-    other_database = Database(database.url)
+    other_database = open_database(database.address)
     ledgers = SqlLedger(database), SqlLedger(other_database)
     claims = await asyncio.gather(
         *(
@@ -201,11 +202,11 @@ async def test_an_unreachable_ledger_is_unavailable(unreachable_database: Databa
 
 
 async def test_an_attempt_is_durable_before_the_claim_returns(
-    ledger: SqlLedger, database: Database, tmp_path: Path
+    ledger: SqlLedger, tmp_path: Path
 ) -> None:
     """What a process that dies leaves behind, its files as they are, holds it."""
     await ledger.claim(KEY, ATTEMPT)
-    left_behind = Database(database.url.set(database=_copy(tmp_path)))
+    left_behind = database_at(f"sqlite:///{_copy(tmp_path)}")
 
     assert await SqlLedger(left_behind).find(KEY) == ATTEMPT
     await left_behind.close()

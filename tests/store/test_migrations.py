@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import URL, Connection, inspect
+from sqlalchemy import Connection, inspect
 
 from contact_gateway.access.api_keys import mint
 from contact_gateway.contacts.source import (
@@ -17,11 +17,11 @@ from contact_gateway.contacts.source import (
     PageRequest,
     SourceUnavailable,
 )
-from contact_gateway.settings import sqlite_url
 from contact_gateway.store import advertisers, api_keys, contacts, schema_version
+from contact_gateway.store.database import Database
 from contact_gateway.store.schema_version import SchemaNotCurrentError, newest_revision
-from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import metadata
+from support.databases import Engine, database_at
 from support.older_database import NOW, add_advertisers, add_contact, create_tables
 
 pytestmark = pytest.mark.anyio
@@ -30,20 +30,22 @@ Shape = dict[str, object]
 
 
 @pytest.fixture
-def file(url: URL) -> Path:
-    return Path(str(url.database))
+def engine() -> Engine:
+    """Run these tests on SQLite alone."""
+    return Engine.SQLITE
 
 
 @pytest.fixture
-def empty_file(file: Path) -> Path:
+def empty_file(empty_database: Database) -> Path:
+    file = Path(empty_database.label)
     file.touch()
     return file
 
 
 @pytest.fixture
-def plain(file: Path) -> Iterator[sqlite3.Connection]:
+def plain(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     """Return a connection to the file that does not use the code under test."""
-    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as connection:
         yield connection
 
 
@@ -96,7 +98,7 @@ async def test_migrated_and_created_tables_have_the_same_keys_names_and_defaults
     empty_database: Database, tmp_path: Path
 ) -> None:
     await schema_version.migrate(empty_database)
-    created = Database(sqlite_url(f"sqlite:///{tmp_path / 'created.db'}"))
+    created = database_at(f"sqlite:///{tmp_path / 'created.db'}")
     await created.write(metadata.create_all)
 
     migrated_shape = await empty_database.read(_shape)
@@ -151,7 +153,7 @@ async def test_a_new_file_gets_the_tables(empty_database: Database) -> None:
 
 
 async def test_an_empty_file_gets_the_tables(empty_database: Database, empty_file: Path) -> None:
-    assert Path(str(empty_database.url.database)) == empty_file
+    assert Path(empty_database.label) == empty_file
 
     await schema_version.prepare(empty_database)
 

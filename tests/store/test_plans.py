@@ -10,12 +10,19 @@ from contact_gateway.access.principals import ApiKeyOwner
 from contact_gateway.contacts.source import ContactFilter, Creation, PageRequest
 from contact_gateway.store import advertisers, api_keys, contacts, idempotency
 from contact_gateway.store.contacts import Submitted
-from contact_gateway.store.sqlite import Database
+from contact_gateway.store.database import Database
 from support.contacts import submitted
+from support.databases import Engine
 
 pytestmark = pytest.mark.anyio
 
 ADVERTISER_IDS = (1001, 2001, 1002, 3001, 404)
+
+
+@pytest.fixture
+def engine() -> Engine:
+    """Run these tests on SQLite alone."""
+    return Engine.SQLITE
 
 
 def _statements(connection: Connection, work: Callable[[Connection], object]) -> list[str]:

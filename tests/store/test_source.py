@@ -17,8 +17,8 @@ from contact_gateway.contacts.source import (
     SourceUnavailable,
 )
 from contact_gateway.store import api_keys
+from contact_gateway.store.database import Database
 from contact_gateway.store.source import SqlSource, StoreAccess
-from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import api_keys as api_keys_table
 from support.clock import ManualClock
 from support.contacts import submitted

@@ -1,4 +1,4 @@
-"""The connections to the database: transactions, timeouts, locks, closing."""
+"""What SQLite does in its own way: its file, its locks and its pragmas."""
 
 import asyncio
 import shutil
@@ -12,17 +12,15 @@ from pathlib import Path
 
 import pytest
 from anyio.lowlevel import checkpoint
-from sqlalchemy import URL, Connection, func, insert, select, text
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy.exc import OperationalError
 
 from contact_gateway.contacts.source import SourceUnavailable
-from contact_gateway.settings import UnsupportedDatabaseError, sqlite_url
-from contact_gateway.store import sqlite
-from contact_gateway.store.sqlite import (
-    Database,
-    has_wal_reset_bug,
-)
+from contact_gateway.store.connection_threads import DatabaseFault
+from contact_gateway.store.database import Database
+from contact_gateway.store.sqlite import has_wal_reset_bug
 from contact_gateway.store.tables import advertisers
+from support.databases import Engine, database_at
 
 pytestmark = pytest.mark.anyio
 
@@ -32,8 +30,14 @@ ROW = {"id": 7, "name": "Tern", "network_name": "CJ", "folded_names": "tern"}
 
 
 @pytest.fixture
-def file(url: URL) -> Path:
-    return Path(str(url.database))
+def engine() -> Engine:
+    """Run these tests on SQLite alone."""
+    return Engine.SQLITE
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
 
 
 @pytest.fixture
@@ -47,10 +51,10 @@ def _files(file: Path) -> list[str]:
 
 
 @pytest.fixture
-def other_process(url: URL) -> Iterator[sqlite3.Connection]:
+def other_process(file: Path) -> Iterator[sqlite3.Connection]:
     """Return a connection such as another process would have."""
     with closing(
-        sqlite3.connect(str(url.database), isolation_level=None, check_same_thread=False)
+        sqlite3.connect(file, isolation_level=None, check_same_thread=False)
     ) as connection:
         yield connection
 
@@ -81,37 +85,6 @@ async def _disable_lock_retries(database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "file"),
-    [
-        ("sqlite+aiosqlite:///gw.db", "gw.db"),
-        ("sqlite:///gw.db", "gw.db"),
-        ("sqlite+aiosqlite:////var/lib/gw.db", "/var/lib/gw.db"),
-    ],
-)
-async def test_an_sqlite_url_names_a_file(given: str, file: str) -> None:
-    assert sqlite_url(given).database == file
-
-
-@pytest.mark.parametrize(
-    ("given", "reason"),
-    [
-        pytest.param("", "not a database URL", id="empty"),
-        pytest.param("gw.db", "not a database URL", id="a path"),
-        pytest.param("sqlite+aiosqlite://", "must name a file", id="no file"),
-        pytest.param("sqlite://", "must name a file", id="no file, plain"),
-        pytest.param("sqlite+aiosqlite:///:memory:", "must name a file", id="memory"),
-        pytest.param("postgresql+asyncpg://h/db", "PostgreSQL is not supported", id="PostgreSQL"),
-        pytest.param("postgresql://h/db", "PostgreSQL is not supported", id="PostgreSQL, plain"),
-        pytest.param("mysql+aiomysql://h/db", "only sqlite", id="MySQL"),
-        pytest.param("sqlite+pysqlcipher:///gw.db", "only sqlite", id="another driver"),
-    ],
-)
-async def test_any_other_url_is_refused_with_a_reason(given: str, reason: str) -> None:
-    with pytest.raises(UnsupportedDatabaseError, match=reason):
-        sqlite_url(given)
-
-
-@pytest.mark.parametrize(
     ("version", "expected"),
     [((3, 40, 1), True), ((3, 51, 2), True), ((3, 51, 3), False), ((3, 52, 0), False)],
 )
@@ -123,8 +96,8 @@ async def test_sqlite_before_3_51_3_has_the_wal_reset_bug(
     assert has_wal_reset_bug() == expected
 
 
-async def test_the_file_is_not_opened_before_it_is_used(url: URL, file: Path) -> None:
-    database = Database(url)
+async def test_the_file_is_not_opened_before_it_is_used(file: Path) -> None:
+    database = database_at(f"sqlite:///{file}")
 
     await database.close()
 
@@ -184,111 +157,6 @@ async def test_a_reader_cannot_write(database: Database) -> None:
     assert await _count(database) == before
 
 
-async def test_a_row_that_refers_to_a_missing_row_is_refused(database: Database) -> None:
-    with pytest.raises(IntegrityError, match="FOREIGN KEY"):
-        await _insert(database, hienergy_id=404)
-
-
-async def test_an_exception_does_not_contain_what_callers_sent(database: Database) -> None:
-    with pytest.raises(IntegrityError) as refused:
-        await _insert(database, name="a secret", hienergy_id=404)
-
-    assert "a secret" not in str(refused.value)
-
-
-async def test_committed_rows_survive_a_restart(url: URL, database: Database) -> None:
-    await _insert(database)
-    count = await _count(database)
-    await database.close()
-
-    again = Database(url)
-
-    assert await _count(again) == count
-    await again.close()
-
-
-async def test_a_transaction_that_fails_is_rolled_back(database: Database) -> None:
-    before = await _count(database)
-
-    def insert_and_fail(connection: Connection) -> None:
-        _insert_row(connection)
-        raise LookupError
-
-    with pytest.raises(LookupError):
-        await database.write(insert_and_fail)
-
-    assert await _count(database) == before
-
-
-async def test_readers_do_not_see_uncommitted_rows(database: Database) -> None:
-    before = await _count(database)
-
-    loop = asyncio.get_running_loop()
-
-    def insert_and_count(connection: Connection) -> int:
-        _insert_row(connection)
-        return asyncio.run_coroutine_threadsafe(_count(database), loop).result(WITHIN_SECONDS)
-
-    assert await database.write(insert_and_count) == before
-    assert await _count(database) == before + 1
-
-
-async def test_a_read_sees_one_snapshot_in_spite_of_a_commit_meanwhile(
-    database: Database,
-) -> None:
-    loop = asyncio.get_running_loop()
-
-    def read_twice(connection: Connection) -> tuple[int, int]:
-        before = _rows(connection)
-        asyncio.run_coroutine_threadsafe(_insert(database), loop).result(WITHIN_SECONDS)
-        return before, _rows(connection)
-
-    before, after = await database.read(read_twice)
-
-    assert before == after
-    assert await _count(database) == before + 1
-
-
-async def test_more_readers_than_connections_take_turns(database: Database) -> None:
-    counts = await asyncio.gather(*(_count(database) for _ in range(50)))
-
-    assert counts == [await _count(database)] * 50
-
-
-@pytest.fixture
-def short_busy_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.05)
-
-
-@pytest.mark.usefixtures("short_busy_timeout")
-async def test_a_caller_waits_for_a_free_connection_up_to_the_busy_timeout(
-    database: Database,
-) -> None:
-    may_end = threading.Event()
-    long_writing = asyncio.create_task(database.write(lambda _: may_end.wait(WITHIN_SECONDS)))
-    await checkpoint()
-
-    with pytest.raises(SourceUnavailable, match="in use"):
-        await _insert(database)
-    may_end.set()
-    await long_writing
-    await _insert(database)
-
-
-@pytest.mark.usefixtures("short_busy_timeout")
-async def test_a_lookup_does_not_wait_for_searches(database: Database) -> None:
-    may_end = threading.Event()
-    searches = [
-        asyncio.create_task(database.read(lambda _: may_end.wait(WITHIN_SECONDS)))
-        for _ in range(10)
-    ]
-    await checkpoint()
-
-    assert await database.look_up(lambda connection: connection.scalar(text("SELECT 1"))) == 1
-    may_end.set()
-    await asyncio.gather(*searches, return_exceptions=True)
-
-
 async def test_a_write_takes_the_lock_when_it_begins(
     database: Database, other_process: sqlite3.Connection
 ) -> None:
@@ -310,94 +178,6 @@ async def test_closing_removes_the_wal_file(database: Database, file: Path) -> N
     assert _files(file) == [file.name]
 
 
-async def test_a_cancelled_write_is_rolled_back(database: Database) -> None:
-    """Such as an import that is interrupted."""
-    before = await _count(database)
-    has_begun, may_go_on = threading.Event(), threading.Event()
-
-    def insert_slowly(connection: Connection) -> None:
-        _insert_row(connection)
-        has_begun.set()
-        assert may_go_on.wait(WITHIN_SECONDS)
-
-    writing = asyncio.create_task(database.write(insert_slowly))
-    assert await asyncio.to_thread(has_begun.wait, WITHIN_SECONDS)
-    writing.cancel()
-    await asyncio.wait({writing})
-    may_go_on.set()
-
-    assert writing.cancelled()
-    assert await database.write(lambda connection: connection.scalar(COUNT)) == before
-
-
-async def test_a_cancelled_write_stops_before_its_next_statement(
-    database: Database,
-) -> None:
-    has_begun, may_go_on = threading.Event(), threading.Event()
-    has_gone_on = threading.Event()
-
-    def write_slowly(connection: Connection) -> None:
-        has_begun.set()
-        assert may_go_on.wait(WITHIN_SECONDS)
-        _insert_row(connection)
-        has_gone_on.set()
-
-    writing = asyncio.create_task(database.write(write_slowly))
-    assert await asyncio.to_thread(has_begun.wait, WITHIN_SECONDS)
-    writing.cancel()
-    await asyncio.wait({writing})
-    may_go_on.set()
-    await database.write(lambda connection: connection.scalar(COUNT))
-
-    assert not has_gone_on.is_set()
-
-
-@pytest.mark.usefixtures("short_busy_timeout")
-async def test_a_cancelled_write_occupies_its_connection_until_it_ends(database: Database) -> None:
-    has_begun, may_end = threading.Event(), threading.Event()
-
-    def write_slowly(_: Connection) -> None:
-        has_begun.set()
-        assert may_end.wait(WITHIN_SECONDS)
-
-    cancelled = asyncio.create_task(database.write(write_slowly))
-    assert await asyncio.to_thread(has_begun.wait, WITHIN_SECONDS)
-    cancelled.cancel()
-    await asyncio.wait({cancelled})
-
-    with pytest.raises(SourceUnavailable, match="in use"):
-        await _insert(database)
-    may_end.set()
-
-
-async def test_a_read_that_times_out_is_unavailable(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite, "ANSWER_TIMEOUT_SECONDS", 0.01)
-    may_end = threading.Event()
-
-    for read in (database.read, database.look_up):
-        with pytest.raises(SourceUnavailable, match="timed out"):
-            await read(lambda _: may_end.wait(WITHIN_SECONDS))
-    may_end.set()
-
-
-def test_an_answer_to_a_closed_event_loop_is_dropped(url: URL) -> None:
-    database = Database(url)
-    may_end = threading.Event()
-
-    async def start_a_read() -> None:
-        reading = asyncio.create_task(database.read(lambda _: may_end.wait(WITHIN_SECONDS)))
-        await checkpoint()
-        assert not reading.done()
-
-    asyncio.run(start_a_read())
-    may_end.set()
-
-    # The thread raises nothing, which would fail this test, and closes its connection.
-    asyncio.run(database.close())
-
-
 async def test_a_commit_that_fails_is_rolled_back(database: Database) -> None:
     """In this test, by a constraint that is checked at the commit."""
 
@@ -406,7 +186,7 @@ async def test_a_commit_that_fails_is_rolled_back(database: Database) -> None:
         connection.execute(insert(advertisers).values({**ROW, "hienergy_id": 404}))
 
     before = await _count(database)
-    with pytest.raises(IntegrityError):
+    with pytest.raises(DatabaseFault):
         await database.write(insert_a_dangling_row)
 
     await _insert(database)
@@ -437,26 +217,6 @@ async def test_closing_waits_for_a_connection_that_is_in_use(
     assert _files(file) == [file.name]
 
 
-async def test_closing_does_not_wait_for_a_connection_that_hangs(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.01)
-    has_begun, may_end = threading.Event(), threading.Event()
-
-    def hang(_: Connection) -> None:
-        has_begun.set()
-        assert may_end.wait(WITHIN_SECONDS)
-
-    reading = asyncio.create_task(database.read(hang))
-    assert await asyncio.to_thread(has_begun.wait, WITHIN_SECONDS)
-
-    await database.close()
-
-    assert not reading.done()
-    may_end.set()
-    await reading
-
-
 async def test_a_write_to_a_locked_database_is_unavailable(
     database: Database, other_process: sqlite3.Connection
 ) -> None:
@@ -469,16 +229,6 @@ async def test_a_write_to_a_locked_database_is_unavailable(
     assert isinstance(refused.value.__cause__, OperationalError)
     assert "locked" in str(refused.value.__cause__)
     assert refused.value.retry_after_seconds >= 1
-
-
-async def test_a_connection_that_hangs_does_not_keep_the_process_from_ending(
-    database: Database,
-) -> None:
-    await _count(database)
-
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith("sqlite")]
-    assert threads
-    assert all(thread.daemon for thread in threads)
 
 
 async def test_a_locked_database_can_be_read(
@@ -519,7 +269,7 @@ async def test_a_connection_that_could_not_be_opened_is_opened_again(
     with pytest.raises(SourceUnavailable):
         await unreachable_database.look_up(_rows)
 
-    file = Path(str(unreachable_database.url.database))
+    file = Path(unreachable_database.label)
     file.parent.mkdir()
     shutil.copy(prepared_file, file)
 

@@ -12,8 +12,9 @@ from sqlalchemy import Connection, delete, select, update
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.catalogue import CatalogueError, read_csv, read_jsonl
 from contact_gateway.store import advertisers, staged_catalogue, tables
-from contact_gateway.store.sqlite import Database
+from contact_gateway.store.database import Database
 from contact_gateway.store.staged_catalogue import Counts, StagedCatalogue, StoreChangedError
+from support.databases import Engine
 from support.process import resident_bytes
 
 pytestmark = pytest.mark.anyio
@@ -21,6 +22,12 @@ pytestmark = pytest.mark.anyio
 HEADER = "id,name,network_name,hienergy_id"
 TERN = Advertiser(id=1, name="Tern", network_name=HIENERGY_NETWORK, hienergy_id=1)
 MAYA = "INSERT INTO contacts (advertiser_id, email, email_key, folded_text, created_at, updated_at)"
+
+
+@pytest.fixture
+def engine() -> Engine:
+    """Run these tests on SQLite alone."""
+    return Engine.SQLITE
 
 
 @pytest.fixture
@@ -39,7 +46,7 @@ def _network(an_id: int, owner: int | None, name: str = "Tern US") -> Advertiser
 
 
 async def _import(database: Database, rows: str, header: str = HEADER) -> Counts:
-    with StagedCatalogue(database.file.path) as staged:
+    with StagedCatalogue(database.label) as staged:
         staged.add(read_csv(io.StringIO(f"{header}\n{rows}", newline="")))
         await staged.write(database, lambda _: None)
         return staged.counts
@@ -245,7 +252,7 @@ async def test_a_json_row_of_a_stored_record_is_validated_unless_it_is_equal(
 ) -> None:
     await _store(catalogue, TERN)
 
-    with StagedCatalogue(catalogue.file.path) as staged:
+    with StagedCatalogue(catalogue.label) as staged:
         if is_valid:
             staged.add(read_jsonl(io.StringIO(line)))
             assert staged.counts == Counts(rows=1, changed=0)
@@ -255,7 +262,7 @@ async def test_a_json_row_of_a_stored_record_is_validated_unless_it_is_equal(
 
 
 async def test_memory_does_not_grow_with_the_file(catalogue: Database) -> None:
-    with StagedCatalogue(catalogue.file.path) as staged:
+    with StagedCatalogue(catalogue.label) as staged:
         rows = (
             (number, {"id": str(number), "name": f"Tern {number}" * 10, "network_name": "CJ"})
             for number in range(1, 60_001)
@@ -284,8 +291,8 @@ def one_row_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_others_may_write_between_the_transactions_of_an_import(catalogue: Database) -> None:
     written: list[int] = []
     with (
-        closing(sqlite3.connect(catalogue.file.path, timeout=0, isolation_level=None)) as other,
-        StagedCatalogue(catalogue.file.path) as staged,
+        closing(sqlite3.connect(catalogue.label, timeout=0, isolation_level=None)) as other,
+        StagedCatalogue(catalogue.label) as staged,
     ):
 
         def write(rows: int) -> None:
@@ -305,7 +312,7 @@ async def test_an_interrupted_import_keeps_complete_rows_and_the_next_one_writes
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
 
-    with StagedCatalogue(catalogue.file.path) as staged:
+    with StagedCatalogue(catalogue.label) as staged:
         staged.add(read_csv(io.StringIO(f"{HEADER}\n{ROWS}", newline="")))
         with pytest.raises(KeyboardInterrupt):
             await staged.write(catalogue, interrupt)
@@ -320,7 +327,7 @@ async def test_a_row_whose_owner_another_process_demoted_meanwhile_is_not_writte
     catalogue: Database,
 ) -> None:
     await _store(catalogue, TERN)
-    with StagedCatalogue(catalogue.file.path) as staged:
+    with StagedCatalogue(catalogue.label) as staged:
         staged.add(read_csv(io.StringIO(f"{HEADER}\n2,Tern US,CJ,1\n", newline="")))
         await catalogue.write(
             lambda connection: connection.execute(
@@ -337,7 +344,7 @@ async def test_a_hienergy_record_that_got_a_contact_meanwhile_stays_one(
     catalogue: Database,
 ) -> None:
     await _store(catalogue, TERN)
-    with StagedCatalogue(catalogue.file.path) as staged:
+    with StagedCatalogue(catalogue.label) as staged:
         staged.add(read_csv(io.StringIO(f"{HEADER}\n1,Tern,CJ,\n", newline="")))
         await catalogue.write(_add_contact)
         with pytest.raises(StoreChangedError, match="advertiser 1 "):

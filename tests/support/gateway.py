@@ -1,27 +1,26 @@
 """The gateway in this process, over a real SQLite file and without a socket."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Final
 
 import httpx
 from sqlalchemy import Connection, func, select
 
-from contact_gateway.access.api_keys import MintedKey, mint
+from contact_gateway.access.api_keys import mint
 from contact_gateway.access.principals import Role
 from contact_gateway.app import create_app
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
-from contact_gateway.settings import Settings, sqlite_url
-from contact_gateway.store import advertisers, api_keys, schema_version
-from contact_gateway.store.sqlite import Database
+from contact_gateway.database_url import SqliteFile, parse_database_url
+from contact_gateway.settings import Settings
+from contact_gateway.store import advertisers, api_keys
+from contact_gateway.store.database import Database
 from contact_gateway.store.tables import contacts
+from support.databases import Template, copy_of, database_at
 
 BIG_ID = 2**53 + 1
 CATALOGUE = (
@@ -41,38 +40,35 @@ CATALOGUE = (
     Advertiser(id=2006, name="Meridian EU", network_name="Impact", hienergy_id=BIG_ID),
     Advertiser(id=3001, name="Unlisted", network_name="ShareASale", hienergy_id=None),
 )
-_FILE = "gateway.sqlite3"
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A database in a folder, and API keys by the kind of caller."""
+    """A database, the folder of its gateway, and API keys by the kind of caller."""
 
     folder: Path
+    url: str
     keys: Mapping[str, str]
 
     @property
     def file(self) -> Path:
-        return self.folder / _FILE
-
-    @property
-    def url(self) -> str:
-        return f"sqlite+aiosqlite:///{self.file}"
+        """The SQLite file."""
+        address = parse_database_url(self.url)
+        assert isinstance(address, SqliteFile)
+        return Path(address.path)
 
 
 def filled_store(folder: Path) -> Store:
     """Make a database with the catalogue and a key for every kind of caller."""
-    template = _filled_template()
-    (folder / _FILE).write_bytes(template.content)
-    return Store(folder, template.keys)
+    return Store(folder, copy_of(_FILLED, folder), _KEYS)
 
 
 def empty_store(folder: Path, keys: Mapping[str, str]) -> Store:
     """Make a database without records, unless the folder has one; the keys are of elsewhere."""
-    store = Store(folder, keys)
-    if not store.file.exists():
-        store.file.write_bytes(_empty_template())
-    return store
+    made = folder / "database-url"
+    if not made.exists():
+        made.write_text(copy_of(_EMPTY, folder), encoding="utf-8")
+    return Store(folder, made.read_text(encoding="utf-8"), keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,52 +164,15 @@ async def running_gateway(
 @asynccontextmanager
 async def gateway_of(client: httpx.AsyncClient, store: Store) -> AsyncIterator[Gateway]:
     """Return a gateway that a client reaches, with the contacts and keys of a store."""
-    database = Database(sqlite_url(store.url))
+    database = database_at(store.url)
     yield Gateway(client=client, database=database, **store.keys)
     await database.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Template:
-    content: bytes
-    keys: Mapping[str, str]
-
-
-@cache
-def _filled_template() -> _Template:
-    """Return a prepared file: copying it takes a fiftieth of the time of making one."""
-    names = ("admin", "other_admin", "third_admin", "member", "expired", "revoked")
-    keys = {name: mint() for name in names}
-    texts = {name: minted.text for name, minted in keys.items()} | {"unknown": mint().text}
-    return _Template(_made(keys), texts)
-
-
-@cache
-def _empty_template() -> bytes:
-    return _made({})
-
-
-def _made(keys: Mapping[str, MintedKey]) -> bytes:
-    """Return the file of a new database; with keys, it has the catalogue as well."""
-
-    async def make(file: Path) -> None:
-        database = Database(sqlite_url(f"sqlite:///{file}"))
-        await schema_version.prepare(database)
-        if keys:
-            await database.write(lambda connection: _fill(connection, keys))
-        await database.close()
-
-    with TemporaryDirectory() as folder, ThreadPoolExecutor(max_workers=1) as thread:
-        file = Path(folder, _FILE)
-        # Callers may run in an event loop.
-        thread.submit(lambda: asyncio.run(make(file))).result()
-        return file.read_bytes()
-
-
-def _fill(connection: Connection, keys: Mapping[str, MintedKey]) -> None:
+def _fill(connection: Connection) -> None:
     now = datetime.now(UTC)
     advertisers.upsert(connection, CATALOGUE)
-    for name, minted in keys.items():
+    for name, minted in _MINTED.items():
         key_id = api_keys.add(
             connection,
             minted,
@@ -223,3 +182,18 @@ def _fill(connection: Connection, keys: Mapping[str, MintedKey]) -> None:
         )
         if name == "revoked":
             api_keys.revoke(connection, key_id)
+
+
+async def _fill_all(database: Database) -> None:
+    await database.write(_fill)
+
+
+async def _fill_nothing(_: Database) -> None: ...
+
+
+_MINTED: Final = {
+    name: mint() for name in ("admin", "other_admin", "third_admin", "member", "expired", "revoked")
+}
+_KEYS: Final = {name: minted.text for name, minted in _MINTED.items()} | {"unknown": mint().text}
+_FILLED: Final = Template(_fill_all)
+_EMPTY: Final = Template(_fill_nothing)

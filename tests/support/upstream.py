@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from support.clock import WATCHDOG_SECONDS
-from support.gateway import Gateway, Store, filled_store, running_gateway
+from support.gateway import Gateway, Store, empty_store, filled_store, running_gateway
 from support.process import gateway_process
 
 KEY: Final = "hienergy-key"
@@ -189,7 +189,7 @@ def gateway_in_front_of(
     url: str, folder: Path, **settings: object
 ) -> AbstractAsyncContextManager[Gateway]:
     """Run a gateway in front of an upstream API, with its ledger in a folder."""
-    return running_gateway(folder, Store(folder, _KEYS), upstream_url=url, **settings)
+    return running_gateway(folder, empty_store(folder, _KEYS), upstream_url=url, **settings)
 
 
 @asynccontextmanager

@@ -114,7 +114,7 @@ async def test_commits_are_counted_with_their_jobs(measured: Gateway) -> None:
 @pytest.mark.usefixtures("impatient_store")
 async def test_failures_of_the_store_are_counted(tmp_path: Path, face: Face) -> None:
     async with running_gateway(tmp_path, metrics=True) as gateway:
-        with closing(sqlite3.connect(str(gateway.database.url.database))) as locking:
+        with closing(sqlite3.connect(gateway.database.label)) as locking:
             locking.execute("BEGIN IMMEDIATE")
             answer = await face.submit(gateway, MAYA, gateway.admin)
             locking.rollback()

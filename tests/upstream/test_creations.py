@@ -21,10 +21,9 @@ from contact_gateway.contacts.outcomes import (
     RateLimited,
 )
 from contact_gateway.contacts.source import ContactFilter, Page, PageRequest, SourceUnavailable
-from contact_gateway.settings import Known, sqlite_url
+from contact_gateway.settings import Known
 from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.retention import IDEMPOTENCY_RETENTION
-from contact_gateway.store.sqlite import Database
 from contact_gateway.upstream.client import Delivery, UpstreamClient, UpstreamUnavailable
 from contact_gateway.upstream.creations import Creations, keyed
 from contact_gateway.upstream.operations import Operations
@@ -32,6 +31,7 @@ from contact_gateway.upstream.responses import CreationAnswer, Unnamed
 from contact_gateway.upstream.traits import Traits
 from support.clock import ManualClock
 from support.contacts import KEY_REUSED, NOT_FOUND, conflict, stored, submitted
+from support.databases import database_at
 from support.gateway import empty_store
 
 pytestmark = pytest.mark.anyio
@@ -118,7 +118,7 @@ def upstream() -> Scripted:
 
 @pytest.fixture
 async def ledger(tmp_path: Path) -> AsyncIterator[SqlLedger]:
-    database = Database(sqlite_url(empty_store(tmp_path, {}).url))
+    database = database_at(empty_store(tmp_path, {}).url)
     ledger = SqlLedger(database)
     yield ledger
     await ledger.close()

@@ -51,10 +51,10 @@ from contact_gateway.contacts.source import (
     PageRequest,
     SourceUnavailable,
 )
-from contact_gateway.settings import Known, sqlite_url
+from contact_gateway.settings import Known
 from contact_gateway.store import ledger as ledger_rows
+from contact_gateway.store.database import Database
 from contact_gateway.store.ledger import SqlLedger
-from contact_gateway.store.sqlite import Database
 from contact_gateway.upstream import creations
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.creations import keyed
@@ -62,6 +62,7 @@ from contact_gateway.upstream.source import UpstreamAccess, UpstreamSource
 from contact_gateway.upstream.traits import Traits as KnownTraits
 from support.clock import WATCHDOG_SECONDS
 from support.contacts import submitted
+from support.databases import database_at
 from support.gateway import empty_store
 from support.hienergy import (
     ADVERTISERS,
@@ -179,7 +180,7 @@ async def _started(hienergy: HiEnergy, folder: Path, known: KnownTraits) -> Proc
         max_connections=20,
     )
     await client.__aenter__()
-    database = Database(sqlite_url(empty_store(folder, {}).url))
+    database = database_at(empty_store(folder, {}).url)
     ledger = FaultyLedger(SqlLedger(database))
     return Process(client, database, ledger, UpstreamSource(client, ledger, known))
 

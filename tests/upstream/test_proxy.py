@@ -20,7 +20,7 @@ from contact_gateway.upstream.client import Call, Delivery, UpstreamClient, Upst
 from contact_gateway.upstream.proxy import Proxy, proxy_for
 from support.connect_proxy import connect_proxy
 from support.faces import FACES, Face
-from support.gateway import Store, running_gateway
+from support.gateway import empty_store, running_gateway
 from support.programs import skip_or_fail
 from support.upstream import KEY, RecordedUpstream, recorded, recorded_upstream
 
@@ -81,7 +81,7 @@ async def test_upstream_is_reached_through_a_proxy(
     )
     async with _upstream(certificate) as (upstream, port), connect_proxy(port) as proxy:
         monkeypatch.setenv(variable, proxy.url)
-        store = Store(tmp_path, keys)
+        store = empty_store(tmp_path, keys)
         async with running_gateway(tmp_path, store, upstream_url=URL_OF_UPSTREAM) as gateway:
             answer = await face.submit(
                 gateway, {"advertiser_id": 2001, "email": "maya@example.com"}, KEY

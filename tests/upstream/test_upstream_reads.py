@@ -17,13 +17,12 @@ from contact_gateway.access.principals import Credential
 from contact_gateway.contacts.ledger import Ledger
 from contact_gateway.contacts.source import HIENERGY_FILTERS, SourceUnavailable
 from contact_gateway.faces.rest.openapi import openapi_document
-from contact_gateway.settings import sqlite_url
 from contact_gateway.store.ledger import SqlLedger
-from contact_gateway.store.sqlite import Database
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.source import MAX_CONCURRENT_CALLS, UpstreamAccess, UpstreamSource
 from contact_gateway.upstream.traits import Traits
 from support.clock import WATCHDOG_SECONDS, ManualClock
+from support.databases import database_at
 from support.faces import FACES, Json
 from support.gateway import BIG_ID, Gateway, credentials, empty_store, running_gateway
 from support.hienergy import (
@@ -363,7 +362,7 @@ async def test_many_records_share_the_timeout_of_one(
     tmp_path: Path, stopped_clock: ManualClock
 ) -> None:
     """Calls that still wait for their turn at the timeout are not made."""
-    access = HangingAccess(SqlLedger(Database(sqlite_url(empty_store(tmp_path, {}).url))))
+    access = HangingAccess(SqlLedger(database_at(empty_store(tmp_path, {}).url)))
     read = asyncio.create_task(access.advertisers_by_id(range(40)))
     await access.is_crowded.wait()
     await stopped_clock.advance(access.timeout_seconds)

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select
-from sqlalchemy.dialects.sqlite import insert
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.source import AdvertiserFilter, Page, PageRequest
@@ -13,6 +12,7 @@ from contact_gateway.store.paging import fetch_page
 from contact_gateway.store.prepared_statements import PreparedSelect
 from contact_gateway.store.search import contains_folded, searched
 from contact_gateway.store.tables import advertisers, contacts
+from contact_gateway.store.upserts import upsert as upsert_statement
 
 _COLUMNS: Final = (
     advertisers.c.id,
@@ -29,9 +29,10 @@ _SELECT: Final = select(*_COLUMNS)
 _BY_ID: Final = PreparedSelect(_SELECT, advertisers.c.id)
 _submitted: Final = advertisers.alias("submitted")
 _HIENERGY: Final = PreparedSelect(
-    _SELECT.add_columns(_submitted.c.id).join(
-        _submitted, _submitted.c.hienergy_id == advertisers.c.id
-    ),
+    _SELECT.add_columns(_submitted.c.id)
+    .join(_submitted, _submitted.c.hienergy_id == advertisers.c.id)
+    # Until a contact is stored on it, no import may make it a network record.
+    .with_for_update(read=True, key_share=True, of=advertisers),
     _submitted.c.id,
 )
 
@@ -43,7 +44,10 @@ def by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Advertis
 
 
 def hienergy(connection: Connection, ids: Collection[int]) -> Mapping[int, Advertiser]:
-    """Return the HiEnergy record of each advertiser's brand, by the id of the advertiser."""
+    """Return the HiEnergy record of each advertiser's brand, by the id of the advertiser.
+
+    The records stay HiEnergy's until the end of the transaction, which must be one that writes.
+    """
     rows = _HIENERGY.rows(connection, [(an_id,) for an_id in ids])
     return {row[-1]: _advertiser(row) for row in rows}
 
@@ -134,15 +138,7 @@ def upsert(connection: Connection, records: Iterable[Advertiser]) -> None:
     rows = [_row(advertiser) for advertiser in records]
     if not rows:
         return
-    statement = insert(advertisers)
-    replaced = {
-        column.name: statement.excluded[column.name]
-        for column in advertisers.c
-        if not column.primary_key
-    }
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=[advertisers.c.id], set_=replaced), rows
-    )
+    connection.execute(upsert_statement(connection, advertisers), rows)
 
 
 def ids(connection: Connection) -> frozenset[int]:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store.batching import fill_batch
-from contact_gateway.store.sqlite import Database
+from contact_gateway.store.database import Database
 
 MAX_BATCH_SIZE: Final = 256
 """How many records one statement reads at most: SQLite limits the parameters of a statement."""

@@ -22,6 +22,7 @@ from contact_gateway.contacts.text import email_key
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import idempotency
+from contact_gateway.store.connection_threads import LostRaceError
 from contact_gateway.store.idempotency import ScopedKey
 from contact_gateway.store.paging import fetch_page
 from contact_gateway.store.prepared_statements import PreparedInsert, PreparedSelect
@@ -54,7 +55,9 @@ _BY_ADDRESS: Final = PreparedSelect(
     SELECT.add_columns(contacts.c.email_key), contacts.c.advertiser_id, contacts.c.email_key
 )
 _INSERT: Final = PreparedInsert(
-    contacts, [column.name for column in contacts.c if column is not contacts.c.id]
+    contacts,
+    [column.name for column in contacts.c if column is not contacts.c.id],
+    [contacts.c.advertiser_id, contacts.c.email_key, contacts.c.id],
 )
 
 # A domain has no space, so no address has a key with it.
@@ -179,6 +182,9 @@ def create(
 
     Returns:
         The outcome of each, to be reported only after the commit.
+
+    Raises:
+        LostRaceError: another process has used an address or an idempotency key in the meantime.
     """
     submissions = [
         _Submission(
@@ -277,7 +283,11 @@ def _existing(
 def _insert(
     connection: Connection, decided: Iterable[tuple[_Submission, policy.Decision]]
 ) -> Sequence[Contact]:
-    """Insert the contacts that the policy decided to create."""
+    """Insert the contacts that the policy decided to create.
+
+    Raises:
+        LostRaceError: another process has stored one of them in the meantime.
+    """
     now = datetime.now(UTC)
     now = now.replace(microsecond=now.microsecond // 1000 * 1000)
     insertions = [
@@ -288,10 +298,18 @@ def _insert(
     if not insertions:
         return ()
     rows = [_row(submission, details, now) for submission, details, _ in insertions]
-    ids = _INSERT.ids(connection, rows)
+    ids = {(owner, key): contact_id for owner, key, contact_id in _INSERT.rows(connection, rows)}
+    if len(ids) < len(rows):
+        raise LostRaceError
     return [
-        Contact(contact_id, details, decision.advertiser.title, created_at=now, updated_at=now)
-        for contact_id, (_, details, decision) in zip(ids, insertions, strict=True)
+        Contact(
+            ids[details.advertiser_id, submission.email_key],
+            details,
+            decision.advertiser.title,
+            created_at=now,
+            updated_at=now,
+        )
+        for submission, details, decision in insertions
     ]
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store.batching import fill_batch
-from contact_gateway.store.sqlite import ANSWER_TIMEOUT_SECONDS, Database
+from contact_gateway.store.database import ANSWER_TIMEOUT_SECONDS, Database
 
 MAX_BATCH_SIZE: Final = 128
 """The batch size: how many jobs, such as creations, share a commit at most."""
@@ -22,6 +22,11 @@ MAX_QUEUED: Final = 4096
 """How many jobs are queued at most. Further ones are refused, as back pressure."""
 
 _PURGE_INTERVAL_SECONDS: Final = 3600.0
+
+# Another batch begins beside those in flight if so many jobs are queued, or none of them has
+# begun for so long. Otherwise it would only be smaller, and each commit costs.
+_JOBS_WORTH_A_BATCH: Final = 16
+_PATIENCE_SECONDS: Final = 0.02
 
 _log = structlog.get_logger(__name__)
 
@@ -59,9 +64,10 @@ class GroupCommit(Generic[Job, Answer]):
     """Runs jobs in batches, one transaction each.
 
     A batch is all that was queued while the last one was committed, so a lone job waits for no
-    other. If a batch raises, its jobs run again one by one, and only the faulty ones fail. If a
-    batch times out, its callers and all queued ones get `SourceUnavailable`, and so do new ones
-    until it ends.
+    other. Under load, as many batches are in flight as the database has connections that write. If
+    a batch raises, its jobs run again one by one, and only the faulty ones fail. If a batch times
+    out, its callers get `SourceUnavailable`; if all do, so do the queued ones, and new ones until
+    a batch ends.
 
     Args:
         database: where the transactions run.
@@ -85,10 +91,12 @@ class GroupCommit(Generic[Job, Answer]):
         self._purge: Final = purge
         self._observer: Final = observer
         self._max_queued: Final = max_queued
-        self._timed_out: Final = f"{database.file.path}: the store timed out"
+        self._timed_out: Final = f"{database.label}: the store timed out"
         self._queue: Final[deque[_QueuedJob[Job, Answer]]] = deque()
-        self._task: asyncio.Task[None] | None = None
-        self._is_stalled = False
+        self._tasks: Final[set[asyncio.Task[None]]] = set()
+        self._stalled: Final[set[asyncio.Task[None]]] = set()
+        self._began_at = 0.0
+        self._is_purging = False
         self._purged_at = -_PURGE_INTERVAL_SECONDS
 
     async def write(self, job: Job) -> Answer:
@@ -97,42 +105,69 @@ class GroupCommit(Generic[Job, Answer]):
         Raises:
             SourceUnavailable: the queue is full, or the database does not answer.
         """
-        if self._is_stalled or len(self._queue) >= self._max_queued:
+        is_stalled = self._is_stalled()
+        if is_stalled or len(self._queue) >= self._max_queued:
             self._report_failure("turned away")
-            raise SourceUnavailable(
-                self._timed_out if self._is_stalled else "the write queue is full"
-            )
-        if self._task is None or self._task.done():
-            # It serves all callers, so its log lines must not carry the first one's request id.
-            self._task = asyncio.create_task(self._run_batches(), context=Context())
-        future: asyncio.Future[Answer] = self._task.get_loop().create_future()
+            raise SourceUnavailable(self._timed_out if is_stalled else "the write queue is full")
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._queue.append(_QueuedJob(job, future))
+        if self._needs_another_batch():
+            # It serves all callers, so its log lines must not carry the first one's request id.
+            task = asyncio.create_task(self._run_batches(), context=Context())
+            self._tasks.add(task)
         return await future
 
     async def close(self) -> None:
-        """Wait until the queue is empty, or the batch in flight times out."""
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=ANSWER_TIMEOUT_SECONDS)
+        """Wait until the queue is empty, or the batches in flight time out."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=ANSWER_TIMEOUT_SECONDS)
+
+    def _is_stalled(self) -> bool:
+        return len(self._stalled) >= self._database.concurrent_writes
+
+    def _needs_another_batch(self) -> bool:
+        if not self._tasks:
+            return True
+        return len(self._tasks) < self._database.concurrent_writes and (
+            len(self._queue) >= _JOBS_WORTH_A_BATCH
+            or time.monotonic() - self._began_at >= _PATIENCE_SECONDS
+        )
 
     async def _run_batches(self) -> None:
-        while self._queue:
-            await fill_batch(self._queue, MAX_BATCH_SIZE)
-            if self._observer is not None:
-                self._observer.batch_started(len(self._queue))
-            size = min(MAX_BATCH_SIZE, len(self._queue))
-            batch = [self._queue.popleft() for _ in range(size)]
-            timeout = asyncio.get_running_loop().call_later(
-                ANSWER_TIMEOUT_SECONDS, self._time_out, batch
-            )
-            try:
-                await self._run_batch(batch)
-            finally:
-                timeout.cancel()
-            self._is_stalled = False
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("batches run in a task")
+        try:
+            while self._queue:
+                self._began_at = time.monotonic()
+                await fill_batch(self._queue, MAX_BATCH_SIZE)
+                if self._observer is not None and self._queue:
+                    self._observer.batch_started(len(self._queue))
+                # Another task may have taken them.
+                size = min(MAX_BATCH_SIZE, len(self._queue))
+                batch = [self._queue.popleft() for _ in range(size)]
+                if batch:
+                    await self._run_batch_in_time(task, batch)
+        finally:
+            # At once: a job that is queued next must not wait for a task that has ended.
+            self._tasks.discard(task)
 
-    def _time_out(self, batch: Sequence[_QueuedJob[Job, Answer]]) -> None:
-        self._is_stalled = True
-        self._fail_all(batch, SourceUnavailable(self._timed_out), "too slow")
+    async def _run_batch_in_time(
+        self, task: asyncio.Task[None], batch: Sequence[_QueuedJob[Job, Answer]]
+    ) -> None:
+        """Run a batch; once it takes too long, fail its jobs and wait on for its end."""
+
+        def time_out() -> None:
+            self._stalled.add(task)
+            fail = self._fail_all if self._is_stalled() else self._fail
+            fail(batch, SourceUnavailable(self._timed_out), "too slow")
+
+        timeout = task.get_loop().call_later(ANSWER_TIMEOUT_SECONDS, time_out)
+        try:
+            await self._run_batch(batch)
+        finally:
+            timeout.cancel()
+            self._stalled.discard(task)
 
     async def _run_batch(self, batch: Sequence[_QueuedJob[Job, Answer]]) -> None:
         try:
@@ -172,22 +207,30 @@ class GroupCommit(Generic[Job, Answer]):
         self, batch: Sequence[_QueuedJob[Job, Answer]], error: SourceUnavailable, kind: str
     ) -> None:
         """Fail a batch and the whole queue: each further batch would wait as long, in vain."""
-        self._report_failure(kind)
-        for queued in (*batch, *self._queue):
-            queued.fail(SourceUnavailable(error.reason, error.retry_after_seconds))
+        self._fail((*batch, *self._queue), error, kind)
         self._queue.clear()
+
+    def _fail(
+        self, jobs: Sequence[_QueuedJob[Job, Answer]], error: SourceUnavailable, kind: str
+    ) -> None:
+        self._report_failure(kind)
+        for queued in jobs:
+            queued.fail(SourceUnavailable(error.reason, error.retry_after_seconds))
 
     def _report_failure(self, kind: str) -> None:
         if self._observer is not None:
             self._observer.failed(kind)
 
     async def _purge_expired_rows(self) -> None:
-        if time.monotonic() - self._purged_at < _PURGE_INTERVAL_SECONDS:
+        if self._is_purging or time.monotonic() - self._purged_at < _PURGE_INTERVAL_SECONDS:
             return
+        self._is_purging = True
         try:
             is_complete = await self._database.write(self._purge)
         except Exception as error:  # noqa: BLE001 - it must not fail the jobs that are queued
             _log.warning("purge of expired rows failed; retrying in an hour", cause=repr(error))
             is_complete = True
+        finally:
+            self._is_purging = False
         if is_complete:
             self._purged_at = time.monotonic()

@@ -3,10 +3,11 @@
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
 from contact_gateway.contacts.policy import Earlier
-from contact_gateway.store.prepared_statements import PreparedSelect
+from contact_gateway.store.connection_threads import LostRaceError
+from contact_gateway.store.prepared_statements import PreparedInsert, PreparedSelect
 from contact_gateway.store.retention import purge_expired
 from contact_gateway.store.tables import idempotency_records
 
@@ -18,7 +19,11 @@ _BY_KEY: Final = PreparedSelect(
     _record.api_key_id,
     _record.idempotency_key,
 )
-_INSERT: Final = insert(idempotency_records)
+_INSERT: Final = PreparedInsert(
+    idempotency_records,
+    [column.name for column in idempotency_records.c],
+    [_record.api_key_id],
+)
 
 
 class ScopedKey(NamedTuple):
@@ -44,7 +49,11 @@ def by_key(connection: Connection, keys: Collection[ScopedKey]) -> Mapping[Scope
 
 
 def remember(connection: Connection, used: Mapping[ScopedKey, Earlier]) -> None:
-    """Store what idempotency keys created."""
+    """Store what idempotency keys created.
+
+    Raises:
+        LostRaceError: one of them was used in the meantime.
+    """
     rows = [
         {
             "api_key_id": key.api_key_id,
@@ -53,10 +62,11 @@ def remember(connection: Connection, used: Mapping[ScopedKey, Earlier]) -> None:
             "contact_id": earlier.contact.id,
             "created_at": earlier.contact.created_at,
         }
-        for key, earlier in used.items()
+        # In one order, so that transactions that meet never wait for each other.
+        for key, earlier in sorted(used.items())
     ]
-    if rows:
-        connection.execute(_INSERT, rows)
+    if len(_INSERT.rows(connection, rows)) < len(rows):
+        raise LostRaceError
 
 
 def purge(connection: Connection) -> bool:

@@ -14,7 +14,7 @@ from contact_gateway.access.principals import ApiKeyOwner
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store.caches import Clock
-from contact_gateway.store.sqlite import ANSWER_TIMEOUT_SECONDS, Database
+from contact_gateway.store.database import ANSWER_TIMEOUT_SECONDS, Database
 
 WARNING_PERIOD: Final = timedelta(days=7)
 """How long before a key expires the log warns of it."""

@@ -7,25 +7,19 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, Row, delete, select
-from sqlalchemy.dialects.sqlite import insert
 
 from contact_gateway.contacts import ledger
 from contact_gateway.contacts.contact import Contact, ContactDetails
 from contact_gateway.contacts.ledger import Attempt
+from contact_gateway.store.connection_threads import LostRaceError
+from contact_gateway.store.database import Database
 from contact_gateway.store.group_commit import MAX_QUEUED, CommitObserver, GroupCommit
+from contact_gateway.store.prepared_statements import PreparedInsert
 from contact_gateway.store.retention import OPEN_ATTEMPT_RETENTION, purge_expired
-from contact_gateway.store.sqlite import Database
 from contact_gateway.store.tables import attempts
+from contact_gateway.store.upserts import upsert
 
-_INSERT: Final = insert(attempts)
-_REPLACE: Final = _INSERT.on_conflict_do_update(
-    index_elements=[attempts.c.key],
-    set_={
-        column.name: _INSERT.excluded[column.name]
-        for column in attempts.c
-        if not column.primary_key
-    },
-)
+_INSERT: Final = PreparedInsert(attempts, [column.name for column in attempts.c], [attempts.c.key])
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +103,14 @@ def open_attempts(connection: Connection) -> tuple[OpenAttempt, ...]:
 
 
 def settle(connection: Connection, opened: OpenAttempt, contact_id: int | None) -> None:
-    """Close an attempt with the id of its contact upstream, or delete it if it created none."""
+    """Close an attempt with the id of its contact upstream, or delete it if it created none.
+
+    Raises:
+        LostRaceError: it is no longer as it was read.
+    """
     key, attempt = opened
+    if _entries(connection, {key}, locked=True).get(key) != attempt:
+        raise LostRaceError
     if contact_id is None:
         connection.execute(delete(attempts).where(attempts.c.key == key))
         return
@@ -131,12 +131,16 @@ def settle(connection: Connection, opened: OpenAttempt, contact_id: int | None) 
     )
     # The time for which it is stored begins now.
     closed = attempt._replace(contact=contact, held_until=datetime.now(UTC))
-    connection.execute(_REPLACE, [_row(key, closed)])
+    connection.execute(upsert(connection, attempts), [_row(key, closed)])
 
 
 def _run(connection: Connection, jobs: Sequence[_Job]) -> Sequence[Attempt | None]:
-    """Read all entries once, apply the jobs in order, and write the entries that changed."""
-    before = _entries(connection, {job.key for job in jobs})
+    """Read all entries once, apply the jobs in order, and write the entries that changed.
+
+    Raises:
+        LostRaceError: another process claimed a key in the meantime.
+    """
+    before = _entries(connection, {job.key for job in jobs}, locked=True)
     entries: _Entries = dict(before)
     answers = [_apply(job, entries) for job in jobs]
     _write(connection, before, entries)
@@ -168,19 +172,31 @@ def _apply(job: _Job, entries: _Entries) -> Attempt | None:
     return entries.get(job.key)
 
 
-def _entries(connection: Connection, keys: set[bytes]) -> Mapping[bytes, Attempt]:
-    rows = connection.execute(select(attempts).where(attempts.c.key.in_(keys)))
+def _entries(
+    connection: Connection, keys: set[bytes], *, locked: bool = False
+) -> Mapping[bytes, Attempt]:
+    """Return the entries that exist, by key; if locked, nobody else changes them until the commit.
+
+    All take their locks in the same order, and so never wait for each other.
+    """
+    query = select(attempts).where(attempts.c.key.in_(keys)).order_by(attempts.c.key)
+    rows = connection.execute(query.with_for_update() if locked else query)
     return {row.key: _attempt(row) for row in rows}
 
 
 def _write(connection: Connection, before: Mapping[bytes, Attempt], after: _Entries) -> None:
-    changed = {key: entry for key, entry in after.items() if entry != before.get(key)}
+    # In one order, as the locks are taken.
+    changed = {key: after[key] for key in sorted(after) if after[key] != before.get(key)}
     deleted = [key for key, entry in changed.items() if entry is None]
     rows = [_row(key, entry) for key, entry in changed.items() if entry is not None]
+    new = [row for row in rows if row["key"] not in before]
+    replaced = [row for row in rows if row["key"] in before]
     if deleted:
         connection.execute(delete(attempts).where(attempts.c.key.in_(deleted)))
-    if rows:
-        connection.execute(_REPLACE, rows)
+    if len(_INSERT.rows(connection, new)) < len(new):
+        raise LostRaceError
+    if replaced:
+        connection.execute(upsert(connection, attempts), replaced)
 
 
 def _row(key: bytes, attempt: Attempt) -> dict[str, object]:

@@ -20,9 +20,10 @@ from sqlalchemy import (
     and_,
     bindparam,
     column,
-    insert,
     values,
 )
+
+from contact_gateway.store.upserts import insert_new
 
 Row: TypeAlias = Sequence[Any]
 """The values of a row, which have any types: SQLAlchemy's Table has no types of columns."""
@@ -69,60 +70,77 @@ class PreparedSelect:
         ]
         wanted = values(*columns, name="wanted").data(parameters).cte("wanted")
         matches = and_(*(key == wanted.c[key.name] for key in self._keys))
-        sql, names = _sql(self._statement.join(wanted, matches), dialect)
+        sql = _sql(self._statement.join(wanted, matches), dialect)
         types = (selected.type for selected in self._statement.selected_columns)
         converters = (
             type_.dialect_impl(dialect).result_processor(dialect, None) for type_ in types
         )
-        return _Statement(sql, names, _by_position(converters))
+        return _Statement(sql, _by_position(converters))
 
 
 class PreparedInsert:
-    """Inserts rows into a table that generates their ids."""
+    """Inserts rows, without those whose unique keys are stored already.
 
-    def __init__(self, table: Table, columns: Sequence[str]) -> None:
+    The statement is compiled for 1, 2, 4, 8 … rows.
+
+    Args:
+        table: the table.
+        columns: the columns of the rows.
+        returned: the columns to return of each row that was inserted.
+    """
+
+    def __init__(
+        self, table: Table, columns: Sequence[str], returned: Sequence[Column[Any]]
+    ) -> None:
         self._table: Final = table
         self._columns: Final = tuple(columns)
-        self._compiled: Final[dict[str, _Statement]] = {}
+        self._returned: Final = tuple(returned)
+        self._compiled: Final[dict[tuple[str, int], _Statement]] = {}
 
-    def ids(self, connection: Connection, rows: Iterable[Mapping[str, object]]) -> Sequence[int]:
-        """Insert rows and return their ids, in order."""
-        dialect = connection.dialect
-        statement = self._compiled.get(dialect.name)
-        if statement is None:
-            statement = self._compiled[dialect.name] = self._compile(dialect)
-        ids: list[int] = []
+    def rows(self, connection: Connection, rows: Sequence[Mapping[str, object]]) -> Sequence[Row]:
+        """Insert rows; return the wanted columns of those that were inserted, in any order."""
+        inserted: list[Row] = []
+        start = 0
         cursor = connection.connection.cursor()
         try:
-            for row in rows:
-                parameters = [row[name] for name in statement.parameters]
-                cursor.execute(statement.sql, statement.converted(parameters))
-                (row_id,) = cursor.fetchone() or (None,)
-                if not isinstance(row_id, int):
-                    raise TypeError("the INSERT returned no id")
-                ids.append(row_id)
+            while start < len(rows):
+                size = 1 << ((len(rows) - start).bit_length() - 1)
+                statement = self._statement(connection.dialect, size)
+                values = [row[name] for row in rows[start : start + size] for name in self._columns]
+                cursor.execute(statement.sql, statement.converted(values))
+                inserted.extend(cursor.fetchall())
+                start += size
         finally:
             cursor.close()
-        return ids
+        return inserted
 
-    def _compile(self, dialect: Dialect) -> "_Statement":
-        statement = insert(self._table).returning(self._table.c.id)
-        sql, names = _sql(statement, dialect, self._columns)
-        types = (self._table.c[name].type for name in names)
-        converters = _by_position(
-            type_.dialect_impl(dialect).bind_processor(dialect) for type_ in types
-        )
+    def _statement(self, dialect: Dialect, size: int) -> "_Statement":
+        key = dialect.name, size
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(dialect, size)
+        return self._compiled[key]
+
+    def _compile(self, dialect: Dialect, size: int) -> "_Statement":
+        parameters = [
+            {
+                name: bindparam(f"{name}_{number}", type_=self._table.c[name].type)
+                for name in self._columns
+            }
+            for number in range(size)
+        ]
+        statement = insert_new(dialect, self._table).values(parameters).returning(*self._returned)
+        types = [self._table.c[name].type for name in self._columns]
+        converters = [type_.dialect_impl(dialect).bind_processor(dialect) for type_ in types]
         # Rows that are inserted together have the same times.
-        cached = tuple((position, lru_cache(maxsize=1)(each)) for position, each in converters)
-        return _Statement(sql, names, cached)
+        cached = [None if each is None else lru_cache(maxsize=1)(each) for each in converters]
+        return _Statement(_sql(statement, dialect), _by_position(cached * size))
 
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
-    """A statement in one dialect, the names of its parameters, and the values to convert."""
+    """A statement in one dialect, and the values to convert by their positions."""
 
     sql: str
-    parameters: Sequence[str]
     converters: Sequence[tuple[int, _Converter]]
 
     def converted(self, row: Row) -> Row:
@@ -133,15 +151,12 @@ class _Statement:
         return converted
 
 
-def _sql(
-    statement: ClauseElement, dialect: Dialect, columns: Sequence[str] | None = None
-) -> tuple[str, Sequence[str]]:
-    """Return the text of a statement, and the names of its parameters in their order."""
-    compiled = statement.compile(dialect=dialect, column_keys=columns)
-    names = getattr(compiled, "positiontup", None)
-    if names is None:
+def _sql(statement: ClauseElement, dialect: Dialect) -> str:
+    """Return the text of a statement, whose parameters are in the order of their appearance."""
+    compiled = statement.compile(dialect=dialect)
+    if getattr(compiled, "positiontup", None) is None:
         raise TypeError(f"{dialect.name} has no positional parameters")
-    return str(compiled), tuple(names)
+    return str(compiled)
 
 
 def _by_position(converters: Iterable[_Converter | None]) -> Sequence[tuple[int, _Converter]]:

@@ -9,11 +9,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
 from sqlalchemy import Connection
-from sqlalchemy.exc import DatabaseError
 
 from contact_gateway.contacts.source import SourceUnavailable
-from contact_gateway.store.sqlite import Database
+from contact_gateway.store.connection_threads import DatabaseFault
+from contact_gateway.store.database import Database
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -79,9 +80,14 @@ async def prepare(database: Database) -> None:
 
 
 async def is_ready(database: Database) -> bool:
-    """Return whether the database answers, is current, and commits writes."""
+    """Return whether the database answers, commits writes, and has all that this version needs.
+
+    A newer version may have migrated it in the meantime: that only adds to it.
+    """
     try:
-        return await revision(database) == newest_revision() and await database.can_write()
+        found = await revision(database)
+        is_migrated = found == newest_revision() or (found is not None and not _is_known(found))
+        return is_migrated and await database.can_write()
     except SourceUnavailable:
         return False
 
@@ -92,12 +98,17 @@ def require_known(found: str | None) -> None:
     Raises:
         SchemaNotCurrentError: this version does not know the revision.
     """
-    scripts = ScriptDirectory.from_config(_config())
-    if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
+    if found is not None and not _is_known(found):
         raise SchemaNotCurrentError(
             f"the database is at revision {found}, which this version does not know: "
             "a newer one created it. Upgrade contact-gateway."
         )
+
+
+@cache
+def _is_known(found: str) -> bool:
+    scripts = ScriptDirectory.from_config(_config())
+    return found in {script.revision for script in scripts.walk_revisions()}
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -110,7 +121,13 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 async def _upgrade(database: Database) -> Sequence[str]:
+    """Migrate to the newest revision. Of several processes that do so at once, one succeeds.
+
+    The others fail, or wait for the first one's tables and then fail, which changes nothing.
+    """
+
     def upgrade(connection: Connection) -> Sequence[str]:
+        _allow_long_statements(connection)
         config = _config(connection)
         command.upgrade(config, "head")
         report: list[str] = config.attributes["report"]
@@ -118,5 +135,12 @@ async def _upgrade(database: Database) -> Sequence[str]:
 
     try:
         return await database.write(upgrade)
-    except DatabaseError as error:
-        raise SchemaNotCurrentError(f"the database cannot be migrated: {error.orig}") from error
+    except (DatabaseFault, CommandError) as error:
+        if await revision(database) == newest_revision():
+            return ()
+        raise SchemaNotCurrentError(f"the database cannot be migrated: {error}") from error
+
+
+def _allow_long_statements(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL statement_timeout=0")

@@ -28,9 +28,9 @@ from contact_gateway.store import idempotency
 from contact_gateway.store.batched_reads import BatchedReader
 from contact_gateway.store.caches import AdvertiserCache, ApiKeyCache, Clock, utc_now
 from contact_gateway.store.contacts import Submitted
+from contact_gateway.store.database import Database
 from contact_gateway.store.group_commit import MAX_QUEUED, CommitObserver, GroupCommit
 from contact_gateway.store.key_use import KeyUse
-from contact_gateway.store.sqlite import Database
 
 SEARCH_TIMEOUT_SECONDS: Final = 2.0
 MAX_SEARCHES_PER_KEY: Final = 2

@@ -31,8 +31,8 @@ from contact_gateway.contacts.catalogue import (
 from contact_gateway.contacts.fields import MAX_ID
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store import advertisers as advertiser_rows
+from contact_gateway.store.database import Database
 from contact_gateway.store.database_file import uri_of
-from contact_gateway.store.sqlite import Database
 
 TRANSACTION_SECONDS: Final = 0.1
 PAUSE_SECONDS: Final = 0.05

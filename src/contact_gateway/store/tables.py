@@ -36,8 +36,8 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
-        """Return the database's time as an aware time in UTC."""
-        return None if value is None else value.replace(tzinfo=UTC)
+        """Return the database's time, in the session's time zone, in UTC."""
+        return None if value is None else value.astimezone(UTC)
 
     def result_processor(
         self, dialect: Dialect, coltype: object
@@ -51,6 +51,9 @@ class UtcDateTime(TypeDecorator[datetime]):
 def _utc(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(f"{text}+00:00")
 
+
+# A text that is compared and ordered: by code points, as in SQLite, not by the rules of a language.
+Key: Final = Text().with_variant(Text(collation="C"), "postgresql")
 
 # SQLite generates ids only for a column declared INTEGER, which has 64 bits there.
 Id: Final = BigInteger().with_variant(Integer(), "sqlite")
@@ -78,8 +81,8 @@ advertisers: Final = Table(
     # Of a HiEnergy record, its own id: then resolving any record is one lookup.
     Column("hienergy_id", Id, ForeignKey("advertisers.id"), index=True),
     # What is compared and searched, folded: databases fold only ASCII, or each in another way.
-    Column("slug_key", Text, index=True),
-    Column("domain_key", Text),
+    Column("slug_key", Key, index=True),
+    Column("domain_key", Key),
     Column("folded_names", Text, nullable=False),
     # The names, the slug and the domain: what `q` searches.
     Column("folded_text", Text),
@@ -110,7 +113,7 @@ contacts: Final = Table(
     Column("id", Id, primary_key=True),
     Column("advertiser_id", Id, ForeignKey("advertisers.id"), nullable=False),
     Column("email", Text, nullable=False),
-    Column("email_key", Text, nullable=False, index=True),
+    Column("email_key", Key, nullable=False, index=True),
     Column("name", Text),
     Column("given_name", Text),
     Column("family_name", Text),

@@ -107,7 +107,19 @@ class Metrics:
             ("kind",),
             registry=self._registry,
         )
-
+        self._connections: Final = Gauge(
+            "contact_gateway_database_connections_in_use",
+            "Connections to the database that run a transaction, by what they are for.",
+            ("pool",),
+            multiprocess_mode="livesum",
+            registry=self._registry,
+        )
+        self._repeated_transactions: Final = Counter(
+            "contact_gateway_transactions_repeated",
+            "Transactions that were run again, by cause.",
+            ("cause",),
+            registry=self._registry,
+        )
         self._upstream_calls: Final = Counter(
             "contact_gateway_upstream_calls",
             "Calls to HiEnergy's API for requests, by its operation.",
@@ -137,6 +149,14 @@ class Metrics:
             is_accepted = context.caller.is_accepted
             labels = self._client_labels.of(context.client, is_accepted=is_accepted)
             self._client_requests.labels(*labels).inc()
+
+    def connections_changed(self, pool: str, in_use: int) -> None:
+        """Record how many connections of a pool are in use."""
+        self._connections.labels(pool).set(in_use)
+
+    def transaction_repeated(self, cause: str) -> None:
+        """Record that a transaction is run again."""
+        self._repeated_transactions.labels(cause).inc()
 
     def batch_started(self, queued: int) -> None:
         """Record how many jobs are queued when a batch starts."""

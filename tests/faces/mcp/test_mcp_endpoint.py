@@ -312,7 +312,7 @@ async def test_the_audit_trail_names_the_face(gateway: Gateway) -> None:
 
 @pytest.mark.usefixtures("impatient_store")
 async def test_an_outage_is_a_result_that_says_when_to_retry(gateway: Gateway) -> None:
-    with closing(sqlite3.connect(str(gateway.database.url.database))) as locking:
+    with closing(sqlite3.connect(gateway.database.label)) as locking:
         locking.execute("BEGIN IMMEDIATE")
         response = await gateway.mcp("add_contact", gateway.admin, contact=MAYA)
         locking.rollback()

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from contact_gateway.store.tables import Id, UtcDateTime
+from contact_gateway.store.tables import Id, Key, UtcDateTime
 
 revision = "0001"
 down_revision = None
@@ -50,7 +50,7 @@ def upgrade() -> None:
         sa.Column("id", Id, nullable=False),
         sa.Column("advertiser_id", Id, nullable=False),
         sa.Column("email", sa.Text(), nullable=False),
-        sa.Column("email_key", sa.Text(), nullable=False),
+        sa.Column("email_key", Key, nullable=False),
         sa.Column("name", sa.Text()),
         sa.Column("given_name", sa.Text()),
         sa.Column("family_name", sa.Text()),

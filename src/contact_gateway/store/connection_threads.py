@@ -1,0 +1,334 @@
+"""Connections to a database, each with a thread that runs a whole transaction at a time.
+
+Work is plain SQLAlchemy on one connection: a switch of threads for every step of every statement
+takes ten times as long.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.pool import StaticPool
+
+from contact_gateway.contacts.source import SourceUnavailable
+
+T = TypeVar("T")
+
+CONNECTION_TIMEOUT_SECONDS: Final = 5
+"""How long a caller waits for a free connection, and closing for the connections in use."""
+
+_MAX_ATTEMPTS: Final = 10
+_MAX_PAUSE_SECONDS: Final = 0.01
+
+
+class LostRaceError(Exception):
+    """Another transaction stored, under the same unique key, what this one was about to store.
+
+    Work raises it to be rolled back and run again: then it reads what the other one has stored.
+    """
+
+
+class DatabaseFault(Exception):  # noqa: N818 - a fault of the gateway, not a mistake
+    """A statement failed, and would fail again. The message holds no values of callers."""
+
+
+class Driver(Protocol):
+    """What differs between database systems."""
+
+    @property
+    def label(self) -> str:
+        """The name of the database in messages."""
+        ...
+
+    @property
+    def dialect(self) -> str:
+        """The URL by which SQLAlchemy selects its dialect."""
+        ...
+
+    @property
+    def paramstyle(self) -> Literal["qmark", "format"]:
+        """How the driver writes positional parameters (PEP 249)."""
+        ...
+
+    def connect(self) -> object:
+        """Open a connection on which the driver begins no transactions by itself.
+
+        Raises:
+            SourceUnavailable: the database cannot be reached.
+        """
+        ...
+
+    def check(self) -> None:
+        """Check, before and after each transaction, that commits reach the database.
+
+        Raises:
+            SourceUnavailable: they do not.
+        """
+        ...
+
+    def temporary_reason(self, error: Exception, /) -> str | None:
+        """Return why the database cannot answer now; None if the statement is wrong."""
+        ...
+
+    def fault(self, error: Exception, /) -> str | None:
+        """Return the text of a database's error without values of callers; None for any other."""
+        ...
+
+    def is_rolled_back(self, error: Exception, /) -> bool:
+        """Return whether the database has rolled a transaction back because of others."""
+        ...
+
+    def has_lost_connection(self, error: Exception, /) -> bool:
+        """Return whether an error means that the connection is of no further use."""
+        ...
+
+
+class PoolObserver(Protocol):
+    """Receives the events of connections, for metrics. Its methods must not raise or block."""
+
+    def connections_changed(self, pool: str, in_use: int, /) -> None:
+        """Record how many connections of a pool are in use."""
+        ...
+
+    def transaction_repeated(self, cause: str, /) -> None:
+        """Record that a transaction is run again. Called on any thread."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job(Generic[T]):
+    """Work for a thread of a pool, and the future that its caller awaits."""
+
+    work: Callable[[Connection], T]
+    future: asyncio.Future[T]
+    finished: Callable[[], None]
+
+    def succeed(self, answer: T) -> None:
+        """Answer the caller, on the event loop."""
+        self.finished()
+        if not self.future.done():
+            self.future.set_result(answer)
+
+    def fail(self, error: BaseException) -> None:
+        """Raise an error at the caller, on the event loop."""
+        self.finished()
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+# The jobs' answers have any types. A future without a job asks a thread to close its connection.
+_Queue: TypeAlias = SimpleQueue[_Job[Any] | asyncio.Future[None]]
+
+
+class ConnectionPool:
+    """Connections of one kind, each on a thread. The threads share a queue of jobs.
+
+    A job is queued only when a thread is free, so that a caller waits a bounded time for one.
+
+    Args:
+        name: what the connections are for.
+        driver: opens connections, and judges their errors.
+        size: how many connections are open at most.
+        begin: the statement that begins a transaction; None leaves each statement on its own.
+        observer: receives the events of the connections.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        driver: Driver,
+        size: int,
+        begin: str | None,
+        observer: PoolObserver | None = None,
+    ) -> None:
+        self.size: Final = size
+        self._name: Final = name
+        self._driver: Final = driver
+        self._begin: Final = begin
+        self._observer: Final = observer
+        self._free_threads: Final = asyncio.Semaphore(size)
+        self._in_use = 0
+        self._threads = 0
+        self._queue = _Queue()
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction: roll it back if `work` fails or the caller is cancelled.
+
+        Raises:
+            SourceUnavailable: the database does not answer.
+        """
+        try:
+            async with asyncio.timeout(CONNECTION_TIMEOUT_SECONDS):
+                await self._free_threads.acquire()
+        except TimeoutError:
+            raise self._unavailable("all connections are in use") from None
+        self._set_in_use(self._in_use + 1)
+        if self._in_use > self._threads:
+            _ConnectionThread(self._queue, self._name, self._driver, self._begin, self._observer)
+            self._threads += 1
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.put(_Job(work, future, self._release))
+        try:
+            return await future
+        except LostRaceError as error:
+            raise self._unavailable("other transactions won every race") from error
+        except Exception as error:
+            reason = self._driver.temporary_reason(error)
+            if reason is not None:
+                raise self._unavailable(reason) from error
+            fault = self._driver.fault(error)
+            if fault is None:
+                raise
+            # Without the cause, whose text may hold what callers sent.
+            raise DatabaseFault(f"{self._driver.label}: {fault}").with_traceback(
+                error.__traceback__
+            ) from None
+
+    async def close(self) -> None:
+        """Close the connections after their jobs in flight; do not wait for those that hang."""
+        loop = asyncio.get_running_loop()
+        closed = [loop.create_future() for _ in range(self._threads)]
+        for future in closed:
+            self._queue.put(future)
+        self._threads, self._queue = 0, _Queue()
+        if closed:
+            await asyncio.wait(closed, timeout=CONNECTION_TIMEOUT_SECONDS)
+
+    def _unavailable(self, reason: str) -> SourceUnavailable:
+        return SourceUnavailable(f"{self._driver.label}: {reason}")
+
+    def _release(self) -> None:
+        self._free_threads.release()
+        self._set_in_use(self._in_use - 1)
+
+    def _set_in_use(self, number: int) -> None:
+        self._in_use = number
+        if self._observer is not None:
+            self._observer.connections_changed(self._name, number)
+
+
+class _CancelledError(Exception):
+    """The caller was cancelled, so its transaction is rolled back."""
+
+
+class _ConnectionThread(Thread):
+    """A thread that runs jobs on a connection, which it opens for the first one."""
+
+    def __init__(
+        self,
+        queue: _Queue,
+        name: str,
+        driver: Driver,
+        begin: str | None,
+        observer: PoolObserver | None,
+    ) -> None:
+        # A disk or a network that hangs must not keep the process from ending.
+        super().__init__(name=f"{name} {driver.label}", daemon=True)
+        self._queue: Final = queue
+        self._driver: Final = driver
+        self._observer: Final = observer
+        self._job: _Job[Any] | None = None
+        self._is_committing = False
+        self._engine: Final = create_engine(
+            driver.dialect,
+            paramstyle=driver.paramstyle,
+            creator=driver.connect,
+            poolclass=StaticPool,
+            pool_reset_on_return=None,
+            # The text of an exception may be logged; it must not hold what callers sent.
+            hide_parameters=True,
+        )
+        if begin is not None:
+            event.listen(
+                self._engine, "begin", lambda connection: connection.exec_driver_sql(begin)
+            )
+        event.listen(self._engine, "before_cursor_execute", self._raise_if_cancelled)
+        self.start()
+
+    def run(self) -> None:
+        """Run jobs until the connection is to be closed."""
+        while isinstance(job := self._queue.get(), _Job):
+            self._job = job
+            try:
+                answer = self._run_again_if_possible(job.work)
+            except BaseException as error:  # noqa: BLE001 - the caller awaits an answer or an error
+                _call(job.future, job.fail, error)
+            else:
+                _call(job.future, job.succeed, answer)
+        self._engine.dispose()
+        _call(job, job.set_result, None)
+
+    def _run_again_if_possible(self, work: Callable[[Connection], T]) -> T:
+        for _ in range(_MAX_ATTEMPTS - 1):
+            self._is_committing = False
+            try:
+                return self._run_in_transaction(work)
+            except Exception as error:
+                cause = self._cause_of_repeat(error)
+                if cause is None:
+                    raise
+                if self._observer is not None:
+                    self._observer.transaction_repeated(cause)
+                # Transactions that have met need not meet again.
+                time.sleep(random.uniform(0, _MAX_PAUSE_SECONDS))  # noqa: S311 - no secret
+        return self._run_in_transaction(work)
+
+    def _cause_of_repeat(self, error: Exception) -> str | None:
+        """Return why a transaction that surely stored nothing may succeed the next time."""
+        if isinstance(error, LostRaceError):
+            return "lost race"
+        if self._driver.is_rolled_back(error):
+            return "rolled back"
+        # After a commit was sent, nobody knows.
+        if self._driver.has_lost_connection(error) and not self._is_committing:
+            return "lost connection"
+        return None
+
+    def _run_in_transaction(self, work: Callable[[Connection], T]) -> T:
+        self._driver.check()
+        try:
+            with (
+                self._engine.connect() as connection,
+                _rolled_back_on_error(connection),
+                connection.begin(),
+            ):
+                answer = work(connection)
+                self._raise_if_cancelled()
+                self._is_committing = True
+        except Exception as error:
+            if self._driver.has_lost_connection(error):
+                self._engine.dispose()
+            raise
+        # A commit to a database that is no longer at its place is lost.
+        self._driver.check()
+        return answer
+
+    def _raise_if_cancelled(self, *_: object) -> None:
+        # Another thread may read a future's state, but not set it.
+        if self._job is not None and self._job.future.cancelled():
+            raise _CancelledError
+
+
+@contextmanager
+def _rolled_back_on_error(connection: Connection) -> Iterator[None]:
+    """Roll back after an error: SQLAlchemy does not after a commit that fails."""
+    try:
+        yield
+    except BaseException:
+        # If that fails too, the connection is lost, and the first error says so.
+        with suppress(Exception):
+            connection.connection.rollback()
+        raise
+
+
+def _call(future: asyncio.Future[Any], callback: Callable[[T], None], value: T) -> None:
+    """Call `callback` on a future's event loop, unless the loop has been closed."""
+    with suppress(RuntimeError):
+        future.get_loop().call_soon_threadsafe(callback, value)

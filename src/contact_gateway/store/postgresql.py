@@ -1,0 +1,206 @@
+"""A database on a PostgreSQL server, over libpq. No session has state: a pooler may share it.
+
+Many processes on many hosts write at once. Each transaction reads one snapshot. If another one has
+stored or changed in the meantime what it is about to store or lock, PostgreSQL rolls it back
+(40001), and it is run again.
+"""
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from sqlalchemy import Connection, delete, insert
+from sqlalchemy.exc import DBAPIError
+
+from contact_gateway.contacts.source import SearchTimedOut, SourceUnavailable
+from contact_gateway.database_url import PostgresqlServer
+from contact_gateway.store.connection_threads import ConnectionPool, PoolObserver
+from contact_gateway.store.database import Database
+from contact_gateway.store.tables import attempts
+
+T = TypeVar("T")
+
+STATEMENT_TIMEOUT_SECONDS: Final = 8
+"""How long a statement may take, or wait for a lock: a caller waits a little longer."""
+
+_OLDEST_VERSION: Final = 130_000
+_TIMEOUTS: Final = (
+    f"SET LOCAL statement_timeout='{STATEMENT_TIMEOUT_SECONDS}s'; "
+    # Of a gateway whose host has stopped: its locks would be kept for hours.
+    "SET LOCAL idle_in_transaction_session_timeout='20s'"
+)
+_BEGIN_WRITE: Final = f"BEGIN ISOLATION LEVEL REPEATABLE READ; {_TIMEOUTS}"
+_BEGIN_READ: Final = f"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {_TIMEOUTS}"
+
+# libpq's parameters (postgresql.org/docs/current/libpq-connect.html), unless the URL has others: a
+# server that is gone is noticed within seconds.
+_DEFAULTS: Final = {
+    "application_name": "contact-gateway",
+    "client_encoding": "UTF8",
+    "connect_timeout": "4",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+
+# Error codes and their classes: postgresql.org/docs/current/errcodes-appendix.html.
+_ROLLED_BACK: Final = frozenset({"40001", "40P01"})
+# The connection, the credentials, resources, an operator's and a system's doing.
+_TEMPORARY_CLASSES: Final = frozenset({"08", "28", "40", "53", "55", "57", "58"})
+_NO_DATABASE: Final = "3D000"
+_READ_ONLY: Final = "25006"
+_IDLE_TIMEOUT: Final = "25P03"
+_CONNECTION_CLASS: Final = "08"
+_SERVER_STOPS: Final = frozenset({"57P01", "57P02", "57P03", "57P05"})
+_QUERY_CANCELED: Final = "57014"
+_MAX_REASON_LENGTH: Final = 300
+
+
+class PostgresqlDatabase(Database):
+    """The connections to one database on a server.
+
+    Args:
+        address: the server.
+        observer: receives the events of the connections.
+        connections: how many connections are open at most.
+        prepares_statements: whether statements are prepared in the server.
+    """
+
+    def __init__(
+        self,
+        address: PostgresqlServer,
+        observer: PoolObserver | None = None,
+        *,
+        connections: int,
+        prepares_statements: bool,
+    ) -> None:
+        driver = _Driver(address, prepares_statements=prepares_statements)
+        lookups = max(1, connections // 4)
+        writers = max(1, (connections - lookups) // 2)
+        readers = connections - lookups - writers
+        super().__init__(
+            address,
+            writers=ConnectionPool("write", driver, writers, _BEGIN_WRITE, observer),
+            readers=ConnectionPool("read", driver, readers, _BEGIN_READ, observer),
+            # Each of its statements is a snapshot, and needs no round trips for a transaction.
+            lookup_readers=ConnectionPool("look up", driver, lookups, None, observer),
+        )
+
+    def check(self) -> None:
+        """Do nothing: the first connection shows whether the server can be reached."""
+
+    def _limited(
+        self, connection: Connection, work: Callable[[Connection], T], timeout_seconds: float
+    ) -> T:
+        milliseconds = max(1, round(timeout_seconds * 1000))
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout={milliseconds}")
+        try:
+            return work(connection)
+        except (DBAPIError, psycopg.Error) as error:
+            cause = _cause_of(error)
+            if cause is not None and cause.sqlstate == _QUERY_CANCELED:
+                raise SearchTimedOut(timeout_seconds) from error
+            raise
+
+    def _try_to_write(self, connection: Connection) -> None:
+        # No other transaction sees this row. Its commit needs the disk, and standbys that it waits
+        # for.
+        key, now = secrets.token_bytes(32), datetime.now(UTC)
+        connection.execute(
+            insert(attempts).values(
+                key=key,
+                fingerprint=key,
+                advertiser_id=0,
+                email="",
+                sent_at=now,
+                holder="",
+                held_until=now,
+            )
+        )
+        connection.execute(delete(attempts).where(attempts.c.key == key))
+
+
+class _Driver:
+    """Implements `connection_threads.Driver` for a server."""
+
+    dialect: Final = "postgresql+psycopg://"
+    paramstyle: Final = "format"
+
+    def __init__(self, address: PostgresqlServer, *, prepares_statements: bool) -> None:
+        self.label: Final = address.label
+        given = conninfo_to_dict(address.uri)
+        self._conninfo: Final = make_conninfo(
+            address.uri, **{name: value for name, value in _DEFAULTS.items() if name not in given}
+        )
+        self._prepare_threshold: Final = 1 if prepares_statements else None
+
+    def connect(self) -> psycopg.Connection:
+        """Open a connection, to the first host that suits."""
+        try:
+            connection = psycopg.connect(
+                self._conninfo, autocommit=True, prepare_threshold=self._prepare_threshold
+            )
+        except psycopg.Error as error:
+            raise SourceUnavailable(f"{self.label}: {_text_of(error)}") from None
+        encoding = connection.info.parameter_status("server_encoding")
+        reason = None
+        if connection.info.server_version < _OLDEST_VERSION:
+            reason = f"PostgreSQL {_OLDEST_VERSION // 10_000} or newer is needed"
+        elif encoding not in {None, "UTF8"}:
+            reason = f"the database is in {encoding}; create one with ENCODING 'UTF8'"
+        if reason is not None:
+            connection.close()
+            raise SourceUnavailable(f"{self.label}: {reason}")
+        return connection
+
+    def check(self) -> None:
+        """Do nothing: a server answers each commit itself."""
+
+    def temporary_reason(self, error: Exception) -> str | None:
+        """Return PostgreSQL's text for why it cannot answer now; None if the statement is wrong."""
+        cause = _cause_of(error)
+        if cause is None:
+            return None
+        is_lost = self.has_lost_connection(error)
+        code = cause.sqlstate or ""
+        is_temporary = is_lost or code[:2] in _TEMPORARY_CLASSES or code == _NO_DATABASE
+        return _text_of(cause) if is_temporary else None
+
+    def fault(self, error: Exception) -> str | None:
+        """Return PostgreSQL's text without its details, which hold values."""
+        cause = _cause_of(error)
+        return None if cause is None else f"{cause.sqlstate}: {_text_of(cause)}"
+
+    def is_rolled_back(self, error: Exception) -> bool:
+        """Return whether the transaction was a deadlock's or a serialization's victim."""
+        cause = _cause_of(error)
+        return cause is not None and cause.sqlstate in _ROLLED_BACK
+
+    def has_lost_connection(self, error: Exception) -> bool:
+        """Return whether the server is gone, stops, or is a standby now."""
+        cause = _cause_of(error)
+        if not isinstance(cause, psycopg.OperationalError | psycopg.InternalError):
+            return False
+        code = cause.sqlstate
+        if code is None:
+            return isinstance(cause, psycopg.OperationalError)
+        return code.startswith(_CONNECTION_CLASS) or code in {
+            *_SERVER_STOPS,
+            _READ_ONLY,
+            _IDLE_TIMEOUT,
+        }
+
+
+def _cause_of(error: Exception) -> psycopg.Error | None:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return cause if isinstance(cause, psycopg.Error) else None
+
+
+def _text_of(error: psycopg.Error) -> str:
+    """Return an error's text on one line, without the details, which may hold values."""
+    text = error.diag.message_primary or str(error)
+    return " ".join(text.split())[:_MAX_REASON_LENGTH]

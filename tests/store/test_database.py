@@ -1,0 +1,262 @@
+"""The connections to the database: transactions, timeouts, locks, closing."""
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+from anyio.lowlevel import checkpoint
+from sqlalchemy import Connection, func, insert, select, text
+
+from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.store import connection_threads
+from contact_gateway.store import database as database_module
+from contact_gateway.store.connection_threads import DatabaseFault
+from contact_gateway.store.database import Database, open_database
+from contact_gateway.store.tables import advertisers
+from support.databases import database_at
+
+pytestmark = pytest.mark.anyio
+
+WITHIN_SECONDS = 60
+COUNT = select(func.count()).select_from(advertisers)
+ROW = {"id": 7, "name": "Tern", "network_name": "CJ", "folded_names": "tern"}
+
+
+def _insert_row(connection: Connection, **changed: object) -> None:
+    connection.execute(insert(advertisers).values(ROW | changed))
+
+
+def _rows(connection: Connection) -> int:
+    return connection.execute(select(func.count()).select_from(advertisers)).scalar_one()
+
+
+async def _insert(database: Database, **changed: object) -> None:
+    await database.write(lambda connection: _insert_row(connection, **changed))
+
+
+async def _count(database: Database) -> int:
+    return await database.read(_rows)
+
+
+async def test_a_row_that_refers_to_a_missing_row_is_refused(database: Database) -> None:
+    with pytest.raises(DatabaseFault, match="FOREIGN KEY"):
+        await _insert(database, hienergy_id=404)
+
+
+async def test_an_exception_does_not_contain_what_callers_sent(database: Database) -> None:
+    with pytest.raises(DatabaseFault) as refused:
+        await _insert(database, name="a secret", hienergy_id=404)
+
+    assert "a secret" not in str(refused.value)
+
+
+async def test_committed_rows_survive_a_restart(database: Database) -> None:
+    await _insert(database)
+    count = await _count(database)
+    await database.close()
+
+    again = open_database(database.address)
+
+    assert await _count(again) == count
+    await again.close()
+
+
+async def test_a_transaction_that_fails_is_rolled_back(database: Database) -> None:
+    before = await _count(database)
+
+    def insert_and_fail(connection: Connection) -> None:
+        _insert_row(connection)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await database.write(insert_and_fail)
+
+    assert await _count(database) == before
+
+
+async def test_readers_do_not_see_uncommitted_rows(database: Database) -> None:
+    before = await _count(database)
+
+    loop = asyncio.get_running_loop()
+
+    def insert_and_count(connection: Connection) -> int:
+        _insert_row(connection)
+        return asyncio.run_coroutine_threadsafe(_count(database), loop).result(WITHIN_SECONDS)
+
+    assert await database.write(insert_and_count) == before
+    assert await _count(database) == before + 1
+
+
+async def test_a_read_sees_one_snapshot_in_spite_of_a_commit_meanwhile(
+    database: Database,
+) -> None:
+    loop = asyncio.get_running_loop()
+
+    def read_twice(connection: Connection) -> tuple[int, int]:
+        before = _rows(connection)
+        asyncio.run_coroutine_threadsafe(_insert(database), loop).result(WITHIN_SECONDS)
+        return before, _rows(connection)
+
+    before, after = await database.read(read_twice)
+
+    assert before == after
+    assert await _count(database) == before + 1
+
+
+async def test_more_readers_than_connections_take_turns(database: Database) -> None:
+    counts = await asyncio.gather(*(_count(database) for _ in range(50)))
+
+    assert counts == [await _count(database)] * 50
+
+
+@pytest.fixture
+def short_busy_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_threads, "CONNECTION_TIMEOUT_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("short_busy_timeout")
+async def test_a_caller_waits_for_a_free_connection_up_to_the_busy_timeout(
+    database: Database,
+) -> None:
+    may_end = threading.Event()
+    long_writing = asyncio.create_task(database.write(lambda _: may_end.wait(WITHIN_SECONDS)))
+    await checkpoint()
+
+    with pytest.raises(SourceUnavailable, match="in use"):
+        await _insert(database)
+    may_end.set()
+    await long_writing
+    await _insert(database)
+
+
+@pytest.mark.usefixtures("short_busy_timeout")
+async def test_a_lookup_does_not_wait_for_searches(database: Database) -> None:
+    may_end = threading.Event()
+    searches = [
+        asyncio.create_task(database.read(lambda _: may_end.wait(WITHIN_SECONDS)))
+        for _ in range(10)
+    ]
+    await checkpoint()
+
+    assert await database.look_up(lambda connection: connection.scalar(text("SELECT 1"))) == 1
+    may_end.set()
+    await asyncio.gather(*searches, return_exceptions=True)
+
+
+async def test_a_cancelled_write_is_rolled_back(database: Database) -> None:
+    """Such as an import that is interrupted."""
+    before = await _count(database)
+    has_begun, may_go_on = threading.Event(), threading.Event()
+
+    def insert_slowly(connection: Connection) -> None:
+        _insert_row(connection)
+        has_begun.set()
+        assert may_go_on.wait(WITHIN_SECONDS)
+
+    writing = asyncio.create_task(database.write(insert_slowly))
+    assert await asyncio.to_thread(has_begun.wait, WITHIN_SECONDS)
+    writing.cancel()
+    await asyncio.wait({writing})
+    may_go_on.set()
+
+    assert writing.cancelled()
+    assert await database.write(lambda connection: connection.scalar(COUNT)) == before
+
+
+async def test_a_cancelled_write_stops_before_its_next_statement(
+    database: Database,
+) -> None:
+    has_begun, may_go_on = threading.Event(), threading.Event()
+    has_gone_on = threading.Event()
+
+    def write_slowly(connection: Connection) -> None:
+        has_begun.set()
+        assert may_go_on.wait(WITHIN_SECONDS)
+        _insert_row(connection)
+        has_gone_on.set()
+
+    writing = asyncio.create_task(database.write(write_slowly))
+    assert await asyncio.to_thread(has_begun.wait, WITHIN_SECONDS)
+    writing.cancel()
+    await asyncio.wait({writing})
+    may_go_on.set()
+    await database.write(lambda connection: connection.scalar(COUNT))
+
+    assert not has_gone_on.is_set()
+
+
+@pytest.mark.usefixtures("short_busy_timeout")
+async def test_a_cancelled_write_occupies_its_connection_until_it_ends(database: Database) -> None:
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def write_slowly(_: Connection) -> None:
+        has_begun.set()
+        assert may_end.wait(WITHIN_SECONDS)
+
+    cancelled = asyncio.create_task(database.write(write_slowly))
+    assert await asyncio.to_thread(has_begun.wait, WITHIN_SECONDS)
+    cancelled.cancel()
+    await asyncio.wait({cancelled})
+
+    with pytest.raises(SourceUnavailable, match="in use"):
+        await _insert(database)
+    may_end.set()
+
+
+async def test_a_read_that_times_out_is_unavailable(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "ANSWER_TIMEOUT_SECONDS", 0.01)
+    may_end = threading.Event()
+
+    for read in (database.read, database.look_up):
+        with pytest.raises(SourceUnavailable, match="timed out"):
+            await read(lambda _: may_end.wait(WITHIN_SECONDS))
+    may_end.set()
+
+
+def test_an_answer_to_a_closed_event_loop_is_dropped(tmp_path: Path) -> None:
+    database = database_at(f"sqlite:///{tmp_path / 'store.db'}")
+    may_end = threading.Event()
+
+    async def start_a_read() -> None:
+        reading = asyncio.create_task(database.read(lambda _: may_end.wait(WITHIN_SECONDS)))
+        await checkpoint()
+        assert not reading.done()
+
+    asyncio.run(start_a_read())
+    may_end.set()
+
+    # The thread raises nothing, which would fail this test, and closes its connection.
+    asyncio.run(database.close())
+
+
+async def test_closing_does_not_wait_for_a_connection_that_hangs(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_threads, "CONNECTION_TIMEOUT_SECONDS", 0.01)
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def hang(_: Connection) -> None:
+        has_begun.set()
+        assert may_end.wait(WITHIN_SECONDS)
+
+    reading = asyncio.create_task(database.read(hang))
+    assert await asyncio.to_thread(has_begun.wait, WITHIN_SECONDS)
+
+    await database.close()
+
+    assert not reading.done()
+    may_end.set()
+    await reading
+
+
+async def test_a_connection_that_hangs_does_not_keep_the_process_from_ending(
+    database: Database,
+) -> None:
+    await _count(database)
+
+    threads = [thread for thread in threading.enumerate() if thread.name.endswith(database.label)]
+    assert threads
+    assert all(thread.daemon for thread in threads)

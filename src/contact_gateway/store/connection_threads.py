@@ -53,8 +53,8 @@ class Driver(Protocol):
         ...
 
     @property
-    def paramstyle(self) -> Literal["qmark", "format"]:
-        """How the driver writes positional parameters (PEP 249)."""
+    def paramstyle(self) -> Literal["qmark", "numeric_dollar"]:
+        """How statements have their positional parameters, in SQLAlchemy's words."""
         ...
 
     def connect(self) -> object:

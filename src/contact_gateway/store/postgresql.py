@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.types.numeric import Int8Dumper
 from sqlalchemy import Connection, delete, insert
 from sqlalchemy.exc import DBAPIError
 
@@ -128,7 +129,7 @@ class _Driver:
     """Implements `connection_threads.Driver` for a server."""
 
     dialect: Final = "postgresql+psycopg://"
-    paramstyle: Final = "format"
+    paramstyle: Final = "numeric_dollar"
 
     def __init__(self, address: PostgresqlServer, *, prepares_statements: bool) -> None:
         self.label: Final = address.label
@@ -142,10 +143,16 @@ class _Driver:
         """Open a connection, to the first host that suits."""
         try:
             connection = psycopg.connect(
-                self._conninfo, autocommit=True, prepare_threshold=self._prepare_threshold
+                self._conninfo,
+                autocommit=True,
+                prepare_threshold=self._prepare_threshold,
+                # PostgreSQL's own parameters: the driver would parse long statements each time.
+                cursor_factory=psycopg.RawCursor,
             )
         except psycopg.Error as error:
             raise SourceUnavailable(f"{self.label}: {_text_of(error)}") from None
+        # Else each mix of small and large numbers would be a statement of its own to prepare.
+        connection.adapters.register_dumper(int, Int8Dumper)
         encoding = connection.info.parameter_status("server_encoding")
         reason = None
         if connection.info.server_version < _OLDEST_VERSION:

@@ -47,18 +47,29 @@ def prepare(folder: Path, program: Path = servers.GATEWAY) -> Prepared:
     Raises:
         BenchmarkError: a command fails.
     """
-    file, catalogue = folder / "prepared.sqlite3", folder / "catalogue.csv"
-    _write_catalogue(catalogue)
-    migrate(file, program)
-    key = _run(program, file, "keys", "create", "--role", "admin", "--label", "benchmark").strip()
-    _run(program, file, "advertisers", "import", str(catalogue))
+    file = folder / "prepared.sqlite3"
+    key = fill(_url(file), folder, program)
     _insert_contacts(file)
     return Prepared(file, key)
 
 
+def fill(url: str, folder: Path, program: Path = servers.GATEWAY) -> str:
+    """Make a database with the catalogue, and return an admin's API key.
+
+    Raises:
+        BenchmarkError: a command fails.
+    """
+    catalogue = folder / "catalogue.csv"
+    _write_catalogue(catalogue)
+    _run(program, url, folder, "migrate")
+    _run(program, url, folder, "advertisers", "import", str(catalogue))
+    words = ("keys", "create", "--role", "admin", "--label", "benchmark")
+    return _run(program, url, folder, *words).strip()
+
+
 def migrate(file: Path, program: Path) -> None:
     """Bring a database to the schema of a gateway."""
-    _run(program, file, "migrate")
+    _run(program, _url(file), file.parent, "migrate")
 
 
 def counter(file: Path) -> Callable[[], int]:
@@ -102,6 +113,10 @@ def _insert_contacts(file: Path) -> None:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def _run(program: Path, file: Path, *words: str) -> str:
-    environment = {"CONTACT_GATEWAY_DATABASE_URL": f"sqlite+aiosqlite:///{file}"}
-    return servers.output(str(program), *words, folder=file.parent, environment=environment)
+def _url(file: Path) -> str:
+    return f"sqlite+aiosqlite:///{file}"
+
+
+def _run(program: Path, url: str, folder: Path, *words: str) -> str:
+    environment = {"CONTACT_GATEWAY_DATABASE_URL": url}
+    return servers.output(str(program), *words, folder=folder, environment=environment)

@@ -96,6 +96,20 @@ def running(launch: Launch) -> Iterator[Server]:
                 process.wait()
 
 
+@contextmanager
+def limited(server: Server, percent: int) -> Iterator[None]:
+    """Give a server at most a part of a core: it is stopped in between, some times a second."""
+    command = (tool("cpulimit", "cpulimit"), "--pid", str(server.process.pid))
+    with subprocess.Popen(  # noqa: S603 - the command is the benchmarks' own
+        (*command, "--limit", str(percent)), stdout=subprocess.DEVNULL
+    ) as limiter:
+        try:
+            yield
+        finally:
+            # It continues the server.
+            limiter.send_signal(signal.SIGINT)
+
+
 def gateway(
     log: Path, settings: Mapping[str, str], program: Path = GATEWAY
 ) -> AbstractContextManager[Server]:

@@ -174,5 +174,7 @@ class TestCompose:
             assert secrets <= compose.get("secrets", {}).keys()
 
     def test_postgresql_is_an_option_only(self, compose: Document, *, options: bool) -> None:
+        gateway = compose["services"]["gateway"]
+
         assert ("postgresql" in compose["services"]) is options
-        assert "PostgreSQL is not supported by the gateway yet" in COMPOSE.read_text("utf-8")
+        assert ("CONTACT_GATEWAY_DATABASE_URL_FILE" in gateway["environment"]) is options

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from contact_gateway.settings import LogFormat
-from contact_gateway.store import sqlite
+from contact_gateway.store import postgresql, sqlite
 from contact_gateway.telemetry.logs import configure_logging
 from support.clock import ManualClock
 from support.databases import Engine, databases_on
@@ -127,6 +127,8 @@ def log() -> Iterator[io.StringIO]:
 @pytest.fixture
 def impatient_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """Report a locked database after 50 ms."""
+    begin = f"{postgresql._BEGIN_WRITE}; SET LOCAL lock_timeout='50ms'"  # noqa: SLF001 - likewise
+    monkeypatch.setattr(postgresql, "_BEGIN_WRITE", begin)
     pragmas = tuple(
         "busy_timeout=50" if pragma.startswith("busy_timeout") else pragma
         for pragma in sqlite._WRITER_PRAGMAS  # noqa: SLF001 - the wait is too long for a test

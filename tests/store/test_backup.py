@@ -1,4 +1,4 @@
-"""Backups beside a writer: one snapshot, in a bounded number of steps."""
+"""Backups of SQLite files beside a writer: one snapshot, in a bounded number of steps."""
 
 import sqlite3
 from contextlib import closing
@@ -9,8 +9,15 @@ import pytest
 from contact_gateway.store import backup
 from contact_gateway.store.backup import back_up
 from contact_gateway.store.database import Database
+from support.databases import Engine
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def engine() -> Engine:
+    """Run these tests on SQLite alone: PostgreSQL has backups of its own."""
+    return Engine.SQLITE
 
 
 async def test_a_backup_is_not_started_again_by_commits_of_others(

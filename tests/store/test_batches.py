@@ -1,15 +1,14 @@
 """A batch of creations has the same outcomes as the creations one by one."""
 
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, create_engine, select
+from sqlalchemy import Connection, select
 
 from contact_gateway.access.api_keys import mint
 from contact_gateway.access.principals import ApiKeyOwner, Role
@@ -18,9 +17,14 @@ from contact_gateway.contacts.outcomes import Conflict, CreateContactOutcome, Cr
 from contact_gateway.contacts.source import Creation
 from contact_gateway.store import api_keys, contacts
 from contact_gateway.store.contacts import Submitted
+from contact_gateway.store.database import Database
 from contact_gateway.store.tables import contacts as contacts_table
 from contact_gateway.store.tables import idempotency_records
 from support.contacts import submitted
+from support.databases import plain_connection, set_next_id
+
+# The fixture of the database is asynchronous.
+pytestmark = pytest.mark.usefixtures("anyio_backend")
 
 NOW = datetime.now(UTC)
 KEYS = (mint(), mint())
@@ -45,20 +49,25 @@ creations = st.builds(
 )
 
 
-@contextmanager
-def _copy(file: Path) -> Iterator[Connection]:
-    """Return a copy of a database in memory, with the admins' keys."""
-    engine = create_engine("sqlite://")
-    with engine.connect() as connection, closing(sqlite3.connect(file)) as original:
-        driver = connection.connection.driver_connection
-        assert isinstance(driver, sqlite3.Connection)
-        original.backup(driver)
-        connection.exec_driver_sql("PRAGMA foreign_keys=ON")
+@pytest.fixture
+def connection(database: Database) -> Iterator[Connection]:
+    """Return a connection to a database with the admins' keys."""
+    with plain_connection(database.address) as connection:
         for admin, minted in zip(ADMINS, KEYS, strict=True):
             added = api_keys.add(connection, minted, role=Role.ADMIN, label=admin.label)
             assert added == admin.key_id
         yield connection
-    engine.dispose()
+
+
+@contextmanager
+def _rolled_back(connection: Connection) -> Iterator[None]:
+    """Begin a transaction, with the same next id each time, and roll it back."""
+    set_next_id(connection, "contacts", 1)
+    connection.exec_driver_sql("BEGIN")
+    try:
+        yield
+    finally:
+        connection.exec_driver_sql("ROLLBACK")
 
 
 def _one_by_one(connection: Connection, some: Sequence[Submitted]) -> list[CreateContactOutcome]:
@@ -95,14 +104,16 @@ def _stored(connection: Connection) -> list[tuple[object, ...]]:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(creations, max_size=3), st.lists(creations, min_size=1, max_size=12))
 def test_a_batch_has_the_same_outcomes_as_one_by_one(
-    prepared_file: Path, earlier: list[Submitted], batch: list[Submitted]
+    connection: Connection, earlier: list[Submitted], batch: list[Submitted]
 ) -> None:
-    with _copy(prepared_file) as one, _copy(prepared_file) as other:
-        _one_by_one(one, earlier)
-        _one_by_one(other, earlier)
+    with _rolled_back(connection):
+        _one_by_one(connection, earlier)
+        together = contacts.create(connection, batch)
+        stored_together = _stored(connection)
+    with _rolled_back(connection):
+        _one_by_one(connection, earlier)
+        apart = _one_by_one(connection, batch)
+        stored_apart = _stored(connection)
 
-        together = contacts.create(one, batch)
-        apart = _one_by_one(other, batch)
-
-        assert list(map(_timeless, together)) == list(map(_timeless, apart))
-        assert _stored(one) == _stored(other)
+    assert list(map(_timeless, together)) == list(map(_timeless, apart))
+    assert stored_together == stored_apart

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Table, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from contact_gateway.access.api_keys import Rotation, rotate
 from contact_gateway.access.principals import ApiKeyOwner, KeyRefusal
@@ -28,11 +27,13 @@ from contact_gateway.contacts.source import (
     PageRequest,
 )
 from contact_gateway.store import advertisers, api_keys, contacts, idempotency
+from contact_gateway.store.connection_threads import DatabaseFault
 from contact_gateway.store.contacts import Submitted
 from contact_gateway.store.database import Database
 from contact_gateway.store.tables import contacts as contacts_table
 from contact_gateway.store.tables import idempotency_records
 from support.contacts import KEY_REUSED, NOT_FOUND, conflict
+from support.databases import set_next_id
 
 pytestmark = pytest.mark.anyio
 
@@ -155,7 +156,7 @@ async def test_an_advertiser_that_does_not_resolve_is_not_found(
 
 def _make_ids_big(connection: Connection) -> None:
     connection.execute(update(contacts_table).values(id=BIG_ID))
-    connection.exec_driver_sql("UPDATE sqlite_sequence SET seq = ?", (BIG_ID,))
+    set_next_id(connection, "contacts", BIG_ID + 1)
 
 
 async def test_ids_above_two_to_the_53_are_exact(database: Database, admin: ApiKeyOwner) -> None:
@@ -273,7 +274,7 @@ async def test_the_database_refuses_a_duplicate_address(
         updated_at=now,
     )
 
-    with pytest.raises(IntegrityError, match="UNIQUE"):
+    with pytest.raises(DatabaseFault, match="(?i)unique"):
         await database.write(lambda connection: connection.execute(past_the_look_up))
     assert await _rows(database) == (1, 0)
 

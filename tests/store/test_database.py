@@ -12,7 +12,7 @@ from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store import connection_threads
 from contact_gateway.store import database as database_module
 from contact_gateway.store.connection_threads import DatabaseFault
-from contact_gateway.store.database import Database, open_database
+from contact_gateway.store.database import Database
 from contact_gateway.store.tables import advertisers
 from support.databases import database_at
 
@@ -40,7 +40,7 @@ async def _count(database: Database) -> int:
 
 
 async def test_a_row_that_refers_to_a_missing_row_is_refused(database: Database) -> None:
-    with pytest.raises(DatabaseFault, match="FOREIGN KEY"):
+    with pytest.raises(DatabaseFault, match="(?i)foreign key"):
         await _insert(database, hienergy_id=404)
 
 
@@ -56,7 +56,7 @@ async def test_committed_rows_survive_a_restart(database: Database) -> None:
     count = await _count(database)
     await database.close()
 
-    again = open_database(database.address)
+    again = database_at(database.address)
 
     assert await _count(again) == count
     await again.close()
@@ -120,13 +120,16 @@ async def test_a_caller_waits_for_a_free_connection_up_to_the_busy_timeout(
     database: Database,
 ) -> None:
     may_end = threading.Event()
-    long_writing = asyncio.create_task(database.write(lambda _: may_end.wait(WITHIN_SECONDS)))
+    long_writing = [
+        asyncio.create_task(database.write(lambda _: may_end.wait(WITHIN_SECONDS)))
+        for _ in range(database.concurrent_writes)
+    ]
     await checkpoint()
 
     with pytest.raises(SourceUnavailable, match="in use"):
         await _insert(database)
     may_end.set()
-    await long_writing
+    await asyncio.gather(*long_writing)
     await _insert(database)
 
 
@@ -188,16 +191,19 @@ async def test_a_cancelled_write_stops_before_its_next_statement(
 
 @pytest.mark.usefixtures("short_busy_timeout")
 async def test_a_cancelled_write_occupies_its_connection_until_it_ends(database: Database) -> None:
-    has_begun, may_end = threading.Event(), threading.Event()
+    begun, may_end = threading.Semaphore(0), threading.Event()
 
     def write_slowly(_: Connection) -> None:
-        has_begun.set()
+        begun.release()
         assert may_end.wait(WITHIN_SECONDS)
 
-    cancelled = asyncio.create_task(database.write(write_slowly))
-    assert await asyncio.to_thread(has_begun.wait, WITHIN_SECONDS)
-    cancelled.cancel()
-    await asyncio.wait({cancelled})
+    cancelled = [
+        asyncio.create_task(database.write(write_slowly)) for _ in range(database.concurrent_writes)
+    ]
+    for writing in cancelled:
+        assert await asyncio.to_thread(begun.acquire, timeout=WITHIN_SECONDS)
+        writing.cancel()
+    await asyncio.wait(cancelled)
 
     with pytest.raises(SourceUnavailable, match="in use"):
         await _insert(database)

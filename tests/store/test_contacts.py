@@ -274,7 +274,7 @@ async def test_the_database_refuses_a_duplicate_address(
         updated_at=now,
     )
 
-    with pytest.raises(DatabaseFault, match="(?i)unique"):
+    with pytest.raises(DatabaseFault, match=r"(?i)unique"):
         await database.write(lambda connection: connection.execute(past_the_look_up))
     assert await _rows(database) == (1, 0)
 

@@ -40,7 +40,7 @@ async def _count(database: Database) -> int:
 
 
 async def test_a_row_that_refers_to_a_missing_row_is_refused(database: Database) -> None:
-    with pytest.raises(DatabaseFault, match="(?i)foreign key"):
+    with pytest.raises(DatabaseFault, match=r"(?i)foreign key"):
         await _insert(database, hienergy_id=404)
 
 

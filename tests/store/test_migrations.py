@@ -1,4 +1,4 @@
-"""The migrations, and what a start does with a database of each schema version."""
+"""The migrations of SQLite files, and of the rows that older versions left in them."""
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
@@ -15,7 +15,6 @@ from contact_gateway.contacts.source import (
     AdvertiserFilter,
     ContactFilter,
     PageRequest,
-    SourceUnavailable,
 )
 from contact_gateway.store import advertisers, api_keys, contacts, schema_version
 from contact_gateway.store.database import Database
@@ -197,36 +196,6 @@ async def test_a_newer_database_is_refused_and_not_changed(
         await step(database)
 
     assert list(plain.iterdump()) == before
-
-
-@pytest.mark.parametrize(
-    "step", [schema_version.prepare, schema_version.migrate], ids=["prepare", "migrate"]
-)
-async def test_a_file_that_cannot_be_created_is_unavailable(
-    unreachable_database: Database, step: Callable[[Database], Awaitable[None]]
-) -> None:
-    with pytest.raises(SourceUnavailable):
-        await step(unreachable_database)
-
-
-async def test_a_database_without_tables_is_not_ready(empty_database: Database) -> None:
-    assert not await schema_version.is_ready(empty_database)
-
-
-async def test_a_database_of_another_version_is_not_ready(
-    database: Database, plain: sqlite3.Connection
-) -> None:
-    assert await schema_version.is_ready(database)
-
-    plain.execute("UPDATE alembic_version SET version_num = 'other'")
-
-    assert not await schema_version.is_ready(database)
-
-
-async def test_a_database_that_does_not_answer_is_not_ready(
-    unreachable_database: Database,
-) -> None:
-    assert not await schema_version.is_ready(unreachable_database)
 
 
 @pytest.fixture

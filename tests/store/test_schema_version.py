@@ -1,0 +1,310 @@
+"""The schema version of a database: what a start and a migration do with it, on both systems.
+
+What older SQLite files hold is in `test_migrations.py`.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+
+from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.database_url import SqliteFile
+from contact_gateway.store import migrations, schema_version
+from contact_gateway.store.database import Database
+from contact_gateway.store.schema_version import SchemaNotCurrentError, newest_revision
+from contact_gateway.store.tables import metadata
+from support.clock import WATCHDOG_SECONDS
+from support.databases import plain_connection
+
+pytestmark = pytest.mark.anyio
+
+PROCESSES: Final = 4
+LAST_THAT_CHANGED_ROWS: Final = "0006"
+Step: TypeAlias = Callable[[Database], Coroutine[object, object, object]]
+EITHER_STEP = pytest.mark.parametrize(
+    "step", [schema_version.prepare, schema_version.migrate], ids=["prepare", "migrate"]
+)
+
+
+def _differences(connection: Connection) -> list[object]:
+    options = {"compare_type": True, "compare_server_default": True}
+    context = MigrationContext.configure(connection, opts=options)
+    return list(compare_metadata(context, metadata))
+
+
+class _Table(NamedTuple):
+    """What a program that inserts into a table relies on."""
+
+    columns: Mapping[str, Mapping[str, Any]]
+    unique: list[object]
+    foreign_keys: list[object]
+    indexes: set[str | None]
+
+
+def _tables(connection: Connection) -> dict[str, _Table]:
+    inspector = inspect(connection)
+    return {
+        name: _Table(
+            {
+                column["name"]: {**column, "type": str(column["type"])}
+                for column in inspector.get_columns(name)
+            },
+            [
+                inspector.get_pk_constraint(name),
+                *sorted(inspector.get_unique_constraints(name), key=str),
+                *(index for index in inspector.get_indexes(name) if index["unique"]),
+            ],
+            sorted(inspector.get_foreign_keys(name), key=str),
+            {index["name"] for index in inspector.get_indexes(name)},
+        )
+        for name in inspector.get_table_names()
+    }
+
+
+def _set_revision(database: Database, revision: str) -> None:
+    with plain_connection(database.address) as connection:
+        connection.execute(
+            text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision}
+        )
+
+
+async def test_the_migrations_create_the_tables_of_the_code(empty_database: Database) -> None:
+    await schema_version.migrate(empty_database)
+
+    assert await empty_database.read(_differences) == []
+    assert await schema_version.revision(empty_database) == newest_revision()
+
+
+async def test_the_comparison_finds_a_difference(database: Database) -> None:
+    await database.write(
+        lambda connection: connection.exec_driver_sql("ALTER TABLE contacts ADD COLUMN size TEXT")
+    )
+
+    assert len(await database.read(_differences)) == 1
+
+
+async def test_migrating_twice_changes_nothing(database: Database) -> None:
+    before = await database.read(_tables)
+
+    assert await schema_version.migrate(database) == []
+
+    assert await database.read(_tables) == before
+
+
+async def test_an_empty_database_gets_the_tables_at_the_start(empty_database: Database) -> None:
+    assert not await schema_version.is_ready(empty_database)
+
+    await schema_version.prepare(empty_database)
+
+    assert await schema_version.is_ready(empty_database)
+
+
+# Alembic works on one database at a time, so each start is a process.
+_START: Final = """
+import asyncio, sys
+from sqlalchemy import Engine, event
+from contact_gateway.store import schema_version
+from support.databases import database_at
+
+statements = []
+event.listen(Engine, "after_cursor_execute", lambda *args: statements.append(args[2]))
+database = database_at(sys.argv[1])
+print("ready", flush=True)
+input()
+asyncio.run(getattr(schema_version, sys.argv[2])(database))
+print(sum("CREATE TABLE contacts " in statement for statement in statements))
+"""
+
+
+class _Start:
+    """A process that is about to start on a database."""
+
+    def __init__(self, url: str, step: str) -> None:
+        self._process: Final = subprocess.Popen(
+            (sys.executable, "-c", _START, url, step),
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+        )
+
+    def wait_until_ready(self) -> None:
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+
+    def go(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write("now\n")
+        self._process.stdin.flush()
+
+    def created_tables(self) -> int:
+        """Wait for the end; return how often it created the contacts' table."""
+        output, _ = self._process.communicate(timeout=WATCHDOG_SECONDS)
+        assert self._process.returncode == 0
+        return int(output)
+
+
+@EITHER_STEP
+async def test_of_many_that_start_on_an_empty_database_one_migrates_it_and_all_start(
+    empty_database: Database, step: Step
+) -> None:
+    address = empty_database.address
+    url = f"sqlite:///{address.path}" if isinstance(address, SqliteFile) else address.uri
+    starts = [_Start(url, step.__name__) for _ in range(PROCESSES)]
+    for start in starts:
+        start.wait_until_ready()
+    for start in starts:
+        start.go()
+
+    created = [start.created_tables() for start in starts]
+
+    assert sorted(created) == [0] * (PROCESSES - 1) + [1]
+    assert await empty_database.read(_differences) == []
+    assert await schema_version.is_ready(empty_database)
+
+
+async def test_a_migration_that_fails_is_rolled_back(empty_database: Database) -> None:
+    # The last table of the first migration exists already.
+    await empty_database.write(
+        lambda connection: connection.exec_driver_sql("CREATE TABLE idempotency_records (x TEXT)")
+    )
+
+    with pytest.raises(SchemaNotCurrentError, match="already exists"):
+        await schema_version.migrate(empty_database)
+
+    assert set(await empty_database.read(_tables)) == {"idempotency_records"}
+
+
+async def test_a_start_refuses_an_older_database(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema_version, "newest_revision", lambda: "9999")
+
+    with pytest.raises(SchemaNotCurrentError, match=r"9999.*contact-gateway migrate"):
+        await schema_version.prepare(database)
+
+    assert not await schema_version.is_ready(database)
+
+
+@EITHER_STEP
+async def test_a_newer_database_is_refused_and_not_changed(database: Database, step: Step) -> None:
+    before = await database.read(_tables)
+    _set_revision(database, "9999")
+
+    with pytest.raises(SchemaNotCurrentError, match=r"9999.*Upgrade contact-gateway"):
+        await step(database)
+
+    assert await database.read(_tables) == before
+    assert await schema_version.revision(database) == "9999"
+
+
+async def test_a_version_that_serves_stays_ready_while_a_newer_one_migrates(
+    database: Database,
+) -> None:
+    """Migrations only add."""
+    assert await schema_version.is_ready(database)
+
+    _set_revision(database, "9999")
+
+    assert await schema_version.is_ready(database)
+
+
+async def test_a_database_that_was_put_back_to_an_older_version_is_not_ready(
+    database: Database,
+) -> None:
+    _set_revision(database, "0001")
+
+    assert not await schema_version.is_ready(database)
+
+
+@EITHER_STEP
+async def test_an_unreachable_database_is_unavailable(
+    unreachable_database: Database, step: Step
+) -> None:
+    with pytest.raises(SourceUnavailable):
+        await step(unreachable_database)
+
+    assert not await schema_version.is_ready(unreachable_database)
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__path__[0])))
+    config.attributes["connection"] = connection
+    config.attributes["report"] = []
+    command.upgrade(config, revision)
+
+
+def _later_revisions() -> list[str]:
+    """Return the migrations that run while the version before serves, in order."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__path__[0])))
+    scripts = ScriptDirectory.from_config(config)
+    revisions = [script.revision for script in scripts.walk_revisions()]
+    return sorted(revision for revision in revisions if revision > LAST_THAT_CHANGED_ROWS)
+
+
+def _check_that_it_only_adds(before: _Table, after: _Table) -> None:
+    """Check that the statements of the version before still do what they did."""
+    assert before.columns.items() <= after.columns.items()
+    assert after.unique == before.unique
+    assert after.foreign_keys == before.foreign_keys
+    assert before.indexes <= after.indexes
+    for name in after.columns.keys() - before.columns.keys():
+        added = after.columns[name]
+        assert added["nullable"] or added["default"] is not None, name
+
+
+async def test_migrations_only_add_so_that_the_version_before_can_serve(
+    empty_database: Database,
+) -> None:
+    await empty_database.write(partial(_upgrade, revision=LAST_THAT_CHANGED_ROWS))
+    before = await empty_database.read(_tables)
+    for revision in _later_revisions():
+        await empty_database.write(partial(_upgrade, revision=revision))
+        after = await empty_database.read(_tables)
+        assert before.keys() <= after.keys()
+        for name, table in before.items():
+            _check_that_it_only_adds(table, after[name])
+        before = after
+
+    assert await schema_version.revision(empty_database) == newest_revision()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DROP INDEX ix_contacts_email_key",
+        "CREATE UNIQUE INDEX one_name ON contacts (name)",
+        "ALTER TABLE contacts RENAME COLUMN phone TO telephone",
+        "ALTER TABLE contacts ADD COLUMN size TEXT NOT NULL",
+    ],
+)
+async def test_a_change_that_does_more_than_add_is_found(
+    empty_database: Database, change: str
+) -> None:
+    await schema_version.migrate(empty_database)
+    before = await empty_database.read(_tables)
+
+    def make(connection: Connection) -> None:
+        if "NOT NULL" in change and connection.dialect.name == "sqlite":
+            pytest.skip("SQLite refuses such a column")
+        connection.exec_driver_sql(change)
+
+    await empty_database.write(make)
+    after = await empty_database.read(_tables)
+
+    with pytest.raises(AssertionError):
+        _check_that_it_only_adds(before["contacts"], after["contacts"])

@@ -54,6 +54,13 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
         yield request.param
 
 
+@pytest.fixture(params=list(Engine), ids=str, scope="module")
+def engine_of_module(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Run the tests of a module once for each database system, each time on one database."""
+    with databases_on(request.param):
+        yield request.param
+
+
 @pytest.fixture
 async def gateway(
     tmp_path: Path,

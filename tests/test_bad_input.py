@@ -22,6 +22,7 @@ import pytest
 from contact_gateway.contacts.outcomes import ErrorCode
 from contact_gateway.faces.http import TransportCode
 from support.clock import WATCHDOG_SECONDS
+from support.databases import Engine
 from support.faces import CREATE_CONTACT, Json
 from support.gateway import Gateway, credentials, running_gateway
 from support.process import GatewayProcess, gateway_process, resident_bytes
@@ -793,7 +794,10 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+async def gateway(
+    tmp_path_factory: pytest.TempPathFactory,
+    engine_of_module: Engine,  # noqa: ARG001 - of this engine
+) -> AsyncIterator[Gateway]:
     """Return one gateway for all requests, so that anything one leaves behind affects the next."""
     async with running_gateway(tmp_path_factory.mktemp("bad_input")) as running:
         yield running

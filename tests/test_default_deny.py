@@ -11,6 +11,7 @@ from contact_gateway.contacts.source import OWN_FILTERS
 from contact_gateway.faces.graphql.schema import schema_sdl
 from contact_gateway.faces.mcp.descriptions import described_tools
 from contact_gateway.settings import Settings
+from support.databases import Engine
 from support.gateway import Gateway
 
 pytestmark = pytest.mark.anyio
@@ -25,6 +26,12 @@ ARGUMENTS = {
     "id": "1",
     "input": '{advertiserId: 1001, email: "maya@example.com"}',
 }
+
+
+@pytest.fixture
+def engine() -> Engine:
+    """Run these tests on SQLite alone: what needs a key does not depend on the store."""
+    return Engine.SQLITE
 
 
 def _paths() -> list[str]:

@@ -4,17 +4,17 @@ import asyncio
 import os
 import random
 import signal
-import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Final
 
 import httpx
+import pytest
 
+from support.databases import current_engine, plain_connection
 from support.faces import FACES, Face
 from support.gateway import Gateway, Store, filled_store
 from support.process import GatewayProcess, gateway_process
@@ -82,12 +82,15 @@ class Callers:
         assert self.acknowledged.setdefault(email, answer.contact["id"]) == answer.contact["id"]
 
 
-def _stored(file: Path) -> list[tuple[str, str, str]]:
-    with closing(sqlite3.connect(file)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        return connection.execute("SELECT email, CAST(id AS TEXT), name FROM contacts").fetchall()
+def _stored(store: Store) -> list[tuple[str, str, str]]:
+    with plain_connection(store.address) as connection:
+        if connection.dialect.name == "sqlite":
+            assert connection.exec_driver_sql("PRAGMA integrity_check").all() == [("ok",)]
+        rows = connection.exec_driver_sql("SELECT email, CAST(id AS TEXT), name FROM contacts")
+        return [(email, contact_id, name) for email, contact_id, name in rows]
 
 
+@pytest.mark.usefixtures("engine")
 def test_a_killed_server_loses_and_duplicates_no_contact(tmp_path: Path) -> None:
     store = filled_store(tmp_path)
     callers = Callers(store)
@@ -101,12 +104,13 @@ def test_a_killed_server_loses_and_duplicates_no_contact(tmp_path: Path) -> None
         asyncio.run(callers.retry_unanswered(process))
         read = asyncio.run(_read_all(store, process, callers.acknowledged))
 
-    stored = _stored(store.file)
+    stored = _stored(store)
     expected = {email: (contact_id, email) for email, contact_id in callers.acknowledged.items()}
     assert len(stored) == len(expected)
     assert {email: (contact_id, name) for email, contact_id, name in stored} == expected
     assert read == callers.acknowledged
-    sys.stdout.write(f"{KILLS} kills, {len(stored)} contacts: none lost, changed or duplicated\n")
+    kept = f"{len(stored)} contacts: none lost, changed or duplicated"
+    sys.stdout.write(f"{current_engine()}: {KILLS} kills, {kept}\n")
 
 
 async def _read_all(

@@ -9,11 +9,18 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.databases import Engine
 from support.gateway import Gateway, credentials, running_gateway
 
 pytestmark = pytest.mark.anyio
 
 JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+def engine() -> Engine:
+    """Run these tests on SQLite alone: the shape does not depend on the store."""
+    return Engine.SQLITE
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from support.faces import FACES, Face, Json
 from support.gateway import Gateway, Store, filled_store, running_gateway
 from support.process import GatewayProcess, clean_environment, gateway_process
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 ADMIN_ID: Final = 1
 MAYA: Final[dict[str, Json]] = {"advertiser_id": 2001, "email": "maya@example.com"}
 KAI: Final[dict[str, Json]] = {"advertiser_id": 2001, "email": "kai@example.com"}

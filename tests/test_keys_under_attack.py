@@ -12,6 +12,7 @@ import pytest
 from contact_gateway.access import counters
 from contact_gateway.access.api_keys import mint
 from support.clock import WATCHDOG_SECONDS
+from support.databases import Engine
 from support.faces import FACES, Face, Json
 from support.gateway import Gateway, credentials, running_gateway
 from support.programs import redis_server
@@ -33,7 +34,10 @@ def _noon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def limited(tmp_path: Path) -> AsyncIterator[Gateway]:
+async def limited(
+    tmp_path: Path,
+    engine: Engine,  # noqa: ARG001 - of this engine
+) -> AsyncIterator[Gateway]:
     """Run a gateway behind a trusted proxy that accepts a few wrong keys from an address."""
     async with running_gateway(
         tmp_path, key_guesses_per_minute=LIMIT, trusted_proxies="127.0.0.1"

@@ -1,6 +1,7 @@
 """The contract's table: the same submission has the same outcome and effect on all faces.
 
-It holds on the gateway's own store, and in front of another gateway as upstream.
+It holds on the gateway's own store, in each database system, and in front of another gateway as
+upstream.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import Final
 import http_sf
 import pytest
 
+from support.databases import Engine, databases_on
 from support.faces import FACES, Answer, Face, Json
 from support.gateway import BIG_ID, Gateway, running_gateway
 from support.proxy import FaultyProxy
@@ -168,9 +170,11 @@ async def _with_an_existing_contact(gateway: Gateway) -> None:
 Start = Callable[[Path], AbstractAsyncContextManager[Gateway]]
 
 
-@pytest.fixture(params=["on the store", "in front of upstream"])
-def where(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.fixture(params=["on SQLite", "on PostgreSQL", "in front of upstream"])
+def where(request: pytest.FixtureRequest) -> Iterator[str]:
+    is_postgresql = request.param == "on PostgreSQL"
+    with databases_on(Engine.POSTGRESQL if is_postgresql else Engine.SQLITE):
+        yield str(request.param)
 
 
 KNOWN_OF_A_GATEWAY: Final[Mapping[str, object]] = {
@@ -183,7 +187,7 @@ KNOWN_OF_A_GATEWAY: Final[Mapping[str, object]] = {
 @pytest.fixture
 def start(where: str, request: pytest.FixtureRequest) -> Iterator[Start]:
     """Return a function that starts a gateway without contacts; upstream is behind a proxy."""
-    if where == "on the store":
+    if where != "in front of upstream":
         yield running_gateway
         return
     upstream: UpstreamGateway = request.getfixturevalue("upstream")
@@ -414,7 +418,7 @@ def upstream_with_a_budget_of_one(
 
 @pytest.fixture
 def start_with_a_budget_of_one(where: str, request: pytest.FixtureRequest) -> Start:
-    if where == "on the store":
+    if where != "in front of upstream":
         return lambda folder: running_gateway(folder, rate_limit_per_hour=1)
     upstream: UpstreamGateway = request.getfixturevalue("upstream_with_a_budget_of_one")
     return lambda folder: running_gateway(
@@ -426,7 +430,7 @@ async def test_a_spent_budget_comes_after_the_role_and_before_the_input(
     start_with_a_budget_of_one: Start, where: str, tmp_path: Path, face: Face
 ) -> None:
     # In front of upstream, an invalid input is refused before the budget is checked.
-    wrong = INVALID if where == "on the store" else UNRESOLVED
+    wrong = UNRESOLVED if where == "in front of upstream" else INVALID
     async with start_with_a_budget_of_one(tmp_path) as gateway:
         # The upstream process serves all faces, so each face spends the budget of another key.
         keys = (gateway.admin, gateway.other_admin, gateway.third_admin)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -50,6 +51,7 @@ idempotency_keys = st.none() | st.text(st.characters(min_codepoint=0x20, max_cod
 )
 
 
+@pytest.mark.usefixtures("engine")
 def test_every_face_returns_the_same_outcome_for_any_submission(tmp_path: Path) -> None:
     async def run() -> None:
         async with running_gateway(tmp_path, rate_limit_per_hour=0) as gateway:

@@ -30,6 +30,7 @@ from contact_gateway.faces.graphql.schema import schema_sdl
 from contact_gateway.faces.http import TransportCode
 from contact_gateway.faces.rest.openapi import openapi_document
 from contact_gateway.settings import Settings
+from support.databases import Engine
 from support.faces import Json
 from support.gateway import credentials, filled_store
 
@@ -72,7 +73,10 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
+def served(
+    tmp_path_factory: pytest.TempPathFactory,
+    engine_of_module: Engine,  # noqa: ARG001 - of this engine
+) -> Served:
     """Return a gateway, which Schemathesis starts and stops; its budget is not for the tests."""
     store = filled_store(tmp_path_factory.mktemp("schemathesis"))
     values = {"database_url": store.url, "rate_limit_per_hour": 10**9}

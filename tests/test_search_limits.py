@@ -2,7 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -12,23 +14,50 @@ from anyio.lowlevel import checkpoint
 from contact_gateway.store import contacts, sqlite
 from contact_gateway.store.source import MAX_SEARCHES_PER_KEY, SEARCH_TIMEOUT_SECONDS
 from support.clock import WATCHDOG_SECONDS, ManualClock
+from support.databases import Engine, locked
 from support.faces import Json
 from support.gateway import Gateway, running_gateway
 
 pytestmark = pytest.mark.anyio
 
 
+@dataclass(frozen=True, slots=True)
+class Slowness:
+    """Makes each search take longer than its timeout."""
+
+    engine: Engine
+
+    @asynccontextmanager
+    async def gateway(self, folder: Path) -> AsyncIterator[Gateway]:
+        """Run a gateway whose searches take too long."""
+        # SQLite checks the time after every instruction, and PostgreSQL waits for a lock.
+        timeout = 1e-9 if self.engine is Engine.SQLITE else 0.05
+        async with running_gateway(folder, search_timeout_seconds=timeout) as gateway:
+            yield gateway
+
+    @contextmanager
+    def slow(self, gateway: Gateway, table: str = "contacts") -> Iterator[None]:
+        """Let searches of a table take too long meanwhile."""
+        if self.engine is Engine.SQLITE:
+            yield
+            return
+        with locked(gateway.database.address, unreadable=table):
+            yield
+
+
 @pytest.fixture
-def frequent_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Check the time after every instruction of SQLite."""
+def slowness(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Slowness:
     monkeypatch.setattr(sqlite, "_INSTRUCTIONS_BETWEEN_CHECKS", 1)
+    return Slowness(engine)
 
 
-@pytest.mark.usefixtures("frequent_checks")
 @pytest.mark.parametrize("path", ["/contacts", "/advertisers", "/advertisers/1001/contacts"])
-async def test_a_search_by_rest_is_stopped_after_its_timeout(tmp_path: Path, path: str) -> None:
-    async with running_gateway(tmp_path, search_timeout_seconds=1e-9) as gateway:
-        answer = await gateway.rest(path, gateway.member, q="no such text")
+async def test_a_search_by_rest_is_stopped_after_its_timeout(
+    tmp_path: Path, slowness: Slowness, path: str
+) -> None:
+    async with slowness.gateway(tmp_path) as gateway:
+        with slowness.slow(gateway, path.rpartition("/")[2]):
+            answer = await gateway.rest(path, gateway.member, q="no such text")
 
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "SEARCH_TIMEOUT"
@@ -37,13 +66,15 @@ async def test_a_search_by_rest_is_stopped_after_its_timeout(tmp_path: Path, pat
         assert (await gateway.client.get("/readyz")).status_code == 200
 
 
-@pytest.mark.usefixtures("frequent_checks")
-async def test_a_search_by_graphql_is_stopped_after_its_timeout(tmp_path: Path) -> None:
-    async with running_gateway(tmp_path, search_timeout_seconds=1e-9) as gateway:
-        alone = await gateway.graphql('{ contacts(q: "x") { nodes { id } } }', gateway.member)
-        beside = await gateway.graphql(
-            '{ contacts(q: "x") { nodes { id } } viewer { label } }', gateway.member
-        )
+async def test_a_search_by_graphql_is_stopped_after_its_timeout(
+    tmp_path: Path, slowness: Slowness
+) -> None:
+    async with slowness.gateway(tmp_path) as gateway:
+        with slowness.slow(gateway):
+            alone = await gateway.graphql('{ contacts(q: "x") { nodes { id } } }', gateway.member)
+            beside = await gateway.graphql(
+                '{ contacts(q: "x") { nodes { id } } viewer { label } }', gateway.member
+            )
 
     assert (alone.status_code, beside.status_code) == (503, 200)
     for answer in (alone, beside):
@@ -54,11 +85,13 @@ async def test_a_search_by_graphql_is_stopped_after_its_timeout(tmp_path: Path) 
     assert beside.json()["data"] == {"contacts": None, "viewer": {"label": "member"}}
 
 
-@pytest.mark.usefixtures("frequent_checks")
-async def test_a_connection_that_stopped_a_search_reads_on(tmp_path: Path) -> None:
-    async with running_gateway(tmp_path, search_timeout_seconds=1e-9) as gateway:
-        for _ in range(5):
-            assert (await gateway.rest("/contacts", gateway.member)).status_code == 503
+async def test_a_connection_that_stopped_a_search_reads_on(
+    tmp_path: Path, slowness: Slowness
+) -> None:
+    async with slowness.gateway(tmp_path) as gateway:
+        with slowness.slow(gateway):
+            for _ in range(5):
+                assert (await gateway.rest("/contacts", gateway.member)).status_code == 503
         assert (await gateway.rest("/advertisers/northwind", gateway.member)).status_code == 200
 
 
@@ -97,7 +130,7 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> _Searches:
     return searches
 
 
-@pytest.mark.usefixtures("stopped_clock")
+@pytest.mark.usefixtures("engine", "stopped_clock")
 async def test_searches_of_one_key_wait_for_each_other_and_leave_room_for_others(
     tmp_path: Path, searches: _Searches
 ) -> None:
@@ -116,6 +149,7 @@ async def test_searches_of_one_key_wait_for_each_other_and_leave_room_for_others
     assert {answer.status_code for answer in answers} == {200}
 
 
+@pytest.mark.usefixtures("engine")
 async def test_a_search_whose_turn_does_not_come_is_stopped(
     tmp_path: Path, searches: _Searches, stopped_clock: ManualClock
 ) -> None:

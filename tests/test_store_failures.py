@@ -1,4 +1,7 @@
-"""The store is full, locked, hanging or overloaded, or the server stops. Nothing is half done."""
+"""The store is full, locked, hanging or overloaded, or the server stops. Nothing is half done.
+
+A full or hanging disk is that of an SQLite file: a PostgreSQL server has its own.
+"""
 
 import asyncio
 import gc
@@ -16,8 +19,10 @@ import httpx
 import pytest
 from anyio.lowlevel import checkpoint
 
+from contact_gateway.database_url import DatabaseAddress
 from contact_gateway.store import contacts
 from support.clock import WATCHDOG_SECONDS, ManualClock
+from support.databases import locked, plain_connection
 from support.faces import FACES, Answer, Face, Json
 from support.gateway import Gateway, Store, filled_store, running_gateway
 from support.process import GatewayProcess, gateway_process, resident_bytes
@@ -45,11 +50,12 @@ def _check_unavailable(answer: Answer) -> None:
         assert answer.headers["Retry-After"] == "1"
 
 
-def _check_store_is_unchanged(file: Path) -> None:
-    with closing(sqlite3.connect(file)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        assert connection.execute("SELECT count(*) FROM contacts").fetchall() == [(0,)]
-        assert connection.execute("SELECT count(*) FROM idempotency_records").fetchall() == [(0,)]
+def _check_store_is_unchanged(address: DatabaseAddress) -> None:
+    with plain_connection(address) as connection:
+        if connection.dialect.name == "sqlite":
+            assert connection.exec_driver_sql("PRAGMA integrity_check").all() == [("ok",)]
+        for table in ("contacts", "idempotency_records"):
+            assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == 0  # noqa: S608
 
 
 async def _check_unavailable_on_every_face(gateway: Gateway) -> None:
@@ -84,7 +90,7 @@ async def test_a_full_disk_makes_the_store_unavailable_until_there_is_room(store
                 assert (await gateway.rest("/contacts", gateway.member)).status_code == 200
                 assert (await gateway.client.get("/readyz")).status_code == 503
             assert (await gateway.client.get("/readyz")).status_code == 200
-            _check_store_is_unchanged(store.file)
+            _check_store_is_unchanged(store.address)
             created = await FACES["REST"].submit(gateway, MAYA, gateway.admin)
     assert created.outcome == "CONTACT"
 
@@ -97,15 +103,12 @@ async def test_an_idle_gateway_on_a_full_disk_is_not_ready(store: Store) -> None
             assert (await gateway.client.get("/readyz")).status_code == 200
 
 
-@pytest.mark.usefixtures("impatient_store")
+@pytest.mark.usefixtures("engine", "impatient_store")
 async def test_a_locked_store_is_unavailable_until_the_lock_is_released(tmp_path: Path) -> None:
     async with running_gateway(tmp_path) as gateway:
-        file = tmp_path / "gateway.sqlite3"
-        with closing(sqlite3.connect(file, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
+        with locked(gateway.database.address):
             await _check_unavailable_on_every_face(gateway)
-            other.execute("ROLLBACK")
-        _check_store_is_unchanged(file)
+        _check_store_is_unchanged(gateway.database.address)
         created = await FACES["GraphQL"].submit(gateway, MAYA, gateway.admin)
     assert created.outcome == "CONTACT"
 
@@ -264,6 +267,7 @@ async def _submit_a_crowd(
     return refused, created
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_a_stopping_server_answers_every_submission_it_has_accepted(
     store: Store, workers: int
@@ -273,8 +277,8 @@ async def test_a_stopping_server_answers_every_submission_it_has_accepted(
         assert process.exit_status() == 0
 
     assert answered
-    with closing(sqlite3.connect(store.file)) as connection:
-        stored = {row[0] for row in connection.execute("SELECT email FROM contacts")}
+    with plain_connection(store.address) as connection:
+        stored = {row[0] for row in connection.exec_driver_sql("SELECT email FROM contacts")}
     # Submissions whose connection failed were not begun.
     assert stored == answered
 

@@ -1,15 +1,14 @@
 """One or two worker processes on one store: concurrent submissions, and a revoked key."""
 
 import asyncio
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from support.clock import WATCHDOG_SECONDS
+from support.databases import Engine, plain_connection
 from support.faces import FACES, Answer, Json
 from support.gateway import Store, filled_store
 from support.process import GatewayProcess, gateway_process
@@ -19,7 +18,9 @@ CALLERS = 24
 
 @pytest.fixture(params=[1, 2], ids=["one worker", "two workers"], scope="module")
 def served(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    engine_of_module: Engine,  # noqa: ARG001 - of this engine
 ) -> Iterator[tuple[Store, GatewayProcess]]:
     store = filled_store(tmp_path_factory.mktemp("races"))
     with gateway_process(store.folder, "--workers", str(request.param), store=store) as process:
@@ -49,8 +50,8 @@ def test_a_revoked_key_ends_in_every_worker(served: tuple[Store, GatewayProcess]
     """A worker caches a key for five seconds; the tests of the cache check that time."""
     store, process = served
     assert _statuses(process, store.keys["other_admin"]) == {200}
-    with closing(sqlite3.connect(store.file, timeout=WATCHDOG_SECONDS)) as connection, connection:
-        connection.execute(
+    with plain_connection(store.address) as connection:
+        connection.exec_driver_sql(
             "UPDATE api_keys SET revoked_at = CURRENT_TIMESTAMP WHERE label = 'other_admin'"
         )
     refused = retry(

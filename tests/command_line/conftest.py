@@ -10,6 +10,7 @@ import structlog
 from typer.testing import CliRunner, Result
 
 from contact_gateway.cli import main
+from support.databases import Engine, new_database
 from support.process import Command
 
 
@@ -21,6 +22,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if name.upper().startswith("CONTACT_GATEWAY_") or name in {"HOST", "PORT"}:
             monkeypatch.delenv(name)
     return tmp_path
+
+
+@pytest.fixture
+def database_url(
+    folder: Path,
+    engine: Engine,  # noqa: ARG001 - of this engine
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
+    """Return the URL of an empty database of each system, which is set for the commands."""
+    url = new_database(folder)
+    monkeypatch.setenv("CONTACT_GATEWAY_DATABASE_URL", url)
+    return url
 
 
 @pytest.fixture

@@ -2,18 +2,20 @@
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from support.databases import plain_connection
 from support.faces import FACES, Answer, Json
+from support.gateway import empty_store, ledger_address
 from support.hienergy import Fault, HiEnergy, Shown, Traits
 from support.process import Command
 from support.upstream import KEY, gateway_and_upstream
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 MAYA: Final[dict[str, Json]] = {"advertiser_id": 2001, "email": "maya@example.com", "name": "Maya"}
 Submit = Callable[[], Answer]
@@ -27,9 +29,7 @@ def hienergy() -> HiEnergy:
 @pytest.fixture
 def submit(folder: Path, hienergy: HiEnergy, monkeypatch: pytest.MonkeyPatch) -> Submit:
     """Return a function that submits one contact under one key, each time by a new gateway."""
-    monkeypatch.setenv(
-        "CONTACT_GATEWAY_DATABASE_URL", f"sqlite+aiosqlite:///{folder}/gateway.sqlite3"
-    )
+    monkeypatch.setenv("CONTACT_GATEWAY_DATABASE_URL", empty_store(folder, {}).url)
 
     async def submitted() -> Answer:
         async with gateway_and_upstream(hienergy.answer, folder) as (gateway, _):
@@ -113,8 +113,8 @@ def test_one_that_created_none_may_be_sent_again(
     ((an_id, *_),) = _listed(run)
     early = run("attempts", "settle", an_id, "--not-created")
     assert "may still be processing" in early.stderr
-    with closing(sqlite3.connect(folder / "gateway.sqlite3", isolation_level=None)) as ledger:
-        ledger.execute("UPDATE attempts SET held_until = sent_at")
+    with plain_connection(ledger_address(folder)) as ledger:
+        ledger.exec_driver_sql("UPDATE attempts SET held_until = sent_at")
     settled = run("attempts", "settle", an_id, "--not-created")
     repeated = submit()
 

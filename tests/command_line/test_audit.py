@@ -6,14 +6,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
 
+from contact_gateway.database_url import parse_database_url
+from support.databases import plain_connection
 from support.process import Command, GatewayProcess, gateway_process
+
+pytestmark = pytest.mark.usefixtures("database_url")
 
 
 @pytest.fixture
-def process(folder: Path) -> Iterator[GatewayProcess]:
-    with gateway_process(folder, "--demo") as process:
+def process(folder: Path, database_url: str) -> Iterator[GatewayProcess]:
+    environment = {"CONTACT_GATEWAY_DATABASE_URL": database_url}
+    with gateway_process(folder, "--demo", environment=environment) as process:
         yield process
 
 
@@ -86,18 +90,14 @@ def test_a_replay_does_not_change_it(process: GatewayProcess, run: Command) -> N
 
 
 def test_a_contact_older_than_the_audit_trail_has_dashes(
-    process: GatewayProcess, run: Command, folder: Path
+    process: GatewayProcess, run: Command, database_url: str
 ) -> None:
     contact_id = _create_by_rest(process)
-    engine = create_engine(f"sqlite:///{folder / 'contact-gateway.sqlite3'}")
-    with engine.begin() as connection:
-        connection.execute(
-            text(
-                "UPDATE contacts SET created_by_key_id = NULL, created_through = NULL, "
-                "created_by_request_id = NULL"
-            )
+    with plain_connection(parse_database_url(database_url)) as connection:
+        connection.exec_driver_sql(
+            "UPDATE contacts SET created_by_key_id = NULL, created_through = NULL, "
+            "created_by_request_id = NULL"
         )
-    engine.dispose()
 
     lines = run("contacts", "audit", contact_id).stdout.splitlines()
     assert [line.split()[-1] for line in lines[2:]] == ["-", "-", "-"]

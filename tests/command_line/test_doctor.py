@@ -5,13 +5,15 @@ import os
 import shutil
 import sqlite3
 from collections import namedtuple
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from contact_gateway.database_url import DatabaseAddress, parse_database_url
 from contact_gateway.store import sqlite
 from contact_gateway.store.schema_version import newest_revision
+from support.databases import Engine, databases_on, new_database, plain_connection
 from support.process import Command
 from support.programs import redis_server
 from support.upstream import UpstreamGateway
@@ -136,6 +138,50 @@ def test_the_wal_reset_bug_is_a_warning(examine: Examine, monkeypatch: pytest.Mo
     status, checks = examine()
 
     assert (status, checks["SQLite"]["state"]) == (0, "warning")
+
+
+@pytest.fixture
+def postgresql(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DatabaseAddress]:
+    """Return an empty database on a PostgreSQL server, which is set."""
+    with databases_on(Engine.POSTGRESQL):
+        url = new_database(folder)
+        monkeypatch.setenv("CONTACT_GATEWAY_DATABASE_URL", url)
+        yield parse_database_url(url)
+
+
+@pytest.mark.usefixtures("postgresql")
+def test_a_server_needs_no_checks_of_files(run: Command, examine: Examine) -> None:
+    empty_status, empty = examine()
+    run("migrate")
+    status, checks = examine()
+
+    assert (empty_status, status) == (0, 0)
+    assert empty["Database"]["found"].endswith("is empty; the first start creates its tables")
+    assert checks["Database"]["found"].endswith(f"is at revision {newest_revision()}")
+    assert not checks.keys() & {"SQLite", "Permissions", "Disk space"}
+
+
+def test_an_older_schema_on_a_server_fails(
+    run: Command, examine: Examine, postgresql: DatabaseAddress
+) -> None:
+    run("migrate")
+    with plain_connection(postgresql) as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+    status, checks = examine()
+
+    assert (status, checks["Database"]["state"]) == (1, "failed")
+
+
+def test_an_unreachable_server_fails_without_its_password(
+    run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "postgresql://gateway:secret@127.0.0.1:1/contacts"
+    monkeypatch.setenv("CONTACT_GATEWAY_DATABASE_URL", url)
+    result = run("doctor")
+
+    assert result.exit_code == 1
+    assert "failed   Database: 127.0.0.1:1/contacts cannot be read" in result.stdout
+    assert "secret" not in result.output
 
 
 def test_upstream_is_reached(

@@ -8,6 +8,8 @@ import pytest
 
 from support.process import Command
 
+pytestmark = pytest.mark.usefixtures("database_url")
+
 KEY = re.compile(r"cgw_[0-9A-Za-z]{50}")
 
 

@@ -4,8 +4,12 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from sqlalchemy import create_engine
 
+from contact_gateway.database_url import parse_database_url
+from contact_gateway.store.schema_version import newest_revision
+from support.databases import plain_connection
 from support.older_database import add_advertisers, add_contact, create_tables
 from support.process import Command
 
@@ -32,7 +36,21 @@ def test_contacts_that_became_equal_are_reported(run: Command, folder: Path) -> 
     assert again.stdout == ""
 
 
+@pytest.mark.usefixtures("database_url")
 def test_a_new_database_has_nothing_to_report(run: Command) -> None:
+    first, again = run("migrate"), run("migrate")
+
+    for result in (first, again):
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert f"The database is at revision {newest_revision()}." in result.stderr
+
+
+def test_a_database_of_a_newer_version_cannot_be_migrated(run: Command, database_url: str) -> None:
+    run("migrate")
+    with plain_connection(parse_database_url(database_url)) as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+
     result = run("migrate")
 
-    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.exit_code == 1
+    assert "CONTACT_GATEWAY_DATABASE_URL" in result.stderr

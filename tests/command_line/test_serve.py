@@ -12,10 +12,12 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from contact_gateway.database_url import parse_database_url
 from contact_gateway.server import process as server_process
 from contact_gateway.server.process import Listeners
 from contact_gateway.server.stopping import Timeouts
 from support.clock import WATCHDOG_SECONDS
+from support.databases import plain_connection
 from support.process import Command, GatewayProcess, gateway_process, refused_start
 
 DEMO_ADVERTISERS = {
@@ -320,35 +322,19 @@ class TestRefusedStart:
         assert option[0] in result.stderr
 
     def test_a_database_of_a_newer_version_is_reported_with_its_setting(
-        self, run: Command, folder: Path
+        self, run: Command, folder: Path, database_url: str
     ) -> None:
         run("migrate")
-        put_at_revision(folder / "contact-gateway.sqlite3", "9999")
+        with plain_connection(parse_database_url(database_url)) as connection:
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
 
-        result = refused_start(folder)
+        environment = {"CONTACT_GATEWAY_DATABASE_URL": database_url}
+        result = refused_start(folder, environment=environment)
 
         assert (result.returncode, result.stdout) == (1, "")
         assert result.stderr.startswith("Error: CONTACT_GATEWAY_DATABASE_URL: ")
         assert "revision 9999" in result.stderr
         assert "a newer one" in result.stderr
-
-    def test_a_database_of_a_newer_version_cannot_be_migrated(
-        self, run: Command, folder: Path
-    ) -> None:
-        run("migrate")
-        put_at_revision(folder / "contact-gateway.sqlite3", "9999")
-
-        result = run("migrate")
-
-        assert result.exit_code == 1
-        assert "CONTACT_GATEWAY_DATABASE_URL" in result.stderr
-
-
-def put_at_revision(file: Path, revision: str) -> None:
-    connection = sqlite3.connect(file)
-    connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
-    connection.commit()
-    connection.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
 """Reads of a real store: permissions, arguments and results."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -15,11 +14,11 @@ from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.outcomes import InvalidInput, RateLimited, Unauthorized
 from contact_gateway.contacts.source import ContactCaller, Creation, Page, PageRequest, Source
-from contact_gateway.store import advertisers, api_keys, schema_version
+from contact_gateway.store import advertisers, api_keys
 from contact_gateway.store.database import Database
 from contact_gateway.store.source import SqlSource
 from support.contacts import submitted
-from support.databases import database_at
+from support.databases import Engine, Template, copy_of, database_at
 
 pytestmark = pytest.mark.anyio
 
@@ -32,16 +31,8 @@ EMAILS = ("c@example.com", "b@example.com", "a@example.com")
 KEY = mint()
 
 
-@pytest.fixture(scope="session")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a store with three advertisers, three contacts and a member's key."""
-    file = tmp_path_factory.mktemp("queries") / "store.db"
-    asyncio.run(_fill(database_at(f"sqlite:///{file}")))
-    return file
-
-
 async def _fill(database: Database) -> None:
-    await schema_version.prepare(database)
+    """Store three advertisers, three contacts and a member's key."""
     await database.write(
         lambda connection: advertisers.upsert(connection, (BRAND, NETWORK_RECORD, ALONE))
     )
@@ -55,13 +46,23 @@ async def _fill(database: Database) -> None:
         contact = submitted(advertiser_id=1001, email=email)
         await access.create_contact(Creation(contact, None, dry_run=False))
     await source.close()
-    await database.close()
+
+
+_TEMPLATE: Final = Template(_fill)
+
+
+@pytest.fixture(scope="module")
+def url(
+    tmp_path_factory: pytest.TempPathFactory,
+    engine_of_module: Engine,  # noqa: ARG001 - of this engine
+) -> str:
+    """Return the store. Nothing here writes, so all the tests may share it."""
+    return copy_of(_TEMPLATE, tmp_path_factory.mktemp("queries"))
 
 
 @pytest.fixture
-async def source(file: Path) -> AsyncIterator[Source]:
-    """Open the store. Nothing here writes, so all the tests may share it."""
-    database = database_at(f"sqlite:///{file}")
+async def source(url: str) -> AsyncIterator[Source]:
+    database = database_at(url)
     source = SqlSource(database)
     yield source
     await source.close()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from contact_gateway.access.principals import Credential
 from contact_gateway.faces.client_name import MAX_LENGTH, Client, client_of
+from support.databases import Engine
 from support.faces import FACES
 from support.gateway import Gateway, credentials, running_gateway
 
@@ -43,6 +44,12 @@ NO_NAMES = (
     "web key-of-hienergy",
 )
 CREDENTIAL = Credential("key-of-hienergy")
+
+
+@pytest.fixture
+def engine() -> Engine:
+    """Run these tests on SQLite alone: names do not depend on the store."""
+    return Engine.SQLITE
 
 
 @pytest.mark.parametrize("prefix", ["apollographql", "graphql", "x-graphql"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.databases import Engine
 from support.gateway import Gateway, running_gateway
 
 pytestmark = pytest.mark.anyio
@@ -21,6 +22,12 @@ LINKS = {
     "health": "/healthz",
     "readiness": "/readyz",
 }
+
+
+@pytest.fixture
+def engine() -> Engine:
+    """Run these tests on SQLite alone: the pages do not depend on the store."""
+    return Engine.SQLITE
 
 
 async def links(gateway: Gateway, **headers: str) -> dict[str, str]:

@@ -60,6 +60,11 @@ class Engine(StrEnum):
 _engines: Final = [Engine.SQLITE]
 
 
+def current_engine() -> Engine:
+    """Return the engine of new databases."""
+    return _engines[-1]
+
+
 @contextmanager
 def databases_on(engine: Engine) -> Iterator[None]:
     """Let new databases be of an engine; drop those that are made meanwhile."""
@@ -121,15 +126,21 @@ def plain_connection(address: DatabaseAddress) -> Iterator[Connection]:
 
 
 @contextmanager
-def locked(address: DatabaseAddress) -> Iterator[None]:
-    """Lock all tables as another program does: they can be read, but not written."""
+def locked(address: DatabaseAddress, unreadable: str | None = None) -> Iterator[None]:
+    """Lock the tables as another program does: they can be read, but not written.
+
+    Args:
+        address: the database.
+        unreadable: lock this table alone, and also against reading. Not possible in SQLite.
+    """
     with plain_connection(address) as connection:
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
-            tables = ", ".join(metadata.tables)
+            tables = unreadable or ", ".join(metadata.tables)
+            mode = "EXCLUSIVE" if unreadable is None else "ACCESS EXCLUSIVE"
             connection.exec_driver_sql("BEGIN")
-            connection.exec_driver_sql(f"LOCK TABLE {tables} IN EXCLUSIVE MODE")
+            connection.exec_driver_sql(f"LOCK TABLE {tables} IN {mode} MODE")
         try:
             yield
         finally:

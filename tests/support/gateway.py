@@ -76,6 +76,11 @@ def empty_store(folder: Path, keys: Mapping[str, str]) -> Store:
     return Store(folder, made.read_text(encoding="utf-8"), keys)
 
 
+def ledger_address(folder: Path) -> DatabaseAddress:
+    """Return where the database that `empty_store` made for a folder is."""
+    return parse_database_url((folder / "database-url").read_text(encoding="utf-8"))
+
+
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """A client of a running gateway, the database of its contacts, and API keys."""

@@ -3,9 +3,7 @@
 import os
 import shutil
 import signal
-import sqlite3
 from collections.abc import AsyncIterator, Mapping
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -24,6 +22,7 @@ from contact_gateway.telemetry.metrics import (
     shared_between_workers,
     shared_folder,
 )
+from support.databases import locked
 from support.faces import FACES, Face
 from support.gateway import Gateway, credentials, running_gateway
 from support.process import GatewayProcess, gateway_process, refused_start
@@ -111,13 +110,11 @@ async def test_commits_are_counted_with_their_jobs(measured: Gateway) -> None:
 
 
 @pytest.mark.parametrize("face", FACES.values(), ids=list(FACES))
-@pytest.mark.usefixtures("impatient_store")
+@pytest.mark.usefixtures("engine", "impatient_store")
 async def test_failures_of_the_store_are_counted(tmp_path: Path, face: Face) -> None:
     async with running_gateway(tmp_path, metrics=True) as gateway:
-        with closing(sqlite3.connect(gateway.database.label)) as locking:
-            locking.execute("BEGIN IMMEDIATE")
+        with locked(gateway.database.address):
             answer = await face.submit(gateway, MAYA, gateway.admin)
-            locking.rollback()
         text = await _metrics(gateway)
 
     assert answer.outcome == "SERVICE_UNAVAILABLE"

@@ -34,7 +34,7 @@ from support.contacts import KEY_REUSED, NOT_FOUND, conflict, stored, submitted
 from support.databases import database_at
 from support.gateway import empty_store
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("engine")]
 
 MAYA = submitted(advertiser_id=2001, email="maya@example.com", name="Maya")
 NOOR = submitted(advertiser_id=2001, email="noor@example.com")

@@ -2,24 +2,25 @@
 
 import asyncio
 import signal
-import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import httpx
 import pytest
+from sqlalchemy import select, update
 
-from support.clock import WATCHDOG_SECONDS
+from contact_gateway.store.tables import attempts
+from support.databases import locked, plain_connection
 from support.faces import FACES, Answer, Face, Json
-from support.gateway import Gateway, empty_store, running_gateway
+from support.gateway import Gateway, empty_store, ledger_address, running_gateway
 from support.process import GatewayProcess, gateway_process
 from support.proxy import Fault, FaultyProxy
 from support.upstream import UpstreamGateway
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("engine")]
 
 MAYA: Final[dict[str, Json]] = {"advertiser_id": 2001, "email": "maya@example.com"}
 NOOR: Final[dict[str, Json]] = {"advertiser_id": 2001, "email": "noor@example.com"}
@@ -50,22 +51,16 @@ async def gateway(
         yield running
 
 
-def _ledger(folder: Path) -> sqlite3.Connection:
-    """Open the ledger of the gateway that runs in a folder."""
-    (file,) = folder.glob("*.sqlite3")
-    return sqlite3.connect(file, timeout=WATCHDOG_SECONDS, isolation_level=None)
-
-
 def _attempts(folder: Path) -> list[str | None]:
     """Return the contact of each attempt in the ledger; None where there was no answer."""
-    with closing(_ledger(folder)) as connection:
-        return [contact for (contact,) in connection.execute("SELECT contact FROM attempts")]
+    with plain_connection(ledger_address(folder)) as connection:
+        return list(connection.scalars(select(attempts.c.contact)))
 
 
 def _end_hold(folder: Path) -> None:
     """Let the time pass for which the ledger holds an attempt."""
-    with closing(_ledger(folder)) as connection:
-        connection.execute("UPDATE attempts SET held_until = sent_at")
+    with plain_connection(ledger_address(folder)) as connection:
+        connection.execute(update(attempts).values(held_until=attempts.c.sent_at))
 
 
 @LOST
@@ -218,8 +213,8 @@ async def _submit_as_other_admin(folder: Path, upstream: UpstreamGateway) -> Ans
 
 
 def _set_revoked(upstream: UpstreamGateway, moment: str) -> None:
-    with closing(sqlite3.connect(upstream.store.file)) as connection, connection:
-        connection.execute(
+    with plain_connection(upstream.store.address) as connection:
+        connection.exec_driver_sql(
             f"UPDATE api_keys SET revoked_at = {moment} WHERE label = 'other_admin'"  # noqa: S608
         )
 
@@ -237,14 +232,13 @@ async def test_a_replay_needs_upstream_to_accept_the_credential(
 async def test_nothing_is_sent_where_the_ledger_fails(
     gateway: Gateway, tmp_path: Path, proxy: FaultyProxy
 ) -> None:
-    with closing(sqlite3.connect(tmp_path / "gateway.sqlite3")) as connection, connection:
-        connection.execute("ALTER TABLE attempts RENAME TO elsewhere")
-        connection.commit()
-        response = await gateway.client.post(
-            "/api/v1/contacts",
-            json={"contact": MAYA},
-            headers={"X-Api-Key": gateway.admin, "Idempotency-Key": "k"},
-        )
+    with plain_connection(ledger_address(tmp_path)) as connection:
+        connection.exec_driver_sql("ALTER TABLE attempts RENAME TO elsewhere")
+    response = await gateway.client.post(
+        "/api/v1/contacts",
+        json={"contact": MAYA},
+        headers={"X-Api-Key": gateway.admin, "Idempotency-Key": "k"},
+    )
 
     assert response.status_code == 500
     assert proxy.creations() == 0
@@ -255,15 +249,15 @@ async def test_the_ledger_holds_no_credential_and_no_idempotency_key(
 ) -> None:
     key = "an-idempotency-key"
     await REST.submit(gateway, MAYA, gateway.admin, idempotency_key=key)
-    stored = _stored_bytes(tmp_path)
+    with plain_connection(ledger_address(tmp_path)) as connection:
+        stored = b"".join(
+            value if isinstance(value, bytes) else str(value).encode()
+            for value in connection.execute(select(attempts)).one()
+        )
 
     assert b"maya@example.com" in stored
     assert key.encode() not in stored
     assert gateway.admin.encode() not in stored
-
-
-def _stored_bytes(folder: Path) -> bytes:
-    return b"".join(file.read_bytes() for file in folder.glob("gateway.sqlite3*"))
 
 
 async def test_without_an_idempotency_key_the_ledger_stays_empty(
@@ -343,12 +337,10 @@ class TestAKilledGateway:
         proxy.inject(Fault.HOLD_RESPONSE)
         async with _submitting(process, upstream) as submissions:
             await asyncio.to_thread(proxy.wait_until_held, 2)
-            with closing(_ledger(tmp_path)) as ledger:
-                ledger.execute("BEGIN IMMEDIATE")
+            with locked(ledger_address(tmp_path)):
                 proxy.release()
                 await asyncio.to_thread(proxy.wait_until_answered, 2)
                 await _kill(process, submissions)
-                ledger.execute("ROLLBACK")
         assert _attempts(tmp_path) == [None, None]
         _end_hold(tmp_path)
 

@@ -6,10 +6,9 @@ two gateways that share a ledger. `scripts/promises` runs it for longer.
 
 import asyncio
 import os
-import sqlite3
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
@@ -62,8 +61,8 @@ from contact_gateway.upstream.source import UpstreamAccess, UpstreamSource
 from contact_gateway.upstream.traits import Traits as KnownTraits
 from support.clock import WATCHDOG_SECONDS
 from support.contacts import submitted
-from support.databases import database_at
-from support.gateway import empty_store
+from support.databases import current_engine, database_at, databases_on, plain_connection
+from support.gateway import empty_store, ledger_address
 from support.hienergy import (
     ADVERTISERS,
     Duplicates,
@@ -226,6 +225,8 @@ class Promises(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.folder = TemporaryDirectory()
+        self.databases = ExitStack()
+        self.databases.enter_context(databases_on(current_engine()))
         self.margin = patch.object(creations, "_LEASE_MARGIN", timedelta(milliseconds=50))
         self.margin.start()
         self.acknowledged: dict[str, int] = {}
@@ -497,9 +498,8 @@ class Promises(RuleBasedStateMachine):
 
     @rule()
     def leases_end(self) -> None:
-        file = next(Path(self.folder.name).glob("*.sqlite3"))
-        with closing(sqlite3.connect(file, isolation_level=None)) as connection:
-            connection.execute("UPDATE attempts SET held_until = sent_at")
+        with plain_connection(ledger_address(Path(self.folder.name))) as connection:
+            connection.exec_driver_sql("UPDATE attempts SET held_until = sent_at")
 
     @rule()
     def late_creations_arrive(self) -> None:
@@ -561,6 +561,7 @@ class Promises(RuleBasedStateMachine):
                 self.run(self.server.__aexit__(None, None, None))
             self.margin.stop()
             self.runner.close()
+            self.databases.close()
             self.folder.cleanup()
 
     def _check_the_end(self) -> None:
@@ -696,6 +697,7 @@ class Promises(RuleBasedStateMachine):
         self.submissions.setdefault(header, set()).add(submission)
 
 
+@pytest.mark.usefixtures("engine")
 def test_every_promise_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     run_state_machine_as_test(
         Promises,

@@ -17,7 +17,7 @@ from support.gateway import Gateway
 from support.hienergy import Duplicates, Fault, HiEnergy, Shown, Traits, jwt
 from support.upstream import KEY, Recording, Request, gateway_and_upstream, recorded
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("engine")]
 
 MAYA: Final[dict[str, Json]] = {"advertiser_id": 2001, "email": "maya@example.com"}
 

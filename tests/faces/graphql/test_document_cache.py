@@ -17,6 +17,7 @@ from contact_gateway.faces.graphql.execution import ExecutableSchema, GraphQLReq
 from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.schema import build_schema
 from graphql_plans.fields import PlannedField
+from support.databases import Engine
 from support.faces import Json
 from support.fake_source import context
 from support.gateway import Gateway
@@ -39,6 +40,12 @@ MANY_PLANS: Final = (
     + f"fragment A7 on Advertiser {{ {LEAVES} }}"
 )
 TWO_OPERATIONS: Final = "query One { __typename } query Two { two: __typename }"
+
+
+@pytest.fixture
+def engine() -> Engine:
+    """Run these tests on SQLite alone: documents do not depend on the store."""
+    return Engine.SQLITE
 
 
 def _key(text: str) -> DocumentKey:

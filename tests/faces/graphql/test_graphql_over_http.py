@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from support.clock import WATCHDOG_SECONDS
+from support.databases import Engine
 from support.gateway import Gateway, credentials
 from support.process import GatewayProcess, gateway_process
 from support.programs import node_with_packages
@@ -22,6 +23,12 @@ AUDITS = 36
 MUTATION = 'mutation { createContact(input: {advertiserId: 1001, email: "m@example.com"}) '
 MUTATION += "{ __typename } }"
 GRAPHQL_RESPONSE = "application/graphql-response+json"
+
+
+@pytest.fixture
+def engine() -> Engine:
+    """Run these tests on SQLite alone: the protocol does not depend on the store."""
+    return Engine.SQLITE
 
 
 @pytest.fixture(scope="module")

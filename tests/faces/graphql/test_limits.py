@@ -9,9 +9,16 @@ from typing import Final
 import pytest
 from graphql import get_introspection_query
 
+from support.databases import Engine
 from support.gateway import Gateway, running_gateway
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def engine() -> Engine:
+    """Run these tests on SQLite alone: the limits do not depend on the store."""
+    return Engine.SQLITE
 
 
 def _nested(fields: int) -> str:

@@ -3,11 +3,9 @@
 import asyncio
 import io
 import json
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +15,7 @@ from anyio.lowlevel import checkpoint
 from sqlalchemy import select
 
 from contact_gateway.store.tables import contacts
+from support.databases import locked
 from support.faces import FACES
 from support.gateway import Gateway, credentials, running_gateway
 from support.process import clean_environment
@@ -312,10 +311,8 @@ async def test_the_audit_trail_names_the_face(gateway: Gateway) -> None:
 
 @pytest.mark.usefixtures("impatient_store")
 async def test_an_outage_is_a_result_that_says_when_to_retry(gateway: Gateway) -> None:
-    with closing(sqlite3.connect(gateway.database.label)) as locking:
-        locking.execute("BEGIN IMMEDIATE")
+    with locked(gateway.database.address):
         response = await gateway.mcp("add_contact", gateway.admin, contact=MAYA)
-        locking.rollback()
 
     result = response.json()["result"]
     error = result["structuredContent"]["error"]

@@ -13,6 +13,7 @@ from contact_gateway.contacts.source import HIENERGY_FILTERS, OWN_FILTERS, Known
 from contact_gateway.faces.http import TransportCode
 from contact_gateway.faces.rest.openapi import openapi_document
 from contact_gateway.http_statuses import status_of
+from support.databases import Engine
 from support.faces import Json
 from support.gateway import Gateway, credentials
 
@@ -26,6 +27,12 @@ OTHER_CODES = {
 }
 DOCUMENT: Final[Json] = openapi_document()
 COMPONENTS: Final = DOCUMENT["components"]
+
+
+@pytest.fixture
+def engine() -> Engine:
+    """Run these tests on SQLite alone: the document does not depend on the store."""
+    return Engine.SQLITE
 
 
 def _validator(schema: Json) -> Draft202012Validator:

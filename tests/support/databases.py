@@ -256,6 +256,10 @@ class Server:
             )
         )
 
+    def execute(self, statement: str) -> None:
+        """Run a statement over a connection to none of the tests' databases."""
+        self._connection.execute(statement.encode())
+
     def drop(self, name: str) -> None:
         """Drop a database if it exists, and end its connections."""
         self._connection.execute(

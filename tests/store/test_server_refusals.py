@@ -1,0 +1,121 @@
+"""Databases on a PostgreSQL server that refuse connections or statements: each says why."""
+
+import os
+from collections.abc import Iterator
+from urllib.parse import urlencode
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import Connection, text
+
+from contact_gateway.contacts.source import SearchTimedOut, SourceUnavailable
+from contact_gateway.database_url import PostgresqlServer
+from contact_gateway.store import postgresql, schema_version
+from contact_gateway.store.connection_threads import DatabaseFault
+from contact_gateway.store.database import Database
+from support.databases import Engine, database_at, databases_on, server
+
+pytestmark = pytest.mark.anyio
+
+LONG = text("SELECT pg_sleep(60)")
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    """Run these tests on PostgreSQL alone."""
+    with databases_on(Engine.POSTGRESQL):
+        yield Engine.POSTGRESQL
+
+
+def _one(connection: Connection) -> object:
+    return connection.scalar(text("SELECT 1"))
+
+
+async def _refusal(url: str) -> str:
+    database = database_at(url)
+    with pytest.raises(SourceUnavailable) as refused:
+        await database.read(_one)
+    assert not await schema_version.is_ready(database)
+    await database.close()
+    return refused.value.reason
+
+
+async def test_a_missing_database_is_unavailable(engine: Engine) -> None:
+    assert engine is Engine.POSTGRESQL
+
+    assert "does not exist" in await _refusal(server().url("no_such_database"))
+
+
+async def test_a_missing_user_is_unavailable_and_no_password_is_shown(
+    database: Database,
+) -> None:
+    assert isinstance(database.address, PostgresqlServer)
+    options = conninfo_to_dict(database.address.uri) | {"user": "nobody", "password": "a-secret"}
+
+    reason = await _refusal(f"postgresql:///?{urlencode(options)}")
+
+    assert "nobody" in reason
+    assert "a-secret" not in reason
+
+
+async def test_a_database_in_another_encoding_is_refused(engine: Engine) -> None:
+    assert engine is Engine.POSTGRESQL
+    name = f"in_ascii_{os.getpid()}"
+    server().execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+
+    reason = await _refusal(server().url(name))
+    server().drop(name)
+
+    assert reason.endswith("the database is in SQL_ASCII; create one with ENCODING 'UTF8'")
+
+
+async def test_a_statement_that_takes_too_long_is_unavailable(
+    monkeypatch: pytest.MonkeyPatch, database: Database
+) -> None:
+    timeout = "SET LOCAL statement_timeout='50ms'"
+    monkeypatch.setattr(postgresql, "_BEGIN_READ", f"{postgresql._BEGIN_READ}; {timeout}")  # noqa: SLF001
+    impatient = database_at(database.address)
+
+    with pytest.raises(SourceUnavailable, match="canceling statement due to statement timeout"):
+        await impatient.read(lambda connection: connection.execute(LONG))
+
+    # The connection is still of use.
+    assert await impatient.read(_one) == 1
+    await impatient.close()
+
+
+async def test_a_search_that_takes_too_long_is_stopped(database: Database) -> None:
+    with pytest.raises(SearchTimedOut):
+        await database.search(lambda connection: connection.execute(LONG), 0.05)
+
+    assert await database.search(_one, 60) == 1
+
+
+async def test_a_search_that_is_wrong_is_a_fault(database: Database) -> None:
+    with pytest.raises(DatabaseFault, match="42P01"):
+        await database.search(
+            lambda connection: connection.execute(text("SELECT * FROM nowhere")), 60
+        )
+
+
+async def test_a_reader_cannot_write(database: Database) -> None:
+    with pytest.raises(SourceUnavailable, match="read-only transaction"):
+        await database.read(lambda connection: connection.execute(text("DELETE FROM contacts")))
+
+
+async def test_a_database_that_became_read_only_is_not_ready(database: Database) -> None:
+    """Such as a standby."""
+    assert isinstance(database.address, PostgresqlServer)
+    name = conninfo_to_dict(database.address.uri)["dbname"]
+    assert await schema_version.is_ready(database)
+    await database.close()
+
+    # New sessions only have it.
+    server().execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    other = database_at(database.address)
+    assert await other.read(_one) == 1
+    assert not await schema_version.is_ready(other)
+
+    server().execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    assert await schema_version.is_ready(other)
+    await other.close()

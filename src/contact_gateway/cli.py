@@ -61,7 +61,12 @@ from contact_gateway.store import ledger as ledger_rows
 from contact_gateway.store import schema_version as store_schema
 from contact_gateway.store.database import Database, open_database
 from contact_gateway.store.sqlite import has_wal_reset_bug
-from contact_gateway.store.staged_catalogue import Counts, StagedCatalogue, StoreChangedError
+from contact_gateway.store.staged_catalogue import (
+    Counts,
+    StagedCatalogue,
+    StagingError,
+    StoreChangedError,
+)
 from contact_gateway.store_commands import store
 from contact_gateway.telemetry.logs import configure_logging
 from contact_gateway.telemetry.metrics import MetricsFolderError, shared_between_workers
@@ -669,7 +674,7 @@ def import_advertisers(
         raise typer.BadParameter("Use a file that ends in .csv or .jsonl.")
 
     async def stage_and_write(database: Database) -> Counts:
-        with StagedCatalogue(database.label) as staged:
+        with StagedCatalogue(database) as staged:
             with rich.progress.open(
                 file,
                 "r",
@@ -678,11 +683,12 @@ def import_advertisers(
                 description="Reading",
                 console=output.console,
             ) as text:
-                staged.add(read(text))
+                await staged.add(read(text))
             with rich.progress.Progress(console=output.console) as progress:
-                writing = progress.add_task("Writing", total=staged.counts.changed)
-                await staged.write(database, partial(progress.advance, writing))
-            return staged.counts
+                counts = staged.counts
+                writing = progress.add_task("Writing", total=counts.new + counts.changed)
+                await staged.write(lambda written: progress.update(writing, completed=written))
+            return counts
 
     with _exit_on_error():
         try:
@@ -691,11 +697,13 @@ def import_advertisers(
             output.fail(f"{file}: {str(error).rstrip('.')}. No advertiser was imported.")
         except UnicodeDecodeError:
             output.fail(f"{file}: the file is not in UTF-8. No advertiser was imported.")
-        except StoreChangedError as error:
+        except (StagingError, StoreChangedError) as error:
             output.fail(f"{file}: {error}.")
-        unchanged = counts.rows - counts.changed
-        were = f" {unchanged} of them were unchanged." if unchanged else ""
-        output.note(f"Imported {counts.rows} advertisers.{were}")
+        unchanged = counts.rows - counts.new - counts.changed
+        output.note(
+            f"Imported {counts.rows} advertisers: {counts.new} new, {counts.changed} changed, "
+            f"{unchanged} unchanged."
+        )
 
 
 def _validated_trial(given: tuple[int, str] | None) -> tuple[int, str] | None:

@@ -66,7 +66,7 @@ def test_a_file_is_imported(run: Command, names: Names, folder: Path, file: str,
     result = run("advertisers", "import", file)
 
     assert (result.exit_code, result.stdout) == (0, "")
-    assert "Imported 2 advertisers." in result.stderr
+    assert "Imported 2 advertisers: 2 new, 0 changed, 0 unchanged." in result.stderr
     assert names() == {"1": "Tern", "2": "Tern US"}
 
 
@@ -91,9 +91,21 @@ def test_a_second_file_replaces_and_adds_but_removes_nothing(
     (folder / file).write_text(text, encoding="utf-8")
     run("advertisers", "import", "first.csv")
 
-    assert run("advertisers", "import", file).exit_code == 0
+    result = run("advertisers", "import", file)
 
+    assert result.exit_code == 0
+    assert "Imported 2 advertisers: 1 new, 1 changed, 0 unchanged." in result.stderr
     assert names() == {"1": "Arctic Tern", "2": "Tern US", "3": "Puffin"}
+
+
+def test_a_file_that_says_what_is_stored_changes_nothing(run: Command, folder: Path) -> None:
+    (folder / "catalogue.csv").write_text(CSV, encoding="utf-8")
+    run("advertisers", "import", "catalogue.csv")
+
+    result = run("advertisers", "import", "catalogue.csv")
+
+    assert result.exit_code == 0
+    assert "Imported 2 advertisers: 0 new, 0 changed, 2 unchanged." in result.stderr
 
 
 def test_a_network_record_may_name_a_later_record_or_one_of_an_earlier_file(

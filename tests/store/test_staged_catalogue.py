@@ -1,19 +1,21 @@
 """Imports of catalogues: rows are compared with each other and the store, then written."""
 
+import asyncio
 import io
-import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from itertools import islice
 
 import pytest
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, select, text, update
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.catalogue import CatalogueError, read_csv, read_jsonl
 from contact_gateway.store import advertisers, staged_catalogue, tables
 from contact_gateway.store.database import Database
 from contact_gateway.store.staged_catalogue import Counts, StagedCatalogue, StoreChangedError
+from support.clock import WATCHDOG_SECONDS
 from support.databases import Engine
 from support.process import resident_bytes
 
@@ -22,12 +24,6 @@ pytestmark = pytest.mark.anyio
 HEADER = "id,name,network_name,hienergy_id"
 TERN = Advertiser(id=1, name="Tern", network_name=HIENERGY_NETWORK, hienergy_id=1)
 MAYA = "INSERT INTO contacts (advertiser_id, email, email_key, folded_text, created_at, updated_at)"
-
-
-@pytest.fixture
-def engine() -> Engine:
-    """Run these tests on SQLite alone."""
-    return Engine.SQLITE
 
 
 @pytest.fixture
@@ -46,9 +42,9 @@ def _network(an_id: int, owner: int | None, name: str = "Tern US") -> Advertiser
 
 
 async def _import(database: Database, rows: str, header: str = HEADER) -> Counts:
-    with StagedCatalogue(database.label) as staged:
-        staged.add(read_csv(io.StringIO(f"{header}\n{rows}", newline="")))
-        await staged.write(database, lambda _: None)
+    with StagedCatalogue(database) as staged:
+        await staged.add(read_csv(io.StringIO(f"{header}\n{rows}", newline="")))
+        await staged.write(lambda _: None)
         return staged.counts
 
 
@@ -66,7 +62,7 @@ async def test_a_record_may_stand_before_the_hienergy_record_that_it_names(
 ) -> None:
     rows = "2,Tern US,CJ,1\n3,Auk US,CJ,\n1,Tern,HiEnergy,\n4,Auk,HiEnergy,\n"
 
-    assert await _import(catalogue, rows) == Counts(rows=4, changed=4)
+    assert await _import(catalogue, rows) == Counts(rows=4, new=4, changed=0)
 
     assert await _stored(catalogue) == {1: 1, 2: 1, 3: None, 4: 4}
 
@@ -174,7 +170,7 @@ async def test_a_hienergy_record_in_use_may_be_renamed(catalogue: Database) -> N
     await _store(catalogue, TERN, _network(2, 1))
     await catalogue.write(_add_contact)
 
-    assert await _import(catalogue, "1,Arctic Tern,HiEnergy,\n") == Counts(rows=1, changed=1)
+    assert await _import(catalogue, "1,Arctic Tern,HiEnergy,\n") == Counts(rows=1, new=0, changed=1)
 
 
 async def test_a_network_record_may_become_the_hienergy_record(catalogue: Database) -> None:
@@ -211,7 +207,7 @@ FULL_HEADER = "name,display_name,slug,domain,network_name,publisher_name,status,
 async def test_a_row_that_says_what_is_stored_is_unchanged(catalogue: Database, row: str) -> None:
     await _store(catalogue, FULL)
 
-    assert await _import(catalogue, f"{row}\n", FULL_HEADER) == Counts(rows=1, changed=0)
+    assert await _import(catalogue, f"{row}\n", FULL_HEADER) == Counts(rows=1, new=0, changed=0)
 
 
 @pytest.mark.parametrize(
@@ -252,90 +248,122 @@ async def test_a_json_row_of_a_stored_record_is_validated_unless_it_is_equal(
 ) -> None:
     await _store(catalogue, TERN)
 
-    with StagedCatalogue(catalogue.label) as staged:
+    with StagedCatalogue(catalogue) as staged:
         if is_valid:
-            staged.add(read_jsonl(io.StringIO(line)))
-            assert staged.counts == Counts(rows=1, changed=0)
+            await staged.add(read_jsonl(io.StringIO(line)))
+            assert staged.counts == Counts(rows=1, new=0, changed=0)
         else:
             with pytest.raises(CatalogueError, match="line 1"):
-                staged.add(read_jsonl(io.StringIO(line)))
+                await staged.add(read_jsonl(io.StringIO(line)))
 
 
 async def test_memory_does_not_grow_with_the_file(catalogue: Database) -> None:
-    with StagedCatalogue(catalogue.label) as staged:
+    with StagedCatalogue(catalogue) as staged:
         rows = (
-            (number, {"id": str(number), "name": f"Tern {number}" * 10, "network_name": "CJ"})
+            (number, [str(number), f"Tern {number}" * 10, None, None, None, "CJ", None, None, None])
             for number in range(1, 60_001)
         )
-        staged.add(islice(rows, 5_000))
+        await staged.add(islice(rows, 5_000))
         before = resident_bytes()
-        staged.add(rows)
+        await staged.add(rows)
 
         # As Python objects, the rows would need 50 MiB.
         assert resident_bytes() - before < 16 * 1024 * 1024
-        assert staged.counts == Counts(rows=60_000, changed=60_000)
+        assert staged.counts == Counts(rows=60_000, new=60_000, changed=0)
 
 
 ROWS = "".join(f"{number},Tern {number},HiEnergy,\n" for number in range(1, 11))
 
 
+class InterruptionError(Exception):
+    """An import is interrupted."""
+
+
 @pytest.fixture
-def one_row_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write one row in a transaction."""
+def small_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write one row with a statement, and in a transaction where those are short."""
+    monkeypatch.setattr(staged_catalogue, "MAX_ROWS_AT_ONCE", 0)
     monkeypatch.setattr(staged_catalogue, "TRANSACTION_SECONDS", 0)
     monkeypatch.setattr(staged_catalogue, "PAUSE_SECONDS", 0)
     monkeypatch.setattr(staged_catalogue, "_ROWS_PER_STATEMENT", 1)
 
 
-@pytest.mark.usefixtures("one_row_at_a_time")
-async def test_others_may_write_between_the_transactions_of_an_import(catalogue: Database) -> None:
-    written: list[int] = []
-    with (
-        closing(sqlite3.connect(catalogue.label, timeout=0, isolation_level=None)) as other,
-        StagedCatalogue(catalogue.label) as staged,
-    ):
+async def _seen_meanwhile(catalogue: Database, rows: str) -> Sequence[int]:
+    """Import rows; return how many others see after each, before the end of its transaction."""
+    loop = asyncio.get_running_loop()
+    seen: list[int] = []
+    with StagedCatalogue(catalogue) as staged:
 
-        def write(rows: int) -> None:
-            written.append(rows)
-            other.execute("UPDATE advertisers SET slug = 'tern'")
+        def look(_: int) -> None:
+            seen.append(len(asyncio.run_coroutine_threadsafe(_stored(catalogue), loop).result()))
 
-        staged.add(read_csv(io.StringIO(f"{HEADER}\n{ROWS}", newline="")))
-        await staged.write(catalogue, write)
-
-    assert written == [1] * 10
+        await staged.add(read_csv(io.StringIO(f"{HEADER}\n{rows}", newline="")))
+        await staged.write(look)
+    assert len(await _stored(catalogue)) == len(seen)
+    return seen
 
 
-@pytest.mark.usefixtures("one_row_at_a_time")
-async def test_an_interrupted_import_keeps_complete_rows_and_the_next_one_writes_the_rest(
-    catalogue: Database,
+@pytest.mark.usefixtures("small_transactions")
+async def test_a_large_import_is_short_transactions_on_sqlite_and_one_on_postgresql(
+    catalogue: Database, engine: Engine
 ) -> None:
-    def interrupt(_: int) -> None:
-        raise KeyboardInterrupt
+    seen = await _seen_meanwhile(catalogue, ROWS)
 
-    with StagedCatalogue(catalogue.label) as staged:
-        staged.add(read_csv(io.StringIO(f"{HEADER}\n{ROWS}", newline="")))
-        with pytest.raises(KeyboardInterrupt):
-            await staged.write(catalogue, interrupt)
-    assert await _stored(catalogue) == {1: 1}
+    assert seen == ([*range(10)] if engine is Engine.SQLITE else [0] * 10)
 
-    assert await _import(catalogue, ROWS) == Counts(rows=10, changed=9)
+
+async def test_a_small_import_is_one_transaction(
+    catalogue: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staged_catalogue, "TRANSACTION_SECONDS", 0)
+    monkeypatch.setattr(staged_catalogue, "_ROWS_PER_STATEMENT", 1)
+
+    assert await _seen_meanwhile(catalogue, ROWS) == [0] * 10
+
+
+@pytest.mark.usefixtures("small_transactions")
+async def test_the_next_import_writes_what_an_interrupted_one_has_not(
+    catalogue: Database, engine: Engine
+) -> None:
+    def interrupt(written: int) -> None:
+        if written == 3:
+            raise InterruptionError
+
+    with StagedCatalogue(catalogue) as staged:
+        await staged.add(read_csv(io.StringIO(f"{HEADER}\n{ROWS}", newline="")))
+        with pytest.raises(InterruptionError):
+            await staged.write(interrupt)
+    kept = {1: 1, 2: 2} if engine is Engine.SQLITE else {}
+    assert await _stored(catalogue) == kept
+
+    assert await _import(catalogue, ROWS) == Counts(rows=10, new=10 - len(kept), changed=0)
 
     assert await _stored(catalogue) == {number: number for number in range(1, 11)}
+
+
+async def test_new_and_changed_rows_are_counted(catalogue: Database) -> None:
+    await _import(catalogue, "1,Tern,HiEnergy,\n2,Tern US,CJ,1\n3,Auk,HiEnergy,\n")
+
+    counts = await _import(
+        catalogue, f"4,Auk US,CJ,3\n1,Tern,HiEnergy,1\n2,Tern,CJ,1\n{3:030},Auk,HiEnergy,\n"
+    )
+
+    assert counts == Counts(rows=4, new=1, changed=1)
 
 
 async def test_a_row_whose_owner_another_process_demoted_meanwhile_is_not_written(
     catalogue: Database,
 ) -> None:
     await _store(catalogue, TERN)
-    with StagedCatalogue(catalogue.label) as staged:
-        staged.add(read_csv(io.StringIO(f"{HEADER}\n2,Tern US,CJ,1\n", newline="")))
+    with StagedCatalogue(catalogue) as staged:
+        await staged.add(read_csv(io.StringIO(f"{HEADER}\n2,Tern US,CJ,1\n", newline="")))
         await catalogue.write(
             lambda connection: connection.execute(
                 update(tables.advertisers).values(network_name="CJ", hienergy_id=None)
             )
         )
         with pytest.raises(StoreChangedError, match="advertiser 2 "):
-            await staged.write(catalogue, lambda _: None)
+            await staged.write(lambda _: None)
 
     assert await _stored(catalogue) == {1: None}
 
@@ -344,10 +372,80 @@ async def test_a_hienergy_record_that_got_a_contact_meanwhile_stays_one(
     catalogue: Database,
 ) -> None:
     await _store(catalogue, TERN)
-    with StagedCatalogue(catalogue.label) as staged:
-        staged.add(read_csv(io.StringIO(f"{HEADER}\n1,Tern,CJ,\n", newline="")))
+    with StagedCatalogue(catalogue) as staged:
+        await staged.add(read_csv(io.StringIO(f"{HEADER}\n1,Tern,CJ,\n", newline="")))
         await catalogue.write(_add_contact)
-        with pytest.raises(StoreChangedError, match="advertiser 1 "):
-            await staged.write(catalogue, lambda _: None)
+        with pytest.raises(StoreChangedError, match=r"advertiser 1 .* No advertiser was imported"):
+            await staged.write(lambda _: None)
 
     assert await _stored(catalogue) == {1: 1}
+
+
+async def test_an_import_waits_for_a_creation_on_a_record_that_it_demotes(
+    catalogue: Database,
+) -> None:
+    await _store(catalogue, TERN)
+    is_resolved, is_imported = threading.Event(), threading.Event()
+
+    def create(connection: Connection) -> None:
+        assert 1 in advertisers.hienergy(connection, [1])
+        is_resolved.set()
+        # SQLite's import has not begun: there is one writer.
+        while connection.dialect.name == "postgresql" and not _waits_for_a_lock(connection):
+            assert not is_imported.is_set()
+        _add_contact(connection)
+
+    with StagedCatalogue(catalogue) as staged:
+        await staged.add(read_csv(io.StringIO(f"{HEADER}\n1,Tern,CJ,\n", newline="")))
+        creation = asyncio.create_task(catalogue.write(create))
+        await asyncio.to_thread(is_resolved.wait, WATCHDOG_SECONDS)
+        try:
+            with pytest.raises(StoreChangedError, match="advertiser 1 "):
+                await staged.write(lambda _: None)
+        finally:
+            is_imported.set()
+        await creation
+
+    assert await _stored(catalogue) == {1: 1}
+
+
+async def test_a_creation_waits_for_an_import_that_demotes_its_record(
+    catalogue: Database, engine: Engine
+) -> None:
+    await _store(catalogue, TERN)
+    loop = asyncio.get_running_loop()
+    found: list[Future[Mapping[int, Advertiser]]] = []
+
+    def resolve(_: int) -> None:
+        creation = catalogue.write(lambda connection: advertisers.hienergy(connection, [1]))
+        found.append(asyncio.run_coroutine_threadsafe(creation, loop))
+        while engine is Engine.POSTGRESQL and not found[0].done():
+            waits = asyncio.run_coroutine_threadsafe(catalogue.read(_waits_for_a_lock), loop)
+            if waits.result():
+                return
+
+    with StagedCatalogue(catalogue) as staged:
+        await staged.add(read_csv(io.StringIO(f"{HEADER}\n1,Tern,CJ,\n", newline="")))
+        await staged.write(resolve)
+
+    owners = await asyncio.wrap_future(found[0])
+    assert not any(owner.is_hienergy for owner in owners.values())
+
+
+def _waits_for_a_lock(connection: Connection) -> bool:
+    query = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND pid != pg_backend_pid()")
+    return bool(connection.execute(query).scalar())
+
+
+@pytest.mark.usefixtures("small_transactions")
+async def test_imports_that_meet_are_both_completed(catalogue: Database) -> None:
+    networks = "HiEnergy", "CJ"
+    # Network records are written after HiEnergy records: one locks what the other waits for.
+    one, other = (
+        "".join(f"{number},Tern,{networks[(number + shift) % 2]},\n" for number in range(1, 11))
+        for shift in range(2)
+    )
+
+    await asyncio.gather(_import(catalogue, one), _import(catalogue, other))
+
+    assert len(await _stored(catalogue)) == 10

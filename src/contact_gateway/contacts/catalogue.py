@@ -6,9 +6,10 @@ and with the stored ones.
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Final
+from operator import itemgetter
+from typing import IO, Final, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -29,6 +30,9 @@ COLUMNS: Final = (
 )
 _REQUIRED_COLUMNS: Final = ("id", "name", "network_name")
 
+Row: TypeAlias = Sequence[object]
+"""The values of `COLUMNS` in a file, before they are validated. None is no value."""
+
 
 class CatalogueError(ValueError):
     """The file is refused. The message has the line and the reason."""
@@ -39,7 +43,7 @@ class CatalogueError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
+class _Fields:
     id: Id
     name: RequiredText
     display_name: Text = None
@@ -51,18 +55,18 @@ class _Row:
     hienergy_id: Id | None = None
 
 
-_ROW: Final = TypeAdapter(_Row)
+_FIELDS: Final = TypeAdapter(_Fields)
 
 
-def read_csv(file: IO[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
+def read_csv(file: IO[str]) -> Iterator[tuple[int, Row]]:
     """Yield the rows of a CSV file with a header, each with its line number.
 
     Raises:
         CatalogueError: the header or a row has the wrong columns.
     """
-    reader = csv.DictReader(file, strict=True)
+    reader = csv.reader(file, strict=True)
     try:
-        header = tuple(reader.fieldnames or ())
+        header = tuple(next(reader, ()))
         for name in header:
             _check_column(1, name)
             if header.count(name) > 1:
@@ -70,19 +74,25 @@ def read_csv(file: IO[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
         for name in _REQUIRED_COLUMNS:
             if name not in header:
                 raise CatalogueError(1, f"missing column {name!r}")
+        # A column that the file does not have is the empty one after the last.
+        in_order = itemgetter(
+            *(header.index(name) if name in header else len(header) for name in COLUMNS)
+        )
         for row in reader:
-            if None in row or None in row.values():
+            if len(row) == len(header):
+                row.append("")
+                yield reader.line_num, [value or None for value in in_order(row)]
+            elif row:
                 raise CatalogueError(reader.line_num, f"{len(header)} columns are expected")
-            yield reader.line_num, {name: value or None for name, value in row.items()}
     except csv.Error as error:
-        raise CatalogueError(reader.reader.line_num, str(error)) from None
+        raise CatalogueError(reader.line_num, str(error)) from None
 
 
-def read_jsonl(file: IO[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
+def read_jsonl(file: IO[str]) -> Iterator[tuple[int, Row]]:
     """Yield the JSON object on each line, with its line number.
 
     Raises:
-        CatalogueError: a line is not a JSON object.
+        CatalogueError: a line is not a JSON object, or has a field that is no column.
     """
     for number, line in enumerate(file, start=1):
         if not line.strip():
@@ -93,19 +103,19 @@ def read_jsonl(file: IO[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
             raise CatalogueError(number, "not valid JSON") from None
         if not isinstance(row, dict):
             raise CatalogueError(number, "a JSON object is expected")
-        yield number, row
+        for name in row:
+            _check_column(number, name)
+        yield number, [row.get(name) for name in COLUMNS]
 
 
-def validated(line: int, row: Mapping[str, object]) -> Advertiser:
+def validated(line: int, row: Row) -> Advertiser:
     """Return the advertiser of a row.
 
     Raises:
         CatalogueError: the row is invalid.
     """
-    for name in row:
-        _check_column(line, name)
     try:
-        record = _ROW.validate_python(row)
+        record = _FIELDS.validate_python(dict(zip(COLUMNS, row, strict=True)))
     except ValidationError as error:
         problem = problems_of(error)[0]
         raise CatalogueError(line, f"{'.'.join(problem.path)}: {problem.message}") from None

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.source import AdvertiserFilter, Page, PageRequest
@@ -41,6 +41,11 @@ def by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Advertis
     """Return the advertisers that exist, by id."""
     found = map(_advertiser, _BY_ID.rows(connection, [(an_id,) for an_id in ids]))
     return {advertiser.id: advertiser for advertiser in found}
+
+
+def values_by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Sequence[Any]]:
+    """Return the values of the advertisers that exist, in the order of a catalogue, by id."""
+    return {row[0]: row for row in _BY_ID.rows(connection, [(an_id,) for an_id in ids])}
 
 
 def hienergy(connection: Connection, ids: Collection[int]) -> Mapping[int, Advertiser]:
@@ -141,36 +146,44 @@ def upsert(connection: Connection, records: Iterable[Advertiser]) -> None:
     connection.execute(upsert_statement(connection, advertisers), rows)
 
 
+def lock(connection: Connection, ids: Collection[int]) -> None:
+    """Let no other transaction store a contact or a record of these until this one ends.
+
+    SQLite needs no lock: there is one writer.
+    """
+    rows = select(advertisers.c.id).where(advertisers.c.id.in_(ids)).order_by(advertisers.c.id)
+    connection.execute(rows.with_for_update()).all()
+
+
+def with_contacts(connection: Connection, ids: Collection[int]) -> frozenset[int]:
+    """Return which of some advertisers have contacts."""
+    owners = select(contacts.c.advertiser_id).where(contacts.c.advertiser_id.in_(ids)).distinct()
+    return frozenset(connection.scalars(owners))
+
+
 def ids(connection: Connection) -> frozenset[int]:
     """Return the ids of all advertisers."""
     return frozenset(connection.scalars(select(advertisers.c.id)))
 
 
-def misplaced(connection: Connection, ids: Collection[int]) -> int | None:
-    """Return an advertiser of some that does not fit the others, or None.
+def misplaced(connection: Connection, records: Collection[Advertiser]) -> int | None:
+    """Return an advertiser of those that were just stored that does not fit others, or None.
 
     Its owner is not a HiEnergy record, or it is not one itself, but owns contacts or records.
     """
-    owner, named_by = advertisers.alias("owner"), advertisers.alias("named_by")
-    has_wrong_owner = exists().where(
-        owner.c.id == advertisers.c.hienergy_id, owner.c.network_name != HIENERGY_NETWORK
-    )
-    owns_something = or_(
-        exists().where(contacts.c.advertiser_id == advertisers.c.id),
-        exists().where(
-            named_by.c.hienergy_id == advertisers.c.id, named_by.c.id != advertisers.c.id
-        ),
-    )
-    is_network_record = advertisers.c.network_name != HIENERGY_NETWORK
-    found: int | None = connection.scalar(
+    owner = advertisers.alias("owner")
+    owned, owners = advertisers.c.hienergy_id, contacts.c.advertiser_id
+    ids = [record.id for record in records]
+    network_ids = [record.id for record in records if not record.is_hienergy]
+    queries = (
         select(advertisers.c.id)
-        .where(
-            advertisers.c.id.in_(ids),
-            or_(has_wrong_owner, and_(is_network_record, owns_something)),
-        )
-        .limit(1)
+        .join(owner, owner.c.id == owned)
+        .where(advertisers.c.id.in_(ids), owner.c.network_name != HIENERGY_NETWORK),
+        select(owned).where(owned.in_(network_ids), owned != advertisers.c.id),
+        select(owners).where(owners.in_(network_ids)),
     )
-    return found
+    found = (connection.scalar(query.limit(1)) for query in queries)
+    return next((an_id for an_id in found if an_id is not None), None)
 
 
 def _advertiser(row: Sequence[Any]) -> Advertiser:  # SQLAlchemy does not type columns of a Table

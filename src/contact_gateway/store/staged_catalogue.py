@@ -1,18 +1,21 @@
-"""The import of a catalogue: staged and checked first, then written in short transactions.
+"""The import of a catalogue: staged and checked first, then written.
 
-The file is staged in a temporary database on the disk, so that memory does not grow with the file.
-Rows that equal the stored ones are neither validated nor written. A refused file changes nothing.
+The file is staged in a temporary SQLite database on the disk, so that memory does not grow with the
+file. Rows that equal the stored ones are neither validated nor written. A refused file changes
+nothing.
 
-Each transaction is short, and a pause follows it: other processes wait for the write lock for a few
-seconds, and SQLite does not queue them. So an import that is interrupted keeps what it has written,
-each row complete and valid, and the next one writes the rest.
+PostgreSQL stores all rows in one transaction, while others read and write. SQLite has one writer,
+and others wait for it at most a few seconds. There, many rows are written in short transactions,
+with a pause after each, because SQLite does not queue those that wait. An interrupted import keeps
+what it has written, each row complete and valid, and the next one writes the rest.
 """
 
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeAlias, TypeVar
@@ -23,23 +26,29 @@ from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.catalogue import (
     COLUMNS,
     CatalogueError,
+    Row,
     duplicate_id,
     in_use,
     not_a_hienergy_record,
     validated,
 )
 from contact_gateway.contacts.fields import MAX_ID
-from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store.database import Database
-from contact_gateway.store.database_file import uri_of
 
 TRANSACTION_SECONDS: Final = 0.1
 PAUSE_SECONDS: Final = 0.05
 """SQLite's waiting processes try again after 25 ms in the first 0.1 s, later after 0.1 s."""
 
-_ROWS_STAGED_AT_ONCE: Final = 500
-_ROWS_PER_STATEMENT: Final = 250
+MAX_ROWS_AT_ONCE: Final = 10_000
+"""So many rows are written in one transaction of SQLite, too: it takes less than a second."""
+
+_MAX_DIGITS: Final = 100
+_TEXTS: Final = slice(1, -1)
+_NETWORK_NAME: Final = COLUMNS.index("network_name")
+_LOCK_TIMEOUT_MINUTES: Final = 30
+_ROWS_STAGED_AT_ONCE: Final = 512
+_ROWS_PER_STATEMENT: Final = 500
 _LISTED: Final = ", ".join(COLUMNS)
 _INSERT_CHANGED: Final = f"INSERT INTO changed VALUES ({', '.join('?' * len(COLUMNS))}, ?, ?)"  # noqa: S608 - constants
 _CACHE_KIB: Final = 8192
@@ -54,35 +63,28 @@ CREATE TABLE changed (
 );
 """
 
-# The owner of a row, as it will be after the import.
-_MISSING_OWNER: Final = """
-SELECT changed.line, changed.hienergy_id FROM changed
+_NETWORK_OWNER: Final = """
+SELECT changed.line, owner.id FROM changed JOIN changed AS owner ON owner.id = changed.hienergy_id
+WHERE owner.network_name != ? ORDER BY changed.line LIMIT 1
+"""
+_UNSTAGED_OWNERS: Final = """
+SELECT changed.hienergy_id, min(changed.line) FROM changed
 LEFT JOIN changed AS owner ON owner.id = changed.hienergy_id
-LEFT JOIN store.advertisers AS stored ON stored.id = changed.hienergy_id
-WHERE changed.hienergy_id IS NOT NULL
-AND CASE WHEN owner.id IS NULL THEN stored.network_name ELSE owner.network_name END IS NOT ?
-ORDER BY changed.line LIMIT 1
+WHERE changed.hienergy_id IS NOT NULL AND owner.id IS NULL GROUP BY changed.hienergy_id
 """
-_DEMOTED_IN_USE: Final = """
-SELECT changed.line, changed.id FROM changed WHERE changed.turn = ?
-AND (
-    EXISTS (SELECT 1 FROM store.contacts WHERE advertiser_id = changed.id)
-    OR EXISTS (
-        SELECT 1 FROM store.advertisers AS stored
-        LEFT JOIN changed AS other ON other.id = stored.id
-        WHERE stored.hienergy_id = changed.id AND stored.id != changed.id
-        AND (other.id IS NULL OR other.hienergy_id = changed.id)
-    )
-)
-ORDER BY changed.line LIMIT 1
-"""
+_DEMOTED_ROWS: Final = "SELECT id, line FROM changed WHERE turn = ? ORDER BY line"
+_NEXT_ROWS: Final = f"SELECT {_LISTED} FROM changed WHERE turn = ? AND id > ? ORDER BY id LIMIT ?"  # noqa: S608 - constants
 
 # In this order, each row's owner is stored before it, and a HiEnergy record is given up last.
 _HIENERGY, _NETWORK, _DEMOTED = _TURNS = range(3)
 
 T = TypeVar("T")
-_Given: TypeAlias = tuple[int, Mapping[str, object]]
-_Stored: TypeAlias = tuple[Any, ...]  # the driver's rows have no types
+_Given: TypeAlias = tuple[int, Row]
+_Stored: TypeAlias = Sequence[Any]  # the driver's rows have no types
+
+
+class StagingError(RuntimeError):
+    """There is no room for the temporary database. The message says where."""
 
 
 class StoreChangedError(RuntimeError):
@@ -93,26 +95,28 @@ class Counts(NamedTuple):
     """How many rows a catalogue has, and how many of them the store lacks or has differently."""
 
     rows: int
+    new: int
     changed: int
 
 
+class _Position(NamedTuple):
+    """The last row that is written, and how many are."""
+
+    turn: int
+    id: int
+    written: int
+
+
 class StagedCatalogue:
-    """The rows of a catalogue file, compared with those of a database. It is a context manager.
+    """The rows of a catalogue file, compared with those of a database. It is a context manager."""
 
-    Args:
-        file: the file of the database.
-    """
-
-    def __init__(self, file: str) -> None:
-        self._file: Final = file
-        self._rows = self._changed = 0
+    def __init__(self, database: Database) -> None:
+        self._database: Final = database
+        self._rows = self._new = self._changed = 0
         # SQLite keeps it in a temporary file, without a name. The rows are read by the writer's
         # thread too, but never at the same time.
-        self._staging: Final = sqlite3.connect(
-            "", isolation_level=None, uri=True, check_same_thread=False
-        )
+        self._staging: Final = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._staging.executescript(_TABLES)
-        self._staging.execute("ATTACH ? AS store", (uri_of(file, "rw"),))
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -130,76 +134,87 @@ class StagedCatalogue:
     @property
     def counts(self) -> Counts:
         """How many rows are staged, and how many of them are to be written."""
-        return Counts(self._rows, self._changed)
+        return Counts(self._rows, self._new, self._changed)
 
-    def add(self, rows: Iterable[_Given]) -> None:
+    async def add(self, rows: Iterable[_Given]) -> None:
         """Stage all rows of a file, each with its line, and check them.
 
         Raises:
             CatalogueError: a row is invalid, its id is not new, it names a HiEnergy record that
                 does not exist, or it would demote a HiEnergy record that is in use.
-            SourceUnavailable: the database does not answer, or there is no room for the rows.
+            StagingError: there is no room for the rows.
+            SourceUnavailable: the database does not answer.
         """
-        try:
+        with _staging_errors():
             for batch in _batches(iter(rows), _ROWS_STAGED_AT_ONCE):
-                # A short transaction, because it holds a snapshot of the store.
+                ids = [_id_of(row) for _, row in batch]
+                usual_ids = [an_id for an_id in ids if an_id is not None]
+                stored = await self._database.read(
+                    partial(advertiser_rows.values_by_id, ids=usual_ids)
+                )
                 self._staging.execute("BEGIN")
-                self._add_batch(batch)
+                self._add_batch(batch, ids, stored)
                 self._staging.execute("COMMIT")
-            owner = self._staging.execute(_MISSING_OWNER, (HIENERGY_NETWORK,)).fetchone()
-            demoted = self._staging.execute(_DEMOTED_IN_USE, (_DEMOTED,)).fetchone()
-        except sqlite3.Error as error:
-            raise SourceUnavailable(
-                f"{self._file}, or the folder for temporary files that SQLITE_TMPDIR names: {error}"
-            ) from error
-        errors = [
-            *([] if owner is None else [not_a_hienergy_record(*owner)]),
-            *([] if demoted is None else [in_use(*demoted)]),
-        ]
-        if errors:
-            raise min(errors, key=lambda error: error.line)
+            first: CatalogueError | None = None
+            async for error in self._errors():
+                if first is None or error.line < first.line:
+                    first = error
+        if first is not None:
+            raise first
 
-    async def write(self, database: Database, progress: Callable[[int], object]) -> None:
-        """Write the rows that are new or changed, and report how many after each transaction.
+    async def write(self, progress: Callable[[int], object]) -> None:
+        """Write the rows that are new or changed; report on any thread how many are written.
 
         Raises:
             StoreChangedError: a row is no longer valid in the store.
             SourceUnavailable: the database does not answer.
         """
-        batches = self._batches_in_turn()
+        position = _Position(_HIENERGY, 0, 0)
+        while position.written < self._new + self._changed:
+            position = await self._database.write(
+                partial(self._write_some, after=position, progress=progress)
+            )
+            await asyncio.sleep(PAUSE_SECONDS)
 
-        def write_some(connection: Connection) -> int:
+    def _write_some(
+        self, connection: Connection, after: _Position, progress: Callable[[int], object]
+    ) -> _Position:
+        """Write rows in one transaction, and return the last one. It may be run again."""
+        ends_at = None
+        if connection.dialect.name == "postgresql":
+            # What is stored while this waits for a lock must be seen once it has the lock.
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            # An import that came first keeps its rows locked until it ends.
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout='{_LOCK_TIMEOUT_MINUTES}min'")
+        elif self._new + self._changed > MAX_ROWS_AT_ONCE:
             ends_at = time.monotonic() + TRANSACTION_SECONDS
-            written = 0
-            for batch in batches:
-                advertiser_rows.upsert(connection, batch)
-                # Since the check of the file, another process may have written.
-                wrong = advertiser_rows.misplaced(connection, [each.id for each in batch])
-                if wrong is not None:
-                    raise StoreChangedError(
-                        f"advertiser {wrong} no longer fits the store, which another process "
-                        "changed during the import. Some advertisers were imported; run the "
-                        "import again"
-                    )
-                written += len(batch)
-                if time.monotonic() >= ends_at:
-                    break
-            return written
+        position = after
+        for turn, records in self._batches_after(after):
+            ids = [advertiser.id for advertiser in records]
+            if turn == _DEMOTED:
+                # A creation locks the HiEnergy record until its contact is stored.
+                advertiser_rows.lock(connection, ids)
+            advertiser_rows.upsert(connection, records)
+            # Since the check of the file, another process may have written.
+            wrong = advertiser_rows.misplaced(connection, records)
+            if wrong is not None:
+                imported = "Some advertisers were" if after.written else "No advertiser was"
+                raise StoreChangedError(
+                    f"advertiser {wrong} no longer fits the store, which another process changed "
+                    f"during the import. {imported} imported; run the import again"
+                )
+            position = _Position(turn, ids[-1], position.written + len(ids))
+            progress(position.written)
+            if ends_at is not None and time.monotonic() >= ends_at:
+                break
+        return position
 
-        with closing(batches):
-            while written := await database.write(write_some):
-                progress(written)
-                await asyncio.sleep(PAUSE_SECONDS)
-
-    def _add_batch(self, batch: Sequence[_Given]) -> None:
-        ids = [_id_of(row) for _, row in batch]
-        usual_ids = [an_id for an_id in ids if an_id is not None]
-        marks = ", ".join("?" * len(usual_ids))
-        rows = self._staging.execute(
-            f"SELECT {_LISTED} FROM store.advertisers WHERE id IN ({marks})",  # noqa: S608 - constants
-            usual_ids,
-        )
-        stored: dict[int, _Stored] = {row[0]: row for row in rows}
+    def _add_batch(
+        self,
+        batch: Sequence[_Given],
+        ids: Sequence[int | None],
+        stored: Mapping[int, _Stored],
+    ) -> None:
         seen: list[tuple[int, int]] = []
         changed: list[tuple[object, ...]] = []
         for an_id, (line, row) in zip(ids, batch, strict=True):
@@ -209,16 +224,20 @@ class StagedCatalogue:
                 continue
             advertiser = validated(line, row)
             seen.append((advertiser.id, line))
-            after = tuple(getattr(advertiser, name) for name in COLUMNS)
-            if after != before:
-                changed.append((*after, line, _turn(advertiser, before)))
+            after = [getattr(advertiser, name) for name in COLUMNS]
+            if before is None:
+                self._new += 1
+            elif after != list(before):
+                self._changed += 1
+            else:
+                continue
+            changed.append((*after, line, _turn(advertiser, before)))
         try:
             self._staging.executemany("INSERT INTO seen VALUES (?, ?)", seen)
         except sqlite3.IntegrityError:
             raise self._duplicate(seen) from None
         self._staging.executemany(_INSERT_CHANGED, changed)
         self._rows += len(seen)
-        self._changed += len(changed)
 
     def _duplicate(self, seen: Iterable[tuple[int, int]]) -> CatalogueError:
         """Return the error for the first row whose id is staged with another line."""
@@ -230,12 +249,61 @@ class StagedCatalogue:
                 return duplicate_id(line, an_id, first)
         raise LookupError("no id is staged twice")
 
-    def _batches_in_turn(self) -> Generator[Sequence[Advertiser], None, None]:
-        query = f"SELECT {_LISTED} FROM changed WHERE turn = ? ORDER BY id"  # noqa: S608 - constants
-        for turn in _TURNS:
-            with closing(self._staging.execute(query, (turn,))) as rows:
-                records = (Advertiser(**dict(zip(COLUMNS, row, strict=True))) for row in rows)
-                yield from _batches(records, _ROWS_PER_STATEMENT)
+    async def _errors(self) -> AsyncIterator[CatalogueError]:
+        """Yield the errors of rows that do not fit the others, as they will be stored."""
+        wrong = self._staging.execute(_NETWORK_OWNER, (HIENERGY_NETWORK,)).fetchone()
+        if wrong is not None:
+            yield not_a_hienergy_record(*wrong)
+        owners = self._staging.execute(_UNSTAGED_OWNERS)
+        for batch in _batches(owners, _ROWS_STAGED_AT_ONCE):
+            ids = [owner for owner, _ in batch]
+            found = await self._database.read(partial(advertiser_rows.by_id, ids=ids))
+            for owner, line in batch:
+                if owner not in found or not found[owner].is_hienergy:
+                    yield not_a_hienergy_record(line, owner)
+        demoted = self._staging.execute(_DEMOTED_ROWS, (_DEMOTED,))
+        for batch in _batches(demoted, _ROWS_STAGED_AT_ONCE):
+            ids = [an_id for an_id, _ in batch]
+            owning = await self._database.read(partial(advertiser_rows.with_contacts, ids=ids))
+            naming = await self._database.read(
+                partial(advertiser_rows.equivalents, hienergy_ids=ids)
+            )
+            for an_id, line in batch:
+                names = (self._will_name(record.id, an_id) for record in naming[an_id])
+                if an_id in owning or any(names):
+                    yield in_use(line, an_id)
+
+    def _will_name(self, record: int, owner: int) -> bool:
+        """Return whether a stored record, which names an owner, does so after the import."""
+        row = self._staging.execute(
+            "SELECT hienergy_id FROM changed WHERE id = ?", (record,)
+        ).fetchone()
+        return row is None or row[0] == owner
+
+    def _batches_after(self, position: _Position) -> Iterator[tuple[int, Sequence[Advertiser]]]:
+        """Yield the rows to write after a position, in batches, each with its turn."""
+        last_id = position.id
+        for turn in _TURNS[position.turn :]:
+            while records := self._records(turn, last_id):
+                yield turn, records
+                last_id = records[-1].id
+            last_id = 0
+
+    def _records(self, turn: int, last_id: int) -> Sequence[Advertiser]:
+        with _staging_errors():
+            rows = self._staging.execute(_NEXT_ROWS, (turn, last_id, _ROWS_PER_STATEMENT))
+            return [Advertiser(**dict(zip(COLUMNS, row, strict=True))) for row in rows]
+
+
+@contextmanager
+def _staging_errors() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StagingError(
+            "the rows cannot be kept in the folder for temporary files, which SQLITE_TMPDIR "
+            f"names: {error}"
+        ) from error
 
 
 def _batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
@@ -243,37 +311,28 @@ def _batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-def _id_of(row: Mapping[str, object]) -> int | None:
+def _id_of(row: Row) -> int | None:
     """Return the id of a row that may be invalid, if it is a usual one."""
-    value = row.get("id")
-    if (
-        isinstance(value, str)
-        and value.isascii()
-        and value.isdigit()
-        and len(value) < len(str(MAX_ID))
-    ):
-        return int(value)
+    value = row[0]
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < _MAX_DIGITS:
+        value = int(value)
     return value if type(value) is int and 0 < value <= MAX_ID else None
 
 
-def _equals(row: Mapping[str, object], stored: _Stored) -> bool:
+def _equals(row: Row, stored: _Stored) -> bool:
     """Return whether a row of a file, as it is, says what is stored under its id."""
-    _, *texts, owner = map(row.get, COLUMNS)
-    stored_id, *stored_texts, stored_owner = stored
-    if texts != stored_texts or not _COLUMN_NAMES.issuperset(row):
+    if row[_TEXTS] != stored[_TEXTS]:
         return False
+    owner, stored_owner = row[-1], stored[-1]
     if owner is None:
         # A HiEnergy record need not name itself.
-        is_hienergy = stored_owner == stored_id and row["network_name"] == HIENERGY_NETWORK
+        is_hienergy = stored_owner == stored[0] and row[_NETWORK_NAME] == HIENERGY_NETWORK
         return stored_owner is None or is_hienergy
     return str(owner) == str(stored_owner)
-
-
-_COLUMN_NAMES: Final = frozenset(COLUMNS)
 
 
 def _turn(advertiser: Advertiser, before: _Stored | None) -> int:
     if advertiser.is_hienergy:
         return _HIENERGY
-    was_hienergy = before is not None and before[COLUMNS.index("network_name")] == HIENERGY_NETWORK
+    was_hienergy = before is not None and before[_NETWORK_NAME] == HIENERGY_NETWORK
     return _DEMOTED if was_hienergy else _NETWORK

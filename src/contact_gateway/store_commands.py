@@ -1,16 +1,23 @@
-"""The commands `contact-gateway store`: backup, restore and check of the database's file."""
+"""The commands `contact-gateway store`: backup, restore, copies and checks of a database."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from contact_gateway import output
-from contact_gateway.database_url import SqliteFile
-from contact_gateway.settings import PREFIX, SettingsError, load_settings
+from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.database_url import (
+    DatabaseAddress,
+    SqliteFile,
+    UnsupportedDatabaseError,
+    parse_database_url,
+)
+from contact_gateway.settings import PREFIX, Settings, SettingsError, load_settings
 from contact_gateway.store import schema_version
 from contact_gateway.store.backup import (
     StoreFileError,
@@ -19,9 +26,11 @@ from contact_gateway.store.backup import (
     reading_copy,
     restore,
 )
-from contact_gateway.store.checks import inspect
+from contact_gateway.store.checks import Report, inspect, inspect_server
+from contact_gateway.store.copying import CopyError, CopyProgress, copy_database
+from contact_gateway.store.database import Database, open_database
 
-store = typer.Typer(help="Back up, restore and check the database.", no_args_is_help=True)
+store = typer.Typer(help="Back up, restore, copy and check the database.", no_args_is_help=True)
 
 
 @store.command("backup")
@@ -71,9 +80,7 @@ def check_store(
 ) -> None:
     """Check that the database is intact and its rows fit together, and count them."""
     with _exit_on_error():
-        opened = reading(_database_file()) if file is None else reading_copy(file)
-        with opened as connection:
-            report = inspect(connection)
+        report = _checked(file)
     if json_output:
         output.write_json(
             {"revision": report.revision, "rows": report.counts, "problems": report.problems}
@@ -84,6 +91,67 @@ def check_store(
         output.write("\n".join([f"Revision  {report.revision or '-'}", *counts, *problems, ""]))
     if report.problems:
         raise typer.Exit(1)
+
+
+@store.command("copy")
+def copy_store(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="URL of the database to copy.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="URL of an empty database.")],
+) -> None:
+    """Copy a database to another, such as SQLite to PostgreSQL. Stop the gateway before.
+
+    A copy that was interrupted is continued.
+    """
+    with _exit_on_error(), Progress(console=output.console) as bar:
+        origin, copy = _named_database("FROM", source), _named_database("TO", target)
+        phases: dict[str, TaskID] = {}
+
+        def show(phase: str, completed: int, total: int) -> None:
+            if phase not in phases:
+                phases[phase] = bar.add_task(phase)
+            bar.update(phases[phase], completed=completed, total=total)
+
+        counts = asyncio.run(_copy(origin, copy, show))
+    rows = ", ".join(f"{table} {count}" for table, count in counts.items())
+    output.note(f"Copied and verified: {rows}.")
+    output.note(f"Set {PREFIX}DATABASE_URL to the new database, and start the gateway.")
+
+
+async def _copy(source: Database, target: Database, progress: CopyProgress) -> Mapping[str, int]:
+    try:
+        return await copy_database(source, target, progress)
+    finally:
+        await asyncio.gather(source.close(), target.close())
+
+
+def _named_database(name: str, url: str) -> Database:
+    """Return the database at the URL of an argument."""
+    try:
+        return _database(parse_database_url(url), load_settings())
+    except UnsupportedDatabaseError as error:
+        raise CopyError(f"{name}: {error}") from None
+
+
+def _database(address: DatabaseAddress, settings: Settings) -> Database:
+    return open_database(address, prepares_statements=settings.database_prepared_statements)
+
+
+def _checked(file: Path | None) -> Report:
+    settings = load_settings()
+    if file is None and not isinstance(settings.database, SqliteFile):
+        return asyncio.run(_checked_server(_database(settings.database, settings)))
+    opened = reading(_database_file()) if file is None else reading_copy(file)
+    with opened as connection:
+        return inspect(connection)
+
+
+async def _checked_server(database: Database) -> Report:
+    try:
+        return await inspect_server(database)
+    except SourceUnavailable as error:
+        raise SettingsError(f"{PREFIX}DATABASE_URL: {error.reason}") from error
+    finally:
+        await database.close()
 
 
 def _database_file() -> Path:
@@ -112,5 +180,5 @@ def _exit_on_error() -> Iterator[None]:
     """Print errors that the operator can correct, and exit with status 1."""
     try:
         yield
-    except (SettingsError, StoreFileError) as error:
+    except (SettingsError, StoreFileError, CopyError) as error:
         output.fail(f"{str(error).rstrip('.')}.")

@@ -1,12 +1,17 @@
 """Checks of a database: that it is intact, and that its rows fit together."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Final, NamedTuple
 
+import sqlalchemy
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, func, select, text
+
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK
 from contact_gateway.store import schema_version
+from contact_gateway.store.database import Database
 from contact_gateway.store.tables import metadata
 
 _MAX_SHOWN: Final = 10
@@ -16,12 +21,12 @@ _NEEDED_TABLES: Final = frozenset({"advertisers", "contacts"})
 _ORPHANS: Final[Mapping[str, str]] = {
     "contacts of an advertiser that is not a HiEnergy record": (
         "SELECT contacts.id FROM contacts JOIN advertisers ON advertisers.id = advertiser_id "
-        "WHERE network_name IS NOT :hienergy"
+        "WHERE network_name != :hienergy"
     ),
     "advertisers whose hienergy_id is not a HiEnergy record": (
         "SELECT named_by.id FROM advertisers AS named_by "
         "JOIN advertisers AS owner ON owner.id = named_by.hienergy_id "
-        "WHERE owner.network_name IS NOT :hienergy"
+        "WHERE owner.network_name != :hienergy"
     ),
 }
 
@@ -44,6 +49,34 @@ def inspect(connection: sqlite3.Connection) -> Report:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+async def inspect_server(database: Database) -> Report:
+    """Check the database on a server, in one snapshot. The server itself keeps foreign keys.
+
+    Raises:
+        SourceUnavailable: the database does not answer.
+    """
+    # Not `read`, which is for what answers within seconds.
+    return await database.write(_inspect_server)
+
+
+def _inspect_server(connection: Connection) -> Report:
+    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    connection.exec_driver_sql("SET LOCAL statement_timeout=0")
+    found = sqlalchemy.inspect(connection).get_table_names()
+    revision = MigrationContext.configure(connection).get_current_revision()
+    problems = [*_schema_problems(revision, found)]
+    if not problems:
+        for what, query in _ORPHANS.items():
+            rows = connection.execute(text(query), {"hienergy": HIENERGY_NETWORK})
+            problems += _orphan_problem(what, [str(an_id) for (an_id,) in rows])
+    counts = {
+        name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+        for name, table in sorted(metadata.tables.items())
+        if name in found
+    }
+    return Report(revision, counts, problems)
 
 
 def _inspect(connection: sqlite3.Connection) -> Report:
@@ -70,8 +103,8 @@ def _inspect(connection: sqlite3.Connection) -> Report:
     return Report(revision, counts, problems)
 
 
-def _schema_problems(revision: str | None, tables: set[str]) -> Iterator[str]:
-    if revision is None or not tables >= _NEEDED_TABLES:
+def _schema_problems(revision: str | None, tables: Collection[str]) -> Iterator[str]:
+    if revision is None or not _NEEDED_TABLES.issubset(tables):
         yield "it is not a database of contact-gateway: tables are missing"
         return
     try:
@@ -86,9 +119,13 @@ def _broken_references(connection: sqlite3.Connection) -> Iterator[str]:
         yield f"{table}: {len(list(broken))} rows refer to missing rows of {parent}"
     for what, query in _ORPHANS.items():
         ids = [str(an_id) for (an_id,) in connection.execute(query, {"hienergy": HIENERGY_NETWORK})]
-        if ids:
-            dots = ", …" if len(ids) > _MAX_SHOWN else ""
-            yield f"{len(ids)} {what}: {', '.join(ids[:_MAX_SHOWN])}{dots}"
+        yield from _orphan_problem(what, ids)
+
+
+def _orphan_problem(what: str, ids: Sequence[str]) -> Iterator[str]:
+    if ids:
+        dots = ", …" if len(ids) > _MAX_SHOWN else ""
+        yield f"{len(ids)} {what}: {', '.join(ids[:_MAX_SHOWN])}{dots}"
 
 
 def _tables_of(row: tuple[str, int, str, int]) -> tuple[str, str]:

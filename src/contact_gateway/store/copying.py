@@ -1,0 +1,358 @@
+"""The copy of a database into an empty one, also of another kind, such as SQLite to PostgreSQL.
+
+Rows keep their ids. They are copied in the order of their keys, in short transactions, so that a
+copy that is interrupted goes on after its last row. Checksums of both databases are compared at the
+end: they also show whether the source was written to meanwhile.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    LargeBinary,
+    Select,
+    Table,
+    and_,
+    func,
+    not_,
+    or_,
+    select,
+    text,
+    true,
+)
+
+from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.database_url import DatabaseAddress, SqliteFile
+from contact_gateway.store import schema_version
+from contact_gateway.store.connection_threads import DatabaseFault
+from contact_gateway.store.database import Database
+from contact_gateway.store.prepared_statements import PreparedSelect
+from contact_gateway.store.tables import metadata
+from contact_gateway.store.upserts import insert_new
+
+CopyProgress: TypeAlias = Callable[[str, int, int], None]
+"""Receives what is done, the number of rows that it is done for, and of all rows."""
+
+_ROWS_AT_A_TIME: Final = 512
+_KEYS_AT_A_TIME: Final = 20_000
+_CHECKSUM_BYTES: Final = 16
+
+T = TypeVar("T")
+_Row: TypeAlias = tuple[Any, ...]  # SQLAlchemy's Table has no types of columns
+_Key: TypeAlias = tuple[Any, ...]  # likewise
+
+
+class CopyError(RuntimeError):
+    """A database was not copied. The message names FROM or TO, and says what to do."""
+
+
+class _Part(NamedTuple):
+    """Some rows of a table, which may refer to other tables and to earlier parts."""
+
+    table: Table
+    condition: ColumnElement[bool]
+
+
+class _Content(NamedTuple):
+    """The number of rows of a table, and a checksum that does not depend on their order."""
+
+    rows: int
+    checksum: int
+
+
+async def copy_database(
+    source: Database, target: Database, progress: CopyProgress
+) -> Mapping[str, int]:
+    """Copy all rows, and return how many each table has.
+
+    Raises:
+        CopyError: a database cannot be used, the target has other rows, or the copy differs.
+    """
+    if source.address == target.address:
+        raise CopyError("FROM and TO are the same database")
+    origin, copy = _Side("FROM", source), _Side("TO", target)
+    await origin.require_current()
+    await copy.prepare()
+    parts = [*_parts()]
+    counts = [await _count(origin, part) for part in parts]
+    copied = [await _count(copy, part) for part in parts]
+    if any(copied):
+        await _refuse_other_rows(origin, copy, _Phase(progress, "Comparing", sum(copied)))
+    phase = _Phase(progress, "Copying", sum(counts))
+    for part, rows in zip(parts, copied, strict=True):
+        await _copy_part(part, rows, origin, copy, phase)
+    for table in _tables():
+        if table.autoincrement_column is not None:
+            last_id = await origin.read(partial(_last_id, table=table))
+            await copy.write(partial(_set_last_id, table=table, last_id=last_id))
+    return await _verify(origin, copy, _Phase(progress, "Verifying", 2 * sum(counts)))
+
+
+class _Side:
+    """One of the two databases, by the name that it has in messages."""
+
+    def __init__(self, name: str, database: Database) -> None:
+        self.name: Final = name
+        self._database: Final = database
+
+    async def require_current(self) -> None:
+        """Check that the database has the tables of this version; create no file."""
+        if _is_missing(self._database.address):
+            raise CopyError(f"{self.name}: {self._database.label} does not exist")
+        with self._errors():
+            revision = await schema_version.revision(self._database)
+            schema_version.require_known(revision)
+        newest = schema_version.newest_revision()
+        if revision is None:
+            raise CopyError(f"{self.name}: {self._database.label} is not a database of the gateway")
+        if revision != newest:
+            raise CopyError(
+                f"{self.name}: the database is at revision {revision}, and this version needs "
+                f"{newest}. Set CONTACT_GATEWAY_DATABASE_URL to it, and run "
+                "`contact-gateway migrate`"
+            )
+
+    async def prepare(self) -> None:
+        """Create the tables of an empty database."""
+        with self._errors():
+            await schema_version.prepare(self._database)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Return what `work` reads."""
+        with self._errors():
+            return await self._database.read(work)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Return what `work` returns, once its transaction is committed."""
+        with self._errors():
+            return await self._database.write(work)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except SourceUnavailable as error:
+            raise CopyError(f"{self.name}: the database does not answer: {error.reason}") from error
+        except (DatabaseFault, schema_version.SchemaNotCurrentError) as error:
+            raise CopyError(f"{self.name}: {error}") from error
+
+
+def _is_missing(address: DatabaseAddress) -> bool:
+    return isinstance(address, SqliteFile) and not Path(address.path).exists()
+
+
+class _Phase:
+    """What is being done, and for how many rows."""
+
+    def __init__(self, progress: CopyProgress, name: str, total: int) -> None:
+        self._progress: Final = progress
+        self._name: Final = name
+        self._total: Final = total
+        self._completed = 0
+
+    def add(self, rows: int) -> None:
+        """Report that it is done for further rows."""
+        self._completed += rows
+        self._progress(self._name, self._completed, self._total)
+
+
+async def _refuse_other_rows(origin: _Side, copy: _Side, phase: _Phase) -> None:
+    """Check that all rows of the copy are those of an earlier, interrupted one."""
+    for table in _tables():
+        part, after = _Part(table, true()), None
+        while rows := await copy.read(partial(_page, part=part, after=after)):
+            keys = [_key_of(table, row) for row in rows]
+            expected = await origin.read(partial(_rows_of, table=table, keys=keys))
+            if not expected.issuperset(rows):
+                raise CopyError(
+                    f"TO has rows of {table.name} that FROM does not have, or has differently. "
+                    "Name an empty database"
+                )
+            after = keys[-1]
+            phase.add(len(rows))
+
+
+async def _count(side: _Side, part: _Part) -> int:
+    """Return the number of rows; one statement for all of them might take too long."""
+    count, after = 0, None
+    while keys := await side.read(partial(_keys, part=part, after=after)):
+        count, after = count + len(keys), keys[-1]
+    return count
+
+
+async def _copy_part(part: _Part, copied: int, origin: _Side, copy: _Side, phase: _Phase) -> None:
+    after = None
+    if _is_ordered_alike(part.table):
+        after = await copy.read(partial(_last_key, part=part))
+        phase.add(copied)
+    while rows := await origin.read(partial(_page, part=part, after=after)):
+        await copy.write(partial(_insert, table=part.table, rows=rows))
+        after = _key_of(part.table, rows[-1])
+        phase.add(len(rows))
+
+
+async def _verify(origin: _Side, copy: _Side, phase: _Phase) -> Mapping[str, int]:
+    counts = {}
+    for table in _tables():
+        expected, found = await asyncio.gather(
+            _content(origin, table, phase), _content(copy, table, phase)
+        )
+        if found != expected:
+            what = (
+                f"FROM has {expected.rows} rows of {table.name}, and TO has {found.rows}"
+                if found.rows != expected.rows
+                else f"FROM and TO have different rows of {table.name}"
+            )
+            raise CopyError(
+                f"{what}. Stop all gateways and commands that use them, and copy again. If that "
+                "does not help, name an empty database as TO"
+            )
+        counts[table.name] = found.rows
+    return counts
+
+
+async def _content(side: _Side, table: Table, phase: _Phase) -> _Content:
+    content, after = _Content(0, 0), None
+    part = _Part(table, true())
+    while True:
+        page, after = await side.read(partial(_page_content, part=part, after=after))
+        if after is None:
+            return content
+        content = _Content(
+            content.rows + page.rows,
+            (content.checksum + page.checksum) % (1 << (8 * _CHECKSUM_BYTES)),
+        )
+        phase.add(page.rows)
+
+
+def _page_content(
+    connection: Connection, part: _Part, after: _Key | None
+) -> tuple[_Content, _Key | None]:
+    """Return the content of a page, and its last key; None if there are no more rows."""
+    rows = _page(connection, part, after)
+    checksum = sum(map(_checksum, rows))
+    return _Content(len(rows), checksum), _key_of(part.table, rows[-1]) if rows else None
+
+
+def _checksum(row: _Row) -> int:
+    """Return a number for the values of a row, which are the same Python objects on any engine."""
+    digest = blake2b(repr(row).encode(), digest_size=_CHECKSUM_BYTES)
+    return int.from_bytes(digest.digest(), "big")
+
+
+def _tables() -> Sequence[Table]:
+    """Return all tables, each after those that it refers to."""
+    return metadata.sorted_tables
+
+
+def _parts() -> Iterator[_Part]:
+    """Yield all rows in an order in which each can be inserted.
+
+    The rows of a table that others of the same table refer to refer to themselves.
+    """
+    for table in _tables():
+        own = next((key for key in table.foreign_keys if key.column.table is table), None)
+        if own is None:
+            yield _Part(table, true())
+        else:
+            is_first = or_(own.parent.is_(None), own.parent == own.column)
+            yield _Part(table, is_first)
+            yield _Part(table, not_(is_first))
+
+
+def _is_ordered_alike(table: Table) -> bool:
+    """Return whether all engines order the keys alike: numbers and bytes, not texts."""
+    keys = table.primary_key.columns.values()
+    return len(keys) == 1 and isinstance(keys[0].type, Integer | LargeBinary)
+
+
+def _key_of(table: Table, row: _Row) -> _Key:
+    names = table.columns.keys()
+    return tuple(row[names.index(key.name)] for key in table.primary_key.columns)
+
+
+def _page(connection: Connection, part: _Part, after: _Key | None) -> Sequence[_Row]:
+    """Return the next rows after a key, in the order of their keys."""
+    return _next(connection, part, after, select(part.table).limit(_ROWS_AT_A_TIME))
+
+
+def _keys(connection: Connection, part: _Part, after: _Key | None) -> Sequence[_Key]:
+    """Return the next keys after a key, in their order."""
+    query = select(*part.table.primary_key.columns).limit(_KEYS_AT_A_TIME)
+    return _next(connection, part, after, query)
+
+
+def _next(
+    connection: Connection, part: _Part, after: _Key | None, query: Select[Any]
+) -> Sequence[_Row]:
+    keys = part.table.primary_key.columns.values()
+    query = query.where(part.condition).order_by(*keys)
+    if after is None:
+        return [tuple(row) for row in connection.execute(query)]
+    # First the rows that have all but the last column in common. SQLite uses only the first column
+    # of an index to compare tuples.
+    for length in range(len(keys), 0, -1):
+        *common, last = zip(keys[:length], after, strict=False)
+        is_next = and_(*(key == value for key, value in common), last[0] > last[1])
+        if rows := [tuple(row) for row in connection.execute(query.where(is_next))]:
+            return rows
+    return ()
+
+
+def _rows_of(connection: Connection, table: Table, keys: Sequence[_Key]) -> frozenset[_Row]:
+    return frozenset(map(tuple, _by_key(table).rows(connection, keys)))
+
+
+@cache
+def _by_key(table: Table) -> PreparedSelect:
+    return PreparedSelect(select(table), *table.primary_key.columns)
+
+
+def _last_key(connection: Connection, part: _Part) -> _Key | None:
+    (key,) = part.table.primary_key.columns
+    query = select(key).where(part.condition).order_by(key.desc()).limit(1)
+    row = connection.execute(query).first()
+    return None if row is None else tuple(row)
+
+
+def _insert(connection: Connection, table: Table, rows: Sequence[_Row]) -> None:
+    names = table.columns.keys()
+    connection.execute(
+        insert_new(connection.dialect, table),
+        [dict(zip(names, row, strict=True)) for row in rows],
+    )
+
+
+def _last_id(connection: Connection, table: Table) -> int | None:
+    """Return the last id that a table generated: that of a deleted row is never used again."""
+    query = (
+        "SELECT pg_sequence_last_value(CAST(pg_get_serial_sequence(:name, 'id') AS regclass))"
+        if connection.dialect.name == "postgresql"
+        else "SELECT seq FROM sqlite_sequence WHERE name = :name"
+    )
+    generated: int | None = connection.execute(text(query), {"name": table.name}).scalar()
+    return generated
+
+
+def _set_last_id(connection: Connection, table: Table, last_id: int | None) -> None:
+    """Let a table generate the ids after this one and after those of its rows."""
+    greatest = connection.execute(select(func.max(table.c.id))).scalar()
+    last = max(last_id or 0, greatest or 0)
+    if not last:
+        return
+    statements = [
+        "DELETE FROM sqlite_sequence WHERE name = :name",
+        "INSERT INTO sqlite_sequence VALUES (:name, :last)",
+    ]
+    if connection.dialect.name == "postgresql":
+        statements = ["SELECT setval(pg_get_serial_sequence(:name, 'id'), :last)"]
+    for statement in statements:
+        connection.execute(text(statement), {"name": table.name, "last": last})

@@ -22,6 +22,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     false,
+    text,
 )
 
 
@@ -52,9 +53,6 @@ def _utc(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(f"{text}+00:00")
 
 
-# A text that is compared and ordered: by code points, as in SQLite, not by the rules of a language.
-Key: Final = Text().with_variant(Text(collation="C"), "postgresql")
-
 # SQLite generates ids only for a column declared INTEGER, which has 64 bits there.
 Id: Final = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -81,8 +79,8 @@ advertisers: Final = Table(
     # Of a HiEnergy record, its own id: then resolving any record is one lookup.
     Column("hienergy_id", Id, ForeignKey("advertisers.id"), index=True),
     # What is compared and searched, folded: databases fold only ASCII, or each in another way.
-    Column("slug_key", Key, index=True),
-    Column("domain_key", Key),
+    Column("slug_key", Text, index=True),
+    Column("domain_key", Text),
     Column("folded_names", Text, nullable=False),
     # The names, the slug and the domain: what `q` searches.
     Column("folded_text", Text),
@@ -113,7 +111,7 @@ contacts: Final = Table(
     Column("id", Id, primary_key=True),
     Column("advertiser_id", Id, ForeignKey("advertisers.id"), nullable=False),
     Column("email", Text, nullable=False),
-    Column("email_key", Key, nullable=False, index=True),
+    Column("email_key", Text, nullable=False),
     Column("name", Text),
     Column("given_name", Text),
     Column("family_name", Text),
@@ -133,6 +131,11 @@ contacts: Final = Table(
     Column("created_by_request_id", String(128)),
     # No duplicates, even by processes that race.
     UniqueConstraint("advertiser_id", "email_key"),
+    # For `contacts.has_email`.
+    Index("ix_contacts_email_key", "email_key").ddl_if(dialect="sqlite"),
+    Index("ix_contacts_email_key", text("split_part(email_key, ' #', 1)")).ddl_if(
+        dialect="postgresql"
+    ),
     # The id of a deleted contact is never reused.
     sqlite_autoincrement=True,
 )

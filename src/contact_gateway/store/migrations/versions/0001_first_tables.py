@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from contact_gateway.store.tables import Id, Key, UtcDateTime
+from contact_gateway.store.tables import Id, UtcDateTime
 
 revision = "0001"
 down_revision = None
@@ -50,7 +50,7 @@ def upgrade() -> None:
         sa.Column("id", Id, nullable=False),
         sa.Column("advertiser_id", Id, nullable=False),
         sa.Column("email", sa.Text(), nullable=False),
-        sa.Column("email_key", Key, nullable=False),
+        sa.Column("email_key", sa.Text(), nullable=False),
         sa.Column("name", sa.Text()),
         sa.Column("given_name", sa.Text()),
         sa.Column("family_name", sa.Text()),
@@ -71,7 +71,9 @@ def upgrade() -> None:
         ),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_contacts_email_key", "contacts", ["email_key"])
+    is_sqlite = op.get_bind().dialect.name == "sqlite"
+    address = "email_key" if is_sqlite else sa.text("split_part(email_key, ' #', 1)")
+    op.create_index("ix_contacts_email_key", "contacts", [address])
     op.create_table(
         "idempotency_records",
         sa.Column("api_key_id", Id, nullable=False),

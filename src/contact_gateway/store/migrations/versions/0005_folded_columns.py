@@ -15,7 +15,7 @@ from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, is_named_hiene
 from contact_gateway.contacts.text import email_key
 from contact_gateway.store.advertisers import comparing_columns
 from contact_gateway.store.contacts import distinct_key, folded_text
-from contact_gateway.store.tables import Id, Key
+from contact_gateway.store.tables import Id
 
 revision = "0005"
 down_revision = "0004"
@@ -40,8 +40,8 @@ _idempotency_records: Final = sa.table(
 
 def upgrade() -> None:
     """Upgrade the schema, and fold the text of all rows again."""
-    op.add_column("advertisers", sa.Column("slug_key", Key))
-    op.add_column("advertisers", sa.Column("domain_key", Key))
+    op.add_column("advertisers", sa.Column("slug_key", sa.Text()))
+    op.add_column("advertisers", sa.Column("domain_key", sa.Text()))
     op.add_column("advertisers", sa.Column("folded_text", sa.Text()))
     op.drop_index("ix_advertisers_slug", "advertisers")
     connection = op.get_bind()

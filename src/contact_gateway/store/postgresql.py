@@ -14,6 +14,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.numeric import Int8Dumper
 from sqlalchemy import Connection, delete, insert
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
 
 from contact_gateway.contacts.source import SearchTimedOut, SourceUnavailable
@@ -125,10 +127,26 @@ class PostgresqlDatabase(Database):
         connection.execute(delete(attempts).where(attempts.c.key == key))
 
 
+class PlainDialect(PGDialect_psycopg):
+    """SQLAlchemy's dialect, without the statements by which it explores each new connection.
+
+    They are seven round trips, and fail on systems whose version is not PostgreSQL's.
+    """
+
+    supports_statement_cache = True
+    server_version_info = (_OLDEST_VERSION // 10_000,)
+
+    def initialize(self, connection: Connection) -> None:
+        """Do nothing: what is explored is the same in all supported versions."""
+
+
+registry.register("postgresql.plain", __name__, PlainDialect.__name__)
+
+
 class _Driver:
     """Implements `connection_threads.Driver` for a server."""
 
-    dialect: Final = "postgresql+psycopg://"
+    dialect: Final = "postgresql+plain://"
     paramstyle: Final = "numeric_dollar"
 
     def __init__(self, address: PostgresqlServer, *, prepares_statements: bool) -> None:

@@ -269,10 +269,18 @@ def _refusals(
 def _earlier(
     connection: Connection, submissions: Iterable[_Submission]
 ) -> dict[ScopedKey, policy.Earlier]:
-    """Return what the idempotency keys created before."""
+    """Return what the idempotency keys created before.
+
+    Raises:
+        LostRaceError: one of the contacts is not seen yet, on a system whose snapshots are not of
+            all tables.
+    """
     keys = {each.idempotency_key for each in submissions if each.idempotency_key is not None}
     records = idempotency.by_key(connection, keys)
-    created = by_id(connection, {record.contact_id for record in records.values()})
+    ids = {record.contact_id for record in records.values()}
+    created = by_id(connection, ids)
+    if created.keys() < ids:
+        raise LostRaceError
     return {
         key: policy.Earlier(record.fingerprint, created[record.contact_id])
         for key, record in records.items()

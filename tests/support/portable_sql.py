@@ -1,0 +1,185 @@
+"""What of PostgreSQL's SQL the systems that docs/scaling.md names have in common.
+
+The lists are of what is allowed. A feature that has not been compared with these systems is a
+problem too: look it up in their documentation before it is added here, and to the page.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import pgparse
+
+_Fields: TypeAlias = Mapping[str, Any]  # JSON
+
+STATEMENTS: Final = frozenset(
+    {
+        "SelectStmt",
+        "InsertStmt",
+        "UpdateStmt",
+        "DeleteStmt",
+        "TransactionStmt",
+        "CreateStmt",
+        "AlterTableStmt",
+        "IndexStmt",
+        "DropStmt",
+    }
+)
+FUNCTIONS: Final = frozenset({"count", "like_escape", "max", "min", "split_part"})
+CATALOGUE_FUNCTIONS: Final = frozenset({"pg_table_is_visible"})
+LOCAL_SETTINGS: Final = frozenset(
+    {"idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout"}
+)
+LOCK_STRENGTHS: Final = frozenset(
+    {"LCS_FORKEYSHARE", "LCS_FORSHARE", "LCS_FORNOKEYUPDATE", "LCS_FORUPDATE"}
+)
+INDEX_KINDS: Final = frozenset({"btree", "gin"})
+CONSTRAINTS: Final = frozenset(
+    {
+        "CONSTR_DEFAULT",
+        "CONSTR_FOREIGN",
+        "CONSTR_IDENTITY",
+        "CONSTR_NOTNULL",
+        "CONSTR_NULL",
+        "CONSTR_PRIMARY",
+        "CONSTR_UNIQUE",
+    }
+)
+_ARRAY_COMPARISONS: Final = frozenset({"AEXPR_OP_ANY", "AEXPR_OP_ALL"})
+_DISTRIBUTED: Final = frozenset({"attempts", "contacts", "idempotency_records"})
+
+
+def problems(sql: str) -> Sequence[str]:
+    """Return what in an SQL text not all of the systems have."""
+    try:
+        statements = pgparse.parse(sql)
+    except pgparse.PGQueryError as error:
+        return [f"not read by PostgreSQL's parser: {error}"]
+    return [problem for each in statements for problem in _problems(each["stmt"])]
+
+
+def _problems(statement: _Fields) -> Iterator[str]:
+    ((kind, fields),) = statement.items()
+    if kind == "VariableSetStmt":
+        yield from _set_problems(fields)
+    elif kind not in STATEMENTS:
+        yield f"the statement {kind}"
+    reads_catalogue = _reads_catalogue_only(statement)
+    for name, part in _parts(statement):
+        if part.get("relpersistence", "p") != "p":
+            yield "a temporary or unlogged table"
+        if name in _RULES:
+            yield from _RULES[name](part)
+        if not reads_catalogue:
+            yield from _problems_beside_the_catalogue(name, part)
+        if name == "FuncCall":
+            function = part["funcname"][-1]["String"]["sval"]
+            if function not in FUNCTIONS and not (
+                function in CATALOGUE_FUNCTIONS and reads_catalogue
+            ):
+                yield f"the function {function}"
+
+
+def _set_problems(fields: _Fields) -> Iterator[str]:
+    """A setting must end with the transaction: a pooler gives the session to other clients."""
+    name = fields.get("name")
+    if name == "TRANSACTION":
+        return
+    if not fields.get("is_local", False):
+        yield f"SET {name} without LOCAL"
+    elif name not in LOCAL_SETTINGS:
+        yield f"the setting {name}"
+
+
+def _lock_problems(part: _Fields) -> Iterator[str]:
+    if part["waitPolicy"] != "LockWaitBlock":
+        yield f"{part['waitPolicy']}, instead of waiting for a row lock"
+    if part["strength"] not in LOCK_STRENGTHS:
+        yield f"the row lock {part['strength']}"
+
+
+def _constraint_problems(part: _Fields) -> Iterator[str]:
+    if part["contype"] not in CONSTRAINTS:
+        yield f"the constraint {part['contype']}"
+    if part.get("deferrable", False):
+        yield "a deferrable constraint"
+
+
+def _index_problems(part: _Fields) -> Iterator[str]:
+    kind = part.get("accessMethod", "btree")
+    if kind not in INDEX_KINDS:
+        yield f"an index of the kind {kind}"
+
+
+def _new_table_problems(part: _Fields) -> Iterator[str]:
+    if "partspec" in part or "inhRelations" in part:
+        yield "a partitioned or inherited table"
+
+
+def _insert_problems(part: _Fields) -> Iterator[str]:
+    values = part.get("selectStmt", {}).get("SelectStmt", {}).get("valuesLists", [])
+    if any(name == "SubLink" for name, _ in _parts(values)):
+        yield "a subquery in the VALUES of an INSERT"
+
+
+def _cte_problems(part: _Fields) -> Iterator[str]:
+    if "SelectStmt" not in part["ctequery"]:
+        yield "a CTE that writes"
+
+
+def _subselect_problems(part: _Fields) -> Iterator[str]:
+    if part.get("lateral", False):
+        yield "a LATERAL subquery"
+
+
+def _sublink_problems(part: _Fields) -> Iterator[str]:
+    if part["subLinkType"] == "EXISTS_SUBLINK" and _tables(part) & _DISTRIBUTED:
+        yield "a correlated subquery over a distributed table"
+
+
+_RULES: Final[Mapping[str, Callable[[_Fields], Iterator[str]]]] = {
+    "CommonTableExpr": _cte_problems,
+    "Constraint": _constraint_problems,
+    "CreateStmt": _new_table_problems,
+    "IndexStmt": _index_problems,
+    "InsertStmt": _insert_problems,
+    "LockingClause": _lock_problems,
+    "RangeSubselect": _subselect_problems,
+    "SubLink": _sublink_problems,
+}
+
+
+def _problems_beside_the_catalogue(name: str, part: _Fields) -> Iterator[str]:
+    """Each of the systems answers the toolkit's queries of the catalogue, whatever they use."""
+    if (
+        name in {"A_ArrayExpr", "A_Indirection"}
+        or "arrayBounds" in part
+        or part.get("kind") in _ARRAY_COMPARISONS
+    ):
+        yield "an array"
+    if name == "CollateClause" or "collClause" in part or "collation" in part:
+        yield "a collation"
+
+
+def _reads_catalogue_only(statement: _Fields) -> bool:
+    """Return whether a query is one of the driver or the toolkit, over the system catalogue."""
+    relations = [part for name, part in _parts(statement) if name == "RangeVar"]
+    return "SelectStmt" in statement and all(
+        relation.get("schemaname") == "pg_catalog" or relation["relname"].startswith("pg_")
+        for relation in relations
+    )
+
+
+def _tables(tree: object) -> frozenset[str]:
+    return frozenset(part["relname"] for name, part in _parts(tree) if name == "RangeVar")
+
+
+def _parts(tree: object) -> Iterator[tuple[str, _Fields]]:
+    """Yield all parts of a parse tree, each with its name, or with its place in another part."""
+    if isinstance(tree, Mapping):
+        for name, value in tree.items():
+            if isinstance(value, Mapping):
+                yield name, value
+            yield from _parts(value)
+    elif isinstance(tree, list):
+        for item in tree:
+            yield from _parts(item)

@@ -25,6 +25,10 @@ STATEMENTS: Final = frozenset(
     }
 )
 FUNCTIONS: Final = frozenset({"count", "like_escape", "max", "min", "split_part"})
+SEQUENCE_FUNCTIONS: Final = frozenset(
+    {"pg_get_serial_sequence", "pg_sequence_last_value", "setval"}
+)
+"""For `store copy` alone, which no gateway runs beside."""
 CATALOGUE_FUNCTIONS: Final = frozenset({"pg_table_is_visible"})
 LOCAL_SETTINGS: Final = frozenset(
     {"idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout"}
@@ -48,16 +52,16 @@ _ARRAY_COMPARISONS: Final = frozenset({"AEXPR_OP_ANY", "AEXPR_OP_ALL"})
 _DISTRIBUTED: Final = frozenset({"attempts", "contacts", "idempotency_records"})
 
 
-def problems(sql: str) -> Sequence[str]:
+def problems(sql: str, functions: frozenset[str] = FUNCTIONS) -> Sequence[str]:
     """Return what in an SQL text not all of the systems have."""
     try:
         statements = pgparse.parse(sql)
     except pgparse.PGQueryError as error:
         return [f"not read by PostgreSQL's parser: {error}"]
-    return [problem for each in statements for problem in _problems(each["stmt"])]
+    return [problem for each in statements for problem in _problems(each["stmt"], functions)]
 
 
-def _problems(statement: _Fields) -> Iterator[str]:
+def _problems(statement: _Fields, functions: frozenset[str]) -> Iterator[str]:
     ((kind, fields),) = statement.items()
     if kind == "VariableSetStmt":
         yield from _set_problems(fields)
@@ -73,7 +77,7 @@ def _problems(statement: _Fields) -> Iterator[str]:
             yield from _problems_beside_the_catalogue(name, part)
         if name == "FuncCall":
             function = part["funcname"][-1]["String"]["sval"]
-            if function not in FUNCTIONS and not (
+            if function not in functions and not (
                 function in CATALOGUE_FUNCTIONS and reads_catalogue
             ):
                 yield f"the function {function}"

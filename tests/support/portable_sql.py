@@ -29,10 +29,11 @@ SEQUENCE_FUNCTIONS: Final = frozenset(
     {"pg_get_serial_sequence", "pg_sequence_last_value", "setval"}
 )
 """For `store copy` alone, which no gateway runs beside."""
-CATALOGUE_FUNCTIONS: Final = frozenset({"pg_table_is_visible"})
+CATALOGUE_FUNCTIONS: Final = frozenset({"pg_table_is_visible", "to_regclass"})
 LOCAL_SETTINGS: Final = frozenset(
-    {"idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout"}
+    {"enable_seqscan", "idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout"}
 )
+EXTENSIONS: Final = frozenset({"pg_trgm"})
 LOCK_STRENGTHS: Final = frozenset(
     {"LCS_FORKEYSHARE", "LCS_FORSHARE", "LCS_FORNOKEYUPDATE", "LCS_FORUPDATE"}
 )
@@ -65,6 +66,9 @@ def _problems(statement: _Fields, functions: frozenset[str]) -> Iterator[str]:
     ((kind, fields),) = statement.items()
     if kind == "VariableSetStmt":
         yield from _set_problems(fields)
+    elif kind == "CreateExtensionStmt":
+        if fields["extname"] not in EXTENSIONS:
+            yield f"the extension {fields['extname']}"
     elif kind not in STATEMENTS:
         yield f"the statement {kind}"
     reads_catalogue = _reads_catalogue_only(statement)

@@ -37,6 +37,9 @@ SERVER_VARIABLE: Final = "CONTACT_GATEWAY_TEST_SERVER"
 POOLER_VARIABLE: Final = "CONTACT_GATEWAY_TEST_POOLER"
 """Names the URL of a pooler, through which the databases on that server are used."""
 
+PREPARES_STATEMENTS: Final = POOLER_VARIABLE not in os.environ
+"""The setting for gateways: PgBouncer 1.18 cannot track prepared statements."""
+
 _NO_DURABILITY: Final = {
     # The tests kill gateways, not this server.
     "fsync": "off",
@@ -82,7 +85,7 @@ def databases_on(engine: Engine) -> Iterator[None]:
 def database_at(where: str | DatabaseAddress) -> Database:
     """Return the database at a URL, or at the address of another `Database`."""
     address = parse_database_url(where) if isinstance(where, str) else where
-    return open_database(address, prepares_statements=POOLER_VARIABLE not in os.environ)
+    return open_database(address, prepares_statements=PREPARES_STATEMENTS)
 
 
 def new_database(folder: Path, file_name: str = "gateway.sqlite3") -> str:

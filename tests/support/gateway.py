@@ -20,7 +20,7 @@ from contact_gateway.settings import Settings
 from contact_gateway.store import advertisers, api_keys
 from contact_gateway.store.database import Database
 from contact_gateway.store.tables import contacts
-from support.databases import Template, copy_of, database_at
+from support.databases import PREPARES_STATEMENTS, Template, copy_of, database_at
 
 BIG_ID = 2**53 + 1
 CATALOGUE = (
@@ -160,7 +160,12 @@ async def running_gateway(
     """
     own = filled_store(folder) if upstream is None else empty_store(folder, upstream.keys)
     # Upstream answers even if the machine stalls for seconds.
-    values = {"database_url": own.url, "upstream_timeout_seconds": 60, **settings}
+    values = {
+        "database_url": own.url,
+        "database_prepared_statements": PREPARES_STATEMENTS,
+        "upstream_timeout_seconds": 60,
+        **settings,
+    }
     app = create_app(Settings.model_validate(values))
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)

@@ -18,6 +18,7 @@ from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 from typer.testing import Result
 
 from support.clock import WATCHDOG_SECONDS
+from support.databases import PREPARES_STATEMENTS
 from support.gateway import Gateway, Store, gateway_of
 
 Command = Callable[..., Result]
@@ -148,7 +149,9 @@ def gateway_process(
 
     The process inherits the file descriptors `passed`.
     """
-    settings = {} if store is None else {"CONTACT_GATEWAY_DATABASE_URL": store.url}
+    settings = {"CONTACT_GATEWAY_DATABASE_PREPARED_STATEMENTS": str(PREPARES_STATEMENTS)}
+    if store is not None:
+        settings["CONTACT_GATEWAY_DATABASE_URL"] = store.url
     log_file = folder / "stderr.log"
     with (
         log_file.open("w", encoding="utf-8") as log,

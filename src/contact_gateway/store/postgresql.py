@@ -60,6 +60,12 @@ _IDLE_TIMEOUT: Final = "25P03"
 _CONNECTION_CLASS: Final = "08"
 _SERVER_STOPS: Final = frozenset({"57P01", "57P02", "57P03", "57P05"})
 _QUERY_CANCELED: Final = "57014"
+# A prepared statement that is missing, or there already.
+_STATEMENT_NAMES: Final = frozenset({"26000", "42P05"})
+_POOLED: Final = (
+    ". The pooler does not track prepared statements: set "
+    "CONTACT_GATEWAY_DATABASE_PREPARED_STATEMENTS=false"
+)
 _MAX_REASON_LENGTH: Final = 300
 
 
@@ -198,7 +204,10 @@ class _Driver:
     def fault(self, error: Exception) -> str | None:
         """Return PostgreSQL's text without its details, which hold values."""
         cause = _cause_of(error)
-        return None if cause is None else f"{cause.sqlstate}: {_text_of(cause)}"
+        if cause is None:
+            return None
+        advice = _POOLED if cause.sqlstate in _STATEMENT_NAMES else ""
+        return f"{cause.sqlstate}: {_text_of(cause)}{advice}"
 
     def is_rolled_back(self, error: Exception) -> bool:
         """Return whether the transaction was a deadlock's or a serialization's victim."""

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.database_url import SqliteFile
 from contact_gateway.settings import Settings, SettingsError
-from contact_gateway.store import schema_version
+from contact_gateway.store import schema_version, text_index
 from contact_gateway.store.database import open_database
 from contact_gateway.store.sqlite import has_wal_reset_bug
 from contact_gateway.upstream.client import UpstreamClient
@@ -91,8 +91,10 @@ async def _database(settings: Settings) -> Check:
         settings.database, prepares_statements=settings.database_prepared_statements
     )
     label = database.label
+    newest = schema_version.newest_revision()
     try:
         revision = await schema_version.revision(database)
+        has_text_index = revision != newest or await database.read(text_index.is_complete)
     except SourceUnavailable as error:
         remedy = "Set CONTACT_GATEWAY_DATABASE_URL to a database of the gateway, or restore it."
         return Check(name, State.FAILED, f"{label} cannot be read: {error.reason}", remedy)
@@ -100,7 +102,10 @@ async def _database(settings: Settings) -> Check:
         await database.close()
     if revision is None:
         return Check(name, State.OK, f"{label} is empty; the first start creates its tables")
-    newest = schema_version.newest_revision()
+    if not has_text_index:
+        found = f"{label} has no index for text, so that searches for text are slow"
+        remedy = "Create PostgreSQL's extension pg_trgm in it. Run `contact-gateway migrate`."
+        return Check(name, State.WARNING, found, remedy)
     if revision == newest:
         return Check(name, State.OK, f"{label} is at revision {revision}")
     return Check(

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -48,8 +49,18 @@ def plain(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
+def _is_text_index(name: str) -> bool:
+    """Return whether a table or an index finds text, which SQLAlchemy does not describe."""
+    tables = ("contacts_text", "advertisers_text")
+    return name.startswith(tables) or name.endswith("_folded_text_trigrams")
+
+
 def _differences(connection: Connection) -> list[object]:
-    options = {"compare_type": True, "compare_server_default": True}
+    options: dict[str, Any] = {
+        "compare_type": True,
+        "compare_server_default": True,
+        "include_name": lambda name, *_: name is None or not _is_text_index(name),
+    }
     context = MigrationContext.configure(connection, opts=options)
     return list(compare_metadata(context, metadata))
 
@@ -67,7 +78,7 @@ def _shape(connection: Connection) -> Shape:
             inspector.get_table_options(name),
         )
         for name in inspector.get_table_names()
-        if name != "alembic_version"
+        if name != "alembic_version" and not _is_text_index(name)
         for columns in [inspector.get_columns(name)]
     }
 
@@ -175,7 +186,7 @@ async def test_an_older_database_is_refused_and_not_changed(
     before = list(plain.iterdump())
     monkeypatch.setattr(schema_version, "newest_revision", lambda: "9999")
 
-    with pytest.raises(SchemaNotCurrentError, match=r"0006, .*9999.*contact-gateway migrate"):
+    with pytest.raises(SchemaNotCurrentError, match=r"0007, .*9999.*contact-gateway migrate"):
         await schema_version.prepare(database)
 
     assert list(plain.iterdump()) == before
@@ -242,7 +253,7 @@ async def test_a_start_refuses_an_older_database(
     add_contact(older, "maya@example.com")
     before = list(older.iterdump())
 
-    with pytest.raises(SchemaNotCurrentError, match=r"0004, .*0006.*contact-gateway migrate"):
+    with pytest.raises(SchemaNotCurrentError, match=r"0004, .*0007.*contact-gateway migrate"):
         await schema_version.prepare(empty_database)
 
     assert list(older.iterdump()) == before

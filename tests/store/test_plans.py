@@ -1,22 +1,33 @@
 """The statements of each request use indexes, so their time does not grow with the tables."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert
 
 from contact_gateway.access.principals import ApiKeyOwner
-from contact_gateway.contacts.source import ContactFilter, Creation, PageRequest
+from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
+from contact_gateway.contacts.source import (
+    AdvertiserFilter,
+    ContactFilter,
+    Creation,
+    PageRequest,
+)
 from contact_gateway.store import advertisers, api_keys, contacts, idempotency
 from contact_gateway.store.contacts import Submitted
 from contact_gateway.store.database import Database
+from contact_gateway.store.tables import contacts as contacts_table
 from support.contacts import submitted
 from support.databases import Engine
+from support.text_index import index_waiting_rows
 
 pytestmark = pytest.mark.anyio
 
 ADVERTISER_IDS = (1001, 2001, 1002, 3001, 404)
+# The parameters of a prepared statement as a table, and the settings of the text index.
+_SMALL = ("SCAN wanted", "SCAN main.contacts_text_config")
 
 
 @pytest.fixture
@@ -33,7 +44,8 @@ def _statements(connection: Connection, work: Callable[[Connection], object]) ->
     driver.set_trace_callback(statements.append)
     work(connection)
     driver.set_trace_callback(None)
-    return statements
+    # SQLite marks the statements of its own triggers and indexes as comments.
+    return [statement for statement in statements if not statement.startswith("--")]
 
 
 def _plan(connection: Connection, statement: str) -> list[str]:
@@ -44,7 +56,7 @@ def _plan(connection: Connection, statement: str) -> list[str]:
 def _scans(connection: Connection, work: Callable[[Connection], object]) -> list[str]:
     """Run `work` and return the steps of its query plans that scan a whole table or index.
 
-    Scans of `wanted`, the parameters of a prepared statement as a table, do not count.
+    Scans of the tables of a few rows do not count.
     """
     steps = [
         step for statement in _statements(connection, work) for step in _plan(connection, statement)
@@ -53,7 +65,7 @@ def _scans(connection: Connection, work: Callable[[Connection], object]) -> list
     return [
         step
         for step in steps
-        if step.startswith("SCAN") and step != "SCAN wanted" and "CONSTANT ROW" not in step
+        if step.startswith("SCAN") and step not in _SMALL and "CONSTANT ROW" not in step
     ]
 
 
@@ -127,3 +139,99 @@ async def test_a_table_scan_is_found(database: Database) -> None:
     )
 
     assert [scan for scan in scans if scan.startswith("SCAN contacts")]
+
+
+_LISTS: Mapping[str, ContactFilter | AdvertiserFilter] = {
+    "contacts": ContactFilter(),
+    "contacts of an advertiser": ContactFilter(advertiser_id=50_003),
+    "contacts of an advertiser with a text": ContactFilter(advertiser_id=50_003, q="contact"),
+    "contacts of a domain": ContactFilter(domain="brand3.example"),
+    "contacts of a brand": ContactFilter(advertiser_name="brand 3 of"),
+    "contacts of many brands": ContactFilter(advertiser_name="of many"),
+    "contacts with an address": ContactFilter(email="contact3@example.com"),
+    "contacts with a frequent text": ContactFilter(q="contact"),
+    "contacts with a rare text": ContactFilter(q="zoe quist"),
+    "contacts with a text that none has": ContactFilter(q="xyzzy"),
+    "advertisers": AdvertiserFilter(),
+    "advertisers with a frequent name": AdvertiserFilter(name="of many"),
+    "advertisers with a rare text": AdvertiserFilter(q="brand 3 of"),
+    "advertisers of a domain": AdvertiserFilter(domain="brand3.example"),
+    "advertisers of a network": AdvertiserFilter(network="hienergy"),
+    "advertisers of a brand": AdvertiserFilter(hienergy_id=50_003),
+}
+
+
+def _add_rows(connection: Connection, first: int, last: int) -> None:
+    """Add brands, each with a contact."""
+    numbers = range(first, last)
+    advertisers.upsert(
+        connection,
+        [
+            Advertiser(
+                id=50_000 + number,
+                name=f"Brand {number} of many",
+                domain=f"brand{number}.example",
+                network_name=HIENERGY_NETWORK,
+                hienergy_id=50_000 + number,
+            )
+            for number in numbers
+        ],
+    )
+    now = datetime.now(UTC)
+    rows = [
+        {
+            "advertiser_id": 50_000 + number,
+            "email": f"contact{number}@example.com",
+            "email_key": f"contact{number}@example.com",
+            "folded_text": f"contact{number}@example.com\n{'zoe quist' if number == 3 else ''}",
+            "created_at": now,
+            "updated_at": now,
+        }
+        for number in numbers
+    ]
+    connection.execute(insert(contacts_table), rows)
+    for table in ("advertisers", "contacts"):
+        index_waiting_rows(connection, table, 2**62)
+
+
+def _steps(connection: Connection, wanted: ContactFilter | AdvertiserFilter) -> int:
+    """Return how many instructions SQLite runs for a page, in hundreds."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    driver.set_progress_handler(count, 100)
+    if isinstance(wanted, ContactFilter):
+        contacts.page(connection, wanted, PageRequest(1, 10))
+    else:
+        advertisers.page(connection, wanted, PageRequest(1, 10))
+    driver.set_progress_handler(None, 0)
+    return steps
+
+
+async def test_lists_take_as_many_steps_with_five_times_the_rows(database: Database) -> None:
+    def work(connection: Connection) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        _add_rows(connection, 0, 2_000)
+        few = {name: _steps(connection, wanted) for name, wanted in _LISTS.items()}
+        _add_rows(connection, 2_000, 10_000)
+        return few, {name: _steps(connection, wanted) for name, wanted in _LISTS.items()}
+
+    few, many = await database.write(work)
+
+    assert {name: steps for name, steps in many.items() if steps > 1.3 * few[name] + 10} == {}
+
+
+async def test_a_list_that_takes_more_steps_is_found(database: Database) -> None:
+    def work(connection: Connection) -> tuple[int, int]:
+        _add_rows(connection, 0, 2_000)
+        few = _steps(connection, ContactFilter(q="zz"))
+        _add_rows(connection, 2_000, 10_000)
+        return few, _steps(connection, ContactFilter(q="zz"))
+
+    few, many = await database.write(work)
+
+    assert many > 2 * few

@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, delete, insert, select
 
-from contact_gateway.contacts.text import normal, trimmed
-from contact_gateway.store.advertisers import comparing_columns, has_text
+from contact_gateway.contacts.text import folded, normal, trimmed
+from contact_gateway.store.advertisers import comparing_columns
+from contact_gateway.store.search import contains_folded, searched
 from contact_gateway.store.tables import advertisers
 
 # Without lone surrogates, which are refused and which SQLite cannot store.
@@ -44,6 +45,20 @@ def test_a_name_is_found_by_each_of_its_forms(
     row = comparing_columns(f"Before {stored}", None, None, None)
     connection.execute(insert(advertisers).values(id=1, name=stored, network_name="CJ", **row))
 
-    found = connection.scalar(select(advertisers.c.id).where(has_text(wanted)))
+    has_text = contains_folded(advertisers.c.folded_text, wanted)
+    found = connection.scalar(select(advertisers.c.id).where(has_text))
 
     assert found == 1
+
+
+@given(st.lists(st.none() | texts | letters | st.sampled_from(["ab", "abc", "B"])), texts | letters)
+def test_texts_that_others_contain_are_left_out_and_found_as_before(
+    given_texts: list[str | None], wanted: str
+) -> None:
+    lines = [folded(text) for text in given_texts if text]
+    needle = folded(wanted)
+
+    kept = searched(given_texts)
+
+    assert (needle in kept) == (not needle or any(needle in line for line in lines))
+    assert len(kept.split("\n")) <= max(len(lines), 1)

@@ -1,14 +1,17 @@
 """Advertisers in SQL."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, select
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.source import AdvertiserFilter, Page, PageRequest
 from contact_gateway.contacts.text import domain_key, domain_of, folded
-from contact_gateway.store.paging import fetch_page
+from contact_gateway.store import lists
+from contact_gateway.store.lists import Condition, Group, List, Part
+from contact_gateway.store.paging import page_of, part_of
 from contact_gateway.store.prepared_statements import PreparedSelect
 from contact_gateway.store.search import contains_folded, searched
 from contact_gateway.store.tables import advertisers, contacts
@@ -85,43 +88,90 @@ def equivalents(
     return found
 
 
+class Brand(NamedTuple):
+    """Folded texts that the names of a brand contain, and keys that its domain equals."""
+
+    names: Sequence[str] = ()
+    domains: Sequence[str] = ()
+
+    @property
+    def is_set(self) -> bool:
+        """Return whether it is a condition at all."""
+        return bool(self.names or self.domains)
+
+    def holds(self, rows: FromClause) -> ColumnElement[bool]:
+        """Return the condition on an advertiser."""
+        names = (contains_folded(rows.c.folded_names, name) for name in self.names)
+        return and_(*names, *(rows.c.domain_key == domain for domain in self.domains))
+
+    def owns(self, rows: FromClause) -> ColumnElement[bool]:
+        """Return the condition on a row with an `advertiser_id`.
+
+        A value, not EXISTS: PostgreSQL might first read all advertisers that the brand is of.
+        """
+        owner = advertisers.c.id == rows.c.advertiser_id
+        return select(self.holds(advertisers)).where(owner).scalar_subquery()
+
+
 def page(
-    connection: Connection, wanted: AdvertiserFilter, request: PageRequest
+    connection: Connection,
+    wanted: AdvertiserFilter,
+    request: PageRequest,
+    before: int | None = None,
 ) -> Page[Advertiser]:
-    """Return a page of advertisers, newest first."""
-    query = _SELECT.order_by(advertisers.c.id.desc())
-    for text in (wanted.q, wanted.query, wanted.search):
-        if text is not None:
-            query = query.where(has_text(text))
-    if wanted.name is not None:
-        query = query.where(has_name(wanted.name))
-    if wanted.domain is not None:
-        query = query.where(has_domain(wanted.domain))
-    if wanted.domain_or_url is not None:
-        query = query.where(has_domain(domain_of(wanted.domain_or_url)))
-    if wanted.network is not None:
-        # There are few networks, and databases fold only ASCII.
-        names = connection.scalars(select(advertisers.c.network_name).distinct())
-        same = [name for name in names if folded(name) == folded(wanted.network)]
-        query = query.where(advertisers.c.network_name.in_(same))
+    """Return a page of advertisers, newest first; with `before`, of those with lower ids."""
+    part = part_of(request, before)
+    ids = lists.ids(connection, _list(connection, wanted), part)
+    return page_of(request, ids, partial(by_id, connection))
+
+
+def hienergy_ids(connection: Connection, brand: Brand, limit: int) -> Sequence[int]:
+    """Return the ids of the HiEnergy records of brands, newest first, up to a limit."""
+    groups = [Group("domain_key", (domain,)) for domain in brand.domains]
+    listed = _listed((), brand.names, groups, lambda rows: rows.c.hienergy_id == rows.c.id)
+    return lists.ids(connection, listed, Part(limit))
+
+
+def _list(connection: Connection, wanted: AdvertiserFilter) -> List:
+    """Return the list of a filter. The group with the fewest rows comes first."""
+    groups: list[Group] = []
     if wanted.hienergy_id is not None:
-        query = query.where(advertisers.c.hienergy_id == wanted.hienergy_id)
-    return fetch_page(connection, query, request, _advertiser)
+        groups.append(Group("hienergy_id", (wanted.hienergy_id,)))
+    if wanted.domain is not None:
+        groups.append(Group("domain_key", (domain_key(wanted.domain),)))
+    if wanted.domain_or_url is not None:
+        groups.append(Group("domain_key", (domain_key(domain_of(wanted.domain_or_url)),)))
+    if wanted.network is not None:
+        groups.append(Group("network_name", _networks(connection, wanted.network)))
+    texts = lists.folded_texts(wanted.q, wanted.query, wanted.search)
+    return _listed(texts, lists.folded_texts(wanted.name), groups)
 
 
-def has_name(text: str) -> ColumnElement[bool]:
-    """Return the condition that the names contain a text."""
-    return contains_folded(advertisers.c.folded_names, text)
+def _listed(
+    texts: Sequence[str], names: Sequence[str], groups: Sequence[Group], *conditions: Condition
+) -> List:
+    """Return the advertisers with texts, names and conditions, in all of the groups."""
+    in_names = Brand(names).holds if names else None
+    return List(
+        advertisers,
+        groups[0] if groups else None,
+        # The folded text has the names, too, and an index.
+        (*texts, *names),
+        (*filter(None, (in_names,)), *(group.holds for group in groups[1:]), *conditions),
+    )
 
 
-def has_text(text: str) -> ColumnElement[bool]:
-    """Return the condition that the names, slug or domain contain a text."""
-    return contains_folded(advertisers.c.folded_text, text)
+def _networks(connection: Connection, network: str) -> Sequence[str]:
+    """Return the names of a network, in any case: databases fold only ASCII.
 
-
-def has_domain(domain: str) -> ColumnElement[bool]:
-    """Return the condition that the domain is this one, in Unicode or in ASCII."""
-    return advertisers.c.domain_key == domain_key(domain)
+    Each step reads the next name from the index, so that it takes no longer with more advertisers.
+    """
+    name = advertisers.c.network_name
+    names = select(func.min(name).label("name")).cte("names", recursive=True)
+    following = select(func.min(name)).where(name > names.c.name).scalar_subquery()
+    names = names.union_all(select(following).where(names.c.name.is_not(None)))
+    found = connection.scalars(select(names.c.name).where(names.c.name.is_not(None)))
+    return [each for each in found if folded(each) == folded(network)]
 
 
 def comparing_columns(

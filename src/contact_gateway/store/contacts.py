@@ -2,18 +2,10 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Dialect,
-    and_,
-    func,
-    literal_column,
-    or_,
-    select,
-)
+from sqlalchemy import ColumnElement, Connection, Dialect, and_, func, literal_column, select, text
 
 from contact_gateway.access import api_keys
 from contact_gateway.access.principals import KeyRefusal
@@ -27,15 +19,17 @@ from contact_gateway.contacts.source import (
     Page,
     PageRequest,
 )
-from contact_gateway.contacts.text import email_key
+from contact_gateway.contacts.text import domain_key, email_key
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
-from contact_gateway.store import idempotency
+from contact_gateway.store import idempotency, lists
+from contact_gateway.store.advertisers import Brand
 from contact_gateway.store.connection_threads import LostRaceError
 from contact_gateway.store.idempotency import ScopedKey
-from contact_gateway.store.paging import fetch_page
+from contact_gateway.store.lists import Condition, Group, List, Part
+from contact_gateway.store.paging import page_of, part_of
 from contact_gateway.store.prepared_statements import PreparedInsert, PreparedSelect
-from contact_gateway.store.search import contains_folded, searched
+from contact_gateway.store.search import searched
 from contact_gateway.store.tables import advertisers, contacts
 
 COLUMNS: Final = (
@@ -130,42 +124,86 @@ def by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Contact]
     return {contact.id: contact for contact in map(from_row, rows)}
 
 
-def page(connection: Connection, wanted: ContactFilter, request: PageRequest) -> Page[Contact]:
-    """Return a page of contacts, newest first."""
-    query = SELECT.order_by(contacts.c.id.desc())
-    for text in (wanted.q, wanted.query, wanted.search):
-        if text is not None:
-            query = query.where(contains_folded(contacts.c.folded_text, text))
+def page(
+    connection: Connection,
+    wanted: ContactFilter,
+    request: PageRequest,
+    before: int | None = None,
+) -> Page[Contact]:
+    """Return a page of contacts, newest first; with `before`, of those with lower ids."""
+    part = part_of(request, before)
+    return page_of(request, _ids(connection, wanted, part), partial(by_id, connection))
+
+
+def _ids(connection: Connection, wanted: ContactFilter, part: Part) -> Sequence[int]:
+    """Return the ids of a part of the contacts, newest first.
+
+    An address or an owner selects few, by an index. Many brands may have a name, though: if its
+    contacts do not fill the page by then, the brands are looked up, unless they are too many.
+    """
+    texts = lists.folded_texts(wanted.q, wanted.query, wanted.search)
+    brand = _brand(wanted)
+    conditions: list[Condition] = [brand.owns] if brand.is_set else []
+    owners = _owners(connection, wanted)
     if wanted.email is not None:
-        query = query.where(has_email(connection.dialect, wanted.email))
-    if wanted.advertiser_id is not None:
-        owner = select(advertisers.c.hienergy_id).where(advertisers.c.id == wanted.advertiser_id)
-        query = query.where(contacts.c.advertiser_id == owner.scalar_subquery())
+        addresses = Group("email_key", email_keys(connection, wanted.email))
+        if owners is not None:
+            conditions.append(owners.holds)
+        return lists.ids(connection, List(contacts, addresses, texts, conditions), part)
+    if owners is not None:
+        return lists.ids(
+            connection, List(contacts, owners, texts, conditions, is_narrow=True), part
+        )
+    listed = List(contacts, None, texts, conditions)
+    if brand.is_set:
+        newest = () if brand.domains else lists.newest(connection, listed, part)
+        if len(newest) == part.limit:
+            return newest
+        ids = advertiser_rows.hienergy_ids(connection, brand, lists.MAX_GROUPS + 1)
+        if len(ids) <= lists.MAX_GROUPS:
+            listed = List(contacts, Group("advertiser_id", ids), texts)
+    return lists.ids(connection, listed, part)
+
+
+def _brand(wanted: ContactFilter) -> Brand:
+    """Return what a filter says about the brand of a contact."""
+    domains = (wanted.domain, wanted.advertiser_domain)
+    return Brand(
+        lists.folded_texts(wanted.advertiser_name),
+        [domain_key(domain) for domain in domains if domain is not None],
+    )
+
+
+def _owners(connection: Connection, wanted: ContactFilter) -> Group | None:
+    """Return the contacts of the advertiser that a filter names, or None if it names none."""
+    if wanted.advertiser_id is None and wanted.advertiser_slug is None:
+        return None
+    named: Advertiser | None = None
     if wanted.advertiser_slug is not None:
         named = advertiser_rows.by_slug(connection, wanted.advertiser_slug)
-        hienergy_id = None if named is None else named.hienergy_id
-        query = query.where(contacts.c.advertiser_id == hienergy_id)
-    if wanted.advertiser_name is not None:
-        query = query.where(advertiser_rows.has_name(wanted.advertiser_name))
-    for domain in (wanted.domain, wanted.advertiser_domain):
-        if domain is not None:
-            query = query.where(advertiser_rows.has_domain(domain))
-    return fetch_page(connection, query, request, from_row)
+    elif wanted.advertiser_id is not None:
+        found = advertiser_rows.by_id(connection, (wanted.advertiser_id,))
+        named = found.get(wanted.advertiser_id)
+    owner = None if named is None else named.hienergy_id
+    return Group("advertiser_id", () if owner is None else (owner,))
 
 
-def has_email(dialect: Dialect, email: str) -> ColumnElement[bool]:
-    """Return the condition that contacts have an address, also those with a distinct key."""
+def email_keys(connection: Connection, email: str) -> Sequence[str]:
+    """Return the keys that contacts with an address may have, including distinct ones."""
     key = email_key(email)
+    distinct = select(contacts.c.email_key).where(_has_distinct_key(connection.dialect, key))
+    return (key, *connection.scalars(distinct))
+
+
+def _has_distinct_key(dialect: Dialect, key: str) -> ColumnElement[bool]:
     if dialect.name == "postgresql":
-        # In the order of a language, distinct keys are no range.
-        return literal_column("split_part(contacts.email_key, ' #', 1)") == key
-    return or_(
-        contacts.c.email_key == key,
-        # A range, because SQLite uses no index for LIKE.
-        and_(
-            contacts.c.email_key > f"{key}{_DISTINCT_MARK}",
-            contacts.c.email_key < f"{key}{_AFTER_DISTINCT_MARK}",
-        ),
+        # In the order of a language they are no range. An index has the distinct keys alone.
+        address = literal_column("split_part(contacts.email_key, ' #', 1)")
+        return and_(address == key, text("contacts.email_key LIKE '% #%'"))
+    # A range, because SQLite uses no index for LIKE.
+    return and_(
+        contacts.c.email_key > f"{key}{_DISTINCT_MARK}",
+        contacts.c.email_key < f"{key}{_AFTER_DISTINCT_MARK}",
     )
 
 

@@ -1,26 +1,87 @@
-"""Pagination: a query for one page reads a row more, to know whether there is a next page."""
+"""Pagination by page numbers. A page is read with a row more, to know whether another follows.
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+Its last id is remembered, so that the next page begins there: a walk through the pages takes the
+same time for each, and returns no row twice although rows are added. A page that is not the next of
+an earlier one is counted off from the newest row.
+"""
 
-from sqlalchemy import Connection, Row, Select
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final, NamedTuple, TypeVar
 
-from contact_gateway.contacts.source import Page, PageRequest
+from contact_gateway.contacts.advertiser import Advertiser
+from contact_gateway.contacts.contact import Contact
+from contact_gateway.contacts.source import AdvertiserFilter, ContactFilter, Page, PageRequest
+from contact_gateway.store.lists import Part
+
+PAGE_START_SECONDS: Final = 600.0
+"""How long a process remembers where the next page of a list begins."""
+
+MAX_PAGE_STARTS: Final = 4096
+"""How many such pages it remembers, of all lists."""
 
 T = TypeVar("T")
+Listed = TypeVar("Listed", Contact, Advertiser)
 
 
-def fetch_page(
-    connection: Connection,
-    query: Select[Any],
+class _PageOfList(NamedTuple):
+    """A page of one caller's list."""
+
+    key_id: int
+    kind: type
+    wanted: ContactFilter | AdvertiserFilter
+    request: PageRequest
+
+
+class _Start(NamedTuple):
+    before: int
+    expires_at: float
+
+
+class PageStarts:
+    """Where the pages begin that follow those which were read, for each API key and filter."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock: Final = clock
+        # In the order of their time.
+        self._starts: Final[dict[_PageOfList, _Start]] = {}
+
+    def before(
+        self, key_id: int, wanted: ContactFilter | AdvertiserFilter, request: PageRequest
+    ) -> int | None:
+        """Return the id below which a page begins, or None if that is not known."""
+        start = self._starts.get(_PageOfList(key_id, type(wanted), wanted, request))
+        return None if start is None or start.expires_at <= self._clock() else start.before
+
+    def remember(
+        self, key_id: int, wanted: ContactFilter | AdvertiserFilter, page: Page[Listed]
+    ) -> None:
+        """Remember where the page after one begins. The oldest starts are forgotten."""
+        if not page.has_more:
+            return
+        request = page.request._replace(number=page.request.number + 1)
+        following = _PageOfList(key_id, type(wanted), wanted, request)
+        self._starts.pop(following, None)
+        now = self._clock()
+        self._starts[following] = _Start(page.items[-1].id, now + PAGE_START_SECONDS)
+        oldest = next(iter(self._starts))
+        while len(self._starts) > MAX_PAGE_STARTS or self._starts[oldest].expires_at <= now:
+            del self._starts[oldest]
+            oldest = next(iter(self._starts))
+
+
+def part_of(request: PageRequest, before: int | None) -> Part:
+    """Return the part of a list that a page needs; `before` is the last id of the page before."""
+    offset = 0 if before is not None else (request.number - 1) * request.size
+    return Part(request.size + 1, offset, before)
+
+
+def page_of(
     request: PageRequest,
-    read: Callable[[Row[Any]], T],
+    ids: Sequence[int],
+    read: Callable[[Collection[int]], Mapping[int, T]],
 ) -> Page[T]:
-    """Run an ordered query for one page, and read each row with `read`."""
-    offset = (request.number - 1) * request.size
-    rows = connection.execute(query.limit(request.size + 1).offset(offset)).all()
-    return Page(
-        items=tuple(read(row) for row in rows[: request.size]),
-        request=request,
-        has_more=len(rows) > request.size,
-    )
+    """Return the page with the records that have these ids, which `read` returns by id."""
+    own = ids[: request.size]
+    records = read(own)
+    return Page(tuple(records[an_id] for an_id in own), request, has_more=len(ids) > len(own))

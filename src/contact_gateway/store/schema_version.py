@@ -13,6 +13,7 @@ from alembic.util.exc import CommandError
 from sqlalchemy import Connection
 
 from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.store import text_index
 from contact_gateway.store.connection_threads import DatabaseFault
 from contact_gateway.store.database import Database
 
@@ -131,7 +132,7 @@ async def _upgrade(database: Database) -> Sequence[str]:
         config = _config(connection)
         command.upgrade(config, "head")
         report: list[str] = config.attributes["report"]
-        return report
+        return [*report, *text_index.create(connection)]
 
     try:
         return await database.write(upgrade)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement
+from sqlalchemy import ColumnElement
 
 from contact_gateway.contacts.text import folded
 
@@ -11,10 +11,17 @@ _SEPARATOR = "\n"
 
 
 def searched(texts: Iterable[str | None]) -> str:
-    """Return the folded text to search in, each text on a line, so that no match spans two."""
-    return _SEPARATOR.join(folded(text) for text in texts if text)
+    """Return the folded text to search in, each text on a line, so that no match spans two.
+
+    Texts that an earlier one contains are left out: each costs the index as much as the first.
+    """
+    lines: list[str] = []
+    for line in map(folded, filter(None, texts)):
+        if not any(line in earlier for earlier in lines):
+            lines.append(line)
+    return _SEPARATOR.join(lines)
 
 
-def contains_folded(column: Column[Any], text: str) -> ColumnElement[bool]:
+def contains_folded(column: ColumnElement[Any], text: str) -> ColumnElement[bool]:
     """Return the condition that a column of folded text contains `text`."""
     return column.contains(folded(text), autoescape=True)

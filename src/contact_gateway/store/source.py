@@ -31,12 +31,14 @@ from contact_gateway.store.contacts import Submitted
 from contact_gateway.store.database import Database
 from contact_gateway.store.group_commit import MAX_QUEUED, CommitObserver, GroupCommit
 from contact_gateway.store.key_use import KeyUse
+from contact_gateway.store.paging import Listed, PageStarts
 
 SEARCH_TIMEOUT_SECONDS: Final = 2.0
 MAX_SEARCHES_PER_KEY: Final = 2
 """How many lists one API key may read at once, in each process; others wait their turn."""
 
 T = TypeVar("T")
+Filter = TypeVar("Filter", ContactFilter, AdvertiserFilter)
 
 
 class SqlSource:
@@ -63,6 +65,7 @@ class SqlSource:
         self.advertisers: Final = AdvertiserCache(
             BatchedReader(database, advertiser_rows.by_id), clock
         )
+        self.page_starts: Final = PageStarts(clock)
         self._key_use: Final = KeyUse(database, clock)
         self._keys: Final = ApiKeyCache(
             BatchedReader(database, key_rows.by_lookup), clock, on_read=self._key_use.record
@@ -128,9 +131,7 @@ class StoreAccess:
 
     async def contacts(self, wanted: ContactFilter, page: PageRequest) -> Page[Contact]:
         """Return a page of contacts."""
-        return await self._store.search(
-            self.principal.key_id, lambda connection: contact_rows.page(connection, wanted, page)
-        )
+        return await self._page(contact_rows.page, wanted, page)
 
     async def contacts_of_brand(
         self, advertiser_id: int, wanted: ContactFilter, page: PageRequest
@@ -142,9 +143,7 @@ class StoreAccess:
 
     async def advertisers(self, wanted: AdvertiserFilter, page: PageRequest) -> Page[Advertiser]:
         """Return a page of advertisers."""
-        return await self._store.search(
-            self.principal.key_id, lambda connection: advertiser_rows.page(connection, wanted, page)
-        )
+        return await self._page(advertiser_rows.page, wanted, page)
 
     async def advertisers_by_id(self, ids: Collection[int]) -> Mapping[int, Advertiser]:
         """Return the advertisers that exist, by id."""
@@ -163,3 +162,18 @@ class StoreAccess:
         return await self._store.database.read(
             lambda connection: advertiser_rows.equivalents(connection, hienergy_ids)
         )
+
+    async def _page(
+        self,
+        read: Callable[[Connection, Filter, PageRequest, int | None], Page[Listed]],
+        wanted: Filter,
+        request: PageRequest,
+    ) -> Page[Listed]:
+        """Read a page of a list from where the page before it ended, if that is known."""
+        starts, key_id = self._store.page_starts, self.principal.key_id
+        before = starts.before(key_id, wanted, request)
+        page = await self._store.search(
+            key_id, lambda connection: read(connection, wanted, request, before)
+        )
+        starts.remember(key_id, wanted, page)
+        return page

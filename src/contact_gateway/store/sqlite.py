@@ -101,8 +101,9 @@ class SqliteDatabase(Database):
         )
         try:
             return work(connection)
-        except DatabaseError as error:
-            if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+        except (DatabaseError, sqlite3.Error) as error:
+            cause = error.orig if isinstance(error, DatabaseError) else error
+            if getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
                 raise SearchTimedOut(timeout_seconds) from error
             raise
         finally:

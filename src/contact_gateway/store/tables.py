@@ -82,8 +82,11 @@ advertisers: Final = Table(
     Column("slug_key", Text, index=True),
     Column("domain_key", Text),
     Column("folded_names", Text, nullable=False),
-    # The names, the slug and the domain: what `q` searches.
+    # The names, the slug and the domain: what `q` searches. Its index is in `text_index`.
     Column("folded_text", Text),
+    # With the id, so that the newest rows are read first, and no others.
+    Index(None, "domain_key", "id"),
+    Index(None, "network_name", "id"),
 )
 
 api_keys: Final = Table(
@@ -111,7 +114,7 @@ contacts: Final = Table(
     Column("id", Id, primary_key=True),
     Column("advertiser_id", Id, ForeignKey("advertisers.id"), nullable=False),
     Column("email", Text, nullable=False),
-    Column("email_key", Text, nullable=False),
+    Column("email_key", Text, nullable=False, index=True),
     Column("name", Text),
     Column("given_name", Text),
     Column("family_name", Text),
@@ -120,7 +123,7 @@ contacts: Final = Table(
     Column("source", Text),
     Column("status", Text),
     Column("linkedin_profile_url", Text),
-    # What `q` searches, folded likewise.
+    # What `q` searches, folded likewise. Its index is in `text_index`.
     Column("folded_text", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
@@ -131,11 +134,13 @@ contacts: Final = Table(
     Column("created_by_request_id", String(128)),
     # No duplicates, even by processes that race.
     UniqueConstraint("advertiser_id", "email_key"),
-    # For `contacts.has_email`.
-    Index("ix_contacts_email_key", "email_key").ddl_if(dialect="sqlite"),
-    Index("ix_contacts_email_key", text("split_part(email_key, ' #', 1)")).ddl_if(
-        dialect="postgresql"
-    ),
+    Index(None, "advertiser_id", "id"),
+    # For `contacts.email_keys`.
+    Index(
+        "ix_contacts_distinct_email_key",
+        text("split_part(email_key, ' #', 1)"),
+        postgresql_where=text("email_key LIKE '% #%'"),
+    ).ddl_if(dialect="postgresql"),
     # The id of a deleted contact is never reused.
     sqlite_autoincrement=True,
 )

@@ -71,9 +71,14 @@ def upgrade() -> None:
         ),
         sqlite_autoincrement=True,
     )
-    is_sqlite = op.get_bind().dialect.name == "sqlite"
-    address = "email_key" if is_sqlite else sa.text("split_part(email_key, ' #', 1)")
-    op.create_index("ix_contacts_email_key", "contacts", [address])
+    op.create_index("ix_contacts_email_key", "contacts", ["email_key"])
+    if op.get_bind().dialect.name == "postgresql":
+        op.create_index(
+            "ix_contacts_distinct_email_key",
+            "contacts",
+            [sa.text("split_part(email_key, ' #', 1)")],
+            postgresql_where=sa.text("email_key LIKE '% #%'"),
+        )
     op.create_table(
         "idempotency_records",
         sa.Column("api_key_id", Id, nullable=False),

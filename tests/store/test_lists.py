@@ -154,8 +154,8 @@ def rows(
         engine = (
             create_engine(
                 "postgresql+psycopg://",
-                creator=lambda: psycopg.connect(address.uri),
-                paramstyle="format",
+                creator=lambda: psycopg.connect(address.uri, cursor_factory=psycopg.RawCursor),
+                paramstyle="numeric_dollar",
             )
             if isinstance(address, PostgresqlServer)
             else create_engine(f"sqlite:///{address.path}")

@@ -4,11 +4,8 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect
 
 from contact_gateway.access.api_keys import mint
@@ -23,6 +20,7 @@ from contact_gateway.store.schema_version import SchemaNotCurrentError, newest_r
 from contact_gateway.store.tables import metadata
 from support.databases import Engine, database_at
 from support.older_database import NOW, add_advertisers, add_contact, create_tables
+from support.schema_comparison import differences, is_text_index
 
 pytestmark = pytest.mark.anyio
 
@@ -49,22 +47,6 @@ def plain(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def _is_text_index(name: str) -> bool:
-    """Return whether a table or an index finds text, which SQLAlchemy does not describe."""
-    tables = ("contacts_text", "advertisers_text")
-    return name.startswith(tables) or name.endswith("_folded_text_trigrams")
-
-
-def _differences(connection: Connection) -> list[object]:
-    options: dict[str, Any] = {
-        "compare_type": True,
-        "compare_server_default": True,
-        "include_name": lambda name, *_: name is None or not _is_text_index(name),
-    }
-    context = MigrationContext.configure(connection, opts=options)
-    return list(compare_metadata(context, metadata))
-
-
 def _shape(connection: Connection) -> Shape:
     """Return all that SQLite reports about the tables, by name."""
     inspector = inspect(connection)
@@ -78,7 +60,7 @@ def _shape(connection: Connection) -> Shape:
             inspector.get_table_options(name),
         )
         for name in inspector.get_table_names()
-        if name != "alembic_version" and not _is_text_index(name)
+        if name != "alembic_version" and not is_text_index(name)
         for columns in [inspector.get_columns(name)]
     }
 
@@ -92,7 +74,7 @@ async def test_the_migrations_create_the_tables_of_the_code(
 ) -> None:
     await schema_version.migrate(empty_database)
 
-    assert await empty_database.read(_differences) == []
+    assert await empty_database.read(differences) == []
 
 
 async def test_the_comparison_finds_a_difference(
@@ -101,7 +83,7 @@ async def test_the_comparison_finds_a_difference(
     await schema_version.migrate(empty_database)
     plain.execute("ALTER TABLE contacts ADD COLUMN shoe_size TEXT")
 
-    assert len(await empty_database.read(_differences)) == 1
+    assert len(await empty_database.read(differences)) == 1
 
 
 async def test_migrated_and_created_tables_have_the_same_keys_names_and_defaults(
@@ -242,7 +224,7 @@ async def test_rows_of_an_older_version_are_found_by_their_folded_text(
 
     assert await empty_database.read(found) == (1, 1, 1, 1, True)
     assert _keys(older) == ["maya@xn--bcher-kva.example"]
-    assert await empty_database.read(_differences) == []
+    assert await empty_database.read(differences) == []
     assert len(report) == 1
     assert "Advertiser 3 has the network 'hienergy'" in report[0]
 

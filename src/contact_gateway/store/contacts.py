@@ -198,7 +198,7 @@ def email_keys(connection: Connection, email: str) -> Sequence[str]:
 def _has_distinct_key(dialect: Dialect, key: str) -> ColumnElement[bool]:
     if dialect.name == "postgresql":
         # In the order of a language they are no range. An index has the distinct keys alone.
-        address = literal_column("split_part(contacts.email_key, ' #', 1)")
+        address: ColumnElement[str] = literal_column("split_part(contacts.email_key, ' #', 1)")
         return and_(address == key, text("contacts.email_key LIKE '% #%'"))
     # A range, because SQLite uses no index for LIKE.
     return and_(

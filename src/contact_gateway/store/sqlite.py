@@ -29,6 +29,7 @@ BUSY_TIMEOUT_SECONDS: Final = 5
 _READERS: Final = 4
 _NEW_FILE_MODE: Final = 0o640
 _INSTRUCTIONS_BETWEEN_CHECKS: Final = 10_000
+_SWITCH_PAUSE_SECONDS: Final = 0.01
 _WAL_RESET_BUG_FIXED: Final = (3, 51, 3)
 
 _PRAGMAS: Final = ("foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}")
@@ -83,11 +84,19 @@ class SqliteDatabase(Database):
         # Corrupt An SQLite Database File", section 2.2).
         with suppress(OSError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, _NEW_FILE_MODE))
-        try:
-            with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS)) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.Error as error:
-            raise SourceUnavailable(f"{path}: {error}") from error
+        ends_at = time.monotonic() + BUSY_TIMEOUT_SECONDS
+        while True:
+            try:
+                with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS)) as connection:
+                    connection.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.Error as error:
+                is_busy = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+                if not is_busy or time.monotonic() >= ends_at:
+                    raise SourceUnavailable(f"{path}: {error}") from error
+                # SQLite does not wait where several processes switch a new file at once.
+                time.sleep(_SWITCH_PAUSE_SECONDS)
+            else:
+                return
 
     def _limited(
         self, connection: Connection, work: Callable[[Connection], T], timeout_seconds: float

@@ -1,12 +1,18 @@
 """The composition root: the only module that imports all others."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -65,6 +71,8 @@ from contact_gateway.upstream.traits import Traits
 if TYPE_CHECKING:
     from contact_gateway.telemetry.traces import Tracing
 
+_log = structlog.get_logger(__name__)
+
 
 def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starlette:
     """Return the gateway as an ASGI application. It opens nothing before its startup.
@@ -97,7 +105,8 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         try:
-            await schema_version.prepare(database)
+            with _outages_logged():
+                await schema_version.prepare(database)
             async with truth.opened(), nullcontext() if mcp is None else mcp.opened():
                 yield
         finally:
@@ -185,6 +194,19 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
     return app
 
 
+@contextmanager
+def _outages_logged() -> Iterator[None]:
+    """Log that the database does not answer, and go on.
+
+    A worker may start while a server restarts or fails over. Callers get 503 until it is back, as
+    from the workers that were there before. `serve` has checked the database before all workers.
+    """
+    try:
+        yield
+    except SourceUnavailable as error:
+        _log.warning("starting without the database, which does not answer", cause=error.reason)
+
+
 def check_tracing(settings: Settings) -> None:
     """Check the variables of OpenTelemetry, if traces are switched on.
 
@@ -223,7 +245,8 @@ def _own_store(database: Database, settings: Settings, observer: CommitObserver 
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[None]:
-        await source.warn_of_expiring_keys()
+        with _outages_logged():
+            await source.warn_of_expiring_keys()
         try:
             yield
         finally:

@@ -112,7 +112,7 @@ def _called_before_statement(
     assert isinstance(driver, psycopg.Connection)
     queries: list[str] = []
 
-    class Cursor(psycopg.Cursor[tuple[object, ...]]):
+    class Cursor(psycopg.RawCursor[tuple[object, ...]]):
         def execute(
             self,
             query: Query,
@@ -132,7 +132,7 @@ def _called_before_statement(
     try:
         yield
     finally:
-        driver.cursor_factory = psycopg.Cursor
+        driver.cursor_factory = psycopg.RawCursor
 
 
 def _submitted(admin: ApiKeyOwner, email: str, key: str | None) -> Submitted:

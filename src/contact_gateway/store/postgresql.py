@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import Diagnostic
 from psycopg.types.numeric import Int8Dumper
 from sqlalchemy import Connection, delete, insert
 from sqlalchemy.dialects import registry
@@ -66,6 +67,7 @@ _POOLED: Final = (
     ". The pooler does not track prepared statements: set "
     "CONTACT_GATEWAY_DATABASE_PREPARED_STATEMENTS=false"
 )
+_WARNING: Final = "01000"
 _MAX_REASON_LENGTH: Final = 300
 
 
@@ -163,10 +165,10 @@ class _Driver:
         )
         self._prepare_threshold: Final = 1 if prepares_statements else None
 
-    def connect(self) -> psycopg.Connection:
+    def connect(self) -> "_Connection":
         """Open a connection, to the first host that suits."""
         try:
-            connection = psycopg.connect(
+            connection = _Connection.connect(
                 self._conninfo,
                 autocommit=True,
                 prepare_threshold=self._prepare_threshold,
@@ -227,6 +229,31 @@ class _Driver:
             _READ_ONLY,
             _IDLE_TIMEOUT,
         }
+
+
+class _Connection(psycopg.Connection):
+    """A connection that raises if a commit has not reached the synchronous standbys."""
+
+    def commit(self) -> None:
+        """Commit, and wait for the standbys.
+
+        If somebody cancels that wait, PostgreSQL answers with success and a warning
+        (postgresql.org/docs/current/warm-standby.html, "Planning for High Availability").
+        """
+        warnings: list[str] = []
+
+        def keep(notice: Diagnostic) -> None:
+            # Afterwards it has no texts.
+            if notice.sqlstate == _WARNING:
+                warnings.append(notice.message_primary or "")
+
+        self.add_notice_handler(keep)
+        try:
+            super().commit()
+        finally:
+            self.remove_notice_handler(keep)
+        if warnings:
+            raise psycopg.OperationalError(warnings[0])
 
 
 def _cause_of(error: Exception) -> psycopg.Error | None:

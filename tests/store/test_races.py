@@ -15,11 +15,12 @@ from contact_gateway.access.principals import ApiKeyOwner
 from contact_gateway.contacts.contact import Contact, NewContact, new_contact
 from contact_gateway.contacts.outcomes import CreateContactOutcome, Created
 from contact_gateway.contacts.source import Creation
+from contact_gateway.database_url import PostgresqlServer
 from contact_gateway.store import contacts
 from contact_gateway.store.contacts import Submitted
-from contact_gateway.store.database import Database, open_database
+from contact_gateway.store.database import Database
 from support.contacts import KEY_REUSED, conflict
-from support.databases import Engine
+from support.databases import Engine, database_at
 
 pytestmark = [
     pytest.mark.anyio,
@@ -32,7 +33,8 @@ WITHIN_SECONDS: Final = 60
 @pytest.fixture
 async def other(database: Database) -> AsyncIterator[Database]:
     """Return the same database, as another process uses it."""
-    opened = open_database(database.address)
+    assert isinstance(database.address, PostgresqlServer)
+    opened = database_at(database.address.uri)
     yield opened
     await opened.close()
 

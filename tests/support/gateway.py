@@ -17,7 +17,7 @@ from contact_gateway.app import create_app
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.database_url import DatabaseAddress, SqliteFile, parse_database_url
 from contact_gateway.settings import Settings
-from contact_gateway.store import advertisers, api_keys
+from contact_gateway.store import advertisers, api_keys, schema_version
 from contact_gateway.store.database import Database
 from contact_gateway.store.tables import contacts
 from support.databases import PREPARES_STATEMENTS, Template, copy_of, database_at
@@ -66,6 +66,15 @@ class Store:
 def filled_store(folder: Path) -> Store:
     """Make a database with the catalogue and a key for every kind of caller."""
     return Store(folder, copy_of(_FILLED, folder), _KEYS)
+
+
+async def filled_store_at(url: str, folder: Path) -> Store:
+    """Fill a database without tables, as that of `filled_store` is."""
+    database = database_at(url)
+    await schema_version.prepare(database)
+    await _fill_all(database)
+    await database.close()
+    return Store(folder, url, _KEYS)
 
 
 def empty_store(folder: Path, keys: Mapping[str, str]) -> Store:

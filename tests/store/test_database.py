@@ -200,8 +200,9 @@ async def test_a_cancelled_write_occupies_its_connection_until_it_ends(database:
     cancelled = [
         asyncio.create_task(database.write(write_slowly)) for _ in range(database.concurrent_writes)
     ]
-    for writing in cancelled:
+    for _ in cancelled:
         assert await asyncio.to_thread(begun.acquire, timeout=WITHIN_SECONDS)
+    for writing in cancelled:
         writing.cancel()
     await asyncio.wait(cancelled)
 

@@ -2,19 +2,23 @@
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 from anyio.lowlevel import checkpoint
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, Table, event, func, insert, select, text
+from sqlalchemy import Engine as SqlalchemyEngine
 
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store import connection_threads
 from contact_gateway.store import database as database_module
-from contact_gateway.store.connection_threads import DatabaseFault
-from contact_gateway.store.database import Database
-from contact_gateway.store.tables import advertisers
-from support.databases import database_at
+from contact_gateway.store.connection_threads import DatabaseFault, LostRaceError
+from contact_gateway.store.database import Database, open_database
+from contact_gateway.store.tables import advertisers, attempts
+from support.clock import ManualClock
+from support.databases import database_at, locked
 
 pytestmark = pytest.mark.anyio
 
@@ -53,12 +57,12 @@ async def test_an_exception_does_not_contain_what_callers_sent(database: Databas
 
 async def test_committed_rows_survive_a_restart(database: Database) -> None:
     await _insert(database)
-    count = await _count(database)
+    rows = await _count(database)
     await database.close()
 
     again = database_at(database.address)
 
-    assert await _count(again) == count
+    assert await _count(again) == rows
     await again.close()
 
 
@@ -267,3 +271,99 @@ async def test_a_connection_that_hangs_does_not_keep_the_process_from_ending(
     threads = [thread for thread in threading.enumerate() if thread.name.endswith(database.label)]
     assert threads
     assert all(thread.daemon for thread in threads)
+
+
+class _Recorder:
+    """Records the events of connections."""
+
+    def __init__(self) -> None:
+        self.most_in_use: dict[str, int] = {}
+        self.repeated: list[str] = []
+
+    def connections_changed(self, pool: str, in_use: int) -> None:
+        self.most_in_use[pool] = max(in_use, self.most_in_use.get(pool, 0))
+
+    def transaction_repeated(self, cause: str) -> None:
+        self.repeated.append(cause)
+
+
+@pytest.fixture
+async def recorder(database: Database) -> AsyncIterator[tuple[Database, _Recorder]]:
+    """Return the database, and a recorder of its events."""
+    recorder = _Recorder()
+    observed = open_database(database.address, recorder)
+    yield observed, recorder
+    await observed.close()
+
+
+async def test_the_connections_in_use_are_reported(recorder: tuple[Database, _Recorder]) -> None:
+    database, recorded = recorder
+
+    await asyncio.gather(*(_count(database) for _ in range(20)), _insert(database))
+
+    assert recorded.most_in_use.keys() == {"read", "write"}
+    assert recorded.most_in_use["read"] > 1
+    assert recorded.most_in_use["write"] == 1
+
+
+async def test_a_lost_race_is_rolled_back_and_run_again(
+    recorder: tuple[Database, _Recorder],
+) -> None:
+    database, recorded = recorder
+    before = await _count(database)
+    runs = count()
+
+    def lose_twice(connection: Connection) -> None:
+        _insert_row(connection)
+        if next(runs) < 2:
+            raise LostRaceError
+
+    await database.write(lose_twice)
+
+    assert await _count(database) == before + 1
+    assert recorded.repeated == ["lost race", "lost race"]
+
+
+async def test_a_transaction_that_loses_every_race_is_unavailable(database: Database) -> None:
+    before = await _count(database)
+
+    def lose(connection: Connection) -> None:
+        _insert_row(connection)
+        raise LostRaceError
+
+    with pytest.raises(SourceUnavailable, match="won every race"):
+        await database.write(lose)
+
+    assert await _count(database) == before
+
+
+async def test_whether_writes_are_committed_is_tried_unless_one_was_just_now(
+    database: Database, stopped_clock: ManualClock
+) -> None:
+    writes: list[str] = []
+
+    def record(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        writes.append(statement)
+
+    await _insert(database)
+    event.listen(SqlalchemyEngine, "after_cursor_execute", record)
+    assert await database.can_write()
+    assert writes == []
+
+    stopped_clock.seconds += 10
+    assert await database.can_write()
+    event.remove(SqlalchemyEngine, "after_cursor_execute", record)
+    assert writes
+    assert await database.read(lambda connection: _rows_of(connection, attempts)) == 0
+
+
+@pytest.mark.usefixtures("impatient_store")
+async def test_a_locked_database_cannot_be_written(database: Database) -> None:
+    with locked(database.address):
+        assert not await database.can_write()
+
+    assert await database.can_write()
+
+
+def _rows_of(connection: Connection, table: Table) -> int:
+    return connection.execute(select(func.count()).select_from(table)).scalar_one()

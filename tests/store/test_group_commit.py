@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import TypeAlias
 
 import pytest
@@ -236,6 +237,30 @@ async def test_a_creation_that_raises_fails_alone(
     assert isinstance(faulty, DatabaseFault)
     assert isinstance(after, Created)
     assert await _emails(faulty_database) == ["a@example.com", "b@example.com"]
+
+
+async def test_an_outage_while_a_batch_is_repeated_one_by_one_fails_the_rest(
+    database: Database, admin: ApiKeyOwner
+) -> None:
+    commits = count()
+
+    def fail_with_others_then_alone(
+        connection: Connection, jobs: Sequence[Submitted]
+    ) -> Sequence[CreateContactOutcome]:
+        number = next(commits)
+        if number == 0:
+            raise RuntimeError("the batch")
+        if number == 2:
+            raise SourceUnavailable("the server")
+        return contacts.create(connection, jobs)
+
+    writer = _writer(database, apply=fail_with_others_then_alone)
+    first, *others = await _all(writer, [_creation(admin, email) for email in _addresses(4)])
+    await writer.close()
+
+    assert isinstance(first, Created)
+    assert [type(outcome) for outcome in others] == [SourceUnavailable] * 3
+    assert await _emails(database) == _addresses(1)
 
 
 async def test_a_failed_creation_can_be_retried_with_its_idempotency_key(

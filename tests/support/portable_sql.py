@@ -24,7 +24,7 @@ STATEMENTS: Final = frozenset(
         "DropStmt",
     }
 )
-FUNCTIONS: Final = frozenset({"count", "like_escape", "max", "min", "split_part"})
+FUNCTIONS: Final = frozenset({"count", "like_escape", "max", "min", "split_part", "strpos"})
 SEQUENCE_FUNCTIONS: Final = frozenset(
     {"pg_get_serial_sequence", "pg_sequence_last_value", "setval"}
 )
@@ -80,11 +80,18 @@ def _problems(statement: _Fields, functions: frozenset[str]) -> Iterator[str]:
         if not reads_catalogue:
             yield from _problems_beside_the_catalogue(name, part)
         if name == "FuncCall":
-            function = part["funcname"][-1]["String"]["sval"]
-            if function not in functions and not (
-                function in CATALOGUE_FUNCTIONS and reads_catalogue
-            ):
-                yield f"the function {function}"
+            known = functions | CATALOGUE_FUNCTIONS if reads_catalogue else functions
+            yield from _function_problems(part, known)
+
+
+def _function_problems(part: _Fields, known: frozenset[str]) -> Iterator[str]:
+    function = part["funcname"][-1]["String"]["sval"]
+    if function == "set_config":
+        is_local = part["args"][2].get("A_Const", {}).get("boolval", {}).get("boolval", False)
+        if not is_local:
+            yield "set_config for the session"
+    elif function not in known:
+        yield f"the function {function}"
 
 
 def _set_problems(fields: _Fields) -> Iterator[str]:

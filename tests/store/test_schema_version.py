@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 import pytest
 from alembic import command
@@ -142,6 +143,13 @@ class _Start:
         self._process.stdin.write("now\n")
         self._process.stdin.flush()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
     def created_tables(self) -> int:
         """Wait for the end; return how often it created the contacts' table."""
         output, _ = self._process.communicate(timeout=WATCHDOG_SECONDS)
@@ -155,13 +163,13 @@ async def test_of_many_that_start_on_an_empty_database_one_migrates_it_and_all_s
 ) -> None:
     address = empty_database.address
     url = f"sqlite:///{address.path}" if isinstance(address, SqliteFile) else address.uri
-    starts = [_Start(url, step.__name__) for _ in range(PROCESSES)]
-    for start in starts:
-        start.wait_until_ready()
-    for start in starts:
-        start.go()
-
-    created = [start.created_tables() for start in starts]
+    with ExitStack() as stack:
+        starts = [stack.enter_context(_Start(url, step.__name__)) for _ in range(PROCESSES)]
+        for start in starts:
+            start.wait_until_ready()
+        for start in starts:
+            start.go()
+        created = [start.created_tables() for start in starts]
 
     assert sorted(created) == [0] * (PROCESSES - 1) + [1]
     assert await empty_database.read(differences) == []

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -294,6 +295,37 @@ async def test_a_check_of_a_file_that_is_not_a_database_says_why(
 
     assert "not a database" in str(refused.value.__cause__)
     assert _files(text_file) == [text_file.name]
+
+
+class _BusyConnection(sqlite3.Connection):
+    """A connection that finds others switching to WAL mode too, as often as `left` says."""
+
+    left = 0
+
+    def execute(self, sql: str, parameters: tuple[()] = (), /) -> sqlite3.Cursor:  # type: ignore[override] # this check has none
+        if "journal_mode" in sql and _BusyConnection.left > 0:
+            _BusyConnection.left -= 1
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+            raise error
+        return super().execute(sql, parameters)
+
+
+@pytest.mark.parametrize(("seconds", "succeeds"), [(60, True), (0, False)], ids=str)
+async def test_a_check_waits_while_other_processes_check_the_same_new_file(
+    empty_database: Database, monkeypatch: pytest.MonkeyPatch, seconds: int, *, succeeds: bool
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", seconds)
+    monkeypatch.setattr(_BusyConnection, "left", 5 if succeeds else 1)
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=_BusyConnection))
+
+    if succeeds:
+        empty_database.check()
+    else:
+        with pytest.raises(SourceUnavailable, match="locked"):
+            empty_database.check()
+
+    assert _BusyConnection.left == 0
 
 
 async def test_a_check_of_a_database_passes(database: Database) -> None:

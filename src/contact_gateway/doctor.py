@@ -103,7 +103,7 @@ async def _database(settings: Settings) -> Check:
     if revision is None:
         return Check(name, State.OK, f"{label} is empty; the first start creates its tables")
     if not has_text_index:
-        found = f"{label} has no index for text, so that searches for text are slow"
+        found = f"{label} is at revision {revision}, and has no index for text"
         remedy = "Create PostgreSQL's extension pg_trgm in it. Run `contact-gateway migrate`."
         return Check(name, State.WARNING, found, remedy)
     if revision == newest:

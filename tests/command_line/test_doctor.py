@@ -157,8 +157,21 @@ def test_a_server_needs_no_checks_of_files(run: Command, examine: Examine) -> No
 
     assert (empty_status, status) == (0, 0)
     assert empty["Database"]["found"].endswith("is empty; the first start creates its tables")
-    assert checks["Database"]["found"].endswith(f"is at revision {newest_revision()}")
+    assert f"is at revision {newest_revision()}" in checks["Database"]["found"]
     assert not checks.keys() & {"SQLite", "Permissions", "Disk space"}
+
+
+def test_a_server_without_an_index_of_text_is_a_warning(
+    run: Command, examine: Examine, postgresql: DatabaseAddress
+) -> None:
+    run("migrate")
+    with plain_connection(postgresql) as connection:
+        connection.exec_driver_sql("DROP INDEX IF EXISTS ix_contacts_folded_text_trigrams")
+    status, checks = examine()
+
+    assert (status, checks["Database"]["state"]) == (0, "warning")
+    assert checks["Database"]["found"].endswith("has no index for text")
+    assert "pg_trgm" in checks["Database"]["remedy"]
 
 
 def test_an_older_schema_on_a_server_fails(

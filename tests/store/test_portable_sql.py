@@ -36,6 +36,7 @@ from contact_gateway.database_url import parse_database_url
 from contact_gateway.store import (
     api_keys,
     audit_trail,
+    contacts,
     idempotency,
     lists,
     schema_version,
@@ -362,6 +363,16 @@ async def copy(source: str, target: str) -> None:
     await run(source, copy_from)
 
 
+async def search_by_an_index_of_text(database: Database) -> None:
+    """Search as on a server with pg_trgm, which the tests' own server has not."""
+    await database.read(text_index.is_complete)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_index, "_is_valid", lambda *_: True)
+        patch.setattr(lists, "NEWEST", 0)
+        for q in ("maya", "no such text"):
+            await database.read(partial(contacts.page, wanted=ContactFilter(q=q), request=ONE_PAGE))
+
+
 async def test_all_that_is_sent_suits_all_of_the_systems(tmp_path: Path) -> None:
     with (
         recorded_calls() as called,
@@ -371,6 +382,7 @@ async def test_all_that_is_sent_suits_all_of_the_systems(tmp_path: Path) -> None
         with recorded_sql(source) as recording:
             await run(recording.url, schema_version.prepare)
             await run(recording.url, do_everything)
+            await run(recording.url, search_by_an_index_of_text)
         with recorded_sql(source) as copied, recorded_sql(target) as written:
             # The second one goes on after the first, and compares what is stored.
             for _ in range(2):

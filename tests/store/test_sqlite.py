@@ -17,6 +17,7 @@ from sqlalchemy import Connection, func, insert, select, text
 from sqlalchemy.exc import OperationalError
 
 from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.store import sqlite
 from contact_gateway.store.connection_threads import DatabaseFault
 from contact_gateway.store.database import Database
 from contact_gateway.store.sqlite import has_wal_reset_bug

@@ -24,7 +24,6 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
-    true,
     union_all,
     values,
 )
@@ -118,49 +117,39 @@ def ids(connection: Connection, wanted: List, part: Part) -> Sequence[int]:
         return _run(connection, several) if wanted.group.values else ()
     if wanted.is_ordered:
         return _run(connection, _walk(wanted, part))
-    can_use_text = text_index.can_find(connection, wanted.table, wanted.texts)
-    if connection.dialect.name == "sqlite" and can_use_text and wanted.group is None:
-        return _by_text_on_sqlite(connection, wanted, part)
     found = newest(connection, wanted, part)
     if len(found) == part.limit or not _has_more_than(connection, wanted, part, wanted.read_first):
         return found
-    if not can_use_text:
+    if not text_index.can_find(connection, wanted.table, wanted.texts):
         return _run(connection, _walk(wanted, part))
+    trigrams = text_index.rare_trigrams(connection, wanted.table, wanted.texts)
     if connection.dialect.name == "sqlite":
-        return _by_text_on_sqlite(connection, wanted, part)
-    return _by_text_on_postgresql(connection, wanted, part, len(found))
-
-
-def _by_text_on_postgresql(
-    connection: Connection, wanted: List, part: Part, found: int
-) -> Sequence[int]:
-    """Return ids by the index of text, which reads all rows with it before it sorts them.
-
-    Of a text that the newest rows have at all, more of them fill the page sooner.
-    """
+        return _run(connection, _by_text_on_sqlite(wanted, part, trigrams))
     if found:
-        enough = 2 * wanted.read_first * (part.offset + part.limit) // found
+        # Of a text that the newest rows have at all, more of them fill the page sooner.
+        enough = 2 * wanted.read_first * (part.offset + part.limit) // len(found)
         # A power of two, so that the statements are few.
-        newest_rows = 1 << enough.bit_length()
-        page = _run(connection, _walk(wanted, part, newest_rows))
-        if len(page) == part.limit:
-            return page
+        found = _run(connection, _walk(wanted, part, 1 << enough.bit_length()))
+        if len(found) == part.limit:
+            return found
+    connection.exec_driver_sql("SET LOCAL enable_seqscan=off")
+    return _run(connection, _by_text_on_postgresql(wanted, part, trigrams))
+
+
+def _by_text_on_postgresql(wanted: List, part: Part, trigrams: Sequence[str]) -> Select[int]:
+    """Return the query that reads all rows with a text by its index, and sorts them then."""
     table = wanted.table
-    trigrams = text_index.rare_trigrams(connection, table, wanted.texts)
-    connection.execute(select(func.set_config("enable_seqscan", "off", true())))
     query = _rows(wanted, part, select(table.c.id)).where(
         text_index.on_postgresql(table, wanted.texts, trigrams),
         *(condition(table) for condition in wanted.conditions),
     )
-    # All of them, before they are sorted.
-    all_rows = query.offset(0).subquery()
-    return _run(connection, _newest(select(all_rows.c.id), all_rows, part))
+    rows = query.offset(0).subquery()
+    return _newest(select(rows.c.id), rows, part)
 
 
-def _by_text_on_sqlite(connection: Connection, wanted: List, part: Part) -> Sequence[int]:
-    """Return ids by the index of text, which is read from its newest row on."""
+def _by_text_on_sqlite(wanted: List, part: Part, trigrams: Sequence[str]) -> Select[int]:
+    """Return the query that reads the index of text from its newest row on."""
     table = wanted.table
-    trigrams = text_index.rare_trigrams(connection, table, wanted.texts)
     holds = wanted.holds(table)
     if wanted.group is not None:
         holds = and_(holds, wanted.group.holds(table))
@@ -176,7 +165,7 @@ def _by_text_on_sqlite(connection: Connection, wanted: List, part: Part) -> Sequ
 
     indexed, waiting = map(of_those, text_index.on_sqlite(table, trigrams))
     found = union_all(select(indexed.c.id), select(waiting.c.id)).subquery()
-    return _run(connection, _newest(select(found.c.id), found, part))
+    return _newest(select(found.c.id), found, part)
 
 
 def _walk(wanted: List, part: Part, newest: int | None = None) -> Select[int]:

@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DatabaseError
 
+from contact_gateway.store.search import contains_folded
 from contact_gateway.store.tables import advertisers, contacts
 
 _TRIGRAM: Final = 3
@@ -100,7 +101,8 @@ def on_postgresql(
     text = rows.c.folded_text
     return and_(
         *(text.contains(each) for each in trigrams if _WORD.fullmatch(each)),
-        *(func.strpos(text, each) > 0 for each in texts),
+        # An expression, which is not in the index.
+        *(contains_folded(text + "", each) for each in texts),
     )
 
 

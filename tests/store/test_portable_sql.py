@@ -52,7 +52,7 @@ from contact_gateway.store.tables import contacts
 from support.contacts import stored, submitted
 from support.databases import Engine, databases_on, new_database
 from support.documentation import ROOT, blocks_of
-from support.portable_sql import FUNCTIONS, SEQUENCE_FUNCTIONS, problems
+from support.portable_sql import CORRELATED, FUNCTIONS, SEQUENCE_FUNCTIONS, problems
 from support.sql_recorder import recorded_sql
 
 pytestmark = pytest.mark.anyio
@@ -185,6 +185,7 @@ CONTACT_FILTERS: Final = (
     ContactFilter(advertiser_id=2001),
     ContactFilter(advertiser_name="north"),
     ContactFilter(domain="northwind.example"),
+    ContactFilter(advertiser_name="a"),
     ContactFilter(advertiser_slug="northwind-outfitters"),
     ContactFilter("m", "maya@example.com", 2001, "north", "northwind.example"),
 )
@@ -200,6 +201,7 @@ ADVERTISER_FILTERS: Final = (
 )
 
 
+NOT_ON_CITUS: Final = "WITH given(value) AS"
 # PgBouncer tracks these, and refuses a client that sends others.
 POOLED_PARAMETERS: Final = frozenset({"user", "database", "application_name", "client_encoding"})
 
@@ -391,7 +393,10 @@ async def test_all_that_is_sent_suits_all_of_the_systems(tmp_path: Path) -> None
     copying = (*copied.statements, *written.statements)
     found = [(sql, problems(sql)) for sql in recording.statements]
     found += [(sql, problems(sql, FUNCTIONS | SEQUENCE_FUNCTIONS)) for sql in copying]
-    assert [each for each in found if each[1]] == []
+    # One list, which docs/scaling.md names.
+    lacking = [(sql, each) for sql, each in found if each and not sql.startswith(NOT_ON_CITUS)]
+    assert lacking == []
+    assert [each for sql, each in found if sql.startswith(NOT_ON_CITUS)] == [[CORRELATED]]
     assert sorted(functions_with_a_connection() - called) == []
     # A pooler gives the session to another client after each transaction.
     assert not recording.prepared_names

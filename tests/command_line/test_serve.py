@@ -128,14 +128,20 @@ class TestDemo:
 
         assert [round(lifetime / timedelta(days=1), 1) for lifetime in lifetimes] == [30, 30]
 
-    def test_a_start_without_it_revokes_its_keys(self, run: Command, folder: Path) -> None:
-        with gateway_process(folder, "--demo") as demo:
+    def test_a_start_without_it_revokes_its_keys(
+        self, run: Command, folder: Path, database_url: str
+    ) -> None:
+        environment = {"CONTACT_GATEWAY_DATABASE_URL": database_url}
+        with gateway_process(folder, "--demo", environment=environment) as demo:
             keys = demo.admin_key, demo.member_key
         (folder / "x.csv").write_text("id,name,network_name\n1,Tern,HiEnergy\n", "utf-8")
         run("advertisers", "import", "x.csv")
         own_key = run("keys", "create", "--role", "admin", "--label", "x").stdout.strip()
 
-        with gateway_process(folder) as process, process.client() as client:
+        with (
+            gateway_process(folder, environment=environment) as process,
+            process.client() as client,
+        ):
             responses = [
                 client.get("/api/v1/contacts", headers={"X-Api-Key": key})
                 for key in (*keys, own_key)

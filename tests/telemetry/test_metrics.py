@@ -22,7 +22,7 @@ from contact_gateway.telemetry.metrics import (
     shared_between_workers,
     shared_folder,
 )
-from support.databases import locked
+from support.databases import Engine, locked
 from support.faces import FACES, Face
 from support.gateway import Gateway, credentials, running_gateway
 from support.process import GatewayProcess, gateway_process, refused_start
@@ -50,7 +50,10 @@ def _samples(text: str, name: str) -> dict[tuple[str, ...], float]:
 
 
 @pytest.fixture
-async def measured(tmp_path: Path) -> AsyncIterator[Gateway]:
+async def measured(
+    tmp_path: Path,
+    engine: Engine,  # noqa: ARG001 - of this engine
+) -> AsyncIterator[Gateway]:
     async with running_gateway(tmp_path, metrics=True) as gateway:
         yield gateway
 

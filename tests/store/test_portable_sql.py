@@ -48,7 +48,6 @@ from contact_gateway.store.database import Database, open_database
 from contact_gateway.store.ledger import OpenAttempt, SqlLedger, open_attempts, settle
 from contact_gateway.store.source import SqlSource, StoreAccess
 from contact_gateway.store.staged_catalogue import StagedCatalogue
-from contact_gateway.store.tables import contacts
 from support.contacts import stored, submitted
 from support.databases import Engine, databases_on, new_database
 from support.documentation import ROOT, blocks_of
@@ -260,7 +259,6 @@ async def do_everything(database: Database) -> None:
     await create_contacts(access)
     await read_everything(access)
     await source.close()
-    await search_by_trigrams(database)
     await use_a_ledger(SqlLedger(database), database)
     await manage_keys(database)
     await demo.end_demo(database)
@@ -292,16 +290,6 @@ async def read_everything(access: StoreAccess) -> None:
     assert await access.contacts_of_brand(2001, ContactFilter(), ONE_PAGE) is not None
     assert await access.advertiser_by_slug("northwind-outfitters") is not None
     assert await access.equivalents((1001,))
-
-
-async def search_by_trigrams(database: Database) -> None:
-    """Search as with the extension pg_trgm, which the server may lack."""
-    wanted = lists.List(contacts, texts=("maya",))
-    for found in (0, 1):
-        search = lists._by_text_on_postgresql  # noqa: SLF001 - the extension may be missing
-        ids = await database.read(partial(search, wanted=wanted, part=lists.Part(2), found=found))
-        assert len(ids) == 1
-    await database.read(text_index.is_complete)
 
 
 async def use_a_ledger(ledger: SqlLedger, database: Database) -> None:

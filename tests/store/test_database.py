@@ -18,7 +18,7 @@ from contact_gateway.store.connection_threads import DatabaseFault, LostRaceErro
 from contact_gateway.store.database import Database, open_database
 from contact_gateway.store.tables import advertisers, attempts
 from support.clock import ManualClock
-from support.databases import database_at, locked
+from support.databases import PREPARES_STATEMENTS, database_at, locked
 
 pytestmark = pytest.mark.anyio
 
@@ -291,7 +291,7 @@ class _Recorder:
 async def recorder(database: Database) -> AsyncIterator[tuple[Database, _Recorder]]:
     """Return the database, and a recorder of its events."""
     recorder = _Recorder()
-    observed = open_database(database.address, recorder)
+    observed = open_database(database.address, recorder, prepares_statements=PREPARES_STATEMENTS)
     yield observed, recorder
     await observed.close()
 

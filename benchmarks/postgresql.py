@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=int, default=4, help="length of a round")
     parser.add_argument("--warm-up", type=int, default=4, help="seconds of load before the rounds")
-    parser.add_argument("--share", type=int, default=20, help="CPU of a gateway, in % of a core")
+    parser.add_argument("--share", type=int, default=10, help="CPU of a gateway, in % of a core")
     options = parser.parse_args()
     with session(requires=(("cpulimit", "cpulimit"),)):
         results = _measure(options.rounds, options.seconds, options.warm_up, options.share)

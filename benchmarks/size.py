@@ -8,20 +8,25 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple, TypeAlias
 from uuid import uuid4
 
 import psycopg
 from sqlalchemy import delete
 
-from benchmarks import large_store, servers
+from benchmarks import large_store, operations, servers
+from benchmarks.load import send
+from benchmarks.measuring import started
+from benchmarks.operations import CREATE
 from benchmarks.postgresql_server import postgresql
 from benchmarks.report import spread, table
 from benchmarks.run import commit, python
-from benchmarks.servers import ROOT, BenchmarkError
+from benchmarks.servers import ROOT, BenchmarkError, Server
 from contact_gateway.access.api_keys import mint
 from contact_gateway.access.principals import ApiKeyOwner, Role
 from contact_gateway.contacts.contact import NewContact
@@ -41,6 +46,8 @@ MOST: Final = 1.3
 _READS: Final = 15
 _CONCURRENT: Final = 32
 _CREATIONS: Final = 8 * _CONCURRENT
+_WARM_UP_SECONDS: Final = 2
+_ROUND_SECONDS: Final = 3
 _PAGE: Final = PageRequest(1, 10)
 
 Operation: TypeAlias = Callable[[], Awaitable[object]]
@@ -130,6 +137,7 @@ def main() -> None:
             for engine in engines:
                 urls = {size: _loaded(engine, options.folder, uri, size) for size in options.sizes}
                 results = asyncio.run(_measure(urls, options.rounds))
+                results["createContact by GraphQL"] = _measure_by_graphql(urls, options.rounds)
                 sys.stdout.write(f"\n### {engine}\n\n{_report(results, options.sizes)}\n")
                 sys.stdout.flush()
     except BenchmarkError as error:
@@ -195,6 +203,35 @@ async def _measure(urls: Mapping[int, str], rounds: int) -> Results:
                     figures = results.setdefault("createContact", {}).setdefault(store.contacts, [])
                     figures.append(seconds * 1e6)
     return results
+
+
+def _measure_by_graphql(urls: Mapping[int, str], rounds: int) -> dict[int, list[float]]:
+    """Return the microseconds between answers of a gateway on each database, under load."""
+    figures: dict[int, list[float]] = {size: [] for size in urls}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        served: dict[int, tuple[operations.Operation, Server]] = {}
+        for size, url in urls.items():
+            settings = {
+                "CONTACT_GATEWAY_DATABASE_URL": url,
+                "CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR": str(servers.HIGH_RATE_LIMIT),
+            }
+            words = ("keys", "create", "--role", "admin", "--label", "benchmark")
+            key = servers.output(
+                str(servers.GATEWAY), *words, folder=folder, environment=settings
+            ).strip()
+            sent = replace(CREATE, key=key, ids=large_store.brands_of(size))
+            starting = servers.gateway(folder / f"{size}.log", settings)
+            server, _ = stack.enter_context(started(starting, sent))
+            send(sent, server.port, _WARM_UP_SECONDS)
+            served[size] = sent, server
+        for _ in range(rounds):
+            for size, (sent, server) in served.items():
+                load = send(sent, server.port, _ROUND_SECONDS)
+                if load.failures or not load.requests:
+                    raise BenchmarkError(f"createContact failed: {load.failure}")
+                figures[size].append(1e6 / load.per_second)
+    return figures
 
 
 @asynccontextmanager

@@ -405,6 +405,41 @@ class _PausedCreate:
         return contacts.create(connection, jobs)
 
 
+class _PausedOnce(_PausedCreate):
+    """Creates contacts, but those of the first batch only once it may continue."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_begun = threading.Event()
+
+    def __call__(
+        self, connection: Connection, jobs: Sequence[Submitted]
+    ) -> Sequence[CreateContactOutcome]:
+        if self.has_begun.is_set():
+            return contacts.create(connection, jobs)
+        self.has_begun.set()
+        return super().__call__(connection, jobs)
+
+
+async def test_a_slow_batch_delays_the_next_only_if_one_connection_writes(
+    database: Database, admin: ApiKeyOwner
+) -> None:
+    create = _PausedOnce()
+    writer = _writer(database, apply=create)
+    slow = asyncio.create_task(writer.write(_creation(admin, "a@example.com")))
+    assert await asyncio.to_thread(create.has_begun.wait, WITHIN_SECONDS)
+    next_one = asyncio.create_task(writer.write(_creation(admin, "b@example.com")))
+    is_alone = database.concurrent_writes == 1
+    if is_alone:
+        create.may_continue.set()
+
+    assert isinstance(await next_one, Created)
+    assert slow.done() == is_alone
+    create.may_continue.set()
+    assert isinstance(await slow, Created)
+    await writer.close()
+
+
 async def test_closing_waits_until_the_queue_is_empty(
     database: Database, admin: ApiKeyOwner
 ) -> None:

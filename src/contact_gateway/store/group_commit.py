@@ -111,10 +111,8 @@ class GroupCommit(Generic[Job, Answer]):
             raise SourceUnavailable(self._timed_out if is_stalled else "the write queue is full")
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._queue.append(_QueuedJob(job, future))
-        if self._needs_another_batch():
-            # It serves all callers, so its log lines must not carry the first one's request id.
-            task = asyncio.create_task(self._run_batches(), context=Context())
-            self._tasks.add(task)
+        if not self._tasks or len(self._queue) >= _JOBS_WORTH_A_BATCH or self._is_slow():
+            self._start_batches()
         return await future
 
     async def close(self) -> None:
@@ -125,13 +123,14 @@ class GroupCommit(Generic[Job, Answer]):
     def _is_stalled(self) -> bool:
         return len(self._stalled) >= self._database.concurrent_writes
 
-    def _needs_another_batch(self) -> bool:
-        if not self._tasks:
-            return True
-        return len(self._tasks) < self._database.concurrent_writes and (
-            len(self._queue) >= _JOBS_WORTH_A_BATCH
-            or time.monotonic() - self._began_at >= _PATIENCE_SECONDS
-        )
+    def _is_slow(self) -> bool:
+        return time.monotonic() - self._began_at >= _PATIENCE_SECONDS
+
+    def _start_batches(self) -> None:
+        """Run batches beside those in flight, if there are jobs and a connection for them."""
+        if self._queue and len(self._tasks) < self._database.concurrent_writes:
+            # It serves all callers, so its log lines must not carry the first one's request id.
+            self._tasks.add(asyncio.create_task(self._run_batches(), context=Context()))
 
     async def _run_batches(self) -> None:
         task = asyncio.current_task()
@@ -162,11 +161,15 @@ class GroupCommit(Generic[Job, Answer]):
             fail = self._fail_all if self._is_stalled() else self._fail
             fail(batch, SourceUnavailable(self._timed_out), "too slow")
 
-        timeout = task.get_loop().call_later(ANSWER_TIMEOUT_SECONDS, time_out)
+        loop = task.get_loop()
+        timeout = loop.call_later(ANSWER_TIMEOUT_SECONDS, time_out)
+        # For the jobs that are queued by then; later ones look for themselves.
+        patience = loop.call_later(_PATIENCE_SECONDS, self._start_batches)
         try:
             await self._run_batch(batch)
         finally:
             timeout.cancel()
+            patience.cancel()
             self._stalled.discard(task)
 
     async def _run_batch(self, batch: Sequence[_QueuedJob[Job, Answer]]) -> None:

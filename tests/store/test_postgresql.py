@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection, insert, select, text, update
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
-from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.contacts.source import SearchTimedOut, SourceUnavailable
 from contact_gateway.store import postgresql, schema_version
 from contact_gateway.store.database import Database, open_database
 from contact_gateway.store.postgresql import _Connection
@@ -244,6 +244,23 @@ async def test_a_transaction_that_is_rolled_back_each_time_is_unavailable(
 
     with pytest.raises(SourceUnavailable, match="concurrent update"):
         await database.write(rename)
+
+
+async def test_a_search_of_many_short_statements_is_stopped_after_its_timeout(
+    database: Database,
+) -> None:
+    statements: list[int] = []
+
+    def read_often(connection: Connection) -> None:
+        for number in range(1000):
+            statements.append(number)
+            connection.execute(text("SELECT pg_sleep(0.05)"))
+
+    with pytest.raises(SearchTimedOut):
+        await database.search(read_often, 0.2)
+
+    assert len(statements) < 1000
+    assert await database.search(lambda connection: connection.scalar(text("SELECT 1")), 5) == 1
 
 
 async def test_a_server_that_hangs_is_left_if_another_one_has_taken_its_place(

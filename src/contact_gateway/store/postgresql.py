@@ -5,6 +5,7 @@ stored or changed in the meantime what it is about to store or lock, PostgreSQL 
 (40001), and it is run again.
 """
 
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import Diagnostic
 from psycopg.types.numeric import Int8Dumper
-from sqlalchemy import Connection, delete, insert
+from sqlalchemy import Connection, delete, event, insert
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
@@ -74,6 +75,7 @@ _POOLED: Final = (
 )
 _WARNING: Final = "01000"
 _MAX_REASON_LENGTH: Final = 300
+_LIMIT_STEP_SECONDS: Final = 0.1
 
 
 class PostgresqlDatabase(Database):
@@ -112,8 +114,26 @@ class PostgresqlDatabase(Database):
     def _limited(
         self, connection: Connection, work: Callable[[Connection], T], timeout_seconds: float
     ) -> T:
-        milliseconds = max(1, round(timeout_seconds * 1000))
-        connection.exec_driver_sql(f"SET LOCAL statement_timeout={milliseconds}")
+        driver = connection.connection.driver_connection
+        if not isinstance(driver, psycopg.Connection):
+            raise TypeError("the connection is not one of PostgreSQL")
+        ends_at = time.perf_counter() + timeout_seconds
+        set_at = -math.inf
+
+        def limit(*_: object) -> None:
+            """Give the next statement the rest of the time."""
+            nonlocal set_at
+            now = time.perf_counter()
+            if now >= ends_at:
+                raise SearchTimedOut(timeout_seconds)
+            if now - set_at >= _LIMIT_STEP_SECONDS:
+                set_at = now
+                milliseconds = math.ceil((ends_at - now) * 1000)
+                driver.execute(
+                    f"SET LOCAL statement_timeout={milliseconds}".encode(), prepare=False
+                )
+
+        event.listen(connection, "before_cursor_execute", limit)
         try:
             return work(connection)
         except (DBAPIError, psycopg.Error) as error:

@@ -96,7 +96,7 @@ async def _database(settings: Settings) -> Check:
         revision = await schema_version.revision(database)
         has_text_index = revision != newest or await database.read(text_index.is_complete)
     except SourceUnavailable as error:
-        remedy = "Set CONTACT_GATEWAY_DATABASE_URL to a database of the gateway, or restore it."
+        remedy = "Correct CONTACT_GATEWAY_DATABASE_URL, start its server, or restore its file."
         return Check(name, State.FAILED, f"{label} cannot be read: {error.reason}", remedy)
     finally:
         await database.close()
@@ -104,7 +104,7 @@ async def _database(settings: Settings) -> Check:
         return Check(name, State.OK, f"{label} is empty; the first start creates its tables")
     if not has_text_index:
         found = f"{label} is at revision {revision}, and has no index for text"
-        remedy = "Create PostgreSQL's extension pg_trgm in it. Run `contact-gateway migrate`."
+        remedy = "Run `CREATE EXTENSION pg_trgm` as a superuser, then `contact-gateway migrate`."
         return Check(name, State.WARNING, found, remedy)
     if revision == newest:
         return Check(name, State.OK, f"{label} is at revision {revision}")

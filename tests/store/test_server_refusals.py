@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 import pytest
@@ -118,4 +119,17 @@ async def test_a_database_that_became_read_only_is_not_ready(database: Database)
 
     server().execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
     assert await schema_version.is_ready(other)
+    await other.close()
+
+
+async def test_a_server_whose_dates_are_not_in_iso_format_is_used(database: Database) -> None:
+    assert isinstance(database.address, PostgresqlServer)
+    name = conninfo_to_dict(database.address.uri)["dbname"]
+    server().execute(f"ALTER DATABASE {name} SET datestyle = 'SQL, DMY'")
+    server().execute(f"ALTER DATABASE {name} SET timezone = 'Asia/Kolkata'")
+    other = database_at(database.address)
+    new_year = datetime(2027, 1, 2, tzinfo=UTC)
+
+    query = text("SELECT CAST(:then AS timestamptz)").bindparams(then=new_year)
+    assert await other.read(lambda connection: connection.scalar(query)) == new_year
     await other.close()

@@ -6,6 +6,7 @@ stored or changed in the meantime what it is about to store or lock, PostgreSQL 
 """
 
 import math
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -56,6 +57,10 @@ _DEFAULTS: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
+
+# How dates are written: the driver reads ISO only, and a server may have another default. libpq has
+# no parameter for it but `options`, which PgBouncer refuses.
+_DATE_STYLE: Final = ("PGDATESTYLE", "ISO, MDY")
 
 # Error codes and their classes: postgresql.org/docs/current/errcodes-appendix.html.
 _ROLLED_BACK: Final = frozenset({"40001", "40P01"})
@@ -189,6 +194,8 @@ class _Driver:
             address.uri, **{name: value for name, value in _DEFAULTS.items() if name not in given}
         )
         self._prepare_threshold: Final = 1 if prepares_statements else None
+        name, style = _DATE_STYLE
+        os.environ[name] = style
 
     def connect(self) -> "_Connection":
         """Open a connection, to the first host that suits."""

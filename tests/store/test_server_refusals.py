@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -120,6 +120,31 @@ async def test_a_database_that_became_read_only_is_not_ready(database: Database)
     server().execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
     assert await schema_version.is_ready(other)
     await other.close()
+
+
+async def test_a_role_without_a_privilege_is_unavailable_until_it_is_granted(
+    database: Database,
+) -> None:
+    assert isinstance(database.address, PostgresqlServer)
+    role = f"weak_{os.getpid()}"
+    options = conninfo_to_dict(database.address.uri) | {"options": f"-c role={role}"}
+    server().execute(f"CREATE ROLE {role}")
+    weak = database_at(f"postgresql:///?{urlencode(options, quote_via=quote)}")
+
+    with pytest.raises(SourceUnavailable, match="permission denied for table alembic_version"):
+        await schema_version.revision(weak)
+    assert not await schema_version.is_ready(weak)
+
+    await database.write(lambda connection: _grant_all(connection, role))
+    assert await schema_version.is_ready(weak)
+
+    await database.write(lambda connection: connection.execute(text(f"DROP OWNED BY {role}")))
+    await weak.close()
+    server().execute(f"DROP ROLE {role}")
+
+
+def _grant_all(connection: Connection, role: str) -> None:
+    connection.execute(text(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}"))
 
 
 async def test_a_server_whose_dates_are_not_in_iso_format_is_used(database: Database) -> None:

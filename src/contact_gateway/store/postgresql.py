@@ -66,7 +66,8 @@ _DATE_STYLE: Final = ("PGDATESTYLE", "ISO, MDY")
 _ROLLED_BACK: Final = frozenset({"40001", "40P01"})
 # The connection, the credentials, resources, an operator's and a system's doing.
 _TEMPORARY_CLASSES: Final = frozenset({"08", "28", "40", "53", "55", "57", "58"})
-_NO_DATABASE: Final = "3D000"
+# An operator can create a database and grant a privilege while the gateway runs.
+_TEMPORARY_CODES: Final = frozenset({"3D000", "42501"})
 _READ_ONLY: Final = "25006"
 _IDLE_TIMEOUT: Final = "25P03"
 _CONNECTION_CLASS: Final = "08"
@@ -234,7 +235,7 @@ class _Driver:
             return None
         is_lost = self.has_lost_connection(error)
         code = cause.sqlstate or ""
-        is_temporary = is_lost or code[:2] in _TEMPORARY_CLASSES or code == _NO_DATABASE
+        is_temporary = is_lost or code[:2] in _TEMPORARY_CLASSES or code in _TEMPORARY_CODES
         return _text_of(cause) if is_temporary else None
 
     def fault(self, error: Exception) -> str | None:

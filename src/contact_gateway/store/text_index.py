@@ -58,7 +58,8 @@ def create(connection: Connection) -> Sequence[str]:
     except DatabaseError as error:
         reason = str(error.orig).partition("\n")[0]
         return (_MISSING.format(reason=reason),)
-    for each in _INDEXED:
+    # Only the owner of a table may name its indexes here, even those that exist.
+    for each in (rows for rows in _INDEXED if not _is_valid(connection, rows)):
         connection.exec_driver_sql(
             f"CREATE INDEX IF NOT EXISTS {_name(each)} ON {each.name} "
             "USING gin (folded_text gin_trgm_ops)"

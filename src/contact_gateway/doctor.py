@@ -95,6 +95,9 @@ async def _database(settings: Settings) -> Check:
     try:
         revision = await schema_version.revision(database)
         has_text_index = revision != newest or await database.read(text_index.is_complete)
+        # The permissions of a file are a check of their own.
+        is_file = isinstance(settings.database, SqliteFile)
+        can_write = is_file or revision != newest or await database.can_write()
     except SourceUnavailable as error:
         remedy = "Correct CONTACT_GATEWAY_DATABASE_URL, start its server, or restore its file."
         return Check(name, State.FAILED, f"{label} cannot be read: {error.reason}", remedy)
@@ -102,6 +105,12 @@ async def _database(settings: Settings) -> Check:
         await database.close()
     if revision is None:
         return Check(name, State.OK, f"{label} is empty; the first start creates its tables")
+    if not can_write:
+        remedy = (
+            "Set CONTACT_GATEWAY_DATABASE_URL to the primary server, and to the user that owns the "
+            "tables. See whether the server's synchronous standbys are connected."
+        )
+        return Check(name, State.FAILED, f"{label} cannot be written", remedy)
     if not has_text_index:
         found = f"{label} is at revision {revision}, and has no index for text"
         remedy = "Run `CREATE EXTENSION pg_trgm` as a superuser, then `contact-gateway migrate`."

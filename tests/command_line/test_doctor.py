@@ -7,10 +7,12 @@ import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
-from contact_gateway.database_url import DatabaseAddress, parse_database_url
+from contact_gateway.database_url import DatabaseAddress, PostgresqlServer, parse_database_url
 from contact_gateway.store import sqlite
 from contact_gateway.store.schema_version import newest_revision
 from support.databases import Engine, databases_on, new_database, plain_connection
@@ -183,6 +185,25 @@ def test_an_older_schema_on_a_server_fails(
     status, checks = examine()
 
     assert (status, checks["Database"]["state"]) == (1, "failed")
+
+
+def test_a_server_that_cannot_be_written_fails(
+    run: Command,
+    examine: Examine,
+    postgresql: DatabaseAddress,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such as a standby."""
+    assert isinstance(postgresql, PostgresqlServer)
+    run("migrate")
+    options = conninfo_to_dict(postgresql.uri) | {"options": "-c default_transaction_read_only=on"}
+    url = f"postgresql:///?{urlencode(options, quote_via=quote)}"
+    monkeypatch.setenv("CONTACT_GATEWAY_DATABASE_URL", url)
+    status, checks = examine()
+
+    assert (status, checks["Database"]["state"]) == (1, "failed")
+    assert checks["Database"]["found"].endswith(" cannot be written")
+    assert "primary server" in checks["Database"]["remedy"]
 
 
 def test_an_unreachable_server_fails_without_its_password(

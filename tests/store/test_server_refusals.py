@@ -14,7 +14,7 @@ from contact_gateway.database_url import PostgresqlServer
 from contact_gateway.store import postgresql, schema_version
 from contact_gateway.store.connection_threads import DatabaseFault
 from contact_gateway.store.database import Database
-from support.databases import Engine, database_at, databases_on, server
+from support.databases import Engine, database_at, databases_on, plain_connection, server
 
 pytestmark = pytest.mark.anyio
 
@@ -158,3 +158,24 @@ async def test_a_server_whose_dates_are_not_in_iso_format_is_used(database: Data
     query = text("SELECT CAST(:then AS timestamptz)").bindparams(then=new_year)
     assert await other.read(lambda connection: connection.scalar(query)) == new_year
     await other.close()
+
+
+async def test_a_table_is_altered_while_it_is_used(database: Database) -> None:
+    """A prepared statement cannot return another type than before."""
+    query = text("SELECT label FROM api_keys")
+    for use in (database.look_up, database.read, database.write):
+        for _ in range(2):
+            await use(lambda connection: connection.execute(query).all())
+
+    with plain_connection(database.address) as connection:
+        connection.execute(text("ALTER TABLE api_keys ALTER COLUMN label TYPE varchar(1000)"))
+
+    for use in (database.look_up, database.read, database.write):
+        assert await use(lambda connection: connection.execute(query).all()) == []
+
+
+async def test_what_a_server_does_not_support_is_a_fault(database: Database) -> None:
+    query = text("SELECT max(id) FROM contacts FOR UPDATE")
+
+    with pytest.raises(DatabaseFault, match="0A000"):
+        await database.write(lambda connection: connection.execute(query))

@@ -75,6 +75,8 @@ _SERVER_STOPS: Final = frozenset({"57P01", "57P02", "57P03", "57P05"})
 _QUERY_CANCELED: Final = "57014"
 # A prepared statement that is missing, or there already.
 _STATEMENT_NAMES: Final = frozenset({"26000", "42P05"})
+# A prepared statement whose table was altered. Also any feature that the server lacks.
+_NOT_SUPPORTED: Final = "0A000"
 _POOLED: Final = (
     ". The pooler does not track prepared statements: set "
     "CONTACT_GATEWAY_DATABASE_PREPARED_STATEMENTS=false"
@@ -233,8 +235,8 @@ class _Driver:
         cause = _cause_of(error)
         if cause is None:
             return None
-        is_lost = self.has_lost_connection(error)
         code = cause.sqlstate or ""
+        is_lost = code != _NOT_SUPPORTED and self.has_lost_connection(error)
         is_temporary = is_lost or code[:2] in _TEMPORARY_CLASSES or code in _TEMPORARY_CODES
         return _text_of(cause) if is_temporary else None
 
@@ -252,8 +254,10 @@ class _Driver:
         return cause is not None and cause.sqlstate in _ROLLED_BACK
 
     def has_lost_connection(self, error: Exception) -> bool:
-        """Return whether the server is gone, stops, or is a standby now."""
+        """Return whether the server is gone, stops, is a standby now, or needs new statements."""
         cause = _cause_of(error)
+        if cause is not None and cause.sqlstate == _NOT_SUPPORTED:
+            return True
         if not isinstance(cause, psycopg.OperationalError | psycopg.InternalError):
             return False
         code = cause.sqlstate

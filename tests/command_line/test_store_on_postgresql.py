@@ -11,7 +11,14 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from support.databases import Engine, database_at, databases_on, new_database
+from contact_gateway.database_url import parse_database_url
+from support.databases import (
+    Engine,
+    database_at,
+    databases_on,
+    new_database,
+    plain_connection,
+)
 from support.gateway import filled_store
 from support.process import Command, clean_environment
 
@@ -120,6 +127,23 @@ def test_a_check_says_what_is_wrong(run: Command, folder: Path, url: str) -> Non
     assert (
         "Problem: 2 advertisers whose hienergy_id is not a HiEnergy record: 1, 2\n" in result.stdout
     )
+
+
+def test_a_check_finds_a_sequence_that_is_behind(run: Command, url: str) -> None:
+    """As after logical replication, which copies no sequences."""
+    run("keys", "create", "--role", "admin", "--label", "first")
+    run("keys", "create", "--role", "admin", "--label", "second")
+    assert run("store", "check").exit_code == 0
+    advice = "SELECT setval(pg_get_serial_sequence('api_keys', 'id'), 2)"
+
+    with plain_connection(parse_database_url(url)) as connection:
+        connection.exec_driver_sql("SELECT setval('api_keys_id_seq', 1)")
+        behind = run("store", "check")
+        connection.exec_driver_sql(advice)
+
+    assert behind.exit_code == 1
+    assert f"Problem: api_keys: the next ids are in use, up to 2. Run {advice}\n" in behind.stdout
+    assert run("store", "check").exit_code == 0
 
 
 @pytest.mark.usefixtures("url")

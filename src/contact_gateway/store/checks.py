@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, select, text
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK
 from contact_gateway.store import schema_version
+from contact_gateway.store.copying import last_generated_id
 from contact_gateway.store.database import Database
 from contact_gateway.store.tables import metadata
 
@@ -71,12 +72,27 @@ def _inspect_server(connection: Connection) -> Report:
         for what, query in _ORPHANS.items():
             rows = connection.execute(text(query), {"hienergy": HIENERGY_NETWORK})
             problems += _orphan_problem(what, [str(an_id) for (an_id,) in rows])
+        problems += _used_ids(connection)
     counts = {
         name: connection.execute(select(func.count()).select_from(table)).scalar_one()
         for name, table in sorted(metadata.tables.items())
         if name in found
     }
     return Report(revision, counts, problems)
+
+
+def _used_ids(connection: Connection) -> Iterator[str]:
+    """Yield the tables whose next ids are in use. Logical replication leaves sequences behind."""
+    for table in metadata.sorted_tables:
+        if table.autoincrement_column is None:
+            continue
+        greatest = connection.scalar(select(func.max(table.c.id)))
+        last = last_generated_id(connection, table)
+        if greatest is not None and greatest > (last or 0):
+            yield (
+                f"{table.name}: the next ids are in use, up to {greatest}. Run SELECT "
+                f"setval(pg_get_serial_sequence('{table.name}', 'id'), {greatest})"
+            )
 
 
 def _inspect(connection: sqlite3.Connection) -> Report:

@@ -91,7 +91,7 @@ async def copy_database(
         await _copy_part(part, rows, origin, copy, phase)
     for table in _tables():
         if table.autoincrement_column is not None:
-            last_id = await origin.read(partial(_last_id, table=table))
+            last_id = await origin.read(partial(last_generated_id, table=table))
             await copy.write(partial(_set_last_id, table=table, last_id=last_id))
     return await _verify(origin, copy, _Phase(progress, "Verifying", 2 * sum(counts)))
 
@@ -331,7 +331,7 @@ def _insert(connection: Connection, table: Table, rows: Sequence[_Row]) -> None:
     )
 
 
-def _last_id(connection: Connection, table: Table) -> int | None:
+def last_generated_id(connection: Connection, table: Table) -> int | None:
     """Return the last id that a table generated: that of a deleted row is never used again."""
     query = (
         "SELECT pg_sequence_last_value(CAST(pg_get_serial_sequence(:name, 'id') AS regclass))"

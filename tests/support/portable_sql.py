@@ -29,7 +29,7 @@ CORRELATED: Final = "a correlated subquery over a distributed table"
 SEQUENCE_FUNCTIONS: Final = frozenset(
     {"pg_get_serial_sequence", "pg_sequence_last_value", "setval"}
 )
-"""For `store copy` alone, which no gateway runs beside."""
+"""For `store copy` and `store check` alone, which no gateway needs."""
 CATALOGUE_FUNCTIONS: Final = frozenset({"pg_table_is_visible", "to_regclass"})
 LOCAL_SETTINGS: Final = frozenset(
     {"enable_seqscan", "idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout"}

@@ -58,7 +58,7 @@ from contact_gateway.server.process import tune_garbage_collector
 from contact_gateway.server.protocol import IS_STOPPING
 from contact_gateway.settings import Settings, load_settings
 from contact_gateway.store import schema_version
-from contact_gateway.store.database import Database, open_database
+from contact_gateway.store.database import Database, configured_database
 from contact_gateway.store.group_commit import CommitObserver
 from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.source import SqlSource
@@ -89,12 +89,7 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
     """
     counters = Counters(settings.rate_limit_url)
     metrics = Metrics(metrics_folder) if settings.metrics else None
-    database = open_database(
-        settings.database,
-        metrics,
-        connections=settings.database_connections,
-        prepares_statements=settings.database_prepared_statements,
-    )
+    database = configured_database(settings, metrics)
     tracing = _tracing() if settings.traces else None
     truth = (
         _own_store(database, settings, metrics)

@@ -59,7 +59,7 @@ from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import audit_trail
 from contact_gateway.store import ledger as ledger_rows
 from contact_gateway.store import schema_version as store_schema
-from contact_gateway.store.database import Database, open_database
+from contact_gateway.store.database import Database, configured_database
 from contact_gateway.store.sqlite import has_wal_reset_bug
 from contact_gateway.store.staged_catalogue import (
     Counts,
@@ -995,9 +995,7 @@ def _with_database(
     """Open and prepare the database, do the work, close the database."""
 
     async def run() -> T:
-        database = open_database(
-            settings.database, prepares_statements=settings.database_prepared_statements
-        )
+        database = configured_database(settings)
         try:
             await prepare(database)
             return await work(database)

@@ -14,7 +14,7 @@ from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.database_url import SqliteFile
 from contact_gateway.settings import Settings, SettingsError
 from contact_gateway.store import schema_version, text_index
-from contact_gateway.store.database import open_database
+from contact_gateway.store.database import Database, configured_database
 from contact_gateway.store.sqlite import has_wal_reset_bug
 from contact_gateway.upstream.client import UpstreamClient
 
@@ -86,43 +86,47 @@ def _missing(file: Path) -> Check | None:
 
 
 async def _database(settings: Settings) -> Check:
-    name = _DATABASE
-    database = open_database(
-        settings.database, prepares_statements=settings.database_prepared_statements
-    )
-    label = database.label
-    newest = schema_version.newest_revision()
+    database = configured_database(settings)
     try:
-        revision = await schema_version.revision(database)
-        has_text_index = revision != newest or await database.read(text_index.is_complete)
-        # The permissions of a file are a check of their own.
-        is_file = isinstance(settings.database, SqliteFile)
-        can_write = is_file or revision != newest or await database.can_write()
+        return await _schema(database)
     except SourceUnavailable as error:
+        found = f"{database.label} cannot be read: {error.reason}"
         remedy = "Correct CONTACT_GATEWAY_DATABASE_URL, start its server, or restore its file."
-        return Check(name, State.FAILED, f"{label} cannot be read: {error.reason}", remedy)
+        return Check(_DATABASE, State.FAILED, found, remedy)
     finally:
         await database.close()
+
+
+async def _schema(database: Database) -> Check:
+    """Check what a database has, and that its server can be written.
+
+    Raises:
+        SourceUnavailable: it does not answer.
+    """
+    name, label = _DATABASE, database.label
+    revision, newest = await schema_version.revision(database), schema_version.newest_revision()
     if revision is None:
         return Check(name, State.OK, f"{label} is empty; the first start creates its tables")
-    if not can_write:
+    if revision != newest:
+        return Check(
+            name,
+            State.FAILED,
+            f"{label} is at revision {revision}, and this version needs {newest}",
+            "Run `contact-gateway migrate`. If a newer version created it, upgrade "
+            "contact-gateway.",
+        )
+    # The permissions of a file are a check of their own.
+    if not isinstance(database.address, SqliteFile) and not await database.can_write():
         remedy = (
             "Set CONTACT_GATEWAY_DATABASE_URL to the primary server, and to the user that owns the "
             "tables. See whether the server's synchronous standbys are connected."
         )
         return Check(name, State.FAILED, f"{label} cannot be written", remedy)
-    if not has_text_index:
+    if not await database.read(text_index.is_complete):
         found = f"{label} is at revision {revision}, and has no index for text"
         remedy = "Run `CREATE EXTENSION pg_trgm` as a superuser, then `contact-gateway migrate`."
         return Check(name, State.WARNING, found, remedy)
-    if revision == newest:
-        return Check(name, State.OK, f"{label} is at revision {revision}")
-    return Check(
-        name,
-        State.FAILED,
-        f"{label} is at revision {revision}, and this version needs {newest}",
-        "Run `contact-gateway migrate`. If a newer version created it, upgrade contact-gateway.",
-    )
+    return Check(name, State.OK, f"{label} is at revision {revision}")
 
 
 def _permissions(file: Path) -> Iterator[Check]:

@@ -12,12 +12,11 @@ from rich.progress import Progress, TaskID
 from contact_gateway import output
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.database_url import (
-    DatabaseAddress,
     SqliteFile,
     UnsupportedDatabaseError,
     parse_database_url,
 )
-from contact_gateway.settings import PREFIX, Settings, SettingsError, load_settings
+from contact_gateway.settings import PREFIX, SettingsError, load_settings
 from contact_gateway.store import schema_version
 from contact_gateway.store.backup import (
     StoreFileError,
@@ -28,7 +27,7 @@ from contact_gateway.store.backup import (
 )
 from contact_gateway.store.checks import Report, inspect, inspect_server
 from contact_gateway.store.copying import CopyError, CopyProgress, copy_database
-from contact_gateway.store.database import Database, open_database
+from contact_gateway.store.database import Database, configured_database, open_database
 
 store = typer.Typer(help="Back up, restore, copy and check the database.", no_args_is_help=True)
 
@@ -127,19 +126,17 @@ async def _copy(source: Database, target: Database, progress: CopyProgress) -> M
 def _named_database(name: str, url: str) -> Database:
     """Return the database at the URL of an argument."""
     try:
-        return _database(parse_database_url(url), load_settings())
+        address = parse_database_url(url)
     except UnsupportedDatabaseError as error:
         raise CopyError(f"{name}: {error}") from None
-
-
-def _database(address: DatabaseAddress, settings: Settings) -> Database:
-    return open_database(address, prepares_statements=settings.database_prepared_statements)
+    prepares_statements = load_settings().database_prepared_statements
+    return open_database(address, prepares_statements=prepares_statements)
 
 
 def _checked(file: Path | None) -> Report:
     settings = load_settings()
     if file is None and not isinstance(settings.database, SqliteFile):
-        return asyncio.run(_checked_server(_database(settings.database, settings)))
+        return asyncio.run(_checked_server(configured_database(settings)))
     opened = reading(_database_file()) if file is None else reading_copy(file)
     with opened as connection:
         return inspect(connection)

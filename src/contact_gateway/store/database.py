@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.database_url import DatabaseAddress, SqliteFile
+from contact_gateway.settings import Settings
 from contact_gateway.store.connection_threads import ConnectionPool, PoolObserver
 
 T = TypeVar("T")
@@ -167,4 +168,14 @@ def open_database(
 
     return PostgresqlDatabase(
         address, observer, connections=connections, prepares_statements=prepares_statements
+    )
+
+
+def configured_database(settings: Settings, observer: PoolObserver | None = None) -> Database:
+    """Return the database of the settings; nothing is opened yet."""
+    return open_database(
+        settings.database,
+        observer,
+        connections=settings.database_connections,
+        prepares_statements=settings.database_prepared_statements,
     )

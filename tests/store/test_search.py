@@ -45,7 +45,7 @@ def test_a_name_is_found_by_each_of_its_forms(
     row = comparing_columns(f"Before {stored}", None, None, None)
     connection.execute(insert(advertisers).values(id=1, name=stored, network_name="CJ", **row))
 
-    has_text = contains_folded(advertisers.c.folded_text, wanted)
+    has_text = contains_folded(advertisers.c.folded_text, folded(wanted))
     found = connection.scalar(select(advertisers.c.id).where(has_text))
 
     assert found == 1

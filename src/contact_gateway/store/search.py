@@ -23,5 +23,5 @@ def searched(texts: Iterable[str | None]) -> str:
 
 
 def contains_folded(column: ColumnElement[Any], text: str) -> ColumnElement[bool]:
-    """Return the condition that a column of folded text contains `text`."""
-    return column.contains(folded(text), autoescape=True)
+    """Return the condition that a column of folded text contains a folded `text`."""
+    return column.contains(text, autoescape=True)

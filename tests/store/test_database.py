@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from anyio.lowlevel import checkpoint
-from sqlalchemy import Connection, Table, event, func, insert, select, text
+from sqlalchemy import Connection, Table, event, func, select, text
 from sqlalchemy import Engine as SqlalchemyEngine
 
 from contact_gateway.contacts.source import SourceUnavailable
@@ -16,80 +16,65 @@ from contact_gateway.store import connection_threads
 from contact_gateway.store import database as database_module
 from contact_gateway.store.connection_threads import DatabaseFault, LostRaceError
 from contact_gateway.store.database import Database, open_database
-from contact_gateway.store.tables import advertisers, attempts
+from contact_gateway.store.tables import attempts
+from support.advertiser_rows import COUNT, count_advertisers, count_rows, insert_one, insert_row
 from support.clock import ManualClock
 from support.databases import PREPARES_STATEMENTS, database_at, locked
 
 pytestmark = pytest.mark.anyio
 
 WITHIN_SECONDS = 60
-COUNT = select(func.count()).select_from(advertisers)
-ROW = {"id": 7, "name": "Tern", "network_name": "CJ", "folded_names": "tern"}
-
-
-def _insert_row(connection: Connection, **changed: object) -> None:
-    connection.execute(insert(advertisers).values(ROW | changed))
-
-
-def _rows(connection: Connection) -> int:
-    return connection.execute(select(func.count()).select_from(advertisers)).scalar_one()
-
-
-async def _insert(database: Database, **changed: object) -> None:
-    await database.write(lambda connection: _insert_row(connection, **changed))
-
-
-async def _count(database: Database) -> int:
-    return await database.read(_rows)
 
 
 async def test_a_row_that_refers_to_a_missing_row_is_refused(database: Database) -> None:
     with pytest.raises(DatabaseFault, match=r"(?i)foreign key"):
-        await _insert(database, hienergy_id=404)
+        await insert_one(database, hienergy_id=404)
 
 
 async def test_an_exception_does_not_contain_what_callers_sent(database: Database) -> None:
     with pytest.raises(DatabaseFault) as refused:
-        await _insert(database, name="a secret", hienergy_id=404)
+        await insert_one(database, name="a secret", hienergy_id=404)
 
     assert "a secret" not in str(refused.value)
 
 
 async def test_committed_rows_survive_a_restart(database: Database) -> None:
-    await _insert(database)
-    rows = await _count(database)
+    await insert_one(database)
+    rows = await count_advertisers(database)
     await database.close()
 
     again = database_at(database.address)
 
-    assert await _count(again) == rows
+    assert await count_advertisers(again) == rows
     await again.close()
 
 
 async def test_a_transaction_that_fails_is_rolled_back(database: Database) -> None:
-    before = await _count(database)
+    before = await count_advertisers(database)
 
     def insert_and_fail(connection: Connection) -> None:
-        _insert_row(connection)
+        insert_row(connection)
         raise LookupError
 
     with pytest.raises(LookupError):
         await database.write(insert_and_fail)
 
-    assert await _count(database) == before
+    assert await count_advertisers(database) == before
 
 
 async def test_readers_do_not_see_uncommitted_rows(database: Database) -> None:
-    before = await _count(database)
+    before = await count_advertisers(database)
 
     loop = asyncio.get_running_loop()
 
     def insert_and_count(connection: Connection) -> int:
-        _insert_row(connection)
-        return asyncio.run_coroutine_threadsafe(_count(database), loop).result(WITHIN_SECONDS)
+        insert_row(connection)
+        return asyncio.run_coroutine_threadsafe(count_advertisers(database), loop).result(
+            WITHIN_SECONDS
+        )
 
     assert await database.write(insert_and_count) == before
-    assert await _count(database) == before + 1
+    assert await count_advertisers(database) == before + 1
 
 
 async def test_a_read_sees_one_snapshot_in_spite_of_a_commit_meanwhile(
@@ -98,20 +83,20 @@ async def test_a_read_sees_one_snapshot_in_spite_of_a_commit_meanwhile(
     loop = asyncio.get_running_loop()
 
     def read_twice(connection: Connection) -> tuple[int, int]:
-        before = _rows(connection)
-        asyncio.run_coroutine_threadsafe(_insert(database), loop).result(WITHIN_SECONDS)
-        return before, _rows(connection)
+        before = count_rows(connection)
+        asyncio.run_coroutine_threadsafe(insert_one(database), loop).result(WITHIN_SECONDS)
+        return before, count_rows(connection)
 
     before, after = await database.read(read_twice)
 
     assert before == after
-    assert await _count(database) == before + 1
+    assert await count_advertisers(database) == before + 1
 
 
 async def test_more_readers_than_connections_take_turns(database: Database) -> None:
-    counts = await asyncio.gather(*(_count(database) for _ in range(50)))
+    counts = await asyncio.gather(*(count_advertisers(database) for _ in range(50)))
 
-    assert counts == [await _count(database)] * 50
+    assert counts == [await count_advertisers(database)] * 50
 
 
 @pytest.fixture
@@ -131,10 +116,10 @@ async def test_a_caller_waits_for_a_free_connection_up_to_the_busy_timeout(
     await checkpoint()
 
     with pytest.raises(SourceUnavailable, match="in use"):
-        await _insert(database)
+        await insert_one(database)
     may_end.set()
     await asyncio.gather(*long_writing)
-    await _insert(database)
+    await insert_one(database)
 
 
 @pytest.mark.usefixtures("short_busy_timeout")
@@ -153,11 +138,11 @@ async def test_a_lookup_does_not_wait_for_searches(database: Database) -> None:
 
 async def test_a_cancelled_write_is_rolled_back(database: Database) -> None:
     """Such as an import that is interrupted."""
-    before = await _count(database)
+    before = await count_advertisers(database)
     has_begun, may_go_on = threading.Event(), threading.Event()
 
     def insert_slowly(connection: Connection) -> None:
-        _insert_row(connection)
+        insert_row(connection)
         has_begun.set()
         assert may_go_on.wait(WITHIN_SECONDS)
 
@@ -180,7 +165,7 @@ async def test_a_cancelled_write_stops_before_its_next_statement(
     def write_slowly(connection: Connection) -> None:
         has_begun.set()
         assert may_go_on.wait(WITHIN_SECONDS)
-        _insert_row(connection)
+        insert_row(connection)
         has_gone_on.set()
 
     writing = asyncio.create_task(database.write(write_slowly))
@@ -211,7 +196,7 @@ async def test_a_cancelled_write_occupies_its_connection_until_it_ends(database:
     await asyncio.wait(cancelled)
 
     with pytest.raises(SourceUnavailable, match="in use"):
-        await _insert(database)
+        await insert_one(database)
     may_end.set()
 
 
@@ -266,7 +251,7 @@ async def test_closing_does_not_wait_for_a_connection_that_hangs(
 async def test_a_connection_that_hangs_does_not_keep_the_process_from_ending(
     database: Database,
 ) -> None:
-    await _count(database)
+    await count_advertisers(database)
 
     threads = [thread for thread in threading.enumerate() if thread.name.endswith(database.label)]
     assert threads
@@ -299,7 +284,7 @@ async def recorder(database: Database) -> AsyncIterator[tuple[Database, _Recorde
 async def test_the_connections_in_use_are_reported(recorder: tuple[Database, _Recorder]) -> None:
     database, recorded = recorder
 
-    await asyncio.gather(*(_count(database) for _ in range(20)), _insert(database))
+    await asyncio.gather(*(count_advertisers(database) for _ in range(20)), insert_one(database))
 
     assert recorded.most_in_use.keys() == {"read", "write"}
     assert recorded.most_in_use["read"] > 1
@@ -310,31 +295,31 @@ async def test_a_lost_race_is_rolled_back_and_run_again(
     recorder: tuple[Database, _Recorder],
 ) -> None:
     database, recorded = recorder
-    before = await _count(database)
+    before = await count_advertisers(database)
     runs = count()
 
     def lose_twice(connection: Connection) -> None:
-        _insert_row(connection)
+        insert_row(connection)
         if next(runs) < 2:
             raise LostRaceError
 
     await database.write(lose_twice)
 
-    assert await _count(database) == before + 1
+    assert await count_advertisers(database) == before + 1
     assert recorded.repeated == ["lost race", "lost race"]
 
 
 async def test_a_transaction_that_loses_every_race_is_unavailable(database: Database) -> None:
-    before = await _count(database)
+    before = await count_advertisers(database)
 
     def lose(connection: Connection) -> None:
-        _insert_row(connection)
+        insert_row(connection)
         raise LostRaceError
 
     with pytest.raises(SourceUnavailable, match="won every race"):
         await database.write(lose)
 
-    assert await _count(database) == before
+    assert await count_advertisers(database) == before
 
 
 async def test_whether_writes_are_committed_is_tried_unless_one_was_just_now(
@@ -345,7 +330,7 @@ async def test_whether_writes_are_committed_is_tried_unless_one_was_just_now(
     def record(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         writes.append(statement)
 
-    await _insert(database)
+    await insert_one(database)
     event.listen(SqlalchemyEngine, "after_cursor_execute", record)
     assert await database.can_write()
     assert writes == []

@@ -22,13 +22,12 @@ from contact_gateway.store.connection_threads import DatabaseFault
 from contact_gateway.store.database import Database
 from contact_gateway.store.sqlite import has_wal_reset_bug
 from contact_gateway.store.tables import advertisers
+from support.advertiser_rows import ROW, count_advertisers, count_rows, insert_one, insert_row
 from support.databases import Engine, database_at
 
 pytestmark = pytest.mark.anyio
 
 WITHIN_SECONDS = 60
-COUNT = select(func.count()).select_from(advertisers)
-ROW = {"id": 7, "name": "Tern", "network_name": "CJ", "folded_names": "tern"}
 
 
 @pytest.fixture
@@ -66,22 +65,6 @@ async def _pragma(database: Database, name: str, *, writer: bool) -> object:
     return await work(lambda connection: connection.scalar(text(f"PRAGMA {name}")))
 
 
-def _insert_row(connection: Connection, **changed: object) -> None:
-    connection.execute(insert(advertisers).values(ROW | changed))
-
-
-def _rows(connection: Connection) -> int:
-    return connection.execute(select(func.count()).select_from(advertisers)).scalar_one()
-
-
-async def _insert(database: Database, **changed: object) -> None:
-    await database.write(lambda connection: _insert_row(connection, **changed))
-
-
-async def _count(database: Database) -> int:
-    return await database.read(_rows)
-
-
 async def _disable_lock_retries(database: Database) -> None:
     await database.write(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout=0"))
 
@@ -108,7 +91,7 @@ async def test_the_file_is_not_opened_before_it_is_used(file: Path) -> None:
 
 async def test_a_check_keeps_the_locks_of_the_process(database: Database, file: Path) -> None:
     """Closing the file would drop them, and another process would take it for unused."""
-    await _insert(database)
+    await insert_one(database)
     database.check()
     other = (
         "import sqlite3, sys\n"
@@ -144,19 +127,19 @@ async def test_the_writer_is_durable_and_enforces_foreign_keys(
 async def test_readers_neither_write_nor_checkpoint(
     database: Database, pragma: str, value: object
 ) -> None:
-    await _count(database)
+    await count_advertisers(database)
 
     assert await _pragma(database, pragma, writer=False) == value
 
 
 async def test_a_reader_cannot_write(database: Database) -> None:
-    before = await _count(database)
+    before = await count_advertisers(database)
 
     with pytest.raises(SourceUnavailable) as refused:
-        await database.read(_insert_row)
+        await database.read(insert_row)
 
     assert "readonly" in str(refused.value.__cause__)
-    assert await _count(database) == before
+    assert await count_advertisers(database) == before
 
 
 async def test_a_write_takes_the_lock_when_it_begins(
@@ -172,7 +155,7 @@ async def test_a_write_takes_the_lock_when_it_begins(
 
 
 async def test_closing_removes_the_wal_file(database: Database, file: Path) -> None:
-    await _insert(database)
+    await insert_one(database)
     assert f"{file.name}-wal" in _files(file)
 
     await database.close()
@@ -187,19 +170,19 @@ async def test_a_commit_that_fails_is_rolled_back(database: Database) -> None:
         connection.exec_driver_sql("PRAGMA defer_foreign_keys=ON")
         connection.execute(insert(advertisers).values({**ROW, "hienergy_id": 404}))
 
-    before = await _count(database)
+    before = await count_advertisers(database)
     with pytest.raises(DatabaseFault):
         await database.write(insert_a_dangling_row)
 
-    await _insert(database)
+    await insert_one(database)
 
-    assert await _count(database) == before + 1
+    assert await count_advertisers(database) == before + 1
 
 
 async def test_closing_waits_for_a_connection_that_is_in_use(
     database: Database, file: Path
 ) -> None:
-    await _insert(database)
+    await insert_one(database)
     has_begun, may_end = threading.Event(), threading.Event()
 
     def read_slowly(connection: Connection) -> int:
@@ -226,7 +209,7 @@ async def test_a_write_to_a_locked_database_is_unavailable(
     other_process.execute("BEGIN IMMEDIATE")
 
     with pytest.raises(SourceUnavailable) as refused:
-        await _insert(database)
+        await insert_one(database)
 
     assert isinstance(refused.value.__cause__, OperationalError)
     assert "locked" in str(refused.value.__cause__)
@@ -236,47 +219,47 @@ async def test_a_write_to_a_locked_database_is_unavailable(
 async def test_a_locked_database_can_be_read(
     database: Database, other_process: sqlite3.Connection
 ) -> None:
-    before = await _count(database)
+    before = await count_advertisers(database)
     other_process.execute("BEGIN IMMEDIATE")
     other_process.execute("DELETE FROM advertisers WHERE id = 3001")
 
-    assert await _count(database) == before
+    assert await count_advertisers(database) == before
 
 
 async def test_a_write_succeeds_after_the_lock_is_released(
     database: Database, other_process: sqlite3.Connection
 ) -> None:
     await _disable_lock_retries(database)
-    before = await _count(database)
+    before = await count_advertisers(database)
     other_process.execute("BEGIN IMMEDIATE")
     with pytest.raises(SourceUnavailable):
-        await _insert(database)
+        await insert_one(database)
 
     other_process.execute("ROLLBACK")
-    await _insert(database)
+    await insert_one(database)
 
-    assert await _count(database) == before + 1
+    assert await count_advertisers(database) == before + 1
 
 
 async def test_a_database_in_a_missing_folder_is_unavailable(
     unreachable_database: Database,
 ) -> None:
     with pytest.raises(SourceUnavailable, match="SQLITE_CANTOPEN"):
-        await _count(unreachable_database)
+        await count_advertisers(unreachable_database)
 
 
 async def test_a_connection_that_could_not_be_opened_is_opened_again(
     unreachable_database: Database, database: Database, file: Path
 ) -> None:
     with pytest.raises(SourceUnavailable):
-        await unreachable_database.look_up(_rows)
+        await unreachable_database.look_up(count_rows)
 
     await database.close()
     missing = Path(unreachable_database.label)
     missing.parent.mkdir()
     shutil.copy(file, missing)
 
-    assert await unreachable_database.look_up(_rows) > 0
+    assert await unreachable_database.look_up(count_rows) > 0
 
 
 async def test_a_check_of_a_file_that_cannot_be_created_says_why(
@@ -332,4 +315,4 @@ async def test_a_check_waits_while_other_processes_check_the_same_new_file(
 async def test_a_check_of_a_database_passes(database: Database) -> None:
     database.check()
 
-    assert await _count(database) > 0
+    assert await count_advertisers(database) > 0

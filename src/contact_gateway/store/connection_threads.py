@@ -286,7 +286,7 @@ class _ConnectionThread(Thread):
             return "lost race"
         if self._driver.is_rolled_back(error):
             return "rolled back"
-        # After a commit was sent, nobody knows.
+        # Once the commit is sent, its outcome is unknown.
         if self._driver.has_lost_connection(error) and not self._is_committing:
             return "lost connection"
         return None

@@ -175,7 +175,7 @@ def _apply(job: _Job, entries: _Entries) -> Attempt | None:
 def _entries(
     connection: Connection, keys: set[bytes], *, locked: bool = False
 ) -> Mapping[bytes, Attempt]:
-    """Return the entries that exist, by key; if locked, nobody else changes them until the commit.
+    """Return the entries that exist, by key; if locked, only this transaction can change them.
 
     All take their locks in the same order, and so never wait for each other.
     """

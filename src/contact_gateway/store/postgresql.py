@@ -60,7 +60,7 @@ _DEFAULTS: Final = {
 
 # How dates are written: the driver reads ISO only, and a server may have another default. libpq has
 # no parameter for it but `options`, which PgBouncer refuses.
-_DATE_STYLE: Final = ("PGDATESTYLE", "ISO, MDY")
+_DATE_STYLE: Final = "ISO, MDY"
 
 # Error codes and their classes: postgresql.org/docs/current/errcodes-appendix.html.
 _ROLLED_BACK: Final = frozenset({"40001", "40P01"})
@@ -197,8 +197,7 @@ class _Driver:
             address.uri, **{name: value for name, value in _DEFAULTS.items() if name not in given}
         )
         self._prepare_threshold: Final = 1 if prepares_statements else None
-        name, style = _DATE_STYLE
-        os.environ[name] = style
+        os.environ["PGDATESTYLE"] = _DATE_STYLE
 
     def connect(self) -> "_Connection":
         """Open a connection, to the first host that suits."""

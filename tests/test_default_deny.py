@@ -24,6 +24,7 @@ PUBLIC = {
 }
 ARGUMENTS = {
     "id": "1",
+    "submissions": "[]",
     "input": '{advertiserId: 1001, email: "maya@example.com"}',
 }
 

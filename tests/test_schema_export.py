@@ -33,9 +33,11 @@ def test_no_type_has_a_name_that_clients_take_for_relay_s() -> None:
     assert [name for name in names if taken.fullmatch(name)] == []
 
 
-def test_dry_run_alone_has_a_default() -> None:
-    """Hasura refuses defaults of null."""
-    assert re.findall(r"(\w+): (.*) = (.*)", schema_sdl()) == [("dryRun", "Boolean", "false")]
+def test_no_argument_has_a_default_of_null() -> None:
+    """Hasura refuses it."""
+    defaults = set(re.findall(r"(\w+): (.*) = (.*)", schema_sdl()))
+
+    assert defaults == {("dryRun", "Boolean", "false"), ("onConflict", "OnConflict", "REFUSE")}
 
 
 def test_the_printed_openapi_document_is_current() -> None:

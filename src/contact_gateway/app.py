@@ -146,6 +146,7 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
         else None,
         settings.trusted_proxies,
         settings.root_path,
+        settings.max_batch_size,
     )
     operator_routes = [
         Route("/healthz", Resource(None, get=healthz)),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final, assert_never
 
-from contact_gateway.contacts.outcomes import ErrorCode
+from contact_gateway.contacts.outcomes import BATCH_CODES, ErrorCode
 
 
 def status_of(code: ErrorCode) -> HTTPStatus:
@@ -28,9 +28,15 @@ def status_of(code: ErrorCode) -> HTTPStatus:
             return HTTPStatus.CONFLICT
         case ErrorCode.OUTCOME_UNKNOWN:
             return HTTPStatus.GATEWAY_TIMEOUT
+        case ErrorCode.SERVICE_UNAVAILABLE:
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        case ErrorCode.NOT_TRIED:
+            return HTTPStatus.FAILED_DEPENDENCY
         case _:
             assert_never(code)
 
 
-CODES: Final[Mapping[int, ErrorCode]] = {status_of(code): code for code in reversed(ErrorCode)}
-"""The error code of each status. 422 is `INVALID_INPUT`, the first of its two codes."""
+CODES: Final[Mapping[int, ErrorCode]] = {
+    status_of(code): code for code in reversed(ErrorCode) if code not in BATCH_CODES
+}
+"""The refusal of each status. 422 is `INVALID_INPUT`, the first of its two codes."""

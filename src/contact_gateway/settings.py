@@ -107,6 +107,9 @@ class Settings(BaseModel):
     max_body_bytes: int = Field(
         65_536, ge=1, description="Maximum size of a request body, in bytes"
     )
+    max_batch_size: int = Field(
+        1000, ge=1, le=10_000, description="Maximum number of contacts that one request creates"
+    )
     body_timeout_seconds: float = Field(
         30, gt=0, le=3600, description="Time in which a request body must arrive, in seconds"
     )

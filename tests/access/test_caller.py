@@ -124,9 +124,9 @@ async def test_all_reads_of_a_request_count_as_one_operation(keys: Keys) -> None
 
 async def test_concurrent_reads_count_as_one_operation_on_a_slow_server(keys: Keys) -> None:
     class SlowLimit(HourlyRateLimit):
-        async def hit(self, quota_key: str) -> Quota:
+        async def hit(self, quota_key: str, operations: int = 1) -> Quota:
             await checkpoint()
-            return await super().hit(quota_key)
+            return await super().hit(quota_key, operations)
 
     rate_limit = SlowLimit(10)
     caller = Caller(Credential("good"), keys.authenticate, rate_limit)

@@ -108,10 +108,10 @@ class Caller(Generic[Access]):
         elif is_refused is False:
             self._guesses.record_right(self._credential)
 
-    async def spend(self, principal: Principal) -> Quota | None:
-        """Count one operation; return the quota after it, or None where nothing is counted."""
+    async def spend(self, principal: Principal, *, operations: int = 1) -> Quota | None:
+        """Count operations; return the quota after them, or None where nothing is counted."""
         if self._rate_limit is not None and principal.quota_key is not None:
-            self._quota = await self._rate_limit.hit(principal.quota_key)
+            self._quota = await self._rate_limit.hit(principal.quota_key, operations)
         return self._quota
 
     async def spend_on_reads(self, principal: Principal) -> Quota | None:

@@ -43,14 +43,14 @@ class Counters:
         if self._server is not None:
             await self._server.close()
 
-    async def hit(self, limit: RateLimitItem, key: str) -> Quota:
-        """Count one event; `exceeded` says whether it was one too many."""
+    async def hit(self, limit: RateLimitItem, key: str, events: int = 1) -> Quota:
+        """Count events; `excess` says how many of them were too many."""
         if self._server is not None and time.monotonic() >= self._retry_at:
             try:
-                return await self._server.hit(limit, key)
+                return await self._server.hit(limit, key, events)
             except StorageError as error:
                 self._back_off(error)
-        return self._memory.hit(limit, key)
+        return self._memory.hit(limit, key, events)
 
     async def read(self, limit: RateLimitItem, key: str) -> Quota:
         """Return what is left, without counting."""
@@ -82,14 +82,20 @@ class _Window:
         """
         return now < self.ends_at <= now + limit.get_expiry()
 
-    def quota(self, limit: RateLimitItem) -> Quota:
+    def quota(self, limit: RateLimitItem, events: int = 0) -> Quota:
+        """Return the quota after events that are counted already."""
         return Quota(
             limit=limit.amount,
             remaining=max(0, limit.amount - self.count),
             resets_at=self.ends_at,
-            exceeded=self.count > limit.amount,
+            excess=_excess(limit, self.count, events),
             window_seconds=limit.get_expiry(),
         )
+
+
+def _excess(limit: RateLimitItem, count: int, events: int) -> int:
+    """Return how many of the latest events of a window are over its limit."""
+    return min(events, max(0, count - limit.amount))
 
 
 class _MemoryCounters:
@@ -99,15 +105,15 @@ class _MemoryCounters:
         self._windows: Final[dict[tuple[RateLimitItem, str], _Window]] = {}
         self._purged_at = 0.0
 
-    def hit(self, limit: RateLimitItem, key: str) -> Quota:
-        """Count one event, in the open window or in a new one."""
+    def hit(self, limit: RateLimitItem, key: str, events: int) -> Quota:
+        """Count events, in the open window or in a new one."""
         now = time.time()
         window = self._windows.get((limit, key))
         if window is None or not window.is_open(limit, now):
             self._purge(now)
             window = self._windows[limit, key] = _Window(now + limit.get_expiry())
-        window.count += 1
-        return window.quota(limit)
+        window.count += events
+        return window.quota(limit, events)
 
     def read(self, limit: RateLimitItem, key: str) -> Quota:
         """Return what is left, without counting."""
@@ -142,21 +148,21 @@ class _RedisCounters:
         self._pool: Final = ConnectionPool.from_url(
             url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS
         )
-        storage = RedisStorage(
+        self._storage: Final = RedisStorage(
             f"async+{url}",
             wrap_exceptions=True,
             implementation="redispy",
             key_prefix=_PREFIX,
             connection_pool=self._pool,  # type: ignore[arg-type]  # as the library documents it
         )
-        self._limiter: Final = FixedWindowRateLimiter(storage)
+        self._limiter: Final = FixedWindowRateLimiter(self._storage)
 
-    async def hit(self, limit: RateLimitItem, key: str) -> Quota:
-        """Count one event."""
-        within = await self._limiter.hit(limit, key)
-        return await self.read(limit, key, exceeded=not within)
+    async def hit(self, limit: RateLimitItem, key: str, events: int) -> Quota:
+        """Count events."""
+        count = await self._storage.incr(limit.key_for(key), limit.get_expiry(), events)
+        return await self.read(limit, key, excess=_excess(limit, count, events))
 
-    async def read(self, limit: RateLimitItem, key: str, *, exceeded: bool = False) -> Quota:
+    async def read(self, limit: RateLimitItem, key: str, *, excess: int = 0) -> Quota:
         """Return what is left, without counting."""
         stats = await self._limiter.get_window_stats(limit, key)
         return Quota(
@@ -164,7 +170,7 @@ class _RedisCounters:
             remaining=max(0, stats.remaining),
             # The server may have set its clock back, which keeps a window open for longer.
             resets_at=min(stats.reset_time, time.time() + limit.get_expiry()),
-            exceeded=exceeded,
+            excess=excess,
             window_seconds=limit.get_expiry(),
         )
 

@@ -92,6 +92,30 @@ class ApiKeyOwner(NamedTuple):
         return False
 
 
+class Operator(NamedTuple):
+    """Whoever may write to the database itself, such as by the command line. A `Principal`."""
+
+    key_id: int = 0
+    """The id of no API key."""
+
+    label: str = "operator"
+    role: Role = Role.ADMIN
+    secret_hash: bytes = b""
+
+    @property
+    def quota_key(self) -> None:
+        """None: nothing is counted."""
+
+    @property
+    def reported_quota(self) -> None:
+        """None: nothing is counted."""
+
+    @property
+    def is_refused(self) -> bool:
+        """False: there is no credential."""
+        return False
+
+
 class Authenticated(Protocol):
     """What a successful authentication returns: at least the owner of the credential."""
 

@@ -15,9 +15,9 @@ class HourlyRateLimit:
         self._limit: Final = RateLimitItemPerHour(per_hour)
         self._counters: Final = counters or Counters()
 
-    async def hit(self, quota_key: str) -> Quota:
-        """Count one operation, even one over the limit."""
-        return await self._counters.hit(self._limit, quota_key)
+    async def hit(self, quota_key: str, operations: int = 1) -> Quota:
+        """Count operations, even those over the limit."""
+        return await self._counters.hit(self._limit, quota_key, operations)
 
     async def read(self, quota_key: str) -> Quota:
         """Return what is left, without counting."""

@@ -12,6 +12,7 @@ from contact_gateway.access.principals import KeyRefusal
 from contact_gateway.contacts.fields import Flag
 from contact_gateway.contacts.origin import Origin
 from contact_gateway.contacts.outcomes import RateLimited, Unauthorized
+from contact_gateway.contacts.policy import OnConflict
 from contact_gateway.contacts.problems import (
     Problem,
     ProblemCode,
@@ -31,9 +32,17 @@ _PARAMETERS: Final = {
     "dry_run": "dry_run",
     "dryRun": "dry_run",
     "idempotency_key": "idempotency_key",
+    "on_conflict": "on_conflict",
+    "onConflict": "on_conflict",
 }
 _KNOWN_PARAMETERS: Final = frozenset(_PARAMETERS.values())
 _NO_PARAMETERS: Final[Mapping[str, object]] = MappingProxyType({})
+_ON_CONFLICT: Final = {each.value: each for each in OnConflict}
+_UNKNOWN_ON_CONFLICT: Final = Problem(
+    ("on_conflict",),
+    ProblemCode.INVALID_ARGUMENTS,
+    f"Use one of {', '.join(OnConflict)}.",
+)
 # In any spelling, since the contact would be created.
 _MISPLACED_DRY_RUN: Final = re.compile(r"(?:contact\.)?[\W_]*dry[\W_]*run[\W_]*", re.IGNORECASE)
 
@@ -73,8 +82,9 @@ class Submission(NamedTuple):
 
     Attributes:
         raw: the input, by the names of the published reference.
-        idempotency_key: the text of the idempotency key, from an argument or a header.
+        idempotency_key: from an argument or a header; it is invalid if it is no text.
         dry_run: an argument of the operation.
+        on_conflict: an argument of the operation.
         parameters: the other parameters: the text or the JSON value of each, or all its texts if
             there are several.
         ignored_fields: the paths of the fields that are sent beside those of the input.
@@ -83,8 +93,9 @@ class Submission(NamedTuple):
     """
 
     raw: object
-    idempotency_key: str | None = None
+    idempotency_key: object = None
     dry_run: bool = False
+    on_conflict: OnConflict = OnConflict.REFUSE
     parameters: Mapping[str, object] = _NO_PARAMETERS
     ignored_fields: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -96,6 +107,7 @@ class Options(NamedTuple):
 
     idempotency_key: str | None
     dry_run: bool
+    on_conflict: OnConflict
     problems: tuple[Problem, ...]
 
 
@@ -112,17 +124,21 @@ def idempotency_key_of(text: str) -> str | None:
 
 
 def options_of(submission: Submission) -> Options:
-    """Validate the idempotency key, the dry-run flag and the other parameters."""
+    """Validate the idempotency key, the other options and the unknown parameters."""
     problems = [*submission.problems, *_misplaced_dry_runs(submission.ignored_fields)]
     given: dict[str, object] = {}
     if submission.parameters:
         given, unusable = _parameters(submission.parameters)
         problems += unusable
     key = None
+    parameter = given.get("idempotency_key")
     texts = [
         text
-        for text in (submission.idempotency_key, given.get("idempotency_key"))
-        if text is not None and not isinstance(text, list)
+        for text in (
+            submission.idempotency_key,
+            None if isinstance(parameter, list) else parameter,
+        )
+        if text is not None
     ]
     if texts:
         keys = {idempotency_key_of(text) if isinstance(text, str) else None for text in texts}
@@ -151,7 +167,15 @@ def options_of(submission: Submission) -> Options:
             dry_run = _FLAG.validate_python(flag)
         except ValidationError as error:
             problems += problems_of(error, "dry_run")
-    return Options(key, dry_run, tuple(problems))
+    on_conflict = submission.on_conflict
+    wanted = given.get("on_conflict")
+    if wanted is not None and not isinstance(wanted, list):
+        named = _ON_CONFLICT.get(wanted.lower()) if isinstance(wanted, str) else None
+        if named is None:
+            problems.append(_UNKNOWN_ON_CONFLICT)
+        else:
+            on_conflict = named
+    return Options(key, dry_run, on_conflict, tuple(problems))
 
 
 def _misplaced_dry_runs(ignored_fields: Iterable[str]) -> list[Problem]:

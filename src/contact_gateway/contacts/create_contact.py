@@ -38,10 +38,10 @@ async def create_contact(
     access = await _admitted(caller)
     if isinstance(access, (Unauthorized, Forbidden, RateLimited)):
         return access
-    creation = _valid(await read())
+    creation = valid_creation(await read())
     if isinstance(creation, InvalidInput):
         return creation
-    return await access.create_contact(creation)
+    return policy.answer(await access.create_contact(creation), creation.on_conflict)
 
 
 async def create_contact_for_advertiser(
@@ -64,32 +64,41 @@ async def create_contact_for_advertiser(
     name, problems = name_of_advertiser(fields.get("advertiser"), "advertiser")
     # Validate with any id, before the advertiser is looked up.
     raw = {**fields, "advertiser_id": 1}
-    creation = _valid(submission._replace(raw=raw, problems=(*problems, *submission.problems)))
+    creation = valid_creation(
+        submission._replace(raw=raw, problems=(*problems, *submission.problems))
+    )
     if isinstance(creation, InvalidInput):
         return creation
     found = await advertiser_named(access, name)
     if not isinstance(found, Advertiser):
         return found
     contact = creation.contact._replace(advertiser_id=found.hienergy_id or found.id)
-    return await access.create_contact(creation._replace(contact=contact))
+    outcome = await access.create_contact(creation._replace(contact=contact))
+    return policy.answer(outcome, creation.on_conflict)
+
+
+async def allowed(caller: ContactCaller) -> Access | Unauthorized | Forbidden | RateLimited:
+    """Apply rules 1 and 2. An address that is guessing keys is `RateLimited`."""
+    access = await authenticated(caller)
+    if isinstance(access, (Unauthorized, RateLimited)):
+        return access
+    return policy.may_create(access.principal.role) or access
 
 
 async def _admitted(caller: ContactCaller) -> Access | Unauthorized | Forbidden | RateLimited:
     """Apply rules 1 to 3."""
-    access = await authenticated(caller)
-    if isinstance(access, (Unauthorized, RateLimited)):
+    access = await allowed(caller)
+    if isinstance(access, (Unauthorized, Forbidden, RateLimited)):
         return access
-    if (forbidden := policy.may_create(access.principal.role)) is not None:
-        return forbidden
     return await within_quota(caller, access) or access
 
 
-def _valid(submission: Submission) -> Creation | InvalidInput:
+def valid_creation(submission: Submission) -> Creation | InvalidInput:
     """Apply rule 4."""
     contact = new_contact(submission.raw)
-    idempotency_key, dry_run, problems = options_of(submission)
+    idempotency_key, dry_run, on_conflict, problems = options_of(submission)
     if not isinstance(contact, NewContact):
         return InvalidInput((*contact, *problems))
     if problems:
         return InvalidInput(problems)
-    return Creation(contact, idempotency_key, dry_run, submission.origin)
+    return Creation(contact, idempotency_key, dry_run, submission.origin, on_conflict)

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 
 class Face(StrEnum):
-    """An API of the gateway."""
+    """An interface of the gateway."""
 
     GRAPHQL = "graphql"
     REST = "rest"
     MCP = "mcp"
+    IMPORT = "import"
 
 
 class Origin(NamedTuple):

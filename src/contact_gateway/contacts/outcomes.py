@@ -1,17 +1,21 @@
 """Every outcome of an operation, once.
 
-    CreateContactOutcome
+    BatchedOutcome
     ├── Created                 the contact is durably stored
+    ├── Existing                it was there before, and the caller wants it then
     ├── Previewed               a dry run would have created it
-    └── Refusal                 in the order of the rules
-        ├── Unauthorized        1  no valid key
-        ├── Forbidden           2  a valid key, not an admin's
-        ├── RateLimited         3  the key's quota is used up
-        ├── InvalidInput        4  every problem of the input
-        ├── IdempotencyKeyReused  5  the key was used with another input
-        ├── NotFound            6  no HiEnergy advertiser
-        ├── Conflict            7  the address is taken on that record
-        └── OutcomeUnknown      8  only in front of HiEnergy: the contact may exist, or not
+    ├── Refusal                 in the order of the rules
+    │   ├── Unauthorized        1  no valid key
+    │   ├── Forbidden           2  a valid key, not an admin's
+    │   ├── RateLimited         3  the key's quota is used up
+    │   ├── InvalidInput        4  every problem of the input
+    │   ├── IdempotencyKeyReused  5  the key was used with another input
+    │   ├── NotFound            6  no HiEnergy advertiser
+    │   ├── Conflict            7  the address is taken on that record
+    │   └── OutcomeUnknown      8  only in front of HiEnergy: the contact may exist, or not
+    └── Failure                 only in a batch; a single creation raises an exception
+        ├── Unavailable         the source does not respond
+        └── NotTried            the batch was stopped before this submission
 
 An outcome added here is an error of the type checker at every place that has to render it. Its
 message comes from the operation that returns it, or from upstream. `details` is what upstream added
@@ -41,7 +45,12 @@ class ErrorCode(StrEnum):
     NOT_FOUND = "NOT_FOUND"
     CONFLICT = "CONFLICT"
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
+    SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
+    NOT_TRIED = "NOT_TRIED"
 
+
+BATCH_CODES: Final = frozenset({ErrorCode.SERVICE_UNAVAILABLE, ErrorCode.NOT_TRIED})
+"""The codes of failures, which only the submissions of a batch have as outcomes."""
 
 _KEY_REFUSALS: Final = {
     KeyRefusal.MISSING: "An API key is required. Send it as X-Api-Key or Authorization: Bearer.",
@@ -61,6 +70,13 @@ class Created:
 
     contact: Contact
     replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """The contact was there before, and the caller asked to get it in place of a conflict."""
+
+    contact: Contact
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +196,25 @@ class OutcomeUnknown:
     details: Details = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """The source does not respond, or its queue is full. The submission may be repeated."""
+
+    code: ClassVar[ErrorCode] = ErrorCode.SERVICE_UNAVAILABLE
+    message: str
+    retry_after_seconds: int
+    details: Details = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NotTried:
+    """The batch was stopped before this submission, so it has changed nothing."""
+
+    code: ClassVar[ErrorCode] = ErrorCode.NOT_TRIED
+    message: str
+    details: Details = field(default_factory=dict)
+
+
 Refusal: TypeAlias = (
     Unauthorized
     | Forbidden
@@ -190,7 +225,9 @@ Refusal: TypeAlias = (
     | Conflict
     | OutcomeUnknown
 )
-CreateContactOutcome: TypeAlias = Created | Previewed | Refusal
+Failure: TypeAlias = Unavailable | NotTried
+CreateContactOutcome: TypeAlias = Created | Existing | Previewed | Refusal
+BatchedOutcome: TypeAlias = CreateContactOutcome | Failure
 ReadRefusal: TypeAlias = Unauthorized | Forbidden | RateLimited | InvalidInput
 """The refusals that a read may meet; `isinstance` takes it."""
 
@@ -217,17 +254,23 @@ def meaning_of(code: ErrorCode) -> str:
                 "HiEnergy may have created the contact: its answer was lost. A repeat with the "
                 "same idempotency key looks for the contact, and creates none."
             )
+        case ErrorCode.SERVICE_UNAVAILABLE:
+            return "The source of truth does not respond, or its queue is full. Retry later."
+        case ErrorCode.NOT_TRIED:
+            return "The batch was stopped before this submission, which may be sent again."
         case _:
             assert_never(code)
 
 
-def outcome_name(outcome: CreateContactOutcome) -> str:
+def outcome_name(outcome: BatchedOutcome) -> str:
     """Return the name of an outcome for logs and metrics."""
     match outcome:
         case Created(replayed=True):
             return "REPLAYED"
         case Created():
             return "CREATED"
+        case Existing():
+            return "EXISTING"
         case Previewed():
             return "PREVIEWED"
         case refusal:

@@ -4,20 +4,25 @@ Pure functions over plain values: nothing here waits, reads or writes. In front 
 decides both, and its refusals become those of these rules.
 """
 
-from typing import Final, NamedTuple, TypeAlias
+from enum import StrEnum
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from contact_gateway.access.principals import KeyRefusal, Role
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, ContactPreview, NewContact
 from contact_gateway.contacts.outcomes import (
+    BatchedOutcome,
     Conflict,
     Created,
+    Existing,
     Forbidden,
     IdempotencyKeyReused,
     NotFound,
     Previewed,
     Unauthorized,
 )
+
+Outcome = TypeVar("Outcome", bound=BatchedOutcome)
 
 FORBIDDEN: Final = "Only an admin's API key may create contacts."
 KEY_REUSED: Final = "This idempotency key was used before with a different input."
@@ -37,11 +42,26 @@ UNNAMED: Final = (
     "HiEnergy created the contact, but its answer does not show which, and no list shows the "
     "contact yet. Look for it in HiEnergy. It is not sent again."
 )
+UNAVAILABLE: Final = "The service is not available. Repeat the submission later."
+STOPPED_BY_OUTAGE: Final = (
+    "Not tried: the service did not respond to an earlier submission of the batch. Send it later."
+)
+STOPPED_BY_REFUSAL: Final = (
+    "Not tried: HiEnergy refused the API key for an earlier submission of the batch."
+)
+STOPPED_BY_TIME: Final = "Not tried: the batch took too long. Send this submission again."
 _LOST: Final = (
     "HiEnergy may have created the contact: its answer was lost. Repeat with the same idempotency "
     "key to look again; a repeat creates no second contact. Or look in HiEnergy. A new key may "
     "create a second contact."
 )
+
+
+class OnConflict(StrEnum):
+    """What a caller wants if the contact's address is taken (rule 7)."""
+
+    REFUSE = "refuse"
+    RETURN_EXISTING = "return_existing"
 
 
 class Earlier(NamedTuple):
@@ -123,3 +143,17 @@ def decide(submitted: NewContact, facts: Facts, *, dry_run: bool) -> Decision:
     if dry_run:
         return Previewed(ContactPreview.of(submitted, facts.hienergy))
     return Insert(facts.hienergy, submitted)
+
+
+def answer(outcome: Outcome, on_conflict: OnConflict) -> Outcome | Existing:
+    """Return an outcome as the caller wants it: the existing contact may replace a conflict.
+
+    Nothing about it is updated: HiEnergy has no such operation. It may refuse without the contact.
+    """
+    if (
+        on_conflict is OnConflict.RETURN_EXISTING
+        and isinstance(outcome, Conflict)
+        and outcome.existing is not None
+    ):
+        return Existing(outcome.existing)
+    return outcome

@@ -16,7 +16,8 @@ from contact_gateway.access.principals import Authenticated, Credential, Identit
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, NewContact
 from contact_gateway.contacts.origin import Origin
-from contact_gateway.contacts.outcomes import CreateContactOutcome, ReadRefusal
+from contact_gateway.contacts.outcomes import BatchedOutcome, CreateContactOutcome, ReadRefusal
+from contact_gateway.contacts.policy import OnConflict
 
 T = TypeVar("T")
 
@@ -50,6 +51,7 @@ class Creation(NamedTuple):
     idempotency_key: str | None
     dry_run: bool
     origin: Origin | None = None
+    on_conflict: OnConflict = OnConflict.REFUSE
 
 
 class PageRequest(NamedTuple):
@@ -188,6 +190,13 @@ class Access(Authenticated, Protocol):
         """Apply rules 5 to 7, as `policy` has them, to one submission.
 
         Return only once a created contact is durable. Raise if that is unknown.
+        """
+        ...
+
+    async def create_contacts(self, creations: Sequence[Creation], /) -> Sequence[BatchedOutcome]:
+        """Carry out submissions as `create_contact` does, in order; return the outcome of each.
+
+        A submission that the source does not respond to is `Unavailable`.
         """
         ...
 

@@ -84,6 +84,12 @@ class TransportError(Exception):
         seconds = self.headers.get("Retry-After")
         return None if seconds is None else int(seconds)
 
+    def envelope(self, request_id: str) -> dict[str, object]:
+        """Return the body of a REST error."""
+        seconds = self.retry_after_seconds
+        retry = {} if seconds is None else {"retry_after_seconds": seconds}
+        return envelope(self.code, self.message, request_id, {**self.details, **retry})
+
 
 def no_such_route(operations: Sequence[str] = ()) -> TransportError:
     """Return the error for an unknown path. It lists `operations`, if there are any."""
@@ -198,7 +204,7 @@ def error_response(error: TransportError, context: RequestContext) -> Response:
     """Return a transport error in the envelope, and record its code as the outcome."""
     context.outcome = error.code
     return JsonResponse(
-        envelope(error.code, error.message, context.request_id, error.details),
+        error.envelope(context.request_id),
         status_code=error.code.status,
         headers=dict(error.headers),
     )

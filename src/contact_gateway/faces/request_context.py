@@ -53,6 +53,7 @@ class RequestContext:
         face: the face that handles the request.
         root_path: the path below which the client reaches the gateway, such as `/gw`, or empty.
         client: the client program, if it names itself.
+        max_batch_size: how many contacts the request may create at once.
         replayed: the response keys of GraphQL fields that returned what an earlier call created.
         is_replay: whether the request is one creation, and an earlier call created its contact.
     """
@@ -66,6 +67,7 @@ class RequestContext:
     face: Face | None = None
     root_path: str = ""
     client: Client | None = None
+    max_batch_size: int = 1000
     replayed: tuple[str, ...] = ()
     is_replay: bool = False
 
@@ -85,6 +87,7 @@ class CallerFactory:
     guesses: KeyGuessLimiter | None = None
     trusted_proxies: Sequence[TrustedProxy] = ()
     root_path: str = ""
+    max_batch_size: int = 1000
 
     def request_context(self, scope: Scope) -> RequestContext:
         """Return the context of a new request, and store it in the request's ASGI scope."""
@@ -102,6 +105,7 @@ class CallerFactory:
         )
         context = RequestContext(_request_id(headers, credential), caller, headers)
         context.root_path = self._root_path(peer, headers)
+        context.max_batch_size = self.max_batch_size
         context.client = client_of(headers, credential)
         scope[_SCOPE_KEY] = context
         return context

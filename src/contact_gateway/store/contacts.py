@@ -1,6 +1,6 @@
 """Contacts in SQL, and creations: many submissions in one transaction."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -11,6 +11,7 @@ from contact_gateway.access import api_keys
 from contact_gateway.access.principals import KeyRefusal
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.advertiser import Advertiser
+from contact_gateway.contacts.batch import independent
 from contact_gateway.contacts.contact import Contact, ContactDetails
 from contact_gateway.contacts.outcomes import CreateContactOutcome, Created
 from contact_gateway.contacts.source import (
@@ -72,7 +73,10 @@ _UsedKey: TypeAlias = tuple[int, bytes]
 
 
 class Submitted(NamedTuple):
-    """A creation, and the id of the API key that submitted it, with the hash of its secret."""
+    """A creation, and the id of the API key that submitted it, with the hash of its secret.
+
+    The id is 0 for the operator, who has no key.
+    """
 
     key_id: int
     secret_hash: bytes
@@ -243,7 +247,7 @@ def create(
             creation,
             email_key(creation.contact.email),
             None
-            if creation.idempotency_key is None
+            if creation.idempotency_key is None or not key_id
             else ScopedKey(key_id, creation.idempotency_key),
         )
         for key_id, secret_hash, creation in submitted
@@ -259,7 +263,7 @@ def create(
     )
     remembered = frozenset(facts.earlier)
     outcomes: list[CreateContactOutcome] = []
-    for batch in _independent(submissions):
+    for batch in independent(submissions, _shareable):
         decisions = [facts.decide(submission) for submission in batch]
         inserted = iter(_insert(connection, zip(batch, decisions, strict=True)))
         for submission, decision in zip(batch, decisions, strict=True):
@@ -276,32 +280,24 @@ def create(
     return outcomes
 
 
-def _independent(submissions: Iterable[_Submission]) -> Iterator[Sequence[_Submission]]:
-    """Split submissions, in order, so that no insert of a batch is a fact for another in it."""
-    batch: list[_Submission] = []
-    shared: set[str | ScopedKey] = set()
-    for submission in submissions:
-        own = {submission.email_key, submission.idempotency_key or submission.email_key}
-        if not shared.isdisjoint(own):
-            yield batch
-            batch, shared = [], set()
-        batch.append(submission)
-        shared |= own
-    yield batch
+def _shareable(submission: _Submission) -> Collection[str | ScopedKey]:
+    """Return what makes the insert of a submission a fact for another one."""
+    return submission.email_key, submission.idempotency_key or submission.email_key
 
 
 def _refusals(
     connection: Connection, used: Collection[_UsedKey]
 ) -> Mapping[_UsedKey, KeyRefusal | None]:
     """Return why API keys are no longer valid; None for those that are."""
-    records = key_rows.by_id(connection, {key_id for key_id, _ in used})
+    records = key_rows.by_id(connection, {key_id for key_id, _ in used if key_id})
     now = datetime.now(UTC)
-    return {
-        (key_id, secret_hash): api_keys.refusal_of(records[key_id], secret_hash, now)
-        if key_id in records
-        else KeyRefusal.UNKNOWN
-        for key_id, secret_hash in used
-    }
+    refusals: dict[_UsedKey, KeyRefusal | None] = {}
+    for key_id, secret_hash in used:
+        refusal = None if key_id == 0 else KeyRefusal.UNKNOWN
+        if key_id in records:
+            refusal = api_keys.refusal_of(records[key_id], secret_hash, now)
+        refusals[key_id, secret_hash] = refusal
+    return refusals
 
 
 def _earlier(
@@ -404,7 +400,7 @@ def _row(
         ),
         "created_at": now,
         "updated_at": now,
-        "created_by_key_id": submission.key_id,
+        "created_by_key_id": submission.key_id or None,
         "created_through": None if origin is None else origin.face.value,
         "created_by_request_id": None if origin is None else origin.request_id,
     }

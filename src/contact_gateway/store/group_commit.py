@@ -115,6 +115,22 @@ class GroupCommit(Generic[Job, Answer]):
             self._start_batches()
         return await future
 
+    async def write_together(self, jobs: Sequence[Job]) -> Sequence[Answer]:
+        """Run jobs in a transaction of their own, in order, and return their answers.
+
+        Raises:
+            SourceUnavailable: the database does not answer.
+        """
+        if self._is_stalled():
+            self._report_failure("turned away")
+            raise SourceUnavailable(self._timed_out)
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+                return await self._commit(jobs)
+        except TimeoutError:
+            self._report_failure("too slow")
+            raise SourceUnavailable(self._timed_out) from None
+
     async def close(self) -> None:
         """Wait until the queue is empty, or the batches in flight time out."""
         if self._tasks:
@@ -174,7 +190,7 @@ class GroupCommit(Generic[Job, Answer]):
 
     async def _run_batch(self, batch: Sequence[_QueuedJob[Job, Answer]]) -> None:
         try:
-            await self._commit(batch)
+            await self._answer(batch)
         except SourceUnavailable as error:
             self._fail_all(batch, error, "unavailable")
         except Exception as error:  # noqa: BLE001 - each caller of the batch awaits an answer
@@ -186,12 +202,15 @@ class GroupCommit(Generic[Job, Answer]):
         else:
             await self._purge_expired_rows()
 
-    async def _commit(self, batch: Sequence[_QueuedJob[Job, Answer]]) -> None:
+    async def _commit(self, jobs: Sequence[Job]) -> Sequence[Answer]:
         began = time.perf_counter()
-        jobs = [queued.job for queued in batch]
         answers = await self._database.write(lambda connection: self._apply(connection, jobs))
         if self._observer is not None:
-            self._observer.committed(len(batch), time.perf_counter() - began)
+            self._observer.committed(len(jobs), time.perf_counter() - began)
+        return answers
+
+    async def _answer(self, batch: Sequence[_QueuedJob[Job, Answer]]) -> None:
+        answers = await self._commit([queued.job for queued in batch])
         for queued, answer in zip(batch, answers, strict=True):
             if not queued.future.done():
                 queued.future.set_result(answer)
@@ -199,7 +218,7 @@ class GroupCommit(Generic[Job, Answer]):
     async def _commit_one_by_one(self, batch: Sequence[_QueuedJob[Job, Answer]]) -> None:
         for queued in batch:
             try:
-                await self._commit([queued])
+                await self._answer([queued])
             except SourceUnavailable as error:
                 self._fail_all(batch, error, "unavailable")
                 return

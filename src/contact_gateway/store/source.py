@@ -6,12 +6,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
+import structlog
 from sqlalchemy import Connection
 
-from contact_gateway.access.principals import ApiKeyOwner, Credential, Identity, KeyRefusal
+from contact_gateway.access.principals import ApiKeyOwner, Credential, Identity, KeyRefusal, Operator
+from contact_gateway.contacts import policy
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
-from contact_gateway.contacts.outcomes import CreateContactOutcome
+from contact_gateway.contacts.outcomes import (
+    BatchedOutcome,
+    CreateContactOutcome,
+    NotTried,
+    Unavailable,
+)
 from contact_gateway.contacts.source import (
     OWN_FILTERS,
     AdvertiserFilter,
@@ -20,6 +27,7 @@ from contact_gateway.contacts.source import (
     Page,
     PageRequest,
     SearchTimedOut,
+    SourceUnavailable,
 )
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
@@ -36,6 +44,11 @@ from contact_gateway.store.paging import Listed, PageStarts
 SEARCH_TIMEOUT_SECONDS: Final = 2.0
 MAX_SEARCHES_PER_KEY: Final = 2
 """How many lists one API key may read at once, in each process; others wait their turn."""
+
+MAX_CREATIONS_PER_TRANSACTION: Final = 512
+"""How many creations of one batch share a transaction. Other writes wait for it, about 20 ms."""
+
+_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Filter = TypeVar("Filter", ContactFilter, AdvertiserFilter)
@@ -109,9 +122,12 @@ class SqlSource:
 
 
 class StoreAccess:
-    """Implements `contacts.source.Access` for the owner of an API key of the store."""
+    """Implements `contacts.source.Access` for the owner of an API key, or for the operator.
 
-    def __init__(self, store: SqlSource, owner: ApiKeyOwner) -> None:
+    The operator's submissions have no idempotency keys, which belong to API keys.
+    """
+
+    def __init__(self, store: SqlSource, owner: ApiKeyOwner | Operator) -> None:
         self._store: Final = store
         self.principal: Final = owner
         self.filters: Final = OWN_FILTERS
@@ -122,8 +138,32 @@ class StoreAccess:
 
     async def create_contact(self, creation: Creation) -> CreateContactOutcome:
         """Carry out one creation, in a transaction shared with the others in the queue."""
-        key = self.principal
-        return await self._store.creations.write(Submitted(key.key_id, key.secret_hash, creation))
+        return await self._store.creations.write(self._submitted(creation))
+
+    async def create_contacts(self, creations: Sequence[Creation]) -> Sequence[BatchedOutcome]:
+        """Carry out the creations of a batch, many in each transaction.
+
+        Raises:
+            SourceUnavailable: the database does not answer to the first transaction.
+        """
+        outcomes: list[BatchedOutcome] = []
+        for start in range(0, len(creations), MAX_CREATIONS_PER_TRANSACTION):
+            part = creations[start : start + MAX_CREATIONS_PER_TRANSACTION]
+            jobs = [self._submitted(creation) for creation in part]
+            try:
+                outcomes += await self._store.creations.write_together(jobs)
+            except SourceUnavailable as error:
+                if not outcomes:
+                    raise
+                _log.warning("source unavailable", cause=error.reason)
+                unavailable = Unavailable(policy.UNAVAILABLE, error.retry_after_seconds)
+                outcomes += [unavailable] * len(part)
+                rest = len(creations) - len(outcomes)
+                return [*outcomes, *[NotTried(policy.STOPPED_BY_OUTAGE)] * rest]
+        return outcomes
+
+    def _submitted(self, creation: Creation) -> Submitted:
+        return Submitted(self.principal.key_id, self.principal.secret_hash, creation)
 
     async def contact(self, contact_id: int) -> Contact | None:
         """Return one contact, or None."""

@@ -126,13 +126,14 @@ class Operations:
         *,
         max_calls: int = DEFAULT_MAX_CALLS,
         observer: CallObserver | None = None,
+        principal: UpstreamPrincipal | None = None,
     ) -> None:
         self._client: Final = client
         self._max_calls: Final = max_calls
         self._observer: Final = observer
         self._calls = 0
         self.credential: Final = credential
-        self.principal: Final = UpstreamPrincipal()
+        self.principal: Final = principal or UpstreamPrincipal()
 
     @property
     def timeout_seconds(self) -> float:

@@ -163,7 +163,7 @@ def log_refusal(response: Response) -> None:
 
 def _refusal_of(response: Response) -> Refusal:
     code = _code_of(response.status)
-    if code is None or code is ErrorCode.OUTCOME_UNKNOWN or is_missing_operation(response):
+    if code is None or is_missing_operation(response):
         raise unexpected(response)
     error = error_body_of(response.body)
     details = error.details
@@ -185,6 +185,8 @@ def _refusal_of(response: Response) -> Refusal:
             return NotFound(error.sentence or policy.NO_HIENERGY_ADVERTISER, details)
         case ErrorCode.CONFLICT:
             return _conflict(error, details)
+        case ErrorCode.OUTCOME_UNKNOWN | ErrorCode.SERVICE_UNAVAILABLE | ErrorCode.NOT_TRIED:
+            raise unexpected(response)
         case _:
             assert_never(code)
 
@@ -285,7 +287,7 @@ def quota_of(response: Response) -> Quota | None:
     if limit is None or remaining is None or resets_at is None:
         return None
     refused = response.status == HTTPStatus.TOO_MANY_REQUESTS
-    return Quota(limit, remaining, resets_at, exceeded=refused)
+    return Quota(limit, remaining, resets_at, excess=int(refused))
 
 
 def _resets_at(response: Response) -> float | None:

@@ -9,7 +9,7 @@ from contact_gateway.access.principals import Credential, KeyRefusal
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.ledger import Ledger
-from contact_gateway.contacts.outcomes import CreateContactOutcome, ReadRefusal
+from contact_gateway.contacts.outcomes import BatchedOutcome, CreateContactOutcome, ReadRefusal
 from contact_gateway.contacts.source import (
     HIENERGY_FILTERS,
     AdvertiserFilter,
@@ -20,9 +20,15 @@ from contact_gateway.contacts.source import (
     SourceUnavailable,
 )
 from contact_gateway.upstream import lookup
+from contact_gateway.upstream.batches import CreationBatch
 from contact_gateway.upstream.client import UpstreamClient, UpstreamUnavailable
 from contact_gateway.upstream.creations import Creations, keyed, scope_digest
-from contact_gateway.upstream.operations import DEFAULT_MAX_CALLS, CallObserver, Operations
+from contact_gateway.upstream.operations import (
+    DEFAULT_MAX_CALLS,
+    CallObserver,
+    Operations,
+    UpstreamPrincipal,
+)
 from contact_gateway.upstream.previews import Previews
 from contact_gateway.upstream.traits import Traits
 
@@ -43,9 +49,18 @@ _HEADER_VALUE: Final = re.compile("[\x20-\x7e]{1,4096}")
 class UpstreamAccess(Operations):
     """Implements `contacts.source.Access` with as few calls as possible."""
 
-    def __init__(self, source: "UpstreamSource", credential: Credential) -> None:
+    def __init__(
+        self,
+        source: "UpstreamSource",
+        credential: Credential,
+        principal: UpstreamPrincipal | None = None,
+    ) -> None:
         super().__init__(
-            source.client, credential, max_calls=source.max_calls, observer=source.observer
+            source.client,
+            credential,
+            max_calls=source.max_calls,
+            observer=source.observer,
+            principal=principal,
         )
         self._source: Final = source
         self.filters: Final = HIENERGY_FILTERS
@@ -61,6 +76,20 @@ class UpstreamAccess(Operations):
         if submission is None:
             return await self._source.creations.create_unkeyed(self, contact)
         return await self._source.creations.create(submission)
+
+    async def create_contacts(self, creations: Sequence[Creation]) -> Sequence[BatchedOutcome]:
+        """Carry out the creations of a batch. The limit on calls is for each of them.
+
+        Raises:
+            SourceUnavailable: upstream does not respond to the first creation.
+        """
+
+        async def create(creation: Creation) -> CreateContactOutcome:
+            access = UpstreamAccess(self._source, self.credential, self.principal)
+            return await access.create_contact(creation)
+
+        timeout_seconds = self._source.client.create_timeout_seconds
+        return await CreationBatch(create, self.principal, timeout_seconds).run(creations)
 
     async def contact(self, contact_id: int) -> Contact | ReadRefusal | None:
         """Return a contact, or what the ledger has of it where HiEnergy cannot show one contact.

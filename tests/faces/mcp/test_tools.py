@@ -16,7 +16,12 @@ from support.gateway import BIG_ID, Gateway, running_gateway
 pytestmark = pytest.mark.anyio
 
 DOCUMENTATION: Final = Path(__file__).parents[3] / "docs" / "mcp.md"
-CREATING: Final = ("add_contact", "create_contact", "add_contact_for_advertiser")
+CREATING: Final = (
+    "add_contact",
+    "create_contact",
+    "add_contact_for_advertiser",
+    "add_contacts",
+)
 READING: Final = (
     "get_advertiser_contacts",
     "search_contacts",
@@ -32,6 +37,7 @@ GOOD: Final[Mapping[str, Mapping[str, object]]] = {
     "add_contact": {"contact": CONTACT},
     "create_contact": {"contact": CONTACT},
     "add_contact_for_advertiser": NORTHWIND,
+    "add_contacts": {"contacts": [CONTACT]},
     "get_advertiser_contacts": {"advertiser": 2001},
     "search_contacts": {"q": "maya"},
     "find_contacts": {"advertiser_name": "Northwind"},

@@ -122,7 +122,7 @@ async def test_an_idempotency_key_in_the_query_is_that_of_the_header(
     [
         ("dryrun=true", "Did you mean `dry_run`?"),
         ("idempotencyKey=k", "Did you mean `idempotency_key`?"),
-        ("x=1", "The parameters are `dry_run`, `idempotency_key`."),
+        ("x=1", "The parameters are `dry_run`, `idempotency_key`, `on_conflict`."),
     ],
 )
 async def test_an_unknown_parameter_is_refused_with_the_nearest_known_one(

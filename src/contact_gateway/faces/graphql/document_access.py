@@ -14,7 +14,7 @@ from strawberry.dataloader import DataLoader
 from contact_gateway.access.principals import Identity
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
-from contact_gateway.contacts.outcomes import CreateContactOutcome, ReadRefusal
+from contact_gateway.contacts.outcomes import BatchedOutcome, CreateContactOutcome, ReadRefusal
 from contact_gateway.contacts.source import (
     Access,
     AdvertiserFilter,
@@ -83,6 +83,10 @@ class DocumentAccess:
     async def create_contact(self, creation: Creation) -> CreateContactOutcome:
         """Carry out one creation."""
         return await self._access.create_contact(creation)
+
+    async def create_contacts(self, creations: Sequence[Creation]) -> Sequence[BatchedOutcome]:
+        """Carry out the creations of a batch."""
+        return await self._access.create_contacts(creations)
 
     async def contact(self, contact_id: int) -> Contact | ReadRefusal | None:
         """Return one contact, or None."""

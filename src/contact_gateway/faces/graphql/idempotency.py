@@ -13,7 +13,8 @@ from graphql import (
 
 from contact_gateway.faces.graphql.types import ResolveInfo
 
-_ARGUMENT: Final = "idempotencyKey"
+# A batch takes a key in each submission; the header is the key of those without one.
+_ARGUMENTS: Final = frozenset({"idempotencyKey", "submissions"})
 
 
 def idempotency_key_of(info: ResolveInfo, argument: str | None) -> str | None:
@@ -39,7 +40,7 @@ def _is_alone(info: ResolveInfo) -> bool:
     # Strawberry's own info does not have the fragments of the document.
     raw_info = info._raw_info  # noqa: SLF001
     fields = raw_info.parent_type.fields.items()
-    names = [name for name, field in fields if _ARGUMENT in field.args]
+    names = [name for name, field in fields if not _ARGUMENTS.isdisjoint(field.args)]
     # Fields with one response key are one field (GraphQL specification, section 6.3.2).
     keys = _response_keys(raw_info.operation.selection_set, names, raw_info.fragments, {})
     return len(keys) == 1

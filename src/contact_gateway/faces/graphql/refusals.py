@@ -62,6 +62,18 @@ def argument_path(problem: Problem) -> str:
     return ".".join(_camel_case("input" if name == "contact" else name) for name in problem.path)
 
 
+def batch_path(problem: Problem) -> str:
+    """Return the path of a problem of a whole batch in GraphQL's names."""
+    return ".".join(
+        _camel_case("submissions" if name == "contacts" else name) for name in problem.path
+    )
+
+
+def submission_path(index: int, problem: Problem) -> str:
+    """Return the path of a problem of a submission, such as `submissions.3.contact.email`."""
+    return ".".join(("submissions", str(index), *map(_camel_case, problem.path)))
+
+
 def _camel_case(name: str) -> str:
     first, *others = name.split("_")
     return first + "".join(word.capitalize() for word in others)

@@ -14,9 +14,12 @@ from strawberry.schema.config import StrawberryConfig
 
 from contact_gateway.contacts import reads
 from contact_gateway.contacts.admission import Submission
+from contact_gateway.contacts.batch import Batch, Entry, batch_outcome_name
 from contact_gateway.contacts.create_contact import create_contact
+from contact_gateway.contacts.create_contacts import create_contacts
 from contact_gateway.contacts.origin import Face, Origin
 from contact_gateway.contacts.outcomes import Created, outcome_name
+from contact_gateway.contacts.policy import OnConflict
 from contact_gateway.contacts.reads import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from contact_gateway.faces.graphql.document_cache import DocumentCache
 from contact_gateway.faces.graphql.execution import ExecutableSchema
@@ -30,13 +33,16 @@ from contact_gateway.faces.graphql.types import (
     AdvertiserPage,
     Contact,
     ContactPage,
+    ContactSubmission,
     CreateContactInput,
     CreateContactResult,
+    CreateContactsResult,
     DateTime,
     Pagination,
     ResolveInfo,
     Viewer,
     create_contact_result,
+    create_contacts_result,
 )
 
 _PageNumber = Annotated[
@@ -50,6 +56,11 @@ _PageSize = Annotated[
             f"{MAX_PAGE_SIZE} count as {MAX_PAGE_SIZE}."
         )
     ),
+]
+
+_OnConflict = Annotated[
+    OnConflict | None,
+    strawberry.argument(description="What to do if the address is taken. Null counts as `REFUSE`."),
 ]
 
 
@@ -217,6 +228,7 @@ class Mutation:
                 )
             ),
         ] = False,
+        on_conflict: _OnConflict = OnConflict.REFUSE,
     ) -> CreateContactResult:
         """Return the outcome of a submission."""
         context = info.context
@@ -224,6 +236,7 @@ class Mutation:
             raw=input.raw(),
             idempotency_key=idempotency_key_of(info, idempotency_key),
             dry_run=bool(dry_run),
+            on_conflict=on_conflict or OnConflict.REFUSE,
             origin=Origin(Face.GRAPHQL, context.request_id),
         )
 
@@ -236,6 +249,57 @@ class Mutation:
         if isinstance(outcome, Created) and outcome.replayed:
             report_replay(info)
         return create_contact_result(outcome, context.request_id)
+
+    @strawberry.mutation(
+        description=(
+            "Create many contacts, each as `createContact` does, with a result for each. Each "
+            "submission counts as one operation against the rate limit; those beyond it are "
+            "`RateLimitedError`. If one fails, the others are created. If two have the same "
+            "address, the first creates the contact. The body of the request must be within its "
+            "limit too."
+        )
+    )
+    async def create_contacts(
+        self,
+        info: ResolveInfo,
+        submissions: Annotated[
+            list[ContactSubmission],
+            strawberry.argument(
+                description=(
+                    "The contacts to create. The header `Idempotency-Key`, if the operation has "
+                    "only one field that takes a key, makes a retry of those without a key safe."
+                )
+            ),
+        ],
+        dry_run: Annotated[
+            bool | None,
+            strawberry.argument(
+                description=(
+                    "Create nothing: the results are `ContactPreview`. The submissions are not "
+                    "compared with each other. Null counts as false."
+                )
+            ),
+        ] = False,
+        on_conflict: _OnConflict = OnConflict.REFUSE,
+    ) -> CreateContactsResult:
+        """Return the outcomes of a batch."""
+        context = info.context
+        entries = [Entry(each.contact.raw(), each.idempotency_key) for each in submissions]
+        options = Submission(
+            raw=None,
+            idempotency_key=idempotency_key_of(info, None),
+            dry_run=bool(dry_run),
+            on_conflict=on_conflict or OnConflict.REFUSE,
+            origin=Origin(Face.GRAPHQL, context.request_id),
+        )
+
+        async def read() -> Batch:
+            return Batch(entries, options)
+
+        outcome = await create_contacts(context.caller, read, context.max_batch_size)
+        context.operation = "create_contacts"
+        context.outcome = batch_outcome_name(outcome)
+        return create_contacts_result(outcome, context.request_id)
 
 
 def build_schema(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Final, NewType, Self, TypeAlias, TypedDict, TypeVar, assert_never
 
 import strawberry
@@ -13,9 +14,16 @@ from contact_gateway.access.principals import Identity, Role
 from contact_gateway.contacts import advertiser as advertisers
 from contact_gateway.contacts import contact as contacts
 from contact_gateway.contacts import outcomes, reads
+from contact_gateway.contacts.batch import BatchOutcome, BatchRefusal
+from contact_gateway.contacts.policy import OnConflict
 from contact_gateway.contacts.problems import PROBLEM_MEANINGS, Problem, ProblemCode
 from contact_gateway.contacts.source import Page
-from contact_gateway.faces.graphql.refusals import argument_path, granted
+from contact_gateway.faces.graphql.refusals import (
+    argument_path,
+    batch_path,
+    granted,
+    submission_path,
+)
 from contact_gateway.faces.http import timestamp
 from contact_gateway.faces.request_context import RequestContext
 
@@ -50,6 +58,17 @@ _describe_enum(
     "Why an operation is refused. The values are in the order of the rules: the first that fails "
     "decides.",
     outcomes.meaning_of,
+)
+_describe_enum(
+    OnConflict,
+    "What to do if the HiEnergy advertiser already has a contact with the e-mail address.",
+    {
+        OnConflict.REFUSE: "Return a `ConflictError`.",
+        OnConflict.RETURN_EXISTING: (
+            "Return the existing contact, with `existed: true`. Nothing about it is updated: "
+            "HiEnergy has no operation for that."
+        ),
+    }.__getitem__,
 )
 _describe_enum(ProblemCode, "Why a value is not valid.", PROBLEM_MEANINGS.__getitem__)
 _describe_enum(
@@ -215,15 +234,22 @@ class Contact(_ContactAttributes):
     updated_at: DateTime | None = strawberry.field(
         description=f"When the contact was last changed. {_MAY_BE_NULL}"
     )
+    existed: bool = strawberry.field(
+        description=(
+            "True only in the result of a creation with `onConflict: RETURN_EXISTING`, if the "
+            "contact was there before."
+        )
+    )
 
     @classmethod
-    def of(cls, contact: contacts.Contact) -> Self:
+    def of(cls, contact: contacts.Contact, *, existed: bool = False) -> Self:
         """Convert a contact."""
         return cls(
             id=strawberry.ID(str(contact.id)),
             **_attributes(contact.details, contact.advertiser_name),
             created_at=_date_time(contact.created_at),
             updated_at=_date_time(contact.updated_at),
+            existed=existed,
         )
 
 
@@ -288,9 +314,9 @@ class InputProblem:
     message: str = strawberry.field(description="The problem, for people. Its wording may change.")
 
     @classmethod
-    def of(cls, problem: Problem) -> Self:
-        """Convert a problem."""
-        return cls(path=argument_path(problem), code=problem.code, message=problem.message)
+    def of(cls, problem: Problem, path_of: Callable[[Problem], str] = argument_path) -> Self:
+        """Convert a problem. `path_of` returns its path in the arguments."""
+        return cls(path=path_of(problem), code=problem.code, message=problem.message)
 
 
 @strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.INVALID_INPUT))
@@ -333,6 +359,18 @@ class OutcomeUnknownError(ApiError):
     sent_at: DateTime = strawberry.field(description="When the creation was sent to HiEnergy.")
 
 
+@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.SERVICE_UNAVAILABLE))
+class ServiceUnavailableError(ApiError):
+    """A failure of one submission of a batch."""
+
+    retry_after_seconds: int = strawberry.field(description="Seconds to wait before a retry.")
+
+
+@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.NOT_TRIED))
+class NotTriedError(ApiError):
+    """A submission of a batch that was stopped."""
+
+
 CreateContactResult = Annotated[
     Contact
     | ContactPreview
@@ -343,25 +381,32 @@ CreateContactResult = Annotated[
     | ConflictError
     | IdempotencyKeyReusedError
     | RateLimitedError
-    | OutcomeUnknownError,
+    | OutcomeUnknownError
+    | ServiceUnavailableError
+    | NotTriedError,
     strawberry.union(
         "CreateContactResult",
         description=(
-            "The result of `createContact`: the contact, the preview of a dry run, or a typed "
-            "error. The rules apply in a fixed order, and the first that fails decides the error."
+            "The result of one submission: the contact, the preview of a dry run, or a typed "
+            "error. The rules apply in a fixed order, and the first that fails decides the error. "
+            "`ServiceUnavailableError` and `NotTriedError` are results of `createContacts` only."
         ),
     ),
 ]
 
 
 def create_contact_result(
-    outcome: outcomes.CreateContactOutcome, request_id: str
+    outcome: outcomes.BatchedOutcome,
+    request_id: str,
+    path_of: Callable[[Problem], str] = argument_path,
 ) -> CreateContactResult:
-    """Return the member of the union for an outcome."""
+    """Return the member of the union for an outcome. `path_of` is as in `InputProblem.of`."""
     an_id = strawberry.ID(request_id)
     match outcome:
         case outcomes.Created(contact):
             return Contact.of(contact)
+        case outcomes.Existing(contact):
+            return Contact.of(contact, existed=True)
         case outcomes.Previewed(preview):
             return ContactPreview.of(preview)
         case outcomes.Unauthorized(code=code, message=message):
@@ -373,7 +418,7 @@ def create_contact_result(
                 code=code, message=message, request_id=an_id, retry_after_seconds=seconds
             )
         case outcomes.InvalidInput(problems, code=code, message=message):
-            shown = [InputProblem.of(problem) for problem in problems]
+            shown = [InputProblem.of(problem, path_of) for problem in problems]
             return InvalidInputError(code=code, message=message, request_id=an_id, problems=shown)
         case outcomes.IdempotencyKeyReused(code=code, message=message):
             return IdempotencyKeyReusedError(code=code, message=message, request_id=an_id)
@@ -393,6 +438,12 @@ def create_contact_result(
                 advertiser_id=strawberry.ID(str(advertiser_id)),
                 sent_at=DateTime(sent_at),
             )
+        case outcomes.Unavailable(message, seconds, code=code):
+            return ServiceUnavailableError(
+                code=code, message=message, request_id=an_id, retry_after_seconds=seconds
+            )
+        case outcomes.NotTried(message, code=code):
+            return NotTriedError(code=code, message=message, request_id=an_id)
         case _:
             assert_never(outcome)
 
@@ -449,6 +500,104 @@ class CreateContactInput:
             status=self.status,
             linkedin_profile_url=self.linkedin_profile_url,
         )
+
+
+@strawberry.input(description="One submission of a batch.")
+class ContactSubmission:
+    """The GraphQL type of a submission of a batch."""
+
+    contact: CreateContactInput = strawberry.field(description="The contact to create.")
+    idempotency_key: str | None = strawberry.field(
+        default=None,
+        description=(
+            "Makes retries safe, as the argument of `createContact` does. 1 to 255 visible ASCII "
+            "characters."
+        ),
+    )
+
+
+@strawberry.type(description="The result of one submission of a batch.")
+class SubmissionResult:
+    """The GraphQL type of an outcome in a batch."""
+
+    index: int = strawberry.field(description="The position of the submission, from 0.")
+    result: CreateContactResult = strawberry.field(
+        description="What `createContact` returns for the submission."
+    )
+    replayed: bool = strawberry.field(
+        description="Whether an earlier request with the idempotency key created the contact."
+    )
+
+
+@strawberry.type(description="The results of a batch.")
+class CreateContactsPayload:
+    """The GraphQL type of a batch that was not refused as a whole."""
+
+    results: list[SubmissionResult] = strawberry.field(
+        description="One result for each submission, in the same order."
+    )
+    created: int = strawberry.field(
+        description=(
+            "How many contacts this request, or an earlier one with its idempotency keys, created."
+        )
+    )
+    existed: int = strawberry.field(
+        description="How many contacts were there before: `onConflict: RETURN_EXISTING`."
+    )
+    refused: int = strawberry.field(description="How many submissions have an error as a result.")
+
+
+CreateContactsResult = Annotated[
+    CreateContactsPayload
+    | UnauthorizedError
+    | ForbiddenError
+    | RateLimitedError
+    | InvalidInputError,
+    strawberry.union(
+        "CreateContactsResult",
+        description=(
+            "The result of `createContacts`: the results of all submissions, or why the whole "
+            "batch is refused."
+        ),
+    ),
+]
+
+
+def create_contacts_result(
+    outcome: BatchOutcome | BatchRefusal, request_id: str
+) -> CreateContactsResult:
+    """Return the member of the union for the outcome of a batch."""
+    an_id = strawberry.ID(request_id)
+    match outcome:
+        case BatchOutcome(each_outcome):
+            return CreateContactsPayload(
+                results=[
+                    SubmissionResult(
+                        index=index,
+                        result=create_contact_result(
+                            each, request_id, partial(submission_path, index)
+                        ),
+                        replayed=isinstance(each, outcomes.Created) and each.replayed,
+                    )
+                    for index, each in enumerate(each_outcome)
+                ],
+                created=outcome.created,
+                existed=outcome.existed,
+                refused=outcome.refused,
+            )
+        case outcomes.Unauthorized(code=code, message=message):
+            return UnauthorizedError(code=code, message=message, request_id=an_id)
+        case outcomes.Forbidden(code=code, message=message):
+            return ForbiddenError(code=code, message=message, request_id=an_id)
+        case outcomes.RateLimited(seconds, code=code, message=message):
+            return RateLimitedError(
+                code=code, message=message, request_id=an_id, retry_after_seconds=seconds
+            )
+        case outcomes.InvalidInput(problems, code=code, message=message):
+            shown = [InputProblem.of(problem, batch_path) for problem in problems]
+            return InvalidInputError(code=code, message=message, request_id=an_id, problems=shown)
+        case _:
+            assert_never(outcome)
 
 
 @strawberry.type(description="The API key in use.")

@@ -76,6 +76,7 @@ def described_tools(filters: KnownFilters) -> Mapping[str, DescribedTool]:
     """Return the tools by name. Searches have the filters that the source of truth knows."""
     api = _OpenApi(openapi_document(filters))
     create = api.operation("post", "/contacts")
+    create_many = api.operation("post", "/contacts/batch")
     contacts = api.operation("get", "/contacts")
     contacts_of_advertiser = api.operation("get", "/advertisers/{id}/contacts")
     advertisers = api.operation("get", "/advertisers")
@@ -91,9 +92,23 @@ def described_tools(filters: KnownFilters) -> Mapping[str, DescribedTool]:
             "default": False,
             "description": "Create nothing: return what would be created, and where.",
         },
+        "on_conflict": api.parameters(create)["on_conflict"],
     }
     with_contact = _arguments(
         {"contact": _arguments(fields, *contact["required"]), **options}, "contact"
+    )
+    key = {"idempotency_key": options["idempotency_key"]}
+    with_contacts = _arguments(
+        {
+            "contacts": {
+                "type": "array",
+                "description": "The contacts to create.",
+                "maxItems": tools.MAX_BATCH_SIZE,
+                "items": _arguments({**fields, **key}, *contact["required"]),
+            },
+            **options,
+        },
+        "contacts",
     )
     flat = {name: fields[name] for name in tools.FLAT_FIELDS}
     with_name = _arguments({"advertiser": _ADVERTISER, **flat, **options}, "advertiser", "email")
@@ -115,6 +130,13 @@ def described_tools(filters: KnownFilters) -> Mapping[str, DescribedTool]:
             create,
             with_name,
             "Creates a contact for an advertiser, found by its id, slug, domain or name.",
+        ),
+        (
+            "add_contacts",
+            tools.add_contacts,
+            create_many,
+            with_contacts,
+            f"Creates up to {tools.MAX_BATCH_SIZE} contacts. {create_many['description']}",
         ),
         (
             "get_advertiser_contacts",
@@ -167,7 +189,7 @@ def described_tools(filters: KnownFilters) -> Mapping[str, DescribedTool]:
                 description=text,
                 input_schema=arguments,
                 output_schema=api.results(operation),
-                annotations=_CREATE if operation is create else _READ,
+                annotations=_CREATE if operation in (create, create_many) else _READ,
             ),
             call,
         )

@@ -35,7 +35,6 @@ from contact_gateway.faces.http import (
     JsonResponse,
     TransportCode,
     TransportError,
-    envelope,
     method_not_allowed,
     transport_error_of,
 )
@@ -186,9 +185,7 @@ def _is_message(body: object) -> TypeGuard[dict[str, Any]]:
 
 def _failure(error: TransportError, context: RequestContext) -> dict[str, object]:
     context.outcome = error.code
-    seconds = error.retry_after_seconds
-    details = {} if seconds is None else {"retry_after_seconds": seconds}
-    return envelope(error.code, error.message, context.request_id, {**error.details, **details})
+    return error.envelope(context.request_id)
 
 
 def _scope_of(ctx: _Context) -> Scope:

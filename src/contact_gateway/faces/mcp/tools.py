@@ -3,30 +3,39 @@
 Names and arguments are those of HiEnergy's own tools, results the documents of the REST face.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias, TypeVar
 
 from contact_gateway.contacts import reads
 from contact_gateway.contacts.admission import Submission
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.advertiser_lookup import find_advertiser
+from contact_gateway.contacts.batch import (
+    Batch,
+    BatchRefusal,
+    Entry,
+    batch_outcome_name,
+    entries_of,
+)
 from contact_gateway.contacts.contact import ContactDetails, unknown_fields
 from contact_gateway.contacts.create_contact import create_contact, create_contact_for_advertiser
+from contact_gateway.contacts.create_contacts import create_contacts
 from contact_gateway.contacts.origin import Face, Origin
 from contact_gateway.contacts.outcomes import (
     CreateContactOutcome,
-    Created,
     NotFound,
     ReadRefusal,
     Refusal,
     outcome_name,
 )
-from contact_gateway.contacts.problems import unknown_parameters
+from contact_gateway.contacts.problems import Problem, unknown_parameters
 from contact_gateway.contacts.source import Page
 from contact_gateway.faces.request_context import RequestContext
 from contact_gateway.faces.rest.documents import (
     Document,
+    Echo,
     advertiser_resource,
+    batch_document,
     contact_resource,
     outcome_document,
     page_document,
@@ -40,7 +49,10 @@ Tool: TypeAlias = Callable[[RequestContext, Arguments], Awaitable[Document]]
 FLAT_FIELDS: Final = tuple(name for name in ContactDetails._fields if name != "advertiser_id")
 """The fields of a contact that are arguments of `add_contact_for_advertiser`."""
 
-_OPTIONS: Final = ("dry_run", "idempotency_key")
+MAX_BATCH_SIZE: Final = 100
+"""How many contacts `add_contacts` creates at most."""
+
+_OPTIONS: Final = ("dry_run", "idempotency_key", "on_conflict")
 
 
 async def add_contact(context: RequestContext, arguments: Arguments) -> Document:
@@ -58,6 +70,32 @@ async def add_contact_for_advertiser(context: RequestContext, arguments: Argumen
     submission = _submission(context, arguments, "advertiser", *FLAT_FIELDS)
     outcome = await create_contact_for_advertiser(context.caller, arguments, submission)
     return _created(outcome, context, lambda path: ".".join(path).removeprefix("contact."))
+
+
+async def add_contacts(context: RequestContext, arguments: Arguments) -> Document:
+    """Create many contacts, each for the advertiser with an id."""
+    options = _submission(context, arguments, "contacts")
+    entries = entries_of(arguments.get("contacts"))
+
+    async def read() -> Batch:
+        return Batch(entries, options._replace(problems=(*options.problems, *_unknown(entries))))
+
+    max_size = min(MAX_BATCH_SIZE, context.max_batch_size)
+    outcome = await create_contacts(context.caller, read, max_size)
+    context.outcome = batch_outcome_name(outcome)
+    if isinstance(outcome, BatchRefusal):
+        return refusal_document(outcome, context.request_id, ".".join)
+    return batch_document(outcome, [()] * len(outcome.outcomes), context.request_id)
+
+
+def _unknown(entries: Sequence[Entry] | Problem) -> Iterator[Problem]:
+    """Yield the problems of fields that a contact does not have."""
+    if isinstance(entries, Problem):
+        return
+    known = (*ContactDetails._fields, "idempotency_key")
+    for index, entry in enumerate(entries):
+        names = (path.removeprefix("contact.") for path in entry.ignored_fields)
+        yield from unknown_parameters(names, known, "contacts", str(index))
 
 
 def _submission(context: RequestContext, arguments: Arguments, *fields: str) -> Submission:
@@ -79,13 +117,7 @@ def _created(
     path_of: Callable[[Iterable[str]], str],
 ) -> Document:
     context.outcome = outcome_name(outcome)
-    if isinstance(outcome, Refusal):
-        return refusal_document(outcome, context.request_id, path_of)
-    document = outcome_document(outcome, context.request_id, (), context.root_path)
-    if isinstance(outcome, Created) and outcome.replayed:
-        # REST has a header for it, which an agent does not see.
-        return Document(document.status, {**document.body, "meta": {"replayed": True}})
-    return document
+    return outcome_document(outcome, Echo(context.request_id, path_of=path_of, shows_replay=True))
 
 
 async def search_contacts(context: RequestContext, arguments: Arguments) -> Document:

@@ -1,25 +1,31 @@
 """The JSON documents of the REST face: upstream's resources, and refusals in the envelope."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, TypeVar, assert_never
+from functools import partial
+from typing import Final, NamedTuple, TypeVar, assert_never
 
 from contact_gateway.contacts.advertiser import Advertiser
+from contact_gateway.contacts.batch import BatchOutcome
 from contact_gateway.contacts.contact import Contact, ContactDetails, ContactPreview
 from contact_gateway.contacts.outcomes import (
+    BatchedOutcome,
     Conflict,
-    CreateContactOutcome,
     Created,
+    Existing,
+    Failure,
     Forbidden,
     IdempotencyKeyReused,
     InvalidInput,
     NotFound,
+    NotTried,
     OutcomeUnknown,
     Previewed,
     RateLimited,
     Refusal,
     Unauthorized,
+    Unavailable,
 )
 from contact_gateway.contacts.source import Page
 from contact_gateway.faces.http import envelope, timestamp
@@ -42,37 +48,94 @@ class Document:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def outcome_document(
-    outcome: CreateContactOutcome,
-    request_id: str,
-    ignored_fields: tuple[str, ...],
-    root_path: str,
-) -> Document:
+def request_path(path: Iterable[str]) -> str:
+    """Return how REST names the part of a request that a problem is in."""
+    return "Idempotency-Key" if path == ("idempotency_key",) else ".".join(path)
+
+
+class Echo(NamedTuple):
+    """What a response repeats of its request.
+
+    Attributes:
+        request_id: the id of the request.
+        ignored_fields: the paths of its unknown fields.
+        root_path: the path below which the client reaches the gateway.
+        path_of: names the part of the request that a problem is in.
+        shows_replay: whether the body says that an earlier call created the contact, as a header
+            of a single creation does.
+        at: when it was answered, now if it is None.
+    """
+
+    request_id: str
+    ignored_fields: tuple[str, ...] = ()
+    root_path: str = ""
+    path_of: Callable[[Iterable[str]], str] = request_path
+    shows_replay: bool = False
+    at: datetime | None = None
+
+
+def outcome_document(outcome: BatchedOutcome, echo: Echo) -> Document:
     """Return the response to `createContact` with an outcome."""
-    meta: dict[str, object] = {"ignored_fields": ignored_fields} if ignored_fields else {}
+    ignored, root_path = echo.ignored_fields, echo.root_path
+    meta: dict[str, object] = {"ignored_fields": ignored} if ignored else {}
     match outcome:
         case Created(contact, replayed):
-            headers = {"Location": f"{root_path}/api/v1/contacts/{contact.id}"}
+            headers = _location(contact, root_path)
             if replayed:
                 headers["Idempotent-Replayed"] = "true"
+                if echo.shows_replay:
+                    meta = {"replayed": True, **meta}
             return Document(201, {"data": contact_resource(contact), "meta": meta}, headers)
+        case Existing(contact):
+            body = {"data": contact_resource(contact), "meta": {"existed": True, **meta}}
+            return Document(200, body, _location(contact, root_path))
         case Previewed(preview):
             not_checked = {"not_checked": preview.not_checked} if preview.not_checked else {}
             meta = {"dry_run": True, **not_checked, **meta}
             return Document(200, {"data": preview_resource(preview), "meta": meta})
         case refusal:
-            return refusal_document(refusal, request_id)
+            return refusal_document(refusal, echo.request_id, echo.path_of, at=echo.at)
 
 
-def _path(path: Iterable[str]) -> str:
-    """Return how REST names the part of a submission that a problem is in."""
-    return "Idempotency-Key" if path == ("idempotency_key",) else ".".join(path)
+def _location(contact: Contact, root_path: str) -> dict[str, str]:
+    return {"Location": f"{root_path}/api/v1/contacts/{contact.id}"}
+
+
+def batch_document(
+    outcome: BatchOutcome,
+    ignored_fields: Sequence[tuple[str, ...]],
+    request_id: str,
+    *,
+    at: datetime | None = None,
+) -> Document:
+    """Return the response to `createContacts`: each outcome as `createContact` responds with it.
+
+    `ignored_fields` are those of each submission. `at` is as in `refusal_document`.
+    """
+    entries = []
+    for index, each in enumerate(outcome.outcomes):
+        path_of = partial(_entry_path, index)
+        ignored = tuple(path_of(path.split(".")) for path in ignored_fields[index])
+        echo = Echo(request_id, ignored, path_of=path_of, shows_replay=True, at=at)
+        document = outcome_document(each, echo)
+        entries.append({"index": index, "status": document.status, **document.body})
+    meta = {"created": outcome.created, "existed": outcome.existed, "refused": outcome.refused}
+    return Document(200, {"data": entries, "meta": meta})
+
+
+def _entry_path(index: int, path: Iterable[str]) -> str:
+    """Return how REST names the part of a batch that a problem of a submission is in.
+
+    The fields of a contact and its idempotency key are side by side.
+    """
+    names = (name for name in path if name != "contact")
+    return ".".join(("contacts", str(index), *names))
 
 
 def refusal_document(
-    refusal: Refusal,
+    refusal: Refusal | Failure,
     request_id: str,
-    path_of: Callable[[Iterable[str]], str] = _path,
+    path_of: Callable[[Iterable[str]], str] = request_path,
     *,
     at: datetime | None = None,
 ) -> Document:
@@ -112,6 +175,11 @@ def refusal_document(
                 "advertiser_id": advertiser_id,
                 "sent_at": timestamp(sent_at),
             }
+        case Unavailable(_, seconds):
+            headers = {"Retry-After": str(seconds)}
+            details = {"retry_after_seconds": seconds}
+        case NotTried():
+            pass
         case _:
             assert_never(refusal)
     upstream_details = {

@@ -51,12 +51,16 @@ def _stem(code: Code) -> str:
 
 
 def _document(codes: Sequence[Code]) -> dict[str, object]:
-    if len(codes) == 1:
-        return object_of({"error": ref("schemas", _name(codes[0]))})
+    error = ref("schemas", _name(codes[0])) if len(codes) == 1 else one_of(codes)
+    return object_of({"error": error})
+
+
+def one_of(codes: Iterable[Code]) -> dict[str, object]:
+    """Return the schema of an error with one of several codes."""
     refs = {str(code): ref("schemas", _name(code)) for code in codes}
     mapping = {code: each["$ref"] for code, each in refs.items()}
     discriminator = {"propertyName": "code", "mapping": mapping}
-    return object_of({"error": {"oneOf": list(refs.values()), "discriminator": discriminator}})
+    return {"oneOf": list(refs.values()), "discriminator": discriminator}
 
 
 def _details_of(code: Code) -> dict[str, object]:
@@ -64,7 +68,12 @@ def _details_of(code: Code) -> dict[str, object]:
     properties: Json = {}
     optional: Mapping[str, Json] = {}
     match code:
-        case ErrorCode.RATE_LIMITED:
+        case (
+            ErrorCode.RATE_LIMITED
+            | ErrorCode.SERVICE_UNAVAILABLE
+            | TransportCode.SERVICE_UNAVAILABLE
+            | TransportCode.SEARCH_TIMEOUT
+        ):
             properties = {"retry_after_seconds": NUMBER}
         case ErrorCode.INVALID_INPUT:
             properties = {"problems": {"type": "array", "items": ref("schemas", "Problem")}}
@@ -86,6 +95,7 @@ def _details_of(code: Code) -> dict[str, object]:
             | ErrorCode.FORBIDDEN
             | ErrorCode.IDEMPOTENCY_KEY_REUSED
             | ErrorCode.NOT_FOUND
+            | ErrorCode.NOT_TRIED
         ):
             pass
         case _:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Final, assert_never
 
 from contact_gateway.access.principals import KeyRefusal
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
+from contact_gateway.contacts.batch import BatchOutcome
 from contact_gateway.contacts.contact import (
     NEW_CONTACT_JSON_SCHEMA,
     Contact,
@@ -17,22 +19,28 @@ from contact_gateway.contacts.outcomes import (
     Conflict,
     Created,
     ErrorCode,
+    Existing,
+    Failure,
     Forbidden,
     IdempotencyKeyReused,
     InvalidInput,
     NotFound,
+    NotTried,
     OutcomeUnknown,
     Previewed,
     RateLimited,
     Refusal,
     Unauthorized,
+    Unavailable,
 )
 from contact_gateway.contacts.problems import Problem, ProblemCode
 from contact_gateway.contacts.reads import DEFAULT_PAGE_SIZE
 from contact_gateway.contacts.source import Page, PageRequest
 from contact_gateway.faces.http import TransportCode, envelope
 from contact_gateway.faces.rest.documents import (
+    Echo,
     advertiser_resource,
+    batch_document,
     contact_resource,
     outcome_document,
     page_document,
@@ -43,6 +51,7 @@ from contact_gateway.faces.rest.json_schema import Json
 
 _NOW: Final = datetime(2026, 1, 31, 12, tzinfo=UTC)
 _REQUEST_ID: Final = "4f9c0a1be2d34c5f8a6b7d8e9f001122"
+_ECHO: Final = Echo(_REQUEST_ID)
 _FIRST_PAGE: Final = PageRequest(1, DEFAULT_PAGE_SIZE)
 
 _SUBMITTED: Final = {
@@ -62,8 +71,8 @@ _DETAILS: Final = ContactDetails[str | None](**_SUBMITTED)
 _CONTACT: Final = Contact(42, _DETAILS, _ADVERTISER.title, _NOW, _NOW)
 
 
-def _refusal(code: ErrorCode) -> Refusal:
-    """Return the refusal of a creation with a code."""
+def _refusal(code: ErrorCode) -> Refusal | Failure:
+    """Return the refusal or failure of a creation with a code."""
     match code:
         case ErrorCode.UNAUTHORIZED:
             return Unauthorized(KeyRefusal.UNKNOWN)
@@ -82,12 +91,22 @@ def _refusal(code: ErrorCode) -> Refusal:
             return Conflict(_CONTACT, policy.ADDRESS_IS_TAKEN)
         case ErrorCode.OUTCOME_UNKNOWN:
             return OutcomeUnknown(policy.STILL_IN_FLIGHT, 30, _DETAILS.advertiser_id, _NOW)
+        case ErrorCode.SERVICE_UNAVAILABLE:
+            return Unavailable(policy.UNAVAILABLE, 1)
+        case ErrorCode.NOT_TRIED:
+            return NotTried(policy.STOPPED_BY_OUTAGE)
         case _:
             assert_never(code)
 
 
-def _refused(refusal: Refusal) -> Json:
+def _refused(refusal: Refusal | Failure) -> Json:
     return refusal_document(refusal, _REQUEST_ID, at=_NOW).body
+
+
+def _transport_error(code: TransportCode) -> Json:
+    is_outage = code.status == HTTPStatus.SERVICE_UNAVAILABLE
+    details = {"retry_after_seconds": 1} if is_outage else None
+    return envelope(code, code.meaning, _REQUEST_ID, details, at=_NOW)
 
 
 READ_REFUSALS: Final[Mapping[ErrorCode, Refusal]] = {
@@ -101,13 +120,21 @@ READ_REFUSALS: Final[Mapping[ErrorCode, Refusal]] = {
 """The refusals that are others for reads than for a creation."""
 
 SUBMISSION: Final[Json] = {"contact": _SUBMITTED}
+BATCH: Final[Json] = {"contacts": [{**_SUBMITTED, "idempotency_key": "row-1"}]}
 
 EXAMPLES: Final[Mapping[str, Json]] = {
     name: {"value": body}
     for name, body in {
-        "ContactDocument": outcome_document(Created(_CONTACT), _REQUEST_ID, (), "").body,
+        "ContactDocument": outcome_document(Created(_CONTACT), _ECHO).body,
+        "ExistingContactDocument": outcome_document(Existing(_CONTACT), _ECHO).body,
         "ContactPreviewDocument": outcome_document(
-            Previewed(ContactPreview(_DETAILS, _ADVERTISER.title)), _REQUEST_ID, (), ""
+            Previewed(ContactPreview(_DETAILS, _ADVERTISER.title)), _ECHO
+        ).body,
+        "BatchDocument": batch_document(
+            BatchOutcome((Created(_CONTACT), _refusal(ErrorCode.CONFLICT))),
+            ((), ()),
+            _REQUEST_ID,
+            at=_NOW,
         ).body,
         "AdvertiserDocument": {"data": advertiser_resource(_ADVERTISER)},
         "ContactPage": page_document(
@@ -116,7 +143,7 @@ EXAMPLES: Final[Mapping[str, Json]] = {
         "AdvertiserPage": page_document(
             Page((_ADVERTISER,), _FIRST_PAGE, has_more=False), advertiser_resource
         ).body,
-        **{str(code): envelope(code, code.meaning, _REQUEST_ID, at=_NOW) for code in TransportCode},
+        **{str(code): _transport_error(code) for code in TransportCode},
         **{str(code): _refused(_refusal(code)) for code in ErrorCode},
         **{f"READ_{code}": _refused(refusal) for code, refusal in READ_REFUSALS.items()},
     }.items()

@@ -16,6 +16,14 @@ NULLABLE_TIME: Final = {"type": ["string", "null"], "format": "date-time"}
 ID: Final = {"type": "string", "pattern": ID_PATTERN}
 NULLABLE_ID: Final = {"type": ["string", "null"], "pattern": ID_PATTERN}
 
+IDEMPOTENCY_KEY: Final = {
+    "type": "string",
+    "pattern": (
+        r"^([\x21\x23-\x7e][\x21-\x7e]{0,254}"
+        r'|"([\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255}")$'
+    ),
+}
+
 
 def ref(kind: str, name: str) -> dict[str, object]:
     """Return a reference to a component of the document."""

@@ -2,12 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from typing import Final, get_args
 
-from contact_gateway.contacts.outcomes import ErrorCode, ReadRefusal
+from contact_gateway.contacts.batch import BatchRefusal
+from contact_gateway.contacts.outcomes import BATCH_CODES, ErrorCode, ReadRefusal
 from contact_gateway.contacts.source import OWN_FILTERS, KnownFilters
 from contact_gateway.faces.http import TransportCode
 from contact_gateway.faces.rest.error_schemas import (
@@ -18,7 +19,7 @@ from contact_gateway.faces.rest.error_schemas import (
     document_name,
     meaning,
 )
-from contact_gateway.faces.rest.examples import EXAMPLES, READ_REFUSALS, SUBMISSION
+from contact_gateway.faces.rest.examples import BATCH, EXAMPLES, READ_REFUSALS, SUBMISSION
 from contact_gateway.faces.rest.json_schema import Json, ref
 from contact_gateway.faces.rest.parameters import PARAMETERS
 from contact_gateway.faces.rest.resource_schemas import RESOURCE_SCHEMAS
@@ -31,6 +32,11 @@ _FAULTS: Final = (
     TransportCode.BAD_REQUEST,
     TransportCode.INTERNAL_ERROR,
     TransportCode.SERVICE_UNAVAILABLE,
+)
+_BODY_ERRORS: Final = (
+    TransportCode.REQUEST_TIMEOUT,
+    TransportCode.PAYLOAD_TOO_LARGE,
+    TransportCode.UNSUPPORTED_MEDIA_TYPE,
 )
 _LIST_FAULTS: Final = (*_FAULTS, TransportCode.SEARCH_TIMEOUT)
 _RATE_LIMIT_HEADERS: Final = (
@@ -81,14 +87,19 @@ def _headers(*names: str) -> dict[str, object]:
     return {name: ref("headers", name) for name in ("X-Request-Id", *names)}
 
 
-def _success(description: str, schema: str, *headers: str) -> dict[str, object]:
+def _success(description: str, *schemas: str, headers: Sequence[str] = ()) -> dict[str, object]:
+    """Return a response with a document of one of the schemas, of which each has an example."""
+    refs = [ref("schemas", schema) for schema in schemas]
     return {
         "description": description,
         "headers": _headers(*_RATE_LIMIT_HEADERS, *headers),
         "content": {
             "application/json": {
-                "schema": ref("schemas", schema),
-                "examples": {"default": ref("examples", schema)},
+                "schema": refs[0] if len(refs) == 1 else {"anyOf": refs},
+                "examples": {
+                    "default" if len(refs) == 1 else schema: ref("examples", schema)
+                    for schema in schemas
+                },
             }
         },
     }
@@ -147,6 +158,7 @@ _CREATE_CONTACT: Final = {
     "tags": ["Contacts"],
     "parameters": [
         ref("parameters", "dry_run"),
+        ref("parameters", "on_conflict"),
         ref("parameters", "idempotency_key"),
         ref("parameters", "idempotency_key_in_query"),
     ],
@@ -160,19 +172,53 @@ _CREATE_CONTACT: Final = {
         },
     },
     "responses": {
-        "200": _success("A dry run: the contact that would be created.", "ContactPreviewDocument"),
+        "200": _success(
+            "A dry run: the contact that would be created. Or, with `on_conflict=return_existing`, "
+            "the contact that was there before, and `meta.existed`.",
+            "ContactPreviewDocument",
+            "ExistingContactDocument",
+        ),
         "201": _success(
             "The contact, created now or by an earlier call with the same idempotency key.",
             "ContactDocument",
-            "Location",
-            "Idempotent-Replayed",
+            headers=("Location", "Idempotent-Replayed"),
         ),
         **_errors(
+            (*(code for code in ErrorCode if code not in BATCH_CODES), *_BODY_ERRORS, *_FAULTS)
+        ),
+    },
+}
+_CREATE_CONTACTS: Final = {
+    "operationId": "createContacts",
+    "summary": "Create many contacts",
+    "description": (
+        "Creates each contact as `createContact` does, with an outcome for each, in order. Each "
+        "counts as one operation against the rate limit; those beyond it are refused one by one. "
+        "A dry run does not compare the contacts with each other. An idempotency key of the whole "
+        "request makes a retry safe for contacts without a key of their own."
+    ),
+    "tags": ["Contacts"],
+    "parameters": [
+        ref("parameters", "dry_run"),
+        ref("parameters", "on_conflict"),
+        ref("parameters", "idempotency_key"),
+        ref("parameters", "idempotency_key_in_query"),
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": ref("schemas", "CreateContactsSubmission"),
+                "examples": {"default": {"value": BATCH}},
+            }
+        },
+    },
+    "responses": {
+        "200": _success("The outcome of each contact.", "BatchDocument"),
+        **_errors(
             (
-                *ErrorCode,
-                TransportCode.REQUEST_TIMEOUT,
-                TransportCode.PAYLOAD_TOO_LARGE,
-                TransportCode.UNSUPPORTED_MEDIA_TYPE,
+                *(refusal.code for refusal in get_args(BatchRefusal)),
+                *_BODY_ERRORS,
                 *_FAULTS,
             )
         ),
@@ -210,6 +256,7 @@ def _paths(filters: KnownFilters) -> dict[str, object]:
                 **_CREATE_CONTACT,
             }
         },
+        "/contacts/batch": {"post": _CREATE_CONTACTS},
         "/contacts/{id}": {
             "get": {
                 "operationId": "getContact",

@@ -4,9 +4,10 @@ from typing import Final
 
 from contact_gateway.contacts.contact import NEW_CONTACT_JSON_SCHEMA
 from contact_gateway.contacts.fields import MAX_TEXT_LENGTH, PRINTABLE_PATTERN
+from contact_gateway.contacts.policy import OnConflict
 from contact_gateway.contacts.reads import DEFAULT_PAGE_SIZE, MAX_PAGE, MAX_PAGE_SIZE
 from contact_gateway.contacts.text import BLANK_CLASS
-from contact_gateway.faces.rest.json_schema import ID, TEXT, Json
+from contact_gateway.faces.rest.json_schema import ID, IDEMPOTENCY_KEY, TEXT, Json
 
 # HiEnergy does not describe all of its filters.
 _PASSED_ON: Final = (
@@ -29,13 +30,6 @@ def _query(name: str, schema: Json, description: str) -> dict[str, object]:
     }
 
 
-_IDEMPOTENCY_KEY: Final = {
-    "type": "string",
-    "pattern": (
-        r"^([\x21\x23-\x7e][\x21-\x7e]{0,254}"
-        r'|"([\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255}")$'
-    ),
-}
 _FILTER_TEXT: Final = {"type": "string", "maxLength": MAX_TEXT_LENGTH, "pattern": PRINTABLE_PATTERN}
 # A number or a string, as in a submission.
 _FILTER_ID: Final = {"anyOf": NEW_CONTACT_JSON_SCHEMA["properties"]["advertiser_id"]["anyOf"]}
@@ -73,11 +67,25 @@ PARAMETERS: Final = {
         ),
         "schema": {"type": "boolean", "default": False},
     },
+    "on_conflict": {
+        "name": "on_conflict",
+        "in": "query",
+        "description": (
+            "What to do if the advertiser already has a contact with the e-mail address: `refuse` "
+            "is a 409, `return_existing` is a 200 with that contact and `meta.existed`. Nothing "
+            "about it is updated: HiEnergy has no operation for that."
+        ),
+        "schema": {
+            "type": "string",
+            "enum": list(OnConflict),
+            "default": OnConflict.REFUSE,
+        },
+    },
     "idempotency_key_in_query": {
         "name": "idempotency_key",
         "in": "query",
         "description": "The header `Idempotency-Key`, for clients that cannot set headers.",
-        "schema": _IDEMPOTENCY_KEY,
+        "schema": IDEMPOTENCY_KEY,
     },
     "idempotency_key": {
         "name": "Idempotency-Key",
@@ -88,7 +96,7 @@ PARAMETERS: Final = {
             "for the contact and creates no second one. 1 to 255 visible ASCII characters, which "
             'may be in double quotes: `k-1` and `"k-1"` are the same key.'
         ),
-        "schema": _IDEMPOTENCY_KEY,
+        "schema": IDEMPOTENCY_KEY,
     },
     "q": _query(
         "q", _FILTER_TEXT, "Text anywhere in the record. Case and Unicode form are ignored."

@@ -5,8 +5,11 @@ from typing import Final
 
 from contact_gateway.contacts.advertiser import FIELD_DESCRIPTIONS
 from contact_gateway.contacts.contact import NEW_CONTACT_JSON_SCHEMA, ContactDetails
+from contact_gateway.contacts.outcomes import ErrorCode
+from contact_gateway.faces.rest.error_schemas import one_of
 from contact_gateway.faces.rest.json_schema import (
     ID,
+    IDEMPOTENCY_KEY,
     NULLABLE_ID,
     NULLABLE_NUMBER,
     NULLABLE_TEXT,
@@ -20,6 +23,27 @@ from contact_gateway.faces.rest.json_schema import (
 
 _ALWAYS_NULL: Final = "Null: nothing is created."
 _TEXTS: Final = {"type": "array", "items": TEXT}
+_META: Final[Mapping[str, Json]] = {
+    "ignored_fields": {
+        **_TEXTS,
+        "description": "The unknown fields of the request, which were ignored.",
+    },
+    "dry_run": {"type": "boolean"},
+    "existed": {
+        "type": "boolean",
+        "description": "True if the contact was there before: `on_conflict=return_existing`.",
+    },
+    "replayed": {
+        "type": "boolean",
+        "description": (
+            "In a batch: true if an earlier request with the idempotency key created the contact."
+        ),
+    },
+    "not_checked": {
+        **_TEXTS,
+        "description": "In front of HiEnergy: what a dry run cannot check.",
+    },
+}
 _MAY_BE_NULL: Final = "Null only if HiEnergy does not show it."
 
 
@@ -30,8 +54,21 @@ def _resource(kind: str, an_id: Json, attributes: Json, **beside: Json) -> dict[
     )
 
 
-def _document(schema: str) -> dict[str, object]:
-    return object_of({"data": ref("schemas", schema)}, meta=ref("schemas", "Meta"))
+def _document(schema: str, **meta: Json) -> dict[str, object]:
+    """Return the schema of a document. `meta` are members that its `meta` always has."""
+    if not meta:
+        return object_of({"data": ref("schemas", schema)}, meta=ref("schemas", "Meta"))
+    return object_of({"data": ref("schemas", schema), "meta": _meta(meta)})
+
+
+def _meta(required: Json) -> dict[str, object]:
+    """Return the schema of `meta`, of which some members are always there."""
+    return object_of(
+        required, **{name: each for name, each in _META.items() if name not in required}
+    )
+
+
+_TRUE: Final = {"type": "boolean", "const": True}
 
 
 def _page(schema: str) -> dict[str, object]:
@@ -76,19 +113,84 @@ def _contact(an_id: Json, when_null: str) -> dict[str, object]:
     )
 
 
+def _entry(**members: Json) -> dict[str, object]:
+    """Return the schema of the outcome of one submission of a batch."""
+    return object_of(
+        {
+            "index": {**NUMBER, "description": "The position of the submission, from 0."},
+            "status": {
+                **NUMBER,
+                "description": "The status that `createContact` has for this outcome.",
+            },
+            **members,
+        }
+    )
+
+
+# Without titles, which some client generators take for names, and without the default null: some
+# require fields that have a default.
+_NEW_CONTACT_PROPERTIES: Final = {
+    name: {key: value for key, value in field.items() if key not in {"default", "title"}}
+    for name, field in _CONTACT_FIELDS.items()
+}
+
 RESOURCE_SCHEMAS: Final[Mapping[str, Json]] = {
     "NewContact": {
         "description": "A contact to create.",
         "type": "object",
-        # Without titles, which some client generators take for names, and without the default null:
-        # some require fields that have a default.
-        "properties": {
-            name: {key: value for key, value in field.items() if key not in {"default", "title"}}
-            for name, field in _CONTACT_FIELDS.items()
-        },
+        "properties": _NEW_CONTACT_PROPERTIES,
         "required": NEW_CONTACT_JSON_SCHEMA["required"],
     },
     "CreateContactSubmission": object_of({"contact": ref("schemas", "NewContact")}),
+    "BatchedNewContact": {
+        "description": "A contact to create, with its idempotency key.",
+        "type": "object",
+        "properties": {
+            **_NEW_CONTACT_PROPERTIES,
+            "idempotency_key": {
+                **IDEMPOTENCY_KEY,
+                "description": "Makes retries safe, as the header `Idempotency-Key` does.",
+            },
+        },
+        "required": NEW_CONTACT_JSON_SCHEMA["required"],
+    },
+    "CreateContactsSubmission": object_of(
+        {"contacts": {"type": "array", "items": ref("schemas", "BatchedNewContact")}}
+    ),
+    "BatchedContact": _entry(data=ref("schemas", "Contact"), meta=ref("schemas", "Meta")),
+    "BatchedPreview": _entry(data=ref("schemas", "ContactPreview"), meta=_meta({"dry_run": _TRUE})),
+    "BatchedError": _entry(error=one_of(ErrorCode)),
+    "BatchMeta": object_of(
+        {
+            "created": {
+                **NUMBER,
+                "description": (
+                    "Contacts that this request, or an earlier one with its idempotency keys, "
+                    "created."
+                ),
+            },
+            "existed": {
+                **NUMBER,
+                "description": "Contacts that were there before: `on_conflict=return_existing`.",
+            },
+            "refused": {**NUMBER, "description": "Submissions with an error."},
+        }
+    ),
+    "BatchDocument": object_of(
+        {
+            "data": {
+                "type": "array",
+                "items": {
+                    "anyOf": [
+                        ref("schemas", "BatchedContact"),
+                        ref("schemas", "BatchedPreview"),
+                        ref("schemas", "BatchedError"),
+                    ]
+                },
+            },
+            "meta": ref("schemas", "BatchMeta"),
+        }
+    ),
     "Contact": _contact(ID, _MAY_BE_NULL),
     # Not the type null: some client generators make it a class, or anything.
     "ContactPreview": _contact({**NULLABLE_ID, "description": _ALWAYS_NULL}, _ALWAYS_NULL),
@@ -118,20 +220,10 @@ RESOURCE_SCHEMAS: Final[Mapping[str, Json]] = {
             if name != "id"
         },
     ),
-    "Meta": object_of(
-        {},
-        ignored_fields={
-            **_TEXTS,
-            "description": "The unknown fields of the request, which were ignored.",
-        },
-        dry_run={"type": "boolean"},
-        not_checked={
-            **_TEXTS,
-            "description": "In front of HiEnergy: what a dry run cannot check.",
-        },
-    ),
+    "Meta": _meta({}),
     "ContactDocument": _document("Contact"),
-    "ContactPreviewDocument": _document("ContactPreview"),
+    "ExistingContactDocument": _document("Contact", existed=_TRUE),
+    "ContactPreviewDocument": _document("ContactPreview", dry_run=_TRUE),
     "AdvertiserDocument": _document("Advertiser"),
     "PageMeta": object_of(
         {

@@ -12,10 +12,13 @@ from starlette.types import Receive, Scope, Send
 from contact_gateway.access.client_address import TrustedProxy
 from contact_gateway.contacts import reads
 from contact_gateway.contacts.admission import Submission
+from contact_gateway.contacts.batch import Batch, BatchRefusal, batch_outcome_name, entries_of
 from contact_gateway.contacts.contact import unknown_fields
 from contact_gateway.contacts.create_contact import create_contact
+from contact_gateway.contacts.create_contacts import create_contacts
 from contact_gateway.contacts.origin import Face, Origin
 from contact_gateway.contacts.outcomes import NotFound, ReadRefusal, outcome_name
+from contact_gateway.contacts.problems import Problem
 from contact_gateway.contacts.source import KnownFilters, Page
 from contact_gateway.faces.http import (
     JsonResponse,
@@ -29,7 +32,9 @@ from contact_gateway.faces.json_body import BodyLimits, read_json
 from contact_gateway.faces.request_context import RequestContext, origin_of, request_context_of
 from contact_gateway.faces.rest.documents import (
     Document,
+    Echo,
     advertiser_resource,
+    batch_document,
     contact_resource,
     outcome_document,
     page_document,
@@ -116,6 +121,7 @@ class RestFace:
             "contacts": Resource(get=self.contacts, post=self.create_contact),
             # HiEnergy's other path for the same operation.
             "contacts/add": Resource(post=self.create_contact),
+            "contacts/batch": Resource(post=self.create_contacts),
             "contacts/{id}": Resource(get=self.contact),
             "advertisers": Resource(get=self.advertisers),
             "advertisers/search_by_domain": Resource(get=self.search_by_domain),
@@ -158,7 +164,32 @@ class RestFace:
 
         outcome = await create_contact(context.caller, read)
         context.outcome = outcome_name(outcome)
-        return outcome_document(outcome, context.request_id, ignored, context.root_path)
+        return outcome_document(outcome, Echo(context.request_id, ignored, context.root_path))
+
+    async def create_contacts(self, request: Request, context: RequestContext) -> Document:
+        """Create many contacts (`POST /contacts/batch`)."""
+        ignored: Sequence[tuple[str, ...]] = ()
+
+        async def read() -> Batch:
+            nonlocal ignored
+            body = await read_json(request, context.headers, self._body_limits)
+            members = body if isinstance(body, dict) else {}
+            entries = entries_of(members.get("contacts"))
+            ignored = [] if isinstance(entries, Problem) else [e.ignored_fields for e in entries]
+            options = Submission(
+                raw=None,
+                idempotency_key=context.headers.get("idempotency-key"),
+                parameters=_query(request),
+                ignored_fields=tuple(name for name in members if name != "contacts"),
+                origin=Origin(Face.REST, context.request_id),
+            )
+            return Batch(entries, options)
+
+        outcome = await create_contacts(context.caller, read, context.max_batch_size)
+        context.outcome = batch_outcome_name(outcome)
+        if isinstance(outcome, BatchRefusal):
+            return refusal_document(outcome, context.request_id)
+        return batch_document(outcome, ignored, context.request_id)
 
     async def contact(self, request: Request, context: RequestContext) -> Document:
         """Return one contact."""

@@ -1,0 +1,1 @@
+"""Contacts in files: CSV and JSON lines."""

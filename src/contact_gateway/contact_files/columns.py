@@ -1,0 +1,279 @@
+"""The columns of a file of contacts, and the fields that they mean."""
+
+import shlex
+import unicodedata
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from contact_gateway.contact_files.rows import ContactFileError, Row, UnreadableRow
+from contact_gateway.contact_files.table import Format, Table
+from contact_gateway.contacts.contact import ContactDetails
+
+ADVERTISER: Final = "advertiser"
+"""The field of a text that names an advertiser: an id, a slug, a domain or a name."""
+
+FIELDS: Final = (*ContactDetails._fields, ADVERTISER)
+"""The fields that a column may mean."""
+
+LINE_COLUMN: Final = "import_line"
+OUTCOME_COLUMN: Final = "import_outcome"
+CONTACT_ID_COLUMN: Final = "import_contact_id"
+MESSAGE_COLUMN: Final = "import_message"
+PROBLEM_COLUMNS: Final[Mapping[str, str]] = MappingProxyType(
+    {field: f"problem_{field}" for field in FIELDS}
+)
+"""The report's column for the problems of each field."""
+
+REPORT_COLUMNS: Final = (
+    LINE_COLUMN,
+    OUTCOME_COLUMN,
+    CONTACT_ID_COLUMN,
+    MESSAGE_COLUMN,
+    *PROBLEM_COLUMNS.values(),
+)
+"""The columns that the report of an import has in front of those of its file."""
+
+_EXPORTED_COLUMNS: Final = ("id", "advertiser_name", "created_at", "updated_at")
+# The names of exports of HubSpot, Salesforce, Outlook, Google Contacts, LinkedIn and Apollo. Case,
+# spaces, punctuation and accents do not count. A column `URL` is as often a web site as a profile.
+_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "advertiser_id": ("HiEnergy advertiser ID",),
+    ADVERTISER: ("advertiser name", "brand", "brand name", "company", "company name"),
+    "email": (
+        "email address",
+        "mail",
+        "work email",
+        "business email",
+        "primary email",
+        "email 1",
+        "email 1 value",
+    ),
+    "name": ("full name", "contact name", "display name"),
+    "given_name": ("first name", "forename"),
+    "family_name": ("last name", "surname"),
+    "phone": (
+        "phone number",
+        "telephone",
+        "telephone number",
+        "tel",
+        "work phone",
+        "business phone",
+        "primary phone",
+        "phone 1",
+        "phone 1 value",
+        "mobile",
+        "mobile number",
+        "mobile phone",
+        "mobile phone number",
+        "cell phone",
+    ),
+    "job_title": ("title", "position", "role", "job role", "organization title"),
+    "source": ("contact source", "lead source", "original source"),
+    "status": ("contact status", "lead status"),
+    "linkedin_profile_url": (
+        "linkedin",
+        "linkedin url",
+        "linkedin profile",
+        "linkedin link",
+        "person linkedin url",
+    ),
+}
+_REQUIRED: Final = (("email",), ("advertiser_id", ADVERTISER))
+_MAX_LISTED: Final = 50
+# A file of JSON lines that leaves out null has many sets of columns.
+_MAX_CACHED: Final = 4096
+
+
+def _key(name: str) -> str:
+    """Return the form that names of columns are compared by: letters and digits only."""
+    compatible = unicodedata.normalize("NFKD", name).casefold()
+    return "".join(character for character in compatible if character.isalnum())
+
+
+_FIELD_OF: Final = {
+    _key(name): field for field in FIELDS for name in (field, *_NAMES.get(field, ()))
+}
+_EXPECTED: Final = frozenset(map(_key, (*REPORT_COLUMNS, *_EXPORTED_COLUMNS)))
+
+
+class _Meaning(NamedTuple):
+    """What some columns mean."""
+
+    positions: Mapping[str, int]
+    """The position of each field."""
+    ignored: tuple[str, ...]
+    seen: frozenset[str]
+    """The chosen columns that are among them."""
+
+
+class ContactColumns:
+    """The meaning of a table's columns.
+
+    A column has a field by its name, or because the operator chooses it, which wins. Names of
+    advertisers have none in a file with their ids, unless they are chosen.
+    """
+
+    def __init__(self, table: Table, chosen: Mapping[str, str]) -> None:
+        """Find the columns of the fields.
+
+        Args:
+            table: the file.
+            chosen: fields by the columns that the operator chooses for them.
+
+        Raises:
+            ContactFileError: a chosen field or column does not exist, a field has two columns, or a
+                required field has none.
+        """
+        self._chosen = {column: _chosen_field(column, field) for column, field in chosen.items()}
+        self._ignored: dict[str, None] = {}
+        self._unseen = dict.fromkeys(self._chosen)
+        self._fields_of = lru_cache(_MAX_CACHED)(self._find_fields)
+        columns = table.columns
+        fields = self._fields_of(columns)
+        # An object of JSON lines may leave out what is null.
+        if table.format is Format.CSV and self._unseen:
+            raise _unknown_column(next(iter(self._unseen)), columns)
+        self.fields: Final[Mapping[str, str]] = {
+            field: columns[position] for field, position in fields
+        }
+        """The column of each field: that of the first row in a file of JSON lines."""
+        for names in _REQUIRED:
+            if self.fields.keys().isdisjoint(names):
+                raise _missing_column(names, columns)
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The columns without a field, so far. Those of exports and of reports are not listed."""
+        return tuple(self._ignored)
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """The chosen columns that no row of a file of JSON lines had, so far."""
+        return tuple(self._unseen)
+
+    def contact_fields(self, row: Row) -> dict[str, object] | UnreadableRow:
+        """Return the values of a row by field, without null and empty ones."""
+        try:
+            fields = self._fields_of(row.columns)
+        except ContactFileError as error:
+            return UnreadableRow(row.line, str(error))
+        cells = row.cells
+        return {
+            field: value
+            for field, position in fields
+            if (value := cells[position]) is not None and value != ""
+        }
+
+    def _find_fields(self, columns: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+        meaning = _meaning_of(columns, self._chosen)
+        self._ignored.update(dict.fromkeys(meaning.ignored))
+        for column in meaning.seen:
+            self._unseen.pop(column, None)
+        return tuple(meaning.positions.items())
+
+
+def _meaning_of(columns: Sequence[str], chosen: Mapping[str, str]) -> _Meaning:
+    """Return what columns mean.
+
+    Raises:
+        ContactFileError: two columns mean one field.
+    """
+    keys = [_key(column) for column in columns]
+    positions: dict[str, int] = {}
+    seen = set()
+    for column, field in chosen.items():
+        key = _key(column)
+        exact = [position for position, name in enumerate(columns) if name == column]
+        for position in exact or [position for position, each in enumerate(keys) if each == key]:
+            seen.add(column)
+            _add(positions, field, position, columns)
+    by_name = dict(enumerate(map(_FIELD_OF.get, keys)))
+    unwanted = {*positions}
+    if "advertiser_id" in {*positions, *by_name.values()}:
+        unwanted.add(ADVERTISER)
+    ignored = []
+    for position in sorted(by_name.keys() - positions.values()):
+        named = by_name[position]
+        if named is not None and named not in unwanted:
+            _add(positions, named, position, columns)
+        elif columns[position] and keys[position] not in _EXPECTED:
+            ignored.append(columns[position])
+    return _Meaning(positions, tuple(ignored), frozenset(seen))
+
+
+def _add(positions: dict[str, int], field: str, position: int, columns: Sequence[str]) -> None:
+    other = positions.setdefault(field, position)
+    if other == position:
+        return
+    names = [_quoted(columns[each]) for each in (other, position)]
+    advice = (
+        "Rename one of them."
+        if names[0] == names[1]
+        else f"Choose one: {_map_option(columns[other], field)}."
+    )
+    raise ContactFileError(
+        f"Columns {other + 1} and {position + 1}, {names[0]} and {names[1]}, both mean `{field}`. "
+        f"{advice}"
+    )
+
+
+def _chosen_field(column: str, name: str) -> str:
+    """Return the field that the operator names."""
+    key = _key(name)
+    if key in _FIELD_OF:
+        return _FIELD_OF[key]
+    nearest = [_FIELD_OF[each] for each in get_close_matches(key, _FIELD_OF, n=1)]
+    raise ContactFileError(
+        f"{_map_option(column, name)} names an unknown field. "
+        f"{_advice(nearest, 'The fields are', FIELDS)}"
+    )
+
+
+def _unknown_column(column: str, columns: Sequence[str]) -> ContactFileError:
+    by_key = {_key(each): each for each in columns}
+    nearest = [by_key[each] for each in get_close_matches(_key(column), by_key, n=3)]
+    return ContactFileError(
+        f"The file has no column {_quoted(column)}. {_advice(nearest, 'Its columns are', columns)}"
+    )
+
+
+def _missing_column(fields: Sequence[str], columns: Sequence[str]) -> ContactFileError:
+    names = " or ".join(f"`{field}`" for field in fields)
+    if any("@" in column for column in columns):
+        return ContactFileError(
+            f"No column means {names}: the first row has an e-mail address. Add a row with the "
+            "names of the columns above it."
+        )
+    return ContactFileError(
+        f"No column means {names}. The file's columns are {_listed(columns)}. "
+        f"Choose one: {_map_option('COLUMN', fields[0])}."
+    )
+
+
+def _advice(nearest: Sequence[str], introduction: str, names: Sequence[str]) -> str:
+    if nearest:
+        return f"Did you mean {' or '.join(map(_quoted, nearest))}?"
+    return f"{introduction} {_listed(names)}."
+
+
+def _map_option(column: str, field: str) -> str:
+    """Return the option that gives a column a field, as it is written in a shell."""
+    return f"--map {shlex.quote(f'{_printable(column)}={_printable(field)}')}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    listed = ", ".join(map(_quoted, names[:_MAX_LISTED]))
+    left_out = len(names) - _MAX_LISTED
+    return f"{listed} and {left_out} more" if left_out > 0 else listed
+
+
+def _quoted(name: str) -> str:
+    return f"`{_printable(name)}`"
+
+
+def _printable(name: str) -> str:
+    """Return a name without characters that would act on a terminal."""
+    return name if name.isprintable() else repr(name)[1:-1]

@@ -1,0 +1,52 @@
+"""Rows of files of JSON lines: one object a line."""
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Final
+
+import orjson
+
+from contact_gateway.contact_files.encodings import DecodedFile, why_undecodable
+from contact_gateway.contact_files.rows import (
+    MAX_ROW_LENGTH,
+    ROW_TOO_LONG,
+    ContactFileError,
+    Row,
+    UnreadableRow,
+)
+
+_NOT_AN_OBJECT: Final = "The line is not a JSON object. Write one object on each line."
+_MAX_LINES_BEFORE_AN_OBJECT: Final = 100
+
+
+def json_rows(file: DecodedFile) -> tuple[tuple[str, ...], Iterator[Row | UnreadableRow]]:
+    """Return the columns of the first object, and the rows. Later rows may have other columns.
+
+    Raises:
+        ContactFileError: the file has no object, or none on its first 100 lines.
+    """
+    rows = _rows(file)
+    before: list[Row | UnreadableRow] = []
+    for row in rows:
+        before.append(row)
+        if isinstance(row, Row):
+            return row.columns, chain(before, rows)
+        if len(before) == _MAX_LINES_BEFORE_AN_OBJECT:
+            break
+    raise ContactFileError(str(before[0]) if before else "The file is empty.")
+
+
+def _rows(file: DecodedFile) -> Iterator[Row | UnreadableRow]:
+    for number, line in enumerate(file.lines, start=1):
+        if line.isspace():
+            continue
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            value = None
+        if isinstance(value, dict):
+            yield Row(number, tuple(value), list(value.values()))
+        elif len(line) > MAX_ROW_LENGTH:
+            yield UnreadableRow(number, ROW_TOO_LONG)
+        else:
+            yield UnreadableRow(number, why_undecodable(line, file.encoding) or _NOT_AN_OBJECT)

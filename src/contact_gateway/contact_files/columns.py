@@ -83,6 +83,7 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _REQUIRED: Final = (("email",), ("advertiser_id", ADVERTISER))
 _MAX_LISTED: Final = 50
+_MAX_NAME_LENGTH: Final = 100
 # A file of JSON lines that leaves out null has many sets of columns.
 _MAX_CACHED: Final = 4096
 
@@ -187,7 +188,8 @@ def _meaning_of(columns: Sequence[str], chosen: Mapping[str, str]) -> _Meaning:
     for column, field in chosen.items():
         key = _key(column)
         exact = [position for position, name in enumerate(columns) if name == column]
-        for position in exact or [position for position, each in enumerate(keys) if each == key]:
+        similar = [position for position, each in enumerate(keys) if each == key and key]
+        for position in exact or similar:
             seen.add(column)
             _add(positions, field, position, columns)
     by_name = dict(enumerate(map(_FIELD_OF.get, keys)))
@@ -271,7 +273,8 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _quoted(name: str) -> str:
-    return f"`{_printable(name)}`"
+    shown = name if len(name) <= _MAX_NAME_LENGTH else f"{name[:_MAX_NAME_LENGTH]}…"
+    return f"`{_printable(shown)}`"
 
 
 def _printable(name: str) -> str:

@@ -33,7 +33,7 @@ _REASONS: Final = (
     ("'", 'A quoted cell goes on after its closing quotation mark. Double the marks in it: `""`.'),
 )
 
-Record: TypeAlias = tuple[int, int, list[str]]
+_Record: TypeAlias = tuple[int, int, list[str]]
 """The numbers of the first and the last line, and the cells."""
 
 
@@ -58,7 +58,7 @@ def csv_rows(file: DecodedFile) -> tuple[tuple[str, ...], Iterator[Row | Unreada
 
 
 def _rows(
-    records: Iterator[Record | UnreadableRow], columns: tuple[str, ...]
+    records: Iterator[_Record | UnreadableRow], columns: tuple[str, ...]
 ) -> Iterator[Row | UnreadableRow]:
     width = len(columns)
     for record in records:
@@ -89,7 +89,7 @@ class _Records:
         self._line = 1
         self._delimiter = self._find_delimiter()
 
-    def read(self) -> Iterator[Record | UnreadableRow]:
+    def read(self) -> Iterator[_Record | UnreadableRow]:
         """Yield each record that is not blank."""
         while True:
             reader = csv.reader(self._feed(), delimiter=self._delimiter, strict=True)
@@ -148,8 +148,8 @@ class _Records:
         for line in self._lines:
             self._again.append(line)
             if not header and (found := _DELIMITER_LINE.fullmatch(line)):
+                self._line += len(self._again)
                 self._again.clear()
-                self._line += 1
                 return found[1]
             header += line if header or line.strip() else ""
             if header and (len(header) > MAX_ROW_LENGTH or header.count('"') % 2 == 0):

@@ -9,7 +9,13 @@ from weakref import WeakValueDictionary
 import structlog
 from sqlalchemy import Connection
 
-from contact_gateway.access.principals import ApiKeyOwner, Credential, Identity, KeyRefusal, Operator
+from contact_gateway.access.principals import (
+    ApiKeyOwner,
+    Credential,
+    Identity,
+    KeyRefusal,
+    Operator,
+)
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact

@@ -1,18 +1,16 @@
 """The command line."""
 
 import asyncio
-import dataclasses
 import json
-import os
 import re
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, NoReturn, TextIO, TypeVar
+from typing import Annotated, Final, NoReturn
 
 import rich.markup
 import rich.progress
@@ -27,13 +25,23 @@ from contact_gateway import __version__, doctor, healthcheck, output
 from contact_gateway.access.api_keys import KeyRecord, Rotation, RotationRefusal, mint, rotate
 from contact_gateway.access.principals import Credential, Role
 from contact_gateway.app import app_from_environment, check_tracing, create_app
+from contact_gateway.command_line import (
+    exit_on_error,
+    hienergy_credential,
+    or_dash,
+    print_table,
+    require_own_database,
+    timestamp,
+    with_database,
+    with_own_database,
+)
 from contact_gateway.contacts.catalogue import CatalogueError, read_csv, read_jsonl
 from contact_gateway.contacts.fields import MAX_ID, Email, RequiredText
 from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.contacts.problems import problems_of
-from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.contacts_commands import contacts
 from contact_gateway.database_url import SqliteFile
-from contact_gateway.demo import DemoKeys, NotADemoDatabaseError, end_demo, prepare_demo
+from contact_gateway.demo import DemoKeys, end_demo, prepare_demo
 from contact_gateway.doctor import Check, State
 from contact_gateway.faces.graphql.changes import Severity, changes_since
 from contact_gateway.faces.graphql.schema import schema_sdl
@@ -56,10 +64,9 @@ from contact_gateway.settings import (
     shown_value,
 )
 from contact_gateway.store import api_keys as key_rows
-from contact_gateway.store import audit_trail
 from contact_gateway.store import ledger as ledger_rows
 from contact_gateway.store import schema_version as store_schema
-from contact_gateway.store.database import Database, configured_database
+from contact_gateway.store.database import Database
 from contact_gateway.store.sqlite import has_wal_reset_bug
 from contact_gateway.store.staged_catalogue import (
     Counts,
@@ -69,13 +76,11 @@ from contact_gateway.store.staged_catalogue import (
 )
 from contact_gateway.store_commands import store
 from contact_gateway.telemetry.logs import configure_logging
-from contact_gateway.telemetry.metrics import MetricsFolderError, shared_between_workers
+from contact_gateway.telemetry.metrics import shared_between_workers
 from contact_gateway.upstream.check.calls import CheckError, Result, TrialContact, check
 from contact_gateway.upstream.check.report import report_of
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.proxy import proxy_for
-
-T = TypeVar("T")
 
 main = typer.Typer(
     name="contact-gateway",
@@ -86,11 +91,10 @@ main = typer.Typer(
 _keys = typer.Typer(help="Manage API keys.", no_args_is_help=True)
 _advertisers = typer.Typer(help="Manage the catalogue of advertisers.", no_args_is_help=True)
 _upstream = typer.Typer(help="Inspect HiEnergy's API.", no_args_is_help=True)
-_contacts = typer.Typer(help="Inspect contacts.", no_args_is_help=True)
 main.add_typer(_keys, name="keys")
 main.add_typer(_advertisers, name="advertisers")
 main.add_typer(_upstream, name="upstream")
-main.add_typer(_contacts, name="contacts")
+main.add_typer(contacts, name="contacts")
 _attempts = typer.Typer(
     help="Settle creations in HiEnergy whose outcome is unknown.", no_args_is_help=True
 )
@@ -101,10 +105,8 @@ main.add_typer(store, name="store")
 
 _DEFAULTS: Final = Settings()
 _ATTEMPT_ID_DIGITS: Final = 12
-_MAX_LINE_LENGTH: Final = 1000
 _LABEL: Final = TypeAdapter(RequiredText)
 _EMAIL: Final = TypeAdapter(Email)
-_API_KEY_VARIABLE: Final = "HIENERGY_API_KEY"
 _DURATION: Final = re.compile(r"0|(?P<number>[0-9]{1,6})(?P<unit>[smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _MAX_OVERLAP: Final = timedelta(days=365)
@@ -191,7 +193,7 @@ def serve(
 ) -> None:
     """Serve GraphQL and REST until SIGTERM or Ctrl-C."""
     with ExitStack() as stack:
-        stack.enter_context(_exit_on_error())
+        stack.enter_context(exit_on_error())
         if not output.is_standard_error_open():
             output.write(
                 "Error: standard error is closed, and the log is written there. "
@@ -202,7 +204,7 @@ def serve(
         configure_logging(settings.log_format)
         check_tracing(settings)
         if demo:
-            _require_own_database(settings)
+            require_own_database(settings)
         public = _public_listeners(stack, settings, host, port, uds)
         admin = None
         if settings.admin_port is not None:
@@ -210,7 +212,7 @@ def serve(
             with _address_errors_of(f"{PREFIX}ADMIN_HOST, {PREFIX}ADMIN_PORT"):
                 admin = stack.enter_context(listen(admin_host, settings.admin_port))
         listeners = process.Listeners(public, admin)
-        keys = _with_database(settings, partial(_update_demo_keys, settings, demo=demo))
+        keys = with_database(settings, partial(_update_demo_keys, settings, demo=demo))
 
         announcement = _announcement([*map(address_of, public)], settings, keys)
         if admin is not None:
@@ -237,7 +239,7 @@ def serve(
                 )
         if not has_started:
             # The schema may have changed since the start.
-            _with_database(settings, store_schema.revision)
+            with_database(settings, store_schema.revision)
             output.fail("The server did not start. The log has the reason.")
 
 
@@ -342,7 +344,7 @@ def print_settings(
     ] = False,
 ) -> None:
     """Print all settings, where each comes from, and no passwords."""
-    with _exit_on_error():
+    with exit_on_error():
         settings, sources = load_settings_with_sources()
         if name is not None:
             value = shown_value(settings, name)
@@ -364,13 +366,13 @@ def print_settings(
             table.add_row(
                 str(record["name"]), Text(_text_of(record["value"])), str(record["source"])
             )
-        _print_table(table)
+        print_table(table)
 
 
 @main.command("doctor")
 def run_doctor(json_output: _JsonOption = False) -> None:
     """Check the settings, the database and all servers, without serving."""
-    with _exit_on_error():
+    with exit_on_error():
         try:
             settings = load_settings()
             check_tracing(settings)
@@ -411,7 +413,7 @@ def run_healthcheck(
 ) -> None:
     """Ask the gateway on this machine whether it is alive; exit with 1 if not."""
     # `__main__` does the same without the imports of this file.
-    with _exit_on_error():
+    with exit_on_error():
         health = healthcheck.check(healthcheck.Options(url, uds, ready))
         if not health.is_healthy:
             output.fail(health.found)
@@ -430,13 +432,13 @@ def _text_of(value: object) -> str:
 @main.command()
 def migrate() -> None:
     """Migrate the database to the schema of this version."""
-    with _exit_on_error():
+    with exit_on_error():
         report: list[str] = []
 
         async def upgrade(database: Database) -> None:
             report.extend(await store_schema.migrate(database))
 
-        revision = _with_database(load_settings(), store_schema.revision, prepare=upgrade)
+        revision = with_database(load_settings(), store_schema.revision, prepare=upgrade)
         for sentence in report:
             output.write(f"{sentence}\n")
         output.note(f"The database is at revision {revision}.")
@@ -480,7 +482,7 @@ def check_schema(
             f"{old} is not a GraphQL schema: {reason.rstrip('.')}. Use a file that "
             "`contact-gateway schema graphql` printed."
         ) from None
-    with _exit_on_error():
+    with exit_on_error():
         if json_output:
             output.write_json([change._asdict() for change in changes])
         else:
@@ -518,8 +520,8 @@ def create_key(
         output.write(f"{minted.text}\n")
         return key_id
 
-    with _exit_on_error():
-        key_id = _with_own_database(lambda database: database.write(add))
+    with exit_on_error():
+        key_id = with_own_database(lambda database: database.write(add))
         output.note(f"Created key {key_id} ({role}, {label}). It is not shown again.")
 
 
@@ -579,8 +581,8 @@ def rotate_key(
             output.write(f"{rotation.minted.text}\n")
         return rotation
 
-    with _exit_on_error():
-        rotation = _with_own_database(lambda database: database.write(replace))
+    with exit_on_error():
+        rotation = with_own_database(lambda database: database.write(replace))
         if rotation is None:
             _fail_without_key(key_id)
         if isinstance(rotation, RotationRefusal):
@@ -607,8 +609,8 @@ def list_keys(json_output: _JsonOption = False) -> None:
     async def every(database: Database) -> tuple[KeyRecord, ...]:
         return await database.read(key_rows.all_keys)
 
-    with _exit_on_error():
-        keys = _with_own_database(every)
+    with exit_on_error():
+        keys = with_own_database(every)
         if json_output:
             output.write_json(
                 [
@@ -616,11 +618,11 @@ def list_keys(json_output: _JsonOption = False) -> None:
                         "id": key.id,
                         "role": key.role,
                         "label": key.label,
-                        "created_at": _timestamp(key.created_at),
+                        "created_at": timestamp(key.created_at),
                         "last_used_on": key.last_used_on and key.last_used_on.isoformat(),
-                        "expires_at": _timestamp(key.expires_at),
-                        "old_secret_expires_at": _timestamp(key.old_secret_expires_at),
-                        "revoked_at": _timestamp(key.revoked_at),
+                        "expires_at": timestamp(key.expires_at),
+                        "old_secret_expires_at": timestamp(key.old_secret_expires_at),
+                        "revoked_at": timestamp(key.revoked_at),
                     }
                     for key in keys
                 ]
@@ -635,12 +637,12 @@ def list_keys(json_output: _JsonOption = False) -> None:
                 key.role,
                 Text(key.label),
                 _minute(key.created_at),
-                _or_dash(key.last_used_on),
+                or_dash(key.last_used_on),
                 _minute(key.expires_at),
                 _minute(key.old_secret_expires_at),
                 _minute(key.revoked_at),
             )
-        _print_table(table)
+        print_table(table)
 
 
 @_keys.command("revoke")
@@ -650,8 +652,8 @@ def revoke_key(key_id: _KeyId) -> None:
     def revoke(connection: Connection) -> key_rows.Revocation | None:
         return key_rows.revoke(connection, key_id)
 
-    with _exit_on_error():
-        revocation = _with_own_database(lambda database: database.write(revoke))
+    with exit_on_error():
+        revocation = with_own_database(lambda database: database.write(revoke))
         if revocation is None:
             _fail_without_key(key_id)
         message = (
@@ -690,9 +692,9 @@ def import_advertisers(
                 await staged.write(lambda written: progress.update(writing, completed=written))
             return counts
 
-    with _exit_on_error():
+    with exit_on_error():
         try:
-            counts = _with_own_database(stage_and_write)
+            counts = with_own_database(stage_and_write)
         except CatalogueError as error:
             output.fail(f"{file}: {str(error).rstrip('.')}. No advertiser was imported.")
         except UnicodeDecodeError:
@@ -757,7 +759,7 @@ def check_upstream(
     """
     if try_dry_run and create_test_contact is None:
         raise typer.BadParameter("--try-dry-run needs --create-test-contact.")
-    with _exit_on_error():
+    with exit_on_error():
         settings = load_settings()
         url = settings.upstream_url
         if url is None:
@@ -765,7 +767,7 @@ def check_upstream(
                 "CONTACT_GATEWAY_UPSTREAM_URL is not set. For HiEnergy it is "
                 "https://app.hienergy.ai/api/v1."
             )
-        credential = _hienergy_credential()
+        credential = hienergy_credential()
         trial = None
         if create_test_contact is not None:
             trial = TrialContact(*create_test_contact, tries_dry_run=try_dry_run)
@@ -789,17 +791,6 @@ def check_upstream(
                 report.write_text(f"{document}\n", encoding="utf-8")
             except OSError as error:
                 output.fail(f"--report: {error.strerror}: {report}")
-
-
-def _hienergy_credential() -> Credential:
-    key = os.environ.get(_API_KEY_VARIABLE, "").strip()
-    if not key and sys.stdin.isatty():
-        key = typer.prompt("HiEnergy API key", hide_input=True, err=True).strip()
-    if not key:
-        output.fail(f"{_API_KEY_VARIABLE} is not set. Put the API key of a HiEnergy admin into it.")
-    if not (key.isascii() and key.isprintable()):
-        output.fail(f"{_API_KEY_VARIABLE}: the key has characters other than printable ASCII.")
-    return Credential(key)
 
 
 async def _checked(
@@ -834,35 +825,6 @@ def _print_result(result: Result) -> None:
     output.write(f"\nSettings that follow:\n{settings}")
 
 
-@_contacts.command("audit")
-def audit_contact(
-    contact_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID)],
-    json_output: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
-) -> None:
-    """Show which API key created a contact, through which face and in which request."""
-
-    def find(connection: Connection) -> audit_trail.AuditRecord | None:
-        return audit_trail.of_contact(connection, contact_id)
-
-    with _exit_on_error():
-        record = _with_own_database(lambda database: database.read(find))
-        if record is None:
-            output.fail(f"There is no contact {contact_id}.")
-        if json_output:
-            document = {**dataclasses.asdict(record), "created_at": _timestamp(record.created_at)}
-            output.write_json(document)
-            return
-        label = "" if record.key_label is None else f" ({record.key_label})"
-        lines = (
-            f"Contact     {record.contact_id}, of advertiser {record.advertiser_id}",
-            f"Created     {record.created_at.isoformat(timespec='milliseconds')}",
-            f"Key         {_or_dash(record.key_id)}{label}",
-            f"Face        {_or_dash(record.face)}",
-            f"Request id  {_or_dash(record.request_id)}",
-        )
-        output.write("\n".join([*lines, ""]))
-
-
 @_attempts.command("list")
 def list_attempts(
     show_addresses: Annotated[
@@ -875,15 +837,15 @@ def list_attempts(
     async def every(database: Database) -> tuple[ledger_rows.OpenAttempt, ...]:
         return await database.read(ledger_rows.open_attempts)
 
-    with _exit_on_error():
+    with exit_on_error():
         now = datetime.now(UTC)
-        attempts = _with_database(load_settings(), every)
+        attempts = with_database(load_settings(), every)
         if json_output:
             output.write_json(
                 [
                     {
                         "id": key.hex()[:_ATTEMPT_ID_DIGITS],
-                        "sent_at": _timestamp(attempt.sent_at),
+                        "sent_at": timestamp(attempt.sent_at),
                         "advertiser_id": attempt.advertiser_id,
                         "state": _state(attempt, now),
                         **({"email": attempt.email} if show_addresses else {}),
@@ -905,7 +867,7 @@ def list_attempts(
                 _state(attempt, now),
                 *address,
             )
-        _print_table(table)
+        print_table(table)
 
 
 @_attempts.command("settle")
@@ -938,8 +900,8 @@ def settle_attempt(
         ledger_rows.settle(connection, opened[0], contact)
         return None
 
-    with _exit_on_error():
-        match _with_database(load_settings(), lambda database: database.write(write)):
+    with exit_on_error():
+        match with_database(load_settings(), lambda database: database.write(write)):
             case "missing":
                 output.fail(f"No open attempt {attempt_id}. Run `contact-gateway attempts list`.")
             case "ambiguous":
@@ -970,78 +932,6 @@ def _age(age: timedelta) -> str:
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     return f"{days} d {hours} h" if days else f"{hours} h {minutes} min"
-
-
-def _with_own_database(work: Callable[[Database], Awaitable[T]]) -> T:
-    settings = load_settings()
-    _require_own_database(settings)
-    return _with_database(settings, work)
-
-
-def _require_own_database(settings: Settings) -> None:
-    if settings.upstream_url is not None:
-        raise SettingsError(
-            "CONTACT_GATEWAY_UPSTREAM_URL: this command is for the gateway's own database, and "
-            "with this setting the gateway uses HiEnergy's API instead. Unset it."
-        )
-
-
-def _with_database(
-    settings: Settings,
-    work: Callable[[Database], Awaitable[T]],
-    *,
-    prepare: Callable[[Database], Awaitable[None]] = store_schema.prepare,
-) -> T:
-    """Open and prepare the database, do the work, close the database."""
-
-    async def run() -> T:
-        database = configured_database(settings)
-        try:
-            await prepare(database)
-            return await work(database)
-        finally:
-            await database.close()
-
-    return asyncio.run(run())
-
-
-@contextmanager
-def _exit_on_error() -> Iterator[None]:
-    """Print errors that the operator can correct, and exit with status 1."""
-    try:
-        yield
-    except SettingsError as error:
-        output.fail(str(error))
-    except store_schema.SchemaNotCurrentError as error:
-        output.fail(f"CONTACT_GATEWAY_DATABASE_URL: {error}")
-    except NotADemoDatabaseError as error:
-        output.fail(f"--demo: {error}. Set CONTACT_GATEWAY_DATABASE_URL to another file.")
-    except MetricsFolderError as error:
-        output.fail(f"{error}.")
-    except SourceUnavailable as error:
-        output.fail(f"CONTACT_GATEWAY_DATABASE_URL: the database does not answer: {error.reason}")
-    except output.OutputError as error:
-        output.fail(f"{error}.")
-
-
-def _print_table(table: Table) -> None:
-    """Print a table, with one record on each line unless it is for a terminal."""
-    stream: TextIO | None = sys.stdout
-    is_terminal = stream is not None and stream.isatty()
-    console = Console(width=None if is_terminal else _MAX_LINE_LENGTH)
-    with console.capture() as capture:
-        console.print(table)
-    output.write(capture.get())
-
-
-def _or_dash(value: object) -> str:
-    return "-" if value is None else str(value)
-
-
-def _timestamp(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _minute(moment: datetime | None) -> str:

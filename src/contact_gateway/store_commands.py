@@ -10,6 +10,7 @@ import typer
 from rich.progress import Progress, TaskID
 
 from contact_gateway import output
+from contact_gateway.command_line import exit_on_error
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.database_url import (
     SqliteFile,
@@ -18,13 +19,7 @@ from contact_gateway.database_url import (
 )
 from contact_gateway.settings import PREFIX, SettingsError, load_settings
 from contact_gateway.store import schema_version
-from contact_gateway.store.backup import (
-    StoreFileError,
-    back_up,
-    reading,
-    reading_copy,
-    restore,
-)
+from contact_gateway.store.backup import back_up, reading, reading_copy, restore
 from contact_gateway.store.checks import Report, inspect, inspect_server
 from contact_gateway.store.copying import CopyError, CopyProgress, copy_database
 from contact_gateway.store.database import Database, configured_database, open_database
@@ -38,7 +33,7 @@ def backup_store(
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
 ) -> None:
     """Copy the database to a file, also while a gateway uses it."""
-    with _exit_on_error(), _progress("Copying") as progress:
+    with exit_on_error(), _progress("Copying") as progress:
         back_up(_database_file(), file, overwrite=force, progress=progress)
     output.note(f"Wrote {file}.")
 
@@ -50,7 +45,7 @@ def restore_store(
     ],
 ) -> None:
     """Check a copy, and replace the database by it. Stop the gateway before."""
-    with _exit_on_error():
+    with exit_on_error():
         database = _database_file()
         with _progress("Copying") as progress:
             restored = restore(file, database, progress)
@@ -78,7 +73,7 @@ def check_store(
     json_output: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Check that the database is intact and its rows fit together, and count them."""
-    with _exit_on_error():
+    with exit_on_error():
         report = _checked(file)
     if json_output:
         output.write_json(
@@ -101,7 +96,7 @@ def copy_store(
 
     A copy that was interrupted is continued.
     """
-    with _exit_on_error(), Progress(console=output.console) as bar:
+    with exit_on_error(), Progress(console=output.console) as bar:
         origin, copy = _named_database("FROM", source), _named_database("TO", target)
         phases: dict[str, TaskID] = {}
 
@@ -170,12 +165,3 @@ def _progress(description: str) -> Iterator[Callable[[int, int], None]]:
             progress.update(task, completed=completed, total=total)
 
         yield update
-
-
-@contextmanager
-def _exit_on_error() -> Iterator[None]:
-    """Print errors that the operator can correct, and exit with status 1."""
-    try:
-        yield
-    except (SettingsError, StoreFileError, CopyError) as error:
-        output.fail(f"{str(error).rstrip('.')}.")

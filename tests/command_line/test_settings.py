@@ -130,7 +130,7 @@ def test_the_address_of_an_admin_port_without_a_port_stops_the_start(
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        "Error: CONTACT_GATEWAY_ADMIN_HOST: it needs CONTACT_GATEWAY_ADMIN_PORT\n"
+        "Error: CONTACT_GATEWAY_ADMIN_HOST: it needs CONTACT_GATEWAY_ADMIN_PORT.\n"
     )
 
 

@@ -1,0 +1,131 @@
+"""What all commands do alike: open the database of the settings, and print tables and errors."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Final, TextIO, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from contact_gateway import output
+from contact_gateway.access.principals import Credential
+from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.demo import NotADemoDatabaseError
+from contact_gateway.settings import PREFIX, Settings, SettingsError, load_settings
+from contact_gateway.store import schema_version
+from contact_gateway.store.backup import StoreFileError
+from contact_gateway.store.copying import CopyError
+from contact_gateway.store.database import Database, configured_database
+from contact_gateway.telemetry.metrics import MetricsFolderError
+
+T = TypeVar("T")
+
+_API_KEY_VARIABLE: Final = "HIENERGY_API_KEY"
+_MAX_LINE_LENGTH: Final = 1000
+
+
+def with_own_database(work: Callable[[Database], Awaitable[T]]) -> T:
+    """Do work on the gateway's own database.
+
+    Raises:
+        SettingsError: the gateway uses HiEnergy's API instead.
+    """
+    settings = load_settings()
+    require_own_database(settings)
+    return with_database(settings, work)
+
+
+def require_own_database(settings: Settings) -> None:
+    """Check that the gateway uses its own database.
+
+    Raises:
+        SettingsError: it uses HiEnergy's API instead.
+    """
+    if settings.upstream_url is not None:
+        raise SettingsError(
+            f"{PREFIX}UPSTREAM_URL: this command is for the gateway's own database, and "
+            "with this setting the gateway uses HiEnergy's API instead. Unset it."
+        )
+
+
+def with_database(
+    settings: Settings,
+    work: Callable[[Database], Awaitable[T]],
+    *,
+    prepare: Callable[[Database], Awaitable[None]] = schema_version.prepare,
+) -> T:
+    """Open and prepare the database of the settings, do the work, and close the database."""
+
+    async def run() -> T:
+        database = configured_database(settings)
+        try:
+            await prepare(database)
+            return await work(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(run())
+
+
+def hienergy_credential() -> Credential:
+    """Return the key of HIENERGY_API_KEY, or ask for it in a terminal; exit without one."""
+    key = os.environ.get(_API_KEY_VARIABLE, "").strip()
+    if not key and sys.stdin.isatty():
+        key = typer.prompt("HiEnergy API key", hide_input=True, err=True).strip()
+    if not key:
+        output.fail(f"{_API_KEY_VARIABLE} is not set. Put the API key of a HiEnergy admin into it.")
+    if not (key.isascii() and key.isprintable()):
+        output.fail(f"{_API_KEY_VARIABLE}: the key has characters other than printable ASCII.")
+    return Credential(key)
+
+
+@contextmanager
+def exit_on_error() -> Iterator[None]:
+    """Print errors that the operator can correct, and exit with status 1."""
+    try:
+        yield
+    except (
+        SettingsError,
+        StoreFileError,
+        CopyError,
+        MetricsFolderError,
+        output.OutputError,
+    ) as error:
+        output.fail(_sentence(str(error)))
+    except schema_version.SchemaNotCurrentError as error:
+        output.fail(f"{PREFIX}DATABASE_URL: {error}")
+    except NotADemoDatabaseError as error:
+        output.fail(f"--demo: {error}. Set {PREFIX}DATABASE_URL to another file.")
+    except SourceUnavailable as error:
+        output.fail(f"{PREFIX}DATABASE_URL: the database does not answer: {error.reason}")
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?")) else f"{text}."
+
+
+def print_table(table: Table) -> None:
+    """Print a table, with one record on each line unless it is for a terminal."""
+    stream: TextIO | None = sys.stdout
+    is_terminal = stream is not None and stream.isatty()
+    console = Console(width=None if is_terminal else _MAX_LINE_LENGTH)
+    with console.capture() as capture:
+        console.print(table)
+    output.write(capture.get())
+
+
+def or_dash(value: object) -> str:
+    """Return a value as text, or a dash for None."""
+    return "-" if value is None else str(value)
+
+
+def timestamp(moment: datetime | None) -> str | None:
+    """Return a time in UTC to the second, for programs."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -14,6 +14,8 @@ from rich.table import Table
 
 from contact_gateway import output
 from contact_gateway.access.principals import Credential
+from contact_gateway.contact_files.exporting import ExportError
+from contact_gateway.contact_files.new_file import NewFileError
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.demo import NotADemoDatabaseError
 from contact_gateway.settings import PREFIX, Settings, SettingsError, load_settings
@@ -22,6 +24,7 @@ from contact_gateway.store.backup import StoreFileError
 from contact_gateway.store.copying import CopyError
 from contact_gateway.store.database import Database, configured_database
 from contact_gateway.telemetry.metrics import MetricsFolderError
+from contact_gateway.upstream.client import UpstreamUnavailable
 
 T = TypeVar("T")
 
@@ -93,7 +96,9 @@ def exit_on_error() -> Iterator[None]:
         SettingsError,
         StoreFileError,
         CopyError,
+        ExportError,
         MetricsFolderError,
+        NewFileError,
         output.OutputError,
     ) as error:
         output.fail(_sentence(str(error)))
@@ -101,6 +106,8 @@ def exit_on_error() -> Iterator[None]:
         output.fail(f"{PREFIX}DATABASE_URL: {error}")
     except NotADemoDatabaseError as error:
         output.fail(f"--demo: {error}. Set {PREFIX}DATABASE_URL to another file.")
+    except UpstreamUnavailable as error:
+        output.fail(f"{PREFIX}UPSTREAM_URL: HiEnergy does not answer: {error.reason}")
     except SourceUnavailable as error:
         output.fail(f"{PREFIX}DATABASE_URL: the database does not answer: {error.reason}")
 

@@ -1,17 +1,58 @@
-"""The commands `contact-gateway contacts`: where contacts come from."""
+"""The commands `contact-gateway contacts`: exports, and where contacts come from."""
 
+import asyncio
 import dataclasses
-from typing import Annotated
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Final, NamedTuple
 
 import typer
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+from rich.text import Text
 from sqlalchemy import Connection
 
 from contact_gateway import output
-from contact_gateway.command_line import exit_on_error, or_dash, timestamp, with_own_database
+from contact_gateway.access.principals import Credential
+from contact_gateway.command_line import (
+    exit_on_error,
+    hienergy_credential,
+    or_dash,
+    timestamp,
+    with_database,
+    with_own_database,
+)
+from contact_gateway.contact_files.exporting import (
+    BYTE_ORDER_MARK,
+    ExportedPart,
+    ExportError,
+    FileFormat,
+    heading,
+    text_of,
+)
+from contact_gateway.contact_files.new_file import new_file
+from contact_gateway.contacts.advertiser import Advertiser
+from contact_gateway.contacts.advertiser_lookup import (
+    Advertisers,
+    advertiser_named,
+    name_of_advertiser,
+)
 from contact_gateway.contacts.fields import MAX_ID
+from contact_gateway.contacts.outcomes import NotFound
+from contact_gateway.settings import load_settings
 from contact_gateway.store import audit_trail
+from contact_gateway.store.database import Database
+from contact_gateway.store.export import StoredAdvertisers, exported_contacts
+from contact_gateway.telemetry.logs import configure_logging
+from contact_gateway.upstream import export as upstream_export
+from contact_gateway.upstream.client import UpstreamClient
+from contact_gateway.upstream.source import UpstreamReads
 
-contacts = typer.Typer(help="Inspect contacts.", no_args_is_help=True)
+contacts = typer.Typer(help="Export and inspect contacts.", no_args_is_help=True)
+
+_STANDARD_OUTPUT: Final = Path("-")
 
 
 @contacts.command("audit")
@@ -41,3 +82,188 @@ def audit_contact(
             f"Request id  {or_dash(record.request_id)}",
         )
         output.write("\n".join([*lines, ""]))
+
+
+def _validated_advertiser(name: str | None) -> str | None:
+    if name is None:
+        return None
+    text, problems = name_of_advertiser(name, "advertiser")
+    if problems:
+        raise typer.BadParameter(problems[0].message)
+    return text
+
+
+@contacts.command("export")
+def export_contacts(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="FILE.csv or FILE.jsonl to write; - is standard output."
+        ),
+    ],
+    advertiser: Annotated[
+        str | None,
+        typer.Option(
+            help="Only the contacts of this brand, by an id, slug, domain or name of it.",
+            callback=_validated_advertiser,
+        ),
+    ] = None,
+    file_format: Annotated[
+        FileFormat | None,
+        typer.Option("--format", help="The format on standard output; csv by default."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+) -> None:
+    """Write all contacts to a file, as CSV or as JSON lines.
+
+    In front of HiEnergy, the key is read from HIENERGY_API_KEY, or asked for.
+    """
+    known_format = _format_of(file, file_format)
+    with exit_on_error():
+        settings = load_settings()
+        # Standard output may be the file.
+        configure_logging(settings.log_format)
+        url = settings.upstream_url
+        credential = None if url is None else hienergy_credential()
+        with _written_to(file, known_format, force=force) as write, _ExportBar(file) as bar:
+            export = _Export(known_format, advertiser, write, bar)
+            if url is None or credential is None:
+                exported = with_database(settings, export.from_database)
+            else:
+                client = UpstreamClient(
+                    url, timeout_seconds=settings.upstream_timeout_seconds, max_connections=1
+                )
+                exported = asyncio.run(export.from_hienergy(client, credential))
+    output.note(f"Exported {_counted(exported.contacts, 'contact')}.")
+    if exported.skipped:
+        output.note(f"Left out {_counted(exported.skipped, 'row')} without an id or an advertiser.")
+
+
+def _format_of(file: Path, given: FileFormat | None) -> FileFormat:
+    if file == _STANDARD_OUTPUT:
+        return given or FileFormat.CSV
+    if given is not None:
+        raise typer.BadParameter("--format is for standard output. Name FILE.csv or FILE.jsonl.")
+    try:
+        return FileFormat(file.suffix.lower().removeprefix("."))
+    except ValueError:
+        raise typer.BadParameter(
+            "Use a file that ends in .csv or .jsonl, or - for standard output."
+        ) from None
+
+
+@contextmanager
+def _written_to(
+    file: Path, file_format: FileFormat, *, force: bool
+) -> Iterator[Callable[[str], object]]:
+    """Return the function that writes to the file."""
+    if file == _STANDARD_OUTPUT:
+        yield output.write
+        return
+    with new_file(file, overwrite=force) as opened:
+        if file_format is FileFormat.CSV:
+            opened.write(BYTE_ORDER_MARK)
+        yield opened.write
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+class _Exported(NamedTuple):
+    """How many contacts were exported, and how many could not be read."""
+
+    contacts: int = 0
+    skipped: int = 0
+
+
+class _Rate(ProgressColumn):
+    """How many contacts are exported, and how many in a second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the text of the column."""
+        count: int = task.fields["contacts"]
+        rate = f", {count / task.elapsed:,.0f}/s" if task.elapsed else ""
+        return Text(f"{_counted(count, 'contact')}{rate}")
+
+
+class _ExportBar(Progress):
+    """Shows how far an export is, unless the contacts go to the same terminal."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(
+            BarColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+            console=output.console,
+            # The contacts on standard output are not for the terminal of the bar.
+            redirect_stdout=False,
+            redirect_stderr=False,
+            disable=file == _STANDARD_OUTPUT and sys.stdout.isatty(),
+        )
+        self._exporting: Final = self.add_task("Exporting", total=None, visible=False, contacts=0)
+
+    def show(self, part: ExportedPart, exported: _Exported) -> None:
+        """Show that a part was exported."""
+        self.update(
+            self._exporting,
+            completed=part.position,
+            total=part.end,
+            contacts=exported.contacts,
+            visible=True,
+        )
+
+
+class _Export(NamedTuple):
+    """An export: what is wanted, and where it is written and shown."""
+
+    file_format: FileFormat
+    advertiser: str | None
+    write: Callable[[str], object]
+    bar: _ExportBar
+
+    async def from_database(self, database: Database) -> _Exported:
+        """Export the contacts of the gateway's own database."""
+        owner = await self._advertiser(StoredAdvertisers(database))
+        if owner is not None and owner.hienergy_id is None:
+            raise ExportError(
+                f"Advertiser {owner.id} has no HiEnergy advertiser, so it has no contacts"
+            )
+        return await self._from(
+            exported_contacts(database, None if owner is None else owner.hienergy_id)
+        )
+
+    async def from_hienergy(self, client: UpstreamClient, credential: Credential) -> _Exported:
+        """Export the contacts of HiEnergy."""
+        async with client:
+            reads = UpstreamReads(client, credential, max_calls=sys.maxsize)
+            owner = await self._advertiser(reads)
+            return await self._from(upstream_export.exported_contacts(reads, owner, _wait))
+
+    async def _advertiser(self, advertisers: Advertisers) -> Advertiser | None:
+        if self.advertiser is None:
+            return None
+        found = await advertiser_named(advertisers, self.advertiser)
+        if isinstance(found, Advertiser):
+            return found
+        for each in found.candidates if isinstance(found, NotFound) else ():
+            known = (str(each.id), each.title, each.network_name, each.domain)
+            output.note("  ".join(filter(None, known)))
+        raise ExportError(f"--advertiser: {found.message}")
+
+    async def _from(self, parts: AsyncIterator[ExportedPart]) -> _Exported:
+        exported = _Exported()
+        self.write(heading(self.file_format))
+        async for part in parts:
+            self.write(text_of(self.file_format, part.contacts))
+            exported = _Exported(
+                exported.contacts + len(part.contacts), exported.skipped + part.skipped
+            )
+            self.bar.show(part, exported)
+        return exported
+
+
+async def _wait(seconds: int, reason: str) -> None:
+    end = datetime.now(UTC) + timedelta(seconds=seconds)
+    output.console.print(f"{reason}. Waiting until {end:%H:%M:%S} UTC.")
+    await asyncio.sleep(seconds)

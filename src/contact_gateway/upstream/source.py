@@ -46,77 +46,8 @@ _MAX_PAGES: Final = 10
 _HEADER_VALUE: Final = re.compile("[\x20-\x7e]{1,4096}")
 
 
-class UpstreamAccess(Operations):
-    """Implements `contacts.source.Access` with as few calls as possible."""
-
-    def __init__(
-        self,
-        source: "UpstreamSource",
-        credential: Credential,
-        principal: UpstreamPrincipal | None = None,
-    ) -> None:
-        super().__init__(
-            source.client,
-            credential,
-            max_calls=source.max_calls,
-            observer=source.observer,
-            principal=principal,
-        )
-        self._source: Final = source
-        self.filters: Final = HIENERGY_FILTERS
-
-    async def create_contact(self, creation: Creation) -> CreateContactOutcome:
-        """Create a contact, at most once for each idempotency key."""
-        if self._calls and self._calls + MAX_CALLS_OF_CREATION > self._max_calls:
-            return self._too_many_calls()
-        contact, key = creation.contact, creation.idempotency_key
-        submission = None if key is None else keyed(self, contact, key)
-        if creation.dry_run:
-            return await self._source.previews.preview(self, contact, submission)
-        if submission is None:
-            return await self._source.creations.create_unkeyed(self, contact)
-        return await self._source.creations.create(submission)
-
-    async def create_contacts(self, creations: Sequence[Creation]) -> Sequence[BatchedOutcome]:
-        """Carry out the creations of a batch. The limit on calls is for each of them.
-
-        Raises:
-            SourceUnavailable: upstream does not respond to the first creation.
-        """
-
-        async def create(creation: Creation) -> CreateContactOutcome:
-            access = UpstreamAccess(self._source, self.credential, self.principal)
-            return await access.create_contact(creation)
-
-        timeout_seconds = self._source.client.create_timeout_seconds
-        return await CreationBatch(create, self.principal, timeout_seconds).run(creations)
-
-    async def contact(self, contact_id: int) -> Contact | ReadRefusal | None:
-        """Return a contact, or what the ledger has of it where HiEnergy cannot show one contact.
-
-        Source: no official client reads a single contact, so the operation may not exist.
-        """
-        traits = self._source.traits
-        try:
-            found = await super().contact(contact_id)
-        except UpstreamUnavailable as error:
-            if not error.is_missing_operation:
-                raise
-            found = None
-        if isinstance(found, Contact):
-            traits.record_shown_contact()
-        if found is not None or traits.shows_single_contacts:
-            return found
-        created = await self._source.ledger.contact(scope_digest(self.credential), contact_id)
-        if created is None:
-            return None
-        # The ledger's answers need a credential that upstream accepts in this request.
-        shown = await lookup.find_contacts(
-            self, created.details.advertiser_id, created.details.email or "", is_first_look=True
-        )
-        if not isinstance(shown, lookup.Found):
-            return shown
-        return shown.with_id(contact_id) or created
+class UpstreamReads(Operations):
+    """The reads of `contacts.source.Access`, with as few calls as possible."""
 
     async def contacts_of_brand(
         self, advertiser_id: int, wanted: ContactFilter, page: PageRequest
@@ -188,6 +119,79 @@ class UpstreamAccess(Operations):
             if not page.has_more or len(matching) < len(page.items):
                 break
         return sorted(found, key=lambda record: record.id)
+
+
+class UpstreamAccess(UpstreamReads):
+    """Implements `contacts.source.Access`."""
+
+    def __init__(
+        self,
+        source: "UpstreamSource",
+        credential: Credential,
+        principal: UpstreamPrincipal | None = None,
+    ) -> None:
+        super().__init__(
+            source.client,
+            credential,
+            max_calls=source.max_calls,
+            observer=source.observer,
+            principal=principal,
+        )
+        self._source: Final = source
+        self.filters: Final = HIENERGY_FILTERS
+
+    async def create_contact(self, creation: Creation) -> CreateContactOutcome:
+        """Create a contact, at most once for each idempotency key."""
+        if self._calls and self._calls + MAX_CALLS_OF_CREATION > self._max_calls:
+            return self._too_many_calls()
+        contact, key = creation.contact, creation.idempotency_key
+        submission = None if key is None else keyed(self, contact, key)
+        if creation.dry_run:
+            return await self._source.previews.preview(self, contact, submission)
+        if submission is None:
+            return await self._source.creations.create_unkeyed(self, contact)
+        return await self._source.creations.create(submission)
+
+    async def create_contacts(self, creations: Sequence[Creation]) -> Sequence[BatchedOutcome]:
+        """Carry out the creations of a batch. The limit on calls is for each of them.
+
+        Raises:
+            SourceUnavailable: upstream does not respond to the first creation.
+        """
+
+        async def create(creation: Creation) -> CreateContactOutcome:
+            access = UpstreamAccess(self._source, self.credential, self.principal)
+            return await access.create_contact(creation)
+
+        timeout_seconds = self._source.client.create_timeout_seconds
+        return await CreationBatch(create, self.principal, timeout_seconds).run(creations)
+
+    async def contact(self, contact_id: int) -> Contact | ReadRefusal | None:
+        """Return a contact, or what the ledger has of it where HiEnergy cannot show one contact.
+
+        Source: no official client reads a single contact, so the operation may not exist.
+        """
+        traits = self._source.traits
+        try:
+            found = await super().contact(contact_id)
+        except UpstreamUnavailable as error:
+            if not error.is_missing_operation:
+                raise
+            found = None
+        if isinstance(found, Contact):
+            traits.record_shown_contact()
+        if found is not None or traits.shows_single_contacts:
+            return found
+        created = await self._source.ledger.contact(scope_digest(self.credential), contact_id)
+        if created is None:
+            return None
+        # The ledger's answers need a credential that upstream accepts in this request.
+        shown = await lookup.find_contacts(
+            self, created.details.advertiser_id, created.details.email or "", is_first_look=True
+        )
+        if not isinstance(shown, lookup.Found):
+            return shown
+        return shown.with_id(contact_id) or created
 
 
 class UpstreamSource:

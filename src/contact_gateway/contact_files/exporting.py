@@ -1,0 +1,127 @@
+"""Contacts as the text of a file: CSV for spreadsheets, or JSON lines."""
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from io import StringIO
+from typing import Final, NamedTuple
+
+from contact_gateway.contact_files.formulas import escaped
+from contact_gateway.contacts.contact import Contact
+
+ONLY_EXPORTED: Final = ("id", "advertiser_name", "created_at", "updated_at")
+"""The columns that no submission has. An import ignores them, so that it reads an exported file."""
+
+BYTE_ORDER_MARK: Final = "\ufeff"
+"""Begins a CSV file: without it, spreadsheets do not read UTF-8."""
+
+
+class FileFormat(StrEnum):
+    """The format of a file of contacts, by the ending of its name."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+class ExportError(RuntimeError):
+    """Contacts were not exported. The message says why."""
+
+
+class ExportedPart(NamedTuple):
+    """Some of the contacts of an export, in its order.
+
+    `skipped` is how many could not be read, and are missing between them. `position` of `end` is
+    how far the export is, if its source can know that.
+    """
+
+    contacts: Sequence[Contact]
+    skipped: int = 0
+    position: int = 0
+    end: int | None = None
+
+
+class ContactRow(NamedTuple):
+    """The columns of an exported contact, in their order."""
+
+    id: str
+    advertiser_id: int
+    advertiser_name: str | None
+    email: str | None
+    name: str | None
+    given_name: str | None
+    family_name: str | None
+    phone: str | None
+    job_title: str | None
+    source: str | None
+    status: str | None
+    linkedin_profile_url: str | None
+    created_at: str | None
+    updated_at: str | None
+
+
+def row_of(contact: Contact) -> ContactRow:
+    """Return the values of a contact, with ids and times as REST has them."""
+    (
+        advertiser_id,
+        email,
+        name,
+        given_name,
+        family_name,
+        phone,
+        job_title,
+        source,
+        status,
+        linkedin_profile_url,
+    ) = contact.details
+    return ContactRow(
+        id=str(contact.id),
+        advertiser_id=advertiser_id,
+        advertiser_name=contact.advertiser_name,
+        email=email,
+        name=name,
+        given_name=given_name,
+        family_name=family_name,
+        phone=phone,
+        job_title=job_title,
+        source=source,
+        status=status,
+        linkedin_profile_url=linkedin_profile_url,
+        created_at=_timestamp(contact.created_at),
+        updated_at=_timestamp(contact.updated_at),
+    )
+
+
+def heading(file_format: FileFormat) -> str:
+    """Return the text before the first contact: the line with the names of the columns, if any."""
+    return _csv([ContactRow._fields]) if file_format is FileFormat.CSV else ""
+
+
+def text_of(file_format: FileFormat, contacts: Sequence[Contact]) -> str:
+    """Return the lines of some contacts."""
+    return _TEXTS[file_format]([row_of(contact) for contact in contacts])
+
+
+def _csv(rows: Sequence[Sequence[object]]) -> str:
+    text = StringIO(newline="")
+    csv.writer(text).writerows(
+        [escaped(value) if isinstance(value, str) else value for value in row] for row in rows
+    )
+    return text.getvalue()
+
+
+def _json_lines(rows: Sequence[ContactRow]) -> str:
+    return "".join(f"{json.dumps(row._asdict(), ensure_ascii=False)}\n" for row in rows)
+
+
+_TEXTS: Final[dict[FileFormat, Callable[[Sequence[ContactRow]], str]]] = {
+    FileFormat.CSV: _csv,
+    FileFormat.JSONL: _json_lines,
+}
+
+
+def _timestamp(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,97 @@
+"""What an export reads from HiEnergy: its list of contacts, page by page."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, TypeAlias
+
+from contact_gateway.contact_files.exporting import ExportedPart, ExportError
+from contact_gateway.contacts.advertiser import Advertiser
+from contact_gateway.contacts.contact import Contact
+from contact_gateway.contacts.outcomes import RateLimited, ReadRefusal
+from contact_gateway.contacts.source import ContactFilter, Page, PageRequest, SourceUnavailable
+from contact_gateway.upstream.source import UpstreamReads
+
+MAX_OUTAGES: Final = 5
+"""How often in a row a page after the first is asked for again if HiEnergy does not answer."""
+
+MAX_PAGES_OF_KNOWN_CONTACTS: Final = 10
+"""How many pages in a row may have no contact that is not exported yet."""
+
+_PAGE_SIZE: Final = 100
+
+Wait: TypeAlias = Callable[[int, str], Awaitable[None]]
+"""Waits for a number of seconds, for a reason that it shows."""
+
+
+async def exported_contacts(
+    reads: UpstreamReads, advertiser: Advertiser | None, wait: Wait
+) -> AsyncIterator[ExportedPart]:
+    """Yield all contacts, or those of an advertiser's brand, each once, in HiEnergy's order.
+
+    HiEnergy has no snapshot of a list: each new contact moves the others to later places, where
+    they are met again. So the ids of all exported contacts are held.
+
+    Raises:
+        ExportError: HiEnergy refuses a page, or its pages do not end.
+        SourceUnavailable: HiEnergy does not answer.
+    """
+    known: set[int] = set()
+    pages_of_known = 0
+    number = 0
+    while pages_of_known < MAX_PAGES_OF_KNOWN_CONTACTS:
+        number += 1
+        page = await _page(reads, advertiser, PageRequest(number, _PAGE_SIZE), wait)
+        new = [
+            contact
+            for contact in page.items
+            if contact.id not in known and _is_of(advertiser, contact)
+        ]
+        known.update(contact.id for contact in new)
+        yield ExportedPart(new, page.skipped)
+        if not page.has_more or not (page.items or page.skipped):
+            return
+        pages_of_known = 0 if new else pages_of_known + 1
+    raise ExportError(
+        f"HiEnergy's pages {number - pages_of_known + 1} to {number} have the contacts of earlier "
+        "pages. Run `contact-gateway upstream check`"
+    )
+
+
+def _is_of(advertiser: Advertiser | None, contact: Contact) -> bool:
+    """Return whether a contact is of the brand. HiEnergy may ignore the filter."""
+    if advertiser is None or advertiser.hienergy_id is None:
+        return True
+    return contact.details.advertiser_id in {advertiser.id, advertiser.hienergy_id}
+
+
+async def _page(
+    reads: UpstreamReads, advertiser: Advertiser | None, request: PageRequest, wait: Wait
+) -> Page[Contact]:
+    """Read a page, and wait as long as HiEnergy asks for."""
+    outages = 0
+    while True:
+        try:
+            page = await _answer(reads, advertiser, request)
+        except SourceUnavailable as error:
+            outages += 1
+            # What does not answer at the start is more likely a wrong setting.
+            if request.number == 1 or outages > MAX_OUTAGES:
+                raise
+            await wait(max(error.retry_after_seconds, 2**outages), "HiEnergy does not answer")
+            continue
+        match page:
+            case Page():
+                return page
+            case RateLimited(seconds):
+                await wait(seconds, "HiEnergy limits the rate")
+            case None:
+                raise ExportError("HiEnergy does not have this advertiser any more")
+            case refusal:
+                raise ExportError(f"HiEnergy refuses page {request.number}: {refusal.message}")
+
+
+async def _answer(
+    reads: UpstreamReads, advertiser: Advertiser | None, request: PageRequest
+) -> Page[Contact] | ReadRefusal | None:
+    if advertiser is None:
+        return await reads.contacts(ContactFilter(), request)
+    return await reads.contacts_of_brand(advertiser.id, ContactFilter(), request)

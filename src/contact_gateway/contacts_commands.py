@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple, Self
 
 import typer
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
@@ -201,16 +201,25 @@ class _ExportBar(Progress):
             redirect_stderr=False,
             disable=file == _STANDARD_OUTPUT and sys.stdout.isatty(),
         )
-        self._exporting: Final = self.add_task("Exporting", total=None, visible=False, contacts=0)
+        self._exporting: Final = self.add_task("Exporting", total=None, contacts=0)
+
+    def __enter__(self) -> Self:
+        """Return the bar, which the first part starts: an error before it needs none."""
+        return self
+
+    def stop(self) -> None:
+        """Stop the bar, if it was started."""
+        if self.live.is_started:
+            super().stop()
 
     def show(self, part: ExportedPart, exported: _Exported) -> None:
         """Show that a part was exported."""
+        self.start()
         self.update(
             self._exporting,
             completed=part.position,
             total=part.end,
             contacts=exported.contacts,
-            visible=True,
         )
 
 

@@ -1,0 +1,101 @@
+"""A file has its name only when it is complete."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from contact_gateway.contact_files.new_file import NewFileError, new_file
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+def test_a_file_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    with new_file(tmp_path / "contacts.csv", overwrite=False) as file:
+        file.write("Séoul\r\n")
+        assert "contacts.csv" not in _names(tmp_path)
+
+    assert _names(tmp_path) == ["contacts.csv"]
+    assert (tmp_path / "contacts.csv").read_bytes() == "Séoul\r\n".encode()
+    assert stat.S_IMODE((tmp_path / "contacts.csv").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_file_leaves_what_was_there(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    (tmp_path / "contacts.csv").write_text("old", encoding="utf-8")
+
+    def write() -> None:
+        with new_file(tmp_path / "contacts.csv", overwrite=True) as file:
+            file.write("new")
+            raise error
+
+    with pytest.raises(error):
+        write()
+
+    assert _names(tmp_path) == ["contacts.csv"]
+    assert (tmp_path / "contacts.csv").read_text(encoding="utf-8") == "old"
+
+
+def test_an_existing_file_is_replaced_only_on_request(tmp_path: Path) -> None:
+    target = tmp_path / "contacts.csv"
+    target.write_text("old", encoding="utf-8")
+
+    with (
+        pytest.raises(NewFileError, match=r"contacts\.csv exists\. Use --force to replace it"),
+        new_file(target, overwrite=False),
+    ):
+        pass
+    assert target.read_text(encoding="utf-8") == "old"
+    with new_file(target, overwrite=True) as file:
+        file.write("new")
+    assert target.read_text(encoding="utf-8") == "new"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "dangling link", "folder"])
+def test_only_regular_files_are_replaced(tmp_path: Path, kind: str) -> None:
+    target, linked = tmp_path / "contacts.csv", tmp_path / "linked.csv"
+    match kind:
+        case "pipe":
+            os.mkfifo(target)
+        case "folder":
+            target.mkdir()
+        case _:
+            target.symlink_to(linked)
+    if kind == "link":
+        linked.write_text("old", encoding="utf-8")
+    before = _names(tmp_path)
+
+    with (
+        pytest.raises(NewFileError, match="is not a regular file"),
+        new_file(target, overwrite=True),
+    ):
+        pass
+
+    assert _names(tmp_path) == before
+
+
+def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    with (
+        pytest.raises(NewFileError, match="No such file or directory"),
+        new_file(tmp_path / "missing" / "contacts.csv", overwrite=False),
+    ):
+        pass
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    def write() -> None:
+        with new_file(tmp_path / "contacts.csv", overwrite=False) as file:
+            full = os.open("/dev/full", os.O_WRONLY)
+            os.dup2(full, file.fileno())
+            os.close(full)
+            file.write("new")
+
+    with pytest.raises(NewFileError, match="No space left on device"):
+        write()
+
+    assert _names(tmp_path) == []

@@ -110,3 +110,10 @@ def test_null_is_an_empty_cell_and_a_json_null() -> None:
 
     assert text_of(FileFormat.CSV, [contact]).startswith("1,1001,,maya@example.com,,,")
     assert '"advertiser_name": null' in text_of(FileFormat.JSONL, [contact])
+
+
+@pytest.mark.parametrize("file_format", FileFormat, ids=str)
+def test_a_lone_surrogate_is_a_question_mark(file_format: FileFormat) -> None:
+    details = submitted(advertiser_id=1001, email="maya@example.com", name="Maya \ud800")
+
+    assert "Maya ?" in text_of(file_format, [stored(details, MOMENT)])

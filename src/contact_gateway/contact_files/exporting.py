@@ -99,8 +99,10 @@ def heading(file_format: FileFormat) -> str:
 
 
 def text_of(file_format: FileFormat, contacts: Sequence[Contact]) -> str:
-    """Return the lines of some contacts."""
-    return _TEXTS[file_format]([row_of(contact) for contact in contacts])
+    """Return the lines of some contacts, with question marks for lone surrogates, as in REST."""
+    text = _TEXTS[file_format]([row_of(contact) for contact in contacts])
+    # HiEnergy's JSON can contain them, and UTF-8 cannot encode them.
+    return text.encode(errors="replace").decode()
 
 
 def _csv(rows: Sequence[Sequence[object]]) -> str:

@@ -94,4 +94,6 @@ async def _answer(
 ) -> Page[Contact] | ReadRefusal | None:
     if advertiser is None:
         return await reads.contacts(ContactFilter(), request)
-    return await reads.contacts_of_brand(advertiser.id, ContactFilter(), request)
+    # HiEnergy may list no contacts of a network record.
+    owner_id = advertiser.hienergy_id or advertiser.id
+    return await reads.contacts_of_brand(owner_id, ContactFilter(), request)

@@ -27,6 +27,7 @@ from support.upstream import KEY, Answering, Recording, Request, recorded, recor
 pytestmark = pytest.mark.anyio
 
 NORTHWIND: Final = Advertiser(id=1001, name="Northwind", hienergy_id=1001)
+NORTHWIND_US: Final = Advertiser(id=2001, name="Northwind US", hienergy_id=1001)
 DOWN: Final = recorded(503, "", headers={"Retry-After": "7"})
 
 
@@ -107,12 +108,15 @@ async def test_an_empty_list_has_no_contacts(waits: Waits) -> None:
     ],
     ids=["own list", "filter", "ignored filter"],
 )
-async def test_it_has_the_contacts_of_one_brand_alone(waits: Waits, traits: Traits) -> None:
+@pytest.mark.parametrize("record", [NORTHWIND, NORTHWIND_US], ids=lambda record: str(record.id))
+async def test_it_has_the_contacts_of_one_brand_alone(
+    waits: Waits, traits: Traits, record: Advertiser
+) -> None:
     async with fake_hienergy(traits) as hienergy:
         added = fill(hienergy)
         fill(hienergy, advertiser_id=1002)
 
-        assert emails(await export(hienergy.url, waits, NORTHWIND)) == added
+        assert emails(await export(hienergy.url, waits, record)) == added
 
 
 async def test_rows_that_cannot_be_read_are_counted(waits: Waits) -> None:

@@ -28,11 +28,11 @@ from contact_gateway.contact_files.exporting import (
     BYTE_ORDER_MARK,
     ExportedPart,
     ExportError,
-    FileFormat,
     heading,
     text_of,
 )
 from contact_gateway.contact_files.new_file import new_file
+from contact_gateway.contact_files.table import Format
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.advertiser_lookup import (
     Advertisers,
@@ -109,7 +109,7 @@ def export_contacts(
         ),
     ] = None,
     file_format: Annotated[
-        FileFormat | None,
+        Format | None,
         typer.Option("--format", help="The format on standard output; csv by default."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
@@ -139,13 +139,13 @@ def export_contacts(
         output.note(f"Left out {_counted(exported.skipped, 'row')} without an id or an advertiser.")
 
 
-def _format_of(file: Path, given: FileFormat | None) -> FileFormat:
+def _format_of(file: Path, given: Format | None) -> Format:
     if file == _STANDARD_OUTPUT:
-        return given or FileFormat.CSV
+        return given or Format.CSV
     if given is not None:
         raise typer.BadParameter("--format is for standard output. Name FILE.csv or FILE.jsonl.")
     try:
-        return FileFormat(file.suffix.lower().removeprefix("."))
+        return Format(file.suffix.lower().removeprefix("."))
     except ValueError:
         raise typer.BadParameter(
             "Use a file that ends in .csv or .jsonl, or - for standard output."
@@ -154,14 +154,14 @@ def _format_of(file: Path, given: FileFormat | None) -> FileFormat:
 
 @contextmanager
 def _written_to(
-    file: Path, file_format: FileFormat, *, force: bool
+    file: Path, file_format: Format, *, force: bool
 ) -> Iterator[Callable[[str], object]]:
     """Return the function that writes to the file."""
     if file == _STANDARD_OUTPUT:
         yield output.write
         return
     with new_file(file, overwrite=force) as opened:
-        if file_format is FileFormat.CSV:
+        if file_format is Format.CSV:
             opened.write(BYTE_ORDER_MARK)
         yield opened.write
 
@@ -226,7 +226,7 @@ class _ExportBar(Progress):
 class _Export(NamedTuple):
     """An export: what is wanted, and where it is written and shown."""
 
-    file_format: FileFormat
+    file_format: Format
     advertiser: str | None
     write: Callable[[str], object]
     bar: _ExportBar

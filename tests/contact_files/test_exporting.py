@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from contact_gateway.contact_files.exporting import (
     ONLY_EXPORTED,
     ContactRow,
-    FileFormat,
     heading,
     row_of,
     text_of,
 )
 from contact_gateway.contact_files.formulas import unescaped
+from contact_gateway.contact_files.table import Format
 from contact_gateway.contacts.contact import Contact, ContactDetails, NewContact, new_contact
 from support.contacts import stored, submitted
 
@@ -50,7 +50,7 @@ def _csv_rows(text: str) -> list[dict[str, str | None]]:
 
 @given(st.lists(_contacts))
 def test_csv_keeps_every_value(contacts: list[Contact]) -> None:
-    text = heading(FileFormat.CSV) + text_of(FileFormat.CSV, contacts)
+    text = heading(Format.CSV) + text_of(Format.CSV, contacts)
 
     expected = [row_of(contact)._asdict() for contact in contacts]
     for row in expected:
@@ -60,15 +60,15 @@ def test_csv_keeps_every_value(contacts: list[Contact]) -> None:
 
 @given(st.lists(_contacts))
 def test_json_lines_keep_every_value(contacts: list[Contact]) -> None:
-    text = heading(FileFormat.JSONL) + text_of(FileFormat.JSONL, contacts)
+    text = heading(Format.JSON_LINES) + text_of(Format.JSON_LINES, contacts)
 
     lines = text.split("\n")
     assert lines.pop() == ""
     assert [json.loads(line) for line in lines] == [row_of(each)._asdict() for each in contacts]
 
 
-@pytest.mark.parametrize("file_format", FileFormat, ids=str)
-def test_a_submission_is_read_back_from_its_export(file_format: FileFormat) -> None:
+@pytest.mark.parametrize("file_format", Format, ids=str)
+def test_a_submission_is_read_back_from_its_export(file_format: Format) -> None:
     raw = {
         "advertiser_id": BIG_ID,
         "email": "+maya@example.com",
@@ -86,7 +86,7 @@ def test_a_submission_is_read_back_from_its_export(file_format: FileFormat) -> N
 
     text = heading(file_format) + text_of(file_format, [stored(contact, MOMENT)])
 
-    row = _csv_rows(text)[0] if file_format is FileFormat.CSV else json.loads(text)
+    row = _csv_rows(text)[0] if file_format is Format.CSV else json.loads(text)
     assert new_contact(row) == contact
 
 
@@ -108,12 +108,12 @@ def test_ids_and_times_are_those_of_rest() -> None:
 def test_null_is_an_empty_cell_and_a_json_null() -> None:
     contact = stored(submitted(advertiser_id=1001, email="maya@example.com"), MOMENT)
 
-    assert text_of(FileFormat.CSV, [contact]).startswith("1,1001,,maya@example.com,,,")
-    assert '"advertiser_name": null' in text_of(FileFormat.JSONL, [contact])
+    assert text_of(Format.CSV, [contact]).startswith("1,1001,,maya@example.com,,,")
+    assert '"advertiser_name": null' in text_of(Format.JSON_LINES, [contact])
 
 
-@pytest.mark.parametrize("file_format", FileFormat, ids=str)
-def test_a_lone_surrogate_is_a_question_mark(file_format: FileFormat) -> None:
+@pytest.mark.parametrize("file_format", Format, ids=str)
+def test_a_lone_surrogate_is_a_question_mark(file_format: Format) -> None:
     details = submitted(advertiser_id=1001, email="maya@example.com", name="Maya \ud800")
 
     assert "Maya ?" in text_of(file_format, [stored(details, MOMENT)])

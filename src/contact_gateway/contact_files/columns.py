@@ -8,6 +8,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from contact_gateway.contact_files.exporting import ONLY_EXPORTED
 from contact_gateway.contact_files.rows import ContactFileError, Row, UnreadableRow
 from contact_gateway.contact_files.table import Format, Table
 from contact_gateway.contacts.contact import ContactDetails
@@ -36,7 +37,6 @@ REPORT_COLUMNS: Final = (
 )
 """The columns that the report of an import has in front of those of its file."""
 
-_EXPORTED_COLUMNS: Final = ("id", "advertiser_name", "created_at", "updated_at")
 # The names of exports of HubSpot, Salesforce, Outlook, Google Contacts, LinkedIn and Apollo. Case,
 # spaces, punctuation and accents do not count. A column `URL` is as often a web site as a profile.
 _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -97,7 +97,7 @@ def _key(name: str) -> str:
 _FIELD_OF: Final = {
     _key(name): field for field in FIELDS for name in (field, *_NAMES.get(field, ()))
 }
-_EXPECTED: Final = frozenset(map(_key, (*REPORT_COLUMNS, *_EXPORTED_COLUMNS)))
+_EXPECTED: Final = frozenset(map(_key, (*REPORT_COLUMNS, *ONLY_EXPORTED)))
 
 
 class _Meaning(NamedTuple):

@@ -4,11 +4,11 @@ import csv
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from enum import StrEnum
 from io import StringIO
 from typing import Final, NamedTuple
 
 from contact_gateway.contact_files.formulas import escaped
+from contact_gateway.contact_files.table import Format
 from contact_gateway.contacts.contact import Contact
 
 ONLY_EXPORTED: Final = ("id", "advertiser_name", "created_at", "updated_at")
@@ -16,13 +16,6 @@ ONLY_EXPORTED: Final = ("id", "advertiser_name", "created_at", "updated_at")
 
 BYTE_ORDER_MARK: Final = "\ufeff"
 """Begins a CSV file: without it, spreadsheets do not read UTF-8."""
-
-
-class FileFormat(StrEnum):
-    """The format of a file of contacts, by the ending of its name."""
-
-    CSV = "csv"
-    JSONL = "jsonl"
 
 
 class ExportError(RuntimeError):
@@ -93,12 +86,12 @@ def row_of(contact: Contact) -> ContactRow:
     )
 
 
-def heading(file_format: FileFormat) -> str:
+def heading(file_format: Format) -> str:
     """Return the text before the first contact: the line with the names of the columns, if any."""
-    return _csv([ContactRow._fields]) if file_format is FileFormat.CSV else ""
+    return _csv([ContactRow._fields]) if file_format is Format.CSV else ""
 
 
-def text_of(file_format: FileFormat, contacts: Sequence[Contact]) -> str:
+def text_of(file_format: Format, contacts: Sequence[Contact]) -> str:
     """Return the lines of some contacts, with question marks for lone surrogates, as in REST."""
     text = _TEXTS[file_format]([row_of(contact) for contact in contacts])
     # HiEnergy's JSON can contain them, and UTF-8 cannot encode them.
@@ -117,9 +110,9 @@ def _json_lines(rows: Sequence[ContactRow]) -> str:
     return "".join(f"{json.dumps(row._asdict(), ensure_ascii=False)}\n" for row in rows)
 
 
-_TEXTS: Final[dict[FileFormat, Callable[[Sequence[ContactRow]], str]]] = {
-    FileFormat.CSV: _csv,
-    FileFormat.JSONL: _json_lines,
+_TEXTS: Final[dict[Format, Callable[[Sequence[ContactRow]], str]]] = {
+    Format.CSV: _csv,
+    Format.JSON_LINES: _json_lines,
 }
 
 

@@ -16,7 +16,7 @@ import http_sf
 import pytest
 
 from support.databases import Engine, databases_on
-from support.faces import FACES, Answer, Face, Json
+from support.faces import BATCH_FACES, FACES, Answer, Face, Json
 from support.gateway import BIG_ID, Gateway, running_gateway
 from support.proxy import FaultyProxy
 from support.upstream import UpstreamGateway, upstream_gateway
@@ -150,13 +150,20 @@ TABLE = (
 )
 
 
-async def _submit(face: Face, gateway: Gateway, case: Case) -> Answer:
+ENTRY_NAMES: Final = {"Idempotency-Key": "idempotency_key"}
+"""Where an entry of a batch has what a single submission has in a header."""
+
+
+def _key_of(case: Case, gateway: Gateway) -> str | None:
     keys = {"malformed": gateway.admin[:-1] + ("a" if gateway.admin[-1] != "a" else "b")}
-    key = None if case.key is None else keys.get(case.key) or str(getattr(gateway, case.key))
+    return None if case.key is None else keys.get(case.key) or str(getattr(gateway, case.key))
+
+
+async def _submit(face: Face, gateway: Gateway, case: Case) -> Answer:
     return await face.submit(
         gateway,
         case.contact,
-        key,
+        _key_of(case, gateway),
         idempotency_key=case.idempotency_key,
         dry_run=case.dry_run,
     )
@@ -237,6 +244,40 @@ async def test_every_face_gives_the_outcome_of_the_table(
     assert others == [first] * len(others)
     creates = case.outcome == "CONTACT" and case.idempotency_key is None
     assert rows == [2 if creates else 1] * len(FACES)
+
+
+@pytest.mark.parametrize("case", TABLE, ids=lambda case: case.name)
+async def test_a_batch_of_one_has_the_outcome_of_the_table(
+    start: Start, where: str, tmp_path: Path, case: Case
+) -> None:
+    """In front of upstream too, an invalid contact is refused before the key is checked."""
+    if where == "in front of upstream" and case.is_validated_first:
+        case = replace(case, outcome="INVALID_INPUT", rest_status=422, problems=INVALID_PROBLEMS)
+    entry = dict(case.contact)
+    if case.idempotency_key is not None:
+        entry["idempotency_key"] = case.idempotency_key
+    options = {"dry_run": "true"} if case.dry_run else {}
+    problems = frozenset(
+        (f"contacts.0.{ENTRY_NAMES.get(path, path.removeprefix('contact.'))}", code)
+        for path, code in case.problems
+    )
+    for name, face in BATCH_FACES.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        async with start(folder) as gateway:
+            await _with_an_existing_contact(gateway)
+            batch = await face.submit(gateway, [entry], _key_of(case, gateway), **options)
+            rows = await gateway.contact_rows()
+        answer = batch.refusal or batch.answers[0]
+        is_refused_as_a_whole = case.outcome in {"UNAUTHORIZED", "FORBIDDEN"}
+        assert (batch.refusal is not None) is is_refused_as_a_whole
+        assert answer.outcome == case.outcome
+        assert answer.problems == problems
+        assert answer.status == (200 if name == "GraphQL" else case.rest_status) or name == "MCP"
+        if case.on_record is not None:
+            assert answer.contact is not None
+            assert answer.contact["advertiser_id"] == str(case.on_record)
+        assert rows == (2 if case.outcome == "CONTACT" and case.idempotency_key is None else 1)
 
 
 def _check_rate_limit_fields(headers: Mapping[str, str], window: int | None) -> None:

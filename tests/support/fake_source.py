@@ -9,7 +9,12 @@ from contact_gateway.access.principals import ApiKeyOwner, Credential, Identity,
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
-from contact_gateway.contacts.outcomes import CreateContactOutcome, Created, ReadRefusal
+from contact_gateway.contacts.outcomes import (
+    BatchedOutcome,
+    CreateContactOutcome,
+    Created,
+    ReadRefusal,
+)
 from contact_gateway.contacts.source import (
     OWN_FILTERS,
     AdvertiserFilter,
@@ -64,6 +69,9 @@ class FakeSource:
             return decision
         details = decision.contact._replace(advertiser_id=decision.advertiser.id)
         return Created(stored(details, _NOW, id_=2, advertiser_name=decision.advertiser.title))
+
+    async def create_contacts(self, creations: Sequence[Creation]) -> Sequence[BatchedOutcome]:
+        return [await self.create_contact(creation) for creation in creations]
 
     async def contact(self, contact_id: int) -> Contact | None:
         return _TAKEN if contact_id == _TAKEN.id else None

@@ -56,7 +56,7 @@ async def test_the_sdks_client_lists_and_calls_the_tools(
             )
             found = await client.call_tool("find_contacts", {"email": email})
 
-    assert len(tools) == 9
+    assert len(tools) == 10
     assert not created.is_error
     assert created.structured_content["data"]["attributes"]["advertiser_id"] == 1001
     assert taken.is_error

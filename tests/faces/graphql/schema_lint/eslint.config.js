@@ -21,8 +21,10 @@ export default [
               'AdvertiserPage', // The same filters may return another page later.
               'ContactPage',
               'ContactPreview', // The contact does not exist yet.
+              'CreateContactsPayload', // A part of one answer.
               'InputProblem', // A part of one error.
               'Pagination', // A part of one page.
+              'SubmissionResult', // A part of one answer.
               'Viewer', // There is at most one, and ids of keys are for the operator.
             ],
             suffixes: ['Error'], // A part of one answer, whose `requestId` the caller may choose.

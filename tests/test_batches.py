@@ -189,7 +189,13 @@ async def test_contacts_are_a_list(
 
 @pytest.mark.parametrize("name", ["REST", "MCP"])
 async def test_an_entry_that_is_no_contact_is_refused_alone(gateway: Gateway, name: str) -> None:
-    entries: list[Json] = [None, 5, [], _contact("a", idempotency_key=5), _contact("b", idempotency_key=[])]
+    entries: list[Json] = [
+        None,
+        5,
+        [],
+        _contact("a", idempotency_key=5),
+        _contact("b", idempotency_key=[]),
+    ]
     batch = await BATCH_FACES[name].submit(gateway, [*entries, _contact("c")], gateway.admin)
 
     assert [answer.problems for answer in batch.answers] == [

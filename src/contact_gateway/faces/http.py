@@ -11,6 +11,7 @@ import orjson
 import structlog
 from starlette.responses import Response
 
+from contact_gateway.contacts import policy
 from contact_gateway.contacts.source import SearchTimedOut, SourceUnavailable
 from contact_gateway.faces.request_context import RequestContext
 
@@ -118,7 +119,7 @@ def service_unavailable(cause: SourceUnavailable) -> TransportError:
     """Return the error for a source of truth that does not respond."""
     return TransportError(
         TransportCode.SERVICE_UNAVAILABLE,
-        "The service is temporarily unavailable. Retry with the same idempotency key.",
+        policy.UNAVAILABLE,
         {"Retry-After": str(cause.retry_after_seconds)},
         cause.details,
     )

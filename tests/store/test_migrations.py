@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,15 @@ from contact_gateway.contacts.source import (
     ContactFilter,
     PageRequest,
 )
-from contact_gateway.store import advertisers, api_keys, contacts, schema_version
+from contact_gateway.store import advertisers, api_keys, checks, contacts, schema_version
 from contact_gateway.store.database import Database
 from contact_gateway.store.schema_version import SchemaNotCurrentError, newest_revision
 from contact_gateway.store.tables import metadata
 from support.databases import Engine, database_at
 from support.older_database import NOW, add_advertisers, add_contact, create_tables
 from support.schema_comparison import differences, is_text_index
+from support.text_index import check as check_text_index
+from support.text_index import index_waiting_rows
 
 pytestmark = pytest.mark.anyio
 
@@ -168,7 +171,7 @@ async def test_an_older_database_is_refused_and_not_changed(
     before = list(plain.iterdump())
     monkeypatch.setattr(schema_version, "newest_revision", lambda: "9999")
 
-    with pytest.raises(SchemaNotCurrentError, match=r"0007, .*9999.*contact-gateway migrate"):
+    with pytest.raises(SchemaNotCurrentError, match=r"0008, .*9999.*contact-gateway migrate"):
         await schema_version.prepare(database)
 
     assert list(plain.iterdump()) == before
@@ -235,7 +238,7 @@ async def test_a_start_refuses_an_older_database(
     add_contact(older, "maya@example.com")
     before = list(older.iterdump())
 
-    with pytest.raises(SchemaNotCurrentError, match=r"0004, .*0007.*contact-gateway migrate"):
+    with pytest.raises(SchemaNotCurrentError, match=r"0004, .*0008.*contact-gateway migrate"):
         await schema_version.prepare(empty_database)
 
     assert list(older.iterdump()) == before
@@ -372,3 +375,108 @@ async def test_keys_of_an_older_version_keep_their_secret_and_have_no_known_use(
     (key,) = await empty_database.read(api_keys.all_keys)
     assert (key.lookup, key.secret_hash) == (minted.lookup, minted.secret_hash)
     assert (key.old_secret_hash, key.old_secret_expires_at, key.last_used_on) == (None,) * 3
+
+
+@pytest.fixture
+async def with_two_indexes(
+    empty_database: Database, plain: sqlite3.Connection
+) -> sqlite3.Connection:
+    """Return a database of the version before the one index of addresses.
+
+    Its newest contact is deleted. The oldest was created with an idempotency key.
+    """
+    await empty_database.write(partial(create_tables, revision="0007"))
+    add_advertisers(plain)
+    for email in ("maya@example.com", "omar@example.com", "gone@example.com"):
+        add_contact(plain, email)
+    plain.execute("DELETE FROM contacts WHERE id = 3")
+    plain.execute(
+        "INSERT INTO api_keys (id, lookup, secret_hash, role, label, created_at)"
+        " VALUES (1, 'x', x'00', 'admin', 'ci', ?)",
+        (NOW,),
+    )
+    plain.execute("INSERT INTO idempotency_records VALUES (1, 'k-1', x'ff00', 1, ?)", (NOW,))
+    return plain
+
+
+def _rows(connection: sqlite3.Connection) -> dict[str, list[object]]:
+    """Return the rows of all tables but the index of text."""
+    names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    return {
+        name: sorted(connection.execute(f"SELECT * FROM {name}").fetchall(), key=str)  # noqa: S608 - names of tables
+        for (name,) in names
+        if name != "alembic_version" and (not is_text_index(name) or name.endswith("_waiting"))
+    }
+
+
+@pytest.mark.parametrize("kept", [2, 0], ids=["contacts", "no contacts"])
+async def test_contacts_that_are_copied_keep_their_ids_their_records_and_the_next_id(
+    empty_database: Database, with_two_indexes: sqlite3.Connection, kept: int
+) -> None:
+    if kept == 0:
+        with_two_indexes.execute("DELETE FROM idempotency_records")
+        with_two_indexes.execute("DELETE FROM contacts")
+    before = _rows(with_two_indexes)
+    assert len(before["contacts"]) == kept
+
+    await schema_version.migrate(empty_database)
+
+    assert _rows(with_two_indexes) == before
+    assert checks.inspect(with_two_indexes).problems == []
+    add_contact(with_two_indexes, "new@example.com")
+    assert with_two_indexes.execute("SELECT max(id) FROM contacts").fetchone() == (4,)
+
+
+async def test_contacts_that_are_copied_keep_their_index_of_text(
+    empty_database: Database, with_two_indexes: sqlite3.Connection
+) -> None:
+    def index(connection: Connection) -> None:
+        index_waiting_rows(connection, "contacts", 1)
+
+    await empty_database.write(index)
+
+    await schema_version.migrate(empty_database)
+
+    with_two_indexes.execute("UPDATE contacts SET folded_text = 'auk' WHERE id = 1")
+    with_two_indexes.execute("DELETE FROM contacts WHERE id = 2")
+    add_contact(with_two_indexes, "new@example.com")
+    await empty_database.write(partial(check_text_index, table="contacts"))
+
+
+async def test_a_contact_that_was_copied_is_deleted_with_its_idempotency_records(
+    empty_database: Database, with_two_indexes: sqlite3.Connection
+) -> None:
+    await schema_version.migrate(empty_database)
+
+    with_two_indexes.execute("PRAGMA foreign_keys=ON")
+    with_two_indexes.execute("DELETE FROM contacts WHERE id = 1")
+
+    assert _rows(with_two_indexes)["idempotency_records"] == []
+
+
+async def test_views_and_triggers_of_operators_are_kept(
+    empty_database: Database, with_two_indexes: sqlite3.Connection
+) -> None:
+    with_two_indexes.execute("CREATE VIEW addresses AS SELECT email FROM contacts")
+    with_two_indexes.execute(
+        "CREATE TRIGGER kept INSTEAD OF DELETE ON addresses BEGIN SELECT RAISE(IGNORE); END"
+    )
+    own = "SELECT name, sql FROM sqlite_schema WHERE name IN ('addresses', 'kept')"
+    before = with_two_indexes.execute(own).fetchall()
+
+    await schema_version.migrate(empty_database)
+
+    assert with_two_indexes.execute(own).fetchall() == before
+
+
+async def test_a_copy_of_the_contacts_that_fails_is_rolled_back(
+    empty_database: Database, with_two_indexes: sqlite3.Connection
+) -> None:
+    # It is created after the copy.
+    with_two_indexes.execute("CREATE INDEX ix_contacts_email_key_advertiser_id ON advertisers (id)")
+    before = list(with_two_indexes.iterdump())
+
+    with pytest.raises(SchemaNotCurrentError, match="already exists"):
+        await schema_version.migrate(empty_database)
+
+    assert list(with_two_indexes.iterdump()) == before

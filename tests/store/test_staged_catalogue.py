@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from itertools import islice
 
 import pytest
-from sqlalchemy import Connection, delete, select, text, update
+from sqlalchemy import Connection, delete, select, update
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.catalogue import CatalogueError, read_csv, read_jsonl
@@ -16,7 +16,7 @@ from contact_gateway.store import advertisers, staged_catalogue, tables
 from contact_gateway.store.database import Database
 from contact_gateway.store.staged_catalogue import Counts, StagedCatalogue, StoreChangedError
 from support.clock import WATCHDOG_SECONDS
-from support.databases import Engine
+from support.databases import Engine, waits_for_a_lock
 from support.process import resident_bytes
 
 pytestmark = pytest.mark.anyio
@@ -391,7 +391,7 @@ async def test_an_import_waits_for_a_creation_on_a_record_that_it_demotes(
         assert 1 in advertisers.hienergy(connection, [1])
         is_resolved.set()
         # SQLite's import has not begun: there is one writer.
-        while connection.dialect.name == "postgresql" and not _waits_for_a_lock(connection):
+        while connection.dialect.name == "postgresql" and not waits_for_a_lock(connection):
             assert not is_imported.is_set()
         _add_contact(connection)
 
@@ -420,7 +420,7 @@ async def test_a_creation_waits_for_an_import_that_demotes_its_record(
         creation = catalogue.write(lambda connection: advertisers.hienergy(connection, [1]))
         found.append(asyncio.run_coroutine_threadsafe(creation, loop))
         while engine is Engine.POSTGRESQL and not found[0].done():
-            waits = asyncio.run_coroutine_threadsafe(catalogue.read(_waits_for_a_lock), loop)
+            waits = asyncio.run_coroutine_threadsafe(catalogue.read(waits_for_a_lock), loop)
             if waits.result():
                 return
 
@@ -430,11 +430,6 @@ async def test_a_creation_waits_for_an_import_that_demotes_its_record(
 
     owners = await asyncio.wrap_future(found[0])
     assert not any(owner.is_hienergy for owner in owners.values())
-
-
-def _waits_for_a_lock(connection: Connection) -> bool:
-    query = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND pid != pg_backend_pid()")
-    return bool(connection.execute(query).scalar())
 
 
 @pytest.mark.usefixtures("small_transactions")

@@ -23,7 +23,7 @@ from urllib.parse import urlencode
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy import Connection, NullPool, create_engine, text
 
 from contact_gateway.database_url import DatabaseAddress, PostgresqlServer, parse_database_url
 from contact_gateway.store import schema_version
@@ -148,6 +148,12 @@ def locked(address: DatabaseAddress, unreadable: str | None = None) -> Iterator[
             yield
         finally:
             connection.exec_driver_sql("ROLLBACK")
+
+
+def waits_for_a_lock(connection: Connection) -> bool:
+    """Return whether another transaction of the PostgreSQL server waits for a lock."""
+    query = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND pid != pg_backend_pid()")
+    return bool(connection.execute(query).scalar())
 
 
 def break_writes(connection: Connection, event: str, table: str, when: str = "1 = 1") -> None:

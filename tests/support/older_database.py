@@ -1,4 +1,4 @@
-"""Databases as the version before the folded columns left them (revision 0004)."""
+"""Databases as older versions left them, such as that before the folded columns (revision 0004)."""
 
 import sqlite3
 from pathlib import Path
@@ -19,12 +19,13 @@ _ADVERTISERS = (
 )
 
 
-def create_tables(connection: Connection) -> None:
-    """Create the tables of the older version."""
+def create_tables(connection: Connection, revision: str = OLDER_REVISION) -> None:
+    """Create the tables of an older version, or migrate to them."""
     config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.set_main_option("script_location", str(Path(migrations.__path__[0])))
     config.attributes["connection"] = connection
-    command.upgrade(config, OLDER_REVISION)
+    config.attributes["report"] = []
+    command.upgrade(config, revision)
 
 
 def add_advertisers(plain: sqlite3.Connection) -> None:

@@ -56,7 +56,10 @@ class Part(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The rows whose column has one of some values, and which an index has in the order of ids."""
+    """The rows whose column has one of some values, and which an index has in the order of ids.
+
+    The index of addresses has another order: an address has few contacts, which are sorted.
+    """
 
     column: str
     values: Sequence[object]

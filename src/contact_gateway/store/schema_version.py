@@ -83,7 +83,7 @@ async def prepare(database: Database) -> None:
 async def is_ready(database: Database) -> bool:
     """Return whether the database answers, commits writes, and has all that this version needs.
 
-    A newer version may have migrated it in the meantime: that only adds to it.
+    A newer version may have migrated it in the meantime: that takes nothing that this one uses.
     """
     try:
         found = await revision(database)

@@ -8,6 +8,7 @@ import pytest
 
 from contact_gateway.faces.graphql import execution
 from contact_gateway.store import api_keys, contacts
+from support.databases import plain_connection
 from support.faces import CREATE_CONTACT, Json
 from support.gateway import Gateway, credentials, running_gateway
 
@@ -60,16 +61,24 @@ async def test_a_fault_in_authentication_is_a_500_and_does_not_affect_probes(
     assert alive.status_code == 200
 
 
-async def test_a_missing_table_is_a_fault_and_not_an_outage(
+async def test_a_missing_table_is_an_outage_until_it_is_restored(
     gateway: Gateway, log: io.StringIO
 ) -> None:
-    await gateway.database.write(
-        lambda connection: connection.exec_driver_sql("ALTER TABLE contacts RENAME TO elsewhere")
-    )
-    response = await gateway.rest("/contacts", gateway.member)
+    """Such as by pg_restore --clean, while the gateway runs."""
+    with plain_connection(gateway.database.address) as other:
+        other.exec_driver_sql("ALTER TABLE contacts RENAME TO elsewhere")
+        read = await gateway.rest("/contacts", gateway.member)
+        created = await gateway.client.post(
+            "/api/v1/contacts", json={"contact": MAYA}, headers=credentials(gateway.admin)
+        )
+        other.exec_driver_sql("ALTER TABLE elsewhere RENAME TO contacts")
+    restored = await gateway.rest("/contacts", gateway.member)
 
-    assert response.status_code == 500
+    for response in (read, created):
+        assert response.status_code == 503
+        assert response.json()["error"]["code"] == "SERVICE_UNAVAILABLE"
     assert "no such table" in log.getvalue() or "does not exist" in log.getvalue()
+    assert restored.status_code == 200
 
 
 @pytest.mark.usefixtures("_broken_store")

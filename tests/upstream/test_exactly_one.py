@@ -240,7 +240,7 @@ async def test_nothing_is_sent_where_the_ledger_fails(
         headers={"X-Api-Key": gateway.admin, "Idempotency-Key": "k"},
     )
 
-    assert response.status_code == 500
+    assert response.status_code == 503
     assert proxy.creations() == 0
 
 

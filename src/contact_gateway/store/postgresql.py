@@ -66,8 +66,8 @@ _DATE_STYLE: Final = "ISO, MDY"
 _ROLLED_BACK: Final = frozenset({"40001", "40P01"})
 # The connection, the credentials, resources, an operator's and a system's doing.
 _TEMPORARY_CLASSES: Final = frozenset({"08", "28", "40", "53", "55", "57", "58"})
-# An operator can create a database and grant a privilege while the gateway runs.
-_TEMPORARY_CODES: Final = frozenset({"3D000", "42501"})
+# An operator can create a database, grant a privilege and restore tables while the gateway runs.
+_TEMPORARY_CODES: Final = frozenset({"3D000", "42501", "42P01"})
 _READ_ONLY: Final = "25006"
 _IDLE_TIMEOUT: Final = "25P03"
 _CONNECTION_CLASS: Final = "08"

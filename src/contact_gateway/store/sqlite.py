@@ -47,6 +47,8 @@ _PERMANENT_ERRORS: Final = frozenset(
         sqlite3.SQLITE_TOOBIG,
     }
 )
+# It has no code of its own. An operator can restore tables while the gateway runs.
+_MISSING_TABLE: Final = "no such table: "
 
 
 def has_wal_reset_bug() -> bool:
@@ -144,10 +146,12 @@ class _Driver:
         return connection
 
     def temporary_reason(self, error: Exception) -> str | None:
-        """Return SQLite's name for why it cannot answer now; None if the statement is wrong."""
+        """Return SQLite's word for why it cannot answer now; None if the statement is wrong."""
         cause = _cause_of(error)
         if cause is None:
             return None
+        if str(cause).startswith(_MISSING_TABLE):
+            return str(cause)
         code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
         is_permanent = code & 0xFF in _PERMANENT_ERRORS
         return None if is_permanent else getattr(cause, "sqlite_errorname", str(cause))

@@ -212,7 +212,7 @@ def serve(
             with _address_errors_of(f"{PREFIX}ADMIN_HOST, {PREFIX}ADMIN_PORT"):
                 admin = stack.enter_context(listen(admin_host, settings.admin_port))
         listeners = process.Listeners(public, admin)
-        keys = with_database(settings, partial(_update_demo_keys, settings, demo=demo))
+        keys = with_database(settings, partial(_prepare_to_serve, settings, demo=demo))
 
         announcement = _announcement([*map(address_of, public)], settings, keys)
         if admin is not None:
@@ -275,9 +275,15 @@ def _address_errors_of(name: str) -> Iterator[None]:
         raise SettingsError(f"{name}: {error}.") from None
 
 
-async def _update_demo_keys(
+async def _prepare_to_serve(
     settings: Settings, database: Database, *, demo: bool
 ) -> DemoKeys | None:
+    """Update the keys of the demo, and warn of a server that takes no writes."""
+    if await database.is_read_only():
+        output.console.print(
+            "[yellow]Warning[/]: the server of CONTACT_GATEWAY_DATABASE_URL is read-only, such as "
+            "a standby: reads work, and creations are a 503."
+        )
     if demo:
         return await prepare_demo(database, partial(output.write, "\n"))
     # In front of upstream, the database's keys are not accepted.

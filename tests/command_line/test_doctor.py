@@ -7,15 +7,13 @@ import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from urllib.parse import quote, urlencode
 
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 
 from contact_gateway.database_url import DatabaseAddress, PostgresqlServer, parse_database_url
 from contact_gateway.store import sqlite
 from contact_gateway.store.schema_version import newest_revision
-from support.databases import Engine, databases_on, new_database, plain_connection
+from support.databases import Engine, databases_on, new_database, plain_connection, read_only
 from support.process import Command
 from support.programs import redis_server
 from support.upstream import UpstreamGateway
@@ -196,9 +194,7 @@ def test_a_server_that_cannot_be_written_fails(
     """Such as a standby."""
     assert isinstance(postgresql, PostgresqlServer)
     run("migrate")
-    options = conninfo_to_dict(postgresql.uri) | {"options": "-c default_transaction_read_only=on"}
-    url = f"postgresql:///?{urlencode(options, quote_via=quote)}"
-    monkeypatch.setenv("CONTACT_GATEWAY_DATABASE_URL", url)
+    monkeypatch.setenv("CONTACT_GATEWAY_DATABASE_URL", read_only(postgresql.uri))
     status, checks = examine()
 
     assert (status, checks["Database"]["state"]) == (1, "failed")

@@ -17,7 +17,7 @@ from contact_gateway.server import process as server_process
 from contact_gateway.server.process import Listeners
 from contact_gateway.server.stopping import Timeouts
 from support.clock import WATCHDOG_SECONDS
-from support.databases import plain_connection
+from support.databases import Engine, databases_on, new_database, plain_connection, read_only
 from support.process import Command, GatewayProcess, gateway_process, refused_start
 
 DEMO_ADVERTISERS = {
@@ -240,6 +240,25 @@ def test_the_proxy_to_upstream_is_announced_without_its_password(
 
     assert "Proxy       http://proxy.example:3128" in announced
     assert "secret" not in announced
+
+
+@pytest.mark.usefixtures("announcing_only")
+@pytest.mark.parametrize("is_read_only", [True, False], ids=["read-only", "writable"])
+def test_a_server_that_is_read_only_is_announced(
+    run: Command, folder: Path, monkeypatch: pytest.MonkeyPatch, *, is_read_only: bool
+) -> None:
+    with databases_on(Engine.POSTGRESQL):
+        url = new_database(folder)
+        monkeypatch.setenv("CONTACT_GATEWAY_DATABASE_URL", url)
+        run("migrate")
+        if is_read_only:
+            monkeypatch.setenv("CONTACT_GATEWAY_DATABASE_URL", read_only(url))
+
+        result = run("serve", "--port", "0")
+
+    warning = "Warning: the server of CONTACT_GATEWAY_DATABASE_URL is read-only"
+    assert (result.exit_code, "Database" in result.stdout) == (0, True)
+    assert (warning in " ".join(result.stderr.split())) is is_read_only
 
 
 class TestRefusedStart:

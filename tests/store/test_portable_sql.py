@@ -255,6 +255,7 @@ def recorded_calls() -> Iterator[set[Function]]:
 async def do_everything(database: Database) -> None:
     """Send every statement that the gateway and its commands have."""
     assert await schema_version.is_ready(database)
+    assert not await database.is_read_only()
     keys = await demo.prepare_demo(database, lambda: None)
     source = SqlSource(database)
     await source.warn_of_expiring_keys()

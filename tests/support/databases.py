@@ -18,7 +18,7 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import psycopg
 from psycopg import sql
@@ -313,6 +313,12 @@ def _new_folder(parent: Path | None) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="contact-gateway-", dir=parent))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def read_only(url: str) -> str:
+    """Return the URL of the same database, over connections that cannot write, as to a standby."""
+    options = {**conninfo_to_dict(url), "options": "-c default_transaction_read_only=on"}
+    return f"postgresql:///?{urlencode(options, quote_via=quote)}"
 
 
 def _name(number: int) -> str:

@@ -112,6 +112,14 @@ class Database(ABC):
             return False
         return True
 
+    async def is_read_only(self) -> bool:
+        """Return whether a server says that it takes no writes, as a standby does.
+
+        Raises:
+            SourceUnavailable: it does not answer.
+        """
+        return False
+
     @abstractmethod
     def check(self) -> None:
         """Check that the database can be opened, and create its file where it has one.

@@ -62,6 +62,8 @@ _DEFAULTS: Final = {
 # no parameter for it but `options`, which PgBouncer refuses.
 _DATE_STYLE: Final = "ISO, MDY"
 
+_READ_ONLY_PARAMETERS: Final = ("in_hot_standby", "default_transaction_read_only")
+
 # Error codes and their classes: postgresql.org/docs/current/errcodes-appendix.html.
 _ROLLED_BACK: Final = frozenset({"40001", "40P01"})
 # The connection, the credentials, resources, an operator's and a system's doing.
@@ -116,15 +118,22 @@ class PostgresqlDatabase(Database):
             lookup_readers=ConnectionPool("look up", driver, lookups, None, observer),
         )
 
+    async def is_read_only(self) -> bool:
+        """Return what the server reports of itself, since PostgreSQL 14."""
+
+        def reports(connection: Connection) -> bool:
+            info = _driver_connection(connection).info
+            return "on" in map(info.parameter_status, _READ_ONLY_PARAMETERS)
+
+        return await self.look_up(reports)
+
     def check(self) -> None:
         """Do nothing: the first connection shows whether the server can be reached."""
 
     def _limited(
         self, connection: Connection, work: Callable[[Connection], T], timeout_seconds: float
     ) -> T:
-        driver = connection.connection.driver_connection
-        if not isinstance(driver, psycopg.Connection):
-            raise TypeError("the connection is not one of PostgreSQL")
+        driver = _driver_connection(connection)
         ends_at = time.perf_counter() + timeout_seconds
         set_at = -math.inf
 
@@ -341,6 +350,13 @@ class _Connection(psycopg.Connection):
             self.remove_notice_handler(keep)
         if warnings:
             raise psycopg.OperationalError(warnings[0])
+
+
+def _driver_connection(connection: Connection) -> psycopg.Connection:
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, psycopg.Connection):
+        raise TypeError("the connection is not one of PostgreSQL")
+    return driver
 
 
 def _cause_of(error: Exception) -> psycopg.Error | None:

@@ -53,6 +53,8 @@ def _exported() -> Mapping[str, frozenset[str]]:
     metrics.batch_started(1)
     metrics.committed(1, 1)
     metrics.failed("unavailable")
+    metrics.connections_changed("read", 1)
+    metrics.transaction_repeated("lost connection")
     metrics.called("contacts")
     metrics.rows_skipped(1)
     text = generate_latest(metrics._registry).decode()  # noqa: SLF001 - served by a request only
@@ -108,7 +110,7 @@ EXPRESSIONS = [*_alert_expressions(), *(expression for expression, _ in _targets
 
 
 def test_every_expression_is_found() -> None:
-    assert len(_alert_expressions()) == ALERTS.read_text(encoding="utf-8").count("- alert: ") == 9
+    assert len(_alert_expressions()) == ALERTS.read_text(encoding="utf-8").count("- alert: ") == 11
     assert len(_targets()) == DASHBOARD.read_text(encoding="utf-8").count('"expr"') >= 20
 
 

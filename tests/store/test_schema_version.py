@@ -29,7 +29,7 @@ from contact_gateway.store.schema_version import SchemaNotCurrentError, newest_r
 from contact_gateway.store.tables import contacts
 from support.advertiser_rows import insert_one
 from support.clock import WATCHDOG_SECONDS
-from support.databases import plain_connection, waits_for_a_lock
+from support.databases import Engine, plain_connection, waits_for_a_lock
 from support.older_database import create_tables
 from support.schema_comparison import differences
 
@@ -307,6 +307,47 @@ async def test_migrations_only_add_so_that_the_version_before_can_serve(
         before = after
 
     assert await schema_version.revision(empty_database) == newest_revision()
+
+
+def _files(connection: Connection) -> Mapping[str, int]:
+    """Return the number of the file of each table, which PostgreSQL replaces to rewrite it."""
+    rows = connection.execute(
+        text(
+            "SELECT relname, relfilenode FROM pg_class WHERE relkind = 'r' "
+            "AND relnamespace = CAST('public' AS regnamespace)"
+        )
+    )
+    return {row.relname: row.relfilenode for row in rows}
+
+
+ON_POSTGRESQL = pytest.mark.parametrize("engine", [Engine.POSTGRESQL], ids=str, indirect=True)
+
+
+@ON_POSTGRESQL
+async def test_later_migrations_rewrite_no_table_on_postgresql(empty_database: Database) -> None:
+    """The version before waits for a table that is rewritten, longer with more rows."""
+    await empty_database.write(partial(create_tables, revision=LAST_THAT_CHANGED_ROWS))
+    before = await empty_database.read(_files)
+    for revision in _later_revisions():
+        await empty_database.write(partial(create_tables, revision=revision))
+        after = await empty_database.read(_files)
+        assert before.items() <= after.items(), revision
+        before = after
+
+
+@ON_POSTGRESQL
+async def test_a_table_that_is_rewritten_is_found(database: Database) -> None:
+    before = await database.read(_files)
+
+    await database.write(
+        lambda connection: connection.exec_driver_sql(
+            "ALTER TABLE contacts ALTER COLUMN created_through TYPE integer USING 0"
+        )
+    )
+    after = await database.read(_files)
+
+    assert before.keys() == after.keys()
+    assert dict(before.items() - after.items()).keys() == {"contacts"}
 
 
 async def test_a_creation_in_flight_is_stored_while_another_version_migrates(

@@ -90,7 +90,8 @@ async def _database(settings: Settings) -> Check:
     try:
         return await _schema(database)
     except SourceUnavailable as error:
-        found = f"{database.label} cannot be read: {error.reason}"
+        # It begins with the name of the database.
+        found = f"cannot be read: {error.reason}"
         remedy = "Correct CONTACT_GATEWAY_DATABASE_URL, start its server, or restore its file."
         return Check(_DATABASE, State.FAILED, found, remedy)
     finally:
@@ -106,7 +107,11 @@ async def _schema(database: Database) -> Check:
     name, label = _DATABASE, database.label
     revision, newest = await schema_version.revision(database), schema_version.newest_revision()
     if revision is None:
-        return Check(name, State.OK, f"{label} is empty; the first start creates its tables")
+        found = f"{label} is empty; the first start creates its tables"
+        if await database.read(text_index.can_exist):
+            return Check(name, State.OK, found)
+        remedy = "Install PostgreSQL's additional modules (contrib) before, for searches for text."
+        return Check(name, State.WARNING, f"{found}, but the server lacks pg_trgm", remedy)
     if revision != newest:
         return Check(
             name,

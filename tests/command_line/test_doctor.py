@@ -149,6 +149,18 @@ def postgresql(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databa
         yield parse_database_url(url)
 
 
+def test_an_empty_database_on_a_server_is_a_warning_where_the_index_of_text_cannot_exist(
+    examine: Examine, postgresql: DatabaseAddress
+) -> None:
+    with plain_connection(postgresql) as connection:
+        query = "SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm'"
+        can_exist = connection.exec_driver_sql(query).scalar() is not None
+    status, checks = examine()
+
+    assert (status, checks["Database"]["state"]) == (0, "ok" if can_exist else "warning")
+    assert ("lacks pg_trgm" in checks["Database"]["found"]) is not can_exist
+
+
 @pytest.mark.usefixtures("postgresql")
 def test_a_server_needs_no_checks_of_files(run: Command, examine: Examine) -> None:
     empty_status, empty = examine()
@@ -156,7 +168,7 @@ def test_a_server_needs_no_checks_of_files(run: Command, examine: Examine) -> No
     status, checks = examine()
 
     assert (empty_status, status) == (0, 0)
-    assert empty["Database"]["found"].endswith("is empty; the first start creates its tables")
+    assert "is empty; the first start creates its tables" in empty["Database"]["found"]
     assert f"is at revision {newest_revision()}" in checks["Database"]["found"]
     assert not checks.keys() & {"SQLite", "Permissions", "Disk space"}
 
@@ -210,7 +222,8 @@ def test_an_unreachable_server_fails_without_its_password(
     result = run("doctor")
 
     assert result.exit_code == 1
-    assert "failed   Database: 127.0.0.1:1/contacts cannot be read" in result.stdout
+    assert "failed   Database: cannot be read: 127.0.0.1:1/contacts: " in result.stdout
+    assert result.stdout.count("127.0.0.1:1/contacts") == 1
     assert "secret" not in result.output
 
 

@@ -373,6 +373,7 @@ async def check(database: Database) -> None:
 
 async def search_by_an_index_of_text(database: Database) -> None:
     """Search as on a server with pg_trgm, which the tests' own server has not."""
+    await database.read(text_index.can_exist)
     await database.read(text_index.is_complete)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_index, "_is_valid", lambda *_: True)

@@ -29,6 +29,7 @@ from sqlalchemy.exc import DatabaseError
 from contact_gateway.store.search import contains_folded
 from contact_gateway.store.tables import advertisers, contacts
 
+_EXTENSION: Final = "pg_trgm"
 _TRIGRAM: Final = 3
 _TRIGRAMS: Final = 4
 _SAMPLE: Final = 500
@@ -54,7 +55,7 @@ def create(connection: Connection) -> Sequence[str]:
         return ()
     try:
         with connection.begin_nested():
-            connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS pg_trgm")
+            connection.exec_driver_sql(f"CREATE EXTENSION IF NOT EXISTS {_EXTENSION}")
     except DatabaseError as error:
         reason = str(error.orig).partition("\n")[0]
         return (_MISSING.format(reason=reason),)
@@ -65,6 +66,15 @@ def create(connection: Connection) -> Sequence[str]:
             "USING gin (folded_text gin_trgm_ops)"
         )
     return ()
+
+
+def can_exist(connection: Connection) -> bool:
+    """Return whether a server has the extension for the indexes; SQLite always has it."""
+    if connection.dialect.name == "sqlite":
+        return True
+    extension = table("pg_available_extensions", column("name"))
+    query = select(extension.c.name).where(extension.c.name == _EXTENSION)
+    return connection.scalar(query) is not None
 
 
 def is_complete(connection: Connection) -> bool:

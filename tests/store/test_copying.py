@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Connection, Insert, column, delete, insert, select, table, update
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
-from contact_gateway.database_url import DatabaseAddress
+from contact_gateway.database_url import DatabaseAddress, SqliteFile
 from contact_gateway.store import advertisers, copying, schema_version, tables
 from contact_gateway.store.copying import CopyError, copy_database
 from contact_gateway.store.database import Database, open_database
@@ -255,6 +255,32 @@ async def _rename(address: DatabaseAddress) -> None:
 async def test_a_database_is_not_copied_to_itself(pair: Pair) -> None:
     with pytest.raises(CopyError, match=r"^FROM and TO are the same database"):
         await copy_database(pair.source, pair.source, _ignore)
+
+
+async def test_a_database_is_not_copied_to_itself_under_another_name(
+    pair: Pair, tmp_path: Path
+) -> None:
+    address = pair.source.address
+    if isinstance(address, SqliteFile):
+        link = tmp_path / "link.db"
+        link.symlink_to(address.path)
+        other = database_at(f"sqlite:///{link}")
+    else:
+        other = database_at(f"{address.uri}&application_name=other")
+
+    assert other.address != address
+    with pytest.raises(CopyError, match=r"^FROM and TO are the same database"):
+        await copy_database(pair.source, other, _ignore)
+    await other.close()
+
+
+async def test_a_system_that_does_not_know_its_databases_is_copied(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that only speaks PostgreSQL's protocol."""
+    monkeypatch.setattr(copying, "_OWN", "SELECT no_such_function()")
+
+    assert (await copy_database(pair.source, pair.target, _ignore))["advertisers"] == 3
 
 
 async def test_an_empty_database_is_no_source(pair: Pair) -> None:

@@ -30,6 +30,8 @@ SEQUENCE_FUNCTIONS: Final = frozenset(
     {"pg_get_serial_sequence", "pg_sequence_last_value", "setval"}
 )
 """For `store copy` and `store check` alone, which no gateway needs."""
+IDENTITY_FUNCTIONS: Final = frozenset({"current_database", "pg_postmaster_start_time"})
+"""For `store copy`, which does without them where they are missing."""
 CATALOGUE_FUNCTIONS: Final = frozenset({"pg_table_is_visible", "to_regclass"})
 LOCAL_SETTINGS: Final = frozenset(
     {"enable_seqscan", "idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout"}

@@ -28,6 +28,7 @@ from sqlalchemy import (
     text,
     true,
 )
+from sqlalchemy.exc import DatabaseError
 
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.database_url import DatabaseAddress, SqliteFile
@@ -41,6 +42,7 @@ from contact_gateway.store.upserts import insert_new
 CopyProgress: TypeAlias = Callable[[str, int, int], None]
 """Receives what is done, the number of rows that it is done for, and of all rows."""
 
+_OWN: Final = "SELECT pg_postmaster_start_time(), current_database()"
 _ROWS_AT_A_TIME: Final = 512
 _KEYS_AT_A_TIME: Final = 20_000
 _CHECKSUM_BYTES: Final = 16
@@ -76,11 +78,12 @@ async def copy_database(
     Raises:
         CopyError: a database cannot be used, the target has other rows, or the copy differs.
     """
-    if source.address == target.address:
-        raise CopyError("FROM and TO are the same database")
     origin, copy = _Side("FROM", source), _Side("TO", target)
     await origin.require_current()
     await copy.prepare()
+    identity = await origin.read(_identity)
+    if identity is not None and identity == await copy.read(_identity):
+        raise CopyError("FROM and TO are the same database")
     parts = [*_parts()]
     counts = [await _count(origin, part) for part in parts]
     copied = [await _count(copy, part) for part in parts]
@@ -143,6 +146,23 @@ class _Side:
             raise CopyError(f"{self.name}: the database does not answer: {error.reason}") from error
         except (DatabaseFault, schema_version.SchemaNotCurrentError) as error:
             raise CopyError(f"{self.name}: {error}") from error
+
+
+def _identity(connection: Connection) -> tuple[Any, ...] | None:
+    """Return what no other database has: a host or a file may have several names.
+
+    Returns:
+        None on a system that only speaks PostgreSQL's protocol, and does not know.
+    """
+    if connection.dialect.name == "sqlite":
+        main, *_ = connection.exec_driver_sql("PRAGMA database_list")
+        status = Path(main.file).stat()
+        return status.st_dev, status.st_ino
+    try:
+        with connection.begin_nested():
+            return tuple(connection.exec_driver_sql(_OWN).one())
+    except DatabaseError:
+        return None
 
 
 def _is_missing(address: DatabaseAddress) -> bool:

@@ -87,7 +87,6 @@ fragment Members on CreateContactResult {
   ... on ConflictError { existing { ...Attributes } }
   ... on RateLimitedError { retryAfterSeconds }
   ... on OutcomeUnknownError { retryAfterSeconds advertiserId sentAt }
-  ... on ServiceUnavailableError { retryAfterSeconds }
 }
 """
 CREATE_CONTACT = (
@@ -292,7 +291,15 @@ mutation ($submissions: [ContactSubmission!]!, $dryRun: Boolean, $onConflict: On
     __typename
     ... on CreateContactsPayload {
       created existed refused
-      results { index replayed result { ...Members } }
+      results {
+        index replayed
+        result {
+          ...Members
+          __typename
+          ... on ApiError { code message requestId }
+          ... on ServiceUnavailableError { retryAfterSeconds }
+        }
+      }
     }
     ... on ApiError { code message requestId }
     ... on InvalidInputError { problems { path code message } }

@@ -359,18 +359,6 @@ class OutcomeUnknownError(ApiError):
     sent_at: DateTime = strawberry.field(description="When the creation was sent to HiEnergy.")
 
 
-@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.SERVICE_UNAVAILABLE))
-class ServiceUnavailableError(ApiError):
-    """A failure of one submission of a batch."""
-
-    retry_after_seconds: int = strawberry.field(description="Seconds to wait before a retry.")
-
-
-@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.NOT_TRIED))
-class NotTriedError(ApiError):
-    """A submission of a batch that was stopped."""
-
-
 CreateContactResult = Annotated[
     Contact
     | ContactPreview
@@ -381,22 +369,19 @@ CreateContactResult = Annotated[
     | ConflictError
     | IdempotencyKeyReusedError
     | RateLimitedError
-    | OutcomeUnknownError
-    | ServiceUnavailableError
-    | NotTriedError,
+    | OutcomeUnknownError,
     strawberry.union(
         "CreateContactResult",
         description=(
-            "The result of one submission: the contact, the preview of a dry run, or a typed "
-            "error. The rules apply in a fixed order, and the first that fails decides the error. "
-            "`ServiceUnavailableError` and `NotTriedError` are results of `createContacts` only."
+            "The result of `createContact`: the contact, the preview of a dry run, or a typed "
+            "error. The rules apply in a fixed order, and the first that fails decides the error."
         ),
     ),
 ]
 
 
 def create_contact_result(
-    outcome: outcomes.BatchedOutcome,
+    outcome: outcomes.CreateContactOutcome,
     request_id: str,
     path_of: Callable[[Problem], str] = argument_path,
 ) -> CreateContactResult:
@@ -438,12 +423,6 @@ def create_contact_result(
                 advertiser_id=strawberry.ID(str(advertiser_id)),
                 sent_at=DateTime(sent_at),
             )
-        case outcomes.Unavailable(message, seconds, code=code):
-            return ServiceUnavailableError(
-                code=code, message=message, request_id=an_id, retry_after_seconds=seconds
-            )
-        case outcomes.NotTried(message, code=code):
-            return NotTriedError(code=code, message=message, request_id=an_id)
         case _:
             assert_never(outcome)
 
@@ -516,12 +495,64 @@ class ContactSubmission:
     )
 
 
+@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.SERVICE_UNAVAILABLE))
+class ServiceUnavailableError(ApiError):
+    """A failure of one submission of a batch."""
+
+    retry_after_seconds: int = strawberry.field(description="Seconds to wait before a retry.")
+
+
+@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.NOT_TRIED))
+class NotTriedError(ApiError):
+    """A submission of a batch that was stopped."""
+
+
+SubmissionOutcome = Annotated[
+    Contact
+    | ContactPreview
+    | UnauthorizedError
+    | ForbiddenError
+    | NotFoundError
+    | InvalidInputError
+    | ConflictError
+    | IdempotencyKeyReusedError
+    | RateLimitedError
+    | OutcomeUnknownError
+    | ServiceUnavailableError
+    | NotTriedError,
+    strawberry.union(
+        "SubmissionOutcome",
+        description=(
+            "The result of one submission of a batch: that of `createContact`, or, if the service "
+            "fails in between, `ServiceUnavailableError` or `NotTriedError`. A fragment on "
+            "`CreateContactResult` may be spread here."
+        ),
+    ),
+]
+
+
+def submission_outcome(
+    outcome: outcomes.BatchedOutcome, request_id: str, path_of: Callable[[Problem], str]
+) -> SubmissionOutcome:
+    """Return the member of the union for an outcome. `path_of` is as in `InputProblem.of`."""
+    an_id = strawberry.ID(request_id)
+    match outcome:
+        case outcomes.Unavailable(message, seconds, code=code):
+            return ServiceUnavailableError(
+                code=code, message=message, request_id=an_id, retry_after_seconds=seconds
+            )
+        case outcomes.NotTried(message, code=code):
+            return NotTriedError(code=code, message=message, request_id=an_id)
+        case _:
+            return create_contact_result(outcome, request_id, path_of)
+
+
 @strawberry.type(description="The result of one submission of a batch.")
 class SubmissionResult:
     """The GraphQL type of an outcome in a batch."""
 
     index: int = strawberry.field(description="The position of the submission, from 0.")
-    result: CreateContactResult = strawberry.field(
+    result: SubmissionOutcome = strawberry.field(
         description="What `createContact` returns for the submission."
     )
     replayed: bool = strawberry.field(
@@ -574,7 +605,7 @@ def create_contacts_result(
                 results=[
                     SubmissionResult(
                         index=index,
-                        result=create_contact_result(
+                        result=submission_outcome(
                             each, request_id, partial(submission_path, index)
                         ),
                         replayed=isinstance(each, outcomes.Created) and each.replayed,

@@ -110,7 +110,10 @@ async def _schema(database: Database) -> Check:
         found = f"{label} is empty; the first start creates its tables"
         if await database.read(text_index.can_exist):
             return Check(name, State.OK, found)
-        remedy = "Install PostgreSQL's additional modules (contrib) before, for searches for text."
+        remedy = (
+            "Install PostgreSQL's additional modules (contrib) before, so that searches for text "
+            "have an index."
+        )
         return Check(name, State.WARNING, f"{found}, but the server lacks pg_trgm", remedy)
     if revision != newest:
         return Check(

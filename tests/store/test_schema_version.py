@@ -242,7 +242,7 @@ async def test_a_newer_database_is_refused_and_not_changed(database: Database, s
 async def test_a_version_that_serves_stays_ready_while_a_newer_one_migrates(
     database: Database,
 ) -> None:
-    """Migrations only add."""
+    """Migrations only add, or replace an index by one that finds the same rows."""
     assert await schema_version.is_ready(database)
 
     _set_revision(database, "9999")
@@ -280,8 +280,8 @@ def _later_revisions() -> list[str]:
 def _check_that_it_only_adds(before: _Table, after: _Table) -> None:
     """Check that the statements of the version before still do what they did.
 
-    One index may replace others, which no statement names, if it finds the same rows by its first
-    columns.
+    The exception is an index: each creation writes all of them, and no statement names one. It may
+    be replaced by another that finds the same rows by its first columns.
     """
     assert before.columns.items() <= after.columns.items()
     assert after.unique == before.unique

@@ -12,6 +12,7 @@ from generated.models import (
     ContactDocument,
     ContactPreviewDocument,
     CreateContactSubmission,
+    ExistingContactDocument,
     ForbiddenErrorDocument,
     InternalErrorDocument,
     InvalidInputOrIdempotencyKeyReusedErrorDocument,
@@ -49,7 +50,9 @@ def create(email: str, key: str, *, dry_run: bool = False) -> str:
             return "an answer that is not documented"
         case ContactPreviewDocument():
             return "a preview"
-        case ContactDocument(data=Contact(id=an_id)):
+        case ContactDocument(data=Contact(id=an_id)) | ExistingContactDocument(
+            data=Contact(id=an_id)
+        ):
             return f"contact {an_id}"
         case InvalidInputOrIdempotencyKeyReusedErrorDocument(error=error):
             if error.code == "INVALID_INPUT":

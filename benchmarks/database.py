@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import psycopg
+
 from benchmarks import servers
 
 BRANDS: Final = 500
@@ -32,6 +34,15 @@ class Prepared:
 
     file: Path
     key: str
+
+    def copy_to(self, url: str) -> None:
+        """Copy it to an empty PostgreSQL database.
+
+        Raises:
+            BenchmarkError: the command fails.
+        """
+        words = ("store", "copy", _url(self.file), url)
+        _run(servers.GATEWAY, url, self.file.parent, *words)
 
     def copy(self, name: str) -> Path:
         """Return a new copy with this name, in the same folder. It replaces an earlier copy."""
@@ -79,6 +90,17 @@ def counter(file: Path) -> Callable[[], int]:
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
             count: int = connection.execute("SELECT count(*) FROM contacts").fetchone()[0]
             return count
+
+    return created
+
+
+def postgresql_counter(url: str) -> Callable[[], int]:
+    """Return a function that counts the contacts of a PostgreSQL database."""
+
+    def created() -> int:
+        with psycopg.connect(url) as connection:
+            (count,) = connection.execute("SELECT count(*) FROM contacts").fetchone() or (0,)
+            return int(count)
 
     return created
 

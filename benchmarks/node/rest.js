@@ -80,7 +80,7 @@ export function createRestApi (rules, store) {
     app.get('/contacts/:id', { schema: { response: { 200: found, '4xx': errors } } }, readContact)
   }
 
-  function createContact (request, reply) {
+  async function createContact (request, reply) {
     let ignored = []
     const parseRequest = () => {
       const body = parseBody(request)
@@ -94,17 +94,16 @@ export function createRestApi (rules, store) {
         dryRun: dryRun === undefined ? false : DRY_RUN[String(dryRun).toLowerCase()]
       }
     }
-    const outcome = rules.createContact(
+    const outcome = await rules.createContact(
       request.caller, parseRequest, { face: 'rest', requestId: request.id })
     if (outcome.code) return sendRefusal(outcome, request, reply)
     const meta = ignored.length ? { ignored_fields: ignored } : {}
     if (outcome.id === null) {
-      reply.send({ data: toResource(outcome), meta: { dry_run: true, ...meta } })
-      return
+      return reply.send({ data: toResource(outcome), meta: { dry_run: true, ...meta } })
     }
     reply.code(201).header('location', `/api/v1/contacts/${outcome.id}`)
     if (outcome.isReplayed) reply.header('idempotent-replayed', 'true')
-    reply.send({ data: toResource(outcome), meta })
+    return reply.send({ data: toResource(outcome), meta })
   }
 
   function readContact (request, reply) {
@@ -142,7 +141,7 @@ function sendRefusal (refusal, request, reply) {
   if (code === 'UNAUTHORIZED') {
     reply.header('www-authenticate', 'Bearer realm="contact-gateway"')
   }
-  reply.code(STATUSES[code]).send(envelope(code, message, request, details))
+  return reply.code(STATUSES[code]).send(envelope(code, message, request, details))
 }
 
 function envelope (code, message, request, details = {}) {

@@ -23,7 +23,7 @@ const FILTERS = {
   q: 'instr(c.folded_text, @q) > 0'
 }
 
-export function openStore (file) {
+export function openStore (file, groupsCommits) {
   const db = new Database(file, { fileMustExist: true, timeout: 5000 })
   db.pragma('journal_mode = WAL')
   db.pragma('synchronous = FULL')
@@ -31,7 +31,7 @@ export function openStore (file) {
 
   const rows = sql => db.prepare(sql).raw()
   const keyByLookup = db.prepare(`
-    SELECT id, secret_hash AS secretHash, role, label, expires_at AS expiresAt,
+    SELECT id, lookup, secret_hash AS secretHash, role, label, expires_at AS expiresAt,
       revoked_at AS revokedAt
     FROM api_keys WHERE lookup = ?`)
   const owner = db.prepare(`
@@ -62,11 +62,25 @@ export function openStore (file) {
     return [names.join(), rows(sql)]
   }))
 
+  const keysInTransaction = new Map()
+  // Takes the write lock at its start.
+  const transaction = db.transaction(work => {
+    keysInTransaction.clear()
+    return work()
+  }).immediate
+
   return {
-    // Calls a function in a transaction that takes the write lock at its start.
-    transaction: db.transaction(work => work()).immediate,
+    // Calls a function in a transaction. Returns its result, or a promise of it.
+    transaction: groupsCommits ? createGroupCommit(transaction) : transaction,
 
     keyByLookup: lookup => keyByLookup.get(lookup),
+
+    // Reads a key once for each transaction.
+    keyInTransaction (lookup) {
+      const key = keysInTransaction.get(lookup) ?? keyByLookup.get(lookup)
+      keysInTransaction.set(lookup, key)
+      return key
+    },
 
     owner: advertiserId => owner.get(advertiserId),
 
@@ -130,6 +144,25 @@ export function openStore (file) {
 
     close: () => db.close()
   }
+}
+
+// Gathers the calls of one turn of the event loop in one transaction. They return after its commit.
+function createGroupCommit (transaction) {
+  let queue = []
+  const commit = () => {
+    const batch = queue
+    queue = []
+    try {
+      const results = transaction(() => batch.map(({ work }) => work()))
+      batch.forEach(({ resolve }, index) => resolve(results[index]))
+    } catch {
+      // One by one, so that the failure of one call fails no other.
+      for (const { work, resolve } of batch) resolve(Promise.try(transaction, work))
+    }
+  }
+  return work => new Promise(resolve => {
+    if (queue.push({ work, resolve }) === 1) setImmediate(commit)
+  })
 }
 
 // The address in lower case, which makes it unique for an advertiser.

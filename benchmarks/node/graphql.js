@@ -1,25 +1,23 @@
-// The GraphQL API: its resolvers, and the format of its errors.
+// The GraphQL API: its resolvers, and the codes of its errors.
 
 import { GraphQLError, Kind } from 'graphql'
-import mercurius from 'mercurius'
 import { idOf, parseListArguments } from './rules.js'
 
 export function createResolvers (rules, store) {
-  const createContact = (_, { input, idempotencyKey = null, dryRun }, { request }, info) => {
-    const header = request.headers['idempotency-key']
-    if (idempotencyKey === null && header !== undefined && isOnlyCreation(info)) {
-      idempotencyKey = header
+  const createContact = async (_, { input, idempotencyKey = null, dryRun }, context, info) => {
+    const { caller, requestId, idempotencyHeader } = context
+    if (idempotencyKey === null && idempotencyHeader && isOnlyCreation(info)) {
+      idempotencyKey = idempotencyHeader
     }
     const submission = { contact: input, idempotencyKey, dryRun: dryRun === true }
-    const outcome = rules.createContact(
-      request.caller, () => submission, { face: 'graphql', requestId: request.id })
-    return outcome.code ? formatRefusal(outcome, request.id) : outcome
+    const outcome = await rules.createContact(
+      caller, () => submission, { face: 'graphql', requestId })
+    return outcome.code ? formatRefusal(outcome, requestId) : outcome
   }
 
-  const authorize = ({ request }) => unwrap(rules.authorizeRead(request.caller))
+  const authorize = ({ caller }) => unwrap(rules.authorizeRead(caller))
   const advertiser = ({ advertiserId }) => store.advertiser(advertiserId)
   return {
-    CreateContactResult: { resolveType: outcome => outcome.__typename },
     Mutation: { createContact },
     Query: {
       viewer (_, _args, context) {
@@ -55,18 +53,11 @@ export function createResolvers (rules, store) {
 }
 
 // Every error has a code. An internal error shows nothing else.
-export function formatErrors (execution, context) {
-  const answer = mercurius.defaultErrorFormatter(execution, context)
-  // A request that was not executed has no `data`, not even null.
-  if (execution.data === undefined) delete answer.response.data
-  answer.response.errors = answer.response.errors.map(error => {
-    if (error.extensions?.code) return error
-    const extensions = { code: error.path ? 'INTERNAL_ERROR' : 'BAD_REQUEST' }
-    return error.path
-      ? { ...error, message: 'Internal error.', extensions }
-      : { ...error, extensions }
-  })
-  return answer
+export function messageAndCode ({ message, path, extensions }) {
+  if (extensions?.code) return { message, extensions }
+  return path
+    ? { message: 'Internal error.', extensions: { code: 'INTERNAL_ERROR' } }
+    : { message, extensions: { ...extensions, code: 'BAD_REQUEST' } }
 }
 
 // Returns an answer, or throws a refusal as a GraphQL error.

@@ -10,6 +10,8 @@ import isEmail from 'validator/lib/isEmail.js'
 import { emailKeyOf, foldCase, sqlTime } from './store.js'
 
 const HOUR = 3_600_000
+const CACHE_MILLISECONDS = 5000
+const MAX_CACHED_KEYS = 4096
 const MAX_ID = 2n ** 63n - 1n
 const MAX_PAGE = 2 ** 31 - 1
 const ALPHABET = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
@@ -29,10 +31,11 @@ const EMAIL_OPTIONS = {
 
 export function createRules (store, operationsPerHour) {
   const countOperation = createRateLimiter(operationsPerHour)
+  const authenticate = createAuthenticator(store)
 
   // Rule 1: returns the API key or a refusal. One lookup per request.
   function identify (caller) {
-    return (caller.identity ??= authenticate(caller.key, store))
+    return (caller.identity ??= authenticate(caller.key))
   }
 
   function createContact (caller, parseRequest, origin) {
@@ -52,6 +55,8 @@ export function createRules (store, operationsPerHour) {
 
   // Rules 5 to 7, inside the transaction.
   function createInTransaction (details, { idempotencyKey, dryRun }, key, origin) {
+    const unusable = refusalOf(store.keyInTransaction(key.lookup))
+    if (unusable) return unusable
     let fingerprint = null
     if (idempotencyKey !== null) {
       fingerprint = fingerprintOf(details)
@@ -117,6 +122,22 @@ export function parseListArguments (raw) {
   return problems.length ? invalidInput(problems) : list
 }
 
+// Caches valid keys for 5 s, as contact-gateway does. A transaction reads its keys again.
+function createAuthenticator (store) {
+  const cache = new Map()
+  return presented => {
+    const now = Date.now()
+    const cached = cache.get(presented)
+    if (cached?.expiresAt > now) return cached.key
+    const key = authenticate(presented, store)
+    if (!key.code) {
+      if (cache.size >= MAX_CACHED_KEYS) cache.clear()
+      cache.set(presented, { key, expiresAt: now + CACHE_MILLISECONDS })
+    }
+    return key
+  }
+}
+
 function authenticate (presented, store) {
   if (!presented) {
     return unauthorized('An API key is required: send it as X-Api-Key or Authorization: Bearer.')
@@ -129,11 +150,15 @@ function authenticate (presented, store) {
   if (!key || !timingSafeEqual(hash('sha256', parts[2], 'buffer'), key.secretHash)) {
     return unauthorized('Unknown API key.')
   }
+  return refusalOf(key) ?? key
+}
+
+function refusalOf (key) {
   if (key.revokedAt) return unauthorized('This API key has been revoked.')
   if (key.expiresAt && key.expiresAt <= sqlTime(new Date().toISOString())) {
     return unauthorized('This API key has expired.')
   }
-  return key
+  return null
 }
 
 function checksumOf (text) {

@@ -5,6 +5,7 @@ Run it with `scripts/bench`.
 
 import argparse
 import operator
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,13 +13,14 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from benchmarks import database, peers, servers
 from benchmarks.database import Prepared
 from benchmarks.load import check, send
 from benchmarks.measuring import Measured, measure, started
 from benchmarks.operations import CONTACT, CONTACTS, CREATE, CREATE_BY_REST, ECHO, Operation
+from benchmarks.postgresql_server import postgresql
 from benchmarks.report import Target, conditions, figures, table
 from benchmarks.run import LOGS, commit, python, session
 from benchmarks.servers import Server
@@ -32,31 +34,55 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
 """The operations on the store, by their names on the command line."""
 
 
+_CREATIONS: Final = (OPERATIONS["create-graphql"], OPERATIONS["create-rest"])
+_BY_GRAPHQL: Final = tuple(each for each in OPERATIONS.values() if each.path == "/graphql")
+
+
 @dataclass(frozen=True, slots=True)
 class _Contestant:
-    """A server over a database file. Errors of one that `may_fail` are counted."""
+    """A server over a database file. Errors of one that `may_fail` are counted.
+
+    `counter` returns the function that counts the contacts created so far.
+    """
 
     name: str
     start: Callable[[Path, Path], AbstractContextManager[Server]]
     operations: Sequence[Operation] = tuple(OPERATIONS.values())
     may_fail: bool = False
+    counter: Callable[[Path], Callable[[], int]] = database.counter
 
     @property
     def slug(self) -> str:
         """The name of its files."""
-        return self.name.lower().replace(" ", "-")
+        return re.sub("[^a-z]+", "-", self.name.lower())
 
     def file(self, prepared: Prepared) -> Path:
         """Return its copy of the database."""
         return prepared.file.with_name(f"{self.slug}.sqlite3")
 
 
+class _Plan(NamedTuple):
+    """What to measure, and for how long. Times are in seconds."""
+
+    rounds: int
+    seconds: int
+    warm_up: int
+    operations: Sequence[Operation]
+    contestants: Sequence[_Contestant]
+
+
 def gateway(
     log: Path, file: Path, program: Path = servers.GATEWAY
 ) -> AbstractContextManager[Server]:
     """Run the gateway over a database file, with a rate limit that no run reaches."""
+    return _gateway_on(f"sqlite+aiosqlite:///{file}", log, program)
+
+
+def _gateway_on(
+    url: str, log: Path, program: Path = servers.GATEWAY
+) -> AbstractContextManager[Server]:
     settings = {
-        "CONTACT_GATEWAY_DATABASE_URL": f"sqlite+aiosqlite:///{file}",
+        "CONTACT_GATEWAY_DATABASE_URL": url,
         "CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR": str(servers.HIGH_RATE_LIMIT),
     }
     return servers.gateway(log, settings, program)
@@ -64,9 +90,38 @@ def gateway(
 
 _GATEWAY: Final = _Contestant("contact-gateway", gateway)
 _MERCURIUS: Final = _Contestant("Mercurius", peers.mercurius)
+# Its reads are those of Mercurius.
+_MERCURIUS_WITH_GROUP_COMMIT: Final = _Contestant(
+    "Mercurius, group commit", peers.mercurius_with_group_commit, _CREATIONS
+)
+_YOGA_ON_BUN: Final = _Contestant("Yoga on Bun, group commit", peers.yoga_on_bun, _BY_GRAPHQL)
+_YOGA_ON_NODE: Final = _Contestant("Yoga on Node, group commit", peers.yoga_on_node, _BY_GRAPHQL)
 _NAIVE: Final = _Contestant("naive Strawberry", peers.naive, may_fail=True)
 _BARE_UVICORN: Final = _Contestant("bare uvicorn", peers.bare_uvicorn, (ECHO,))
-_CONTESTANTS: Final = (_GATEWAY, _MERCURIUS, _NAIVE, _BARE_UVICORN)
+_QUICK: Final = _Plan(
+    rounds=2,
+    seconds=1,
+    warm_up=1,
+    operations=(*_CREATIONS, CONTACTS),
+    contestants=(_GATEWAY, _MERCURIUS, _MERCURIUS_WITH_GROUP_COMMIT),
+)
+_FULL: Final = _Plan(
+    rounds=5,
+    seconds=4,
+    warm_up=4,
+    operations=(*OPERATIONS.values(), ECHO),
+    contestants=(
+        *(*_QUICK.contestants, _YOGA_ON_BUN, _YOGA_ON_NODE),
+        *(_NAIVE, _BARE_UVICORN),
+    ),
+)
+_LEAST_RATES: Final[Mapping[tuple[str, str], float]] = {
+    (OPERATIONS["create-graphql"].name, _MERCURIUS.name): 4,
+    (OPERATIONS["create-rest"].name, _MERCURIUS.name): 3,
+    (OPERATIONS["contact"].name, _MERCURIUS.name): 1,
+    (OPERATIONS["create-graphql"].name, _NAIVE.name): 30,
+}
+"""The least ratio of the gateway's rate to a peer's, by operation and peer."""
 
 
 @dataclass(slots=True)
@@ -85,64 +140,93 @@ class _Results:
 
 def main() -> None:
     """Measure, and print the results as markdown."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=5, help="length of a round")
-    parser.add_argument("--warm-up", type=int, default=4, help="seconds of load before the rounds")
-    options = parser.parse_args()
-    with session(requires=peers.REQUIREMENTS):
-        peers.install_mercurius()
+    plan = _plan()
+    with session(requires=peers.REQUIREMENTS), ExitStack() as stack:
+        peers.install_node()
         libraries = ("strawberry-graphql", "graphql-core", "uvicorn", "sqlalchemy")
         versions = ", ".join(f"{library} {version(library)}" for library in libraries)
         head = (
             f"contact-gateway at {commit()} on {python()} ({versions}); "
-            f"{peers.mercurius_versions()}. The server on one core, the load on another. "
-            f"{conditions(options.rounds, options.seconds, options.warm_up)}"
+            f"{peers.node_versions()}. The server on one core, the load on another, PostgreSQL "
+            f"beside the load. {conditions(plan.rounds, plan.seconds, plan.warm_up)}"
         )
-        results = _measure(options.rounds, options.seconds, options.warm_up)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=LOGS)))
+        prepared = database.prepare(folder)
+        url = stack.enter_context(postgresql(servers.LOAD_CORE))
+        prepared.copy_to(url)
+        on_postgresql = _on_postgresql(url)
+        own, *others = plan.contestants
+        plan = plan._replace(contestants=(own, on_postgresql, *others))
+        results = _measure(plan, prepared)
     sys.stdout.write("\n\n".join((head, *_report(results))) + "\n")
 
 
-def _measure(rounds: int, seconds: float, warm_up: float) -> _Results:
+def _plan() -> _Plan:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="creations and pages of the gateway and Mercurius, in about a minute",
+    )
+    parser.add_argument("--rounds", type=int, help=f"default: {_FULL.rounds}")
+    parser.add_argument("--seconds", type=int, help=f"length of a round; default: {_FULL.seconds}")
+    parser.add_argument(
+        "--warm-up",
+        type=int,
+        help=f"seconds of load before the rounds; default: {_FULL.warm_up}",
+    )
+    options = vars(parser.parse_args())
+    plan = _QUICK if options.pop("quick") else _FULL
+    return plan._replace(**{name: value for name, value in options.items() if value is not None})
+
+
+def _on_postgresql(url: str) -> _Contestant:
+    """Return the gateway on a PostgreSQL database. It does not open its file."""
+    return _Contestant(
+        "contact-gateway, PostgreSQL",
+        lambda log, _file: _gateway_on(url, log),
+        counter=lambda _file: database.postgresql_counter(url),
+    )
+
+
+def _measure(plan: _Plan, prepared: Prepared) -> _Results:
     results = _Results()
-    with tempfile.TemporaryDirectory(dir=LOGS) as folder, ExitStack() as stack:
-        prepared = database.prepare(Path(folder))
-        for contestant in _CONTESTANTS:
-            for _ in range(rounds):
+    rows = [
+        (contestant, replace(operation, key=prepared.key))
+        # Each operation with all its contestants, so that they are measured close in time.
+        for operation in plan.operations
+        for contestant in plan.contestants
+        if operation in contestant.operations
+    ]
+    with ExitStack() as stack:
+        for contestant in plan.contestants:
+            for _ in range(plan.rounds):
                 with _started(contestant, prepared) as (_, seconds_to_start):
                     results.starts.setdefault(contestant.name, []).append(seconds_to_start)
         running = {
             contestant.name: stack.enter_context(_started(contestant, prepared))[0]
-            for contestant in _CONTESTANTS
+            for contestant in plan.contestants
         }
-        for contestant, operation in _rows(prepared):
-            send(operation, running[contestant.name].port, warm_up)
+        for contestant, operation in rows:
+            send(operation, running[contestant.name].port, plan.warm_up)
             if not contestant.may_fail:
                 check(operation, running[contestant.name].port)
-        for _ in range(rounds):
-            for contestant, operation in _rows(prepared):
+        for _ in range(plan.rounds):
+            for contestant, operation in rows:
                 results.of(operation, contestant).rounds.append(
                     measure(
                         f"{contestant.name}, {operation.name}",
                         operation,
                         running[contestant.name],
-                        seconds,
-                        database.counter(contestant.file(prepared)),
+                        plan.seconds,
+                        contestant.counter(contestant.file(prepared)),
                         may_fail=contestant.may_fail,
                     )
                 )
-        for contestant, operation in _rows(prepared):
+        for contestant, operation in rows:
             peak = running[contestant.name].memory_mb("VmHWM")
             results.of(operation, contestant).peak_memory_mb = peak
     return results
-
-
-def _rows(prepared: Prepared) -> Iterator[tuple[_Contestant, Operation]]:
-    """Yield each operation with all its contestants, so that they are measured close in time."""
-    for operation in (*OPERATIONS.values(), ECHO):
-        for contestant in _CONTESTANTS:
-            if operation in contestant.operations:
-                yield contestant, replace(operation, key=prepared.key)
 
 
 @contextmanager
@@ -156,28 +240,24 @@ def _started(contestant: _Contestant, prepared: Prepared) -> Iterator[tuple[Serv
 
 def _report(results: _Results) -> Iterator[str]:
     for name, rows in results.rows.items():
-        yield f"### {name}\n\n{figures(rows.values())}"
+        yield f"#### {name}\n\n{figures(rows.values())}"
     head = ("", "compared with", "answers/s", "p99")
-    yield f"### Ratios by round\n\n{table(head, _comparisons(results))}"
+    yield f"#### Ratios by round\n\n{table(head, _comparisons(results))}"
 
 
 def _comparisons(results: _Results) -> Iterator[tuple[str, str, str, str]]:
-    by_graphql, by_rest, contact, contacts = OPERATIONS.values()
-    comparisons = (
-        (by_graphql, _MERCURIUS, 4, 1),
-        (by_rest, _MERCURIUS, 3, 1),
-        (contact, _MERCURIUS, 1, 1),
-        (contacts, _MERCURIUS, None, 1),
-        (by_graphql, _NAIVE, 30, None),
-        (by_rest, _NAIVE, None, None),
-        (contact, _NAIVE, None, None),
-        (contacts, _NAIVE, None, None),
-    )
-    for operation, peer, least_rate, most_p99 in comparisons:
-        ours, its = results.of(operation, _GATEWAY), results.of(operation, peer)
-        yield _row(operation.name, ours, its, least_rate, most_p99)
-    rest = replace(results.of(by_rest, _GATEWAY), name=f"its own {by_rest.name}")
-    yield _row(by_graphql.name, results.of(by_graphql, _GATEWAY), rest, 0.8, None)
+    """Yield a row for each operation and peer, with the gateway on SQLite to that peer."""
+    for operation, rows in results.rows.items():
+        ours = rows.get(_GATEWAY.name)
+        for peer in rows.values():
+            if ours is None or peer is ours:
+                continue
+            least_rate = _LEAST_RATES.get((operation, peer.name))
+            most_p99 = 1 if peer.name == _MERCURIUS.name else None
+            yield _row(operation, ours, peer, least_rate, most_p99)
+    by_graphql, by_rest = (results.of(each, _GATEWAY) for each in _CREATIONS)
+    rest = replace(by_rest, name=f"its own {_CREATIONS[1].name}")
+    yield _row(_CREATIONS[0].name, by_graphql, rest, 0.8, None)
 
 
 def _row(

@@ -24,9 +24,13 @@ export function createCaller (apiKey, authorization) {
 export function headersOf (requestId, { window }) {
   const headers = { ...HEADERS, 'x-request-id': requestId }
   if (window) {
-    headers['x-ratelimit-limit'] = String(window.limit)
-    headers['x-ratelimit-remaining'] = String(Math.max(0, window.limit - window.used))
-    headers['x-ratelimit-reset'] = String(Math.ceil(window.resetsAt / 1000))
+    const { limit, used, resetsAt } = window
+    const remaining = Math.max(0, limit - used)
+    headers['x-ratelimit-limit'] = String(limit)
+    headers['x-ratelimit-remaining'] = String(remaining)
+    headers['x-ratelimit-reset'] = String(Math.ceil(resetsAt / 1000))
+    headers['ratelimit-policy'] = `"default";q=${limit};w=3600`
+    headers.ratelimit = `"default";r=${remaining};t=${Math.ceil((resetsAt - Date.now()) / 1000)}`
   }
   return headers
 }

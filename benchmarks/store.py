@@ -33,7 +33,6 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
 }
 """The operations on the store, by their names on the command line."""
 
-
 _CREATIONS: Final = (OPERATIONS["create-graphql"], OPERATIONS["create-rest"])
 _BY_GRAPHQL: Final = tuple(each for each in OPERATIONS.values() if each.path == "/graphql")
 
@@ -94,8 +93,8 @@ _MERCURIUS: Final = _Contestant("Mercurius", peers.mercurius)
 _MERCURIUS_WITH_GROUP_COMMIT: Final = _Contestant(
     "Mercurius, group commit", peers.mercurius_with_group_commit, _CREATIONS
 )
-_YOGA_ON_BUN: Final = _Contestant("Yoga on Bun, group commit", peers.yoga_on_bun, _BY_GRAPHQL)
-_YOGA_ON_NODE: Final = _Contestant("Yoga on Node, group commit", peers.yoga_on_node, _BY_GRAPHQL)
+_YOGA_ON_BUN: Final = _Contestant("Yoga on Bun", peers.yoga_on_bun, _BY_GRAPHQL)
+_YOGA_ON_NODE: Final = _Contestant("Yoga on Node", peers.yoga_on_node, _BY_GRAPHQL)
 _NAIVE: Final = _Contestant("naive Strawberry", peers.naive, may_fail=True)
 _BARE_UVICORN: Final = _Contestant("bare uvicorn", peers.bare_uvicorn, (ECHO,))
 _QUICK: Final = _Plan(

@@ -125,17 +125,20 @@ def idempotency_key_of(text: str) -> str | None:
 
 def options_of(submission: Submission) -> Options:
     """Validate the idempotency key, the other options and the unknown parameters."""
-    problems = [*submission.problems, *_misplaced_dry_runs(submission.ignored_fields)]
+    _, sent_key, dry_run, on_conflict, parameters, ignored_fields, found, _ = submission
+    if sent_key is None and not parameters and not ignored_fields:
+        return Options(None, dry_run, on_conflict, found)
+    problems = [*found, *_misplaced_dry_runs(ignored_fields)]
     given: dict[str, object] = {}
-    if submission.parameters:
-        given, unusable = _parameters(submission.parameters)
+    if parameters:
+        given, unusable = _parameters(parameters)
         problems += unusable
     key = None
     parameter = given.get("idempotency_key")
     texts = [
         text
         for text in (
-            submission.idempotency_key,
+            sent_key,
             None if isinstance(parameter, list) else parameter,
         )
         if text is not None
@@ -160,14 +163,12 @@ def options_of(submission: Submission) -> Options:
                     "must be balanced.",
                 )
             )
-    dry_run = submission.dry_run
     flag = given.get("dry_run")
     if flag is not None and not isinstance(flag, list):
         try:
             dry_run = _FLAG.validate_python(flag)
         except ValidationError as error:
             problems += problems_of(error, "dry_run")
-    on_conflict = submission.on_conflict
     wanted = given.get("on_conflict")
     if wanted is not None and not isinstance(wanted, list):
         named = _ON_CONFLICT.get(wanted.lower()) if isinstance(wanted, str) else None

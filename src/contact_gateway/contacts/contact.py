@@ -12,7 +12,6 @@ from pydantic import Field, TypeAdapter, ValidationError
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.fields import MAX_TEXT_LENGTH, Email, HttpUrl, Id, Text
 from contact_gateway.contacts.problems import Problem, ProblemCode, problems_of
-from contact_gateway.contacts.text import normal, trimmed
 
 _PATH: Final = "contact"
 
@@ -147,7 +146,7 @@ def completed(contact: Contact, submitted: NewContact) -> Contact:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Submitted:
     """What Pydantic validates a submission against, and describes it by in the API's schemas."""
 
@@ -204,11 +203,12 @@ class _Submitted:
 
 
 _SUBMITTED: Final = TypeAdapter(_Submitted)
+_TEXT: Final[TypeAdapter[str | None]] = TypeAdapter(Text)
 NEW_CONTACT_JSON_SCHEMA: Final = _SUBMITTED.json_schema()
 """The JSON Schema of a submission's `contact` object."""
 
 _FIELD_NAMES: Final = frozenset(ContactDetails._fields)
-_REQUIRED_NAMES: Final = frozenset(NEW_CONTACT_JSON_SCHEMA["required"])
+_NAMES: Final = ("name", "given_name", "family_name")
 
 
 def new_contact(raw: object) -> NewContact | tuple[Problem, ...]:
@@ -226,28 +226,21 @@ def new_contact(raw: object) -> NewContact | tuple[Problem, ...]:
         return (Problem((_PATH,), ProblemCode.INVALID_TYPE, "An object is expected."),)
     try:
         submitted = _SUBMITTED.validate_python(
-            {
-                name: value
-                for name, value in raw.items()
-                if name in _FIELD_NAMES and (value is not None or name in _REQUIRED_NAMES)
-            }
+            {name: value for name, value in raw.items() if name in _FIELD_NAMES}
         )
     except ValidationError as error:
         problems = problems_of(error, _PATH)
-        wrong = {problem.path[-1] for problem in problems}
-        full_name = raw.get("name")
-        is_named = isinstance(full_name, str) and trimmed(full_name) != ""
-        if is_named or wrong & {"given_name", "family_name", "name"}:
-            return problems
-        name = _joined_name(raw.get("given_name"), raw.get("family_name"))
-        return problems if isinstance(name, str) else (*problems, name)
-    name = submitted.name or _joined_name(submitted.given_name, submitted.family_name)
+        if {problem.path[-1] for problem in problems}.isdisjoint(_NAMES):
+            name = _full_name(*(_TEXT.validate_python(raw.get(field)) for field in _NAMES))
+            return (*problems, name) if isinstance(name, Problem) else problems
+        return problems
+    name = _full_name(submitted.name, submitted.given_name, submitted.family_name)
     if isinstance(name, Problem):
         return (name,)
     return NewContact(
         advertiser_id=submitted.advertiser_id,
         email=submitted.email,
-        name=name or None,
+        name=name,
         given_name=submitted.given_name,
         family_name=submitted.family_name,
         phone=submitted.phone,
@@ -258,11 +251,10 @@ def new_contact(raw: object) -> NewContact | tuple[Problem, ...]:
     )
 
 
-def _joined_name(*names: object) -> str | Problem:
-    """Join the given and family names; return a problem if the result is too long for `name`."""
-    stored = (normal(trimmed(name)) for name in names if isinstance(name, str))
-    joined = " ".join(name for name in stored if name)
-    if len(joined) <= MAX_TEXT_LENGTH:
+def _full_name(name: str | None, given: str | None, family: str | None) -> str | Problem | None:
+    """Return the name, or else the others joined; a problem if that is too long for `name`."""
+    joined = name or (f"{given} {family}" if given and family else given or family)
+    if joined is None or len(joined) <= MAX_TEXT_LENGTH:
         return joined
     message = (
         f"The given and family names, joined, have more than {MAX_TEXT_LENGTH} characters. "

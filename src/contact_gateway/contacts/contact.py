@@ -14,6 +14,7 @@ from contact_gateway.contacts.fields import MAX_TEXT_LENGTH, Email, HttpUrl, Id,
 from contact_gateway.contacts.problems import Problem, ProblemCode, problems_of
 
 _PATH: Final = "contact"
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 EmailT_co = TypeVar("EmailT_co", bound=str | None, covariant=True)
 
@@ -77,8 +78,7 @@ class NewContact(ContactDetails[str]):
 
         Null fields do not count, so a field added in a later version leaves old fingerprints valid.
         """
-        canonical = json.dumps(self.given(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).digest()
+        return hashlib.sha256(_CANONICAL.encode(self.given()).encode()).digest()
 
 
 class RawContact(TypedDict):

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, Dialect, and_, func, literal_column, select, text
 
@@ -29,27 +29,20 @@ from contact_gateway.store.connection_threads import LostRaceError
 from contact_gateway.store.idempotency import ScopedKey
 from contact_gateway.store.lists import Condition, Group, List, Part
 from contact_gateway.store.paging import page_of, part_of
-from contact_gateway.store.prepared_statements import PreparedInsert, PreparedSelect
+from contact_gateway.store.prepared_statements import PreparedInsert, PreparedSelect, Row
 from contact_gateway.store.search import searched
 from contact_gateway.store.tables import advertisers, contacts
 
 COLUMNS: Final = (
     contacts.c.id,
-    contacts.c.advertiser_id,
-    contacts.c.email,
-    contacts.c.name,
-    contacts.c.given_name,
-    contacts.c.family_name,
-    contacts.c.phone,
-    contacts.c.job_title,
-    contacts.c.source,
-    contacts.c.status,
-    contacts.c.linkedin_profile_url,
+    *(contacts.c[field] for field in ContactDetails._fields),
     func.coalesce(advertisers.c.display_name, advertisers.c.name).label("advertiser_name"),
     contacts.c.created_at,
     contacts.c.updated_at,
 )
 """The columns that `from_row` reads, in its order."""
+
+_AFTER_DETAILS: Final = 1 + len(ContactDetails._fields)
 
 SELECT: Final = select(*COLUMNS).join_from(
     contacts, advertisers, advertisers.c.id == contacts.c.advertiser_id
@@ -60,7 +53,18 @@ _BY_ADDRESS: Final = PreparedSelect(
 )
 _INSERT: Final = PreparedInsert(
     contacts,
-    [column.name for column in contacts.c if column is not contacts.c.id],
+    [
+        "advertiser_id",
+        "email",
+        "email_key",
+        *ContactDetails._fields[2:],
+        "folded_text",
+        "created_at",
+        "updated_at",
+        "created_by_key_id",
+        "created_through",
+        "created_by_request_id",
+    ],
     [contacts.c.advertiser_id, contacts.c.email_key, contacts.c.id],
 )
 
@@ -364,84 +368,49 @@ def _insert(
     now = datetime.now(UTC)
     now = now.replace(microsecond=now.microsecond // 1000 * 1000)
     insertions = [
-        (submission, decision.contact._replace(advertiser_id=decision.advertiser.id), decision)
+        (submission, decision.advertiser, ContactDetails(decision.advertiser.id, *contact[1:]))
         for submission, decision in decided
         if isinstance(decision, policy.Insert)
+        for contact in (decision.contact,)
     ]
     if not insertions:
         return ()
-    rows = [_row(submission, details, now) for submission, details, _ in insertions]
+    rows = [_row(submission, details, now) for submission, _, details in insertions]
     ids = {(owner, key): contact_id for owner, key, contact_id in _INSERT.rows(connection, rows)}
     if len(ids) < len(rows):
         raise LostRaceError
     return [
-        Contact(
-            ids[details.advertiser_id, submission.email_key],
-            details,
-            decision.advertiser.title,
-            created_at=now,
-            updated_at=now,
-        )
-        for submission, details, decision in insertions
+        Contact(ids[owner.id, submission.email_key], details, owner.title, now, now)
+        for submission, owner, details in insertions
     ]
 
 
-def _row(
-    submission: _Submission, details: ContactDetails[str | None], now: datetime
-) -> dict[str, object]:
-    (
+def _row(submission: _Submission, details: ContactDetails[str], now: datetime) -> Row:
+    """Return the values of the columns of `_INSERT`."""
+    origin = submission.creation.origin
+    advertiser_id, email, *texts = details
+    searched_texts = (
+        details.name,
+        details.given_name,
+        details.family_name,
+        details.job_title,
+        details.phone,
+    )
+    return (
         advertiser_id,
         email,
-        name,
-        given_name,
-        family_name,
-        phone,
-        job_title,
-        source,
-        status,
-        linkedin_profile_url,
-    ) = details
-    origin = submission.creation.origin
-    return {
-        "advertiser_id": advertiser_id,
-        "email": email,
-        "email_key": submission.email_key,
-        "name": name,
-        "given_name": given_name,
-        "family_name": family_name,
-        "phone": phone,
-        "job_title": job_title,
-        "source": source,
-        "status": status,
-        "linkedin_profile_url": linkedin_profile_url,
-        "folded_text": folded_text(
-            submission.creation.contact.email, (name, given_name, family_name, job_title, phone)
-        ),
-        "created_at": now,
-        "updated_at": now,
-        "created_by_key_id": submission.key_id or None,
-        "created_through": None if origin is None else origin.face.value,
-        "created_by_request_id": None if origin is None else origin.request_id,
-    }
-
-
-def from_row(row: Sequence[Any]) -> Contact:  # SQLAlchemy does not type the columns of a Table
-    """Return the contact of a row of `COLUMNS`; further columns may follow."""
-    return Contact(
-        id=row[0],
-        details=ContactDetails(
-            advertiser_id=row[1],
-            email=row[2],
-            name=row[3],
-            given_name=row[4],
-            family_name=row[5],
-            phone=row[6],
-            job_title=row[7],
-            source=row[8],
-            status=row[9],
-            linkedin_profile_url=row[10],
-        ),
-        advertiser_name=row[11],
-        created_at=row[12],
-        updated_at=row[13],
+        submission.email_key,
+        *texts,
+        folded_text(email, searched_texts),
+        now,
+        now,
+        submission.key_id or None,
+        None if origin is None else origin.face.value,
+        None if origin is None else origin.request_id,
     )
+
+
+def from_row(row: Row) -> Contact:
+    """Return the contact of a row of `COLUMNS`; further columns may follow."""
+    details, others = row[1:_AFTER_DETAILS], row[_AFTER_DETAILS : len(COLUMNS)]
+    return Contact(row[0], ContactDetails(*details), *others)

@@ -19,7 +19,8 @@ from contact_gateway.store.retention import OPEN_ATTEMPT_RETENTION, purge_expire
 from contact_gateway.store.tables import attempts
 from contact_gateway.store.upserts import upsert
 
-_INSERT: Final = PreparedInsert(attempts, [column.name for column in attempts.c], [attempts.c.key])
+_COLUMNS: Final = [column.name for column in attempts.c]
+_INSERT: Final = PreparedInsert(attempts, _COLUMNS, [attempts.c.key])
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ def _write(connection: Connection, before: Mapping[bytes, Attempt], after: _Entr
     changed = {key: after[key] for key in sorted(after) if after[key] != before.get(key)}
     deleted = [key for key, entry in changed.items() if entry is None]
     rows = [_row(key, entry) for key, entry in changed.items() if entry is not None]
-    new = [row for row in rows if row["key"] not in before]
+    new = [[row[name] for name in _COLUMNS] for row in rows if row["key"] not in before]
     replaced = [row for row in rows if row["key"] in before]
     if deleted:
         connection.execute(delete(attempts).where(attempts.c.key.in_(deleted)))

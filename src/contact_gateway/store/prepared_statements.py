@@ -4,7 +4,7 @@ SQLAlchemy takes several times as long to build a statement, its parameters and 
 takes to run it. Its types still convert the values. The driver's exceptions are not wrapped.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -81,33 +81,37 @@ class PreparedSelect:
 class PreparedInsert:
     """Inserts rows, without those whose unique keys are stored already.
 
-    The statement is compiled for 1, 2, 4, 8 … rows.
+    The statement is compiled for 1, 2, 4, 8 … rows. SQLite gets them one by one, which takes half
+    the time there.
 
     Args:
         table: the table.
-        columns: the columns of the rows.
+        columns: the columns of the rows, in the order of the table.
         returned: the columns to return of each row that was inserted.
     """
 
     def __init__(
         self, table: Table, columns: Sequence[str], returned: Sequence[Column[Any]]
     ) -> None:
+        if [column.name for column in table.c if column.name in columns] != [*columns]:
+            raise ValueError(f"the columns are not in the order of {table.name}")
         self._table: Final = table
         self._columns: Final = tuple(columns)
         self._returned: Final = tuple(returned)
         self._compiled: Final[dict[tuple[str, int], _Statement]] = {}
 
-    def rows(self, connection: Connection, rows: Sequence[Mapping[str, object]]) -> Sequence[Row]:
+    def rows(self, connection: Connection, rows: Sequence[Row]) -> Sequence[Row]:
         """Insert rows; return the wanted columns of those that were inserted, in any order."""
         inserted: list[Row] = []
         start = 0
+        most = 1 if connection.dialect.name == "sqlite" else len(rows)
         cursor = connection.connection.cursor()
         try:
             while start < len(rows):
-                size = 1 << ((len(rows) - start).bit_length() - 1)
+                size = 1 << (min(len(rows) - start, most).bit_length() - 1)
                 statement = self._statement(connection.dialect, size)
-                values = [row[name] for row in rows[start : start + size] for name in self._columns]
-                cursor.execute(statement.sql, statement.converted(values))
+                values = statement.converted(chain.from_iterable(rows[start : start + size]))
+                cursor.execute(statement.sql, values)
                 inserted.extend(cursor.fetchall())
                 start += size
         finally:
@@ -143,9 +147,9 @@ class _Statement:
     sql: str
     converters: Sequence[tuple[int, _Converter]]
 
-    def converted(self, row: Row) -> Row:
-        """Return a row with its values converted, either for the driver or from it."""
-        converted = list(row)
+    def converted(self, values: Iterable[Any]) -> Row:
+        """Return values converted, either for the driver or from it."""
+        converted = list(values)
         for position, convert in self.converters:
             converted[position] = convert(converted[position])
         return converted

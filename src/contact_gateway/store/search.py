@@ -15,11 +15,11 @@ def searched(texts: Iterable[str | None]) -> str:
 
     Texts that an earlier one contains are left out: each costs the index as much as the first.
     """
-    lines: list[str] = []
+    text = ""
     for line in map(folded, filter(None, texts)):
-        if not any(line in earlier for earlier in lines):
-            lines.append(line)
-    return _SEPARATOR.join(lines)
+        if line not in text:
+            text = f"{text}{_SEPARATOR}{line}" if text else line
+    return text
 
 
 def contains_folded(column: ColumnElement[Any], text: str) -> ColumnElement[bool]:

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -75,7 +74,7 @@ def test_a_dry_run_previews_the_contact_on_the_hienergy_record() -> None:
 
 
 def test_a_preview_names_a_brand_without_a_display_name_by_its_name() -> None:
-    brand = replace(BRAND, display_name=None)
+    brand = BRAND._replace(display_name=None)
 
     assert ContactPreview.of(SUBMITTED, brand).advertiser_name == "Northwind"
 

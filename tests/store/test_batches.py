@@ -77,7 +77,7 @@ def _one_by_one(connection: Connection, some: Sequence[Submitted]) -> list[Creat
 def _timeless(outcome: CreateContactOutcome) -> CreateContactOutcome:
     match outcome:
         case Created(contact):
-            return replace(outcome, contact=_at_one_time(contact))
+            return outcome._replace(contact=_at_one_time(contact))
         case Conflict(existing=Contact() as existing):
             return replace(outcome, existing=_at_one_time(existing))
         case _:

@@ -352,7 +352,7 @@ async def test_a_changed_advertiser_is_shown_within_five_seconds(
 ) -> None:
     await _import(database, TERN)
     await shown.by_id([TERN.id])
-    changed = replace(TERN, name="Arctic Tern")
+    changed = TERN._replace(name="Arctic Tern")
 
     await _import(database, changed)
     clock.seconds += 5

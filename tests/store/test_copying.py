@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import permutations, product
 from pathlib import Path
@@ -26,7 +25,7 @@ NOW = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
 TERN = Advertiser(id=5, name="Tern", slug="tern", network_name=HIENERGY_NETWORK, hienergy_id=5)
 # A record may be older than the HiEnergy record that it names.
 TERN_US = Advertiser(id=2, name="Térn ☃ 'US'", network_name="CJ", hienergy_id=5)
-TERN_US_ALONE = replace(TERN_US, hienergy_id=None)
+TERN_US_ALONE = TERN_US._replace(hienergy_id=None)
 UNLISTED = Advertiser(id=2**63 - 1, name="Skua", network_name="CJ", hienergy_id=None)
 
 Rows: TypeAlias = Mapping[str, set[tuple[Any, ...]]]  # a Table does not type its columns

@@ -1,7 +1,6 @@
 """The indexes of text: SQLite's triggers keep one current, and PostgreSQL's is optional."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 from sqlalchemy import Connection, text
@@ -54,7 +53,7 @@ async def test_a_changed_text_is_found_instead_of_the_one_before(
 ) -> None:
     def work(connection: Connection) -> tuple[Sequence[int], ...]:
         _insert(connection, is_indexed=is_indexed)
-        advertisers.upsert(connection, [replace(ACME, name="Acme Hammers")])
+        advertisers.upsert(connection, [ACME._replace(name="Acme Hammers")])
         found = (_found(connection, "anvil"), _found(connection, "hammer"))
         check(connection, "advertisers")
         return (*found, _found(connection, "anvil"), _found(connection, "hammer"))
@@ -69,7 +68,7 @@ async def test_another_change_does_not_touch_the_index(
     def work(connection: Connection) -> int:
         _insert(connection, is_indexed=is_indexed)
         before = _waiting(connection)
-        advertisers.upsert(connection, [replace(ACME, status="paused")])
+        advertisers.upsert(connection, [ACME._replace(status="paused")])
         after = _waiting(connection)
         check(connection, "advertisers")
         return after - before
@@ -92,7 +91,7 @@ async def test_a_deleted_text_is_not_found(database: Database, *, is_indexed: bo
 async def test_texts_do_not_wait_for_ever(database: Database) -> None:
     def work(connection: Connection) -> int:
         # That none of them begins to index is less likely than one in 10^8.
-        records = [replace(ACME, id=an_id) for an_id in range(10_001, 15_001)]
+        records = [ACME._replace(id=an_id) for an_id in range(10_001, 15_001)]
         advertisers.upsert(connection, records)
         waiting = _waiting(connection)
         check(connection, "advertisers")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple
 
@@ -50,8 +50,7 @@ Resource = Literal["contacts", "advertisers"]
 def _complete(record: Advertiser) -> Advertiser:
     """Return an advertiser with a slug and a domain; the records of a brand share the domain."""
     brand = record.name.split()[0].lower()
-    return replace(
-        record,
+    return record._replace(
         slug=record.name.lower().replace(" ", "-"),
         domain=f"{brand}.example",
         status="active",

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -47,7 +46,7 @@ NORTHWIND = Advertiser(
 )
 BRAND: Mapping[int | str, Advertiser] = {
     1001: NORTHWIND,
-    2001: replace(NORTHWIND, id=2001, network_name="Awin"),
+    2001: NORTHWIND._replace(id=2001, network_name="Awin"),
 }
 LOST = UpstreamUnavailable("cut", Delivery.UNKNOWN)
 Answer = CreationAnswer | Exception
@@ -273,7 +272,7 @@ class TestAContactThatMayBeTheAttempts:
     async def test_is_named_where_hienergy_does_not_show_its_brand(
         self, creations: Creations, upstream: Scripted
     ) -> None:
-        upstream.brand = {2001: replace(NORTHWIND, id=2001, domain=None, hienergy_id=None)}
+        upstream.brand = {2001: NORTHWIND._replace(id=2001, domain=None, hienergy_id=None)}
         await _lose(creations, upstream, MAYA)
         upstream.found = [created_upstream(MAYA._replace(advertiser_id=1001))._replace(id=77)]
         outcome = await _create(creations, upstream, MAYA)
@@ -285,7 +284,7 @@ class TestAContactThatMayBeTheAttempts:
     async def test_is_the_attempts_on_the_hienergy_record(
         self, creations: Creations, upstream: Scripted, hienergy_id: int | None
     ) -> None:
-        network_record = replace(NORTHWIND, id=2001, hienergy_id=hienergy_id)
+        network_record = NORTHWIND._replace(id=2001, hienergy_id=hienergy_id)
         upstream.brand = {1001: NORTHWIND, 2001: network_record}
         await _lose(creations, upstream, MAYA)
         upstream.found = [created_upstream(MAYA._replace(advertiser_id=1001))]
@@ -634,7 +633,7 @@ async def test_a_repeat_is_not_given_a_contact_of_an_unknown_brand(
     ledger: SqlLedger, upstream: Scripted
 ) -> None:
     creations = creating(ledger, Known.YES)
-    upstream.brand = {2001: replace(NORTHWIND, id=2001, domain=None, hienergy_id=None)}
+    upstream.brand = {2001: NORTHWIND._replace(id=2001, domain=None, hienergy_id=None)}
     await _lose(creations, upstream, MAYA)
     await _end_leases(ledger, upstream, MAYA)
     upstream.found = [created_upstream(MAYA._replace(advertiser_id=1002))]

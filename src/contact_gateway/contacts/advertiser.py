@@ -1,8 +1,7 @@
 """Advertisers: the records of a brand, one of which is its HiEnergy record."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from contact_gateway.contacts.text import folded
 
@@ -35,8 +34,7 @@ def is_named_hienergy(name: str) -> bool:
     return folded(name) == _FOLDED_HIENERGY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Advertiser:
+class Advertiser(NamedTuple):
     """One record of a brand: its HiEnergy record, or its record on an affiliate network.
 
     `hienergy_id` is the id of the brand's HiEnergy record: its own id on a HiEnergy record, None on

@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Final, TypeAlias, assert_never
+from typing import ClassVar, Final, NamedTuple, TypeAlias, assert_never
 
 from contact_gateway.access.principals import KeyRefusal
 from contact_gateway.contacts.advertiser import Advertiser
@@ -64,23 +64,20 @@ _KEY_REFUSALS: Final = {
 Details: TypeAlias = Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
+class Created(NamedTuple):
     """The contact is stored, by this submission or, if replayed, by an earlier equal one."""
 
     contact: Contact
     replayed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Existing:
+class Existing(NamedTuple):
     """The contact was there before, and the caller asked to get it in place of a conflict."""
 
     contact: Contact
 
 
-@dataclass(frozen=True, slots=True)
-class Previewed:
+class Previewed(NamedTuple):
     """Every rule holds; a dry run creates nothing."""
 
     preview: ContactPreview

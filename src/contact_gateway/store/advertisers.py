@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, select
 
@@ -12,22 +12,12 @@ from contact_gateway.contacts.text import domain_key, domain_of, folded
 from contact_gateway.store import lists
 from contact_gateway.store.lists import Condition, Group, List, Part
 from contact_gateway.store.paging import page_of, part_of
-from contact_gateway.store.prepared_statements import PreparedSelect
+from contact_gateway.store.prepared_statements import PreparedSelect, Row
 from contact_gateway.store.search import contains_folded, searched
 from contact_gateway.store.tables import advertisers, contacts
 from contact_gateway.store.upserts import upsert as upsert_statement
 
-_COLUMNS: Final = (
-    advertisers.c.id,
-    advertisers.c.name,
-    advertisers.c.display_name,
-    advertisers.c.slug,
-    advertisers.c.domain,
-    advertisers.c.network_name,
-    advertisers.c.publisher_name,
-    advertisers.c.status,
-    advertisers.c.hienergy_id,
-)
+_COLUMNS: Final = tuple(advertisers.c[field] for field in Advertiser._fields)
 _SELECT: Final = select(*_COLUMNS)
 _BY_ID: Final = PreparedSelect(_SELECT, advertisers.c.id)
 _submitted: Final = advertisers.alias("submitted")
@@ -46,7 +36,7 @@ def by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Advertis
     return {advertiser.id: advertiser for advertiser in found}
 
 
-def values_by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Sequence[Any]]:
+def values_by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Row]:
     """Return the values of the advertisers that exist, in the order of a catalogue, by id."""
     return {row[0]: row for row in _BY_ID.rows(connection, [(an_id,) for an_id in ids])}
 
@@ -236,32 +226,14 @@ def misplaced(connection: Connection, records: Collection[Advertiser]) -> int | 
     return next((an_id for an_id in found if an_id is not None), None)
 
 
-def _advertiser(row: Sequence[Any]) -> Advertiser:  # SQLAlchemy does not type columns of a Table
+def _advertiser(row: Row) -> Advertiser:
     """Return the advertiser of a row of `_COLUMNS`; further columns may follow."""
-    return Advertiser(
-        id=row[0],
-        name=row[1],
-        display_name=row[2],
-        slug=row[3],
-        domain=row[4],
-        network_name=row[5],
-        publisher_name=row[6],
-        status=row[7],
-        hienergy_id=row[8],
-    )
+    return Advertiser(*row[: len(_COLUMNS)])
 
 
 def _row(advertiser: Advertiser) -> dict[str, object]:
     return {
-        "id": advertiser.id,
-        "name": advertiser.name,
-        "display_name": advertiser.display_name,
-        "slug": advertiser.slug,
-        "domain": advertiser.domain,
-        "network_name": advertiser.network_name,
-        "publisher_name": advertiser.publisher_name,
-        "status": advertiser.status,
-        "hienergy_id": advertiser.hienergy_id,
+        **advertiser._asdict(),
         **comparing_columns(
             advertiser.name, advertiser.display_name, advertiser.slug, advertiser.domain
         ),

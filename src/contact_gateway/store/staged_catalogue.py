@@ -292,7 +292,7 @@ class StagedCatalogue:
     def _records(self, turn: int, last_id: int) -> Sequence[Advertiser]:
         with _staging_errors():
             rows = self._staging.execute(_NEXT_ROWS, (turn, last_id, _ROWS_PER_STATEMENT))
-            return [Advertiser(**dict(zip(COLUMNS, row, strict=True))) for row in rows]
+            return [Advertiser._make(row) for row in rows]
 
 
 @contextmanager

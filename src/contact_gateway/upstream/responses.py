@@ -108,7 +108,7 @@ def dated(created: Created, answered_at: datetime) -> Created:
         contact = contact._replace(updated_at=contact.created_at)
     else:
         return created
-    return replace(created, contact=contact)
+    return created._replace(contact=contact)
 
 
 def dry_run_answer_of(response: Response, submitted: NewContact) -> CreationAnswer | Previewed:

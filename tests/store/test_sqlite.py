@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from anyio.lowlevel import checkpoint
 from sqlalchemy import Connection, func, insert, select, text
-from sqlalchemy.exc import OperationalError
 
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store import sqlite
@@ -211,7 +210,7 @@ async def test_a_write_to_a_locked_database_is_unavailable(
     with pytest.raises(SourceUnavailable) as refused:
         await insert_one(database)
 
-    assert isinstance(refused.value.__cause__, OperationalError)
+    assert isinstance(refused.value.__cause__, sqlite3.OperationalError)
     assert "locked" in str(refused.value.__cause__)
     assert refused.value.retry_after_seconds >= 1
 

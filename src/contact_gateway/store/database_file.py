@@ -27,6 +27,8 @@ class DatabaseFile:
 
     def __init__(self, path: str) -> None:
         self.path: Final = path
+        # Parsing it takes longer than the system call.
+        self._parsed_path: Final = Path(path)
         self._opened: _Identity | None = None
         self._is_reported = False
         self._lock: Final = Lock()
@@ -76,7 +78,7 @@ class DatabaseFile:
 
     def _found(self) -> _Identity | None:
         with suppress(OSError):
-            status = Path(self.path).stat()
+            status = self._parsed_path.stat()
             return _Identity(status.st_dev, status.st_ino)
         return None
 

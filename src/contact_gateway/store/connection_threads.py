@@ -8,7 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
@@ -165,8 +165,10 @@ class ConnectionPool:
         Raises:
             SourceUnavailable: the database does not answer.
         """
+        must_wait = self._free_threads.locked()
         try:
-            async with asyncio.timeout(CONNECTION_TIMEOUT_SECONDS):
+            # A free thread is taken at once, and a timeout takes 7 µs.
+            async with asyncio.timeout(CONNECTION_TIMEOUT_SECONDS) if must_wait else nullcontext():
                 await self._free_threads.acquire()
         except TimeoutError:
             raise self._unavailable("all connections are in use") from None

@@ -10,7 +10,7 @@ from contextlib import (
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import structlog
 from starlette.applications import Starlette
@@ -91,10 +91,10 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
     metrics = Metrics(metrics_folder) if settings.metrics else None
     database = configured_database(settings, metrics)
     tracing = _tracing() if settings.traces else None
-    truth = (
+    truth: Truth[Source] = (
         _own_store(database, settings, metrics)
         if settings.upstream_url is None
-        else _upstream(database, settings.upstream_url, settings, metrics, tracing)
+        else hienergy(database, settings.upstream_url, settings, metrics, tracing)
     )
 
     @asynccontextmanager
@@ -220,18 +220,23 @@ def _tracing() -> "Tracing":
     return Tracing()
 
 
+SourceT_co = TypeVar("SourceT_co", bound=Source, covariant=True)
+
+
 @dataclass(frozen=True, slots=True)
-class _Truth:
+class Truth(Generic[SourceT_co]):
     """The source of truth of one gateway, and what belongs to it."""
 
-    source: Source
+    source: SourceT_co
     filters: KnownFilters
     opened: Callable[[], AbstractAsyncContextManager[None]]
     is_reached: Callable[[], Awaitable[bool]]
     passes_through: bool
 
 
-def _own_store(database: Database, settings: Settings, observer: CommitObserver | None) -> _Truth:
+def _own_store(
+    database: Database, settings: Settings, observer: CommitObserver | None
+) -> Truth[SqlSource]:
     source = SqlSource(
         database,
         observer,
@@ -251,16 +256,17 @@ def _own_store(database: Database, settings: Settings, observer: CommitObserver 
     async def is_reached() -> bool:
         return True
 
-    return _Truth(source, OWN_FILTERS, opened, is_reached, passes_through=False)
+    return Truth(source, OWN_FILTERS, opened, is_reached, passes_through=False)
 
 
-def _upstream(
+def hienergy(
     database: Database,
     url: str,
     settings: Settings,
-    metrics: Metrics | None,
-    tracing: "Tracing | None",
-) -> _Truth:
+    metrics: Metrics | None = None,
+    tracing: "Tracing | None" = None,
+) -> Truth[UpstreamSource]:
+    """Return HiEnergy as the source of truth, with its ledger in the database."""
     ledger = SqlLedger(database, metrics, settings.max_waiting)
     client = UpstreamClient(
         url,
@@ -287,7 +293,7 @@ def _upstream(
                 await source.close()
                 await ledger.close()
 
-    return _Truth(
+    return Truth(
         source, HIENERGY_FILTERS, opened, client.is_reachable, settings.upstream_pass_through
     )
 
@@ -307,7 +313,7 @@ async def healthz(_request: Request, _context: RequestContext) -> Document:
 
 
 def _readyz(
-    database: Database, truth: _Truth
+    database: Database, truth: Truth[Source]
 ) -> Callable[[Request, RequestContext], Awaitable[Document]]:
     async def readyz(request: Request, _context: RequestContext) -> Document:
         """Report whether the store answers with the current schema, and upstream answers."""

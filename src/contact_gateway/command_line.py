@@ -16,6 +16,7 @@ from contact_gateway import output
 from contact_gateway.access.principals import Credential
 from contact_gateway.contact_files.exporting import ExportError
 from contact_gateway.contact_files.new_file import NewFileError
+from contact_gateway.contact_files.rows import ContactFileError
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.demo import NotADemoDatabaseError
 from contact_gateway.settings import PREFIX, Settings, SettingsError, load_settings
@@ -28,7 +29,6 @@ from contact_gateway.upstream.client import UpstreamUnavailable
 
 T = TypeVar("T")
 
-_API_KEY_VARIABLE: Final = "HIENERGY_API_KEY"
 _MAX_LINE_LENGTH: Final = 1000
 
 
@@ -76,24 +76,44 @@ def with_database(
 
 
 def hienergy_credential() -> Credential:
-    """Return the key of HIENERGY_API_KEY, or ask for it in a terminal; exit without one."""
-    key = os.environ.get(_API_KEY_VARIABLE, "").strip()
+    """Return the key of HIENERGY_API_KEY, or ask for it in a terminal.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    return _credential("HIENERGY_API_KEY", "HiEnergy")
+
+
+def gateway_credential() -> Credential:
+    """Return the key of GATEWAY_API_KEY, or ask for it in a terminal.
+
+    A variable with the prefix of the settings would be refused as an unknown setting.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    return _credential("GATEWAY_API_KEY", "gateway")
+
+
+def _credential(variable: str, owner: str) -> Credential:
+    key = os.environ.get(variable, "").strip()
     if not key and sys.stdin.isatty():
-        key = typer.prompt("HiEnergy API key", hide_input=True, err=True).strip()
+        key = typer.prompt(f"{owner} API key", hide_input=True, err=True).strip()
     if not key:
-        output.fail(f"{_API_KEY_VARIABLE} is not set. Put the API key of a HiEnergy admin into it.")
+        raise SettingsError(f"{variable} is not set. Put the API key of a {owner} admin into it.")
     if not (key.isascii() and key.isprintable()):
-        output.fail(f"{_API_KEY_VARIABLE}: the key has characters other than printable ASCII.")
+        raise SettingsError(f"{variable}: the key has characters other than printable ASCII.")
     return Credential(key)
 
 
 @contextmanager
-def exit_on_error() -> Iterator[None]:
-    """Print errors that the operator can correct, and exit with status 1."""
+def exit_on_error(status: int = 1) -> Iterator[None]:
+    """Print errors that the operator can correct, and exit with a status."""
     try:
         yield
     except (
         SettingsError,
+        ContactFileError,
         StoreFileError,
         CopyError,
         ExportError,
@@ -101,15 +121,15 @@ def exit_on_error() -> Iterator[None]:
         NewFileError,
         output.OutputError,
     ) as error:
-        output.fail(_sentence(str(error)))
+        output.fail(_sentence(str(error)), status)
     except schema_version.SchemaNotCurrentError as error:
-        output.fail(f"{PREFIX}DATABASE_URL: {error}")
+        output.fail(f"{PREFIX}DATABASE_URL: {error}", status)
     except NotADemoDatabaseError as error:
-        output.fail(f"--demo: {error}. Set {PREFIX}DATABASE_URL to another file.")
+        output.fail(f"--demo: {error}. Set {PREFIX}DATABASE_URL to another file.", status)
     except UpstreamUnavailable as error:
-        output.fail(f"{PREFIX}UPSTREAM_URL: HiEnergy does not answer: {error.reason}")
+        output.fail(f"{PREFIX}UPSTREAM_URL: HiEnergy does not answer: {error.reason}", status)
     except SourceUnavailable as error:
-        output.fail(f"{PREFIX}DATABASE_URL: the database does not answer: {error.reason}")
+        output.fail(f"{PREFIX}DATABASE_URL: the database does not answer: {error.reason}", status)
 
 
 def _sentence(text: str) -> str:

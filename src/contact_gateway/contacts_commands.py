@@ -1,4 +1,4 @@
-"""The commands `contact-gateway contacts`: exports, and where contacts come from."""
+"""The commands `contact-gateway contacts`: imports, exports, and where contacts come from."""
 
 import asyncio
 import dataclasses
@@ -7,11 +7,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple, Self
+from typing import Annotated, Final, NamedTuple
 
 import typer
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
-from rich.text import Text
 from sqlalchemy import Connection
 
 from contact_gateway import output
@@ -32,6 +30,7 @@ from contact_gateway.contact_files.exporting import (
     text_of,
 )
 from contact_gateway.contact_files.new_file import new_file
+from contact_gateway.contact_files.report import partial_of
 from contact_gateway.contact_files.table import Format
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.advertiser_lookup import (
@@ -41,7 +40,15 @@ from contact_gateway.contacts.advertiser_lookup import (
 )
 from contact_gateway.contacts.fields import MAX_ID
 from contact_gateway.contacts.outcomes import NotFound
-from contact_gateway.settings import load_settings
+from contact_gateway.contacts_import import (
+    COULD_NOT_GO_ON,
+    ConflictOption,
+    ImportOptions,
+    opened,
+    run_import,
+)
+from contact_gateway.progress import TransferBar, counted
+from contact_gateway.settings import checked_base_url, load_settings
 from contact_gateway.store import audit_trail
 from contact_gateway.store.database import Database
 from contact_gateway.store.export import StoredAdvertisers, exported_contacts
@@ -50,7 +57,7 @@ from contact_gateway.upstream import export as upstream_export
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.source import UpstreamReads
 
-contacts = typer.Typer(help="Export and inspect contacts.", no_args_is_help=True)
+contacts = typer.Typer(help="Import, export and inspect contacts.", no_args_is_help=True)
 
 _STANDARD_OUTPUT: Final = Path("-")
 
@@ -125,7 +132,7 @@ def export_contacts(
         configure_logging(settings.log_format)
         url = settings.upstream_url
         credential = None if url is None else hienergy_credential()
-        with _written_to(file, known_format, force=force) as write, _ExportBar(file) as bar:
+        with _written_to(file, known_format, force=force) as write, _bar(file) as bar:
             export = _Export(known_format, advertiser, write, bar)
             if url is None or credential is None:
                 exported = with_database(settings, export.from_database)
@@ -134,9 +141,9 @@ def export_contacts(
                     url, timeout_seconds=settings.upstream_timeout_seconds, max_connections=1
                 )
                 exported = asyncio.run(export.from_hienergy(client, credential))
-    output.note(f"Exported {_counted(exported.contacts, 'contact')}.")
+    output.note(f"Exported {counted(exported.contacts, 'contact')}.")
     if exported.skipped:
-        output.note(f"Left out {_counted(exported.skipped, 'row')} without an id or an advertiser.")
+        output.note(f"Left out {counted(exported.skipped, 'row')} without an id or an advertiser.")
 
 
 def _format_of(file: Path, given: Format | None) -> Format:
@@ -166,8 +173,115 @@ def _written_to(
         yield opened.write
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def _bar(file: Path) -> TransferBar:
+    """Return the bar, which is not shown if the contacts go to the same terminal."""
+    return TransferBar("contact", is_shown=file != _STANDARD_OUTPUT or not sys.stdout.isatty())
+
+
+def _validated_maps(given: list[str]) -> list[str]:
+    for each in given:
+        column, _, field = each.rpartition("=")
+        if not column or not field:
+            raise typer.BadParameter(f"{each}: write COLUMN=FIELD.")
+    return given
+
+
+def _validated_gateway(url: str | None) -> str | None:
+    if url is None:
+        return None
+    try:
+        return checked_base_url(url, example="https://contacts.example")
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.") from None
+
+
+def _validated_report(context: typer.Context, report: Path | None) -> Path | None:
+    if report is None:
+        return None
+    if report.suffix.lower() != ".csv":
+        raise typer.BadParameter("Use a file that ends in .csv.")
+    file: Path = context.params["file"]
+    for each in (report, partial_of(report)):
+        if each.exists() and file.exists() and each.samefile(file):
+            raise typer.BadParameter("It is the file that is imported. Name another file.")
+    return report
+
+
+@contacts.command("import")
+def import_contacts(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="FILE.csv or FILE.jsonl to read; - is standard input.",
+            exists=True,
+            dir_okay=False,
+            allow_dash=True,
+            readable=True,
+            is_eager=True,
+        ),
+    ],
+    maps: Annotated[
+        list[str],
+        typer.Option(
+            "--map",
+            metavar="COLUMN=FIELD",
+            help="The field of a column whose name does not say it. May be repeated.",
+            callback=_validated_maps,
+        ),
+    ] = [],  # noqa: B006 - Typer does not change it
+    resolve_names: Annotated[
+        bool,
+        typer.Option("--resolve-names", help="Accept names of advertisers that match exactly one."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check every row, and create nothing.")
+    ] = False,
+    on_conflict: Annotated[
+        ConflictOption,
+        typer.Option(help="What a row is if another contact has its address."),
+    ] = ConflictOption.REFUSE,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv",
+            help="Write each row with its outcome, contact id and problems.",
+            dir_okay=False,
+            callback=_validated_report,
+        ),
+    ] = None,
+    through: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Import through the running gateway at this URL, not into the database.",
+            callback=_validated_gateway,
+        ),
+    ] = None,
+    file_format: Annotated[
+        Format | None,
+        typer.Option("--format", help="The format of FILE, if its name does not say it."),
+    ] = None,
+) -> None:
+    """Create a contact for each row of a file. Repeat the command to continue an import.
+
+    In front of HiEnergy, the key is read from HIENERGY_API_KEY, or asked for; with --through, from
+    GATEWAY_API_KEY. Exit status: 0, every row is there; 1, some rows are refused; 2, the import
+    could not go on.
+    """
+    chosen = {column: field for column, _, field in (each.rpartition("=") for each in maps)}
+    options = ImportOptions(
+        chosen,
+        resolves_names=resolve_names,
+        dry_run=dry_run,
+        on_conflict=on_conflict.as_policy(),
+    )
+    with exit_on_error(COULD_NOT_GO_ON):
+        settings = load_settings()
+        configure_logging(settings.log_format)
+        with opened(file, file_format) as source:
+            status = run_import(settings, source, options, report, through)
+    raise typer.Exit(status)
 
 
 class _Exported(NamedTuple):
@@ -177,59 +291,13 @@ class _Exported(NamedTuple):
     skipped: int = 0
 
 
-class _Rate(ProgressColumn):
-    """How many contacts are exported, and how many in a second."""
-
-    def render(self, task: Task) -> Text:
-        """Return the text of the column."""
-        count: int = task.fields["contacts"]
-        rate = f", {count / task.elapsed:,.0f}/s" if task.elapsed else ""
-        return Text(f"{_counted(count, 'contact')}{rate}")
-
-
-class _ExportBar(Progress):
-    """Shows how far an export is, unless the contacts go to the same terminal."""
-
-    def __init__(self, file: Path) -> None:
-        super().__init__(
-            BarColumn(),
-            _Rate(),
-            TimeRemainingColumn(),
-            console=output.console,
-            # The contacts on standard output are not for the terminal of the bar.
-            redirect_stdout=False,
-            redirect_stderr=False,
-            disable=file == _STANDARD_OUTPUT and sys.stdout.isatty(),
-        )
-        self._exporting: Final = self.add_task("Exporting", total=None, contacts=0)
-
-    def __enter__(self) -> Self:
-        """Return the bar, which the first part starts: an error before it needs none."""
-        return self
-
-    def stop(self) -> None:
-        """Stop the bar, if it was started."""
-        if self.live.is_started:
-            super().stop()
-
-    def show(self, part: ExportedPart, exported: _Exported) -> None:
-        """Show that a part was exported."""
-        self.start()
-        self.update(
-            self._exporting,
-            completed=part.position,
-            total=part.end,
-            contacts=exported.contacts,
-        )
-
-
 class _Export(NamedTuple):
     """An export: what is wanted, and where it is written and shown."""
 
     file_format: Format
     advertiser: str | None
     write: Callable[[str], object]
-    bar: _ExportBar
+    bar: TransferBar
 
     async def from_database(self, database: Database) -> _Exported:
         """Export the contacts of the gateway's own database."""
@@ -268,7 +336,7 @@ class _Export(NamedTuple):
             exported = _Exported(
                 exported.contacts + len(part.contacts), exported.skipped + part.skipped
             )
-            self.bar.show(part, exported)
+            self.bar.show(exported.contacts, part.position, part.end)
         return exported
 
 

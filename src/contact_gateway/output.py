@@ -110,7 +110,7 @@ def print_error(message: str) -> None:
     console.print(f"[red]Error[/]: {rich.markup.escape(message)}")
 
 
-def fail(message: str) -> NoReturn:
-    """Print an error, and exit with status 1."""
+def fail(message: str, status: int = 1) -> NoReturn:
+    """Print an error, and exit with a status."""
     print_error(message)
-    raise typer.Exit(1)
+    raise typer.Exit(status)

@@ -32,6 +32,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Source",
+    "checked_base_url",
     "is_loopback",
     "load_settings",
     "load_settings_with_sources",
@@ -338,21 +339,7 @@ class Settings(BaseModel):
     def _check_upstream_url(cls, text: str | None) -> str | None:
         if text is None:
             return None
-        try:
-            url = urlsplit(text)
-            is_valid_port = url.port is None or url.port > 0
-            (url.hostname or "").encode("idna")
-        except ValueError:
-            raise ValueError("not a URL; use https://app.hienergy.ai/api/v1") from None
-        if not url.hostname or not is_valid_port or not _PRINTABLE_ASCII.fullmatch(text):
-            raise ValueError("it must be a URL such as https://app.hienergy.ai/api/v1")
-        if url.username is not None or url.password is not None:
-            raise ValueError("remove the credentials; each caller sends its own API key")
-        if "?" in text or "#" in text:
-            raise ValueError("remove the query and the fragment; the URL ends with its path")
-        if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url)):
-            raise ValueError("it must start with https:// unless the host is this machine")
-        return text.rstrip("/")
+        return checked_base_url(text, example="https://app.hienergy.ai/api/v1")
 
     @field_validator("rate_limit_url")
     @classmethod
@@ -472,6 +459,29 @@ def shown_value(settings: Settings, name: str) -> str | int | float | bool | lis
     # The credentials of a URL, and the values of its query.
     address, mark, query = re.sub(r"(?<=://)[^/?#]*@", "***@", str(value)).partition("?")
     return address + mark + re.sub(r"(?<==)[^&#]+", "***", query)
+
+
+def checked_base_url(text: str, *, example: str) -> str:
+    """Return the base URL of an API without a slash at its end.
+
+    Raises:
+        ValueError: it is not the URL of one, or an API key would be sent to it in the clear.
+    """
+    try:
+        url = urlsplit(text)
+        is_valid_port = url.port is None or url.port > 0
+        (url.hostname or "").encode("idna")
+    except ValueError:
+        raise ValueError(f"not a URL; use {example}") from None
+    if not url.hostname or not is_valid_port or not _PRINTABLE_ASCII.fullmatch(text):
+        raise ValueError(f"it must be a URL such as {example}")
+    if url.username is not None or url.password is not None:
+        raise ValueError("remove the credentials; each caller sends its own API key")
+    if "?" in text or "#" in text:
+        raise ValueError("remove the query and the fragment; the URL ends with its path")
+    if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url)):
+        raise ValueError("it must start with https:// unless the host is this machine")
+    return text.rstrip("/")
 
 
 def load_settings() -> Settings:

@@ -100,6 +100,14 @@ _FIELD_OF: Final = {
 _EXPECTED: Final = frozenset(map(_key, (*REPORT_COLUMNS, *ONLY_EXPORTED)))
 
 
+_REPORTED: Final = frozenset(map(_key, REPORT_COLUMNS))
+
+
+def own_columns(columns: Sequence[str]) -> tuple[int, ...]:
+    """Return the positions of the columns that an earlier report has not added."""
+    return tuple(place for place, name in enumerate(columns) if _key(name) not in _REPORTED)
+
+
 class _Meaning(NamedTuple):
     """What some columns mean."""
 

@@ -64,16 +64,19 @@ def name_of_advertiser(raw: object, field: str) -> tuple[str, tuple[Problem, ...
         return "", problems_of(error, field)
 
 
-async def advertiser_named(access: Advertisers, name: str) -> Advertiser | NotFound | ReadRefusal:
+async def advertiser_named(
+    access: Advertisers, name: str, *, accepts_names: bool = True
+) -> Advertiser | NotFound | ReadRefusal:
     """Return the one advertiser that a text names, or the candidates.
 
     The first that matches decides: an id, a slug, a domain, a whole name, a part of a name. The
-    records of one brand are one advertiser, which is its HiEnergy record if that matches.
+    records of one brand are one advertiser, which is its HiEnergy record if that matches. The last
+    two only if names are accepted.
     """
     if (an_id := id_of(name)) is not None:
         return (await access.advertisers_by_id((an_id,))).get(an_id) or NotFound(_NO_MATCH)
     is_one_word = not any(character.isspace() for character in name)
-    wanted = [AdvertiserFilter(name=name)]
+    wanted = [AdvertiserFilter(name=name)] if accepts_names else []
     if is_one_word:
         record = await access.advertiser_by_slug(name)
         if record is not None:
@@ -84,7 +87,8 @@ async def advertiser_named(access: Advertisers, name: str) -> Advertiser | NotFo
         page = await access.advertisers(each, _ALL_MATCHES)
         if isinstance(page, ReadRefusal):
             return page
-        brands = _brands_named(name, page.items)
+        records = page.items if accepts_names else _of_domain(name, page.items)
+        brands = _brands_named(name, records)
         if len(brands) == 1 and not page.has_more:
             return brands[0]
         if brands:
@@ -92,16 +96,19 @@ async def advertiser_named(access: Advertisers, name: str) -> Advertiser | NotFo
     return NotFound(_NO_MATCH)
 
 
+def _of_domain(domain: str, records: Sequence[Advertiser]) -> Sequence[Advertiser]:
+    key = domain_key(domain)
+    return [each for each in records if each.domain and domain_key(each.domain) == key]
+
+
 def _brands_named(name: str, records: Sequence[Advertiser]) -> tuple[Advertiser, ...]:
     """Return the brands that a domain or name matches best, each as one of the records.
 
     The match is checked here too: HiEnergy may ignore a filter, or return similar records.
     """
-    text, domain = folded(name), domain_key(name)
+    text = folded(name)
     named = [(each, (folded(each.name), folded(each.display_name or ""))) for each in records]
-    exact = [each for each in records if each.domain and domain_key(each.domain) == domain] or [
-        each for each, names in named if text in names
-    ]
+    exact = _of_domain(name, records) or [each for each, names in named if text in names]
     matches = (
         # A record without a brand owns no contacts, and HiEnergy may not show its brand.
         [each for each in exact if each.hienergy_id is not None]

@@ -80,6 +80,11 @@ class NewContact(ContactDetails[str]):
         """
         return hashlib.sha256(_CANONICAL.encode(self.given()).encode()).digest()
 
+    def has_values_of(self, contact: "Contact") -> bool:
+        """Return whether a contact of the same address and owner has all the other values too."""
+        shown = contact.details
+        return self == shown._replace(advertiser_id=self.advertiser_id, email=self.email)
+
 
 class RawContact(TypedDict):
     """The fields of a submission before validation, for a face that reads them one by one."""

@@ -1,0 +1,212 @@
+"""The import of a file: rows are read, sent in chunks, and reported, in the order of the file."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Final, NamedTuple, Protocol, TypeAlias
+
+from contact_gateway.contact_files.advertiser_cells import AdvertiserCells
+from contact_gateway.contact_files.columns import ADVERTISER, ContactColumns
+from contact_gateway.contact_files.imported_rows import (
+    ImportStoppedError,
+    Outcome,
+    Postponed,
+    RowOutcome,
+    Submitted,
+)
+from contact_gateway.contact_files.rows import Row, UnreadableRow
+from contact_gateway.contacts.source import SourceUnavailable
+
+MAX_OUTAGE_SECONDS: Final = 300
+"""How long an import waits for a destination that does not answer."""
+
+_MAX_DELAY_SECONDS: Final = 60
+
+AnyRow: TypeAlias = Row | UnreadableRow
+
+
+class Destination(Protocol):
+    """Where the contacts of an import are created."""
+
+    @property
+    def name(self) -> str:
+        """Its name in sentences."""
+        ...
+
+    @property
+    def chunk_size(self) -> int:
+        """How many rows it takes at once, which may become fewer."""
+        ...
+
+    async def create(self, rows: Sequence[Submitted], /) -> Sequence[RowOutcome | Postponed]:
+        """Create the contacts of rows, in order; return the outcome of each.
+
+        Raises:
+            ImportStoppedError: no row can be created.
+            SourceUnavailable: the destination does not answer. The rows may be sent again.
+        """
+        ...
+
+
+class Chunk:
+    """Rows that are sent together, with the outcome of each, or None while it has none."""
+
+    def __init__(self, rows: Sequence[AnyRow], columns: ContactColumns) -> None:
+        self.rows: Final = rows
+        self.outcomes: Final[list[RowOutcome | None]] = []
+        self.open: dict[int, Mapping[str, object]] = {}
+        """The cells of the rows without an outcome, by their place."""
+        for place, row in enumerate(rows):
+            fields = row if isinstance(row, UnreadableRow) else columns.contact_fields(row)
+            if isinstance(fields, UnreadableRow):
+                self.outcomes.append(RowOutcome(Outcome.INVALID, message=fields.message))
+            else:
+                self.outcomes.append(None)
+                self.open[place] = fields
+
+    def settle(self, places: Sequence[int], answers: Sequence[RowOutcome | Postponed]) -> None:
+        """Record the outcomes of the rows at some places. Postponed ones stay open."""
+        for place, answer in zip(places, answers, strict=True):
+            if isinstance(answer, RowOutcome):
+                self.outcomes[place] = answer
+                del self.open[place]
+
+
+class Progress(NamedTuple):
+    """How far an import is: the line of its last row, and how many rows have each outcome."""
+
+    line: int
+    counts: Mapping[Outcome, int]
+
+
+class Monitor(Protocol):
+    """Watches an import for the operator, who may stop it."""
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether to stop after the rows that are in flight."""
+        ...
+
+    def report(self, row: AnyRow, outcome: RowOutcome, /) -> None:
+        """Take a row with its outcome. Rows come in the order of the file."""
+        ...
+
+    def show(self, progress: Progress, /) -> None:
+        """Show the progress after a chunk."""
+        ...
+
+    async def wait(self, seconds: int, reason: str, /) -> None:
+        """Wait for a reason that is shown, or until the import is to stop."""
+        ...
+
+
+class Import:
+    """An import.
+
+    Args:
+        columns: the meaning of the file's columns.
+        destination: where the contacts are created.
+        advertisers: finds the advertisers that rows name.
+        monitor: receives the rows with their outcomes.
+    """
+
+    def __init__(
+        self,
+        columns: ContactColumns,
+        destination: Destination,
+        advertisers: AdvertiserCells,
+        monitor: Monitor,
+    ) -> None:
+        self._columns: Final = columns
+        self._destination: Final = destination
+        self._advertisers: Final = advertisers
+        self._monitor: Final = monitor
+        self._names_advertisers: Final = ADVERTISER in columns.fields
+        self._has_answered = False
+        self._counts: Final[Counter[Outcome]] = Counter()
+
+    async def run(self, rows: Iterator[AnyRow]) -> None:
+        """Import all rows. While some are in flight, the next ones are read.
+
+        Raises:
+            ContactFileError: the file cannot be read on.
+            ImportStoppedError: the import could not go on. What has an outcome is reported.
+        """
+        chunk = self._read(rows)
+        while chunk.rows and not self._monitor.is_stopping:
+            settling = asyncio.create_task(self._settle(chunk))
+            try:
+                following = await asyncio.to_thread(self._read, rows)
+            finally:
+                # Its rows may be created already, so they are reported whatever the next ones are.
+                try:
+                    await settling
+                finally:
+                    self._record(chunk)
+            chunk = following
+
+    def _read(self, rows: Iterator[AnyRow]) -> Chunk:
+        return Chunk(list(islice(rows, self._destination.chunk_size)), self._columns)
+
+    async def _settle(self, chunk: Chunk) -> None:
+        """Send the rows of a chunk until all have an outcome, or the import is stopped."""
+        waited = delay = 0
+        while chunk.open and not self._monitor.is_stopping:
+            before = len(chunk.open)
+            try:
+                postponed = await self._attempt(chunk)
+            except SourceUnavailable as error:
+                postponed = [Postponed(error.retry_after_seconds, error.reason)]
+            if not postponed:
+                break
+            if len(chunk.open) < before:
+                self._has_answered = True
+                waited = delay = 0
+            name, seconds = self._destination.name, max(each.seconds for each in postponed)
+            if any(each.reason is None for each in postponed):
+                self._has_answered = True
+                await self._monitor.wait(seconds, f"{name}'s hourly limit is reached")
+            else:
+                # What does not answer at the start is more likely a wrong setting.
+                if not self._has_answered or waited >= MAX_OUTAGE_SECONDS:
+                    raise self._given_up(chunk, postponed[0].reason)
+                delay = min(2 * delay or 1, _MAX_DELAY_SECONDS)
+                seconds = max(seconds, delay)
+                waited += seconds
+                await self._monitor.wait(seconds, f"{name} does not answer")
+        self._has_answered = True
+
+    async def _attempt(self, chunk: Chunk) -> Sequence[Postponed]:
+        """Send the open rows of a chunk; return why some of them stay open."""
+        rows: list[Submitted] = []
+        places: list[int] = []
+        for place, cells in list(chunk.open.items()):
+            contact: RowOutcome | Postponed | Mapping[str, object] = cells
+            if ADVERTISER in cells or (self._names_advertisers and "advertiser_id" not in cells):
+                contact = await self._advertisers.contact_of(cells)
+            if isinstance(contact, Postponed):
+                return [contact]
+            if isinstance(contact, RowOutcome):
+                chunk.settle((place,), (contact,))
+            else:
+                places.append(place)
+                rows.append(Submitted(contact, cells))
+        answers = await self._destination.create(rows) if rows else ()
+        chunk.settle(places, answers)
+        return [answer for answer in answers if isinstance(answer, Postponed)]
+
+    def _given_up(self, chunk: Chunk, reason: str | None) -> ImportStoppedError:
+        name = self._destination.name
+        failed = RowOutcome(Outcome.FAILED, message=f"{name} does not answer.")
+        places = list(chunk.open)
+        chunk.settle(places, [failed] * len(places))
+        return ImportStoppedError(f"{name} does not answer: {reason}.")
+
+    def _record(self, chunk: Chunk) -> None:
+        """Report the rows of a chunk. Those without an outcome are left to another import."""
+        for row, outcome in zip(chunk.rows, chunk.outcomes, strict=True):
+            if outcome is not None:
+                self._counts[outcome.outcome] += 1
+                self._monitor.report(row, outcome)
+        self._monitor.show(Progress(chunk.rows[-1].line, self._counts))

@@ -1,0 +1,340 @@
+"""What `contact-gateway contacts import` does: choose a destination, show progress, stop."""
+
+import asyncio
+import hashlib
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+from contact_gateway import output
+from contact_gateway.access.principals import Credential, Operator
+from contact_gateway.app import Truth, hienergy
+from contact_gateway.command_line import gateway_credential, hienergy_credential, with_database
+from contact_gateway.contact_files.advertiser_cells import AdvertiserCells
+from contact_gateway.contact_files.columns import ContactColumns
+from contact_gateway.contact_files.imported_rows import ImportStoppedError, Outcome, RowOutcome
+from contact_gateway.contact_files.importing import AnyRow, Destination, Import, Progress
+from contact_gateway.contact_files.report import Report, partial_of, report_to
+from contact_gateway.contact_files.resolver import Resolver
+from contact_gateway.contact_files.rows import Row
+from contact_gateway.contact_files.table import Format, Table, format_of, read_table
+from contact_gateway.contacts.admission import Submission
+from contact_gateway.contacts.advertiser_lookup import Advertisers
+from contact_gateway.contacts.origin import Face, Origin
+from contact_gateway.contacts.policy import OnConflict
+from contact_gateway.progress import TransferBar, counted
+from contact_gateway.settings import Settings
+from contact_gateway.store.database import Database
+from contact_gateway.store.export import StoredAdvertisers
+from contact_gateway.store.source import MAX_CREATIONS_PER_TRANSACTION, SqlSource, StoreAccess
+from contact_gateway.upstream.client import UpstreamClient
+from contact_gateway.upstream.source import UpstreamReads, UpstreamSource
+from contact_gateway.upstream.through import RunningGateway
+
+SOME_REFUSED: Final = 1
+COULD_NOT_GO_ON: Final = 2
+"""Exit statuses of an import. Every row is there with 0."""
+
+_HIENERGY_CHUNK_SIZE: Final = 50
+_MAX_LISTED_ROWS: Final = 10
+_CONTINUES: Final = "The same command continues the import."
+_STANDARD_INPUT: Final = Path("-")
+_PART_SIZE: Final = 2**20
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class ConflictOption(StrEnum):
+    """The values of `--on-conflict`."""
+
+    REFUSE = "refuse"
+    RETURN_EXISTING = "return-existing"
+
+    def as_policy(self) -> OnConflict:
+        """Return the value as the operation has it."""
+        return OnConflict(self.value.replace("-", "_"))
+
+
+class ImportOptions(NamedTuple):
+    """The options of an import. `chosen` are fields by column."""
+
+    chosen: Mapping[str, str]
+    resolves_names: bool
+    dry_run: bool
+    on_conflict: OnConflict
+
+
+class SourceFile(NamedTuple):
+    """The file of an import.
+
+    Attributes:
+        table: its rows.
+        import_id: the request id of all its rows in the audit trail: that of its content, if the
+            file can be read twice.
+        lines: how many lines it has, or None.
+    """
+
+    table: Table
+    import_id: str
+    lines: int | None
+
+
+@contextmanager
+def opened(file: Path, file_format: Format | None) -> Iterator[SourceFile]:
+    """Open a file of contacts, or standard input.
+
+    Raises:
+        ContactFileError: it is no table.
+    """
+    if file == _STANDARD_INPUT:
+        yield SourceFile(read_table(sys.stdin.buffer, file_format), secrets.token_hex(8), None)
+        return
+    with file.open("rb") as binary:
+        digest, lines = _surveyed(binary)
+        table = read_table(binary, file_format or format_of(file.name))
+        yield SourceFile(table, digest[:16], lines)
+
+
+def _surveyed(file: BinaryIO) -> tuple[str, int | None]:
+    """Return the SHA-256 of a file, and how many lines it has, if it can be read twice."""
+    if not file.seekable():
+        return secrets.token_hex(8), None
+    digest, lines = hashlib.sha256(), 0
+    while part := file.read(_PART_SIZE):
+        digest.update(part)
+        lines += part.count(b"\n")
+    file.seek(0)
+    return digest.hexdigest(), lines or None
+
+
+def run_import(
+    settings: Settings,
+    source: SourceFile,
+    options: ImportOptions,
+    report: Path | None,
+    through: str | None,
+) -> int:
+    """Import a file; return the exit status.
+
+    Raises:
+        ContactFileError: a column is missing or ambiguous.
+    """
+    columns = ContactColumns(source.table, options.chosen)
+    running = _Running(source, columns, options, report)
+    submission = Submission(
+        raw=None,
+        dry_run=options.dry_run,
+        on_conflict=options.on_conflict,
+        origin=Origin(Face.IMPORT, source.import_id),
+    )
+    if through is not None:
+        base_url = f"{through.removesuffix('/api/v1')}/api/v1"
+        asyncio.run(_through(running, base_url, gateway_credential(), options))
+    elif settings.upstream_url is None:
+        with_database(settings, partial(_into_database, running, submission))
+    else:
+        credential = hienergy_credential()
+        truth_in = partial(hienergy, url=settings.upstream_url, settings=settings)
+        with_database(settings, partial(_into_hienergy, running, submission, credential, truth_in))
+    return running.finish()
+
+
+async def _into_database(running: "_Running", options: Submission, database: Database) -> None:
+    source = SqlSource(database)
+
+    async def authenticate(_: Credential) -> StoreAccess:
+        return StoreAccess(source, Operator())
+
+    destination = Resolver(
+        "The database",
+        MAX_CREATIONS_PER_TRANSACTION,
+        authenticate,
+        Credential(""),
+        options,
+        uses_keys=False,
+    )
+    try:
+        await running.into(destination, StoredAdvertisers(database))
+    finally:
+        await source.close()
+
+
+async def _into_hienergy(
+    running: "_Running",
+    options: Submission,
+    credential: Credential,
+    truth_in: Callable[[Database], Truth[UpstreamSource]],
+    database: Database,
+) -> None:
+    truth = truth_in(database)
+    destination = Resolver(
+        "HiEnergy",
+        _HIENERGY_CHUNK_SIZE,
+        truth.source.authenticate,
+        credential,
+        options,
+        uses_keys=True,
+    )
+    async with truth.opened():
+        reads = UpstreamReads(truth.source.client, credential, max_calls=sys.maxsize)
+        await running.into(destination, reads)
+
+
+async def _through(
+    running: "_Running", base_url: str, credential: Credential, options: ImportOptions
+) -> None:
+    async with UpstreamClient(base_url, timeout_seconds=30, max_connections=1) as client:
+        destination = RunningGateway(
+            client, credential, dry_run=options.dry_run, on_conflict=options.on_conflict
+        )
+        reads = UpstreamReads(client, credential, max_calls=sys.maxsize)
+        await running.into(destination, reads)
+
+
+class _InterruptedError(Exception):
+    """The operator stopped the import."""
+
+
+class _Running:
+    """One import, and what it prints. Implements `importing.Monitor`."""
+
+    def __init__(
+        self,
+        source: SourceFile,
+        columns: ContactColumns,
+        options: ImportOptions,
+        report: Path | None,
+    ) -> None:
+        self._source: Final = source
+        self._columns: Final = columns
+        self._options: Final = options
+        self._report_file: Final = report
+        self._report: Report | None = None
+        self._bar: Final = TransferBar("row")
+        self._progress = Progress(0, {})
+        self._refused: Final[list[str]] = []
+        self._stopping: Final = asyncio.Event()
+        self._stopped_by: signal.Signals | None = None
+        self._error: ImportStoppedError | None = None
+        self._began_at: Final = time.monotonic()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a signal has come."""
+        return self._stopping.is_set()
+
+    async def into(self, destination: Destination, advertisers: Advertisers) -> None:
+        """Import all rows into a destination, unless it refuses them or a signal comes."""
+        importing = Import(
+            self._columns,
+            destination,
+            AdvertiserCells(advertisers, accepts_names=self._options.resolves_names),
+            self,
+        )
+        table = self._source.table
+        file = self._report_file
+        report = nullcontext() if file is None else report_to(file, table.columns)
+        with (
+            suppress(_InterruptedError),
+            self._bar,
+            self._signals_handled(),
+            report as self._report,
+        ):
+            try:
+                await importing.run(table.rows)
+            except ImportStoppedError as error:
+                self._error = error
+            if self._error is not None or self.is_stopping:
+                raise _InterruptedError
+
+    def finish(self) -> int:
+        """Print what became of the rows; return the exit status."""
+        counts = self._progress.counts
+        has_stopped = self._error is not None or self._stopped_by is not None
+        for line in self._refused:
+            output.note(line)
+        columns = self._columns
+        if columns.ignored:
+            output.note(f"Columns without a field: {', '.join(columns.ignored)}.")
+        if columns.unseen:
+            output.note(f"No row has a column of --map: {', '.join(columns.unseen)}.")
+        if self._report_file is not None:
+            name = partial_of(self._report_file) if has_stopped else self._report_file
+            output.note(f"The report is {name}.")
+        seconds = timedelta(seconds=round(time.monotonic() - self._began_at))
+        output.note(f"{counted(sum(counts.values()), 'row')} in {seconds}:")
+        for outcome in Outcome:
+            if outcome in counts:
+                output.note(f"{counts[outcome]:>12,} {outcome}")
+        if self._error is not None:
+            output.print_error(f"{self._error} {_CONTINUES}")
+            return COULD_NOT_GO_ON
+        if self._stopped_by is not None:
+            output.note(f"Interrupted. {_CONTINUES}")
+            return 128 + self._stopped_by
+        return SOME_REFUSED if any(outcome.is_refusal for outcome in counts) else 0
+
+    def report(self, row: AnyRow, outcome: RowOutcome) -> None:
+        """Write a row to the report, and list the first refused ones."""
+        if self._report is not None:
+            self._report.add(row, outcome)
+        if outcome.outcome.is_refusal:
+            if len(self._refused) < _MAX_LISTED_ROWS:
+                self._refused.append(self._line_of(row, outcome))
+            elif len(self._refused) == _MAX_LISTED_ROWS:
+                self._refused.append("… --report lists all rows.")
+
+    def _line_of(self, row: AnyRow, outcome: RowOutcome) -> str:
+        """Return what is printed about a refused row: nothing that may contain its cells."""
+        fields = self._columns.fields
+        names = ", ".join(fields.get(field, field) for field in outcome.problems)
+        if not isinstance(row, Row):
+            names = outcome.message
+        return f"Line {row.line}: {outcome.outcome}{f', {names}' if names else ''}"
+
+    def show(self, progress: Progress) -> None:
+        """Show the progress, and remember it for the end."""
+        self._progress = progress
+        count = sum(progress.counts.values())
+        self._bar.show(count, progress.line, self._source.lines)
+
+    async def wait(self, seconds: int, reason: str) -> None:
+        """Wait, and show until when, unless a signal comes."""
+        end = (datetime.now().astimezone() + timedelta(seconds=seconds)).isoformat()
+        output.console.print(f"{reason}. Waiting until {end[11:19]} (UTC{end[-6:]}).")
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+    @contextmanager
+    def _signals_handled(self) -> Iterator[None]:
+        """Stop the import at the first signal. The second one ends the process."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._stop, number)
+        try:
+            yield
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+                signal.signal(number, before[number])
+
+    def _stop(self, number: signal.Signals) -> None:
+        self._stopped_by = number
+        self._stopping.set()
+        loop = asyncio.get_running_loop()
+        for each in _SIGNALS:
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+        output.note("Stopping after the rows that are in flight. A second signal stops at once.")

@@ -1,0 +1,63 @@
+"""The progress of an import or an export, on standard error."""
+
+from typing import Final, Self
+
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+from rich.text import Text
+
+from contact_gateway import output
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+class _Rate(ProgressColumn):
+    """How many there are, and how many in a second."""
+
+    def __init__(self, noun: str) -> None:
+        super().__init__()
+        self._noun: Final = noun
+
+    def render(self, task: Task) -> Text:
+        """Return the text of the column."""
+        count: int = task.fields["count"]
+        rate = f", {count / task.elapsed:,.0f}/s" if task.elapsed else ""
+        return Text(f"{counted(count, self._noun)}{rate}")
+
+
+class TransferBar(Progress):
+    """Shows how far a file is, how many rows of it are done, and the time that is left.
+
+    Args:
+        noun: what a row is.
+        is_shown: whether there is a bar at all.
+    """
+
+    def __init__(self, noun: str, *, is_shown: bool = True) -> None:
+        super().__init__(
+            BarColumn(),
+            _Rate(noun),
+            TimeRemainingColumn(),
+            console=output.console,
+            # What is on standard output is not for the terminal of the bar.
+            redirect_stdout=False,
+            redirect_stderr=False,
+            disable=not is_shown,
+        )
+        self._transfer: Final = self.add_task("", total=None, count=0)
+
+    def __enter__(self) -> Self:
+        """Return the bar, which the first part starts: an error before it needs none."""
+        return self
+
+    def stop(self) -> None:
+        """Stop the bar, if it was started."""
+        if self.live.is_started:
+            super().stop()
+
+    def show(self, count: int, position: int, end: int | None) -> None:
+        """Show how many rows are done, at which position of the file or the source."""
+        self.start()
+        self.update(self._transfer, completed=position, total=end, count=count)

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -59,7 +60,7 @@ from contact_gateway.upstream.source import UpstreamReads
 
 contacts = typer.Typer(help="Import, export and inspect contacts.", no_args_is_help=True)
 
-_STANDARD_OUTPUT: Final = Path("-")
+_STANDARD_STREAM: Final = Path("-")
 
 
 @contacts.command("audit")
@@ -147,7 +148,7 @@ def export_contacts(
 
 
 def _format_of(file: Path, given: Format | None) -> Format:
-    if file == _STANDARD_OUTPUT:
+    if file == _STANDARD_STREAM:
         return given or Format.CSV
     if given is not None:
         raise typer.BadParameter("--format is for standard output. Name FILE.csv or FILE.jsonl.")
@@ -164,7 +165,7 @@ def _written_to(
     file: Path, file_format: Format, *, force: bool
 ) -> Iterator[Callable[[str], object]]:
     """Return the function that writes to the file."""
-    if file == _STANDARD_OUTPUT:
+    if file == _STANDARD_STREAM:
         yield output.write
         return
     with new_file(file, overwrite=force) as opened:
@@ -175,7 +176,16 @@ def _written_to(
 
 def _bar(file: Path) -> TransferBar:
     """Return the bar, which is not shown if the contacts go to the same terminal."""
-    return TransferBar("contact", is_shown=file != _STANDARD_OUTPUT or not sys.stdout.isatty())
+    return TransferBar("contact", is_shown=file != _STANDARD_STREAM or not sys.stdout.isatty())
+
+
+def _validated_file(file: Path) -> Path:
+    # Typer would look for a file of this name.
+    if file != _STANDARD_STREAM and not os.access(file, os.R_OK):
+        raise typer.BadParameter(f"{file} does not exist, or cannot be read.")
+    if file.is_dir():
+        raise typer.BadParameter(f"{file} is a folder.")
+    return file
 
 
 def _validated_maps(given: list[str]) -> list[str]:
@@ -214,10 +224,7 @@ def import_contacts(
         typer.Argument(
             metavar="FILE",
             help="FILE.csv or FILE.jsonl to read; - is standard input.",
-            exists=True,
-            dir_okay=False,
-            allow_dash=True,
-            readable=True,
+            callback=_validated_file,
             is_eager=True,
         ),
     ],

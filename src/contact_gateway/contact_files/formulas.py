@@ -8,6 +8,8 @@ from typing import Final
 
 # The full-width forms are formulas in spreadsheets with a Japanese or Chinese locale.
 _FORMULA: Final = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+# Most texts begin with another character, and a lookup takes a third of the time of a match.
+_BEGINNINGS: Final = frozenset("'=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 _ESCAPED_FORMULA: Final = re.compile(f"'{_FORMULA.pattern}")
 
 
@@ -16,7 +18,7 @@ def escaped(text: str) -> str:
 
     Apostrophes before a formula are escaped too, so that `unescaped` reverses every text.
     """
-    return f"'{text}" if _FORMULA.match(text) else text
+    return f"'{text}" if text[:1] in _BEGINNINGS and _FORMULA.match(text) else text
 
 
 def unescaped(text: str) -> str:

@@ -288,6 +288,13 @@ class TestTables:
         assert wrong == []
 
 
+def test_the_imported_spreadsheet_is_the_file_of_the_examples() -> None:
+    shown = {block.notes.get("file"): block.text for block in blocks_of(DOCS / "importing.md")}
+
+    file = ROOT / "examples" / "import" / "contacts.csv"
+    assert shown["contacts.csv"] == file.read_text(encoding="utf-8")
+
+
 class TestSite:
     def test_it_has_every_page_and_finds_its_headings(self, site: Path) -> None:
         found = (site / "search.json").read_text(encoding="utf-8")

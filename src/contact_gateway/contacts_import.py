@@ -218,7 +218,7 @@ class _Running:
         self._options: Final = options
         self._report_file: Final = report
         self._report: Report | None = None
-        self._bar: Final = TransferBar("row")
+        self._bar: Final = TransferBar("row", is_shown=output.console.is_terminal)
         self._progress = Progress(0, {})
         self._refused: Final[list[str]] = []
         self._stopping: Final = asyncio.Event()

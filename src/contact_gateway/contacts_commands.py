@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -285,7 +286,8 @@ def import_contacts(
     )
     with exit_on_error(COULD_NOT_GO_ON):
         settings = load_settings()
-        configure_logging(settings.log_format)
+        # HiEnergy may refuse thousands of rows, each with a line. The report has them.
+        configure_logging(settings.log_format, least=logging.WARNING)
         with opened(file, file_format) as source:
             status = run_import(settings, source, options, report, through)
     raise typer.Exit(status)

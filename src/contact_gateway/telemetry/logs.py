@@ -25,7 +25,9 @@ _PROCESSORS: Final[tuple[Processor, ...]] = (
 )
 
 
-def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None) -> None:
+def configure_logging(
+    log_format: LogFormat | None, stream: TextIO | None = None, *, least: int = logging.INFO
+) -> None:
     """Write all log lines, including those of libraries, in one format.
 
     The gateway's lines bypass the standard library's logging, which is slow for a line per request.
@@ -33,6 +35,7 @@ def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None
     Args:
         log_format: by default columns in a terminal, JSON otherwise.
         stream: by default standard error.
+        least: the lowest level of the gateway's lines.
     """
     stream = stream or sys.stderr
     default = LogFormat.CONSOLE if stream.isatty() else LogFormat.JSON
@@ -61,7 +64,7 @@ def configure_logging(log_format: LogFormat | None, stream: TextIO | None = None
     structlog.configure(
         processors=[*_PROCESSORS, *renderers],
         logger_factory=lambda *_: logger,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         cache_logger_on_first_use=False,
     )
 

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -22,7 +22,13 @@ from contact_gateway.command_line import gateway_credential, hienergy_credential
 from contact_gateway.contact_files.advertiser_cells import AdvertiserCells
 from contact_gateway.contact_files.columns import ContactColumns
 from contact_gateway.contact_files.imported_rows import ImportStoppedError, Outcome, RowOutcome
-from contact_gateway.contact_files.importing import AnyRow, Destination, Import, Progress
+from contact_gateway.contact_files.importing import (
+    AnyRow,
+    Destination,
+    Import,
+    Progress,
+    ReportedRow,
+)
 from contact_gateway.contact_files.report import Report, partial_of, report_to
 from contact_gateway.contact_files.resolver import Resolver
 from contact_gateway.contact_files.rows import Row
@@ -259,8 +265,10 @@ class _Running:
         """Print what became of the rows; return the exit status."""
         counts = self._progress.counts
         has_stopped = self._error is not None or self._stopped_by is not None
-        for line in self._refused:
+        for line in self._refused[:_MAX_LISTED_ROWS]:
             output.note(line)
+        if len(self._refused) > _MAX_LISTED_ROWS:
+            output.note("… --report lists all rows.")
         columns = self._columns
         if columns.ignored:
             output.note(f"Columns without a field: {', '.join(columns.ignored)}.")
@@ -282,15 +290,14 @@ class _Running:
             return 128 + self._stopped_by
         return SOME_REFUSED if any(outcome.is_refusal for outcome in counts) else 0
 
-    def report(self, row: AnyRow, outcome: RowOutcome) -> None:
-        """Write a row to the report, and list the first refused ones."""
+    def report(self, rows: Sequence[ReportedRow]) -> None:
+        """Write rows to the report, and list the first refused ones."""
         if self._report is not None:
-            self._report.add(row, outcome)
-        if outcome.outcome.is_refusal:
-            if len(self._refused) < _MAX_LISTED_ROWS:
-                self._refused.append(self._line_of(row, outcome))
-            elif len(self._refused) == _MAX_LISTED_ROWS:
-                self._refused.append("… --report lists all rows.")
+            self._report.add(rows)
+        if len(self._refused) > _MAX_LISTED_ROWS:
+            return
+        refused = ((row, outcome) for row, outcome in rows if outcome.outcome.is_refusal)
+        self._refused.extend(self._line_of(row, outcome) for row, outcome in refused)
 
     def _line_of(self, row: AnyRow, outcome: RowOutcome) -> str:
         """Return what is printed about a refused row: nothing that may contain its cells."""

@@ -24,8 +24,7 @@ _CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size
 def written(columns: Sequence[str], *rows: tuple[Row | UnreadableRow, RowOutcome]) -> str:
     text = StringIO(newline="")
     report = Report(Path("report.csv"), text, columns)
-    for row, outcome in rows:
-        report.add(row, outcome)
+    report.add(rows)
     return text.getvalue()
 
 
@@ -89,7 +88,7 @@ class TestTheFile:
         target = tmp_path / "report.csv"
 
         with report_to(target, COLUMNS) as report:
-            report.add(Row(2, COLUMNS, ["1", "2", "3"]), CREATED)
+            report.add([(Row(2, COLUMNS, ["1", "2", "3"]), CREATED)])
             assert not target.exists()
 
         assert len(records(target.read_text(encoding="utf-8"))) == 1
@@ -101,7 +100,7 @@ class TestTheFile:
 
         def fail() -> None:
             with report_to(target, COLUMNS) as report:
-                report.add(Row(2, COLUMNS, ["1", "2", "3"]), CREATED)
+                report.add([(Row(2, COLUMNS, ["1", "2", "3"]), CREATED)])
                 raise KeyError
 
         with pytest.raises(KeyError):

@@ -21,9 +21,13 @@ from contact_gateway.contacts.source import SourceUnavailable
 MAX_OUTAGE_SECONDS: Final = 300
 """How long an import waits for a destination that does not answer."""
 
+MAX_OUTAGE_SECONDS_AT_THE_START: Final = 15
+"""The same until the first answer: what never answers is more likely a wrong setting."""
+
 _MAX_DELAY_SECONDS: Final = 60
 
 AnyRow: TypeAlias = Row | UnreadableRow
+ReportedRow: TypeAlias = tuple[AnyRow, RowOutcome]
 
 
 class Destination(Protocol):
@@ -88,8 +92,8 @@ class Monitor(Protocol):
         """Whether to stop after the rows that are in flight."""
         ...
 
-    def report(self, row: AnyRow, outcome: RowOutcome, /) -> None:
-        """Take a row with its outcome. Rows come in the order of the file."""
+    def report(self, rows: Sequence[ReportedRow], /) -> None:
+        """Take rows with their outcomes, in the order of the file."""
         ...
 
     def show(self, progress: Progress, /) -> None:
@@ -168,13 +172,13 @@ class Import:
                 self._has_answered = True
                 await self._monitor.wait(seconds, f"{name}'s hourly limit is reached")
             else:
-                # What does not answer at the start is more likely a wrong setting.
-                if not self._has_answered or waited >= MAX_OUTAGE_SECONDS:
-                    raise self._given_up(chunk, postponed[0].reason)
+                reason = f"{name} does not answer: {postponed[0].reason}".rstrip(".")
+                if waited >= self._patience():
+                    raise self._given_up(chunk, reason)
                 delay = min(2 * delay or 1, _MAX_DELAY_SECONDS)
                 seconds = max(seconds, delay)
                 waited += seconds
-                await self._monitor.wait(seconds, f"{name} does not answer")
+                await self._monitor.wait(seconds, reason)
         self._has_answered = True
 
     async def _attempt(self, chunk: Chunk) -> Sequence[Postponed]:
@@ -196,17 +200,22 @@ class Import:
         chunk.settle(places, answers)
         return [answer for answer in answers if isinstance(answer, Postponed)]
 
-    def _given_up(self, chunk: Chunk, reason: str | None) -> ImportStoppedError:
-        name = self._destination.name
-        failed = RowOutcome(Outcome.FAILED, message=f"{name} does not answer.")
+    def _patience(self) -> int:
+        return MAX_OUTAGE_SECONDS if self._has_answered else MAX_OUTAGE_SECONDS_AT_THE_START
+
+    def _given_up(self, chunk: Chunk, reason: str) -> ImportStoppedError:
+        failed = RowOutcome(Outcome.FAILED, message=f"{self._destination.name} does not answer.")
         places = list(chunk.open)
         chunk.settle(places, [failed] * len(places))
-        return ImportStoppedError(f"{name} does not answer: {reason}.")
+        return ImportStoppedError(f"{reason}.")
 
     def _record(self, chunk: Chunk) -> None:
         """Report the rows of a chunk. Those without an outcome are left to another import."""
-        for row, outcome in zip(chunk.rows, chunk.outcomes, strict=True):
-            if outcome is not None:
-                self._counts[outcome.outcome] += 1
-                self._monitor.report(row, outcome)
+        rows = [
+            (row, outcome)
+            for row, outcome in zip(chunk.rows, chunk.outcomes, strict=True)
+            if outcome is not None
+        ]
+        self._counts.update(outcome.outcome for _, outcome in rows)
+        self._monitor.report(rows)
         self._monitor.show(Progress(chunk.rows[-1].line, self._counts))

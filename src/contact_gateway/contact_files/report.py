@@ -28,27 +28,30 @@ class Report:
     def __init__(self, target: Path, file: IO[str], columns: Sequence[str]) -> None:
         file.write(BYTE_ORDER_MARK)
         self._target: Final = target
-        self._write: Final = csv.writer(file).writerow
         self._columns: Final = columns
         self._places: Final = own_columns(columns)
-        self._write([*REPORT_COLUMNS, *(escaped(columns[place]) for place in self._places)])
+        self._writer: Final = csv.writer(file)
+        self._writer.writerow(
+            [*REPORT_COLUMNS, *(escaped(columns[place]) for place in self._places)]
+        )
 
-    def add(self, row: Row | UnreadableRow, outcome: RowOutcome) -> None:
-        """Write a row.
+    def add(self, rows: Iterable[tuple[Row | UnreadableRow, RowOutcome]]) -> None:
+        """Write rows.
 
         Raises:
             NewFileError: the file cannot be written.
         """
+        with _errors_of(self._target):
+            self._writer.writerows(self._record(row, outcome) for row, outcome in rows)
+
+    def _record(self, row: Row | UnreadableRow, outcome: RowOutcome) -> Sequence[str]:
         name, contact_id, message, problems = outcome
         texts = [problems.get(field, "") for field in PROBLEM_COLUMNS] if problems else _NO_PROBLEMS
         cells = self._cells(row) if isinstance(row, Row) else ()
         # The writer takes twice as long for numbers.
         line, an_id = str(row.line), "" if contact_id is None else str(contact_id)
         message = escaped(message) if message else ""
-        try:
-            self._write([line, name.value, an_id, message, *texts, *map(escaped, cells)])
-        except OSError as error:
-            raise NewFileError(f"{self._target}: {error.strerror}") from error
+        return [line, name, an_id, message, *texts, *map(escaped, cells)]
 
     def _cells(self, row: Row) -> Iterable[str]:
         cells = row.cells

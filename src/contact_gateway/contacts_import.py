@@ -20,7 +20,7 @@ from contact_gateway.access.principals import Credential, Operator
 from contact_gateway.app import Truth, hienergy
 from contact_gateway.command_line import gateway_credential, hienergy_credential, with_database
 from contact_gateway.contact_files.advertiser_cells import AdvertiserCells
-from contact_gateway.contact_files.columns import ContactColumns
+from contact_gateway.contact_files.columns import ContactColumns, listed
 from contact_gateway.contact_files.imported_rows import ImportStoppedError, Outcome, RowOutcome
 from contact_gateway.contact_files.importing import (
     AnyRow,
@@ -271,9 +271,9 @@ class _Running:
             output.note("… --report lists all rows.")
         columns = self._columns
         if columns.ignored:
-            output.note(f"Columns without a field: {', '.join(columns.ignored)}.")
+            output.note(f"Columns without a field: {listed(columns.ignored)}.")
         if columns.unseen:
-            output.note(f"No row has a column of --map: {', '.join(columns.unseen)}.")
+            output.note(f"No row has a column of --map: {listed(columns.unseen)}.")
         if self._report_file is not None:
             name = partial_of(self._report_file) if has_stopped else self._report_file
             output.note(f"The report is {name}.")
@@ -302,7 +302,7 @@ class _Running:
     def _line_of(self, row: AnyRow, outcome: RowOutcome) -> str:
         """Return what is printed about a refused row: nothing that may contain its cells."""
         fields = self._columns.fields
-        names = ", ".join(fields.get(field, field) for field in outcome.problems)
+        names = listed([fields.get(field, field) for field in outcome.problems])
         if not isinstance(row, Row):
             names = outcome.message
         return f"Line {row.line}: {outcome.outcome}{f', {names}' if names else ''}"
@@ -316,7 +316,7 @@ class _Running:
     async def wait(self, seconds: int, reason: str) -> None:
         """Wait, and show until when, unless a signal comes."""
         end = (datetime.now().astimezone() + timedelta(seconds=seconds)).isoformat()
-        output.console.print(f"{reason}. Waiting until {end[11:19]} (UTC{end[-6:]}).")
+        _print(f"{reason}. Waiting until {end[11:19]} (UTC{end[-6:]}).")
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
@@ -344,4 +344,9 @@ class _Running:
         for each in _SIGNALS:
             loop.remove_signal_handler(each)
             signal.signal(each, signal.SIG_DFL)
-        output.note("Stopping after the rows that are in flight. A second signal stops at once.")
+        _print("Stopping after the rows that are in flight. A second signal stops at once.")
+
+
+def _print(line: str) -> None:
+    """Print a line above the bar."""
+    output.console.print(line, markup=False)

@@ -3,9 +3,11 @@
 import asyncio
 import csv
 import json
+import os
 import signal
 import stat
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -222,7 +224,7 @@ class TestIntoTheDatabase:
         )
 
         assert result.exit_code == 0
-        assert "Columns without a field: Notiz.\n" in result.stderr
+        assert "Columns without a field: `Notiz`.\n" in result.stderr
         assert [row[2] for row in stored(store.url)] == ["maya@example.com"]
 
     def test_json_lines_are_read_with_their_types(
@@ -242,6 +244,31 @@ class TestIntoTheDatabase:
         maya, kai, last = report(folder)
         assert (maya["tags"], kai["advertiser_id"]) == ('["=x"]', "2001")
         assert (last["import_line"], last["import_outcome"]) == ("3", "invalid")
+
+    def test_a_chosen_column_that_no_row_has_is_named(
+        self, run: Command, store: Store, write: Callable[..., None]
+    ) -> None:
+        write('{"advertiser_id": 1001, "email": "maya@example.com"}', name="contacts.jsonl")
+
+        result = run("contacts", "import", "contacts.jsonl", "--map", "Tel.=phone")
+
+        assert result.exit_code == 0
+        assert "No row has a column of --map: `Tel.`.\n" in result.stderr
+        assert len(stored(store.url)) == 1
+
+    def test_a_pipe_is_imported(self, run: Command, folder: Path, store: Store) -> None:
+        pipe = folder / "pipe"
+        os.mkfifo(pipe)
+        writer = threading.Thread(
+            target=pipe.write_text, args=(f"{HEADER}\n{MAYA}\n", "utf-8"), daemon=True
+        )
+        writer.start()
+
+        result = run("contacts", "import", "pipe")
+
+        writer.join(WATCHDOG_SECONDS)
+        assert result.exit_code == 0
+        assert len(stored(store.url)) == 1
 
     def test_all_rows_have_one_import_in_the_audit_trail(
         self, run: Command, store: Store, write: Callable[..., None]
@@ -337,9 +364,20 @@ class TestTheReport:
 
         result = run("contacts", "import", "contacts.csv")
 
-        assert "Line 2: invalid, Mail\n" in result.stderr
-        assert "Line 11: invalid, Mail\n… --report lists all rows.\n" in result.stderr
+        assert "Line 2: invalid, `Mail`\n" in result.stderr
+        assert "Line 11: invalid, `Mail`\n… --report lists all rows.\n" in result.stderr
         assert "nobody" not in result.stderr
+
+    @pytest.mark.usefixtures("sqlite_store")
+    def test_the_refused_rows_of_a_long_file_are_listed_no_further(
+        self, run: Command, write: Callable[..., None]
+    ) -> None:
+        write("Advertiser ID,Mail", *["1001,nobody"] * 1100)
+
+        result = run("contacts", "import", "contacts.csv")
+
+        assert result.stderr.count("Line ") == 10
+        assert result.stderr.endswith("       1,100 invalid\n")
 
     @pytest.mark.usefixtures("sqlite_store")
     @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ from contact_gateway.contact_files.importing import (
     ReportedRow,
 )
 from contact_gateway.contact_files.table import read_table
+from contact_gateway.contacts.advertiser import Advertiser
+from contact_gateway.contacts.outcomes import RateLimited, ReadRefusal
 from contact_gateway.contacts.source import SourceUnavailable
 from support.fake_source import FakeSource
 
@@ -243,3 +245,26 @@ async def test_the_next_rows_are_read_while_some_are_in_flight() -> None:
     await Import(ContactColumns(table, {}), Waiting([]), cells, monitor).run(rows())
 
     assert len(monitor.rows) == 5
+
+
+class LimitedOnce(FakeSource):
+    """A catalogue whose first lookup is over the rate limit."""
+
+    is_limited = True
+
+    async def advertiser_by_slug(self, slug: str) -> Advertiser | ReadRefusal | None:
+        if self.is_limited:
+            self.is_limited = False
+            return RateLimited(40)
+        return await super().advertiser_by_slug(slug)
+
+
+async def test_a_limited_lookup_of_an_advertiser_is_waited_for() -> None:
+    table = read_table(BytesIO(b"advertiser,email\nnorthwind,1@example.com\n"))
+    cells = AdvertiserCells(LimitedOnce(), accepts_names=False)
+    monitor = Recorder()
+
+    await Import(ContactColumns(table, {}), Scripted([]), cells, monitor).run(table.rows)
+
+    assert [seconds for seconds, _ in monitor.waits] == [40]
+    assert monitor.rows == [(2, created(1))]

@@ -139,3 +139,25 @@ async def test_a_batch_that_is_too_large_is_sent_in_halves_from_then_on() -> Non
 
     assert len(outcomes) == CHUNK_SIZE
     assert gateway.chunk_size == 25
+
+
+async def test_the_half_that_has_outcomes_keeps_them_if_the_other_has_none() -> None:
+    answers = iter(
+        [
+            recorded(413, json.dumps(error("PAYLOAD_TOO_LARGE"))),
+            recorded(200, json.dumps({"data": [{"data": RESOURCE, "meta": {}}]})),
+            recorded(500, json.dumps(error("INTERNAL_ERROR"))),
+        ]
+    )
+    async with (
+        recorded_upstream(lambda _: next(answers)) as upstream,
+        UpstreamClient(upstream.url, timeout_seconds=WATCHDOG_SECONDS, max_connections=1) as client,
+    ):
+        gateway = RunningGateway(
+            client, Credential("key"), dry_run=False, on_conflict=OnConflict.REFUSE
+        )
+        created, postponed = await gateway.create([ROW] * 2)
+
+    assert created == RowOutcome(Outcome.CREATED, 7)
+    assert isinstance(postponed, Postponed)
+    assert postponed.reason is not None

@@ -258,7 +258,7 @@ def _missing_column(fields: Sequence[str], columns: Sequence[str]) -> ContactFil
             "names of the columns above it."
         )
     return ContactFileError(
-        f"No column means {names}. The file's columns are {_listed(columns)}. "
+        f"No column means {names}. The file's columns are {listed(columns)}. "
         f"Choose one: {_map_option('COLUMN', fields[0])}."
     )
 
@@ -266,7 +266,7 @@ def _missing_column(fields: Sequence[str], columns: Sequence[str]) -> ContactFil
 def _advice(nearest: Sequence[str], introduction: str, names: Sequence[str]) -> str:
     if nearest:
         return f"Did you mean {' or '.join(map(_quoted, nearest))}?"
-    return f"{introduction} {_listed(names)}."
+    return f"{introduction} {listed(names)}."
 
 
 def _map_option(column: str, field: str) -> str:
@@ -274,7 +274,8 @@ def _map_option(column: str, field: str) -> str:
     return f"--map {shlex.quote(f'{_printable(column)}={_printable(field)}')}"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names of columns or fields as a message has them, safe for a terminal."""
     listed = ", ".join(map(_quoted, names[:_MAX_LISTED]))
     left_out = len(names) - _MAX_LISTED
     return f"{listed} and {left_out} more" if left_out > 0 else listed

@@ -50,8 +50,9 @@ def create(email: str, key: str, *, dry_run: bool = False) -> str:
             return "an answer that is not documented"
         case ContactPreviewDocument():
             return "a preview"
-        case ContactDocument(data=Contact(id=an_id)) | ExistingContactDocument(
-            data=Contact(id=an_id)
+        case (
+            ContactDocument(data=Contact(id=an_id))
+            | ExistingContactDocument(data=Contact(id=an_id))
         ):
             return f"contact {an_id}"
         case InvalidInputOrIdempotencyKeyReusedErrorDocument(error=error):

@@ -5,6 +5,7 @@ Source: the GraphQL specification, sections 6.3 and 6.4.
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import CoroutineType
 from typing import Final, TypeAlias, cast
 
@@ -23,7 +24,8 @@ from graphql_plans.arguments import Arguments
 from graphql_plans.completion import Completer
 from graphql_plans.concurrency import gather_results, settle_in_background
 from graphql_plans.execution import PYTHON_TYPES, Run
-from graphql_plans.resolvers import ReadAttribute, Resolve, attribute_reader, resolver
+from graphql_plans.plain import Plain, PlainAttribute, generate, plain_completer
+from graphql_plans.resolvers import Attribute, Resolve, attribute_of, resolver
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class FieldDefinition:
 
     graphql: GraphQLField
     completer: Completer
-    read_attribute: ReadAttribute | None
+    plain: Plain | None
+    attribute: Attribute | None
     resolve: Resolve
 
 
@@ -51,7 +54,8 @@ class FieldDefinitions:
             found = self._definitions[id(definition)] = FieldDefinition(
                 graphql=definition,
                 completer=Completer(definition.type),
-                read_attribute=attribute_reader(definition, self._schema),
+                plain=plain_completer(definition.type, lambda _: None),
+                attribute=attribute_of(definition, self._schema),
                 resolve=resolver(definition, self._schema),
             )
         return found
@@ -90,10 +94,14 @@ class PlannedField:
         self, type_: GraphQLObjectType, run: Run, value: object, path: Path
     ) -> object:
         """Return the values selected of an object of this type, or a coroutine of them."""
-        selection_set = self._selection_sets.get(type_)
-        if selection_set is None:
-            selection_set = self._selection_sets[type_] = self._select(type_, self.details)
-        return selection_set.execute(run, value, path)
+        return self.selection_set(type_).execute(run, value, path)
+
+    def selection_set(self, type_: GraphQLObjectType) -> "SelectionSet":
+        """Return the fields selected of an object of this type."""
+        found = self._selection_sets.get(type_)
+        if found is None:
+            found = self._selection_sets[type_] = self._select(type_, self.details)
+        return found
 
 
 class ResolvedField(PlannedField):
@@ -124,6 +132,9 @@ class ResolvedField(PlannedField):
             return self._completer.handle_error(run, self, error, path)
         return self._completer.complete(run, self, value, path)
 
+    def plain_field(self) -> None:
+        """Return None: generated code calls no resolver."""
+
 
 class AttributeField(PlannedField):
     """A field that reads an attribute of its parent object."""
@@ -134,13 +145,14 @@ class AttributeField(PlannedField):
         details: list[FieldDetails],
         definition: FieldDefinition,
         select: "Select",
-        read: ReadAttribute,
+        attribute: Attribute,
     ) -> None:
         super().__init__(parent_type, details, definition, select)
-        type_ = definition.graphql.type
-        self._read: Final = read
-        self._python_type: Final = PYTHON_TYPES.get(get_nullable_type(type_))
-        self._is_nullable: Final = not isinstance(type_, GraphQLNonNull)
+        self._read: Final = attribute.read
+        self._name: Final = attribute.plain_name
+        self._plain: Final = definition.plain
+        self._python_type: Final = PYTHON_TYPES.get(get_nullable_type(self.definition.type))
+        self._is_nullable: Final = not isinstance(self.definition.type, GraphQLNonNull)
 
     def execute(self, run: Run, source: object, parent_path: Path | None) -> object:
         """Return the completed value, or a coroutine of it.
@@ -155,7 +167,22 @@ class AttributeField(PlannedField):
         # Most fields end here: a path for each would cost more than reading it.
         if type(value) is self._python_type or (value is None and self._is_nullable):
             return value
+        if self._plain is not None:
+            try:
+                return self._plain(value)
+            except Exception:  # noqa: BLE001, S110 - the completer meets the error again
+                pass
         return self._completer.complete(run, self, value, self.path(parent_path))
+
+    def plain_field(self) -> PlainAttribute | None:
+        """Return what generated code reads, or None if its values are never plain."""
+        if self._name is None:
+            return None
+        type_ = self.definition.type
+        plain = self._plain or plain_completer(
+            type_, lambda object_type: self.selection_set(object_type).generated
+        )
+        return None if plain is None else PlainAttribute(self._name, type_, plain)
 
 
 class TypenameField:
@@ -168,6 +195,10 @@ class TypenameField:
         """Return the name of the type."""
         return self._name
 
+    def plain_field(self) -> str:
+        """Return the name of the type, a constant of generated code."""
+        return self._name
+
 
 AnyField: TypeAlias = ResolvedField | AttributeField | TypenameField
 
@@ -177,6 +208,7 @@ class SelectionSet:
 
     def __init__(self, fields: Sequence[tuple[str, AnyField]]) -> None:
         self._fields: Final = fields
+        self._was_executed = False
 
     def execute(self, run: Run, source: object, path: Path | None) -> object:
         """Execute the fields concurrently; return their values, or a coroutine of them.
@@ -184,6 +216,13 @@ class SelectionSet:
         Raises:
             GraphQLError: a field has an error, and its type is non-null.
         """
+        if self._was_executed:
+            try:
+                if self.generated is not None:
+                    return self.generated(source)
+            except Exception:  # noqa: BLE001, S110 - the fields meet the error again, and report it
+                pass
+        self._was_executed = True
         results: dict[str, object] = {}
         pending: list[str] = []
         try:
@@ -197,6 +236,16 @@ class SelectionSet:
                 settle_in_background([cast(Awaitable[object], results[key]) for key in pending])
             raise
         return gather_results(results, pending) if pending else results
+
+    @cached_property
+    def generated(self) -> Plain | None:
+        """The generated function that completes plain values; None if a field is never plain.
+
+        It is generated for the second execution: many documents are executed only once.
+        """
+        fields = [(key, field.plain_field()) for key, field in self._fields]
+        plain = [(key, field) for key, field in fields if field is not None]
+        return generate(plain) if len(plain) == len(fields) else None
 
     def execute_serially(self, run: Run) -> object:
         """Execute the fields of a mutation one after the other (section 6.2.2).

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from inspect import isasyncgenfunction, isawaitable
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import strawberry
 from graphql import GraphQLField, GraphQLSchema, default_field_resolver
@@ -18,6 +18,7 @@ from strawberry.types.fields.resolver import StrawberryResolver
 
 from graphql_plans.conversion import ConvertArguments, argument_converter
 from graphql_plans.execution import DEFINITION, Field, Run
+from graphql_plans.plain import is_plain_name
 
 ReadAttribute = Callable[[object], object]
 """Returns a field's value from its object."""
@@ -26,15 +27,25 @@ Resolve = Callable[[Run, Field, object, Path, Mapping[str, object]], object]
 """Returns a field's value, or an awaitable of it, given its object, path and arguments."""
 
 
-def attribute_reader(definition: GraphQLField, schema: GraphQLSchema) -> ReadAttribute | None:
-    """Return the reader of a field without a resolver; None if it has one."""
+class Attribute(NamedTuple):
+    """The attribute of a field without a resolver.
+
+    Generated code reads it by its plain name; without one, only `read` reads it.
+    """
+
+    read: ReadAttribute
+    plain_name: str | None
+
+
+def attribute_of(definition: GraphQLField, schema: GraphQLSchema) -> Attribute | None:
+    """Return the attribute of a field without a resolver; None if it has one."""
     field = _direct_field(definition, schema)
     if field is None or field.base_resolver is not None:
         return None
     name, resolver = field.python_name, field.default_resolver
     if resolver is getattr and "." not in name:
-        return attrgetter(name)
-    return lambda source: resolver(source, name)
+        return Attribute(attrgetter(name), name if is_plain_name(name) else None)
+    return Attribute(lambda source: resolver(source, name), None)
 
 
 def resolver(definition: GraphQLField, schema: GraphQLSchema) -> Resolve:

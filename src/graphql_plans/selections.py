@@ -105,8 +105,8 @@ class Selections:
         if definition is None:
             return None
         shared = self._definitions.get(definition)
-        if shared.read_attribute is not None:
-            return AttributeField(type_, details, shared, self._select, shared.read_attribute)
+        if shared.attribute is not None:
+            return AttributeField(type_, details, shared, self._select, shared.attribute)
         hide_suggestions = self._operation.hide_suggestions
         arguments = argument_coercer(definition, node, hide_suggestions=hide_suggestions)
         return ResolvedField(type_, details, shared, self._select, arguments)

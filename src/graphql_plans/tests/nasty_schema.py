@@ -293,6 +293,73 @@ class Lists:
 
 
 @strawberry.type
+class Item:
+    """Plain attributes."""
+
+    text: str = "text"
+    number: int | None = 7
+    ratio: float = 0.5
+    color: Color | None = Color.RED
+    tags: list[str | None] = strawberry.field(default_factory=lambda: ["a", None])
+
+
+class AwaitableItem(Item):
+    """An awaitable that has the attributes of an item, with other values."""
+
+    def __await__(self) -> Iterator[object]:
+        return _later(Item(text="awaited")).__await__()
+
+
+class ItemError(Exception):
+    """An error that has the attributes of an item."""
+
+    def __init__(self) -> None:
+        super().__init__("an item that is an error")
+        vars(self).update(vars(Item()))
+
+
+class ItemProxy:
+    """An object that has any attribute of an item, and calls itself an awaitable."""
+
+    def __getattr__(self, name: str) -> object:
+        return (
+            _later(Item(text="proxied")).__await__ if name == "__await__" else getattr(Item, name)
+        )
+
+
+class OwnList(list[Item]):
+    """A list of a class of its own."""
+
+
+@strawberry.type
+class Holder:
+    """Objects and lists of objects in attributes: valid, invalid and missing ones."""
+
+    item: Item = strawberry.field(default_factory=Item)
+    no_item: Item | None = None
+    required_item: Item = None  # type: ignore[assignment]
+    awaitable_item: Item = strawberry.field(default_factory=AwaitableItem)
+    error_item: Item | None = strawberry.field(default_factory=ItemError)
+    proxied_item: Item | None = strawberry.field(default_factory=ItemProxy)
+    items: list[Item | None] = strawberry.field(default_factory=lambda: [Item(), None, Item()])
+    tuple_of_items: list[Item] = strawberry.field(default_factory=lambda: (Item(), Item()))
+    list_of_its_class: list[Item] = strawberry.field(
+        default_factory=lambda: OwnList([Item(), Item()])
+    )
+    items_with_an_error: list[Item | None] = strawberry.field(
+        default_factory=lambda: [Item(), ItemError(), AwaitableItem(), Item(text=None)]  # type: ignore[arg-type]  # null for a string
+    )
+    nested_items: list[list[Item] | None] | None = strawberry.field(
+        default_factory=lambda: [[Item()], None, []]
+    )
+    a_leaf: Leaf = strawberry.field(default_factory=leaf)
+    not_a_leaf: Leaf | None = strawberry.field(default_factory=Item)
+    odd: Odd | None = strawberry.field(default_factory=lambda: Odd(odd=13))
+    thing: Thing | None = strawberry.field(default_factory=leaf)
+    holders: list["Holder"] = strawberry.field(default_factory=list)
+
+
+@strawberry.type
 class Failures:
     """Non-null fields with errors, which make their parent null."""
 
@@ -424,6 +491,10 @@ class Query:
         self, number: int = 0
     ) -> Annotated[Edge[Leaf] | Edge[Branch], strawberry.union("Ends")]:
         return Edge(node=branch()) if number % 2 else Edge(node=leaf())
+
+    @strawberry.field
+    def holder(self) -> Holder | None:
+        return Holder(holders=[Holder(), Holder()])
 
     @strawberry.field
     def again(self) -> "Query":

@@ -154,6 +154,26 @@ def test_any_request(case: Case) -> None:
             {"i": {}},
             id="an input field without a default",
         ),
+        *(
+            pytest.param(f"{{ holder {{ {selected} }} }}", {}, id=selected)
+            for selected in (
+                "item { text number ratio color tags a: __typename }",
+                "item { text } noItem { text } items { text number } tupleOfItems { text }",
+                "nestedItems { text } listOfItsClass { text }",
+                "awaitableItem { text }",
+                "errorItem { text }",
+                "proxiedItem { text }",
+                "item { text } itemsWithAnError { text }",
+                "item { text } requiredItem { text }",
+                "aLeaf { id weight bad }",
+                "aLeaf { id weight } notALeaf { id }",
+                "item { text } odd { odd }",
+                "item { text } thing { __typename }",
+                "holders { items { text } holders { item { text } } }",
+                "holders { item { text } requiredItem { text } }",
+            )
+        ),
+        pytest.param("{ values { text id yes half color evenEnough nothing } }", {}, id="leaves"),
         pytest.param("{ values { parentNames number bigger: big } }", {}, id="a parent"),
         pytest.param("{ __schema { queryType { name } } }", {}, id="introspection"),
         pytest.param('{ again { __type(name: "Leaf") { name } } }', {}, id="introspection below"),

@@ -14,7 +14,6 @@ from graphql import GraphQLField, GraphQLSchema, default_field_resolver
 from graphql.pyutils import Path
 from strawberry import Info
 from strawberry.types.field import StrawberryField
-from strawberry.types.fields.resolver import StrawberryResolver
 
 from graphql_plans.conversion import ConvertArguments, argument_converter
 from graphql_plans.execution import DEFINITION, Field, Run
@@ -61,7 +60,7 @@ def resolver(definition: GraphQLField, schema: GraphQLSchema) -> Resolve:
     parameters = (base.parent_parameter, base.root_parameter)
     call = _ResolverCall(
         field=field,
-        resolver=base,
+        call=base.wrapped_func if callable(base.wrapped_func) else base,
         convert=argument_converter(field.arguments, strawberry_schema),
         info_class=strawberry_schema.config.info_class,
         takes_self=base.self_parameter is not None,
@@ -90,7 +89,7 @@ class _ResolverCall:
     """A resolver, and the parameters that it takes besides the arguments of its field."""
 
     field: StrawberryField
-    resolver: StrawberryResolver[object]
+    call: Callable[..., object]
     convert: ConvertArguments
     # The authors of a schema choose the types of an info, and of a resolver's arguments.
     info_class: type[Info[Any, Any]]
@@ -109,7 +108,7 @@ class _ResolverCall:
         if self.info_name is not None:
             arguments[self.info_name] = info
         positional: tuple[Any, ...] = (source,) if self.takes_self else ()
-        return self.resolver(*positional, **arguments)
+        return self.call(*positional, **arguments)
 
     async def resolve_async(
         self, run: Run, field: Field, source: object, path: Path, given: Mapping[str, object]

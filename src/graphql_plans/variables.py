@@ -184,6 +184,7 @@ def leaf_coercer(type_: GraphQLScalarType | GraphQLEnumType) -> Coerce:
 class _InputField(NamedTuple):
     name: str
     out_name: str
+    python_type: type | None
     coerce: Coerce
     is_required: bool
     default: object
@@ -201,6 +202,7 @@ def input_object_coercer(type_: GraphQLInputObjectType, parents: frozenset[str])
         _InputField(
             name=name,
             out_name=field.out_name or name,
+            python_type=PYTHON_TYPES.get(get_nullable_type(field.type)),
             coerce=value_coercer(field.type, parents | {type_.name}),
             is_required=is_required_input_field(field),
             default=coerce_default_value(field),
@@ -216,9 +218,11 @@ def input_object_coercer(type_: GraphQLInputObjectType, parents: frozenset[str])
         if not isinstance(value, dict) or not value.keys() <= names:
             raise NotCoveredError
         coerced: dict[str, object] = {}
-        for name, out_name, coerce, is_required, default in fields:
+        for name, out_name, python_type, coerce, is_required, default in fields:
             if name in value:
-                coerced[out_name] = coerce(value[name])
+                # Most values end here, without a call.
+                item = value[name]
+                coerced[out_name] = item if type(item) is python_type else coerce(item)
             elif is_required:
                 raise NotCoveredError
             elif default is not Undefined:

@@ -65,7 +65,6 @@ NAMES: Final = """
     strawberry.types.enum:has_enum_definition(obj)
     strawberry.types.field:StrawberryField
     strawberry.types.field:StrawberryField.resolve_type(self type_definition)
-    strawberry.types.fields.resolver:StrawberryResolver
     strawberry.types.union:StrawberryUnion
     strawberry:Info(_raw_info _field)
     strawberry:LazyType.resolve_type(self)

@@ -301,6 +301,7 @@ class Item:
     ratio: float = 0.5
     color: Color | None = Color.RED
     tags: list[str | None] = strawberry.field(default_factory=lambda: ["a", None])
+    länge: int = strawberry.field(name="length", default=3)  # noqa: PLC2401 - a case of its own
 
 
 class AwaitableItem(Item):

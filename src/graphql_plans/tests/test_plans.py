@@ -160,6 +160,7 @@ def test_any_request(case: Case) -> None:
                 "item { text number ratio color tags a: __typename }",
                 "item { text } noItem { text } items { text number } tupleOfItems { text }",
                 "nestedItems { text } listOfItsClass { text }",
+                "item { length } items { text length }",
                 "awaitableItem { text }",
                 "errorItem { text }",
                 "proxiedItem { text }",

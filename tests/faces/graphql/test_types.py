@@ -1,0 +1,17 @@
+"""The classes of values have what the fields of their GraphQL types read."""
+
+import pytest
+from strawberry.types import get_object_definition
+
+from contact_gateway.faces.graphql.types import Advertiser, Contact, ContactPreview
+
+
+@pytest.mark.parametrize("class_", [Advertiser, Contact, ContactPreview])
+def test_a_value_has_each_field_without_a_resolver(
+    class_: type[Advertiser | Contact | ContactPreview],
+) -> None:
+    fields = get_object_definition(class_, strict=True).fields
+    read = {field.python_name for field in fields if field.base_resolver is None}
+
+    # A brand's id is for the resolvers alone.
+    assert set(class_._fields) - {"hienergy_id"} == read

@@ -50,6 +50,7 @@ from contact_gateway.contacts_import import (
     run_import,
 )
 from contact_gateway.progress import TransferBar, counted
+from contact_gateway.server.process import tune_garbage_collector
 from contact_gateway.settings import checked_base_url, load_settings
 from contact_gateway.store import audit_trail
 from contact_gateway.store.database import Database
@@ -134,6 +135,7 @@ def export_contacts(
         configure_logging(settings.log_format)
         url = settings.upstream_url
         credential = None if url is None else hienergy_credential()
+        tune_garbage_collector()
         with _written_to(file, known_format, force=force) as write, _bar(file) as bar:
             export = _Export(known_format, advertiser, write, bar)
             if url is None or credential is None:

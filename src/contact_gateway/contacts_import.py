@@ -38,6 +38,7 @@ from contact_gateway.contacts.advertiser_lookup import Advertisers
 from contact_gateway.contacts.origin import Face, Origin
 from contact_gateway.contacts.policy import OnConflict
 from contact_gateway.progress import TransferBar, counted
+from contact_gateway.server.process import tune_garbage_collector
 from contact_gateway.settings import Settings
 from contact_gateway.store.database import Database
 from contact_gateway.store.export import StoredAdvertisers
@@ -133,6 +134,8 @@ def run_import(
     Raises:
         ContactFileError: a column is missing or ambiguous.
     """
+    # A collection that scans all modules would take a fifth of the time.
+    tune_garbage_collector()
     columns = ContactColumns(source.table, options.chosen)
     running = _Running(source, columns, options, report)
     submission = Submission(

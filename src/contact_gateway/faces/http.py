@@ -214,4 +214,5 @@ def error_response(error: TransportError, context: RequestContext) -> Response:
 def timestamp(moment: datetime) -> str:
     """Format a time as RFC 3339 in UTC with milliseconds: `2026-01-31T12:00:00.000Z`."""
     in_utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-    return in_utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    # An aware time takes twice as long to write, for its offset.
+    return f"{in_utc.date().isoformat()}T{in_utc.time().isoformat('milliseconds')}Z"

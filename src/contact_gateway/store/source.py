@@ -51,8 +51,8 @@ SEARCH_TIMEOUT_SECONDS: Final = 2.0
 MAX_SEARCHES_PER_KEY: Final = 2
 """How many lists one API key may read at once, in each process; others wait their turn."""
 
-MAX_CREATIONS_PER_TRANSACTION: Final = 512
-"""How many creations of one batch share a transaction. Other writes wait for it, about 20 ms."""
+MAX_CREATIONS_PER_TRANSACTION: Final = 1024
+"""How many creations of one batch share a transaction. Other writes wait for it: about 50 ms."""
 
 _log = structlog.get_logger(__name__)
 

@@ -386,7 +386,7 @@ class OutcomeUnknownError(ApiError):
     sent_at: DateTime = strawberry.field(description="When the creation was sent to HiEnergy.")
 
 
-CreateContactResult = Annotated[
+_Outcome: TypeAlias = (
     Contact
     | ContactPreview
     | UnauthorizedError
@@ -396,7 +396,11 @@ CreateContactResult = Annotated[
     | ConflictError
     | IdempotencyKeyReusedError
     | RateLimitedError
-    | OutcomeUnknownError,
+    | OutcomeUnknownError
+)
+
+CreateContactResult = Annotated[
+    _Outcome,
     strawberry.union(
         "CreateContactResult",
         description=(
@@ -535,18 +539,7 @@ class NotTriedError(ApiError):
 
 
 SubmissionOutcome = Annotated[
-    Contact
-    | ContactPreview
-    | UnauthorizedError
-    | ForbiddenError
-    | NotFoundError
-    | InvalidInputError
-    | ConflictError
-    | IdempotencyKeyReusedError
-    | RateLimitedError
-    | OutcomeUnknownError
-    | ServiceUnavailableError
-    | NotTriedError,
+    _Outcome | ServiceUnavailableError | NotTriedError,
     strawberry.union(
         "SubmissionOutcome",
         description=(

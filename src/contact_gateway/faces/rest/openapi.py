@@ -150,27 +150,30 @@ def _read(
     }
 
 
+def _submission(schema: str, example: Json) -> dict[str, object]:
+    """Return what all operations that create contacts have: parameters and a body."""
+    names = ("dry_run", "on_conflict", "idempotency_key", "idempotency_key_in_query")
+    return {
+        "tags": ["Contacts"],
+        "parameters": [ref("parameters", name) for name in names],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": ref("schemas", schema),
+                    "examples": {"default": {"value": example}},
+                }
+            },
+        },
+    }
+
+
 _CREATE_CONTACT: Final = {
     "description": (
         "Creates a contact on the HiEnergy record of the given advertiser. Admins only. The "
         "advertiser must resolve to a HiEnergy advertiser."
     ),
-    "tags": ["Contacts"],
-    "parameters": [
-        ref("parameters", "dry_run"),
-        ref("parameters", "on_conflict"),
-        ref("parameters", "idempotency_key"),
-        ref("parameters", "idempotency_key_in_query"),
-    ],
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": ref("schemas", "CreateContactSubmission"),
-                "examples": {"default": {"value": SUBMISSION}},
-            }
-        },
-    },
+    **_submission("CreateContactSubmission", SUBMISSION),
     "responses": {
         "200": _success(
             "A dry run: the contact that would be created. Or, with `on_conflict=return_existing`, "
@@ -197,22 +200,7 @@ _CREATE_CONTACTS: Final = {
         "A dry run does not compare the contacts with each other. An idempotency key of the whole "
         "request makes a retry safe for contacts without a key of their own."
     ),
-    "tags": ["Contacts"],
-    "parameters": [
-        ref("parameters", "dry_run"),
-        ref("parameters", "on_conflict"),
-        ref("parameters", "idempotency_key"),
-        ref("parameters", "idempotency_key_in_query"),
-    ],
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": ref("schemas", "CreateContactsSubmission"),
-                "examples": {"default": {"value": BATCH}},
-            }
-        },
-    },
+    **_submission("CreateContactsSubmission", BATCH),
     "responses": {
         "200": _success("The outcome of each contact.", "BatchDocument"),
         **_errors(

@@ -101,6 +101,9 @@ def _has_ids_in_range(case: Case) -> bool:
 def test_rest_matches_its_schema(case: Case, served: Served) -> None:
     is_valid = case.method == "GET" and _has_ids_in_range(case)
     checks = CHECKS_OF_A_READ if is_valid else CHECKS
+    if case.path == "/contacts/batch":
+        # An invalid contact is refused alone, in a response that is a success.
+        checks = [check for check in CHECKS if check is not negative_data_rejection]
     case.call_and_validate(app=served.app, headers=served.headers, checks=checks)
 
 

@@ -68,7 +68,7 @@ def test_changes_since_an_earlier_schema_are_named(
 ) -> None:
     schema = PRINTED.read_text(encoding="utf-8")
     assert now in schema
-    (folder / "old.graphql").write_text(schema.replace(now, before), encoding="utf-8")
+    (folder / "old.graphql").write_text(schema.replace(now, before, 1), encoding="utf-8")
 
     result = run("schema", "check", "old.graphql")
     by_json = run("schema", "check", "--json", "old.graphql")

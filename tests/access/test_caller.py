@@ -5,7 +5,8 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from contact_gateway.access.caller import Caller
-from contact_gateway.access.principals import ApiKeyOwner, Credential, KeyRefusal, Role
+from contact_gateway.access.key_guessing import KeyGuessLimiter
+from contact_gateway.access.principals import ApiKeyOwner, Credential, KeyRefusal, Operator, Role
 from contact_gateway.access.quota import Quota
 from contact_gateway.access.rate_limits import HourlyRateLimit
 
@@ -133,6 +134,25 @@ async def test_concurrent_reads_count_as_one_operation_on_a_slow_server(keys: Ke
     await asyncio.gather(*(caller.spend_on_reads(ADMIN) for _ in range(5)))
 
     assert (await rate_limit.read(ADMIN.quota_key)).remaining == 9
+
+
+async def test_the_operators_operations_are_not_counted() -> None:
+    """Nor is the operator's credential, which is none, taken for a guess."""
+
+    class OperatorAccess(NamedTuple):
+        principal: Operator = Operator()
+
+    async def authenticate(_: Credential) -> OperatorAccess:
+        return OperatorAccess()
+
+    guesses = KeyGuessLimiter(1)
+    caller = Caller(Credential(""), authenticate, HourlyRateLimit(1), guesses, "::1")
+    access = await caller.access()
+    await caller.conclude()
+
+    assert isinstance(access, OperatorAccess)
+    assert await caller.spend(access.principal, operations=5) is None
+    assert guesses.refusal("::1", Credential("another")) is None
 
 
 async def test_the_reads_of_the_next_request_count_again(keys: Keys) -> None:

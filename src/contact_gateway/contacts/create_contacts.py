@@ -17,7 +17,6 @@ from contact_gateway.contacts.outcomes import (
     BatchedOutcome,
     Forbidden,
     InvalidInput,
-    NotTried,
     RateLimited,
     Unauthorized,
 )
@@ -85,12 +84,10 @@ async def _outcomes(
         checked.append(valid_creation(_submission(index, entry, options, origin)))
     creations = [each for each in checked if isinstance(each, Creation)]
     carried_out = await access.create_contacts(creations) if creations else ()
-    for outcome in carried_out:
-        if not isinstance(outcome, (Unauthorized, Forbidden, NotTried)):
-            break
-        if isinstance(outcome, (Unauthorized, Forbidden)):
-            return outcome
     answers = iter(carried_out)
+    # If the key is refused for the first one, it is for all.
+    if isinstance(first := next(iter(carried_out), None), (Unauthorized, Forbidden)):
+        return first
     return [
         each if isinstance(each, InvalidInput) else policy.answer(next(answers), each.on_conflict)
         for each in checked

@@ -3,13 +3,13 @@
 import csv
 import json
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from io import StringIO
 from typing import Final, NamedTuple
 
 from contact_gateway.contact_files.formulas import escaped
 from contact_gateway.contact_files.table import Format
 from contact_gateway.contacts.contact import Contact
+from contact_gateway.contacts.timestamps import timestamp_or_none
 
 ONLY_EXPORTED: Final = ("id", "advertiser_name", "created_at", "updated_at")
 """The columns that no submission has. An import ignores them, so that it reads an exported file."""
@@ -81,8 +81,8 @@ def row_of(contact: Contact) -> ContactRow:
         source=source,
         status=status,
         linkedin_profile_url=linkedin_profile_url,
-        created_at=_timestamp(contact.created_at),
-        updated_at=_timestamp(contact.updated_at),
+        created_at=timestamp_or_none(contact.created_at),
+        updated_at=timestamp_or_none(contact.updated_at),
     )
 
 
@@ -114,9 +114,3 @@ _TEXTS: Final[dict[Format, Callable[[Sequence[ContactRow]], str]]] = {
     Format.CSV: _csv,
     Format.JSON_LINES: _json_lines,
 }
-
-
-def _timestamp(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -84,10 +84,10 @@ async def _outcomes(
         checked.append(valid_creation(_submission(index, entry, options, origin)))
     creations = [each for each in checked if isinstance(each, Creation)]
     carried_out = await access.create_contacts(creations) if creations else ()
-    answers = iter(carried_out)
     # If the key is refused for the first one, it is for all.
-    if isinstance(first := next(iter(carried_out), None), (Unauthorized, Forbidden)):
+    if carried_out and isinstance(first := carried_out[0], (Unauthorized, Forbidden)):
         return first
+    answers = iter(carried_out)
     return [
         each if isinstance(each, InvalidInput) else policy.answer(next(answers), each.on_conflict)
         for each in checked

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.source import SearchTimedOut, SourceUnavailable
+from contact_gateway.contacts.timestamps import timestamp
 from contact_gateway.faces.request_context import RequestContext
 
 _log = structlog.get_logger(__name__)
@@ -209,10 +210,3 @@ def error_response(error: TransportError, context: RequestContext) -> Response:
         status_code=error.code.status,
         headers=dict(error.headers),
     )
-
-
-def timestamp(moment: datetime) -> str:
-    """Format a time as RFC 3339 in UTC with milliseconds: `2026-01-31T12:00:00.000Z`."""
-    in_utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-    # An aware time takes twice as long to write, for its offset.
-    return f"{in_utc.date().isoformat()}T{in_utc.time().isoformat('milliseconds')}Z"

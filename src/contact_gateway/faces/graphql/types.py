@@ -18,13 +18,13 @@ from contact_gateway.contacts.batch import BatchOutcome, BatchRefusal
 from contact_gateway.contacts.policy import OnConflict
 from contact_gateway.contacts.problems import PROBLEM_MEANINGS, Problem, ProblemCode
 from contact_gateway.contacts.source import Page
+from contact_gateway.contacts.timestamps import timestamp
 from contact_gateway.faces.graphql.refusals import (
     argument_path,
     batch_path,
     granted,
     submission_path,
 )
-from contact_gateway.faces.http import timestamp
 from contact_gateway.faces.request_context import RequestContext
 
 T = TypeVar("T")

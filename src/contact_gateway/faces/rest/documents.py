@@ -28,7 +28,8 @@ from contact_gateway.contacts.outcomes import (
     Unavailable,
 )
 from contact_gateway.contacts.source import Page
-from contact_gateway.faces.http import envelope, timestamp
+from contact_gateway.contacts.timestamps import timestamp, timestamp_or_none
+from contact_gateway.faces.http import envelope
 from contact_gateway.http_statuses import status_of
 
 T = TypeVar("T")
@@ -195,8 +196,8 @@ def contact_resource(contact: Contact) -> dict[str, object]:
         str(contact.id),
         contact.details,
         contact.advertiser_name,
-        created_at=_timestamp(contact.created_at),
-        updated_at=_timestamp(contact.updated_at),
+        created_at=timestamp_or_none(contact.created_at),
+        updated_at=timestamp_or_none(contact.updated_at),
     )
 
 
@@ -279,7 +280,3 @@ def page_document(page: Page[T], resource: Callable[[T], dict[str, object]]) -> 
     if page.skipped:
         meta["skipped"] = page.skipped
     return Document(200, {"data": [resource(item) for item in page.items], "meta": meta})
-
-
-def _timestamp(moment: datetime | None) -> str | None:
-    return None if moment is None else timestamp(moment)

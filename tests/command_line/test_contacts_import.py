@@ -28,6 +28,7 @@ from support.upstream import KEY, recorded, recorded_upstream
 
 MAYA = "1001,maya@example.com,Maya,Lindqvist"
 KAI = "2001,kai@example.com,Kai,"
+IMPORT = ("contacts", "import", "contacts.csv", "--report", "report.csv")
 HEADER = "Advertiser ID,E-mail,First name,Last name"
 
 
@@ -90,7 +91,7 @@ class TestIntoTheDatabase:
     ) -> None:
         write(HEADER, MAYA, KAI)
 
-        result = run("contacts", "import", "contacts.csv", "--report", "report.csv")
+        result = run(*IMPORT)
 
         assert (result.exit_code, result.stdout) == (0, "")
         assert result.stderr.endswith("           2 created\n")
@@ -113,7 +114,7 @@ class TestIntoTheDatabase:
         run("contacts", "import", "contacts.csv")
         before = stored(store.url)
 
-        result = run("contacts", "import", "contacts.csv", "--report", "report.csv")
+        result = run(*IMPORT)
 
         assert result.exit_code == 0
         assert result.stderr.endswith("           2 exists\n")
@@ -125,7 +126,7 @@ class TestIntoTheDatabase:
     ) -> None:
         write(HEADER, MAYA, MAYA)
 
-        assert run("contacts", "import", "contacts.csv", "--report", "report.csv").exit_code == 0
+        assert run(*IMPORT).exit_code == 0
 
         assert len(stored(store.url)) == 1
         assert outcomes(folder) == [("2", "created"), ("3", "exists")]
@@ -135,7 +136,7 @@ class TestIntoTheDatabase:
     ) -> None:
         write(HEADER, MAYA, MAYA.replace("Lindqvist", "Lind"))
 
-        result = run("contacts", "import", "contacts.csv", "--report", "report.csv")
+        result = run(*IMPORT)
 
         assert result.exit_code == 1
         assert "Line 3: conflict\n" in result.stderr
@@ -151,7 +152,7 @@ class TestIntoTheDatabase:
         write(HEADER, MAYA, MAYA.replace("Lindqvist", "Lind"))
 
         result = run(
-            *("contacts", "import", "contacts.csv", "--report", "report.csv"),
+            *IMPORT,
             *("--on-conflict", "return-existing"),
         )
 
@@ -182,7 +183,7 @@ class TestIntoTheDatabase:
             ",e@example.com",
         )
 
-        result = run("contacts", "import", "contacts.csv", "--report", "report.csv")
+        result = run(*IMPORT)
 
         assert result.exit_code == 1
         assert {row[1] for row in stored(store.url)} == {1001}
@@ -313,7 +314,7 @@ class TestTheReport:
             "3001,a@example.com,,,",
         )
 
-        result = run("contacts", "import", "contacts.csv", "--report", "report.csv")
+        result = run(*IMPORT)
 
         assert result.exit_code == 1
         assert stored(sqlite_store.url) == []
@@ -351,7 +352,7 @@ class TestTheReport:
     ) -> None:
         write("advertiser_id,email,name,Note", '1001,maya@example.com,"=1+1",@x')
 
-        run("contacts", "import", "contacts.csv", "--report", "report.csv")
+        run(*IMPORT)
 
         (row,) = report(folder)
         assert (row["name"], row["Note"]) == ("'=1+1", "'@x")
@@ -555,7 +556,7 @@ class TestInFrontOfHiEnergy:
         write(HEADER, MAYA, KAI, "77,a@example.com,,")
         async with fake_hienergy() as hienergy:
             monkeypatch.setenv("CONTACT_GATEWAY_UPSTREAM_URL", hienergy.url)
-            command = partial(run, "contacts", "import", "contacts.csv", "--report", "report.csv")
+            command = partial(run, *IMPORT)
 
             first = await asyncio.to_thread(command)
             first_outcomes = [outcome for _, outcome in outcomes(folder)]
@@ -583,9 +584,7 @@ class TestInFrontOfHiEnergy:
             )
             monkeypatch.setenv("CONTACT_GATEWAY_UPSTREAM_URL", hienergy.url)
 
-            result = await asyncio.to_thread(
-                run, "contacts", "import", "contacts.csv", "--report", "report.csv"
-            )
+            result = await asyncio.to_thread(run, *IMPORT)
 
         assert result.exit_code == 0
         assert "HiEnergy's hourly limit is reached. Waiting until " in result.stderr
@@ -604,9 +603,7 @@ class TestInFrontOfHiEnergy:
             hienergy.faults.append(Fault.CLOSED_AFTER)
             monkeypatch.setenv("CONTACT_GATEWAY_UPSTREAM_URL", hienergy.url)
 
-            result = await asyncio.to_thread(
-                run, "contacts", "import", "contacts.csv", "--report", "report.csv"
-            )
+            result = await asyncio.to_thread(run, *IMPORT)
 
         assert result.exit_code == 1
         assert [outcome for _, outcome in outcomes(folder)] == ["unknown", "created"]
@@ -624,9 +621,7 @@ class TestInFrontOfHiEnergy:
             monkeypatch.setenv("CONTACT_GATEWAY_UPSTREAM_URL", hienergy.url)
             monkeypatch.setenv("HIENERGY_API_KEY", MEMBER_KEY)
 
-            result = await asyncio.to_thread(
-                run, "contacts", "import", "contacts.csv", "--report", "report.csv"
-            )
+            result = await asyncio.to_thread(run, *IMPORT)
 
         assert result.exit_code == 2
         assert "Admin access required. The same command continues the import." in result.stderr
@@ -654,7 +649,7 @@ class TestThroughAGateway:
 
         def run_through(*arguments: str) -> Result:
             return run(
-                *("contacts", "import", "contacts.csv", "--report", "report.csv"),
+                *IMPORT,
                 *("--through", gateway.address, *arguments),
             )
 
@@ -762,7 +757,7 @@ async def test_an_import_through_a_gateway_waits_for_its_hourly_limit(
 
         result = await asyncio.to_thread(
             run,
-            *("contacts", "import", "contacts.csv", "--report", "report.csv"),
+            *IMPORT,
             *("--through", base_url),
         )
 

@@ -19,12 +19,13 @@ from contact_gateway.contact_files.exporting import (
 from contact_gateway.contact_files.formulas import unescaped
 from contact_gateway.contact_files.table import Format
 from contact_gateway.contacts.contact import Contact, ContactDetails, NewContact, new_contact
+from contact_gateway.contacts.timestamps import timestamp
 from support.contacts import stored, submitted
 
 MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 BIG_ID = 2**53 + 1
 _texts = st.none() | st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
-_times = st.none() | st.datetimes(timezones=st.just(UTC))
+_times = st.none() | st.datetimes(timezones=st.just(UTC)).map(timestamp)
 _contacts = st.builds(
     Contact,
     id=st.integers(1, 2**63 - 1),

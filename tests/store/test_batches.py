@@ -15,6 +15,7 @@ from contact_gateway.access.principals import ApiKeyOwner, Role
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.outcomes import Conflict, CreateContactOutcome, Created
 from contact_gateway.contacts.source import Creation
+from contact_gateway.contacts.timestamps import timestamp
 from contact_gateway.store import api_keys, contacts
 from contact_gateway.store.contacts import Submitted
 from contact_gateway.store.database import Database
@@ -85,7 +86,7 @@ def _timeless(outcome: CreateContactOutcome) -> CreateContactOutcome:
 
 
 def _at_one_time(contact: Contact) -> Contact:
-    return contact._replace(created_at=NOW, updated_at=NOW)
+    return contact._replace(created_at=timestamp(NOW), updated_at=timestamp(NOW))
 
 
 def _stored(connection: Connection) -> list[tuple[object, ...]]:

@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.contacts.timestamps import timestamp
 from contact_gateway.store.database import Database
 from contact_gateway.store.ledger import SqlLedger, open_attempts, settle
 from contact_gateway.store.retention import IDEMPOTENCY_RETENTION, OPEN_ATTEMPT_RETENTION
@@ -36,7 +37,7 @@ CONTACT = stored(
     NOW,
     id_=2**63 - 1,
     advertiser_name="Meridian \N{SNOWMAN}",
-)._replace(updated_at=NOW + HELD)
+)._replace(updated_at=timestamp(NOW + HELD))
 
 
 def _later(attempt: Attempt, seconds: float, holder: str = "later") -> Attempt:
@@ -73,6 +74,18 @@ async def test_a_response_is_stored_with_the_whole_contact(
     assert await ledger.put(KEY, "first", answered)
     assert await SqlLedger(database).find(KEY) == answered
     assert await ledger.claim(KEY, _later(ATTEMPT, 3600)) == answered
+
+
+async def test_the_times_of_an_earlier_version_are_read(
+    ledger: SqlLedger, database: Database
+) -> None:
+    await ledger.claim(KEY, ATTEMPT)
+    await ledger.put(KEY, "first", ATTEMPT._replace(contact=CONTACT))
+    older = update(attempts).values(contact=func.replace(attempts.c.contact, 'Z"', '456+00:00"'))
+
+    await database.write(lambda connection: connection.execute(older).rowcount)
+
+    assert await SqlLedger(database).find(KEY) == ATTEMPT._replace(contact=CONTACT)
 
 
 async def test_only_its_holder_replaces_or_deletes_an_attempt(ledger: SqlLedger) -> None:

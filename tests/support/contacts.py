@@ -5,6 +5,7 @@ from datetime import datetime
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.contact import Contact, ContactDetails, NewContact
 from contact_gateway.contacts.outcomes import Conflict, Forbidden, IdempotencyKeyReused, NotFound
+from contact_gateway.contacts.timestamps import timestamp
 
 FORBIDDEN = Forbidden(policy.FORBIDDEN)
 KEY_REUSED = IdempotencyKeyReused(policy.KEY_REUSED)
@@ -42,4 +43,5 @@ def stored(
     advertiser_name: str | None = None,
 ) -> Contact:
     """Return a contact that was created at a moment."""
-    return Contact(id_, details, advertiser_name, created_at=moment, updated_at=moment)
+    time = timestamp(moment)
+    return Contact(id_, details, advertiser_name, created_at=time, updated_at=time)

@@ -1,6 +1,5 @@
 """The readers of upstream's documents: each shape, each name of a field, and anything as a row."""
 
-from datetime import UTC, datetime
 from typing import Final
 
 import pytest
@@ -24,7 +23,7 @@ from support.faces import Json
 
 RECORD: Final = {"id": "7", "type": "contact", "attributes": {"advertiser_id": 1001}}
 REQUESTED: Final = PageRequest(number=2, size=3)
-NOON: Final = datetime(2026, 1, 31, 12, tzinfo=UTC)
+NOON: Final = "2026-01-31T12:00:00.000Z"
 
 
 @pytest.mark.parametrize(

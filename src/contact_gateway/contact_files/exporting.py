@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 from contact_gateway.contact_files.formulas import escaped
 from contact_gateway.contact_files.table import Format
 from contact_gateway.contacts.contact import Contact
-from contact_gateway.contacts.timestamps import timestamp_or_none
 
 ONLY_EXPORTED: Final = ("id", "advertiser_name", "created_at", "updated_at")
 """The columns that no submission has. An import ignores them, so that it reads an exported file."""
@@ -81,8 +80,8 @@ def row_of(contact: Contact) -> ContactRow:
         source=source,
         status=status,
         linkedin_profile_url=linkedin_profile_url,
-        created_at=timestamp_or_none(contact.created_at),
-        updated_at=timestamp_or_none(contact.updated_at),
+        created_at=contact.created_at,
+        updated_at=contact.updated_at,
     )
 
 

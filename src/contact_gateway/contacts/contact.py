@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Final, Generic, NamedTuple, TypedDict, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -12,6 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.fields import MAX_TEXT_LENGTH, Email, HttpUrl, Id, Text
 from contact_gateway.contacts.problems import Problem, ProblemCode, problems_of
+from contact_gateway.contacts.timestamps import Timestamp
 
 _PATH: Final = "contact"
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
@@ -115,7 +115,7 @@ class ContactPreview(NamedTuple):
 
 
 class Contact(NamedTuple):
-    """A contact of exactly one HiEnergy advertiser. Times are aware and in UTC.
+    """A contact of exactly one HiEnergy advertiser. Its times are the text that is shown.
 
     The gateway's own store has all fields. HiEnergy may not show the address and the times.
     """
@@ -123,8 +123,8 @@ class Contact(NamedTuple):
     id: int
     details: ContactDetails[str | None]
     advertiser_name: str | None
-    created_at: datetime | None
-    updated_at: datetime | None
+    created_at: Timestamp | None
+    updated_at: Timestamp | None
 
 
 def completed(contact: Contact, submitted: NewContact) -> Contact:

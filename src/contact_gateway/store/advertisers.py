@@ -1,7 +1,6 @@
 """Advertisers in SQL."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, select
@@ -12,7 +11,7 @@ from contact_gateway.contacts.text import domain_key, domain_of, folded
 from contact_gateway.store import lists
 from contact_gateway.store.lists import Condition, Group, List, Part
 from contact_gateway.store.paging import page_of, part_of
-from contact_gateway.store.prepared_statements import PreparedSelect, Row
+from contact_gateway.store.prepared_statements import PreparedNewest, PreparedSelect, Row
 from contact_gateway.store.search import contains_folded, searched
 from contact_gateway.store.tables import advertisers, contacts
 from contact_gateway.store.upserts import upsert as upsert_statement
@@ -20,6 +19,7 @@ from contact_gateway.store.upserts import upsert as upsert_statement
 _COLUMNS: Final = tuple(advertisers.c[field] for field in Advertiser._fields)
 _SELECT: Final = select(*_COLUMNS)
 _BY_ID: Final = PreparedSelect(_SELECT, advertisers.c.id)
+_NEWEST: Final = PreparedNewest(_SELECT, advertisers.c.id)
 _submitted: Final = advertisers.alias("submitted")
 _HIENERGY: Final = PreparedSelect(
     _SELECT.add_columns(_submitted.c.id)
@@ -111,8 +111,13 @@ def page(
 ) -> Page[Advertiser]:
     """Return a page of advertisers, newest first; with `before`, of those with lower ids."""
     part = part_of(request, before)
-    ids = lists.ids(connection, _list(connection, wanted), part)
-    return page_of(request, ids, partial(by_id, connection))
+    listed = _list(connection, wanted)
+    rows = lists.ordered_rows(connection, _NEWEST, listed, part)
+    if rows is not None:
+        return page_of(request, map(_advertiser, rows))
+    ids = lists.ids(connection, listed, part)
+    found = by_id(connection, ids)
+    return page_of(request, (found[an_id] for an_id in ids))
 
 
 def hienergy_ids(connection: Connection, brand: Brand, limit: int) -> Sequence[int]:

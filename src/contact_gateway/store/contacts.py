@@ -2,10 +2,19 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Dialect, and_, func, literal_column, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Dialect,
+    and_,
+    func,
+    literal_column,
+    select,
+    text,
+    type_coerce,
+)
 
 from contact_gateway.access import api_keys
 from contact_gateway.access.principals import KeyRefusal
@@ -21,6 +30,7 @@ from contact_gateway.contacts.source import (
     PageRequest,
 )
 from contact_gateway.contacts.text import domain_key, email_key
+from contact_gateway.contacts.timestamps import timestamp
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import api_keys as key_rows
 from contact_gateway.store import idempotency, lists
@@ -29,16 +39,21 @@ from contact_gateway.store.connection_threads import LostRaceError
 from contact_gateway.store.idempotency import ScopedKey
 from contact_gateway.store.lists import Condition, Group, List, Part
 from contact_gateway.store.paging import page_of, part_of
-from contact_gateway.store.prepared_statements import PreparedInsert, PreparedSelect, Row
+from contact_gateway.store.prepared_statements import (
+    PreparedInsert,
+    PreparedNewest,
+    PreparedSelect,
+    Row,
+)
 from contact_gateway.store.search import searched
-from contact_gateway.store.tables import advertisers, contacts
+from contact_gateway.store.tables import ShownTime, advertisers, contacts
 
 COLUMNS: Final = (
     contacts.c.id,
     *(contacts.c[field] for field in ContactDetails._fields),
     func.coalesce(advertisers.c.display_name, advertisers.c.name).label("advertiser_name"),
-    contacts.c.created_at,
-    contacts.c.updated_at,
+    type_coerce(contacts.c.created_at, ShownTime),
+    type_coerce(contacts.c.updated_at, ShownTime),
 )
 """The columns that `from_row` reads, in its order."""
 
@@ -48,6 +63,7 @@ SELECT: Final = select(*COLUMNS).join_from(
     contacts, advertisers, advertisers.c.id == contacts.c.advertiser_id
 )
 _BY_ID: Final = PreparedSelect(SELECT, contacts.c.id)
+_NEWEST: Final = PreparedNewest(SELECT, contacts.c.id)
 _BY_ADDRESS: Final = PreparedSelect(
     SELECT.add_columns(contacts.c.email_key), contacts.c.advertiser_id, contacts.c.email_key
 )
@@ -159,36 +175,44 @@ def page(
 ) -> Page[Contact]:
     """Return a page of contacts, newest first; with `before`, of those with lower ids."""
     part = part_of(request, before)
-    return page_of(request, _ids(connection, wanted, part), partial(by_id, connection))
-
-
-def _ids(connection: Connection, wanted: ContactFilter, part: Part) -> Sequence[int]:
-    """Return the ids of a part of the contacts, newest first.
-
-    An address or an owner selects few, by an index. Many brands may have a name, though: if its
-    contacts do not fill the page by then, the brands are looked up, unless they are too many.
-    """
-    texts = lists.folded_texts(wanted.q, wanted.query, wanted.search)
     brand = _brand(wanted)
+    listed = _list(connection, wanted, brand)
+    rows = lists.ordered_rows(connection, _NEWEST, listed, part)
+    if rows is not None:
+        return page_of(request, map(from_row, rows))
+    if brand.is_set and listed.group is None:
+        ids = _ids_of_brand(connection, listed, brand, part)
+    else:
+        ids = lists.ids(connection, listed, part)
+    found = by_id(connection, ids)
+    return page_of(request, (found[an_id] for an_id in ids))
+
+
+def _list(connection: Connection, wanted: ContactFilter, brand: Brand) -> List:
+    """Return the list of a filter. An address or an owner selects few contacts, by an index."""
+    texts = lists.folded_texts(wanted.q, wanted.query, wanted.search)
     conditions: list[Condition] = [brand.owns] if brand.is_set else []
     owners = _owners(connection, wanted)
-    if wanted.email is not None:
-        addresses = Group("email_key", email_keys(connection, wanted.email))
-        if owners is not None:
-            conditions.append(owners.holds)
-        return lists.ids(connection, List(contacts, addresses, texts, conditions), part)
+    if wanted.email is None:
+        return List(contacts, owners, texts, conditions, is_narrow=owners is not None)
     if owners is not None:
-        return lists.ids(
-            connection, List(contacts, owners, texts, conditions, is_narrow=True), part
-        )
-    listed = List(contacts, None, texts, conditions)
-    if brand.is_set:
-        newest = () if brand.domains else lists.newest(connection, listed, part)
-        if len(newest) == part.limit:
-            return newest
-        ids = advertiser_rows.hienergy_ids(connection, brand, lists.MAX_GROUPS + 1)
-        if len(ids) <= lists.MAX_GROUPS:
-            listed = List(contacts, Group("advertiser_id", ids), texts)
+        conditions.append(owners.holds)
+    addresses = Group("email_key", email_keys(connection, wanted.email))
+    return List(contacts, addresses, texts, conditions)
+
+
+def _ids_of_brand(connection: Connection, listed: List, brand: Brand, part: Part) -> Sequence[int]:
+    """Return the ids of a part of the contacts of all brands that a filter describes.
+
+    Many brands may have a name: if its contacts do not fill the page soon, the brands are looked
+    up, unless they are too many.
+    """
+    newest = () if brand.domains else lists.newest(connection, listed, part)
+    if len(newest) == part.limit:
+        return newest
+    ids = advertiser_rows.hienergy_ids(connection, brand, lists.MAX_GROUPS + 1)
+    if len(ids) <= lists.MAX_GROUPS:
+        listed = List(contacts, Group("advertiser_id", ids), listed.texts)
     return lists.ids(connection, listed, part)
 
 
@@ -379,8 +403,9 @@ def _insert(
     ids = {(owner, key): contact_id for owner, key, contact_id in _INSERT.rows(connection, rows)}
     if len(ids) < len(rows):
         raise LostRaceError
+    shown = timestamp(now)
     return [
-        Contact(ids[owner.id, submission.email_key], details, owner.title, now, now)
+        Contact(ids[owner.id, submission.email_key], details, owner.title, shown, shown)
         for submission, owner, details in insertions
     ]
 

@@ -1,6 +1,7 @@
 """Idempotency records in SQL: which input an idempotency key came with, and what it created."""
 
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, select
@@ -54,8 +55,9 @@ def remember(connection: Connection, used: Mapping[ScopedKey, Earlier]) -> None:
     Raises:
         LostRaceError: one of them was used in the meantime.
     """
+    now = datetime.now(UTC)
     rows = [
-        (*key, earlier.fingerprint, earlier.contact.id, earlier.contact.created_at)
+        (*key, earlier.fingerprint, earlier.contact.id, now)
         # In one order, so that transactions that meet never wait for each other.
         for key, earlier in sorted(used.items())
     ]

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, delete, select
 from contact_gateway.contacts import ledger
 from contact_gateway.contacts.contact import Contact, ContactDetails
 from contact_gateway.contacts.ledger import Attempt
+from contact_gateway.contacts.timestamps import Timestamp, timestamp
 from contact_gateway.store.connection_threads import LostRaceError
 from contact_gateway.store.database import Database
 from contact_gateway.store.group_commit import MAX_QUEUED, CommitObserver, GroupCommit
@@ -258,18 +259,15 @@ def _document(contact: Contact) -> str:
             "source": source,
             "status": status,
             "linkedin_profile_url": linkedin_profile_url,
-            "created_at": _iso(contact.created_at),
-            "updated_at": _iso(contact.updated_at),
+            "created_at": contact.created_at,
+            "updated_at": contact.updated_at,
         }
     )
 
 
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()
-
-
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+def _time(text: str | None) -> Timestamp | None:
+    # Earlier versions wrote an offset.
+    return None if text is None else timestamp(datetime.fromisoformat(text))
 
 
 def _contact(document: str) -> Contact:
@@ -289,6 +287,6 @@ def _contact(document: str) -> Contact:
             linkedin_profile_url=values["linkedin_profile_url"],
         ),
         advertiser_name=values["advertiser_name"],
-        created_at=_moment(values["created_at"]),
-        updated_at=_moment(values["updated_at"]),
+        created_at=_time(values["created_at"]),
+        updated_at=_time(values["updated_at"]),
     )

@@ -8,7 +8,7 @@ On PostgreSQL, the order of these steps is fixed here: its planner chooses betwe
 estimate of how frequent a text is, and takes seconds when it errs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from sqlalchemy import (
@@ -30,6 +30,7 @@ from sqlalchemy import (
 
 from contact_gateway.contacts.text import folded
 from contact_gateway.store import text_index
+from contact_gateway.store.prepared_statements import PreparedNewest, Row
 from contact_gateway.store.search import contains_folded
 
 Condition: TypeAlias = Callable[[FromClause], ColumnElement[bool]]
@@ -111,6 +112,20 @@ def folded_texts(*texts: str | None) -> Sequence[str]:
 def newest(connection: Connection, wanted: List, part: Part) -> Sequence[int]:
     """Return the ids of a part of a list, newest first, as far as its newest rows have it."""
     return _run(connection, _walk(wanted, part, wanted.read_first))
+
+
+def ordered_rows(
+    connection: Connection, rows: PreparedNewest, wanted: List, part: Part
+) -> Iterable[Row] | None:
+    """Return a part of a list as an index has it; None if no index begins with this part."""
+    if not wanted.is_ordered or part.offset:
+        return None
+    if wanted.group is None:
+        return rows.rows(connection, part.limit, before=part.before)
+    column, values = wanted.group
+    if len(values) != 1:
+        return None
+    return rows.rows(connection, part.limit, before=part.before, where=(column, values[0]))
 
 
 def ids(connection: Connection, wanted: List, part: Part) -> Sequence[int]:

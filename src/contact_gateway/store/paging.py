@@ -6,7 +6,7 @@ an earlier one is counted off from the newest row.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, TypeVar
 
 from contact_gateway.contacts.advertiser import Advertiser
@@ -20,7 +20,6 @@ PAGE_START_SECONDS: Final = 600.0
 MAX_PAGE_STARTS: Final = 4096
 """How many such pages it remembers, of all lists."""
 
-T = TypeVar("T")
 Listed = TypeVar("Listed", Contact, Advertiser)
 
 
@@ -76,12 +75,7 @@ def part_of(request: PageRequest, before: int | None) -> Part:
     return Part(request.size + 1, offset, before)
 
 
-def page_of(
-    request: PageRequest,
-    ids: Sequence[int],
-    read: Callable[[Collection[int]], Mapping[int, T]],
-) -> Page[T]:
-    """Return the page with the records that have these ids, which `read` returns by id."""
-    own = ids[: request.size]
-    records = read(own)
-    return Page(tuple(records[an_id] for an_id in own), request, has_more=len(ids) > len(own))
+def page_of(request: PageRequest, records: Iterable[Listed]) -> Page[Listed]:
+    """Return the page of records that were read with a row more."""
+    found = tuple(records)
+    return Page(found[: request.size], request, has_more=len(found) > request.size)

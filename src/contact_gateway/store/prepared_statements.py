@@ -8,18 +8,20 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from sqlalchemy import (
     ClauseElement,
     Column,
     Connection,
     Dialect,
+    Integer,
     Select,
     Table,
     and_,
     bindparam,
     column,
+    literal_column,
     values,
 )
 
@@ -54,13 +56,7 @@ class PreparedSelect:
         statement = self._compiled.get(cache_key)
         if statement is None:
             statement = self._compiled[cache_key] = self._compile(connection.dialect, size)
-        cursor = connection.connection.cursor()
-        try:
-            cursor.execute(statement.sql, list(chain.from_iterable(wanted)))
-            rows = cursor.fetchall()
-        finally:
-            cursor.close()
-        return map(statement.converted, rows)
+        return statement.selected(connection, list(chain.from_iterable(wanted)))
 
     def _compile(self, dialect: Dialect, size: int) -> "_Statement":
         columns = [column(key.name, key.type) for key in self._keys]
@@ -70,12 +66,64 @@ class PreparedSelect:
         ]
         wanted = values(*columns, name="wanted").data(parameters).cte("wanted")
         matches = and_(*(key == wanted.c[key.name] for key in self._keys))
-        sql = _sql(self._statement.join(wanted, matches), dialect)
-        types = (selected.type for selected in self._statement.selected_columns)
-        converters = (
-            type_.dialect_impl(dialect).result_processor(dialect, None) for type_ in types
-        )
-        return _Statement(sql, _by_position(converters))
+        return _selecting(self._statement.join(wanted, matches), dialect)
+
+
+class PreparedNewest:
+    """Selects the rows with the greatest ids, of all or of those with one value in a column.
+
+    Args:
+        statement: selects all rows.
+        ids: the column of their ids.
+    """
+
+    def __init__(self, statement: Select[Any], ids: Column[int]) -> None:
+        self._statement: Final = statement
+        self._ids: Final = ids
+        self._compiled: Final[dict[tuple[str, _Newest], _Statement]] = {}
+
+    def rows(
+        self,
+        connection: Connection,
+        limit: int,
+        *,
+        before: int | None = None,
+        where: tuple[str, object] | None = None,
+    ) -> Iterator[Row]:
+        """Return the first rows, newest first.
+
+        Args:
+            connection: the connection.
+            limit: how many rows.
+            before: only rows with lower ids.
+            where: only rows of the table of the ids with this value in the column of this name.
+        """
+        name, value = where or (None, None)
+        wanted = _Newest(limit, name, before is not None)
+        key = connection.dialect.name, wanted
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(connection.dialect, wanted)
+        given = [each for each in (value, before) if each is not None]
+        return self._compiled[key].selected(connection, given)
+
+    def _compile(self, dialect: Dialect, wanted: "_Newest") -> "_Statement":
+        # PostgreSQL's planner expects a tenth of the table if the statement has no numbers.
+        most, skipped = literal_column(str(wanted.limit), Integer), literal_column("0", Integer)
+        query = self._statement.limit(most).offset(skipped)
+        if wanted.column is not None:
+            own = self._ids.table.c[wanted.column]
+            query = query.where(own == bindparam("value", type_=own.type))
+        if wanted.has_before:
+            query = query.where(self._ids < bindparam("before", type_=self._ids.type))
+        return _selecting(query.order_by(self._ids.desc()), dialect)
+
+
+class _Newest(NamedTuple):
+    """What the statement for the newest rows depends on."""
+
+    limit: int
+    column: str | None
+    has_before: bool
 
 
 class PreparedInsert:
@@ -153,6 +201,22 @@ class _Statement:
         for position, convert in self.converters:
             converted[position] = convert(converted[position])
         return converted
+
+    def selected(self, connection: Connection, parameters: Row) -> Iterator[Row]:
+        """Return the rows that the statement selects."""
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(self.sql, parameters)
+            rows = cursor.fetchall()
+        finally:
+            cursor.close()
+        return map(self.converted, rows) if self.converters else iter(rows)
+
+
+def _selecting(statement: Select[Any], dialect: Dialect) -> _Statement:
+    types = (selected.type for selected in statement.selected_columns)
+    converters = (type_.dialect_impl(dialect).result_processor(dialect, None) for type_ in types)
+    return _Statement(_sql(statement, dialect), _by_position(converters))
 
 
 def _sql(statement: ClauseElement, dialect: Dialect) -> str:

@@ -24,6 +24,8 @@ from sqlalchemy import (
     text,
 )
 
+from contact_gateway.contacts.timestamps import Timestamp, timestamp
+
 
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware time in UTC, also in databases without time zones, such as SQLite."""
@@ -46,6 +48,24 @@ class UtcDateTime(TypeDecorator[datetime]):
         if dialect.name == "sqlite":
             return _utc
         return super().result_processor(dialect, coltype)
+
+
+class ShownTime(TypeDecorator[Timestamp]):
+    """The text of a time, from a column of times that is only read."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def result_processor(
+        self, dialect: Dialect, _coltype: object
+    ) -> Callable[[Any], Timestamp]:  # a driver's value has any type
+        """Return the function that converts a driver's time."""
+        return _shown if dialect.name == "sqlite" else timestamp
+
+
+def _shown(text: str) -> Timestamp:
+    """Return the text of a time from the text that SQLAlchemy stores."""
+    return Timestamp(f"{text[:10]}T{text[11:23]}Z")
 
 
 def _utc(text: str | None) -> datetime | None:

@@ -17,6 +17,7 @@ from contact_gateway.contacts.advertiser import Advertiser, is_named_hienergy
 from contact_gateway.contacts.contact import Contact, ContactDetails
 from contact_gateway.contacts.fields import MAX_ID
 from contact_gateway.contacts.source import Page, PageRequest
+from contact_gateway.contacts.timestamps import Timestamp, timestamp
 
 T = TypeVar("T")
 
@@ -62,8 +63,8 @@ class ContactRow(NamedTuple):
     source: str | None = None
     status: str | None = None
     linkedin_profile_url: str | None = None
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
+    created_at: Timestamp | None = None
+    updated_at: Timestamp | None = None
 
 
 _NO_FIELDS: Final[_Fields] = {}
@@ -326,15 +327,15 @@ def _text(value: object) -> str | None:
     return str(value) if is_number else None
 
 
-def _time(value: object) -> datetime | None:
-    """Return a time in UTC, which is also HiEnergy's default if a time has no zone."""
+def _time(value: object) -> Timestamp | None:
+    """Return a time. HiEnergy means UTC if it has no zone."""
     if value is None:
         return None
     try:
         # The usual form, in a fourth of the time.
         if isinstance(value, str) and _UTC_TIME.fullmatch(value):
-            return datetime.fromisoformat(value)
+            return timestamp(datetime.fromisoformat(value))
         time = _TIME.validate_python(value)
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        return timestamp(time.replace(tzinfo=UTC) if time.tzinfo is None else time)
     except (ValueError, OverflowError):
         return None

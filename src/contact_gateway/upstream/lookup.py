@@ -14,6 +14,7 @@ from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.outcomes import Forbidden, RateLimited, ReadRefusal, Unauthorized
 from contact_gateway.contacts.source import ContactFilter, Page, PageRequest, SourceUnavailable
 from contact_gateway.contacts.text import email_key
+from contact_gateway.contacts.timestamps import timestamp
 from contact_gateway.upstream.operations import Operations
 
 # How far the clocks may differ if upstream sends no `Date`.
@@ -85,10 +86,11 @@ async def find_contacts(
 
 def created_since(contacts: Iterable[Contact], earliest: datetime) -> list[Contact]:
     """Return the contacts that were created at a time or later, the oldest first."""
+    least = timestamp(earliest)
     dated = [
         (contact.created_at, contact.id, contact)
         for contact in contacts
-        if contact.created_at is not None and contact.created_at >= earliest
+        if contact.created_at is not None and contact.created_at >= least
     ]
     return [contact for _, _, contact in sorted(dated)]
 
@@ -105,7 +107,7 @@ def is_older(contact: Contact, sent_at: datetime, caller: Operations) -> bool:
     """
     if contact.created_at is None:
         return False
-    return contact.created_at < earliest_creation(sent_at, caller) - _MAX_CLOCK_SKEW
+    return contact.created_at < timestamp(earliest_creation(sent_at, caller) - _MAX_CLOCK_SKEW)
 
 
 def earliest_creation(sent_at: datetime, caller: Operations) -> datetime:

@@ -33,6 +33,7 @@ from contact_gateway.contacts.outcomes import (
     Unauthorized,
 )
 from contact_gateway.contacts.problems import Problem, ProblemCode
+from contact_gateway.contacts.timestamps import timestamp
 from contact_gateway.http_statuses import CODES
 from contact_gateway.upstream.client import (
     MAX_RETRY_AFTER_SECONDS,
@@ -103,7 +104,8 @@ def dated(created: Created, answered_at: datetime) -> Created:
     """
     contact = created.contact
     if contact.created_at is None:
-        contact = contact._replace(created_at=answered_at, updated_at=answered_at)
+        answered = timestamp(answered_at)
+        contact = contact._replace(created_at=answered, updated_at=answered)
     elif contact.updated_at is None:
         contact = contact._replace(updated_at=contact.created_at)
     else:

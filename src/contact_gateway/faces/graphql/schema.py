@@ -21,6 +21,7 @@ from contact_gateway.contacts.origin import Face, Origin
 from contact_gateway.contacts.outcomes import Created, outcome_name
 from contact_gateway.contacts.policy import OnConflict
 from contact_gateway.contacts.reads import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from contact_gateway.contacts.timestamps import Timestamp
 from contact_gateway.faces.graphql.document_cache import DocumentCache
 from contact_gateway.faces.graphql.execution import ExecutableSchema
 from contact_gateway.faces.graphql.idempotency import idempotency_key_of, report_replay
@@ -37,7 +38,6 @@ from contact_gateway.faces.graphql.types import (
     CreateContactInput,
     CreateContactResult,
     CreateContactsResult,
-    DateTime,
     Pagination,
     ResolveInfo,
     Viewer,
@@ -327,7 +327,7 @@ def strawberry_schema() -> strawberry.Schema:
     schema = strawberry.Schema(
         query=Query,
         mutation=Mutation,
-        config=StrawberryConfig(scalar_map={DateTime: DATE_TIME}),
+        config=StrawberryConfig(scalar_map={Timestamp: DATE_TIME}),
     )
     # Python needs the default None, but some clients, such as Hasura, refuse the SDL's `= null`.
     for kind in schema._schema.type_map.values():  # noqa: SLF001 - there is no public name for it

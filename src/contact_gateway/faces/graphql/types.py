@@ -1,10 +1,9 @@
 """The GraphQL types, with the descriptions that GraphiQL shows as documentation."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from enum import StrEnum
 from functools import partial
-from typing import Annotated, Final, NamedTuple, NewType, Self, TypeAlias, TypeVar, assert_never
+from typing import Annotated, Final, NamedTuple, Self, TypeAlias, TypeVar, assert_never
 
 import strawberry
 from strawberry.types import Info, get_object_definition
@@ -18,7 +17,7 @@ from contact_gateway.contacts.batch import BatchOutcome, BatchRefusal
 from contact_gateway.contacts.policy import OnConflict
 from contact_gateway.contacts.problems import PROBLEM_MEANINGS, Problem, ProblemCode
 from contact_gateway.contacts.source import Page
-from contact_gateway.contacts.timestamps import timestamp
+from contact_gateway.contacts.timestamps import Timestamp, timestamp
 from contact_gateway.faces.graphql.refusals import (
     argument_path,
     batch_path,
@@ -35,12 +34,10 @@ _MAY_BE_NULL: Final = "Null only if HiEnergy does not show it."
 
 ResolveInfo: TypeAlias = Info[RequestContext, None]
 
-DateTime = NewType("DateTime", datetime)
 DATE_TIME = strawberry.scalar(
     name="DateTime",
     description="A UTC time in RFC 3339 with milliseconds, such as `2026-01-31T12:00:00.000Z`.",
     specified_by_url="https://scalars.graphql.org/andimarek/date-time",
-    serialize=timestamp,
 )
 
 
@@ -220,10 +217,10 @@ class _ContactType(_ContactAttributes):
     """The fields of a contact. Their values are those of `Contact`."""
 
     id: strawberry.ID = strawberry.field(description="The contact's 64-bit id.")
-    created_at: DateTime | None = strawberry.field(
+    created_at: Timestamp | None = strawberry.field(
         description=f"When the contact was created. {_MAY_BE_NULL}"
     )
-    updated_at: DateTime | None = strawberry.field(
+    updated_at: Timestamp | None = strawberry.field(
         description=f"When the contact was last changed. {_MAY_BE_NULL}"
     )
     existed: bool = strawberry.field(
@@ -250,8 +247,8 @@ class Contact(NamedTuple):
     linkedin_profile_url: str | None
     advertiser_name: str | None
     id: int
-    created_at: datetime | None
-    updated_at: datetime | None
+    created_at: Timestamp | None
+    updated_at: Timestamp | None
     existed: bool
 
     @classmethod
@@ -383,7 +380,7 @@ class OutcomeUnknownError(ApiError):
         description="Seconds after which a repeat with the same idempotency key may find more."
     )
     advertiser_id: strawberry.ID = strawberry.field(description="The submitted advertiser.")
-    sent_at: DateTime = strawberry.field(description="When the creation was sent to HiEnergy.")
+    sent_at: Timestamp = strawberry.field(description="When the creation was sent to HiEnergy.")
 
 
 _Outcome: TypeAlias = (
@@ -452,7 +449,7 @@ def create_contact_result(
                 request_id=an_id,
                 retry_after_seconds=seconds,
                 advertiser_id=strawberry.ID(str(advertiser_id)),
-                sent_at=DateTime(sent_at),
+                sent_at=timestamp(sent_at),
             )
         case _:
             assert_never(outcome)

@@ -28,7 +28,7 @@ from contact_gateway.contacts.outcomes import (
     Unavailable,
 )
 from contact_gateway.contacts.source import Page
-from contact_gateway.contacts.timestamps import timestamp, timestamp_or_none
+from contact_gateway.contacts.timestamps import timestamp
 from contact_gateway.faces.http import envelope
 from contact_gateway.http_statuses import status_of
 
@@ -196,8 +196,8 @@ def contact_resource(contact: Contact) -> dict[str, object]:
         str(contact.id),
         contact.details,
         contact.advertiser_name,
-        created_at=timestamp_or_none(contact.created_at),
-        updated_at=timestamp_or_none(contact.updated_at),
+        created_at=contact.created_at,
+        updated_at=contact.updated_at,
     )
 
 

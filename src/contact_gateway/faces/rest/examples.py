@@ -36,6 +36,7 @@ from contact_gateway.contacts.outcomes import (
 from contact_gateway.contacts.problems import Problem, ProblemCode
 from contact_gateway.contacts.reads import DEFAULT_PAGE_SIZE
 from contact_gateway.contacts.source import Page, PageRequest
+from contact_gateway.contacts.timestamps import timestamp
 from contact_gateway.faces.http import TransportCode, envelope
 from contact_gateway.faces.rest.documents import (
     Echo,
@@ -68,7 +69,7 @@ _ADVERTISER: Final = Advertiser(
     hienergy_id=_SUBMITTED["advertiser_id"],
 )
 _DETAILS: Final = ContactDetails[str | None](**_SUBMITTED)
-_CONTACT: Final = Contact(42, _DETAILS, _ADVERTISER.title, _NOW, _NOW)
+_CONTACT: Final = Contact(42, _DETAILS, _ADVERTISER.title, timestamp(_NOW), timestamp(_NOW))
 
 
 def _refusal(code: ErrorCode) -> Refusal | Failure:

@@ -26,14 +26,12 @@ MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 BIG_ID = 2**53 + 1
 _texts = st.none() | st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 _times = st.none() | st.datetimes(timezones=st.just(UTC)).map(timestamp)
+_ids = st.integers(1, 2**63 - 1)
 _contacts = st.builds(
     Contact,
-    id=st.integers(1, 2**63 - 1),
-    details=st.builds(
-        ContactDetails[str | None],
-        st.integers(1, 2**63 - 1),
-        *[_texts] * (len(ContactDetails._fields) - 1),
-    ),
+    _ids,
+    _ids,
+    *[_texts] * (len(ContactDetails._fields) - 1),
     advertiser_name=_texts,
     created_at=_times,
     updated_at=_times,

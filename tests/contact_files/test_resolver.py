@@ -126,8 +126,7 @@ async def test_rows_have_keys_where_the_caller_has_one(*, uses_keys: bool) -> No
 
 
 async def test_a_contact_with_another_value_is_not_the_row() -> None:
-    details = CONTACT.details._replace(phone="+46 8")
-    conflict = Conflict(CONTACT._replace(details=details), "Taken.")
+    conflict = Conflict(CONTACT._replace(phone="+46 8"), "Taken.")
 
     (outcome,) = await resolved(Answering(conflict))
 

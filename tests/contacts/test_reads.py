@@ -76,7 +76,7 @@ def caller(source: Source) -> ContactCaller:
 
 def _emails(found: object) -> list[str | None]:
     assert isinstance(found, Page), found
-    return [contact.details.email for contact in found.items]
+    return [contact.email for contact in found.items]
 
 
 def _problems(found: object) -> list[tuple[str, str]]:
@@ -263,7 +263,7 @@ async def test_a_contact_is_found_by_its_id_or_is_nothing(
 ) -> None:
     found = await reads.contact(caller, contact_id)
 
-    assert (found.details.email if isinstance(found, Contact) else found) == email
+    assert (found.email if isinstance(found, Contact) else found) == email
 
 
 @pytest.mark.parametrize(

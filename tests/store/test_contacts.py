@@ -73,7 +73,7 @@ async def _stored(database: Database, contact_id: int) -> Contact | None:
 
 async def _emails(database: Database, wanted: ContactFilter) -> list[str | None]:
     page = await database.read(lambda connection: contacts.page(connection, wanted, ALL))
-    return [contact.details.email for contact in page.items]
+    return [contact.email for contact in page.items]
 
 
 async def _rows(database: Database) -> tuple[int, int]:
@@ -107,7 +107,7 @@ async def test_a_created_contact_equals_the_one_read_afterwards(
     created = await _created(database, _creation(admin, **fields))
 
     assert {name: getattr(created.details, name) for name in fields} == fields
-    assert (created.details.advertiser_id, created.advertiser_name) == (
+    assert (created.advertiser_id, created.advertiser_name) == (
         1001,
         "Northwind Outfitters",
     )
@@ -142,7 +142,7 @@ async def test_a_contact_belongs_to_the_brands_hienergy_record(
 ) -> None:
     created = await _created(database, _creation(admin, advertiser_id=submitted))
 
-    assert created.details.advertiser_id == owner
+    assert created.advertiser_id == owner
 
 
 @pytest.mark.parametrize(
@@ -526,9 +526,7 @@ async def test_contacts_come_newest_first_page_by_page(
         lambda connection: contacts.page(connection, ContactFilter(), request_)
     )
 
-    assert [
-        str(contact.details.email).removesuffix("example.com") for contact in page.items
-    ] == emails
+    assert [str(contact.email).removesuffix("example.com") for contact in page.items] == emails
     assert page.has_more == has_more
     assert page.request == request_
 

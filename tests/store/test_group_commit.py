@@ -144,7 +144,7 @@ async def test_each_caller_gets_the_outcome_of_its_own_creation(
     )
 
     assert isinstance(created, Created)
-    assert created.contact.details.email == "a@example.com"
+    assert created.contact.email == "a@example.com"
     assert not_found == NOT_FOUND
     assert isinstance(previewed, Previewed)
     assert previewed.preview.details.email == "c@example.com"

@@ -171,7 +171,7 @@ async def test_open_attempts_are_listed_and_settled(ledger: SqlLedger, database:
     assert (first, second) == ((KEY, ATTEMPT), (b"n" * 32, _later(ATTEMPT, 1)))
     assert settled is not None
     assert settled.contact is not None
-    assert (settled.contact.id, settled.contact.details.email) == (77, ATTEMPT.email)
+    assert (settled.contact.id, settled.contact.email) == (77, ATTEMPT.email)
     assert await ledger.find(b"n" * 32) is None
     assert await database.read(open_attempts) == ()
 

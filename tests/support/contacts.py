@@ -44,4 +44,4 @@ def stored(
 ) -> Contact:
     """Return a contact that was created at a moment."""
     time = timestamp(moment)
-    return Contact(id_, details, advertiser_name, created_at=time, updated_at=time)
+    return Contact(id_, *details, advertiser_name, created_at=time, updated_at=time)

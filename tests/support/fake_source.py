@@ -62,7 +62,7 @@ class FakeSource:
             raise SourceUnavailable("tried")
         named = _ADVERTISERS.get(contact.advertiser_id)
         owner = None if named is None else _ADVERTISERS.get(named.hienergy_id or 0)
-        existing = _TAKEN if contact.email == _TAKEN.details.email else None
+        existing = _TAKEN if contact.email == _TAKEN.email else None
         facts = policy.Facts(earlier=None, hienergy=owner, existing=existing)
         decision = policy.decide(contact, facts, dry_run=creation.dry_run)
         if not isinstance(decision, policy.Insert):

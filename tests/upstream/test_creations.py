@@ -103,7 +103,7 @@ class Scripted(Operations):
         self, advertiser_id: int, wanted: ContactFilter, page: PageRequest
     ) -> Page[Contact]:
         del wanted
-        found = [one for one in self.found if one.details.advertiser_id == advertiser_id]
+        found = [one for one in self.found if one.advertiser_id == advertiser_id]
         return Page(tuple(found), page, has_more=False)
 
     async def advertiser(self, id_or_slug: int | str) -> Advertiser | None:

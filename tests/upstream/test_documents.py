@@ -100,9 +100,9 @@ def test_a_field_is_known_by_each_of_its_names(
 def test_the_owner_of_a_contact_may_be_given() -> None:
     of_another = {"id": 7, "advertiser_id": 1002}
 
-    assert contact_of({"id": 7}, advertiser_id=1001).details.advertiser_id == 1001
-    assert contact_of(ContactRow(id=7), advertiser_id=1001).details.advertiser_id == 1001
-    assert contact_of(of_another, advertiser_id=1001).details.advertiser_id == 1002
+    assert contact_of({"id": 7}, advertiser_id=1001).advertiser_id == 1001
+    assert contact_of(ContactRow(id=7), advertiser_id=1001).advertiser_id == 1001
+    assert contact_of(of_another, advertiser_id=1001).advertiser_id == 1002
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ async def export(url: str, waits: Waits, advertiser: Advertiser | None = None) -
 
 
 def emails(contacts: list[Contact]) -> list[str]:
-    return sorted(contact.details.email or "" for contact in contacts)
+    return sorted(contact.email or "" for contact in contacts)
 
 
 def fill(hienergy: HiEnergy, count: int = 7, advertiser_id: int = 1001) -> list[str]:

@@ -117,34 +117,45 @@ class ContactPreview(NamedTuple):
 class Contact(NamedTuple):
     """A contact of exactly one HiEnergy advertiser. Its times are the text that is shown.
 
-    The gateway's own store has all fields. HiEnergy may not show the address and the times.
+    It has the fields of its details itself, because a list makes many contacts. The gateway's own
+    store has all fields. HiEnergy may not show the address and the times.
     """
 
     id: int
-    details: ContactDetails[str | None]
+    advertiser_id: int
+    email: str | None
+    name: str | None
+    given_name: str | None
+    family_name: str | None
+    phone: str | None
+    job_title: str | None
+    source: str | None
+    status: str | None
+    linkedin_profile_url: str | None
     advertiser_name: str | None
     created_at: Timestamp | None
     updated_at: Timestamp | None
 
+    @property
+    def details(self) -> ContactDetails[str | None]:
+        """The fields that a submission has too."""
+        return ContactDetails(*self[1:-3])
+
 
 def completed(contact: Contact, submitted: NewContact) -> Contact:
     """Return a contact with the submission's values in the fields that it does not show."""
-    shown = contact.details
-    details = ContactDetails(
-        advertiser_id=shown.advertiser_id,
-        email=shown.email or submitted.email,
-        name=shown.name or submitted.name,
-        given_name=shown.given_name or submitted.given_name,
-        family_name=shown.family_name or submitted.family_name,
-        phone=shown.phone or submitted.phone,
-        job_title=shown.job_title or submitted.job_title,
-        source=shown.source or submitted.source,
-        status=shown.status or submitted.status,
-        linkedin_profile_url=shown.linkedin_profile_url or submitted.linkedin_profile_url,
-    )
     return Contact(
         id=contact.id,
-        details=details,
+        advertiser_id=contact.advertiser_id,
+        email=contact.email or submitted.email,
+        name=contact.name or submitted.name,
+        given_name=contact.given_name or submitted.given_name,
+        family_name=contact.family_name or submitted.family_name,
+        phone=contact.phone or submitted.phone,
+        job_title=contact.job_title or submitted.job_title,
+        source=contact.source or submitted.source,
+        status=contact.status or submitted.status,
+        linkedin_profile_url=contact.linkedin_profile_url or submitted.linkedin_profile_url,
         advertiser_name=contact.advertiser_name,
         created_at=contact.created_at,
         updated_at=contact.updated_at,

@@ -55,9 +55,7 @@ COLUMNS: Final = (
     type_coerce(contacts.c.created_at, ShownTime),
     type_coerce(contacts.c.updated_at, ShownTime),
 )
-"""The columns that `from_row` reads, in its order."""
-
-_AFTER_DETAILS: Final = 1 + len(ContactDetails._fields)
+"""The columns of a contact's fields, in their order."""
 
 SELECT: Final = select(*COLUMNS).join_from(
     contacts, advertisers, advertisers.c.id == contacts.c.advertiser_id
@@ -135,7 +133,7 @@ class _Facts(NamedTuple):
 
     def add(self, submission: _Submission, contact: Contact) -> None:
         """Add the contact that a submission created."""
-        self.existing[contact.details.advertiser_id, submission.email_key] = contact
+        self.existing[contact.advertiser_id, submission.email_key] = contact
         key = submission.idempotency_key
         if key is not None:
             fingerprint = submission.creation.contact.fingerprint()
@@ -145,7 +143,7 @@ class _Facts(NamedTuple):
 def by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Contact]:
     """Return the contacts that exist, by id."""
     rows = _BY_ID.rows(connection, [(an_id,) for an_id in ids])
-    return {contact.id: contact for contact in map(from_row, rows)}
+    return {contact.id: contact for contact in map(Contact._make, rows)}
 
 
 def last_id(connection: Connection, *, advertiser_id: int | None) -> int:
@@ -164,7 +162,7 @@ def between(
     if advertiser_id is not None:
         query = query.where(contacts.c.advertiser_id == advertiser_id)
     rows = connection.execute(query.order_by(contacts.c.id).limit(limit))
-    return [from_row(row) for row in rows]
+    return [Contact._make(row) for row in rows]
 
 
 def page(
@@ -179,7 +177,7 @@ def page(
     listed = _list(connection, wanted, brand)
     rows = lists.ordered_rows(connection, _NEWEST, listed, part)
     if rows is not None:
-        return page_of(request, map(from_row, rows))
+        return page_of(request, map(Contact._make, rows))
     if brand.is_set and listed.group is None:
         ids = _ids_of_brand(connection, listed, brand, part)
     else:
@@ -377,8 +375,8 @@ def _existing(
         for submission in submissions
         if (owner := hienergy.get(submission.creation.contact.advertiser_id)) is not None
     }
-    found = ((from_row(row), row[-1]) for row in _BY_ADDRESS.rows(connection, addresses))
-    return {(contact.details.advertiser_id, key): contact for contact, key in found}
+    found = ((Contact._make(row[:-1]), row[-1]) for row in _BY_ADDRESS.rows(connection, addresses))
+    return {(contact.advertiser_id, key): contact for contact, key in found}
 
 
 def _insert(
@@ -405,7 +403,7 @@ def _insert(
         raise LostRaceError
     shown = timestamp(now)
     return [
-        Contact(ids[owner.id, submission.email_key], details, owner.title, shown, shown)
+        Contact(ids[owner.id, submission.email_key], *details, owner.title, shown, shown)
         for submission, owner, details in insertions
     ]
 
@@ -433,9 +431,3 @@ def _row(submission: _Submission, details: ContactDetails[str], now: datetime) -
         None if origin is None else origin.face.value,
         None if origin is None else origin.request_id,
     )
-
-
-def from_row(row: Row) -> Contact:
-    """Return the contact of a row of `COLUMNS`; further columns may follow."""
-    details, others = row[1:_AFTER_DETAILS], row[_AFTER_DETAILS : len(COLUMNS)]
-    return Contact(row[0], ContactDetails(*details), *others)

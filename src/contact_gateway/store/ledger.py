@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from sqlalchemy import Connection, Row, delete, select
 
 from contact_gateway.contacts import ledger
-from contact_gateway.contacts.contact import Contact, ContactDetails
+from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.contacts.timestamps import Timestamp, timestamp
 from contact_gateway.store.connection_threads import LostRaceError
@@ -116,7 +116,8 @@ def settle(connection: Connection, opened: OpenAttempt, contact_id: int | None) 
     if contact_id is None:
         connection.execute(delete(attempts).where(attempts.c.key == key))
         return
-    details = ContactDetails(
+    contact = Contact(
+        id=contact_id,
         advertiser_id=attempt.advertiser_id,
         email=attempt.email,
         name=None,
@@ -127,9 +128,9 @@ def settle(connection: Connection, opened: OpenAttempt, contact_id: int | None) 
         source=None,
         status=None,
         linkedin_profile_url=None,
-    )
-    contact = Contact(
-        id=contact_id, details=details, advertiser_name=None, created_at=None, updated_at=None
+        advertiser_name=None,
+        created_at=None,
+        updated_at=None,
     )
     # The time for which it is stored begins now.
     closed = attempt._replace(contact=contact, held_until=datetime.now(UTC))
@@ -233,36 +234,7 @@ def _attempt(row: Row[Any]) -> Attempt:
 
 
 def _document(contact: Contact) -> str:
-    (
-        advertiser_id,
-        email,
-        name,
-        given_name,
-        family_name,
-        phone,
-        job_title,
-        source,
-        status,
-        linkedin_profile_url,
-    ) = contact.details
-    return json.dumps(
-        {
-            "id": contact.id,
-            "advertiser_id": advertiser_id,
-            "advertiser_name": contact.advertiser_name,
-            "email": email,
-            "name": name,
-            "given_name": given_name,
-            "family_name": family_name,
-            "phone": phone,
-            "job_title": job_title,
-            "source": source,
-            "status": status,
-            "linkedin_profile_url": linkedin_profile_url,
-            "created_at": contact.created_at,
-            "updated_at": contact.updated_at,
-        }
-    )
+    return json.dumps(contact._asdict())
 
 
 def _time(text: str | None) -> Timestamp | None:
@@ -272,21 +244,8 @@ def _time(text: str | None) -> Timestamp | None:
 
 def _contact(document: str) -> Contact:
     values = json.loads(document)
-    return Contact(
-        id=values["id"],
-        details=ContactDetails(
-            advertiser_id=values["advertiser_id"],
-            email=values["email"],
-            name=values["name"],
-            given_name=values["given_name"],
-            family_name=values["family_name"],
-            phone=values["phone"],
-            job_title=values["job_title"],
-            source=values["source"],
-            status=values["status"],
-            linkedin_profile_url=values["linkedin_profile_url"],
-        ),
-        advertiser_name=values["advertiser_name"],
-        created_at=_time(values["created_at"]),
-        updated_at=_time(values["updated_at"]),
+    # A later version may have stored more.
+    contact = Contact(**{field: values[field] for field in Contact._fields})
+    return contact._replace(
+        created_at=_time(contact.created_at), updated_at=_time(contact.updated_at)
     )

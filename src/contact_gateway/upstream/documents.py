@@ -133,13 +133,8 @@ def contact_of(row_or_resource: object, *, advertiser_id: int | None = None) -> 
         raise UnreadableError("id")
     if owner is None:
         raise UnreadableError("advertiser_id")
-    return Contact(
-        id=row.id,
-        details=_details(row, owner),
-        advertiser_name=row.advertiser_name,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-    )
+    details = _details(row, owner)
+    return Contact(row.id, *details, row.advertiser_name, row.created_at, row.updated_at)
 
 
 def is_stored(resource: object) -> bool:

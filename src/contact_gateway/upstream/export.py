@@ -60,7 +60,7 @@ def _is_of(advertiser: Advertiser | None, contact: Contact) -> bool:
     """Return whether a contact is of the brand. HiEnergy may ignore the filter."""
     if advertiser is None or advertiser.hienergy_id is None:
         return True
-    return contact.details.advertiser_id in {advertiser.id, advertiser.hienergy_id}
+    return contact.advertiser_id in {advertiser.id, advertiser.hienergy_id}
 
 
 async def _page(

@@ -76,11 +76,11 @@ async def find_contacts(
     of_others: dict[int, Contact] = {}
     for contact in _contacts(others):
         if contact.id not in of_brand:
-            is_of_record = contact.details.advertiser_id == advertiser_id
+            is_of_record = contact.advertiser_id == advertiser_id
             (of_brand if is_of_record else of_others)[contact.id] = contact
     brand = await _brand(caller, advertiser_id, of_others.values()) if of_others else {}
-    related = (each for each in of_others.values() if brand.get(each.details.advertiser_id))
-    unrelated = (each for each in of_others.values() if each.details.advertiser_id not in brand)
+    related = (each for each in of_others.values() if brand.get(each.advertiser_id))
+    unrelated = (each for each in of_others.values() if each.advertiser_id not in brand)
     return Found((*of_brand.values(), *related), tuple(unrelated))
 
 
@@ -129,7 +129,7 @@ async def _listed(page: Awaitable[Page[Contact] | ReadRefusal | None], key: str)
     return tuple(
         contact
         for contact in found.items
-        if contact.details.email is not None and email_key(contact.details.email) == key
+        if contact.email is not None and email_key(contact.email) == key
     )
 
 
@@ -174,7 +174,7 @@ async def _brand(
     submitted = await _advertiser(caller, advertiser_id)
     if submitted is None:
         return {}
-    owners = list(dict.fromkeys(contact.details.advertiser_id for contact in contacts))
+    owners = list(dict.fromkeys(contact.advertiser_id for contact in contacts))
     if submitted.hienergy_id is not None:
         return {owner: owner == submitted.hienergy_id for owner in owners}
     brand: dict[int, bool] = {}

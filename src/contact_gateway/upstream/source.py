@@ -187,7 +187,7 @@ class UpstreamAccess(UpstreamReads):
             return None
         # The ledger's answers need a credential that upstream accepts in this request.
         shown = await lookup.find_contacts(
-            self, created.details.advertiser_id, created.details.email or "", is_first_look=True
+            self, created.advertiser_id, created.email or "", is_first_look=True
         )
         if not isinstance(shown, lookup.Found):
             return shown

@@ -3,7 +3,8 @@
 import pytest
 from strawberry.types import get_object_definition
 
-from contact_gateway.faces.graphql.types import Advertiser, Contact, ContactPreview
+from contact_gateway.contacts.contact import Contact
+from contact_gateway.faces.graphql.types import Advertiser, ContactPreview
 
 
 @pytest.mark.parametrize("class_", [Advertiser, Contact, ContactPreview])

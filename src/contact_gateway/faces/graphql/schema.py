@@ -15,6 +15,7 @@ from strawberry.schema.config import StrawberryConfig
 from contact_gateway.contacts import reads
 from contact_gateway.contacts.admission import Submission
 from contact_gateway.contacts.batch import Batch, Entry, batch_outcome_name
+from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.create_contact import create_contact
 from contact_gateway.contacts.create_contacts import create_contacts
 from contact_gateway.contacts.origin import Face, Origin
@@ -32,7 +33,6 @@ from contact_gateway.faces.graphql.types import (
     ORDER,
     Advertiser,
     AdvertiserPage,
-    Contact,
     ContactPage,
     ContactSubmission,
     CreateContactInput,
@@ -85,8 +85,7 @@ class Query:
         id: Annotated[strawberry.ID, strawberry.argument(description="The contact's id.")],
     ) -> Contact | None:
         """Return a contact."""
-        found = granted(await reads.contact(info.context.caller, id))
-        return None if found is None else Contact.of(found)
+        return granted(await reads.contact(info.context.caller, id))
 
     @strawberry.field(description=f"Contacts. They match all given filters. {ORDER}")
     async def contacts(
@@ -127,9 +126,7 @@ class Query:
             "per_page": per_page,
         }
         found = granted(await reads.contacts(info.context.caller, raw))
-        return ContactPage(
-            nodes=[Contact.of(contact) for contact in found.items], page_info=Pagination.of(found)
-        )
+        return ContactPage(nodes=found.items, page_info=Pagination.of(found))
 
     @strawberry.field(description=f"Advertisers. They match all given filters. {ORDER}")
     async def advertisers(

@@ -14,6 +14,7 @@ from contact_gateway.contacts import advertiser as advertisers
 from contact_gateway.contacts import contact as contacts
 from contact_gateway.contacts import outcomes, reads
 from contact_gateway.contacts.batch import BatchOutcome, BatchRefusal
+from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.policy import OnConflict
 from contact_gateway.contacts.problems import PROBLEM_MEANINGS, Problem, ProblemCode
 from contact_gateway.contacts.source import Page
@@ -214,7 +215,7 @@ class _ContactAttributes:
 
 @strawberry.type(name="Contact", description="A contact of exactly one HiEnergy advertiser.")
 class _ContactType(_ContactAttributes):
-    """The fields of a contact. Their values are those of `Contact`."""
+    """The fields of a contact. Their values are those of `contacts.Contact`."""
 
     id: strawberry.ID = strawberry.field(description="The contact's 64-bit id.")
     created_at: Timestamp | None = strawberry.field(
@@ -223,39 +224,26 @@ class _ContactType(_ContactAttributes):
     updated_at: Timestamp | None = strawberry.field(
         description=f"When the contact was last changed. {_MAY_BE_NULL}"
     )
-    existed: bool = strawberry.field(
+
+    @strawberry.field(
         description=(
             "True only in the result of a creation with `onConflict: RETURN_EXISTING`, if the "
             "contact was there before."
         )
     )
+    @staticmethod
+    def existed(parent: strawberry.Parent[Contact]) -> bool:
+        """Return whether the contact is the result of such a creation."""
+        return isinstance(parent, _ExistingContact)
 
 
-@_values_of(_ContactType)
-class Contact(NamedTuple):
-    """The values of a contact's fields: those of its details first, in their order."""
+_values_of(_ContactType)(Contact)
 
-    advertiser_id: int
-    email: str | None
-    name: str | None
-    given_name: str | None
-    family_name: str | None
-    phone: str | None
-    job_title: str | None
-    source: str | None
-    status: str | None
-    linkedin_profile_url: str | None
-    advertiser_name: str | None
-    id: int
-    created_at: Timestamp | None
-    updated_at: Timestamp | None
-    existed: bool
 
-    @classmethod
-    def of(cls, contact: contacts.Contact, *, existed: bool = False) -> Self:
-        """Convert a contact."""
-        contact_id, details, advertiser_name, created_at, updated_at = contact
-        return cls(*details, advertiser_name, contact_id, created_at, updated_at, existed)
+class _ExistingContact(Contact):
+    """A contact that was there before its creation was asked for."""
+
+    __slots__ = ()
 
 
 @strawberry.type(
@@ -417,9 +405,9 @@ def create_contact_result(
     an_id = strawberry.ID(request_id)
     match outcome:
         case outcomes.Created(contact):
-            return Contact.of(contact)
+            return contact
         case outcomes.Existing(contact):
-            return Contact.of(contact, existed=True)
+            return _ExistingContact(*contact)
         case outcomes.Previewed(preview):
             return ContactPreview.of(preview)
         case outcomes.Unauthorized(code=code, message=message):
@@ -438,10 +426,7 @@ def create_contact_result(
         case outcomes.NotFound(code=code, message=message):
             return NotFoundError(code=code, message=message, request_id=an_id)
         case outcomes.Conflict(existing, code=code, message=message):
-            shown_contact = None if existing is None else Contact.of(existing)
-            return ConflictError(
-                code=code, message=message, request_id=an_id, existing=shown_contact
-            )
+            return ConflictError(code=code, message=message, request_id=an_id, existing=existing)
         case outcomes.OutcomeUnknown(message, seconds, advertiser_id, sent_at, code=code):
             return OutcomeUnknownError(
                 code=code,
@@ -700,7 +685,7 @@ class Pagination:
 class ContactPage:
     """The GraphQL type of a page of contacts."""
 
-    nodes: list[Contact] = strawberry.field(description="The contacts on this page.")
+    nodes: Sequence[Contact] = strawberry.field(description="The contacts on this page.")
     page_info: Pagination = strawberry.field(description="The position of this page in the list.")
 
 

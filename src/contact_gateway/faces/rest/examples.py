@@ -69,7 +69,7 @@ _ADVERTISER: Final = Advertiser(
     hienergy_id=_SUBMITTED["advertiser_id"],
 )
 _DETAILS: Final = ContactDetails[str | None](**_SUBMITTED)
-_CONTACT: Final = Contact(42, _DETAILS, _ADVERTISER.title, timestamp(_NOW), timestamp(_NOW))
+_CONTACT: Final = Contact(42, *_DETAILS, _ADVERTISER.title, timestamp(_NOW), timestamp(_NOW))
 
 
 def _refusal(code: ErrorCode) -> Refusal | Failure:

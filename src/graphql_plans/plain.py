@@ -72,21 +72,16 @@ def is_plain_name(name: str) -> bool:
 
 
 def plain_completer(type_: GraphQLOutputType, plain_object: PlainObject) -> Plain | None:
-    """Return what completes the plain values of a type; None if its values are never plain."""
+    """Return what completes the plain values of a type; None if its values are never plain.
+
+    To it, None is not plain.
+    """
     nullable = get_nullable_type(type_)
-    complete: Plain | None
     if isinstance(nullable, GraphQLList):
-        complete = _plain_list(plain_completer(nullable.of_type, plain_object))
-    elif isinstance(nullable, GraphQLObjectType):
-        complete = _plain_object(nullable, plain_object(nullable))
-    elif is_leaf_type(nullable):
-        complete = plain_leaf(nullable)
-    else:
-        return None
-    if complete is None or nullable is not type_:
-        return complete
-    complete_value = complete
-    return lambda value: None if value is None else complete_value(value)
+        return _plain_list(nullable.of_type, plain_completer(nullable.of_type, plain_object))
+    if isinstance(nullable, GraphQLObjectType):
+        return _plain_object(nullable, plain_object(nullable))
+    return plain_leaf(nullable) if is_leaf_type(nullable) else None
 
 
 def plain_leaf(type_: GraphQLLeafType) -> Plain:
@@ -107,14 +102,18 @@ def plain_leaf(type_: GraphQLLeafType) -> Plain:
     return complete_leaf
 
 
-def _plain_list(complete: Plain | None) -> Plain | None:
+def _plain_list(item_type: GraphQLOutputType, complete: Plain | None) -> Plain | None:
     if complete is None:
         return None
+    has_nulls = not isinstance(item_type, GraphQLNonNull)
 
     def complete_list(value: object) -> object:
         if type(value) is not list and type(value) is not tuple:
             raise NotPlainError
-        return [complete(item) for item in cast(Sequence[object], value)]
+        items = cast(Sequence[object], value)
+        if has_nulls:
+            return [None if item is None else complete(item) for item in items]
+        return [complete(item) for item in items]
 
     return complete_list
 
@@ -127,13 +126,13 @@ def _plain_object(type_: GraphQLObjectType, complete: Plain | None) -> Plain | N
 
     def complete_object(value: object) -> object:
         nonlocal plain_class
-        class_ = type(value)
-        if class_ is not plain_class:
-            if not _is_plain_class(class_):
+        if type(value) is not plain_class:
+            if not _is_plain_class(type(value)):
                 raise NotPlainError
-            plain_class = class_
-        if has_check and not is_exact_instance(type_, value):
-            raise NotPlainError
+            if has_check and not is_exact_instance(type_, value):
+                raise NotPlainError
+            # Other objects of a class with dictionaries may be cast to another type.
+            plain_class = None if has_check and hasattr(value, "__dict__") else type(value)
         return complete(value)
 
     return complete_object
@@ -171,8 +170,10 @@ def _completed(attribute: PlainAttribute, complete: str) -> str:
     """Return the code of an attribute's completed value."""
     value, type_ = f"source.{attribute.name}", attribute.type
     inline = _INLINE.get(get_nullable_type(type_))
-    if inline is None:
+    if isinstance(type_, GraphQLNonNull) and inline is None:
         return f"{complete}({value})"
+    if inline is None:
+        return f"None if (value := {value}) is None else {complete}(value)"
     inline = inline.replace("type(value)", f"type(value := {value})", 1)
     if not isinstance(type_, GraphQLNonNull):
         inline += " else value if value is None"

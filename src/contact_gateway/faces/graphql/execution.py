@@ -5,9 +5,8 @@ Source: the GraphQL specification, sections 5 and 6.1.
 """
 
 import re
-from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import strawberry
 from graphql import (
@@ -38,8 +37,7 @@ from graphql_plans import Compiler, Result
 _LONG_INTEGER: Final = re.compile(f"[0-9]{{{MAX_DIGITS + 1}}}")
 
 
-@dataclass(frozen=True, slots=True)
-class GraphQLRequest:
+class GraphQLRequest(NamedTuple):
     """The parameters of a GraphQL request (GraphQL over HTTP, section 5)."""
 
     query: str

@@ -36,6 +36,7 @@ _BLANKS: Final = re.sub(
     _WHITE_SPACE + _ZERO_WIDTH,
     flags=re.DOTALL,
 )
+_ASCII_BLANKS: Final = "".join(filter(str.isascii, _BLANKS))
 _INVISIBLE: Final = re.compile(f"[{_WHITE_SPACE}{_ZERO_WIDTH}{_OTHER_INVISIBLE}]*")
 
 
@@ -45,8 +46,8 @@ def trimmed(text: str) -> str:
     Text of invisible characters only is empty.
     """
     # Most texts: a creation trims ten of them.
-    if text.isascii() and text.isprintable():
-        return text.strip(" ")
+    if text.isascii():
+        return text.strip(_ASCII_BLANKS)
     return "" if _INVISIBLE.fullmatch(text) else text.strip(_BLANKS)
 
 
@@ -61,8 +62,9 @@ def folded(text: str) -> str:
     Equal for the composed and decomposed forms of a text, and for its wide, ligature and other
     compatible characters. Folding twice changes nothing.
     """
+    # Most texts: a creation folds seven of them.
     if text.isascii():
-        return trimmed(text).lower()
+        return text.strip(_ASCII_BLANKS).lower()
     compatible = unicodedata.normalize("NFKC", trimmed(text))
     # Case folding may take a composed character apart, so the text is normalised again.
     return trimmed(unicodedata.normalize("NFKC", compatible.casefold()))
@@ -98,5 +100,5 @@ def email_key(email: str) -> str:
     The whole address is not folded at once: by IDNA, `straße.example` and `strasse.example` are two
     domains.
     """
-    local_part, _, domain = trimmed(email).rpartition("@")
+    local_part, _, domain = email.rpartition("@")
     return f"{folded(local_part)}@{domain_key(domain)}"

@@ -9,15 +9,13 @@ from typing import Annotated, Final
 
 from email_validator import EmailNotValidError, validate_email
 from pydantic import (
-    AnyHttpUrl,
     BeforeValidator,
     Field,
     PlainValidator,
     TypeAdapter,
-    ValidationError,
     WithJsonSchema,
 )
-from pydantic_core import PydanticKnownError
+from pydantic_core import PydanticKnownError, Url
 
 from contact_gateway.contacts.problems import ProblemCode, refusal
 from contact_gateway.contacts.text import BLANK_CLASS, normal, trimmed
@@ -47,7 +45,6 @@ _PLAIN_ADDRESS: Final = re.compile(
 _MAX_NORMALIZED_LENGTH: Final = 4 * MAX_TEXT_LENGTH
 _DIGITS: Final = re.compile("-?[0-9]+")
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
-_ANY_HTTP_URL: Final[TypeAdapter[AnyHttpUrl]] = TypeAdapter(AnyHttpUrl)
 
 
 def _trimmed(value: object) -> str:
@@ -69,12 +66,18 @@ def _limited(text: str, max_length: int) -> str:
     return text
 
 
-def _text(value: object) -> str | None:
+def valid_text(value: object) -> str | None:
+    """Return a value as `Text` has it.
+
+    Raises:
+        ValueError: it is invalid. Pydantic knows what to report.
+    """
     if value is None:
         return None
     # Most texts: the steps below do the same, and take three times as long.
     if isinstance(value, str) and value.isascii() and value.isprintable():
-        return _limited(value.strip(" "), MAX_TEXT_LENGTH) or None
+        text = value.strip(" ")
+        return _limited(text, MAX_TEXT_LENGTH) if len(text) > MAX_TEXT_LENGTH else text or None
     text = _trimmed(value)
     # A text that is too long in any form is not normalised, since that takes time.
     if len(text) <= _MAX_NORMALIZED_LENGTH:
@@ -83,13 +86,18 @@ def _text(value: object) -> str | None:
 
 
 def _required(value: object) -> str:
-    text = _text("" if value is None else value)
+    text = valid_text("" if value is None else value)
     if text is None:
         raise refusal(ProblemCode.REQUIRED, "A value is required.")
     return text
 
 
-def _email(value: object) -> str:
+def valid_email(value: object) -> str:
+    """Return a value as `Email` has it.
+
+    Raises:
+        ValueError: it is invalid. Pydantic knows what to report.
+    """
     text = _trimmed("" if value is None else value)
     if not text:
         raise refusal(ProblemCode.REQUIRED, "A value is required.")
@@ -142,15 +150,20 @@ def _normalized_domain(domain: str) -> str | None:
     return normalized if normalized.isascii() else None
 
 
-def _http_url(value: object) -> str | None:
+def valid_http_url(value: object) -> str | None:
+    """Return a value as `HttpUrl` has it.
+
+    Raises:
+        ValueError: it is invalid. Pydantic knows what to report.
+    """
     url = "" if value is None else _limited(_trimmed(value), MAX_URL_LENGTH)
     if not url:
         return None
     try:
         if not _HTTP_URL.fullmatch(url):
             raise ValueError(url)
-        _ANY_HTTP_URL.validate_python(url)
-    except (ValueError, ValidationError):
+        Url(url)
+    except ValueError:
         raise refusal(
             ProblemCode.INVALID_URL, "An absolute http or https URL with a host is expected."
         ) from None
@@ -180,11 +193,20 @@ Id = Annotated[
 _ID: Final[TypeAdapter[int]] = TypeAdapter(Id)
 
 
+def valid_id(value: object) -> int:
+    """Return a value as `Id` has it.
+
+    Raises:
+        ValueError: it is invalid. Pydantic knows what to report.
+    """
+    return _ID.validate_python(value)
+
+
 def id_of(text: str) -> int | None:
     """Return the id that a text stands for, or None if it is none."""
     try:
-        return _ID.validate_python(text)
-    except ValidationError:
+        return valid_id(text)
+    except ValueError:
         return None
 
 
@@ -196,13 +218,13 @@ Flag = Annotated[bool, BeforeValidator(_flag)]
 
 Email = Annotated[
     str,
-    PlainValidator(_email),
+    PlainValidator(valid_email),
     WithJsonSchema({"type": "string", "maxLength": MAX_EMAIL_LENGTH, "format": "email"}),
 ]
 """A deliverable-looking e-mail address, trimmed and normalised."""
 
 Text = Annotated[
-    str | None, PlainValidator(_text), _nullable_text(MAX_TEXT_LENGTH, PRINTABLE_PATTERN)
+    str | None, PlainValidator(valid_text), _nullable_text(MAX_TEXT_LENGTH, PRINTABLE_PATTERN)
 ]
 """One line of text: trimmed, in its normal form, and null if empty."""
 
@@ -215,7 +237,7 @@ RequiredText = Annotated[
 
 HttpUrl = Annotated[
     str | None,
-    PlainValidator(_http_url),
+    PlainValidator(valid_http_url),
     # Not the format `uri`: an empty text and surrounding blanks are valid too.
     _nullable_text(
         MAX_URL_LENGTH, rf"^{BLANK_CLASS}*([Hh][Tt][Tt][Pp][Ss]?://\S+)?{BLANK_CLASS}*$"

@@ -5,6 +5,7 @@ takes to run it. Its types still convert the values. The driver's exceptions are
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -24,6 +25,7 @@ from sqlalchemy import (
     literal_column,
     values,
 )
+from sqlalchemy.engine.interfaces import DBAPICursor
 
 from contact_gateway.store.upserts import insert_new
 
@@ -135,7 +137,8 @@ class PreparedInsert:
     Args:
         table: the table.
         columns: the columns of the rows, in the order of the table.
-        returned: the columns to return of each row that was inserted.
+        returned: the columns to return of each row that was inserted: some of those, and the id
+            that the database generates.
     """
 
     def __init__(
@@ -146,25 +149,37 @@ class PreparedInsert:
         self._table: Final = table
         self._columns: Final = tuple(columns)
         self._returned: Final = tuple(returned)
+        self._places: Final = [
+            columns.index(each.name) if each.name in columns else len(columns) for each in returned
+        ]
         self._compiled: Final[dict[tuple[str, int], _Statement]] = {}
 
     def rows(self, connection: Connection, rows: Sequence[Row]) -> Sequence[Row]:
         """Insert rows; return the wanted columns of those that were inserted, in any order."""
-        inserted: list[Row] = []
-        start = 0
-        most = 1 if connection.dialect.name == "sqlite" else len(rows)
-        cursor = connection.connection.cursor()
-        try:
+        with closing(connection.connection.cursor()) as cursor:
+            if connection.dialect.name == "sqlite":
+                return list(self._inserted_one_by_one(cursor, rows, connection.dialect))
+            inserted: list[Row] = []
+            start = 0
             while start < len(rows):
-                size = 1 << (min(len(rows) - start, most).bit_length() - 1)
+                size = 1 << ((len(rows) - start).bit_length() - 1)
                 statement = self._statement(connection.dialect, size)
                 values = statement.converted(chain.from_iterable(rows[start : start + size]))
                 cursor.execute(statement.sql, values)
                 inserted.extend(cursor.fetchall())
                 start += size
-        finally:
-            cursor.close()
-        return inserted
+            return inserted
+
+    def _inserted_one_by_one(
+        self, cursor: DBAPICursor, rows: Iterable[Row], dialect: Dialect
+    ) -> Iterator[Row]:
+        """Insert rows, and take the id that SQLite generates from the driver."""
+        statement = self._statement(dialect, 1)
+        for row in rows:
+            cursor.execute(statement.sql, statement.converted(row))
+            if cursor.rowcount:
+                values = (*row, cursor.lastrowid)
+                yield [values[place] for place in self._places]
 
     def _statement(self, dialect: Dialect, size: int) -> "_Statement":
         key = dialect.name, size
@@ -180,12 +195,15 @@ class PreparedInsert:
             }
             for number in range(size)
         ]
-        statement = insert_new(dialect, self._table).values(parameters).returning(*self._returned)
+        statement = insert_new(dialect, self._table).values(parameters)
+        # SQLite's driver knows the id without it, in a tenth less of the time of an insert.
+        is_returning = dialect.name != "sqlite"
         types = [self._table.c[name].type for name in self._columns]
         converters = [type_.dialect_impl(dialect).bind_processor(dialect) for type_ in types]
         # Rows that are inserted together have the same times.
         cached = [None if each is None else lru_cache(maxsize=1)(each) for each in converters]
-        return _Statement(_sql(statement, dialect), _by_position(cached * size))
+        sql = _sql(statement.returning(*self._returned) if is_returning else statement, dialect)
+        return _Statement(sql, _by_position(cached * size))
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,3 +62,10 @@ def test_texts_that_others_contain_are_left_out_and_found_as_before(
 
     assert (needle in kept) == (not needle or any(needle in line for line in lines))
     assert len(kept.split("\n")) <= max(len(lines), 1)
+
+
+@given(st.lists(st.none() | st.text(st.characters(codec="ascii", categories=["L", "N", "P"]))))
+def test_texts_in_ascii_are_folded_as_beside_another_text(given_texts: list[str | None]) -> None:
+    alone, beside_another = searched(given_texts), searched([*given_texts, "\xe9"])
+
+    assert beside_another == (f"{alone}\n\xe9" if alone else "\xe9")

@@ -132,17 +132,18 @@ def decide(submitted: NewContact, facts: Facts, *, dry_run: bool) -> Decision:
 
     Rule 1 comes first once more: a key may be revoked while its request's body arrives.
     """
-    if facts.refusal is not None:
-        return Unauthorized(facts.refusal)
-    if facts.earlier is not None:
-        return repeat(submitted, facts.earlier, dry_run=dry_run)
-    if facts.hienergy is None or not facts.hienergy.is_hienergy:
+    earlier, hienergy, existing, refusal = facts
+    if refusal is not None:
+        return Unauthorized(refusal)
+    if earlier is not None:
+        return repeat(submitted, earlier, dry_run=dry_run)
+    if hienergy is None or not hienergy.is_hienergy:
         return NotFound(NO_HIENERGY_ADVERTISER)
-    if facts.existing is not None:
-        return Conflict(facts.existing, ADDRESS_IS_TAKEN)
+    if existing is not None:
+        return Conflict(existing, ADDRESS_IS_TAKEN)
     if dry_run:
-        return Previewed(ContactPreview.of(submitted, facts.hienergy))
-    return Insert(facts.hienergy, submitted)
+        return Previewed(ContactPreview.of(submitted, hienergy))
+    return Insert(hienergy, submitted)
 
 
 def answer(outcome: Outcome, on_conflict: OnConflict) -> Outcome | Existing:

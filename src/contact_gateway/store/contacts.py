@@ -121,15 +121,16 @@ class _Facts(NamedTuple):
 
     def decide(self, submission: _Submission) -> policy.Decision:
         """Return what the policy decides for one submission."""
-        creation, key = submission.creation, submission.idempotency_key
-        owner = self.hienergy.get(creation.contact.advertiser_id)
+        key_id, secret_hash, creation, address, key = submission
+        contact = creation.contact
+        owner = self.hienergy.get(contact.advertiser_id)
         facts = policy.Facts(
-            earlier=None if key is None else self.earlier.get(key),
-            hienergy=owner,
-            existing=None if owner is None else self.existing.get((owner.id, submission.email_key)),
-            refusal=self.refusals[submission.key_id, submission.secret_hash],
+            None if key is None else self.earlier.get(key),
+            owner,
+            None if owner is None else self.existing.get((owner.id, address)),
+            self.refusals[key_id, secret_hash],
         )
-        return policy.decide(creation.contact, facts, dry_run=creation.dry_run)
+        return policy.decide(contact, facts, dry_run=creation.dry_run)
 
     def add(self, submission: _Submission, contact: Contact) -> None:
         """Add the contact that a submission created."""
@@ -390,10 +391,10 @@ def _insert(
     now = datetime.now(UTC)
     now = now.replace(microsecond=now.microsecond // 1000 * 1000)
     insertions = [
-        (submission, decision.advertiser, ContactDetails(decision.advertiser.id, *contact[1:]))
+        (submission, owner, ContactDetails(owner.id, *contact[1:]))
         for submission, decision in decided
         if isinstance(decision, policy.Insert)
-        for contact in (decision.contact,)
+        for owner, contact in (decision,)
     ]
     if not insertions:
         return ()
@@ -410,24 +411,36 @@ def _insert(
 
 def _row(submission: _Submission, details: ContactDetails[str], now: datetime) -> Row:
     """Return the values of the columns of `_INSERT`."""
-    origin = submission.creation.origin
-    advertiser_id, email, *texts = details
-    searched_texts = (
-        details.name,
-        details.given_name,
-        details.family_name,
-        details.job_title,
-        details.phone,
-    )
+    key_id, _, creation, address, _ = submission
+    (
+        advertiser_id,
+        email,
+        name,
+        given_name,
+        family_name,
+        phone,
+        job_title,
+        source,
+        status,
+        linkedin_profile_url,
+    ) = details
+    origin = creation.origin
     return (
         advertiser_id,
         email,
-        submission.email_key,
-        *texts,
-        folded_text(email, searched_texts),
+        address,
+        name,
+        given_name,
+        family_name,
+        phone,
+        job_title,
+        source,
+        status,
+        linkedin_profile_url,
+        folded_text(email, (name, given_name, family_name, job_title, phone)),
         now,
         now,
-        submission.key_id or None,
-        None if origin is None else origin.face.value,
+        key_id or None,
+        None if origin is None else str(origin.face),
         None if origin is None else origin.request_id,
     )

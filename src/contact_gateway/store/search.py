@@ -13,10 +13,15 @@ _SEPARATOR = "\n"
 def searched(texts: Iterable[str | None]) -> str:
     """Return the folded text to search in, each text on a line, so that no match spans two.
 
-    Texts that an earlier one contains are left out: each costs the index as much as the first.
+    Texts that an earlier one contains are left out: each costs the index as much as the first. They
+    are trimmed already, as stored texts are.
     """
+    given = list(filter(None, texts))
+    joined = _SEPARATOR.join(given)
+    # Most texts, which take a third of the time at once.
+    lines = joined.lower().split(_SEPARATOR) if joined.isascii() else map(folded, given)
     text = ""
-    for line in map(folded, filter(None, texts)):
+    for line in lines:
         if line not in text:
             text = f"{text}{_SEPARATOR}{line}" if text else line
     return text

@@ -8,10 +8,17 @@ the facts, and its refusals become the rules' own; the input is still validated 
 from collections.abc import Awaitable, Callable, Mapping
 
 from contact_gateway.contacts import policy
-from contact_gateway.contacts.admission import Submission, authenticated, options_of, within_quota
+from contact_gateway.contacts.admission import (
+    Options,
+    Submission,
+    authenticated,
+    options_of,
+    within_quota,
+)
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.advertiser_lookup import advertiser_named, name_of_advertiser
 from contact_gateway.contacts.contact import NewContact, new_contact
+from contact_gateway.contacts.origin import Origin
 from contact_gateway.contacts.outcomes import (
     CreateContactOutcome,
     Forbidden,
@@ -38,7 +45,8 @@ async def create_contact(
     access = await _admitted(caller)
     if isinstance(access, (Unauthorized, Forbidden, RateLimited)):
         return access
-    creation = valid_creation(await read())
+    submission = await read()
+    creation = valid_creation(submission.raw, options_of(submission), submission.origin)
     if isinstance(creation, InvalidInput):
         return creation
     return policy.answer(await access.create_contact(creation), creation.on_conflict)
@@ -64,9 +72,8 @@ async def create_contact_for_advertiser(
     name, problems = name_of_advertiser(fields.get("advertiser"), "advertiser")
     # Validate with any id, before the advertiser is looked up.
     raw = {**fields, "advertiser_id": 1}
-    creation = valid_creation(
-        submission._replace(raw=raw, problems=(*problems, *submission.problems))
-    )
+    options = options_of(submission._replace(problems=(*problems, *submission.problems)))
+    creation = valid_creation(raw, options, submission.origin)
     if isinstance(creation, InvalidInput):
         return creation
     found = await advertiser_named(access, name)
@@ -93,12 +100,12 @@ async def _admitted(caller: ContactCaller) -> Access | Unauthorized | Forbidden 
     return await within_quota(caller, access) or access
 
 
-def valid_creation(submission: Submission) -> Creation | InvalidInput:
+def valid_creation(raw: object, options: Options, origin: Origin | None) -> Creation | InvalidInput:
     """Apply rule 4."""
-    contact = new_contact(submission.raw)
-    idempotency_key, dry_run, on_conflict, problems = options_of(submission)
+    contact = new_contact(raw)
+    idempotency_key, dry_run, on_conflict, problems = options
     if not isinstance(contact, NewContact):
         return InvalidInput((*contact, *problems))
     if problems:
         return InvalidInput(problems)
-    return Creation(contact, idempotency_key, dry_run, submission.origin, on_conflict)
+    return Creation(contact, idempotency_key, dry_run, origin, on_conflict)

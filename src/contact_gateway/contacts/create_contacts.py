@@ -23,8 +23,8 @@ from contact_gateway.contacts.outcomes import (
 from contact_gateway.contacts.problems import Problem, ProblemCode
 from contact_gateway.contacts.source import Access, ContactCaller, Creation
 
-# Other requests are served in between: a submission takes about 10 µs.
-_VALIDATED_AT_ONCE: Final = 50
+# Other requests are served in between: a submission takes about 5 µs.
+_VALIDATED_AT_ONCE: Final = 100
 
 
 async def create_contacts(
@@ -81,7 +81,7 @@ async def _outcomes(
     for index, entry in enumerate(entries):
         if index % _VALIDATED_AT_ONCE == 0:
             await asyncio.sleep(0)
-        checked.append(valid_creation(_submission(index, entry, options, origin)))
+        checked.append(valid_creation(entry.contact, _options_of(index, entry, options), origin))
     creations = [each for each in checked if isinstance(each, Creation)]
     carried_out = await access.create_contacts(creations) if creations else ()
     # If the key is refused for the first one, it is for all.
@@ -94,16 +94,19 @@ async def _outcomes(
     ]
 
 
-def _submission(index: int, entry: Entry, options: Options, origin: Origin | None) -> Submission:
-    """Return an entry with the options of its batch."""
+def _options_of(index: int, entry: Entry, options: Options) -> Options:
+    """Return the options of an entry: those of its batch, with what it has of its own."""
     key = entry.idempotency_key
     if key is None and options.idempotency_key is not None:
         key = derived_key(options.idempotency_key, index)
-    return Submission(
-        raw=entry.contact,
-        idempotency_key=key,
-        dry_run=options.dry_run,
-        on_conflict=options.on_conflict,
-        ignored_fields=entry.ignored_fields,
-        origin=origin,
+    if key is None and not entry.ignored_fields:
+        return options
+    return options_of(
+        Submission(
+            raw=None,
+            idempotency_key=key,
+            dry_run=options.dry_run,
+            on_conflict=options.on_conflict,
+            ignored_fields=entry.ignored_fields,
+        )
     )

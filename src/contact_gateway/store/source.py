@@ -149,7 +149,9 @@ class StoreAccess:
 
     async def create_contact(self, creation: Creation) -> CreateContactOutcome:
         """Carry out one creation, in a transaction shared with the others in the queue."""
-        return await self._store.creations.write(self._submitted(creation))
+        owner = self.principal
+        submitted = Submitted(owner.key_id, owner.secret_hash, creation)
+        return await self._store.creations.write(submitted)
 
     async def create_contacts(self, creations: Sequence[Creation]) -> Sequence[BatchedOutcome]:
         """Carry out the creations of a batch, many in each transaction.
@@ -158,9 +160,10 @@ class StoreAccess:
             SourceUnavailable: the database does not answer to the first transaction.
         """
         outcomes: list[BatchedOutcome] = []
+        key_id, secret_hash = self.principal.key_id, self.principal.secret_hash
         for start in range(0, len(creations), MAX_CREATIONS_PER_TRANSACTION):
             part = creations[start : start + MAX_CREATIONS_PER_TRANSACTION]
-            jobs = [self._submitted(creation) for creation in part]
+            jobs = [Submitted(key_id, secret_hash, creation) for creation in part]
             try:
                 outcomes += await self._store.creations.write_together(jobs)
             except SourceUnavailable as error:
@@ -172,9 +175,6 @@ class StoreAccess:
                 rest = len(creations) - len(outcomes)
                 return [*outcomes, *[NotTried(policy.STOPPED_BY_OUTAGE)] * rest]
         return outcomes
-
-    def _submitted(self, creation: Creation) -> Submitted:
-        return Submitted(self.principal.key_id, self.principal.secret_hash, creation)
 
     async def contact(self, contact_id: int) -> Contact | None:
         """Return one contact, or None."""

@@ -171,7 +171,7 @@ async def test_an_older_database_is_refused_and_not_changed(
     before = list(plain.iterdump())
     monkeypatch.setattr(schema_version, "newest_revision", lambda: "9999")
 
-    with pytest.raises(SchemaNotCurrentError, match=r"0008, .*9999.*contact-gateway migrate"):
+    with pytest.raises(SchemaNotCurrentError, match=r"0009, .*9999.*contact-gateway migrate"):
         await schema_version.prepare(database)
 
     assert list(plain.iterdump()) == before
@@ -238,7 +238,7 @@ async def test_a_start_refuses_an_older_database(
     add_contact(older, "maya@example.com")
     before = list(older.iterdump())
 
-    with pytest.raises(SchemaNotCurrentError, match=r"0004, .*0008.*contact-gateway migrate"):
+    with pytest.raises(SchemaNotCurrentError, match=r"0004, .*0009.*contact-gateway migrate"):
         await schema_version.prepare(empty_database)
 
     assert list(older.iterdump()) == before

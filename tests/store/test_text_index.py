@@ -100,10 +100,29 @@ async def test_texts_do_not_wait_for_ever(database: Database) -> None:
     assert await database.write(work) < 5_000
 
 
-def _waiting(connection: Connection) -> int:
-    count: int = connection.execute(
-        text("SELECT count(*) FROM advertisers_text_waiting")
-    ).scalar_one()
+@on_sqlite
+async def test_texts_of_contacts_do_not_wait_for_ever(database: Database) -> None:
+    # As above, one in 10^8.
+    insert = (
+        "INSERT INTO contacts"
+        " (advertiser_id, email, email_key, folded_text, created_at, updated_at)"
+        " WITH RECURSIVE numbers (number) AS"
+        " (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 20000)"
+        " SELECT 1001, number, number, 'anvil', '2026-01-31', '2026-01-31' FROM numbers"
+    )
+
+    def work(connection: Connection) -> int:
+        connection.exec_driver_sql(insert)
+        waiting = _waiting(connection, "contacts")
+        check(connection, "contacts")
+        return waiting
+
+    assert await database.write(work) < 20_000
+
+
+def _waiting(connection: Connection, table: str = "advertisers") -> int:
+    query = f"SELECT count(*) FROM {table}_text_waiting"  # noqa: S608 - a constant
+    count: int = connection.exec_driver_sql(query).scalar_one()
     return count
 
 

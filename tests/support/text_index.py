@@ -1,4 +1,4 @@
-"""SQLite's index of text, whose rows wait for it until some hundreds do, by chance."""
+"""SQLite's index of text, whose rows wait for it until some hundreds or thousands do, by chance."""
 
 from sqlalchemy import Connection
 

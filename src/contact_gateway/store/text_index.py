@@ -1,7 +1,7 @@
 """The indexes that find text: trigrams, by FTS5 on SQLite and by pg_trgm on PostgreSQL.
 
 An index finds candidates, whose text is then compared. It has no trigram of a text that is shorter
-than three characters. FTS5 yields the newest rows first, one by one, apart from some hundreds that
+than three characters. FTS5 yields the newest rows first, one by one, apart from some thousands that
 wait for it. PostgreSQL collects all rows before it sorts them.
 
 PostgreSQL's is optional, because the extension may be missing or not allowed. Without it, searches

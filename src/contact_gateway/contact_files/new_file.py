@@ -38,11 +38,16 @@ def new_file(target: Path, *, overwrite: bool) -> Iterator[IO[str]]:
         ) as partial:
             try:
                 yield partial.file
-                partial.flush()
-                os.fsync(partial.fileno())
-                Path(partial.name).replace(target)
+                complete(partial.file, Path(partial.name), target)
             except BaseException:
                 Path(partial.name).unlink()
                 raise
     except OSError as error:
         raise NewFileError(f"{target}: {error.strerror}") from error
+
+
+def complete(file: IO[str], partial: Path, target: Path) -> None:
+    """Give an open file its name, durably, in place of its partial one."""
+    file.flush()
+    os.fsync(file.fileno())
+    partial.replace(target)

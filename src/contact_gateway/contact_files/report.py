@@ -13,7 +13,7 @@ from contact_gateway.contact_files.columns import PROBLEM_COLUMNS, REPORT_COLUMN
 from contact_gateway.contact_files.exporting import BYTE_ORDER_MARK
 from contact_gateway.contact_files.formulas import all_escaped, escaped
 from contact_gateway.contact_files.imported_rows import RowOutcome
-from contact_gateway.contact_files.new_file import NewFileError
+from contact_gateway.contact_files.new_file import NewFileError, complete
 from contact_gateway.contact_files.rows import Row, UnreadableRow
 
 _NO_PROBLEMS: Final = ("",) * len(PROBLEM_COLUMNS)
@@ -93,9 +93,7 @@ def report_to(target: Path, columns: Sequence[str]) -> Iterator[Report]:
     try:
         yield Report(target, file, columns)
         with _errors_of(target):
-            file.flush()
-            os.fsync(file.fileno())
-            partial.replace(target)
+            complete(file, partial, target)
     finally:
         with _errors_of(target):
             file.close()

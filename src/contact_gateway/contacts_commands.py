@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
@@ -49,7 +48,7 @@ from contact_gateway.contacts_import import (
     opened,
     run_import,
 )
-from contact_gateway.progress import TransferBar, counted
+from contact_gateway.progress import TransferBar, counted, show_wait
 from contact_gateway.server.process import tune_garbage_collector
 from contact_gateway.settings import checked_base_url, load_settings
 from contact_gateway.store import audit_trail
@@ -352,6 +351,5 @@ class _Export(NamedTuple):
 
 
 async def _wait(seconds: int, reason: str) -> None:
-    end = datetime.now(UTC) + timedelta(seconds=seconds)
-    output.console.print(f"{reason}. Waiting until {end:%H:%M:%S} UTC.")
+    show_wait(seconds, reason)
     await asyncio.sleep(seconds)

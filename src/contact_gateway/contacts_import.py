@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,7 @@ from contact_gateway.contacts.admission import Submission
 from contact_gateway.contacts.advertiser_lookup import Advertisers
 from contact_gateway.contacts.origin import Face, Origin
 from contact_gateway.contacts.policy import OnConflict
-from contact_gateway.progress import TransferBar, counted
+from contact_gateway.progress import TransferBar, counted, show_wait
 from contact_gateway.server.process import tune_garbage_collector
 from contact_gateway.settings import Settings
 from contact_gateway.store.database import Database
@@ -318,8 +318,7 @@ class _Running:
 
     async def wait(self, seconds: int, reason: str) -> None:
         """Wait, and show until when, unless a signal comes."""
-        end = (datetime.now().astimezone() + timedelta(seconds=seconds)).isoformat()
-        _print(f"{reason}. Waiting until {end[11:19]} (UTC{end[-6:]}).")
+        show_wait(seconds, reason)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
@@ -347,9 +346,6 @@ class _Running:
         for each in _SIGNALS:
             loop.remove_signal_handler(each)
             signal.signal(each, signal.SIG_DFL)
-        _print("Stopping after the rows that are in flight. A second signal stops at once.")
-
-
-def _print(line: str) -> None:
-    """Print a line above the bar."""
-    output.console.print(line, markup=False)
+        output.console.print(
+            "Stopping after the rows that are in flight. A second signal stops at once."
+        )

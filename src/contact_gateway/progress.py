@@ -1,5 +1,6 @@
 """The progress of an import or an export, on standard error."""
 
+from datetime import datetime, timedelta
 from typing import Final, Self
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
@@ -11,6 +12,12 @@ from contact_gateway import output
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def show_wait(seconds: int, reason: str) -> None:
+    """Print, above the bar, why a transfer waits and until when, in local time."""
+    end = (datetime.now().astimezone() + timedelta(seconds=seconds)).isoformat("T", "seconds")
+    output.console.print(f"{reason}. Waiting until {end[11:19]} (UTC{end[19:]}).", markup=False)
 
 
 class _Rate(ProgressColumn):

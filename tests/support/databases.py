@@ -257,10 +257,10 @@ class Server:
         return self.url(name, pooled=True)
 
     def create_named(self, name: str, template: str | None = None) -> None:
-        """Create a database."""
+        """Create a database: by copies of files, which take half the time of writing a log."""
         source = "template1" if template is None else template
         self._connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
                 sql.Identifier(name), sql.Identifier(source)
             )
         )

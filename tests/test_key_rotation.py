@@ -1,8 +1,6 @@
 """A rotated key is the same key with another secret, to callers and to the operator."""
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,10 +14,9 @@ from sqlalchemy import Connection, select
 from contact_gateway.access.api_keys import Rotation, rotate
 from contact_gateway.store import api_keys
 from contact_gateway.store.tables import contacts
-from support.clock import WATCHDOG_SECONDS
 from support.faces import FACES, Face, Json
 from support.gateway import Gateway, Store, filled_store, running_gateway
-from support.process import GatewayProcess, clean_environment, gateway_process
+from support.process import CONTACT_GATEWAY, GatewayProcess, completed, gateway_process
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -106,15 +103,10 @@ def process(store: Store) -> Iterator[GatewayProcess]:
 
 
 def _run(store: Store, *arguments: str) -> str:
-    return subprocess.run(
-        (sys.executable, "-m", "contact_gateway", "keys", *arguments),
-        cwd=store.folder,
-        env=clean_environment() | {"CONTACT_GATEWAY_DATABASE_URL": store.url},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=WATCHDOG_SECONDS,
-        check=True,
-    ).stdout
+    environment = {"CONTACT_GATEWAY_DATABASE_URL": store.url}
+    ran = completed((*CONTACT_GATEWAY, "keys", *arguments), store.folder, environment)
+    ran.check_returncode()
+    return ran.stdout
 
 
 def test_a_running_gateway_stores_the_use_of_keys_and_logs_those_that_end(

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Timer
 from typing import IO
 
@@ -19,11 +20,13 @@ from typer.testing import Result
 
 from support.clock import WATCHDOG_SECONDS
 from support.databases import PREPARES_STATEMENTS
+from support.forks import Fork
 from support.gateway import Gateway, Store, gateway_of
 
 Command = Callable[..., Result]
 
-_CONTACT_GATEWAY = (sys.executable, "-m", "contact_gateway")
+CONTACT_GATEWAY = (sys.executable, "-m", "contact_gateway")
+SERVE = (*CONTACT_GATEWAY, "serve")
 _FREE_PORT = ("--port", "0")
 _ANNOUNCED = re.compile(
     r"(?P<name>Listening|GraphQL|REST|Database|Admin key|Member key|Admin port) +"
@@ -35,7 +38,10 @@ class GatewayProcess:
     """A process that serves."""
 
     def __init__(
-        self, process: subprocess.Popen[str], announced: Mapping[str, str], log_file: Path
+        self,
+        process: subprocess.Popen[str] | Fork,
+        announced: Mapping[str, str],
+        log_file: Path,
     ) -> None:
         self._process = process
         self._announced = announced
@@ -104,15 +110,7 @@ class GatewayProcess:
 
     def run(self, *arguments: str) -> None:
         """Run another command of `contact-gateway` in the same folder."""
-        subprocess.run(
-            (*_CONTACT_GATEWAY, *arguments),
-            cwd=self._log_file.parent,
-            env=clean_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=WATCHDOG_SECONDS,
-            check=True,
-        )
+        completed((*CONTACT_GATEWAY, *arguments), self._log_file.parent).check_returncode()
 
     def workers(self, count: int, without: int | None = None) -> list[int]:
         """Wait until there are so many workers; return their ids."""
@@ -141,13 +139,14 @@ def gateway_process(
     *options: str,
     store: Store | None = None,
     environment: Mapping[str, str] | None = None,
-    command: Sequence[str] = (*_CONTACT_GATEWAY, "serve"),
+    command: Sequence[str] = SERVE,
     address: Sequence[str] = _FREE_PORT,
     passed: Sequence[int] = (),
 ) -> Iterator[GatewayProcess]:
     """Run `contact-gateway serve` in a folder, on a free port and on a store if there is one.
 
-    The process inherits the file descriptors `passed`.
+    The process inherits the file descriptors `passed`. It is a fork if nothing hinders it, and
+    starts Python itself with another command, or with variables that are not the gateway's.
     """
     settings = {"CONTACT_GATEWAY_DATABASE_PREPARED_STATEMENTS": str(PREPARES_STATEMENTS)}
     if store is not None:
@@ -175,22 +174,31 @@ def refused_start(
     folder: Path,
     *options: str,
     environment: Mapping[str, str] | None = None,
-    command: Sequence[str] = (*_CONTACT_GATEWAY, "serve"),
+    command: Sequence[str] = SERVE,
     address: Sequence[str] = _FREE_PORT,
     passed: Sequence[int] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run `contact-gateway serve` in a folder, where it ends with an error."""
-    return subprocess.run(
-        (*command, *address, *options),
-        cwd=folder,
-        env=clean_environment() | dict(environment or {}),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=WATCHDOG_SECONDS,
-        check=False,
-        pass_fds=passed,
-    )
+    return completed((*command, *address, *options), folder, environment, passed)
+
+
+def completed(
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    passed: Sequence[int] = (),
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder to its end, as `gateway_process` does."""
+    with (
+        TemporaryFile("w+", encoding="utf-8") as errors,
+        _started(command, folder, environment or {}, errors, passed) as process,
+    ):
+        assert process.stdout is not None
+        with _watchdog(process):
+            output = process.stdout.read()
+        status = process.wait(WATCHDOG_SECONDS)
+        errors.seek(0)
+        return subprocess.CompletedProcess(command, status, output, errors.read())
 
 
 def clean_environment() -> dict[str, str]:
@@ -239,42 +247,64 @@ def _started(
     environment: Mapping[str, str],
     log: IO[str],
     passed: Sequence[int],
-) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**clean_environment(), **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        encoding="utf-8",
-        start_new_session=True,
-        pass_fds=passed,
-    ) as process:
+) -> Iterator[subprocess.Popen[str] | Fork]:
+    with _process(command, folder, environment, log, passed) as process:
         try:
             yield process
         finally:
             _end(process)
 
 
-def _announcement(process: subprocess.Popen[str], wanted: set[str]) -> dict[str, str]:
+def _process(
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    log: IO[str],
+    passed: Sequence[int],
+) -> subprocess.Popen[str] | Fork:
+    variables = {**clean_environment(), **environment}
+    prefix = len(CONTACT_GATEWAY)
+    # Imported modules may have read other variables.
+    is_own = all(name.startswith("CONTACT_GATEWAY_") for name in environment)
+    if tuple(command[:prefix]) == CONTACT_GATEWAY and is_own and not passed:
+        return Fork(command[prefix:], folder, variables, log)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        encoding="utf-8",
+        start_new_session=True,
+        pass_fds=passed,
+    )
+
+
+def _announcement(process: subprocess.Popen[str] | Fork, wanted: set[str]) -> dict[str, str]:
     """Read standard output until everything is announced, or the process ends."""
     announced: dict[str, str] = {}
     assert process.stdout is not None
-    # Killing a silent process ends its output, and so the wait for a line.
-    watchdog = Timer(WATCHDOG_SECONDS, process.kill)
-    watchdog.start()
-    try:
+    with _watchdog(process):
         while not announced.keys() >= wanted and (line := process.stdout.readline()):
             match = _ANNOUNCED.match(line)
             if match is not None:
                 announced[match["name"]] = match["value"]
-    finally:
-        watchdog.cancel()
     return announced
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+@contextmanager
+def _watchdog(process: subprocess.Popen[str] | Fork) -> Iterator[None]:
+    """Kill a silent process, which ends its output, and so the wait for it."""
+    watchdog = Timer(WATCHDOG_SECONDS, process.kill)
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()
+
+
+def _end(process: subprocess.Popen[str] | Fork) -> None:
     """End the process and its workers, in whatever state a failed test has left them."""
     if process.poll() is not None:
         return

@@ -1,19 +1,21 @@
 """Programs from outside Python: npm packages, and a Redis server."""
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import pytest
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from support.clock import WATCHDOG_SECONDS
 
+_UNASSIGNED_PORTS: Final = range(20_000, 32_000)
 _REDIS_SERVER = shutil.which("redis-server") or shutil.which("valkey-server")
 
 
@@ -61,10 +63,17 @@ def redis_server(folder: Path, port: int | None = None) -> Iterator[int]:
 
 
 def free_port() -> int:
-    """Return a port that is not in use."""
-    with closing(socket.socket()) as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+    """Return a port that is not in use.
+
+    It is below those that systems hand out themselves (32768 and on in Linux, 49152 in others), so
+    no other connection takes it before the program listens on it.
+    """
+    while True:
+        # pytest-randomly gives `random` the same seed in each process.
+        port = secrets.choice(_UNASSIGNED_PORTS)
+        with closing(socket.socket()) as taken, suppress(OSError):
+            taken.bind(("127.0.0.1", port))
+            return port
 
 
 @retry(

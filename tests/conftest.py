@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 import pytest
 import structlog
@@ -45,6 +46,23 @@ structlog.configure(
         structlog.processors.JSONRenderer(default=repr),
     ]
 )
+
+
+# Where the code depends on the database system.
+_MEASURED_ON_BOTH: Final = {"store", "command_line"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Measure no coverage of the same test on the second database system.
+
+    It runs the same lines again, and measuring doubles its CPU time.
+    """
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec is not None and "postgresql" in callspec.id.lower():
+            folder = item.path.relative_to(Path(__file__).parent).parts[0]
+            if folder not in _MEASURED_ON_BOTH:
+                item.add_marker(pytest.mark.no_cover)
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.no_cover)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
 
@@ -85,12 +85,31 @@ def engine_of_module(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 
 @pytest.fixture
-async def gateway(
+async def new_gateway(
     tmp_path: Path,
     engine: Engine,  # noqa: ARG001 - of this engine
 ) -> AsyncIterator[Gateway]:
+    """Return a gateway of the test alone, which has counted and cached nothing."""
     async with running_gateway(tmp_path) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+async def gateway_of_module(
+    tmp_path_factory: pytest.TempPathFactory,
+    engine_of_module: Engine,  # noqa: ARG001 - of this engine
+) -> AsyncIterator[Gateway]:
+    """Return one gateway for the tests of a module, whose wrong keys together are no attack."""
+    folder = tmp_path_factory.mktemp("gateway")
+    async with running_gateway(folder, key_guesses_per_minute=10_000) as running:
+        yield running
+
+
+@pytest.fixture
+async def gateway(gateway_of_module: Gateway) -> Gateway:
+    """Return the gateway of the module, without contacts."""
+    await gateway_of_module.delete_contacts()
+    return gateway_of_module
 
 
 @pytest.fixture(scope="session")

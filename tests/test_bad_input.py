@@ -789,11 +789,6 @@ BAD: Final = (
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 async def gateway(
     tmp_path_factory: pytest.TempPathFactory,
     engine_of_module: Engine,  # noqa: ARG001 - of this engine

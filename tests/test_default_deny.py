@@ -29,8 +29,8 @@ ARGUMENTS = {
 }
 
 
-@pytest.fixture
-def engine() -> Engine:
+@pytest.fixture(scope="module")
+def engine_of_module() -> Engine:
     """Run these tests on SQLite alone: what needs a key does not depend on the store."""
     return Engine.SQLITE
 

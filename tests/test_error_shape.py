@@ -17,8 +17,8 @@ pytestmark = pytest.mark.anyio
 JSON = {"Content-Type": "application/json"}
 
 
-@pytest.fixture
-def engine() -> Engine:
+@pytest.fixture(scope="module")
+def engine_of_module() -> Engine:
     """Run these tests on SQLite alone: the shape does not depend on the store."""
     return Engine.SQLITE
 

@@ -19,6 +19,11 @@ MAYA_INPUT = {"advertiserId": 1001, "email": "maya@example.com"}
 
 
 @pytest.fixture
+def gateway(new_gateway: Gateway) -> Gateway:
+    return new_gateway
+
+
+@pytest.fixture
 def _broken_store(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("the inside of the gateway")

@@ -46,8 +46,8 @@ NO_NAMES = (
 CREDENTIAL = Credential("key-of-hienergy")
 
 
-@pytest.fixture
-def engine() -> Engine:
+@pytest.fixture(scope="module")
+def engine_of_module() -> Engine:
     """Run these tests on SQLite alone: names do not depend on the store."""
     return Engine.SQLITE
 

@@ -24,8 +24,8 @@ LINKS = {
 }
 
 
-@pytest.fixture
-def engine() -> Engine:
+@pytest.fixture(scope="module")
+def engine_of_module() -> Engine:
     """Run these tests on SQLite alone: the pages do not depend on the store."""
     return Engine.SQLITE
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, select
 
 from contact_gateway.access.api_keys import mint
 from contact_gateway.access.principals import Role
@@ -19,7 +19,7 @@ from contact_gateway.database_url import DatabaseAddress, SqliteFile, parse_data
 from contact_gateway.settings import Settings
 from contact_gateway.store import advertisers, api_keys, schema_version
 from contact_gateway.store.database import Database
-from contact_gateway.store.tables import contacts
+from contact_gateway.store.tables import contacts, idempotency_records
 from support.databases import PREPARES_STATEMENTS, Template, copy_of, database_at
 
 BIG_ID = 2**53 + 1
@@ -109,6 +109,10 @@ class Gateway:
         query = select(func.count()).select_from(contacts)
         return await self.database.read(lambda connection: connection.execute(query).scalar_one())
 
+    async def delete_contacts(self) -> None:
+        """Delete the stored contacts, and what is remembered of their submissions."""
+        await self.database.write(_delete_contacts)
+
     async def rest(self, path: str, key: str | None = None, **query: str | int) -> httpx.Response:
         """Send a GET request to the REST face."""
         return await self.client.get(f"/api/v1{path}", params=query, headers=credentials(key))
@@ -191,6 +195,11 @@ async def gateway_of(client: httpx.AsyncClient, store: Store) -> AsyncIterator[G
     database = database_at(store.url)
     yield Gateway(client=client, database=database, **store.keys)
     await database.close()
+
+
+def _delete_contacts(connection: Connection) -> None:
+    connection.execute(delete(idempotency_records))
+    connection.execute(delete(contacts))
 
 
 def _fill(connection: Connection) -> None:

@@ -42,8 +42,8 @@ MANY_PLANS: Final = (
 TWO_OPERATIONS: Final = "query One { __typename } query Two { two: __typename }"
 
 
-@pytest.fixture
-def engine() -> Engine:
+@pytest.fixture(scope="module")
+def engine_of_module() -> Engine:
     """Run these tests on SQLite alone: documents do not depend on the store."""
     return Engine.SQLITE
 

@@ -363,9 +363,9 @@ async def test_all_reads_of_a_document_count_as_one_operation(tmp_path: Path) ->
     assert int(refused.headers["Retry-After"]) > 0
 
 
-async def test_introspection_needs_no_key_and_does_not_count(gateway: Gateway) -> None:
-    without = await gateway.graphql("{ __schema { mutationType { name } } }")
-    with_key = await gateway.graphql("{ __typename }", gateway.member)
+async def test_introspection_needs_no_key_and_does_not_count(new_gateway: Gateway) -> None:
+    without = await new_gateway.graphql("{ __schema { mutationType { name } } }")
+    with_key = await new_gateway.graphql("{ __typename }", new_gateway.member)
 
     assert without.json() == {"data": {"__schema": {"mutationType": {"name": "Mutation"}}}}
     assert with_key.headers["X-RateLimit-Remaining"] == "10000"

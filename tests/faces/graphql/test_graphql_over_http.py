@@ -25,8 +25,8 @@ MUTATION += "{ __typename } }"
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 
 
-@pytest.fixture
-def engine() -> Engine:
+@pytest.fixture(scope="module")
+def engine_of_module() -> Engine:
     """Run these tests on SQLite alone: the protocol does not depend on the store."""
     return Engine.SQLITE
 

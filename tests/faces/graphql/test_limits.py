@@ -15,8 +15,8 @@ from support.gateway import Gateway, running_gateway
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def engine() -> Engine:
+@pytest.fixture(scope="module")
+def engine_of_module() -> Engine:
     """Run these tests on SQLite alone: the limits do not depend on the store."""
     return Engine.SQLITE
 

@@ -324,7 +324,7 @@ async def test_the_same_key_with_another_name_of_the_brand_is_a_replay(gateway: 
         for name in ("Northwind US", "northwind.example", 2002)
     ]
 
-    assert [each["data"]["id"] for each in contacts] == ["1", "1", "1"]
+    assert len({each["data"]["id"] for each in contacts}) == 1
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ DOCUMENT: Final[Json] = openapi_document()
 COMPONENTS: Final = DOCUMENT["components"]
 
 
-@pytest.fixture
-def engine() -> Engine:
+@pytest.fixture(scope="module")
+def engine_of_module() -> Engine:
     """Run these tests on SQLite alone: the document does not depend on the store."""
     return Engine.SQLITE
 

@@ -174,10 +174,7 @@ async def _with_an_existing_contact(gateway: Gateway) -> None:
     assert answer.outcome == "CONTACT"
 
 
-Start = Callable[[Path], AbstractAsyncContextManager[Gateway]]
-
-
-@pytest.fixture(params=["on SQLite", "on PostgreSQL", "in front of upstream"])
+@pytest.fixture(params=["on SQLite", "on PostgreSQL", "in front of upstream"], scope="module")
 def where(request: pytest.FixtureRequest) -> Iterator[str]:
     is_postgresql = request.param == "on PostgreSQL"
     with databases_on(Engine.POSTGRESQL if is_postgresql else Engine.SQLITE):
@@ -191,44 +188,35 @@ KNOWN_OF_A_GATEWAY: Final[Mapping[str, object]] = {
 """What an operator knows of an upstream API that is a gateway."""
 
 
-@pytest.fixture
-def start(where: str, request: pytest.FixtureRequest) -> Iterator[Start]:
-    """Return a function that starts a gateway without contacts; upstream is behind a proxy."""
+@pytest.fixture(scope="module")
+async def gateway_of_module(
+    where: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> AsyncIterator[Gateway]:
+    """Return one gateway for all tests; upstream is behind a proxy."""
+    folder = tmp_path_factory.mktemp("gateway")
     if where != "in front of upstream":
-        yield running_gateway
+        async with running_gateway(folder, key_guesses_per_minute=10_000) as running:
+            yield running
         return
-    upstream: UpstreamGateway = request.getfixturevalue("upstream")
+    upstream: UpstreamGateway = request.getfixturevalue("shared_upstream")
     with FaultyProxy(upstream.url).running() as proxy:
-
-        def in_front(folder: Path) -> AbstractAsyncContextManager[Gateway]:
-            upstream.delete_contacts()
-            return running_gateway(
-                folder, upstream.store, upstream_url=proxy.url, **KNOWN_OF_A_GATEWAY
-            )
-
-        yield in_front
-
-
-@pytest.fixture
-async def gateway(start: Start, tmp_path: Path) -> AsyncIterator[Gateway]:
-    async with start(tmp_path) as running:
-        yield running
+        settings = {"upstream_url": proxy.url, **KNOWN_OF_A_GATEWAY}
+        async with running_gateway(folder, upstream.store, **settings) as running:
+            yield running
 
 
 @pytest.mark.parametrize("case", TABLE, ids=lambda case: case.name)
 async def test_every_face_gives_the_outcome_of_the_table(
-    start: Start, where: str, tmp_path: Path, case: Case
+    gateway: Gateway, where: str, case: Case
 ) -> None:
     if where == "in front of upstream" and case.is_validated_first:
         case = replace(case, outcome="INVALID_INPUT", rest_status=422, problems=INVALID_PROBLEMS)
     answers, rows = [], []
     for name, face in FACES.items():
-        folder = tmp_path / name
-        folder.mkdir()
-        async with start(folder) as gateway:
-            await _with_an_existing_contact(gateway)
-            answer = await _submit(face, gateway, case)
-            rows.append(await gateway.contact_rows())
+        await gateway.delete_contacts()
+        await _with_an_existing_contact(gateway)
+        answer = await _submit(face, gateway, case)
+        rows.append(await gateway.contact_rows())
         answers.append(answer)
         assert answer.outcome == case.outcome
         assert answer.problems == case.problems
@@ -248,7 +236,7 @@ async def test_every_face_gives_the_outcome_of_the_table(
 
 @pytest.mark.parametrize("case", TABLE, ids=lambda case: case.name)
 async def test_a_batch_of_one_has_the_outcome_of_the_table(
-    start: Start, where: str, tmp_path: Path, case: Case
+    gateway: Gateway, where: str, case: Case
 ) -> None:
     """In front of upstream too, an invalid contact is refused before the key is checked."""
     if where == "in front of upstream" and case.is_validated_first:
@@ -262,12 +250,10 @@ async def test_a_batch_of_one_has_the_outcome_of_the_table(
         for path, code in case.problems
     )
     for name, face in BATCH_FACES.items():
-        folder = tmp_path / name
-        folder.mkdir()
-        async with start(folder) as gateway:
-            await _with_an_existing_contact(gateway)
-            batch = await face.submit(gateway, [entry], _key_of(case, gateway), **options)
-            rows = await gateway.contact_rows()
+        await gateway.delete_contacts()
+        await _with_an_existing_contact(gateway)
+        batch = await face.submit(gateway, [entry], _key_of(case, gateway), **options)
+        rows = await gateway.contact_rows()
         answer = batch.refusal or batch.answers[0]
         is_refused_as_a_whole = case.outcome in {"UNAUTHORIZED", "FORBIDDEN"}
         assert (batch.refusal is not None) is is_refused_as_a_whole
@@ -455,6 +441,9 @@ def upstream_with_a_budget_of_one(
     folder = tmp_path_factory.mktemp("upstream")
     with upstream_gateway(folder, CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR="1") as upstream:
         yield upstream
+
+
+Start = Callable[[Path], AbstractAsyncContextManager[Gateway]]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from contact_gateway.database_url import DatabaseAddress, SqliteFile, parse_data
 from contact_gateway.settings import Settings
 from contact_gateway.store import advertisers, api_keys, schema_version
 from contact_gateway.store.database import Database
-from contact_gateway.store.tables import contacts, idempotency_records
+from contact_gateway.store.tables import attempts, contacts, idempotency_records
 from support.databases import PREPARES_STATEMENTS, Template, copy_of, database_at
 
 BIG_ID = 2**53 + 1
@@ -92,10 +92,14 @@ def ledger_address(folder: Path) -> DatabaseAddress:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A client of a running gateway, the database of its contacts, and API keys."""
+    """A client of a running gateway, the database of its contacts, and API keys.
+
+    In front of an upstream API, `database` is that of upstream, and `ledger` the gateway's own.
+    """
 
     client: httpx.AsyncClient
     database: Database
+    ledger: Database | None
     admin: str
     other_admin: str
     third_admin: str
@@ -112,6 +116,8 @@ class Gateway:
     async def delete_contacts(self) -> None:
         """Delete the stored contacts, and what is remembered of their submissions."""
         await self.database.write(_delete_contacts)
+        if self.ledger is not None:
+            await self.ledger.write(_delete_contacts)
 
     async def rest(self, path: str, key: str | None = None, **query: str | int) -> httpx.Response:
         """Send a GET request to the REST face."""
@@ -184,22 +190,31 @@ async def running_gateway(
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         async with (
             httpx.AsyncClient(transport=transport, base_url="http://gateway") as client,
-            gateway_of(client, upstream or own) as gateway,
+            gateway_of(client, upstream or own, None if upstream is None else own) as gateway,
         ):
             yield gateway
 
 
 @asynccontextmanager
-async def gateway_of(client: httpx.AsyncClient, store: Store) -> AsyncIterator[Gateway]:
-    """Return a gateway that a client reaches, with the contacts and keys of a store."""
+async def gateway_of(
+    client: httpx.AsyncClient, store: Store, own: Store | None = None
+) -> AsyncIterator[Gateway]:
+    """Return a gateway that a client reaches, with the contacts and keys of a store.
+
+    In front of an upstream API, the store is that of upstream, and the gateway has its `own`.
+    """
     database = database_at(store.url)
-    yield Gateway(client=client, database=database, **store.keys)
+    ledger = None if own is None else database_at(own.url)
+    yield Gateway(client=client, database=database, ledger=ledger, **store.keys)
     await database.close()
+    if ledger is not None:
+        await ledger.close()
 
 
 def _delete_contacts(connection: Connection) -> None:
     connection.execute(delete(idempotency_records))
     connection.execute(delete(contacts))
+    connection.execute(delete(attempts))
 
 
 def _fill(connection: Connection) -> None:

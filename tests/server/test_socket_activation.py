@@ -15,11 +15,11 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 
 from support.clock import WATCHDOG_SECONDS
 from support.documentation import ROOT
-from support.process import gateway_process, refused_start
+from support.process import SERVE, gateway_process, refused_start
 from support.programs import free_port, skip_or_fail
 from support.raw_http import LAST_HEALTHZ, receive_all, statuses
 from support.reverse_proxies import UNIX_SOCKET
-from support.socket_activation import SERVE, activated, as_systemd
+from support.socket_activation import activated
 
 UNIT = ROOT / "deploy" / "contact-gateway.socket"
 WORKERS = pytest.mark.parametrize("workers", ["1", "2"], ids=["one process", "two workers"])
@@ -151,9 +151,8 @@ class TestPassedSockets:
     ) -> subprocess.CompletedProcess[str]:
         return refused_start(
             folder,
-            command=as_systemd(descriptor),
             address=options,
-            passed=[descriptor],
+            listeners=[descriptor],
             environment=environment,
         )
 

@@ -5,6 +5,7 @@ does to start. The parent process has no threads. It belongs to one test worker,
 """
 
 import atexit
+import fcntl
 import json
 import os
 import select
@@ -31,6 +32,7 @@ sys.argv[0] = __main__.__file__
 __main__.run()
 """
 _NUMBER: Final = struct.Struct("i")
+_MAX_DESCRIPTORS: Final = 8
 
 
 class Fork:
@@ -41,6 +43,7 @@ class Fork:
         folder: the working directory.
         environment: all variables.
         stderr: receives standard error.
+        listeners: file descriptors, which the process gets as from systemd.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Fork:
         folder: Path,
         environment: Mapping[str, str],
         stderr: IO[str],
+        listeners: Sequence[int] = (),
     ) -> None:
         self.args: Final = arguments
         self.returncode: int | None = None
@@ -59,7 +63,7 @@ class Fork:
         with TemporaryFile() as request:
             request.write(json.dumps([list(arguments), str(folder), dict(environment)]).encode())
             request.flush()
-            descriptors = (request.fileno(), stdout, stderr.fileno(), status)
+            descriptors = (request.fileno(), stdout, stderr.fileno(), status, *listeners)
             # One byte is one request, however many are sent at once.
             socket.send_fds(_parent(), [b"."], descriptors)
         os.close(stdout)
@@ -128,7 +132,7 @@ def _parent() -> socket.socket:
 
 def serve(descriptor: int) -> None:
     """Fork a process for each request; return only in these, in the requested surroundings."""
-    request, stdout, stderr, status = _accept(descriptor)
+    request, stdout, stderr, status, *listeners = _accept(descriptor)
     process = os.fork()
     if process != 0:
         # Waits in place of the parent, which serves the next request.
@@ -147,6 +151,8 @@ def serve(descriptor: int) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    if listeners:
+        _pass_as_systemd(listeners)
     sys.argv[1:] = arguments
 
 
@@ -154,7 +160,7 @@ def _accept(descriptor: int) -> list[int]:
     """Return the file descriptors of a request, in a fork of its own."""
     with socket.socket(fileno=descriptor) as requests:
         while True:
-            received, descriptors, *_ = socket.recv_fds(requests, 1, 4)
+            received, descriptors, *_ = socket.recv_fds(requests, 1, _MAX_DESCRIPTORS)
             _reap()
             if not received:
                 sys.exit()
@@ -162,6 +168,19 @@ def _accept(descriptor: int) -> list[int]:
                 return descriptors
             for each in descriptors:
                 os.close(each)
+
+
+def _pass_as_systemd(listeners: Sequence[int]) -> None:
+    """Move the file descriptors to 3 and on, and announce them to this process."""
+    moved = [fcntl.fcntl(each, fcntl.F_DUPFD, 100) for each in listeners]
+    for each in listeners:
+        os.close(each)
+    for number, each in enumerate(moved, 3):
+        os.dup2(each, number)
+        os.close(each)
+    os.environ["LISTEN_FDNAMES"] = ":".join("x" for _ in listeners)
+    os.environ.setdefault("LISTEN_FDS", str(len(listeners)))
+    os.environ.setdefault("LISTEN_PID", str(os.getpid()))
 
 
 def _reap() -> None:

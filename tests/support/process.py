@@ -28,6 +28,7 @@ Command = Callable[..., Result]
 CONTACT_GATEWAY = (sys.executable, "-m", "contact_gateway")
 SERVE = (*CONTACT_GATEWAY, "serve")
 _FREE_PORT = ("--port", "0")
+_READ_AT_THE_START = ("CONTACT_GATEWAY_", "LISTEN_", "NOTIFY_SOCKET")
 _ANNOUNCED = re.compile(
     r"(?P<name>Listening|GraphQL|REST|Database|Admin key|Member key|Admin port) +"
     r"(?P<value>\S+(?:(?<=,) \S+)*)"
@@ -141,12 +142,12 @@ def gateway_process(
     environment: Mapping[str, str] | None = None,
     command: Sequence[str] = SERVE,
     address: Sequence[str] = _FREE_PORT,
-    passed: Sequence[int] = (),
+    listeners: Sequence[int] = (),
 ) -> Iterator[GatewayProcess]:
     """Run `contact-gateway serve` in a folder, on a free port and on a store if there is one.
 
-    The process inherits the file descriptors `passed`. It is a fork if nothing hinders it, and
-    starts Python itself with another command, or with variables that are not the gateway's.
+    It is a fork if nothing hinders it, and starts Python itself with another command, or with
+    variables that are not the gateway's. A fork can get file descriptors as from systemd.
     """
     settings = {"CONTACT_GATEWAY_DATABASE_PREPARED_STATEMENTS": str(PREPARES_STATEMENTS)}
     if store is not None:
@@ -159,7 +160,7 @@ def gateway_process(
             folder,
             settings | dict(environment or {}),
             log,
-            passed,
+            listeners,
         ) as process,
     ):
         wanted = {"GraphQL", "REST", "Database"}
@@ -176,22 +177,22 @@ def refused_start(
     environment: Mapping[str, str] | None = None,
     command: Sequence[str] = SERVE,
     address: Sequence[str] = _FREE_PORT,
-    passed: Sequence[int] = (),
+    listeners: Sequence[int] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run `contact-gateway serve` in a folder, where it ends with an error."""
-    return completed((*command, *address, *options), folder, environment, passed)
+    return completed((*command, *address, *options), folder, environment, listeners)
 
 
 def completed(
     command: Sequence[str],
     folder: Path,
     environment: Mapping[str, str] | None = None,
-    passed: Sequence[int] = (),
+    listeners: Sequence[int] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder to its end, as `gateway_process` does."""
     with (
         TemporaryFile("w+", encoding="utf-8") as errors,
-        _started(command, folder, environment or {}, errors, passed) as process,
+        _started(command, folder, environment or {}, errors, listeners) as process,
     ):
         assert process.stdout is not None
         with _watchdog(process):
@@ -246,9 +247,9 @@ def _started(
     folder: Path,
     environment: Mapping[str, str],
     log: IO[str],
-    passed: Sequence[int],
+    listeners: Sequence[int],
 ) -> Iterator[subprocess.Popen[str] | Fork]:
-    with _process(command, folder, environment, log, passed) as process:
+    with _process(command, folder, environment, log, listeners) as process:
         try:
             yield process
         finally:
@@ -260,14 +261,15 @@ def _process(
     folder: Path,
     environment: Mapping[str, str],
     log: IO[str],
-    passed: Sequence[int],
+    listeners: Sequence[int],
 ) -> subprocess.Popen[str] | Fork:
     variables = {**clean_environment(), **environment}
     prefix = len(CONTACT_GATEWAY)
     # Imported modules may have read other variables.
-    is_own = all(name.startswith("CONTACT_GATEWAY_") for name in environment)
-    if tuple(command[:prefix]) == CONTACT_GATEWAY and is_own and not passed:
-        return Fork(command[prefix:], folder, variables, log)
+    is_own = all(name.startswith(_READ_AT_THE_START) for name in environment)
+    if tuple(command[:prefix]) == CONTACT_GATEWAY and is_own:
+        return Fork(command[prefix:], folder, variables, log, listeners)
+    assert not listeners, "only a fork gets them"
     return subprocess.Popen(
         command,
         cwd=folder,
@@ -277,7 +279,6 @@ def _process(
         stderr=log,
         encoding="utf-8",
         start_new_session=True,
-        pass_fds=passed,
     )
 
 

@@ -1,6 +1,6 @@
 """The composition root: the only module that imports all others."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     asynccontextmanager,
@@ -8,18 +8,14 @@ from contextlib import (
     nullcontext,
 )
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import structlog
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Mount, Route
-from starlette.types import ASGIApp
 
 from contact_gateway.access.counters import Counters
 from contact_gateway.access.key_guessing import KeyGuessLimiter
@@ -31,29 +27,19 @@ from contact_gateway.contacts.source import (
     Source,
     SourceUnavailable,
 )
+from contact_gateway.faces.application import Application, Routes
 from contact_gateway.faces.cross_origin import CrossOriginMiddleware
 from contact_gateway.faces.graphql.endpoint import GraphQLEndpoint, explorer_assets
 from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.schema import build_schema
 from contact_gateway.faces.home import home_page
-from contact_gateway.faces.http import (
-    error_response,
-    method_not_allowed,
-    no_such_route,
-    service_unavailable,
-)
+from contact_gateway.faces.http import service_unavailable
 from contact_gateway.faces.json_body import BodyLimits
 from contact_gateway.faces.mcp.lazy_endpoint import LazyMcpEndpoint
-from contact_gateway.faces.middleware import (
-    ErrorMiddleware,
-    ExactPathMiddleware,
-    RequestContextMiddleware,
-)
-from contact_gateway.faces.request_context import CallerFactory, RequestContext, request_context_of
+from contact_gateway.faces.request_context import CallerFactory, RequestContext
 from contact_gateway.faces.rest.documents import Document
 from contact_gateway.faces.rest.reference import reference_assets, rest_reference
 from contact_gateway.faces.rest.routes import Resource, RestFace
-from contact_gateway.server.admin_port import AdminPortMiddleware
 from contact_gateway.server.process import tune_garbage_collector
 from contact_gateway.server.protocol import IS_STOPPING
 from contact_gateway.settings import Settings, load_settings
@@ -62,7 +48,7 @@ from contact_gateway.store.database import Database, configured_database
 from contact_gateway.store.group_commit import CommitObserver
 from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.source import SqlSource
-from contact_gateway.telemetry.logs import configure_logging
+from contact_gateway.telemetry.logs import RequestLog, configure_logging
 from contact_gateway.telemetry.metrics import Metrics, shared_folder
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.source import UpstreamSource
@@ -138,6 +124,7 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
     )
     callers = CallerFactory(
         truth.source,
+        settings.max_batch_size,
         HourlyRateLimit(settings.rate_limit_per_hour, counters)
         if settings.rate_limit_per_hour
         else None,
@@ -146,12 +133,11 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
         else None,
         settings.trusted_proxies,
         settings.root_path,
-        settings.max_batch_size,
     )
     operator_routes = [
         Route("/healthz", Resource(None, get=healthz)),
         Route("/readyz", Resource(None, get=_readyz(database, truth))),
-        *([] if metrics is None else [Route("/metrics", metrics)]),
+        *([] if metrics is None else [Route("/metrics", Resource(None, get=metrics.metrics))]),
     ]
     has_admin_port = settings.admin_port is not None
     routes = [
@@ -169,25 +155,16 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
     ]
     served = {*(route.path for route in routes), *(mount.path for mount in assets)}
     routes.append(Route("/", Resource(None, get=home_page(served))))
-    app = Starlette(
-        routes=[*routes, *assets],
+    return Application(
+        Routes([*routes, *assets], operator_routes if has_admin_port else ()),
+        callers,
+        [*([] if metrics is None else [metrics]), RequestLog()],
         middleware=[
-            Middleware(RequestContextMiddleware, callers=callers, observer=metrics),
             *([] if tracing is None else [tracing.middleware()]),
             Middleware(CrossOriginMiddleware, origins=settings.cors_origins),
-            Middleware(ErrorMiddleware),
-            *(
-                [Middleware(AdminPortMiddleware, endpoints=_by_path(operator_routes))]
-                if has_admin_port
-                else []
-            ),
-            Middleware(ExactPathMiddleware, endpoints=_by_path(routes)),
         ],
-        exception_handlers={HTTPException: _route_error},
         lifespan=lifespan,
     )
-    app.router.redirect_slashes = False
-    return app
 
 
 @contextmanager
@@ -326,17 +303,3 @@ def _readyz(
         return Document(200, {"status": "ready"})
 
     return readyz
-
-
-def _by_path(routes: Sequence[Route]) -> dict[str, ASGIApp]:
-    """Return the applications of the routes without parameters."""
-    return {route.path: route.app for route in routes if not route.param_convertors}
-
-
-async def _route_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
-    refusal = no_such_route()
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        refusal = method_not_allowed("GET, HEAD")
-    return error_response(refusal, request_context_of(request.scope))

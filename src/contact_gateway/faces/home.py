@@ -9,10 +9,9 @@ from string import Template
 from typing import Final, NamedTuple
 
 from starlette.requests import Request
-from starlette.responses import Response
 
 from contact_gateway.faces.graphql.statuses import prefers_html
-from contact_gateway.faces.http import JsonResponse, html_page
+from contact_gateway.faces.http import Response, html_page, json_response
 from contact_gateway.faces.request_context import RequestContext
 
 _DESCRIPTION: Final = "HiEnergy's contacts in GraphQL and REST, with typed errors."
@@ -63,7 +62,7 @@ def home_page(
         root = context.root_path
         if not prefers_html(context.headers.get("accept", "")):
             links = {place.name: f"{root}{place.path}" for place in (*addresses, *pages)}
-            return JsonResponse(
+            return json_response(
                 {"name": "contact-gateway", "description": _DESCRIPTION, "links": links}
             )
         page = _TEMPLATE.substitute(
@@ -71,7 +70,7 @@ def home_page(
             addresses=_rows(addresses, "$path", root),
             pages=_rows(pages, '<a href="$path">$path</a>', root),
         )
-        return html_page(page, f"style-src 'sha256-{_STYLE_HASH}'", "img-src data:")
+        return html_page(page.encode(), f"style-src 'sha256-{_STYLE_HASH}'", "img-src data:")
 
     return home
 

@@ -1,22 +1,78 @@
-"""HTTP as the faces share it: transport errors, the error envelope and JSON responses."""
+"""HTTP as the faces share it: endpoints, responses, transport errors and the error envelope."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Self
+from http import HTTPStatus
+from typing import Final, NamedTuple, Self
 
 import orjson
 import structlog
-from starlette.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.source import SearchTimedOut, SourceUnavailable
 from contact_gateway.contacts.timestamps import timestamp
-from contact_gateway.faces.request_context import RequestContext
+from contact_gateway.faces.request_context import RawHeaders, RequestContext, request_context_of
+
+# RFC 9110, section 8.6.
+_WITHOUT_LENGTH: Final = frozenset({204, 304})
 
 _log = structlog.get_logger(__name__)
+
+
+class Response(NamedTuple):
+    """A response with its whole body, and its headers as they are sent."""
+
+    status: int
+    body: bytes
+    headers: RawHeaders
+
+    @classmethod
+    def of(
+        cls,
+        body: bytes,
+        content_type: str | None = None,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Return a response with these headers, and those of its body."""
+        raw = [
+            (name.lower().encode("latin-1"), value.encode("latin-1"))
+            for name, value in (headers or {}).items()
+        ]
+        if status not in _WITHOUT_LENGTH:
+            raw.append((b"content-length", b"%d" % len(body)))
+        if content_type is not None:
+            raw.append((b"content-type", content_type.encode("latin-1")))
+        return cls(status, body, raw)
+
+    async def send(self, send: Send) -> None:
+        """Send the response by ASGI."""
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+class Endpoint(ABC):
+    """What serves a path: a request in, a response out."""
+
+    @abstractmethod
+    async def respond(self, request: Request, context: RequestContext) -> Response:
+        """Return the response to a request.
+
+        Raises:
+            TransportError: the request fails outside the rules.
+        """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request as an ASGI application, for the router."""
+        response = await self.respond(Request(scope, receive), request_context_of(scope))
+        await response.send(send)
 
 
 class TransportCode(StrEnum):
@@ -145,6 +201,10 @@ def transport_error_of(error: BaseException) -> TransportError:
     if isinstance(error, SourceUnavailable):
         _log.warning("source unavailable", cause=error.reason)
         return service_unavailable(error)
+    if isinstance(error, HTTPException):
+        # Of the router, or of the static files.
+        is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+        return method_not_allowed("GET, HEAD") if is_method else no_such_route()
     _log.error("fault", exc_info=error)
     return TransportError(
         TransportCode.INTERNAL_ERROR,
@@ -152,21 +212,29 @@ def transport_error_of(error: BaseException) -> TransportError:
     )
 
 
-class JsonResponse(Response):
-    """A JSON response. Lone surrogates, which UTF-8 cannot encode, become question marks."""
-
-    media_type = "application/json"
-
-    def render(self, content: object) -> bytes:
-        """Encode as compact JSON, without escaping other scripts."""
-        try:
-            return orjson.dumps(content)
-        except TypeError:
-            text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-            return text.encode("utf-8", errors="replace")
+def json_response(
+    content: object,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    content_type: str = "application/json",
+) -> Response:
+    """Return a JSON response."""
+    return Response.of(json_body(content), content_type, status, headers)
 
 
-def html_page(content: str | bytes, *policy: str) -> Response:
+def json_body(content: object) -> bytes:
+    """Encode as compact JSON, without escaping other scripts.
+
+    Lone surrogates, which UTF-8 cannot encode, become question marks.
+    """
+    try:
+        return orjson.dumps(content)
+    except TypeError:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8", errors="replace")
+
+
+def html_page(content: bytes, *policy: str) -> Response:
     """Return a page that may load what the directives of `policy` allow, and nothing else.
 
     Source: Content Security Policy Level 3.
@@ -179,7 +247,7 @@ def html_page(content: str | bytes, *policy: str) -> Response:
         "frame-ancestors 'none'",
     )
     headers = {"Content-Security-Policy": "; ".join(directives)}
-    return Response(content, headers=headers, media_type="text/html")
+    return Response.of(content, "text/html; charset=utf-8", headers=headers)
 
 
 def envelope(
@@ -205,8 +273,4 @@ def envelope(
 def error_response(error: TransportError, context: RequestContext) -> Response:
     """Return a transport error in the envelope, and record its code as the outcome."""
     context.outcome = error.code
-    return JsonResponse(
-        error.envelope(context.request_id),
-        status_code=error.code.status,
-        headers=dict(error.headers),
-    )
+    return json_response(error.envelope(context.request_id), error.code.status, error.headers)

@@ -47,6 +47,7 @@ class RequestContext:
         request_id: the id that the client sent, if well-formed, or a new one.
         caller: the sender of the request.
         headers: the headers of the request, by lower-case name.
+        method: the method of the request.
         operation: the operation that it invokes.
         outcome: the outcome of that operation, or the code of an error.
         status: the status of the response; 0 until the response starts.
@@ -61,13 +62,14 @@ class RequestContext:
     request_id: str
     caller: ContactCaller
     headers: Mapping[str, str] = field(default_factory=dict)
+    method: str = ""
     operation: str | None = None
     outcome: str | None = None
     status: int = 0
     face: Face | None = None
     root_path: str = ""
     client: Client | None = None
-    max_batch_size: int = 1000
+    max_batch_size: int = 1
     replayed: tuple[str, ...] = ()
     is_replay: bool = False
 
@@ -83,11 +85,11 @@ class CallerFactory:
     """Creates the callers of requests, over one source of truth and with its limits."""
 
     source: Source
+    max_batch_size: int
     rate_limit: HourlyRateLimit | None = None
     guesses: KeyGuessLimiter | None = None
     trusted_proxies: Sequence[TrustedProxy] = ()
     root_path: str = ""
-    max_batch_size: int = 1000
 
     def request_context(self, scope: Scope) -> RequestContext:
         """Return the context of a new request, and store it in the request's ASGI scope."""
@@ -103,11 +105,15 @@ class CallerFactory:
         caller: ContactCaller = Caller(
             credential, self.source.authenticate, self.rate_limit, self.guesses, address
         )
-        context = RequestContext(_request_id(headers, credential), caller, headers)
-        context.root_path = self._root_path(peer, headers)
-        context.max_batch_size = self.max_batch_size
-        context.client = client_of(headers, credential)
-        scope[_SCOPE_KEY] = context
+        context = scope[_SCOPE_KEY] = RequestContext(
+            _request_id(headers, credential),
+            caller,
+            headers,
+            scope["method"],
+            root_path=self._root_path(peer, headers),
+            client=client_of(headers, credential),
+            max_batch_size=self.max_batch_size,
+        )
         return context
 
     def _root_path(self, peer: str | None, headers: Mapping[str, str]) -> str:

@@ -6,18 +6,13 @@ it answers whatever the callers' connections do, and until the process ends.
 
 import asyncio
 import socket
-from collections.abc import Mapping
 from typing import Any, Final
 
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from contact_gateway.faces.http import TransportCode, TransportError
+from contact_gateway.faces.application import IS_ADMIN
 from contact_gateway.server.protocol import HttpProtocol
-
-IS_ADMIN: Final = "contact_gateway.is_admin"
-"""The key in the ASGI `state` of requests to the admin port."""
 
 
 class AdminProtocol(HttpProtocol):
@@ -55,24 +50,3 @@ class AdminPort:
         await asyncio.get_running_loop().create_server(
             lambda: AdminProtocol(config, self._state, app_state), sock=self._listener
         )
-
-
-class AdminPortMiddleware:
-    """Serves the operator's paths on the admin port, and nothing else there."""
-
-    def __init__(self, app: ASGIApp, *, endpoints: Mapping[str, ASGIApp]) -> None:
-        self._app: Final = app
-        self._endpoints: Final = endpoints
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request, to either port."""
-        if IS_ADMIN not in scope.get("state", ()):
-            await self._app(scope, receive, send)
-            return
-        endpoint = self._endpoints.get(scope["path"])
-        if endpoint is None:
-            paths = ", ".join(self._endpoints)
-            raise TransportError(
-                TransportCode.NOT_FOUND, f"Unknown path. The admin port serves {paths}."
-            )
-        await endpoint(scope, receive, send)

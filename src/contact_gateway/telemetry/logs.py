@@ -15,6 +15,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
+from contact_gateway.faces.request_context import RequestContext
 from contact_gateway.settings import LogFormat
 from contact_gateway.telemetry.line_writer import LineWriter
 
@@ -23,6 +24,26 @@ _PROCESSORS: Final[tuple[Processor, ...]] = (
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
+
+
+_log = structlog.get_logger("contact_gateway.requests")
+
+
+class RequestLog:
+    """Logs each request after its response."""
+
+    def answered(self, context: RequestContext, seconds: float) -> None:
+        """Write the line of a request."""
+        fields: dict[str, object] = {
+            "method": context.method,
+            "operation": context.operation,
+            "outcome": context.outcome,
+            "status": context.status,
+            "duration_ms": round(seconds * 1000, 2),
+        }
+        if context.client is not None:
+            fields["client_name"], fields["client_version"] = context.client
+        _log.info("request", **fields)
 
 
 def configure_logging(

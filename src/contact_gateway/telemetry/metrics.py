@@ -25,12 +25,11 @@ from prometheus_client import (
     values,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.requests import Request
 
 from contact_gateway.faces.client_name import Client
-from contact_gateway.faces.http import method_not_allowed
-from contact_gateway.faces.request_context import RequestContext, request_context_of
+from contact_gateway.faces.http import Response
+from contact_gateway.faces.request_context import RequestContext
 from contact_gateway.telemetry.line_writer import on_dropped
 
 MAX_CLIENT_NAMES: Final = 50
@@ -44,11 +43,10 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 _NONE: Final = "none"
 _OTHER: Final = "other"
-_METHODS: Final = ("GET", "HEAD")
 
 
 class Metrics:
-    """The metrics of a gateway, and the ASGI application that serves them.
+    """The metrics of a gateway, and the handler that serves them.
 
     Args:
         folder: where workers share their metrics; None if there is one process.
@@ -179,12 +177,8 @@ class Metrics:
         """Record rows of HiEnergy's lists that were left out."""
         self._skipped_rows.inc(rows)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the metrics of all workers."""
-        if scope["method"] not in _METHODS:
-            raise method_not_allowed(", ".join(_METHODS))
-        context = request_context_of(scope)
-        context.operation, context.outcome = "metrics", "OK"
+    async def metrics(self, _request: Request, _context: RequestContext) -> Response:
+        """Return the metrics of all workers."""
         registry = self._registry
         if self._shared is not None:
             self._shared.replace_lost()
@@ -193,8 +187,7 @@ class Metrics:
             registry = CollectorRegistry()
             # The class has no type annotations.
             MultiProcessCollector(registry, str(self._shared.folder))  # type: ignore[no-untyped-call]
-        response = Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-        await response(scope, receive, send)
+        return Response.of(generate_latest(registry), CONTENT_TYPE_LATEST)
 
 
 class _ClientLabels:

@@ -5,15 +5,14 @@ Source: the GraphQL-over-HTTP specification. `statuses` has its table of statuse
 
 import re
 from collections.abc import Sequence
+from http import HTTPStatus
 from importlib.resources import files
 from typing import Final
 
 from graphql import ExecutionResult, GraphQLError
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
-from starlette.types import Receive, Scope, Send
 
 from contact_gateway.contacts.origin import Face
 from contact_gateway.faces.graphql.document_access import DocumentAccess
@@ -26,15 +25,17 @@ from contact_gateway.faces.graphql.statuses import (
     prefers_html,
 )
 from contact_gateway.faces.http import (
-    JsonResponse,
+    Endpoint,
+    Response,
     TransportCode,
     TransportError,
     html_page,
+    json_response,
     method_not_allowed,
     transport_error_of,
 )
 from contact_gateway.faces.json_body import BodyLimits, parse_json, read_json
-from contact_gateway.faces.request_context import RequestContext, request_context_of
+from contact_gateway.faces.request_context import RequestContext
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 _OUTAGES: Final = frozenset({TransportCode.SERVICE_UNAVAILABLE, TransportCode.SEARCH_TIMEOUT})
@@ -70,8 +71,8 @@ class _PersistedQueryError(Exception):
     """The request has the hash of a document instead of the document."""
 
 
-class GraphQLEndpoint:
-    """The ASGI application at `/graphql` and `/api/v1/graphql`."""
+class GraphQLEndpoint(Endpoint):
+    """The endpoint at `/graphql` and `/api/v1/graphql`."""
 
     def __init__(
         self, schema: ExecutableSchema, body_limits: BodyLimits, *, explorer: bool
@@ -80,27 +81,19 @@ class GraphQLEndpoint:
         self._body_limits: Final = body_limits
         self._explorer: Final = (_FOLDER / "explorer.html").read_bytes() if explorer else None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        context = request_context_of(scope)
+    async def respond(self, request: Request, context: RequestContext) -> Response:
+        """Return the result of a document, or GraphiQL."""
         context.face = Face.GRAPHQL
-        request = Request(scope, receive)
         accept = context.headers.get("accept", "")
         if self._explorer and request.method in _SAFE_METHODS and prefers_html(accept):
             context.operation, context.outcome = "explorer", "OK"
-            if scope["path"] == "/graphql":
-                response = html_page(self._explorer, *_EXPLORER_POLICY)
-            else:
-                # The page and its assets have one address.
-                response = RedirectResponse(f"{context.root_path}/graphql")
-        else:
-            context.operation = "graphql"
-            response = await self._respond(request, context, negotiate(accept))
-        await response(scope, receive, send)
-
-    async def _respond(
-        self, request: Request, context: RequestContext, accepted: Representation | None
-    ) -> Response:
+            if request.scope["path"] == "/graphql":
+                return html_page(self._explorer, *_EXPLORER_POLICY)
+            # The page and its assets have one address.
+            headers = {"Location": f"{context.root_path}/graphql"}
+            return Response.of(b"", None, HTTPStatus.TEMPORARY_REDIRECT, headers)
+        context.operation = "graphql"
+        accepted = negotiate(accept)
         representation = accepted or JSON_BY_DEFAULT
         try:
             if request.method in _SAFE_METHODS:
@@ -187,12 +180,8 @@ def _error_response(
     """Return the response to a request that is not executed. REST does not have all codes."""
     context.outcome = code
     extensions = {"code": code, "requestId": context.request_id}
-    return JsonResponse(
-        {"errors": [{"message": error.message, "extensions": extensions}]},
-        error.code.status,
-        dict(error.headers),
-        media_type=representation.content_type,
-    )
+    body = {"errors": [{"message": error.message, "extensions": extensions}]}
+    return json_response(body, error.code.status, error.headers, representation.content_type)
 
 
 def _result_response(
@@ -216,9 +205,7 @@ def _result_response(
         body["extensions"] = {"idempotentReplayed": context.replayed}
     if context.is_replay:
         headers["Idempotent-Replayed"] = "true"
-    return JsonResponse(
-        body, representation.statuses[kind], headers, media_type=representation.content_type
-    )
+    return json_response(body, representation.statuses[kind], headers, representation.content_type)
 
 
 def _kind(result: ExecutionResult, errors: Sequence["_PublicError"]) -> Result:

@@ -32,9 +32,9 @@ from contact_gateway.contacts.origin import Face
 from contact_gateway.contacts.source import KnownFilters
 from contact_gateway.faces.accept import accepts
 from contact_gateway.faces.http import (
-    JsonResponse,
     TransportCode,
     TransportError,
+    json_body,
     method_not_allowed,
     transport_error_of,
 )
@@ -164,9 +164,9 @@ class McpEndpoint:
             document = (await tool.call(context, scope.get(_ARGUMENTS, {}))).body
         except Exception as error:  # noqa: BLE001 - it is logged, and the SDK would show its text
             document = _failure(transport_error_of(error), context)
-        text = JsonResponse(document).body
+        text = json_body(document)
         return CallToolResult(
-            content=[TextContent(text=bytes(text).decode())],
+            content=[TextContent(text=text.decode())],
             structured_content=orjson.loads(text),
             is_error="error" in document,
         )

@@ -4,11 +4,10 @@ from importlib.resources import files
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
-from contact_gateway.faces.http import html_page
+from contact_gateway.faces.http import Response, html_page
 from contact_gateway.faces.request_context import RequestContext
 
 # The page is not among its assets, so it is always served with its policy.

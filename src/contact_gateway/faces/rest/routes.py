@@ -5,9 +5,7 @@ from http import HTTPStatus
 from typing import Final, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from contact_gateway.access.client_address import TrustedProxy
 from contact_gateway.contacts import reads
@@ -21,15 +19,16 @@ from contact_gateway.contacts.outcomes import NotFound, ReadRefusal, outcome_nam
 from contact_gateway.contacts.problems import Problem
 from contact_gateway.contacts.source import KnownFilters, Page
 from contact_gateway.faces.http import (
-    JsonResponse,
+    Endpoint,
+    Response,
     TransportCode,
     TransportError,
-    error_response,
+    json_response,
     method_not_allowed,
     no_such_route,
 )
 from contact_gateway.faces.json_body import BodyLimits, read_json
-from contact_gateway.faces.request_context import RequestContext, origin_of, request_context_of
+from contact_gateway.faces.request_context import RequestContext, origin_of
 from contact_gateway.faces.rest.documents import (
     Document,
     Echo,
@@ -50,8 +49,8 @@ _UNKNOWN_CONTACT: Final = NotFound("Unknown contact. Check the id.")
 _UNKNOWN_ADVERTISER: Final = NotFound("Unknown advertiser. Check the id or the slug.")
 
 
-class Resource:
-    """The ASGI application at one path: a handler per method, and 405 for other methods.
+class Resource(Endpoint):
+    """The endpoint at one path: a handler per method, and 405 for other methods.
 
     Args:
         face: the face that it belongs to.
@@ -72,24 +71,18 @@ class Resource:
         if "GET" in self._handlers:
             self._handlers["HEAD"] = self._handlers["GET"]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        context = request_context_of(scope)
+    async def respond(self, request: Request, context: RequestContext) -> Response:
+        """Return the response of the method's handler."""
         context.face = self._face
-        handler = self._handlers.get(scope["method"])
-        response: Response
+        handler = self._handlers.get(request.method)
         if handler is None:
-            response = error_response(self._refusal(", ".join(sorted(self._handlers))), context)
-        else:
-            context.operation = handler.__name__
-            context.outcome = "OK"
-            answer = await handler(Request(scope, receive), context)
-            response = (
-                JsonResponse(answer.body, answer.status, dict(answer.headers))
-                if isinstance(answer, Document)
-                else answer
-            )
-        await response(scope, receive, send)
+            raise self._refusal(", ".join(sorted(self._handlers)))
+        context.operation = handler.__name__
+        context.outcome = "OK"
+        answer = await handler(request, context)
+        if isinstance(answer, Document):
+            return json_response(answer.body, answer.status, answer.headers)
+        return answer
 
 
 class RestFace:
@@ -235,7 +228,7 @@ class RestFace:
         if found is None:
             raise no_such_route(self._operations)
         context.outcome = _outcome_of(found.status)
-        return Response(found.body, found.status, found.headers)
+        return Response.of(found.body, None, found.status, found.headers)
 
     async def schema(self, request: Request, context: RequestContext) -> Document:
         """Return the OpenAPI document, with the address at which the client reaches the API.

@@ -1,4 +1,4 @@
-"""The middleware around an application that a test writes."""
+"""The application around an endpoint that a test writes."""
 
 import io
 import json
@@ -9,12 +9,17 @@ import httpx
 import pytest
 from anyio.lowlevel import checkpoint
 from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contact_gateway.access.principals import Credential, KeyRefusal
 from contact_gateway.access.rate_limits import HourlyRateLimit
-from contact_gateway.faces.middleware import ErrorMiddleware, RequestContextMiddleware
+from contact_gateway.app import healthz
+from contact_gateway.faces.application import IS_ADMIN, Application, Routes
+from contact_gateway.faces.http import Response
 from contact_gateway.faces.request_context import CallerFactory
+from contact_gateway.faces.rest.routes import Resource
+from contact_gateway.telemetry.logs import RequestLog
 from support.faces import Json
 from support.fake_source import FakeSource
 from support.gateway import credentials
@@ -37,9 +42,9 @@ async def _get(
     key: str | None = None,
     rate_limit: HourlyRateLimit | None = None,
 ) -> httpx.Response:
-    callers = CallerFactory(source, rate_limit)
-    middleware = RequestContextMiddleware(ErrorMiddleware(app), callers)
-    transport = httpx.ASGITransport(app=middleware)
+    callers = CallerFactory(source, 1, rate_limit)
+    application = Application(Routes([Mount("/", app)]), callers, [RequestLog()])
+    transport = httpx.ASGITransport(app=application)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         return await client.get("/", headers=credentials(key))
 
@@ -82,6 +87,40 @@ async def test_an_error_after_the_start_of_a_response_is_raised(log: io.StringIO
         await _get(app, FakeSource())
 
     assert await _events(log) == ["request"]
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_a_response_that_has_no_body_has_no_length(status: int) -> None:
+    assert Response.of(b"", None, status, {"ETag": "x"}).headers == [(b"etag", b"x")]
+
+
+async def test_the_admin_port_has_paths_of_its_own() -> None:
+    routes = Routes([Mount("/", FINE)], [Route("/healthz", Resource(None, get=healthz))])
+    application = Application(routes, CallerFactory(FakeSource(), 1))
+
+    async def on_admin_port(scope: Scope, receive: Receive, send: Send) -> None:
+        await application({**scope, "state": {IS_ADMIN: True}}, receive, send)
+
+    transport = httpx.ASGITransport(app=on_admin_port)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        served, unknown = [await client.get(path) for path in ("/healthz", "/")]
+
+    assert served.json() == {"status": "ok"}
+    assert unknown.status_code == 404
+    message = "Unknown path. The admin port serves /healthz."
+    assert unknown.json()["error"]["message"] == message
+
+
+@pytest.mark.parametrize("path", ["/healthz%0A", "/contacts/1%0A"])
+async def test_no_path_ends_with_a_line_break(path: str) -> None:
+    """The router's patterns would accept it."""
+    endpoint = Resource(None, get=healthz)
+    routes = Routes([Route("/healthz", endpoint), Route("/contacts/{id}", endpoint)])
+    transport = httpx.ASGITransport(app=Application(routes, CallerFactory(FakeSource(), 1)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        response = await client.get(path)
+
+    assert response.status_code == 404
 
 
 async def _events(log: io.StringIO) -> list[str]:

@@ -15,8 +15,12 @@ from threading import Thread
 import pytest
 import structlog
 
+from contact_gateway.access.caller import Caller
+from contact_gateway.access.principals import Credential, KeyRefusal
+from contact_gateway.faces.client_name import Client
+from contact_gateway.faces.request_context import RequestContext
 from contact_gateway.settings import LogFormat
-from contact_gateway.telemetry.logs import configure_logging
+from contact_gateway.telemetry.logs import RequestLog, configure_logging
 from support.gateway import Gateway
 from support.process import GatewayProcess, gateway_process
 from support.raw_http import HEALTHZ, connect
@@ -68,6 +72,55 @@ def test_the_default_is_columns_in_a_terminal_and_json_otherwise(*, is_terminal:
     structlog.get_logger().info("request")
 
     assert lines.getvalue().startswith("{") is not is_terminal
+
+
+@pytest.mark.parametrize("client", [None, Client("web", "1.0")], ids=["anonymous", "named"])
+def test_the_line_of_a_request_is_that_of_any_other_event(client: Client | None) -> None:
+    """`RequestLog` writes the JSON itself."""
+    lines = io.StringIO()
+    configure_logging(LogFormat.JSON, lines)
+    context = _context(client)
+    fields = {"method": "GET", "operation": "healthz", "outcome": "OK", "status": 200}
+    client_fields = {} if client is None else {"client_name": "web", "client_version": "1.0"}
+    with structlog.contextvars.bound_contextvars(request_id="an-id"):
+        RequestLog().answered(context, 0.012345)
+        structlog.get_logger().info("request", **fields, duration_ms=12.35, **client_fields)
+
+    written, expected = lines.getvalue().splitlines()
+    times = [json.loads(line)["timestamp"] for line in (written, expected)]
+    assert written.replace(times[0], "") == expected.replace(times[1], "")
+    for time in times:
+        # Without a fraction once in a million lines.
+        assert re.fullmatch(r"[0-9-]{10}T[0-9:]{8}(\.[0-9]{6})?Z", time)
+
+
+@FORMATS
+def test_no_line_of_a_request_is_below_the_lowest_level(log_format: LogFormat) -> None:
+    lines = io.StringIO()
+    configure_logging(log_format, lines, least=logging.WARNING)
+    RequestLog().answered(_context(), 1)
+
+    assert lines.getvalue() == ""
+
+
+def test_the_line_of_a_request_on_a_terminal_has_columns() -> None:
+    lines = _Terminal()
+    configure_logging(None, lines)
+    RequestLog().answered(_context(), 1)
+
+    assert "healthz" in lines.getvalue()
+    assert not lines.getvalue().startswith("{")
+
+
+def _context(client: Client | None = None) -> RequestContext:
+    """Return the context of a request that was answered."""
+    context = RequestContext("an-id", Caller(None, _refuse), method="GET", client=client)
+    context.operation, context.outcome, context.status = "healthz", "OK", 200
+    return context
+
+
+async def _refuse(_: Credential) -> KeyRefusal:
+    return KeyRefusal.UNKNOWN
 
 
 @FORMATS

@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Final, TextIO, cast
 
 import orjson
@@ -43,7 +44,15 @@ class RequestLog:
         }
         if context.client is not None:
             fields["client_name"], fields["client_version"] = context.client
-        _log.info("request", **fields)
+        logger = structlog.get_config()["logger_factory"]()
+        if not isinstance(logger, _JsonLogger):
+            _log.info("request", **fields)
+        elif logger.least <= logging.INFO:
+            # As structlog's processors would, which take four times as long.
+            fields["event"] = "request"
+            fields |= structlog.contextvars.get_contextvars()
+            fields["level"], fields["timestamp"] = "info", datetime.now(UTC)
+            logger.info(orjson.dumps(fields, option=orjson.OPT_UTC_Z).decode())
 
 
 def configure_logging(
@@ -70,7 +79,8 @@ def configure_logging(
         return f"{line!s}\n"
 
     writer = LineWriter(stream, dropped_line)
-    logger = _BufferedLogger(writer)
+    is_json = (log_format or default) is LogFormat.JSON
+    logger = _JsonLogger(writer, least) if is_json else _BufferedLogger(writer)
     handler = _Handler(writer)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -160,3 +170,11 @@ class _BufferedLogger:
         self._flushing_loop = None
         if lines:
             self._writer.write("\n".join(lines) + "\n")
+
+
+class _JsonLogger(_BufferedLogger):
+    """Takes JSON lines of this level and higher ones."""
+
+    def __init__(self, writer: LineWriter, least: int) -> None:
+        super().__init__(writer)
+        self.least: Final = least

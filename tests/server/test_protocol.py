@@ -39,6 +39,16 @@ def test_pipelined_requests_are_answered_in_order(process: GatewayProcess) -> No
     assert statuses(responses) == [b"200", b"404", b"200"]
 
 
+def test_a_response_is_one_write(process: GatewayProcess) -> None:
+    with connect(process) as connection:
+        for _ in range(20):
+            connection.sendall(HEALTHZ)
+            response = connection.recv(65536)
+
+            assert response.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert response.endswith(b'\r\n\r\n{"status":"ok"}')
+
+
 def test_bytes_that_are_not_http_are_refused(process: GatewayProcess) -> None:
     responses = exchange(process, b"\x16\x03\x01 no HTTP\r\n\r\n")
 
@@ -211,6 +221,22 @@ class TestConnection:
 
         assert statuses(connection.transport.written) == [b"200"]
         assert connection.transport.written.endswith(b"fine")
+        assert connection.transport.is_closing()
+
+    async def test_a_response_in_flight_replaces_the_refusal_of_a_later_body(
+        self, connection: Connection
+    ) -> None:
+        await connection.receive(HEALTHZ + CHUNKED_HEAD % b"/" + b"no chunk\r\n")
+        assert connection.transport.written == b""
+        await connection.respond()
+
+        assert statuses(connection.transport.written) == [b"200"] * 2
+        assert connection.transport.is_closing()
+
+    async def test_a_malformed_body_is_refused(self, connection: Connection) -> None:
+        await connection.receive(CHUNKED_HEAD % b"/" + b"no chunk\r\n")
+
+        assert statuses(connection.transport.written) == [b"400"]
         assert connection.transport.is_closing()
 
     async def test_a_half_closed_connection_gets_its_response(self, connection: Connection) -> None:

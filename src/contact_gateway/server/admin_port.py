@@ -18,10 +18,9 @@ from contact_gateway.server.protocol import HttpProtocol
 class AdminProtocol(HttpProtocol):
     """One connection to the admin port."""
 
-    def on_message_begin(self) -> None:
-        """Start a request, and mark it for the application."""
-        super().on_message_begin()
-        self.scope["state"][IS_ADMIN] = True
+    def request_state(self) -> dict[str, Any]:
+        """Return the ASGI `state` of a new request, marked for the application."""
+        return super().request_state() | {IS_ADMIN: True}
 
 
 class AdminPort:

@@ -1,6 +1,7 @@
 """One request and its response, for applications that a test writes."""
 
 import asyncio
+from contextvars import ContextVar
 
 import pytest
 import uvicorn
@@ -233,6 +234,20 @@ async def test_a_disconnect_is_received_and_nothing_is_sent_after_it() -> None:
 
     assert received == ["http.request", "http.disconnect"]
     assert transport.written == b""
+
+
+async def test_a_pipelined_request_does_not_have_the_context_of_the_one_ahead() -> None:
+    variable = ContextVar("variable", default="unset")
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(variable.get())
+        variable.set("of the one ahead")
+        await PlainTextResponse("fine")(scope, receive, send)
+
+    await _connected(app, HEALTHZ * 2)
+
+    assert seen == ["unset", "unset"]
 
 
 async def test_the_end_of_a_response_is_received_as_a_disconnect() -> None:

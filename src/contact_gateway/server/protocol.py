@@ -16,6 +16,7 @@ import asyncio
 import logging
 import socket
 from collections import deque
+from contextvars import copy_context
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
@@ -82,6 +83,7 @@ class HttpProtocol(asyncio.Protocol):
         self._server_state: Final = server_state
         self._app_state: Final = app_state
         self._loop: Final = _loop or asyncio.get_running_loop()
+        self._context: Final = copy_context()
         self._peer: tuple[str, int] | None = None
         self.is_writable = asyncio.Event()
         self.is_writable.set()
@@ -319,7 +321,9 @@ class HttpProtocol(asyncio.Protocol):
             self._pause_reading()
 
     def _start(self, exchange: Exchange) -> None:
-        task = self._loop.create_task(exchange.run(self._app))
+        # A pipelined request starts in the task of the one ahead, whose trace it must not continue.
+        context = self._context.copy()
+        task = self._loop.create_task(exchange.run(self._app), context=context)
         self._server_state.tasks.add(task)
         task.add_done_callback(self._server_state.tasks.discard)
 

@@ -115,10 +115,13 @@ _FULL: Final = _Plan(
     ),
 )
 _LEAST_RATES: Final[Mapping[tuple[str, str], float]] = {
-    (OPERATIONS["create-graphql"].name, _MERCURIUS.name): 4,
-    (OPERATIONS["create-rest"].name, _MERCURIUS.name): 3,
-    (OPERATIONS["contact"].name, _MERCURIUS.name): 1,
-    (OPERATIONS["create-graphql"].name, _NAIVE.name): 30,
+    (OPERATIONS["create-graphql"].name, _MERCURIUS.name): 3.5,
+    (OPERATIONS["create-rest"].name, _MERCURIUS.name): 4,
+    (OPERATIONS["contact"].name, _MERCURIUS.name): 1.2,
+    (OPERATIONS["contacts"].name, _MERCURIUS.name): 1,
+    (OPERATIONS["create-graphql"].name, _MERCURIUS_WITH_GROUP_COMMIT.name): 1.3,
+    (OPERATIONS["create-rest"].name, _MERCURIUS_WITH_GROUP_COMMIT.name): 1.3,
+    (OPERATIONS["create-graphql"].name, _NAIVE.name): 40,
 }
 """The least ratio of the gateway's rate to a peer's, by operation and peer."""
 

@@ -28,7 +28,8 @@ Command = Callable[..., Result]
 CONTACT_GATEWAY = (sys.executable, "-m", "contact_gateway")
 SERVE = (*CONTACT_GATEWAY, "serve")
 _FREE_PORT = ("--port", "0")
-_READ_AT_THE_START = ("CONTACT_GATEWAY_", "LISTEN_", "NOTIFY_SOCKET")
+# No module that a fork has from its parent reads them.
+_READ_AT_THE_START = ("CONTACT_GATEWAY_", "LISTEN_", "NOTIFY_SOCKET", "OTEL_")
 _ANNOUNCED = re.compile(
     r"(?P<name>Listening|GraphQL|REST|Database|Admin key|Member key|Admin port) +"
     r"(?P<value>\S+(?:(?<=,) \S+)*)"
@@ -265,7 +266,7 @@ def _process(
 ) -> subprocess.Popen[str] | Fork:
     variables = {**clean_environment(), **environment}
     prefix = len(CONTACT_GATEWAY)
-    # Imported modules may have read other variables.
+    # Modules that the parent has imported may have read other variables.
     is_own = all(name.startswith(_READ_AT_THE_START) for name in environment)
     if tuple(command[:prefix]) == CONTACT_GATEWAY and is_own:
         return Fork(command[prefix:], folder, variables, log, listeners)

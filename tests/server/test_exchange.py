@@ -221,14 +221,15 @@ async def test_nothing_is_sent_after_a_response() -> None:
     assert not transport.is_closing()
 
 
-async def test_a_disconnect_is_received_and_nothing_is_sent_after_it() -> None:
+@pytest.mark.parametrize("pipelined", [0, 1])
+async def test_a_disconnect_is_received_and_nothing_is_sent_after_it(pipelined: int) -> None:
     received: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         received.extend([(await receive())["type"] for _ in range(2)])
         await PlainTextResponse("fine")(scope, receive, send)
 
-    protocol, transport = await _connected(app, HEALTHZ)
+    protocol, transport = await _connected(app, HEALTHZ * (1 + pipelined))
     protocol.connection_lost(None)
     await _settle()
 

@@ -8,8 +8,8 @@ It stands in for uvicorn's own protocol, which
 - refuses a malformed request before it answers the pipelined requests ahead of it;
 - drops the body of a request that offers an upgrade;
 - at shutdown, closes new connections whose first request may be in flight;
-- takes half of the time of a cheap request: it checks each header of a response by two regular
-  expressions, and writes the head and the body separately.
+- takes half of the instructions of a cheap request: it checks each header of a response by two
+  regular expressions, and writes the head and the body separately.
 """
 
 import asyncio

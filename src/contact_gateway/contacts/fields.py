@@ -77,7 +77,8 @@ def valid_text(value: object) -> str | None:
     # Most texts: the steps below do the same, and take three times as long.
     if isinstance(value, str) and value.isascii() and value.isprintable():
         text = value.strip(" ")
-        return _limited(text, MAX_TEXT_LENGTH) if len(text) > MAX_TEXT_LENGTH else text or None
+        if len(text) <= MAX_TEXT_LENGTH:
+            return text or None
     text = _trimmed(value)
     # A text that is too long in any form is not normalised, since that takes time.
     if len(text) <= _MAX_NORMALIZED_LENGTH:

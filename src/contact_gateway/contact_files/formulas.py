@@ -4,7 +4,6 @@ The rule is OWASP's: https://owasp.org/www-community/attacks/CSV_Injection
 """
 
 import re
-from collections.abc import Iterable
 from typing import Final
 
 # The full-width forms are formulas in spreadsheets with a Japanese or Chinese locale.
@@ -20,11 +19,6 @@ def escaped(text: str) -> str:
     Apostrophes before a formula are escaped too, so that `unescaped` reverses every text.
     """
     return f"'{text}" if text[:1] in _BEGINNINGS and _FORMULA.match(text) else text
-
-
-def all_escaped(texts: Iterable[str]) -> list[str]:
-    """Return texts, each as `escaped` returns it. Most of them need no call."""
-    return [escaped(text) if text[:1] in _BEGINNINGS else text for text in texts]
 
 
 def unescaped(text: str) -> str:

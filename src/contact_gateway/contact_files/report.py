@@ -11,7 +11,7 @@ import orjson
 
 from contact_gateway.contact_files.columns import PROBLEM_COLUMNS, REPORT_COLUMNS, own_columns
 from contact_gateway.contact_files.exporting import BYTE_ORDER_MARK
-from contact_gateway.contact_files.formulas import all_escaped, escaped
+from contact_gateway.contact_files.formulas import escaped
 from contact_gateway.contact_files.imported_rows import RowOutcome
 from contact_gateway.contact_files.new_file import NewFileError, complete
 from contact_gateway.contact_files.rows import Row, UnreadableRow
@@ -51,7 +51,7 @@ class Report:
         # The writer takes twice as long for numbers.
         line, an_id = str(row.line), "" if contact_id is None else str(contact_id)
         message = escaped(message) if message else ""
-        return [line, name, an_id, message, *texts, *all_escaped(cells)]
+        return [line, name, an_id, message, *texts, *map(escaped, cells)]
 
     def _cells(self, row: Row) -> Iterable[str]:
         cells = row.cells

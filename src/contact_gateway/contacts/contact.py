@@ -250,39 +250,17 @@ def new_contact(raw: object) -> NewContact | tuple[Problem, ...]:
     if not isinstance(raw, Mapping):
         return (Problem((_PATH,), ProblemCode.INVALID_TYPE, "An object is expected."),)
     try:
-        (
-            advertiser_id,
-            email,
-            name,
-            given_name,
-            family_name,
-            phone,
-            job_title,
-            source,
-            status,
-            linkedin_profile_url,
-        ) = _validated(raw)
+        valid = _validated(raw)
     except ValidationError as error:
         problems = problems_of(error, _PATH)
         if {problem.path[-1] for problem in problems}.isdisjoint(_NAMES):
             full_name = _full_name(*(valid_text(raw.get(field)) for field in _NAMES))
             return (*problems, full_name) if isinstance(full_name, Problem) else problems
         return problems
-    full_name = _full_name(name, given_name, family_name)
+    full_name = _full_name(valid.name, valid.given_name, valid.family_name)
     if isinstance(full_name, Problem):
         return (full_name,)
-    return NewContact(
-        advertiser_id,
-        email,
-        full_name,
-        given_name,
-        family_name,
-        phone,
-        job_title,
-        source,
-        status,
-        linkedin_profile_url,
-    )
+    return NewContact(valid.advertiser_id, valid.email, full_name, *valid[3:])
 
 
 def _validated(raw: Mapping[str, object]) -> ContactDetails[str]:

@@ -412,31 +412,14 @@ def _insert(
 def _row(submission: _Submission, details: ContactDetails[str], now: datetime) -> Row:
     """Return the values of the columns of `_INSERT`."""
     key_id, _, creation, address, _ = submission
-    (
-        advertiser_id,
-        email,
-        name,
-        given_name,
-        family_name,
-        phone,
-        job_title,
-        source,
-        status,
-        linkedin_profile_url,
-    ) = details
+    advertiser_id, email, *texts = details
+    name, given_name, family_name, phone, job_title, *_ = texts
     origin = creation.origin
     return (
         advertiser_id,
         email,
         address,
-        name,
-        given_name,
-        family_name,
-        phone,
-        job_title,
-        source,
-        status,
-        linkedin_profile_url,
+        *texts,
         folded_text(email, (name, given_name, family_name, job_title, phone)),
         now,
         now,

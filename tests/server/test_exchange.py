@@ -1,6 +1,8 @@
 """One request and its response, for applications that a test writes."""
 
 import asyncio
+import gc
+import weakref
 from contextvars import ContextVar
 
 import pytest
@@ -62,6 +64,20 @@ def _start(*headers: tuple[bytes, bytes], status: int = 200) -> Message:
 
 def _body(body: bytes, *, more_body: bool = False) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": more_body}
+
+
+async def test_a_closed_connection_needs_no_garbage_collector(
+    request: pytest.FixtureRequest,
+) -> None:
+    request.addfinalizer(gc.enable)
+    gc.disable()
+    protocol, _ = await _connected(PlainTextResponse("fine"), HEALTHZ)
+    closed = weakref.ref(protocol)
+
+    protocol.connection_lost(None)
+    del protocol
+
+    assert closed() is None
 
 
 async def test_a_fault_of_the_application_is_a_500() -> None:

@@ -124,7 +124,9 @@ class HttpProtocol(asyncio.Protocol):
         for exchange in self._queue:
             exchange.disconnect()
         self.is_writable.set()
-        # It refers to this object.
+        # They refer to this object, which would wait for the garbage collector.
+        self._queue.clear()
+        self._last = None
         del self._parser
 
     def eof_received(self) -> bool:

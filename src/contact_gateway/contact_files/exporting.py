@@ -55,33 +55,13 @@ class ContactRow(NamedTuple):
 
 def row_of(contact: Contact) -> ContactRow:
     """Return the values of a contact, with ids and times as REST has them."""
-    (
-        advertiser_id,
-        email,
-        name,
-        given_name,
-        family_name,
-        phone,
-        job_title,
-        source,
-        status,
-        linkedin_profile_url,
-    ) = contact.details
     return ContactRow(
-        id=str(contact.id),
-        advertiser_id=advertiser_id,
-        advertiser_name=contact.advertiser_name,
-        email=email,
-        name=name,
-        given_name=given_name,
-        family_name=family_name,
-        phone=phone,
-        job_title=job_title,
-        source=source,
-        status=status,
-        linkedin_profile_url=linkedin_profile_url,
-        created_at=contact.created_at,
-        updated_at=contact.updated_at,
+        str(contact.id),
+        contact.advertiser_id,
+        contact.advertiser_name,
+        *contact.details[1:],
+        contact.created_at,
+        contact.updated_at,
     )
 
 

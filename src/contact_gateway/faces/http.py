@@ -20,8 +20,8 @@ from contact_gateway.contacts.source import SearchTimedOut, SourceUnavailable
 from contact_gateway.contacts.timestamps import timestamp
 from contact_gateway.faces.request_context import RawHeaders, RequestContext, request_context_of
 
-# RFC 9110, section 8.6.
-_WITHOUT_LENGTH: Final = frozenset({204, 304})
+WITHOUT_BODY: Final = frozenset({204, 304})
+"""The statuses of responses without a body, and so without its length (RFC 9110, section 8.6)."""
 
 _log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ class Response(NamedTuple):
             (name.lower().encode("latin-1"), value.encode("latin-1"))
             for name, value in (headers or {}).items()
         ]
-        if status not in _WITHOUT_LENGTH:
+        if status not in WITHOUT_BODY:
             raw.append((b"content-length", b"%d" % len(body)))
         if content_type is not None:
             raw.append((b"content-type", content_type.encode("latin-1")))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.types import ASGIApp, Message, Scope
 
+from contact_gateway.faces.http import WITHOUT_BODY
 from contact_gateway.faces.request_context import RawHeaders
 
 if TYPE_CHECKING:
@@ -19,12 +20,6 @@ _STATUSES: Final = {status.value: status.phrase for status in HTTPStatus}
 _STATUS_LINES: Final = {
     status: f"HTTP/1.1 {status} {_STATUSES.get(status, '')}".encode() for status in range(100, 600)
 }
-_WITHOUT_BODY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
-_FAULT: Final = (
-    (b"content-type", b"text/plain; charset=utf-8"),
-    (b"content-length", b"21"),
-    (b"connection", b"close"),
-)
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +35,17 @@ def response_head(status: int, headers: RawHeaders) -> bytes:
     if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1 or b"\0" in head:
         raise ValueError("a header of the response contains a control character")
     return head
+
+
+def last_response(status: int, default_headers: RawHeaders, text: bytes) -> bytes:
+    """Return a plain response after which the connection is closed."""
+    headers = (
+        *default_headers,
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(text)),
+        (b"connection", b"close"),
+    )
+    return response_head(status, headers) + text
 
 
 class Exchange:
@@ -80,8 +86,8 @@ class Exchange:
                 return
             _log.error("ASGI application returned without a complete response")
         if self._head is None and not self._is_disconnected:
-            head = response_head(500, [*self._connection.default_headers, *_FAULT])
-            self._connection.transport.write(head + b"Internal Server Error")
+            headers = self._connection.default_headers
+            self._connection.transport.write(last_response(500, headers, b"Internal Server Error"))
         self._connection.transport.close()
 
     def add_to_body(self, part: bytes) -> int:
@@ -139,7 +145,7 @@ class Exchange:
     def _start(self, status: int, given: RawHeaders) -> None:
         headers = [*self._connection.default_headers, *given]
         named = dict(headers)
-        if self.scope["method"] != "HEAD" and status not in _WITHOUT_BODY:
+        if self.scope["method"] != "HEAD" and status not in WITHOUT_BODY:
             length = named.get(b"content-length")
             if length is None:
                 # The end of the connection ends the body (RFC 9112, section 6.3).

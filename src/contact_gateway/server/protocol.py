@@ -28,7 +28,7 @@ from uvicorn.server import ServerState
 from contact_gateway.access.client_address import UNIX
 from contact_gateway.faces.json_body import BODY_IS_BUFFERED
 from contact_gateway.faces.request_context import RawHeaders
-from contact_gateway.server.exchange import Exchange, response_head
+from contact_gateway.server.exchange import Exchange, last_response
 
 IS_STOPPING: Final = "contact_gateway.is_stopping"
 """The key in the ASGI `state` of requests that arrive after the signal to stop."""
@@ -249,13 +249,7 @@ class HttpProtocol(asyncio.Protocol):
             self._pause_reading()
             return
         if not self._is_draining():
-            headers = (
-                *self.default_headers,
-                (b"content-type", b"text/plain; charset=utf-8"),
-                (b"content-length", b"%d" % len(message)),
-                (b"connection", b"close"),
-            )
-            self.transport.write(response_head(400, headers) + message)
+            self.transport.write(last_response(400, self.default_headers, message))
         self.transport.close()
 
     def on_message_begin(self) -> None:

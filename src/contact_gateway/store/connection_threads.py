@@ -8,7 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
@@ -19,6 +19,7 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from contact_gateway.contacts.source import SourceUnavailable
+from contact_gateway.store.turns import take_turn
 
 T = TypeVar("T")
 
@@ -165,11 +166,8 @@ class ConnectionPool:
         Raises:
             SourceUnavailable: the database does not answer.
         """
-        must_wait = self._free_threads.locked()
         try:
-            # A free thread is taken at once, and a timeout takes 7 µs.
-            async with asyncio.timeout(CONNECTION_TIMEOUT_SECONDS) if must_wait else nullcontext():
-                await self._free_threads.acquire()
+            await take_turn(self._free_threads, CONNECTION_TIMEOUT_SECONDS)
         except TimeoutError:
             raise self._unavailable("all connections are in use") from None
         self._set_in_use(self._in_use + 1)

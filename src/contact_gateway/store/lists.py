@@ -120,12 +120,13 @@ def ordered_rows(
     """Return a part of a list as an index has it; None if no index begins with this part."""
     if not wanted.is_ordered or part.offset:
         return None
-    if wanted.group is None:
-        return rows.rows(connection, part.limit, before=part.before)
-    column, values = wanted.group
-    if len(values) != 1:
-        return None
-    return rows.rows(connection, part.limit, before=part.before, where=(column, values[0]))
+    where: tuple[str, object] | None = None
+    if wanted.group is not None:
+        column, values = wanted.group
+        if len(values) != 1:
+            return None
+        where = column, values[0]
+    return rows.rows(connection, part.limit, before=part.before, where=where)
 
 
 def ids(connection: Connection, wanted: List, part: Part) -> Sequence[int]:

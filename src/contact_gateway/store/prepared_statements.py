@@ -222,12 +222,9 @@ class _Statement:
 
     def selected(self, connection: Connection, parameters: Row) -> Iterator[Row]:
         """Return the rows that the statement selects."""
-        cursor = connection.connection.cursor()
-        try:
+        with closing(connection.connection.cursor()) as cursor:
             cursor.execute(self.sql, parameters)
             rows = cursor.fetchall()
-        finally:
-            cursor.close()
         return map(self.converted, rows) if self.converters else iter(rows)
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
@@ -47,6 +46,7 @@ from contact_gateway.store.database import Database
 from contact_gateway.store.group_commit import MAX_QUEUED, CommitObserver, GroupCommit
 from contact_gateway.store.key_use import KeyUse
 from contact_gateway.store.paging import Listed, PageStarts
+from contact_gateway.store.turns import take_turn
 
 SEARCH_TIMEOUT_SECONDS: Final = 2.0
 MAX_SEARCHES_PER_KEY: Final = 2
@@ -120,10 +120,7 @@ class SqlSource:
         if turns is None:
             turns = self._searches[key_id] = asyncio.Semaphore(MAX_SEARCHES_PER_KEY)
         try:
-            # A free turn is taken at once, and a timeout takes 7 µs.
-            timeout = asyncio.timeout(self._search_timeout_seconds) if turns.locked() else None
-            async with timeout or nullcontext():
-                await turns.acquire()
+            await take_turn(turns, self._search_timeout_seconds)
         except TimeoutError:
             raise SearchTimedOut(self._search_timeout_seconds) from None
         try:

@@ -1,13 +1,13 @@
 -- Sends POSTs with wrk and checks every answer.
---   wrk -s load.lua URL -- BODY STATUS CONTACTS CREATES KEY IDS UNIQUE
--- In BODY, {n} becomes UNIQUE and a number that no other request has, {id} a number from 1 to IDS.
--- A right answer has STATUS, no errors and CONTACTS e-mail addresses. Where CREATES is 1, its
--- address has UNIQUE and a number that was sent and not answered before. wrk does not say which
--- request an answer belongs to: load.py checks that before the rounds. It also parses the output of
--- `done`.
+--   wrk -s load.lua URL -- BODY STATUS LEAST MOST CREATES KEY IDS UNIQUE
+-- In BODY, {n} becomes UNIQUE and a number that no other request has, {id} a number from 1 to IDS,
+-- {size} one from LEAST to MOST. A right answer has STATUS, no errors and LEAST to MOST e-mail
+-- addresses. Where CREATES is 1, its address has UNIQUE and a number that was sent and not answered
+-- before. wrk does not say which request an answer belongs to: load.py checks that before the
+-- rounds. It also parses the output of `done`.
 
 local threads = {}
-local body, status, contacts, creates, ids, unique, created
+local body, status, least, most, creates, ids, unique, created
 local answered = {}
 -- Globals: `done` reads them from each thread.
 sent, wrong, failure = 0, 0, ""
@@ -17,18 +17,19 @@ function setup(thread)
 end
 
 function init(args)
-  body, status, contacts = args[1], tonumber(args[2]), tonumber(args[3])
-  creates, ids, unique = args[4] == "1", tonumber(args[6]), args[7]
+  body, status, least, most = args[1], tonumber(args[2]), tonumber(args[3]), tonumber(args[4])
+  creates, ids, unique = args[5] == "1", tonumber(args[7]), args[8]
   created = '"email":%s*"' .. unique .. "(%d+)@"
   wrk.method = "POST"
   wrk.headers["Content-Type"] = "application/json"
-  wrk.headers["X-Api-Key"] = args[5]
+  wrk.headers["X-Api-Key"] = args[6]
 end
 
 function request()
   sent = sent + 1
   local filled = body:gsub("{n}", unique .. sent)
   filled = filled:gsub("{id}", function() return math.random(ids) end)
+  filled = filled:gsub("{size}", function() return math.random(least, most) end)
   return wrk.format(nil, nil, nil, filled)
 end
 
@@ -44,7 +45,7 @@ local function is_right(got, answer)
     answered[number] = true
   end
   local _, found = answer:gsub('"email":', "")
-  return found == contacts
+  return least <= found and found <= most
 end
 
 function response(got, _, answer)

@@ -41,8 +41,8 @@ def send(operation: Operation, port: int, seconds: float) -> Load:
         *(tool("wrk", "wrk"), "--threads", "1", "--connections", str(CONNECTIONS)),
         *("--duration", f"{seconds:g}s", "--timeout", "10s", "--script", str(_SCRIPT)),
         *(f"http://127.0.0.1:{port}{operation.path}", "--", operation.body),
-        *(str(operation.status), str(operation.contacts), str(int(operation.creates))),
-        *(operation.key, str(operation.ids), _unique_text()),
+        *(str(operation.status), str(operation.least), str(operation.most)),
+        *(str(int(operation.creates)), operation.key, str(operation.ids), _unique_text()),
     )
     run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
     figures = dict(_FIGURE.findall(run.stdout))
@@ -79,8 +79,10 @@ def ask_once(operation: Operation, port: int) -> bytes:
         WrongAnswerError: the answer does not match the request.
     """
     unique, an_id = _unique_text(), secrets.randbelow(operation.ids) + 1
+    size = operation.least + secrets.randbelow(operation.most - operation.least + 1)
     headers = {"X-Api-Key": operation.key, "Content-Type": "application/json"}
     sent = operation.body.replace("{n}", unique).replace("{id}", str(an_id))
+    sent = sent.replace("{size}", str(size))
     expected = operation.holds.replace("{n}", unique).replace("{id}", str(an_id))
     with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
         connection.request("POST", operation.path, sent, headers)
@@ -88,7 +90,7 @@ def ask_once(operation: Operation, port: int) -> bytes:
         body = response.read()
     is_right = (
         response.status == operation.status
-        and body.count(b'"email":') == operation.contacts
+        and body.count(b'"email":') == size
         and expected.encode() in body.replace(b" ", b"")
         and b'"errors"' not in body
     )

@@ -5,16 +5,18 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 
-PAGE_SIZE: Final = 50
+_LEAST_ON_PAGE: Final = 1
+_MOST_ON_PAGE: Final = 99
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """A POST and the properties of a right answer: its status, no errors, its number of contacts.
 
-    In the body, each request replaces `{n}` by a unique text and `{id}` by a random number from 1
-    to `ids`. `holds`, filled likewise, is a part of the answer without its spaces. An operation
-    that `creates` a contact has `{n}` in the contact's e-mail address.
+    In the body, each request replaces `{n}` by a unique text, `{id}` by a random number from 1 to
+    `ids`, and `{size}` by one from `least` to `most`, which is how many contacts the answer has.
+    `holds`, filled likewise, is a part of the answer without its spaces. An operation that
+    `creates` a contact has `{n}` in the contact's e-mail address.
     """
 
     name: str
@@ -22,7 +24,8 @@ class Operation:
     body: str
     status: int
     creates: bool = True
-    contacts: int = 1
+    least: int = 1
+    most: int = 1
     holds: str = '"email":"{n}@'
     key: str = "benchmark"
     ids: int = 1
@@ -31,6 +34,7 @@ class Operation:
 def graphql(name: str, document: str, **variables: object) -> Operation:
     """Return the operation that creates a contact by a GraphQL document."""
     body = json.dumps({"query": document, "variables": variables})
+    body = body.replace('"{size}"', "{size}")
     return Operation(name, "/graphql", body, HTTPStatus.OK)
 
 
@@ -91,9 +95,11 @@ CONTACT: Final = replace(
     graphql("contact(id)", _CONTACT_BY_ID, id="{id}"), creates=False, holds='"id":"{id}"'
 )
 CONTACTS: Final = replace(
-    graphql(f"contacts, a page of {PAGE_SIZE}", _CONTACTS, size=PAGE_SIZE),
+    # Of several sizes: the gateway reads a page once for all that ask for it at the same time.
+    graphql(f"contacts, pages of {_LEAST_ON_PAGE} to {_MOST_ON_PAGE}", _CONTACTS, size="{size}"),
     creates=False,
-    contacts=PAGE_SIZE,
+    least=_LEAST_ON_PAGE,
+    most=_MOST_ON_PAGE,
     holds="",
 )
 ECHO: Final = replace(CREATE, name="JSON in, JSON out", path="/", creates=False)

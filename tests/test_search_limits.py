@@ -91,7 +91,7 @@ async def test_a_connection_that_stopped_a_search_reads_on(
     async with slowness.gateway(tmp_path) as gateway:
         with slowness.slow(gateway):
             for _ in range(5):
-                assert (await gateway.rest("/contacts", gateway.member)).status_code == 503
+                assert (await gateway.rest("/contacts", gateway.member, q="a")).status_code == 503
         assert (await gateway.rest("/advertisers/northwind", gateway.member)).status_code == 200
 
 
@@ -115,7 +115,7 @@ async def _begun_searches(
     gateway: Gateway, searches: _Searches, number: int
 ) -> list[asyncio.Task[httpx.Response]]:
     tasks = [
-        asyncio.create_task(gateway.rest("/contacts", gateway.admin, page=page))
+        asyncio.create_task(gateway.rest("/contacts", gateway.admin, q="a", page=page))
         for page in range(1, number + 1)
     ]
     for _ in range(MAX_SEARCHES_PER_KEY):
@@ -136,11 +136,12 @@ async def test_searches_of_one_key_wait_for_each_other_and_leave_room_for_others
 ) -> None:
     async with running_gateway(tmp_path) as gateway:
         tasks = await _begun_searches(gateway, searches, MAX_SEARCHES_PER_KEY + 2)
-        other = await gateway.rest("/advertisers", gateway.member)
-        same = asyncio.create_task(gateway.rest("/advertisers", gateway.admin))
+        other = await gateway.rest("/advertisers", gateway.member, q="a")
+        same = asyncio.create_task(gateway.rest("/advertisers", gateway.admin, q="a"))
+        newest = await gateway.rest("/advertisers", gateway.admin)
         lookup = await gateway.rest("/advertisers/1001", gateway.admin)
 
-        assert (other.status_code, lookup.status_code) == (200, 200)
+        assert (other.status_code, newest.status_code, lookup.status_code) == (200, 200, 200)
         assert not any(task.done() for task in (*tasks, same))
         assert not searches.begun.acquire(blocking=False)
         searches.may_end.set()

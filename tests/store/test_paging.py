@@ -1,19 +1,26 @@
 """A walk through the pages of a list: each begins where the one before it ended."""
 
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
 import pytest
+from sqlalchemy import Connection
 
 from contact_gateway.access.principals import ApiKeyOwner
 from contact_gateway.contacts.source import AdvertiserFilter, ContactFilter, Creation, PageRequest
 from contact_gateway.store import paging
 from contact_gateway.store.database import Database
 from contact_gateway.store.paging import PAGE_START_SECONDS
-from contact_gateway.store.source import SqlSource, StoreAccess
+from contact_gateway.store.source import PAGES_AT_ONCE, SqlSource, StoreAccess
 from support.clock import ManualClock
 from support.contacts import submitted
 
 pytestmark = pytest.mark.anyio
 
 ALL = ContactFilter()
+
+T = TypeVar("T")
 
 
 class Walk:
@@ -68,6 +75,25 @@ async def test_pages_are_the_same_when_read_one_by_one_and_by_their_numbers(
     in_order = [await walk.page(number) for number in (1, 2, 3, 4, 5)]
 
     assert [await other.page(number) for number in (5, 4, 3, 2, 1)] == in_order[::-1]
+
+
+async def test_pages_that_are_asked_for_at_once_share_transactions(
+    database: Database, walk: Walk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up, transactions = database.look_up, 0
+
+    async def counted(work: Callable[[Connection], T]) -> T:
+        nonlocal transactions
+        transactions += 1
+        return await look_up(work)
+
+    monkeypatch.setattr(database, "look_up", counted)
+    sizes = range(1, 2 * PAGES_AT_ONCE + 1)
+
+    pages = await asyncio.gather(*(walk.page(1, size=size) for size in sizes))
+
+    assert pages == [[7, 6, 5, 4, 3, 2, 1][:size] for size in sizes]
+    assert transactions == 2
 
 
 async def test_a_page_that_follows_none_is_counted_from_the_newest_contact(walk: Walk) -> None:

@@ -26,15 +26,22 @@ class BatchedReader(Generic[Key, Record]):
 
     A batch is all that was queued while the last one was read, so a lone lookup waits for no other.
     A lookup never joins a batch in flight, which may have read the record before it changed.
+
+    Args:
+        database: where the records are.
+        read: returns the records of some keys that exist.
+        batch_size: how many records a batch has at most.
     """
 
     def __init__(
         self,
         database: Database,
         read: Callable[[Connection, Collection[Key]], Mapping[Key, Record]],
+        batch_size: int = MAX_BATCH_SIZE,
     ) -> None:
         self._database: Final = database
         self._read: Final = read
+        self._batch_size: Final = batch_size
         self._queue: Final[_Batch[Key, Record]] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -65,8 +72,8 @@ class BatchedReader(Generic[Key, Record]):
 
     async def _run_batches(self) -> None:
         while self._queue:
-            await fill_batch(self._queue, MAX_BATCH_SIZE)
-            batch = dict(islice(self._queue.items(), MAX_BATCH_SIZE))
+            await fill_batch(self._queue, self._batch_size)
+            batch = dict(islice(self._queue.items(), self._batch_size))
             for key in batch:
                 del self._queue[key]
             await self._run_batch(batch)

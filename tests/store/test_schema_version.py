@@ -116,6 +116,12 @@ async def test_the_comparison_finds_a_difference(database: Database) -> None:
     assert len(await database.read(differences)) == 1
 
 
+def test_the_newest_revision_is_the_last_one_of_alembic() -> None:
+    scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
+
+    assert scripts.get_heads() == [newest_revision()]
+
+
 async def test_migrating_twice_changes_nothing(database: Database) -> None:
     before = await database.read(_tables)
 

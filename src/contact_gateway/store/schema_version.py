@@ -1,16 +1,10 @@
 """The schema version of the database, and its migrations."""
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, column, select, table
 
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store import text_index
@@ -18,19 +12,20 @@ from contact_gateway.store.connection_threads import DatabaseFault
 from contact_gateway.store.database import Database
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
+# The names of the files begin with them, in their order. Alembic itself takes a tenth of the start.
+_REVISIONS: Final = sorted(
+    file.name.partition("_")[0] for file in (_MIGRATIONS / "versions").glob("[0-9]*.py")
+)
+_ALEMBIC_TABLE: Final = table("alembic_version", column("version_num"))
 
 
 class SchemaNotCurrentError(RuntimeError):
     """The database has another schema version than this code. The message says what to do."""
 
 
-@cache
 def newest_revision() -> str:
     """Return the revision that this version of the code needs."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    if revision is None:
-        raise RuntimeError("there are no migrations")
-    return revision
+    return _REVISIONS[-1]
 
 
 async def revision(database: Database) -> str | None:
@@ -39,9 +34,13 @@ async def revision(database: Database) -> str | None:
     Raises:
         SourceUnavailable: the database does not answer.
     """
-    return await database.read(
-        lambda connection: MigrationContext.configure(connection).get_current_revision()
-    )
+
+    def read(connection: Connection) -> str | None:
+        if not connection.dialect.has_table(connection, _ALEMBIC_TABLE.name):
+            return None
+        return connection.scalar(select(_ALEMBIC_TABLE.c.version_num))
+
+    return await database.read(read)
 
 
 async def migrate(database: Database) -> Sequence[str]:
@@ -87,7 +86,7 @@ async def is_ready(database: Database) -> bool:
     """
     try:
         found = await revision(database)
-        is_migrated = found == newest_revision() or (found is not None and not _is_known(found))
+        is_migrated = found == newest_revision() or (found is not None and found not in _REVISIONS)
         return is_migrated and await database.can_write()
     except SourceUnavailable:
         return False
@@ -99,26 +98,11 @@ def require_known(found: str | None) -> None:
     Raises:
         SchemaNotCurrentError: this version does not know the revision.
     """
-    if found is not None and not _is_known(found):
+    if found is not None and found not in _REVISIONS:
         raise SchemaNotCurrentError(
             f"the database is at revision {found}, which this version does not know: "
             "a newer one created it. Upgrade contact-gateway."
         )
-
-
-@cache
-def _is_known(found: str) -> bool:
-    scripts = ScriptDirectory.from_config(_config())
-    return found in {script.revision for script in scripts.walk_revisions()}
-
-
-def _config(connection: Connection | None = None) -> Config:
-    config = Config()
-    # Alembic's parser reads % as the start of a variable.
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    config.attributes["report"] = []
-    return config
 
 
 async def _upgrade(database: Database) -> Sequence[str]:
@@ -126,12 +110,17 @@ async def _upgrade(database: Database) -> Sequence[str]:
 
     The others fail, or wait for the first one's tables and then fail, which changes nothing.
     """
+    from alembic import command  # noqa: PLC0415 - only migrations need it
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.util.exc import CommandError  # noqa: PLC0415
 
     def upgrade(connection: Connection) -> Sequence[str]:
         _allow_long_statements(connection)
-        config = _config(connection)
+        report: list[str] = []
+        config = Config(attributes={"connection": connection, "report": report})
+        # Alembic's parser reads % as the start of a variable.
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         command.upgrade(config, "head")
-        report: list[str] = config.attributes["report"]
         return [*report, *text_index.create(connection)]
 
     try:

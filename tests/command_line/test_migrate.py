@@ -32,7 +32,7 @@ def test_contacts_that_became_equal_are_reported(run: Command, folder: Path) -> 
     about_an_advertiser, about_contacts = first.stdout.splitlines()
     assert about_an_advertiser.startswith("Advertiser 3 has the network 'hienergy'")
     assert about_contacts.startswith("Contacts 1 and 2 of advertiser 1 have the same")
-    assert "The database is at revision 0009." in first.stderr
+    assert "The database is at revision 0010." in first.stderr
     assert again.stdout == ""
 
 

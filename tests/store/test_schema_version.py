@@ -31,7 +31,7 @@ from support.advertiser_rows import insert_one
 from support.clock import WATCHDOG_SECONDS
 from support.databases import Engine, plain_connection, waits_for_a_lock
 from support.older_database import create_tables
-from support.schema_comparison import differences
+from support.schema_comparison import differences, is_text_index
 
 pytestmark = pytest.mark.anyio
 
@@ -79,7 +79,7 @@ def _tables(connection: Connection) -> dict[str, _Table]:
                 for index in inspector.get_indexes(name)
             ),
         )
-        for name in inspector.get_table_names()
+        for name in (*inspector.get_table_names(), *inspector.get_view_names())
         for unique in [_unique_keys(inspector, name)]
     }
 
@@ -309,7 +309,9 @@ async def test_migrations_only_add_so_that_the_version_before_can_serve(
         after = await empty_database.read(_tables)
         assert before.keys() <= after.keys()
         for name, table in before.items():
-            _check_that_it_only_adds(table, after[name])
+            # Only triggers write to the indexes of text.
+            if not is_text_index(name):
+                _check_that_it_only_adds(table, after[name])
         before = after
 
     assert await schema_version.revision(empty_database) == newest_revision()

@@ -1,6 +1,8 @@
 """SQLite's index of text, whose rows wait for it until some hundreds or thousands do, by chance."""
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, inspect, select
+
+from contact_gateway.store.tables import contacts
 
 
 def index_waiting_rows(connection: Connection, table: str, last_id: int) -> None:
@@ -8,7 +10,12 @@ def index_waiting_rows(connection: Connection, table: str, last_id: int) -> None
     waiting = f"FROM {table}_text_waiting WHERE id <= {last_id}"
     indexed = f"SELECT id, folded_text FROM {table} WHERE id IN (SELECT id {waiting})"  # noqa: S608 - constants
     connection.exec_driver_sql(f"INSERT INTO {table}_text (rowid, folded_text) {indexed}")
-    connection.exec_driver_sql(f"DELETE {waiting}")
+    if inspect(connection).has_table("contacts_text_indexed") and table == "contacts":
+        last = func.coalesce(func.max(contacts.c.id), 0)
+        end = connection.scalar(select(last).where(contacts.c.id <= last_id))
+        connection.exec_driver_sql("UPDATE contacts_text_indexed SET last_id = ?", (end,))
+    else:
+        connection.exec_driver_sql(f"DELETE {waiting}")
 
 
 def check(connection: Connection, table: str) -> None:

@@ -161,6 +161,7 @@ def fill_sqlite(file: Path, contacts: int) -> None:
             connection.execute(statement)
         for table in ("advertisers", "contacts"):
             connection.execute(f"INSERT INTO {table}_text ({table}_text) VALUES ('rebuild')")  # noqa: S608 - constants
+        connection.execute("UPDATE contacts_text_indexed SET last_id = ?", (contacts,))
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode=WAL")
 

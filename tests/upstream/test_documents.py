@@ -7,15 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.source import PageRequest
 from contact_gateway.upstream.documents import (
     ADVERTISERS,
     CONTACTS,
-    ContactRow,
     UnreadableError,
     advertiser_of,
     contact_of,
-    contact_row,
     page_of,
     resource_of,
 )
@@ -24,6 +23,7 @@ from support.faces import Json
 RECORD: Final = {"id": "7", "type": "contact", "attributes": {"advertiser_id": 1001}}
 REQUESTED: Final = PageRequest(number=2, size=3)
 NOON: Final = "2026-01-31T12:00:00.000Z"
+NOTHING_SHOWN: Final = {**dict.fromkeys(Contact._fields), "id": 7, "advertiser_id": 1}
 
 
 @pytest.mark.parametrize(
@@ -94,14 +94,15 @@ def test_a_field_is_known_by_each_of_its_names(
 ) -> None:
     row = {"id": 7, **shown} if is_flat else {"id": "7", "type": "contact", "attributes": shown}
 
-    assert contact_row(row) == ContactRow(**{"id": 7, **expected})
+    contact = contact_of(row, advertiser_id=1)
+
+    assert contact._asdict() == {**NOTHING_SHOWN, **expected}
 
 
 def test_the_owner_of_a_contact_may_be_given() -> None:
     of_another = {"id": 7, "advertiser_id": 1002}
 
     assert contact_of({"id": 7}, advertiser_id=1001).advertiser_id == 1001
-    assert contact_of(ContactRow(id=7), advertiser_id=1001).advertiser_id == 1001
     assert contact_of(of_another, advertiser_id=1001).advertiser_id == 1002
 
 
@@ -227,7 +228,7 @@ def test_the_log_has_the_fields_of_unreadable_rows_and_no_values() -> None:
 
 _NAMES = st.sampled_from(
     (
-        *ContactRow._fields,
+        *Contact._fields,
         "attributes",
         "relationships",
         "data",

@@ -8,13 +8,13 @@ missing. A field with an odd type counts as missing.
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, NamedTuple, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import structlog
 from pydantic import TypeAdapter
 
 from contact_gateway.contacts.advertiser import Advertiser, is_named_hienergy
-from contact_gateway.contacts.contact import Contact, ContactDetails
+from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.fields import MAX_ID
 from contact_gateway.contacts.source import Page, PageRequest
 from contact_gateway.contacts.timestamps import Timestamp, timestamp
@@ -22,7 +22,7 @@ from contact_gateway.contacts.timestamps import Timestamp, timestamp
 T = TypeVar("T")
 
 # Below, an object of JSON is a `dict`: a check for `Mapping` takes five times as long.
-_Fields: TypeAlias = Mapping[str, object]
+Fields: TypeAlias = Mapping[str, object]
 Roots: TypeAlias = tuple[str, ...]
 
 CONTACTS: Final[Roots] = ("data", "contact", "contacts")
@@ -48,26 +48,7 @@ class UnreadableError(ValueError):
         self.fields = fields
 
 
-class ContactRow(NamedTuple):
-    """A contact as a document shows it. Any field may be missing. Times are aware and in UTC."""
-
-    id: int | None = None
-    advertiser_id: int | None = None
-    advertiser_name: str | None = None
-    email: str | None = None
-    name: str | None = None
-    given_name: str | None = None
-    family_name: str | None = None
-    phone: str | None = None
-    job_title: str | None = None
-    source: str | None = None
-    status: str | None = None
-    linkedin_profile_url: str | None = None
-    created_at: Timestamp | None = None
-    updated_at: Timestamp | None = None
-
-
-_NO_FIELDS: Final[_Fields] = {}
+_NO_FIELDS: Final[Fields] = {}
 _DIGITS: Final = re.compile("[0-9]{1,19}")
 _UTC_TIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{3})?Z"
@@ -81,24 +62,55 @@ def resource_of(body: object, roots: Roots = CONTACTS) -> object:
     return content if around else None
 
 
-def contact_row(resource: object) -> ContactRow | None:
-    """Return what a resource shows of a contact, or None if it is no object."""
-    fields = _fields(resource)
-    if fields is None:
+def fields_of(resource: object) -> Fields | None:
+    """Return the fields of a record, whether they are in `attributes` or next to its id."""
+    if not isinstance(resource, dict):
         return None
-    embedded = fields.get("advertiser")
-    owner = embedded.get if isinstance(embedded, dict) else _NO_FIELDS.get
+    attributes = resource.get("attributes")
+    if not isinstance(attributes, dict):
+        return resource
+    fields: dict[str, object] = {**resource, **attributes}
+    an_id = resource.get("id")
+    if an_id is not None:
+        fields["id"] = an_id
+    return fields
+
+
+def owner_of(fields: Fields) -> tuple[int | None, str | None]:
+    """Return the id and the name of a contact's advertiser, as far as its fields show them."""
     field = fields.get
+    embedded = field("advertiser")
+    owner = embedded.get if isinstance(embedded, dict) else _NO_FIELDS.get
     related_id = None
     if isinstance(relationships := field("relationships"), dict):
         related = resource_of(relationships.get("advertiser"), ADVERTISERS)
         related_id = related.get("id") if isinstance(related, dict) else None
-    return ContactRow(
-        id=_id(field("id")),
-        advertiser_id=_id(field("advertiser_id")) or _id(owner("id")) or _id(related_id),
-        advertiser_name=(
-            _text(field("advertiser_name")) or _text(owner("display_name")) or _text(owner("name"))
-        ),
+    return (
+        _id(field("advertiser_id")) or _id(owner("id")) or _id(related_id),
+        _text(field("advertiser_name")) or _text(owner("display_name")) or _text(owner("name")),
+    )
+
+
+def contact_of(resource: object, *, advertiser_id: int | None = None) -> Contact:
+    """Return a contact, owned by `advertiser_id` if the document shows no owner.
+
+    Raises:
+        UnreadableError: it has no id, or no owner.
+    """
+    fields = fields_of(resource)
+    if fields is None:
+        raise UnreadableError("contact")
+    field = fields.get
+    an_id = _id(field("id"))
+    if an_id is None:
+        raise UnreadableError("id")
+    owner_id, owner_name = owner_of(fields)
+    owner_id = owner_id or advertiser_id
+    if owner_id is None:
+        raise UnreadableError("advertiser_id")
+    return Contact(
+        id=an_id,
+        advertiser_id=owner_id,
         email=_text(field("email")),
         name=_text(field("name")),
         given_name=_text(field("given_name")),
@@ -112,49 +124,15 @@ def contact_row(resource: object) -> ContactRow | None:
             or _text(field("linkedin_url"))
             or _text(field("linkedin"))
         ),
+        advertiser_name=owner_name,
         created_at=_time(field("created_at")),
         updated_at=_time(field("updated_at")),
     )
 
 
-def contact_of(row_or_resource: object, *, advertiser_id: int | None = None) -> Contact:
-    """Return a contact, owned by `advertiser_id` if the document shows no owner.
-
-    Raises:
-        UnreadableError: it has no id, or no owner.
-    """
-    row = (
-        row_or_resource if isinstance(row_or_resource, ContactRow) else contact_row(row_or_resource)
-    )
-    if row is None:
-        raise UnreadableError("contact")
-    owner = advertiser_id if row.advertiser_id is None else row.advertiser_id
-    if row.id is None:
-        raise UnreadableError("id")
-    if owner is None:
-        raise UnreadableError("advertiser_id")
-    details = _details(row, owner)
-    return Contact(row.id, *details, row.advertiser_name, row.created_at, row.updated_at)
-
-
 def is_stored(resource: object) -> bool:
     """Return whether a resource has an id, so upstream has stored it."""
     return isinstance(resource, dict) and resource.get("id") is not None
-
-
-def _details(row: ContactRow, advertiser_id: int) -> ContactDetails[str | None]:
-    return ContactDetails(
-        advertiser_id=advertiser_id,
-        email=row.email,
-        name=row.name,
-        given_name=row.given_name,
-        family_name=row.family_name,
-        phone=row.phone,
-        job_title=row.job_title,
-        source=row.source,
-        status=row.status,
-        linkedin_profile_url=row.linkedin_profile_url,
-    )
 
 
 def advertiser_of(resource: object) -> Advertiser:
@@ -165,7 +143,7 @@ def advertiser_of(resource: object) -> Advertiser:
     Raises:
         UnreadableError: it has no id, or no name.
     """
-    fields = _fields(resource)
+    fields = fields_of(resource)
     if fields is None:
         raise UnreadableError("advertiser")
     field = fields.get
@@ -233,9 +211,9 @@ def page_of(
     )
 
 
-def _unwrapped(body: object, roots: Roots) -> tuple[object, Sequence[_Fields]]:
+def _unwrapped(body: object, roots: Roots) -> tuple[object, Sequence[Fields]]:
     """Return the content of a document, and the objects around it, outermost first."""
-    around: list[_Fields] = []
+    around: list[Fields] = []
     while isinstance(body, dict) and len(around) < _MAX_LEVELS:
         if around and "id" in body:
             break
@@ -250,7 +228,7 @@ def _unwrapped(body: object, roots: Roots) -> tuple[object, Sequence[_Fields]]:
     return body, around
 
 
-def _paging(around: Iterable[_Fields]) -> Sequence[_Fields]:
+def _paging(around: Iterable[Fields]) -> Sequence[Fields]:
     """Return the objects in which a list may say which page it is."""
     candidates: list[object] = []
     for level in around:
@@ -260,7 +238,7 @@ def _paging(around: Iterable[_Fields]) -> Sequence[_Fields]:
     return [candidate for candidate in candidates if isinstance(candidate, dict)]
 
 
-def _has_more(paging: Iterable[_Fields]) -> bool | None:
+def _has_more(paging: Iterable[Fields]) -> bool | None:
     """Return whether a list says that there is a next page; None if it does not say."""
     given = [
         (name, fields[name])
@@ -279,7 +257,7 @@ def _has_more(paging: Iterable[_Fields]) -> bool | None:
     return False if any(value is None for name, value in given if name != "has_more") else None
 
 
-def _first_number(paging: Iterable[_Fields], *names: str) -> int | None:
+def _first_number(paging: Iterable[Fields], *names: str) -> int | None:
     numbers = (_number(fields.get(name)) for fields in paging for name in names)
     return next((number for number in numbers if number is not None), None)
 
@@ -287,20 +265,6 @@ def _first_number(paging: Iterable[_Fields], *names: str) -> int | None:
 def _number(value: object) -> int | None:
     number = _id(value)
     return number if number is not None and number <= _MAX_INT else None
-
-
-def _fields(resource: object) -> _Fields | None:
-    """Return the fields of a record, whether they are in `attributes` or next to its id."""
-    if not isinstance(resource, dict):
-        return None
-    attributes = resource.get("attributes")
-    if not isinstance(attributes, dict):
-        return resource
-    fields: dict[str, object] = {**resource, **attributes}
-    an_id = resource.get("id")
-    if an_id is not None:
-        fields["id"] = an_id
-    return fields
 
 
 def _id(value: object) -> int | None:

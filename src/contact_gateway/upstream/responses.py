@@ -44,11 +44,11 @@ from contact_gateway.upstream.client import (
     unexpected,
 )
 from contact_gateway.upstream.documents import (
-    ContactRow,
     UnreadableError,
     contact_of,
-    contact_row,
+    fields_of,
     is_stored,
+    owner_of,
     resource_of,
 )
 from contact_gateway.upstream.error_bodies import (
@@ -128,10 +128,9 @@ def dry_run_answer_of(response: Response, submitted: NewContact) -> CreationAnsw
     is_created = response.status == HTTPStatus.CREATED or is_stored(resource)
     if is_created and not _says_dry_run(response.body, resource):
         return creation_answer_of(response, submitted)
-    row = contact_row(resource) or ContactRow()
-    owner = submitted.advertiser_id if row.advertiser_id is None else row.advertiser_id
-    details = submitted._replace(advertiser_id=owner)
-    return Previewed(ContactPreview(details, row.advertiser_name))
+    owner_id, owner_name = owner_of(fields_of(resource) or {})
+    details = submitted._replace(advertiser_id=owner_id or submitted.advertiser_id)
+    return Previewed(ContactPreview(details, owner_name))
 
 
 def _says_dry_run(body: object, resource: object) -> bool:

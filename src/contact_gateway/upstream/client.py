@@ -6,6 +6,7 @@ It uses aiohttp because of the measurements in `benchmarks/`.
 import asyncio
 import json
 import math
+import random
 import re
 import ssl
 import time
@@ -14,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
-from functools import lru_cache, partial
+from functools import lru_cache
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Final, NamedTuple, Self, TypeAlias
@@ -23,14 +24,6 @@ import aiohttp
 import orjson
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_any,
-    stop_before_delay,
-    wait_random_exponential,
-)
 from yarl import URL
 
 from contact_gateway.access.principals import Credential
@@ -42,7 +35,8 @@ MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS: Final = 86_400
 
 _MAX_CALLS_PER_CONNECTION: Final = 20
-_MAX_ATTEMPTS: Final = 3
+# Before the second and the third attempt of a call.
+_MAX_PAUSES_SECONDS: Final = (0.1, 0.2)
 _MAX_CONNECT_SECONDS: Final = 5.0
 # Shorter than servers' usual five seconds, so that no creation meets a connection that is closing.
 _KEEP_ALIVE_SECONDS: Final = 4.0
@@ -281,15 +275,20 @@ class UpstreamClient:
         Raises:
             UpstreamUnavailable: there is no response, or it says that upstream is down.
         """
-        timeout_seconds = call.timeout_seconds or self.timeout_seconds
-        deadline = time.monotonic() + timeout_seconds
-        try:
-            return await self._attempt(call, _client_timeout(timeout_seconds))
-        except UpstreamUnavailable as error:
-            if not _may_retry(call, error):
-                raise
-            # Tenacity costs 80 µs of CPU, so it takes over only after the first failure.
-            return await self._retry(call, deadline, error)
+        seconds_left = call.timeout_seconds or self.timeout_seconds
+        deadline = time.monotonic() + seconds_left
+        for max_pause_seconds in _MAX_PAUSES_SECONDS:
+            try:
+                return await self._attempt(call, _client_timeout(seconds_left))
+            except UpstreamUnavailable as error:
+                may_repeat = call.method == "GET" or error.delivery is Delivery.NEVER_SENT
+                pause_seconds = random.uniform(0, max_pause_seconds)  # noqa: S311 - no secret
+                ends_in_time = time.monotonic() + pause_seconds < deadline
+                if not (error.is_transient and may_repeat and ends_in_time):
+                    raise
+            await asyncio.sleep(pause_seconds)
+            seconds_left = max(deadline - time.monotonic(), _MIN_TIMEOUT_SECONDS)
+        return await self._attempt(call, _client_timeout(seconds_left))
 
     async def is_reachable(self) -> bool:
         """Return whether upstream responds without a server error, even if the circuit is open.
@@ -319,26 +318,6 @@ class UpstreamClient:
         date, received_at = self._last_date
         sent_at = None if date is None else _seconds_of(date)
         return None if sent_at is None else timedelta(seconds=sent_at - received_at)
-
-    async def _retry(self, call: Call, deadline: float, first_error: Exception) -> Response:
-        """Retry a call until its deadline, after the error of its first attempt."""
-        failures = [first_error]
-
-        async def attempt() -> Response:
-            if failures:
-                raise failures.pop()
-            seconds_left = max(deadline - time.monotonic(), _MIN_TIMEOUT_SECONDS)
-            return await self._attempt(call, _client_timeout(seconds_left))
-
-        retrying = AsyncRetrying(
-            stop=stop_any(
-                stop_after_attempt(_MAX_ATTEMPTS), stop_before_delay(deadline - time.monotonic())
-            ),
-            wait=wait_random_exponential(multiplier=0.1, max=1.0),
-            retry=retry_if_exception(partial(_may_retry, call)),
-            reraise=True,
-        )
-        return await retrying(attempt)
 
     async def _attempt(self, call: Call, client_timeout: aiohttp.ClientTimeout) -> Response:
         """Send a call once, unless too many are in flight or the circuit is open."""
@@ -550,12 +529,6 @@ def retry_after_seconds(headers: Mapping[str, str]) -> int | None:
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
     return min(max(1, seconds), MAX_RETRY_AFTER_SECONDS)
-
-
-def _may_retry(call: Call, error: BaseException) -> bool:
-    if not isinstance(error, UpstreamUnavailable) or not error.is_transient:
-        return False
-    return call.method == "GET" or error.delivery is Delivery.NEVER_SENT
 
 
 def _parse_json(body: bytes) -> object:

@@ -316,7 +316,7 @@ class UpstreamClient:
         Source: `Date` of the latest response (RFC 9110, section 6.6.1), in whole seconds.
         """
         date, received_at = self._last_date
-        sent_at = None if date is None else _seconds_of(date)
+        sent_at = None if date is None else seconds_of(date)
         return None if sent_at is None else timedelta(seconds=sent_at - received_at)
 
     async def _attempt(self, call: Call, client_timeout: aiohttp.ClientTimeout) -> Response:
@@ -492,21 +492,10 @@ def _client_timeout(seconds: float) -> aiohttp.ClientTimeout:
     )
 
 
-def delivery_of(status: int) -> Delivery:
-    """Return what a request may have done, given a response status without a business outcome.
-
-    408 and the other server errors may come from a proxy while upstream processes the request.
-    """
-    is_redirect = HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
-    if is_redirect or status in {HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE}:
-        return Delivery.REFUSED
-    return Delivery.UNKNOWN
-
-
 # Cached, because all responses of one second have the same.
 @lru_cache(maxsize=4)
-def _seconds_of(date: str) -> float | None:
-    """Parse a `Date`, in seconds since the epoch; return None if it is none."""
+def seconds_of(date: str) -> float | None:
+    """Parse a date of HTTP, in seconds since the epoch; return None if it is none."""
     try:
         return parsedate_to_datetime(date).timestamp()
     except (ValueError, OverflowError, TypeError, IndexError):
@@ -514,9 +503,15 @@ def _seconds_of(date: str) -> float | None:
 
 
 def unexpected(response: Response) -> UpstreamUnavailable:
-    """Return the exception for a response without a business outcome."""
-    reason = f"upstream responds with {response.status}"
-    return UpstreamUnavailable.because_of(response, reason, delivery_of(response.status))
+    """Return the exception for a response without a business outcome.
+
+    408 and most server errors may come from a proxy while upstream processes the request.
+    """
+    status = response.status
+    is_redirect = HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
+    is_refused = is_redirect or status in {HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE}
+    delivery = Delivery.REFUSED if is_refused else Delivery.UNKNOWN
+    return UpstreamUnavailable.because_of(response, f"upstream responds with {status}", delivery)
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> int | None:
@@ -524,11 +519,10 @@ def retry_after_seconds(headers: Mapping[str, str]) -> int | None:
     value = headers.get("Retry-After", "").strip()
     if _DELAY_SECONDS.fullmatch(value):
         return min(int(value), MAX_RETRY_AFTER_SECONDS)
-    try:
-        seconds = math.ceil(parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError, TypeError, IndexError):
+    moment = seconds_of(value)
+    if moment is None:
         return None
-    return min(max(1, seconds), MAX_RETRY_AFTER_SECONDS)
+    return min(max(1, math.ceil(moment - time.time())), MAX_RETRY_AFTER_SECONDS)
 
 
 def _parse_json(body: bytes) -> object:

@@ -5,7 +5,6 @@ upstream sent, so findings can be published.
 """
 
 from collections.abc import Iterable, Sequence
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from itertools import chain
 from typing import Final, NamedTuple
@@ -20,7 +19,7 @@ from contact_gateway.upstream.check.shapes import (
     owner_of,
     type_of,
 )
-from contact_gateway.upstream.client import Response
+from contact_gateway.upstream.client import Response, seconds_of
 
 SMALL_PAGE_SIZE: Final = 2
 """A page size that leaves contacts for a second page."""
@@ -506,10 +505,10 @@ def _clock(reads: Reads) -> Finding:
     date = None if answer.response is None else answer.response.headers.get("Date")
     if date is None:
         return unknown(key, question, "no `Date` was sent")
-    try:
-        ahead = parsedate_to_datetime(date).timestamp() - answer.received_at
-    except (ValueError, OverflowError, TypeError, IndexError):
+    sent_at = seconds_of(date)
+    if sent_at is None:
         return unknown(key, question, "`Date` is not a date")
+    ahead = sent_at - answer.received_at
     means = "The gateway corrects times by `Date`."
     if abs(ahead) <= _CLOCK_PRECISION_SECONDS:
         return Finding(key, question, f"within {_CLOCK_PRECISION_SECONDS} s of this machine", means)

@@ -282,7 +282,7 @@ def quota_of(response: Response) -> Quota | None:
     if "X-RateLimit-Limit" not in response.headers:
         return None
     limit, remaining = (
-        _number(response.headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining")
+        number_of(response.headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining")
     )
     resets_at = _resets_at(response)
     if limit is None or remaining is None or resets_at is None:
@@ -297,7 +297,7 @@ def _resets_at(response: Response) -> float | None:
     The unit of `X-RateLimit-Reset` is not documented: APIs send the seconds that are left, or a
     time since the epoch in seconds or milliseconds.
     """
-    number = _number(response.headers.get("X-RateLimit-Reset"))
+    number = number_of(response.headers.get("X-RateLimit-Reset"))
     if number is None:
         return None
     if number < _MIN_EPOCH_SECONDS:
@@ -307,7 +307,7 @@ def _resets_at(response: Response) -> float | None:
 
 def _retry_after(response: Response, details: Details) -> int:
     seconds = retry_after_seconds(response.headers)
-    seconds = seconds or _number(details.get("retry_after_seconds"))
+    seconds = seconds or number_of(details.get("retry_after_seconds"))
     if seconds is None:
         resets_at = _resets_at(response)
         seconds = None if resets_at is None else math.ceil(resets_at - time.time())
@@ -316,7 +316,8 @@ def _retry_after(response: Response, details: Details) -> int:
     return min(seconds, MAX_RETRY_AFTER_SECONDS)
 
 
-def _number(value: object) -> int | None:
+def number_of(value: object) -> int | None:
+    """Return a whole number, which may be written in decimal digits; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         return None
     text = str(value)

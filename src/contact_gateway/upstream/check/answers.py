@@ -1,7 +1,7 @@
 """The answers of upstream to the calls of a check."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from contact_gateway.contacts.text import email_key
 from contact_gateway.upstream.check.shapes import (
@@ -120,21 +120,9 @@ class Reads:
         return [*self.advertisers.rows, *([] if one is None else [one])]
 
     def answers(self) -> Iterator[Answer]:
-        """Yield all answers, in the order of the calls."""
-        yield from (
-            self.contacts,
-            self.next_contacts,
-            self.large_page,
-            self.contacts_by_email,
-            self.contacts_by_absent_email,
-            self.contact,
-            self.advertisers,
-            self.advertiser,
-            self.contacts_of_advertiser,
-            self.contacts_by_advertiser,
-            self.advertisers_by_hienergy_id,
-            self.absent_advertiser,
-        )
+        """Return all answers."""
+        values = (getattr(self, each.name) for each in fields(self))
+        return (value for value in values if isinstance(value, Answer))
 
 
 def has_email(row: Row, email: str) -> bool:

@@ -6,12 +6,13 @@ As in `findings`, no value that upstream sent is in a finding.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
 from contact_gateway.settings import PREFIX, Known
 from contact_gateway.upstream.check.answers import Answer, has_email
-from contact_gateway.upstream.check.findings import Finding, unknown
+from contact_gateway.upstream.check.findings import Finding, Found, unknown
 from contact_gateway.upstream.check.shapes import Row, error_form_of, owner_of
 
 REFUSES_DUPLICATES: Final = f"{PREFIX}UPSTREAM_REFUSES_DUPLICATES"
@@ -85,32 +86,30 @@ class Trial:
 
 def findings_of_trial(trial: Trial) -> Sequence[Finding]:
     """Return what the test contact shows of each open question."""
-    return [
-        _creation(trial),
-        _owner(trial),
-        _times(trial),
-        _listed(
-            trial,
+    questions: Sequence[tuple[str, str, Callable[[Trial], Found]]] = (
+        ("creation", "Answer to a creation", _creation),
+        ("new_contact_owner", "Advertiser in the answer to a creation", _owner),
+        ("new_contact_times", "Times in the answer to a creation", _times),
+        (
             "new_contact_by_email",
             "When `GET /contacts?email=` lists a new contact",
-            lambda look: look.by_email,
+            partial(_listed, answer_of=lambda look: look.by_email),
         ),
-        _listed(
-            trial,
+        (
             "new_contact_of_submitted",
             "When `GET /advertisers/{id}/contacts` lists it, with the submitted id",
-            lambda look: look.of_submitted,
+            partial(_listed, answer_of=lambda look: look.of_submitted),
         ),
-        _listed(
-            trial,
+        (
             "new_contact_of_owner",
             "When `GET /advertisers/{id}/contacts` lists it, with the id of its owner",
-            lambda look: look.of_owner,
+            partial(_listed, answer_of=lambda look: look.of_owner),
         ),
-        _rating(trial),
-        _repeat(trial),
-        _dry_run(trial),
-    ]
+        ("new_contact_rating", "Rating of a new contact", _rating),
+        ("duplicates", "The same creation again", _repeat),
+        ("dry_run", "A creation with `?dry_run=true`", _dry_run),
+    )
+    return [Finding(key, question, *find(trial)) for key, question, find in questions]
 
 
 def settings_of(trial: Trial) -> Mapping[str, Known]:
@@ -161,86 +160,78 @@ def dry_run_of(trial: Trial) -> DryRun:
     return DryRun.UNKNOWN if row is None else DryRun.IGNORED
 
 
-def _creation(trial: Trial) -> Finding:
-    key, question = "creation", "Answer to a creation"
+def _creation(trial: Trial) -> Found:
     if trial.first.status in _DENIED:
-        means = "Only an admin's key creates contacts."
-        return Finding(key, question, f"refused with {trial.first.status}", means)
+        return Found(f"refused with {trial.first.status}", "Only an admin's key creates contacts.")
     if trial.first.response is not None and trial.first.status in _REFUSED:
         form = error_form_of(trial.first.response)
         means = "The address may have a contact already. Try another one."
-        return Finding(key, question, f"refused with {trial.first.status}: {form}", means)
+        return Found(f"refused with {trial.first.status}: {form}", means)
     if not trial.first.is_success:
-        return unknown(key, question, trial.first.why_unknown)
+        return unknown(trial.first.why_unknown)
     row = trial.first.row
     if row is None:
         means = "Every creation through the gateway is `OUTCOME_UNKNOWN`: no contact is named."
-        return Finding(key, question, f"{trial.first.status} without an id", means)
+        return Found(f"{trial.first.status} without an id", means)
     if "email" not in row.fields:
         means = "The gateway completes the contact from the submission."
-        return Finding(key, question, f"{trial.first.status} with the id alone", means)
-    return Finding(key, question, f"{trial.first.status} with the contact", "As documented.")
+        return Found(f"{trial.first.status} with the id alone", means)
+    return Found(f"{trial.first.status} with the contact", "As documented.")
 
 
-def _owner(trial: Trial) -> Finding:
-    key, question = "new_contact_owner", "Advertiser in the answer to a creation"
+def _owner(trial: Trial) -> Found:
     if trial.first.row is None:
-        return unknown(key, question, _why_no_contact(trial))
+        return unknown(_why_no_contact(trial))
     if trial.owner is None:
-        means = "The gateway takes the submitted advertiser for the owner."
-        return Finding(key, question, "not shown", means)
+        return Found("not shown", "The gateway takes the submitted advertiser for the owner.")
     if trial.owner == str(trial.advertiser_id):
-        return Finding(key, question, "the submitted one")
-    return Finding(key, question, "another one", "The contact was created on the HiEnergy record.")
+        return Found("the submitted one")
+    return Found("another one", "The contact was created on the HiEnergy record.")
 
 
-def _times(trial: Trial) -> Finding:
-    key, question = "new_contact_times", "Times in the answer to a creation"
+def _times(trial: Trial) -> Found:
     row = trial.first.row
     if row is None:
-        return unknown(key, question, _why_no_contact(trial))
+        return unknown(_why_no_contact(trial))
     if row.fields.get("created_at") is None:
-        return Finding(key, question, "not shown", "The gateway takes the time of the answer.")
-    return Finding(key, question, "shown")
+        return Found("not shown", "The gateway takes the time of the answer.")
+    return Found("shown")
 
 
-def _listed(trial: Trial, key: str, question: str, answer_of: Callable[[Look], Answer]) -> Finding:
+def _listed(trial: Trial, answer_of: Callable[[Look], Answer]) -> Found:
     if not trial.first.is_success:
-        return unknown(key, question, _why_no_contact(trial))
+        return unknown(_why_no_contact(trial))
     for look in trial.looks:
         if any(trial.is_new(row) for row in answer_of(look).rows):
             if not look.seconds:
-                return Finding(key, question, "at once", "A lookup finds a new contact.")
-            means = "A lookup finds a new contact late."
-            return Finding(key, question, f"after {look.seconds:g} s", means)
+                return Found("at once", "A lookup finds a new contact.")
+            return Found(f"after {look.seconds:g} s", "A lookup finds a new contact late.")
     last = trial.looks[-1]
     answer = answer_of(last)
     if answer.items is None:
-        return unknown(key, question, answer.why_unknown)
+        return unknown(answer.why_unknown)
     if answer.paging.has_more:
-        return unknown(key, question, "the list has more than one page")
+        return unknown("the list has more than one page")
     means = "It has no rating, or the list lags. A lookup does not find it."
-    return Finding(key, question, f"not within {last.seconds:g} s", means)
+    return Found(f"not within {last.seconds:g} s", means)
 
 
-def _rating(trial: Trial) -> Finding:
-    key, question = "new_contact_rating", "Rating of a new contact"
+def _rating(trial: Trial) -> Found:
     if not trial.first.is_success:
-        return unknown(key, question, _why_no_contact(trial))
+        return unknown(_why_no_contact(trial))
     general = [row for look in trial.looks for row in look.by_email.rows]
     own = [row for look in trial.looks for row in (*look.of_submitted.rows, *look.of_owner.rows)]
     shown = [trial.first.row, *(row for row in (*general, *own) if trial.is_new(row))]
     ratings = [row.fields.get("rating") for row in shown if row is not None]
     for rating in ratings:
         if isinstance(rating, (int, float)):
-            return Finding(key, question, "below 1" if rating < 1 else "1 or above")
+            return Found("below 1" if rating < 1 else "1 or above")
     if any(trial.is_new(row) for row in general):
-        return Finding(key, question, "not shown, but `GET /contacts` lists the contact")
-    return unknown(key, question, "no answer shows it, and `GET /contacts` does not list it")
+        return Found("not shown, but `GET /contacts` lists the contact")
+    return unknown("no answer shows it, and `GET /contacts` does not list it")
 
 
-def _repeat(trial: Trial) -> Finding:
-    key, question = "duplicates", "The same creation again"
+def _repeat(trial: Trial) -> Found:
     response, status = trial.repeat.response, trial.repeat.status
     match repeat_of(trial):
         case Repeat.REFUSED if response is not None:
@@ -251,18 +242,17 @@ def _repeat(trial: Trial) -> Finding:
                     found += ", with the contact"
                 case _:
                     pass
-            return Finding(key, question, found, means)
+            return Found(found, means)
         case Repeat.RETURNED:
             means = "A repeat right after the answer makes no second contact."
-            return Finding(key, question, f"{status} with the first contact{_merged(trial)}", means)
+            return Found(f"{status} with the first contact{_merged(trial)}", means)
         case Repeat.CREATED_AGAIN:
             means = "A repeat makes a second contact. The gateway never repeats a creation blindly."
-            return Finding(key, question, f"{status}: a second contact", means)
+            return Found(f"{status}: a second contact", means)
         case _ if trial.repeat.is_success:
-            why = "the answer has no id, and no list shows two contacts"
-            return unknown(key, question, why)
+            return unknown("the answer has no id, and no list shows two contacts")
         case _:
-            return unknown(key, question, trial.repeat.why_unknown)
+            return unknown(trial.repeat.why_unknown)
 
 
 def _merged(trial: Trial) -> str:
@@ -275,22 +265,20 @@ def _merged(trial: Trial) -> str:
     return ", unchanged" if before == after else ", updated"
 
 
-def _dry_run(trial: Trial) -> Finding:
-    key, question = "dry_run", "A creation with `?dry_run=true`"
+def _dry_run(trial: Trial) -> Found:
     status = trial.dry_run.status
     match dry_run_of(trial):
         case DryRun.HONOURED:
-            means = "Dry runs can be forwarded."
-            return Finding(key, question, f"honoured: {status} says `dry_run`", means)
+            return Found(f"honoured: {status} says `dry_run`", "Dry runs can be forwarded.")
         case DryRun.IGNORED:
             means = "Dry runs are not forwarded: each would create a contact."
-            return Finding(key, question, f"ignored: {status} with a contact", means)
+            return Found(f"ignored: {status} with a contact", means)
         case DryRun.REFUSED:
-            return unknown(key, question, f"it was refused with {status}")
+            return unknown(f"it was refused with {status}")
         case _ if trial.dry_run.is_success:
-            return unknown(key, question, f"{status} without an id or `dry_run`")
+            return unknown(f"{status} without an id or `dry_run`")
         case _:
-            return unknown(key, question, trial.dry_run.why_unknown)
+            return unknown(trial.dry_run.why_unknown)
 
 
 def _why_no_contact(trial: Trial) -> str:

@@ -33,7 +33,6 @@ LOOK_AFTER_SECONDS: Final = (0.0, 2.0, 7.0)
 _ABSENT_EMAIL: Final = "no-such-contact@example.com"
 # Anything else may need escaping, or change the path.
 _ID: Final = re.compile("[A-Za-z0-9_-]{1,100}")
-_NO_TRIAL: Final = "it needs --create-test-contact"
 _NO_CONTACT: Final = "no contact is listed"
 _NO_ADVERTISER: Final = "no advertiser is listed"
 
@@ -85,7 +84,7 @@ async def check(
     """
     caller = _Caller(send, credential, create_timeout_seconds)
     reads = await _read(caller)
-    tried = _not_tried() if trial is None else await _try(caller, trial)
+    tried = await _try(caller, trial)
     findings = [*findings_of_reads(reads), *findings_of_trial(tried)]
     return Result(findings, settings_of(tried), caller.answers)
 
@@ -225,8 +224,11 @@ def _require_list(answer: Answer) -> None:
         )
 
 
-async def _try(caller: _Caller, contact: TrialContact) -> Trial:
+async def _try(caller: _Caller, contact: TrialContact | None) -> Trial:
     """Create the contact, and again; look for it; try a dry run if that is wanted."""
+    if contact is None:
+        nobody = TrialContact(0, "", tries_dry_run=False)
+        return _untried(nobody, "it needs --create-test-contact")
     submitted = {
         "advertiser_id": contact.advertiser_id,
         "email": contact.email,
@@ -234,16 +236,19 @@ async def _try(caller: _Caller, contact: TrialContact) -> Trial:
         "job_title": "Test",
     }
     before = await caller.get("contacts", email=contact.email)
-    nothing = _not_tried(contact)
     if before.response is None:
-        return _without_creation(nothing, before.reason)
+        return _untried(contact, before.reason)
     if any(has_email(row, contact.email) for row in before.rows):
-        return _without_creation(nothing, "the address has a contact already; use another one")
+        return _untried(contact, "the address has a contact already; use another one")
     first = await caller.post(submitted)
     if not first.is_success:
-        return replace(_without_creation(nothing, "the creation did not succeed"), first=first)
-    # At once: a duplicate may be detected late, and the gateway may repeat a creation at once.
-    trial = replace(nothing, first=first, repeat=await caller.post(submitted))
+        return replace(_untried(contact, "the creation did not succeed"), first=first)
+    trial = replace(
+        _untried(contact, "it needs --try-dry-run"),
+        first=first,
+        # At once: a duplicate may be detected late, and the gateway may repeat a creation at once.
+        repeat=await caller.post(submitted),
+    )
     trial = replace(trial, looks=await _look(caller, trial))
     if not contact.tries_dry_run:
         return trial
@@ -281,26 +286,19 @@ async def _contacts_of(caller: _Caller, advertiser_id: str, email: str) -> Answe
     return await caller.get(path, record=advertiser_id, email=email, per_page="100")
 
 
-def _not_tried(contact: TrialContact | None = None) -> Trial:
-    """Return a trial of which nothing was sent yet."""
-    reason = _NO_TRIAL if contact is None else "it was not sent"
-    nothing = Answer("", reason=reason)
-    dry_run = nothing if contact is None else Answer("", reason="it needs --try-dry-run")
+def _untried(contact: TrialContact, why: str) -> Trial:
+    """Return a trial of which nothing was sent, and why."""
+    nothing = Answer("", reason=why)
     return Trial(
-        advertiser_id=0 if contact is None else contact.advertiser_id,
-        email="" if contact is None else contact.email,
-        dry_run_email="" if contact is None else contact.dry_run_email,
+        advertiser_id=contact.advertiser_id,
+        email=contact.email,
+        dry_run_email=contact.dry_run_email,
         first=nothing,
         repeat=nothing,
         looks=(),
-        dry_run=dry_run,
+        dry_run=nothing,
         after_dry_run=nothing,
     )
-
-
-def _without_creation(trial: Trial, why: str) -> Trial:
-    nothing = Answer("", reason=why)
-    return replace(trial, first=nothing, repeat=nothing, dry_run=nothing)
 
 
 def _id_of(row: Row) -> str | None:

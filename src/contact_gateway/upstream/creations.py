@@ -146,7 +146,7 @@ class Creations:
         create_timeout_seconds: float,
     ) -> None:
         self._ledger: Final = ledger
-        self._traits: Final = traits
+        self.traits: Final = traits
         self._lease: Final = timedelta(seconds=create_timeout_seconds) + _LEASE_MARGIN
         self._max_wait_seconds: Final = (
             self._lease.total_seconds() + create_timeout_seconds
@@ -168,7 +168,7 @@ class Creations:
         Raises:
             SourceUnavailable: nothing was created.
         """
-        looks_first = self._traits.needs_a_look_first
+        looks_first = self.traits.needs_a_look_first
         if looks_first and (refused := await listed_conflict(caller, contact)) is not None:
             return refused
         sent_at = _now()
@@ -255,7 +255,7 @@ class Creations:
             found = await self._find(key)
             if found is None and not has_looked:
                 has_looked, refused = True, None
-                if self._traits.needs_a_look_first:
+                if self.traits.needs_a_look_first:
                     refused = await listed_conflict(submission.caller, submission.contact)
                 if isinstance(refused, Conflict):
                     # Another process may have created it under this key in the meantime.
@@ -282,7 +282,7 @@ class Creations:
             outcome = await self._look_for(submission, found)
             if not isinstance(outcome, OutcomeUnknown):
                 return outcome
-            may_repeat = self._traits.absorbs_repeats and not found.is_unnamed
+            may_repeat = self.traits.absorbs_repeats and not found.is_unnamed
             if not may_repeat or found.held_until > _now():
                 return outcome
             wanted = self._new_attempt(submission)
@@ -388,7 +388,7 @@ class Creations:
         since = min(since, _now() - timedelta(seconds=time.monotonic() - started_at))
         match answer:
             case Created(created) if lookup.is_older(created, since, caller):
-                self._traits.record_refused_duplicate()
+                self.traits.has_refused_a_duplicate = True
                 return Conflict(created, policy.ADDRESS_IS_TAKEN)
             case Created():
                 return dated(answer, _now())
@@ -408,7 +408,7 @@ class Creations:
                     existing = next(iter(found.of_brand), None)
                 if existing is not None:
                     # Without a contact, a 409 may have another reason.
-                    self._traits.record_refused_duplicate()
+                    self.traits.has_refused_a_duplicate = True
                 return replace(answer, existing=existing)
             case _:
                 return answer

@@ -22,7 +22,6 @@ from contact_gateway.upstream.creations import (
 )
 from contact_gateway.upstream.operations import Operations
 from contact_gateway.upstream.responses import Unnamed, dated
-from contact_gateway.upstream.traits import Traits
 
 NOT_CHECKED: Final = (
     "Whether the API key may create contacts.",
@@ -34,45 +33,33 @@ NOT_CHECKED: Final = (
 OWNER_NOT_CHECKED: Final = "Which HiEnergy advertiser would own the contact."
 
 
-class Previews:
-    """Answers dry runs. They create nothing."""
+async def preview(
+    creations: Creations, caller: Operations, contact: NewContact, keyed: Keyed | None
+) -> CreateContactOutcome:
+    """Return what a creation would come to.
 
-    def __init__(self, creations: Creations, traits: Traits) -> None:
-        self._creations: Final = creations
-        self._traits: Final = traits
-
-    async def preview(
-        self, caller: Operations, contact: NewContact, keyed: Keyed | None
-    ) -> CreateContactOutcome:
-        """Return what a creation would come to.
-
-        Raises:
-            SourceUnavailable: upstream or the ledger does not respond.
-        """
-        if keyed is not None:
-            repeat = await self._creations.preview_of_repeat(keyed)
-            if repeat is not None:
-                return repeat
-        if self._traits.honours_dry_run:
-            return await self._forward(caller, contact, keyed)
+    Raises:
+        SourceUnavailable: upstream or the ledger does not respond.
+    """
+    if keyed is not None:
+        repeat = await creations.preview_of_repeat(keyed)
+        if repeat is not None:
+            return repeat
+    if not creations.traits.honours_dry_run:
         return await _preview_by_reads(caller, contact)
-
-    async def _forward(
-        self, caller: Operations, contact: NewContact, keyed: Keyed | None
-    ) -> CreateContactOutcome:
-        sent_at = datetime.now(UTC)
-        answer = await caller.send_dry_run(contact)
-        if isinstance(answer, (Created, Unnamed)):
-            self._traits.record_ignored_dry_run()
-            if keyed is not None:
-                await self._creations.record_created(keyed, answer)
-        match answer:
-            case Unnamed():
-                return unknown_outcome(policy.UNNAMED, contact, sent_at)
-            case Created():
-                return dated(answer, sent_at)
-            case _:
-                return answer
+    sent_at = datetime.now(UTC)
+    answer = await caller.send_dry_run(contact)
+    if isinstance(answer, (Created, Unnamed)):
+        creations.traits.record_ignored_dry_run()
+        if keyed is not None:
+            await creations.record_created(keyed, answer)
+    match answer:
+        case Unnamed():
+            return unknown_outcome(policy.UNNAMED, contact, sent_at)
+        case Created():
+            return dated(answer, sent_at)
+        case _:
+            return answer
 
 
 async def _preview_by_reads(caller: Operations, contact: NewContact) -> CreateContactOutcome:

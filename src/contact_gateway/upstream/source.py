@@ -29,7 +29,7 @@ from contact_gateway.upstream.operations import (
     Operations,
     UpstreamPrincipal,
 )
-from contact_gateway.upstream.previews import Previews
+from contact_gateway.upstream.previews import preview
 from contact_gateway.upstream.traits import Traits
 
 T = TypeVar("T")
@@ -147,7 +147,7 @@ class UpstreamAccess(UpstreamReads):
         contact, key = creation.contact, creation.idempotency_key
         submission = None if key is None else keyed(self, contact, key)
         if creation.dry_run:
-            return await self._source.previews.preview(self, contact, submission)
+            return await preview(self._source.creations, self, contact, submission)
         if submission is None:
             return await self._source.creations.create_unkeyed(self, contact)
         return await self._source.creations.create(submission)
@@ -171,7 +171,7 @@ class UpstreamAccess(UpstreamReads):
 
         Source: no official client reads a single contact, so the operation may not exist.
         """
-        traits = self._source.traits
+        traits = self._source.creations.traits
         try:
             found = await super().contact(contact_id)
         except UpstreamUnavailable as error:
@@ -179,7 +179,7 @@ class UpstreamAccess(UpstreamReads):
                 raise
             found = None
         if isinstance(found, Contact):
-            traits.record_shown_contact()
+            traits.shows_single_contacts = True
         if found is not None or traits.shows_single_contacts:
             return found
         created = await self._source.ledger.contact(scope_digest(self.credential), contact_id)
@@ -210,14 +210,12 @@ class UpstreamSource:
         self.max_calls: Final = max_calls
         self.observer: Final = observer
         self.ledger: Final = ledger
-        self.traits: Final = traits
         self.creations: Final = Creations(
             ledger,
             traits,
             read_timeout_seconds=client.timeout_seconds,
             create_timeout_seconds=client.create_timeout_seconds,
         )
-        self.previews: Final = Previews(self.creations, traits)
 
     async def close(self) -> None:
         """Finish the creations in flight. The client and the ledger stay open."""

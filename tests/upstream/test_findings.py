@@ -110,6 +110,7 @@ def test_page_numbers(first: Answer, second: Answer, pages: str) -> None:
         (answer({"error": "x"}, 422), "refused with 422"),
         (answer({"data": [], "meta": {"per_page": 77_000}}), "not known"),
         (rows({}, meta={"per_page": 100, "next_page": 2}), "clamped to 1"),
+        (rows({}, meta={"next_cursor": ""}), "not known"),
         (rows(*[{}] * 1000), "not clamped"),
     ],
 )

@@ -690,7 +690,8 @@ class Promises(RuleBasedStateMachine):
         return self.run(self._derived(submission, key, token))
 
     async def _derived(self, submission: NewContact, key: str, token: str) -> str:
-        return keyed(await self.processes[0].access(token), submission, key).header
+        access = await self.processes[0].access(token)
+        return creations.derived_header(keyed(access, submission, key).ledger_key)
 
     def _remember(self, submission: NewContact, key: str, token: str) -> None:
         header = self._header(submission, key, token)

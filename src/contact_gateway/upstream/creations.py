@@ -74,11 +74,6 @@ class Keyed:
     ledger_key: bytes
     fingerprint: bytes
 
-    @property
-    def header(self) -> str:
-        """A derived `Idempotency-Key` for upstream, which may ignore it. It reveals nothing."""
-        return derived_header(self.ledger_key)
-
 
 @dataclass(frozen=True, slots=True)
 class _InFlight:
@@ -88,7 +83,10 @@ class _InFlight:
 
 
 def derived_header(ledger_key: bytes) -> str:
-    """Return the `Idempotency-Key` that upstream gets for a key of the ledger."""
+    """Return the `Idempotency-Key` that upstream gets for a key of the ledger.
+
+    Upstream may ignore it. It reveals nothing.
+    """
     return hashlib.sha256(b"upstream:" + ledger_key).hexdigest()
 
 
@@ -332,7 +330,7 @@ class Creations:
         key, holder = submission.ledger_key, attempt.holder
         try:
             answer = await self._send(
-                submission.caller, submission.contact, submission.header, since=attempt.sent_at
+                submission.caller, submission.contact, derived_header(key), since=attempt.sent_at
             )
         except UpstreamUnavailable:
             await self._record(key, holder, still_open)

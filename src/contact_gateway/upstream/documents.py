@@ -200,13 +200,13 @@ def page_of(
         _log.warning("rows of a list are left out", rows=len(unreadable), missing=sorted(fields))
     paging = _paging(around)
     size = _first_number(paging, "per_page", "limit") or requested.size
-    has_more = _has_more(paging)
+    stated = has_more(paging)
     return Page(
         items=tuple(items),
         request=PageRequest(
             _first_number(paging, "current_page", "page") or requested.number, size
         ),
-        has_more=len(rows) >= size if has_more is None else has_more,
+        has_more=len(rows) >= size if stated is None else stated,
         skipped=len(unreadable),
     )
 
@@ -238,7 +238,7 @@ def _paging(around: Iterable[Fields]) -> Sequence[Fields]:
     return [candidate for candidate in candidates if isinstance(candidate, dict)]
 
 
-def _has_more(paging: Iterable[Fields]) -> bool | None:
+def has_more(paging: Iterable[Fields]) -> bool | None:
     """Return whether a list says that there is a next page; None if it does not say."""
     given = [
         (name, fields[name])

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from contact_gateway.upstream.client import Response
+from contact_gateway.upstream.documents import has_more
 
 # A name that holds anything else, such as an e-mail address, may be data.
 _NAME: Final = re.compile("[a-z][a-z0-9_]{0,39}")
@@ -165,19 +166,9 @@ def paging_of(document: Document) -> Paging:
                 place,
                 tuple(sorted(names)),
                 next((size for size in sizes if type(size) is int), None),
-                _has_more(members),
+                has_more((members,)),
             )
     return Paging()
-
-
-def _has_more(members: Mapping[str, object]) -> bool | None:
-    has_more = members.get("has_more")
-    if isinstance(has_more, bool):
-        return has_more
-    for name in ("next_page", "next_cursor"):
-        if name in members:
-            return members[name] is not None
-    return None
 
 
 def error_form_of(response: Response) -> ErrorForm:

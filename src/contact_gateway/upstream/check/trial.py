@@ -5,10 +5,9 @@ As in `findings`, no value that upstream sent is in a finding.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 from functools import partial
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 from contact_gateway.settings import PREFIX, Known
 from contact_gateway.upstream.check.answers import Answer, has_email
@@ -22,26 +21,14 @@ _DENIED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _REFUSED: Final = frozenset(
     {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}
 )
+_NO_SECOND_CONTACT: Final = "A repeat right after the answer makes no second contact."
 
 
-class Repeat(Enum):
-    """What became of the second of two equal creations."""
+class _Tried(NamedTuple):
+    """What was found, and the value of the setting that follows from it."""
 
-    REFUSED = auto()
-    RETURNED = auto()
-    """The answer is the first contact."""
-
-    CREATED_AGAIN = auto()
-    UNKNOWN = auto()
-
-
-class DryRun(Enum):
-    """What became of a creation with `?dry_run=true`."""
-
-    HONOURED = auto()
-    IGNORED = auto()
-    REFUSED = auto()
-    UNKNOWN = auto()
+    found: Found
+    setting: Known = Known.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,58 +93,18 @@ def findings_of_trial(trial: Trial) -> Sequence[Finding]:
             partial(_listed, answer_of=lambda look: look.of_owner),
         ),
         ("new_contact_rating", "Rating of a new contact", _rating),
-        ("duplicates", "The same creation again", _repeat),
-        ("dry_run", "A creation with `?dry_run=true`", _dry_run),
+        ("duplicates", "The same creation again", lambda trial: _repeat(trial).found),
+        ("dry_run", "A creation with `?dry_run=true`", lambda trial: _dry_run(trial).found),
     )
     return [Finding(key, question, *find(trial)) for key, question, find in questions]
 
 
 def settings_of(trial: Trial) -> Mapping[str, Known]:
     """Return the settings that follow, by their names."""
-    repeats = {Repeat.UNKNOWN: Known.UNKNOWN, Repeat.CREATED_AGAIN: Known.NO}
-    dry_runs = {DryRun.HONOURED: Known.YES, DryRun.IGNORED: Known.NO}
     return {
-        REFUSES_DUPLICATES: repeats.get(repeat_of(trial), Known.YES),
-        HONOURS_DRY_RUN: dry_runs.get(dry_run_of(trial), Known.UNKNOWN),
+        REFUSES_DUPLICATES: _repeat(trial).setting,
+        HONOURS_DRY_RUN: _dry_run(trial).setting,
     }
-
-
-def repeat_of(trial: Trial) -> Repeat:
-    """Return what became of the repeat of the creation."""
-    if not trial.first.is_success:
-        return Repeat.UNKNOWN
-    # The first was accepted, so the repeat is refused because of the first.
-    if trial.repeat.status in _REFUSED:
-        return Repeat.REFUSED
-    if not trial.repeat.is_success:
-        return Repeat.UNKNOWN
-    listed = [
-        [row for row in look.by_email.rows if has_email(row, trial.email)] for look in trial.looks
-    ]
-    if any(len(rows) > 1 for rows in listed):
-        return Repeat.CREATED_AGAIN
-    first, second = trial.first.row, trial.repeat.row
-    if first is None or second is None:
-        return Repeat.UNKNOWN
-    return Repeat.RETURNED if str(first.id) == str(second.id) else Repeat.CREATED_AGAIN
-
-
-def dry_run_of(trial: Trial) -> DryRun:
-    """Return what became of the dry run."""
-    if trial.dry_run.status in _REFUSED:
-        return DryRun.REFUSED
-    if not trial.dry_run.is_success:
-        return DryRun.UNKNOWN
-    if any(has_email(row, trial.dry_run_email) for row in trial.after_dry_run.rows):
-        return DryRun.IGNORED
-    document, row = trial.dry_run.document, trial.dry_run.row
-    if document is None:
-        return DryRun.UNKNOWN
-    meta = document.beside.get("meta")
-    marks = [meta, document.content, None if row is None else row.fields]
-    if any(isinstance(each, Mapping) and each.get("dry_run") is True for each in marks):
-        return DryRun.HONOURED
-    return DryRun.UNKNOWN if row is None else DryRun.IGNORED
 
 
 def _creation(trial: Trial) -> Found:
@@ -231,54 +178,61 @@ def _rating(trial: Trial) -> Found:
     return unknown("no answer shows it, and `GET /contacts` does not list it")
 
 
-def _repeat(trial: Trial) -> Found:
+def _repeat(trial: Trial) -> _Tried:
+    """Return what became of the second of two equal creations."""
     response, status = trial.repeat.response, trial.repeat.status
-    match repeat_of(trial):
-        case Repeat.REFUSED if response is not None:
-            means = "A repeat right after the answer makes no second contact."
-            found = f"refused with {status}: {error_form_of(response)}"
-            match response.body:
-                case {"error": {"details": {"existing": Mapping()}}}:
-                    found += ", with the contact"
-                case _:
-                    pass
-            return Found(found, means)
-        case Repeat.RETURNED:
-            means = "A repeat right after the answer makes no second contact."
-            return Found(f"{status} with the first contact{_merged(trial)}", means)
-        case Repeat.CREATED_AGAIN:
-            means = "A repeat makes a second contact. The gateway never repeats a creation blindly."
-            return Found(f"{status}: a second contact", means)
-        case _ if trial.repeat.is_success:
-            return unknown("the answer has no id, and no list shows two contacts")
-        case _:
-            return unknown(trial.repeat.why_unknown)
-
-
-def _merged(trial: Trial) -> str:
-    """Return whether the first contact was updated, as far as its times show it."""
+    # The first was accepted, so the repeat is refused because of the first.
+    if response is not None and status in _REFUSED:
+        found = f"refused with {status}: {error_form_of(response)}"
+        match response.body:
+            case {"error": {"details": {"existing": Mapping()}}}:
+                found += ", with the contact"
+            case _:
+                pass
+        return _Tried(Found(found, _NO_SECOND_CONTACT), Known.YES)
+    if not trial.repeat.is_success:
+        return _Tried(unknown(trial.repeat.why_unknown))
     first, second = trial.first.row, trial.repeat.row
-    before = None if first is None else first.fields.get("updated_at")
-    after = None if second is None else second.fields.get("updated_at")
+    listed = (
+        [row for row in look.by_email.rows if has_email(row, trial.email)] for look in trial.looks
+    )
+    has_two_ids = first is not None and second is not None and str(first.id) != str(second.id)
+    if has_two_ids or any(len(rows) > 1 for rows in listed):
+        means = "A repeat makes a second contact. The gateway never repeats a creation blindly."
+        return _Tried(Found(f"{status}: a second contact", means), Known.NO)
+    if first is None or second is None:
+        return _Tried(unknown("the answer has no id, and no list shows two contacts"))
+    found = f"{status} with the first contact{_merged(first, second)}"
+    return _Tried(Found(found, _NO_SECOND_CONTACT), Known.YES)
+
+
+def _merged(first: Row, second: Row) -> str:
+    """Return whether the first contact was updated, as far as its times show it."""
+    before, after = first.fields.get("updated_at"), second.fields.get("updated_at")
     if before is None or after is None:
         return ""
     return ", unchanged" if before == after else ", updated"
 
 
-def _dry_run(trial: Trial) -> Found:
-    status = trial.dry_run.status
-    match dry_run_of(trial):
-        case DryRun.HONOURED:
-            return Found(f"honoured: {status} says `dry_run`", "Dry runs can be forwarded.")
-        case DryRun.IGNORED:
-            means = "Dry runs are not forwarded: each would create a contact."
-            return Found(f"ignored: {status} with a contact", means)
-        case DryRun.REFUSED:
-            return unknown(f"it was refused with {status}")
-        case _ if trial.dry_run.is_success:
-            return unknown(f"{status} without an id or `dry_run`")
-        case _:
-            return unknown(trial.dry_run.why_unknown)
+def _dry_run(trial: Trial) -> _Tried:
+    """Return what became of a creation with `?dry_run=true`."""
+    status, document, row = trial.dry_run.status, trial.dry_run.document, trial.dry_run.row
+    if status in _REFUSED:
+        return _Tried(unknown(f"it was refused with {status}"))
+    if not trial.dry_run.is_success:
+        return _Tried(unknown(trial.dry_run.why_unknown))
+    is_listed = any(has_email(row, trial.dry_run_email) for row in trial.after_dry_run.rows)
+    marks: list[object] = [None if row is None else row.fields]
+    if document is not None:
+        marks += [document.beside.get("meta"), document.content]
+    says_dry_run = any(isinstance(each, Mapping) and each.get("dry_run") is True for each in marks)
+    if says_dry_run and not is_listed:
+        found = Found(f"honoured: {status} says `dry_run`", "Dry runs can be forwarded.")
+        return _Tried(found, Known.YES)
+    if is_listed or row is not None:
+        means = "Dry runs are not forwarded: each would create a contact."
+        return _Tried(Found(f"ignored: {status} with a contact", means), Known.NO)
+    return _Tried(unknown(f"{status} without an id or `dry_run`"))
 
 
 def _why_no_contact(trial: Trial) -> str:

@@ -85,20 +85,18 @@ def check(options: Options) -> Health:
         place = f"http://{f'[{host}]' if is_ipv6 else host}:{port}{path}"
         connection = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET)
         target = (host, port)
+    status = None
     try:
         with connection:
             connection.settimeout(_TIMEOUT_SECONDS)
             connection.connect(target)
             status = _status(connection, path)
+        found = "does not answer in HTTP" if status is None else f"answers {status}"
     except TimeoutError:
-        return Health(is_healthy=False, found=f"{place} does not answer in {_TIMEOUT_SECONDS} s.")
+        found = f"does not answer in {_TIMEOUT_SECONDS} s"
     except OSError as error:
-        return Health(
-            is_healthy=False, found=f"{place} does not answer: {error.strerror or error}."
-        )
-    if status is None:
-        return Health(is_healthy=False, found=f"{place} does not answer in HTTP.")
-    return Health(status == _OK, f"{place} answers {status}.")
+        found = f"does not answer: {error.strerror or error}"
+    return Health(status == _OK, f"{place} {found}.")
 
 
 def _parsed(arguments: Sequence[str]) -> Options | None:

@@ -33,8 +33,6 @@ LOOK_AFTER_SECONDS: Final = (0.0, 2.0, 7.0)
 _ABSENT_EMAIL: Final = "no-such-contact@example.com"
 # Anything else may need escaping, or change the path.
 _ID: Final = re.compile("[A-Za-z0-9_-]{1,100}")
-_NO_CONTACT: Final = "no contact is listed"
-_NO_ADVERTISER: Final = "no advertiser is listed"
 
 
 class CheckError(Exception):
@@ -156,16 +154,30 @@ async def _read(caller: _Caller) -> Reads:
     owner = next((each for each in map(owner_of, rows) if each and _ID.fullmatch(each)), None)
 
     by_absent_email = await caller.get("contacts", email=_ABSENT_EMAIL)
-    by_email = Answer("GET /contacts?email", reason="no contact with an address is listed")
+    by_email = Answer("", reason="no contact with an address is listed")
     if email is not None:
         by_email = await caller.get("contacts", email=email)
-    contact = Answer("GET /contacts/{id}", reason=_NO_CONTACT)
+    contact = Answer("", reason="no contact is listed")
     if contact_id is not None:
         contact = await caller.get("contacts/{id}", record=contact_id)
 
     advertisers = await caller.get("advertisers", page="1", per_page="25")
     advertiser_id = owner or next(filter(None, map(_id_of, advertisers.rows)), None)
-    reads = Reads(
+    absent_advertiser = await caller.get("advertisers/{id}", record="0")
+    advertiser = of_advertiser = by_advertiser = by_hienergy_id = Answer(
+        "", reason="no advertiser is listed"
+    )
+    if advertiser_id is not None:
+        advertiser = await caller.get("advertisers/{id}", record=advertiser_id)
+        of_advertiser = await _contacts_of(caller, advertiser_id)
+        by_advertiser = await caller.get("contacts", advertiser_id=advertiser_id, per_page="100")
+        hienergy_id = advertiser_id
+        if (record := advertiser.row) is not None:
+            hienergy_id = str(record.fields.get("hienergy_id") or record.id)
+        by_hienergy_id = await caller.get(
+            "advertisers", hienergy_id=hienergy_id, page="1", per_page="25"
+        )
+    return Reads(
         contacts=contacts,
         next_contacts=next_contacts,
         large_page=large_page,
@@ -173,37 +185,14 @@ async def _read(caller: _Caller) -> Reads:
         contacts_by_absent_email=by_absent_email,
         contact=contact,
         advertisers=advertisers,
-        advertiser=Answer("GET /advertisers/{id}", reason=_NO_ADVERTISER),
-        contacts_of_advertiser=Answer("GET /advertisers/{id}/contacts", reason=_NO_ADVERTISER),
-        contacts_by_advertiser=Answer("GET /contacts?advertiser_id", reason=_NO_ADVERTISER),
-        advertisers_by_hienergy_id=Answer("GET /advertisers?hienergy_id", reason=_NO_ADVERTISER),
-        absent_advertiser=await caller.get("advertisers/{id}", record="0"),
+        advertiser=advertiser,
+        contacts_of_advertiser=of_advertiser,
+        contacts_by_advertiser=by_advertiser,
+        advertisers_by_hienergy_id=by_hienergy_id,
+        absent_advertiser=absent_advertiser,
         email=email,
         advertiser_id=advertiser_id,
         is_owner=owner is not None,
-    )
-    return reads if advertiser_id is None else await _read_advertiser(caller, reads, advertiser_id)
-
-
-async def _read_advertiser(caller: _Caller, reads: Reads, advertiser_id: str) -> Reads:
-    """Send the reads of one advertiser."""
-    advertiser = await caller.get("advertisers/{id}", record=advertiser_id)
-    record = advertiser.row
-    hienergy_id = advertiser_id
-    if record is not None:
-        hienergy_id = str(record.fields.get("hienergy_id") or record.id)
-    return replace(
-        reads,
-        advertiser=advertiser,
-        contacts_of_advertiser=await caller.get(
-            "advertisers/{id}/contacts", record=advertiser_id, per_page="100"
-        ),
-        contacts_by_advertiser=await caller.get(
-            "contacts", advertiser_id=advertiser_id, per_page="100"
-        ),
-        advertisers_by_hienergy_id=await caller.get(
-            "advertisers", hienergy_id=hienergy_id, page="1", per_page="25"
-        ),
     )
 
 
@@ -266,12 +255,12 @@ async def _look(caller: _Caller, trial: Trial) -> Sequence[Look]:
     for seconds in LOOK_AFTER_SECONDS:
         await asyncio.sleep(seconds - (looks[-1].seconds if looks else 0.0))
         by_email = await caller.get("contacts", email=trial.email)
-        of_submitted = await _contacts_of(caller, submitted, trial.email)
+        of_submitted = await _contacts_of(caller, submitted, email=trial.email)
         of_owner = Answer("", reason="the answer to the creation shows no advertiser")
         if owner == submitted:
             of_owner = of_submitted
         elif owner is not None and _ID.fullmatch(owner):
-            of_owner = await _contacts_of(caller, owner, trial.email)
+            of_owner = await _contacts_of(caller, owner, email=trial.email)
         looks.append(Look(seconds, by_email, of_submitted, of_owner))
         lists = [
             answer for answer in (by_email, of_submitted, of_owner) if answer.items is not None
@@ -281,9 +270,9 @@ async def _look(caller: _Caller, trial: Trial) -> Sequence[Look]:
     return looks
 
 
-async def _contacts_of(caller: _Caller, advertiser_id: str, email: str) -> Answer:
+async def _contacts_of(caller: _Caller, advertiser_id: str, **query: str) -> Answer:
     path = "advertisers/{id}/contacts"
-    return await caller.get(path, record=advertiser_id, email=email, per_page="100")
+    return await caller.get(path, record=advertiser_id, **query, per_page="100")
 
 
 def _untried(contact: TrialContact, why: str) -> Trial:

@@ -170,18 +170,16 @@ class Operations:
 
     async def contact(self, contact_id: int) -> Contact | ReadRefusal | None:
         """Read a contact (`GET /contacts/{id}`)."""
-        return await self._read_record(
-            "get_contact", f"{_CONTACTS}/{contact_id}", _Reader(CONTACTS, contact_of)
-        )
+        read = _Reader(CONTACTS, contact_of).record
+        return await self._read("get_contact", f"{_CONTACTS}/{contact_id}", read)
 
     async def advertiser(self, id_or_slug: int | str) -> Advertiser | ReadRefusal | None:
         """Read an advertiser (`GET /advertisers/{id}`, which also takes a slug)."""
         segment = quote(str(id_or_slug), safe="")
         if segment in {"", ".", ".."}:
             return None
-        return await self._read_record(
-            "get_advertiser", f"{_ADVERTISERS}/{segment}", _Reader(ADVERTISERS, advertiser_of)
-        )
+        read = _Reader(ADVERTISERS, advertiser_of).record
+        return await self._read("get_advertiser", f"{_ADVERTISERS}/{segment}", read)
 
     async def contacts(
         self, wanted: ContactFilter, page: PageRequest
@@ -299,16 +297,6 @@ class Operations:
         )
         return await self._send("create_contact", call)
 
-    async def _read_record(
-        self, operation: str, path: str, reader: "_Reader[T]"
-    ) -> T | ReadRefusal | None:
-        response = await self._get(operation, path)
-        if isinstance(response, InvalidInput):
-            return response
-        if is_missing_record(response):
-            return None
-        return _parsed(response, reader.record)
-
     async def _read_page(
         self,
         operation: str,
@@ -318,22 +306,31 @@ class Operations:
         reader: "_Reader[T]",
     ) -> Page[T] | ReadRefusal | None:
         paging = {"page": str(page.number), "per_page": str(page.size)}
-        response = await self._get(operation, path, {**query, **paging})
-        if isinstance(response, InvalidInput):
-            return response
-        if is_missing_record(response):
-            return None
-        found = _parsed(response, partial(reader.page, page))
+        read = partial(reader.page, page)
+        found = await self._read(operation, path, read, {**query, **paging})
         if isinstance(found, Page) and found.skipped and self._observer is not None:
             self._observer.rows_skipped(found.skipped)
         return found
 
-    async def _get(
-        self, operation: str, path: str, query: Mapping[str, str] | None = None
-    ) -> Response | InvalidInput:
+    async def _read(
+        self,
+        operation: str,
+        path: str,
+        read: Callable[[object], T],
+        query: Mapping[str, str] | None = None,
+    ) -> T | ReadRefusal | None:
+        """Return what `read` finds in the response; None if the record does not exist."""
         if self._calls >= self._max_calls:
             return self._too_many_calls()
-        return await self._send(operation, Call("GET", path, self.credential, query))
+        response = await self._send(operation, Call("GET", path, self.credential, query))
+        if is_missing_record(response):
+            return None
+        if response.status != HTTPStatus.OK:
+            return read_refusal_of(response)
+        try:
+            return read(response.body)
+        except UnreadableError as error:
+            raise unreadable(response, error) from None
 
     def _too_many_calls(self) -> InvalidInput:
         message = (
@@ -381,12 +378,3 @@ def _contact_query(wanted: ContactFilter) -> dict[str, str]:
 
 def _query(filters: Mapping[str, object]) -> dict[str, str]:
     return {name: str(value) for name, value in filters.items() if value is not None}
-
-
-def _parsed(response: Response, parse: Callable[[object], T]) -> T | ReadRefusal:
-    if response.status != HTTPStatus.OK:
-        return read_refusal_of(response)
-    try:
-        return parse(response.body)
-    except UnreadableError as error:
-        raise unreadable(response, error) from None

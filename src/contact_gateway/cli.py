@@ -22,7 +22,7 @@ from rich.text import Text
 from sqlalchemy import Connection
 
 from contact_gateway import __version__, doctor, healthcheck, output
-from contact_gateway.access.api_keys import KeyRecord, Rotation, RotationRefusal, mint, rotate
+from contact_gateway.access.api_keys import Rotation, RotationRefusal, mint, rotate
 from contact_gateway.access.principals import Credential, Role
 from contact_gateway.app import app_from_environment, check_tracing, create_app
 from contact_gateway.command_line import (
@@ -77,7 +77,7 @@ from contact_gateway.store.staged_catalogue import (
 from contact_gateway.store_commands import store
 from contact_gateway.telemetry.logs import configure_logging
 from contact_gateway.telemetry.metrics import shared_between_workers
-from contact_gateway.upstream.check.calls import CheckError, Result, TrialContact, check
+from contact_gateway.upstream.check.calls import Result, TrialContact, check
 from contact_gateway.upstream.check.report import report_of
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.proxy import proxy_for
@@ -147,13 +147,15 @@ def _print_version(is_requested: bool) -> None:
 
 @main.callback()
 def _options(
-    version: Annotated[
+    context: typer.Context,
+    _version: Annotated[
         bool,
         typer.Option(
             "--version", help="Print the version.", callback=_print_version, is_eager=True
         ),
     ] = False,
-) -> None: ...
+) -> None:
+    context.with_resource(exit_on_error())
 
 
 def _validated_host(host: str | None) -> str | None:
@@ -193,7 +195,6 @@ def serve(
 ) -> None:
     """Serve GraphQL and REST until SIGTERM or Ctrl-C."""
     with ExitStack() as stack:
-        stack.enter_context(exit_on_error())
         if not output.is_standard_error_open():
             output.write(
                 "Error: standard error is closed, and the log is written there. "
@@ -350,57 +351,50 @@ def print_settings(
     ] = False,
 ) -> None:
     """Print all settings, where each comes from, and no passwords."""
-    with exit_on_error():
-        settings, sources = load_settings_with_sources()
-        if name is not None:
-            value = shown_value(settings, name)
-            output.write(f"{json.dumps(value) if json_output else _text_of(value)}\n")
-            return
-        records = [
-            {
-                "name": f"{PREFIX}{each.upper()}",
-                "value": shown_value(settings, each),
-                "source": sources.get(each, Source.DEFAULT),
-            }
-            for each in Settings.model_fields
-        ]
-        if json_output:
-            output.write_json(records)
-            return
-        table = Table("Setting", "Value", "Source", box=None)
-        for record in records:
-            table.add_row(
-                str(record["name"]), Text(_text_of(record["value"])), str(record["source"])
-            )
-        print_table(table)
+    settings, sources = load_settings_with_sources()
+    if name is not None:
+        value = shown_value(settings, name)
+        output.write(f"{json.dumps(value) if json_output else _text_of(value)}\n")
+        return
+    rows = [
+        (f"{PREFIX}{each.upper()}", shown_value(settings, each), sources.get(each, Source.DEFAULT))
+        for each in Settings.model_fields
+    ]
+    if json_output:
+        names = ("name", "value", "source")
+        output.write_json([dict(zip(names, row, strict=True)) for row in rows])
+        return
+    table = Table("Setting", "Value", "Source", box=None)
+    for setting, value, source in rows:
+        table.add_row(setting, Text(_text_of(value)), source)
+    print_table(table)
 
 
 @main.command("doctor")
 def run_doctor(json_output: _JsonOption = False) -> None:
     """Check the settings, the database and all servers, without serving."""
-    with exit_on_error():
-        try:
-            settings = load_settings()
-            check_tracing(settings)
-        except SettingsError as error:
-            remedy = "Correct the setting, or unset it."
-            checks: tuple[Check, ...] = (Check("Settings", State.FAILED, str(error), remedy),)
-        else:
-            configure_logging(settings.log_format)
-            found = f"{PREFIX}PROFILE is {settings.profile}"
-            checks = (
-                Check("Settings", State.OK, found),
-                *asyncio.run(doctor.examine(settings)),
-            )
-        if json_output:
-            output.write_json([check._asdict() for check in checks])
-        else:
-            for check in checks:
-                remedy = "" if check.remedy is None else f" {check.remedy}"
-                found = check.found.rstrip(".")
-                output.write(f"{check.state:<8} {check.name}: {found}.{remedy}\n")
-        if any(check.state is State.FAILED for check in checks):
-            raise typer.Exit(1)
+    try:
+        settings = load_settings()
+        check_tracing(settings)
+    except SettingsError as error:
+        remedy = "Correct the setting, or unset it."
+        checks: tuple[Check, ...] = (Check("Settings", State.FAILED, str(error), remedy),)
+    else:
+        configure_logging(settings.log_format)
+        found = f"{PREFIX}PROFILE is {settings.profile}"
+        checks = (
+            Check("Settings", State.OK, found),
+            *asyncio.run(doctor.examine(settings)),
+        )
+    if json_output:
+        output.write_json([check._asdict() for check in checks])
+    else:
+        for check in checks:
+            remedy = "" if check.remedy is None else f" {check.remedy}"
+            found = check.found.rstrip(".")
+            output.write(f"{check.state:<8} {check.name}: {found}.{remedy}\n")
+    if any(check.state is State.FAILED for check in checks):
+        raise typer.Exit(1)
 
 
 @main.command("healthcheck")
@@ -419,11 +413,10 @@ def run_healthcheck(
 ) -> None:
     """Ask the gateway on this machine whether it is alive; exit with 1 if not."""
     # `__main__` does the same without the imports of this file.
-    with exit_on_error():
-        health = healthcheck.check(healthcheck.Options(url, uds, ready))
-        if not health.is_healthy:
-            output.fail(health.found)
-        output.write(f"{health.found}\n")
+    health = healthcheck.check(healthcheck.Options(url, uds, ready))
+    if not health.is_healthy:
+        output.fail(health.found)
+    output.write(f"{health.found}\n")
 
 
 def _text_of(value: object) -> str:
@@ -438,16 +431,15 @@ def _text_of(value: object) -> str:
 @main.command()
 def migrate() -> None:
     """Migrate the database to the schema of this version."""
-    with exit_on_error():
-        report: list[str] = []
+    report: list[str] = []
 
-        async def upgrade(database: Database) -> None:
-            report.extend(await store_schema.migrate(database))
+    async def upgrade(database: Database) -> None:
+        report.extend(await store_schema.migrate(database))
 
-        revision = with_database(load_settings(), store_schema.revision, prepare=upgrade)
-        for sentence in report:
-            output.write(f"{sentence}\n")
-        output.note(f"The database is at revision {revision}.")
+    revision = with_database(load_settings(), store_schema.revision, prepare=upgrade)
+    for sentence in report:
+        output.write(f"{sentence}\n")
+    output.note(f"The database is at revision {revision}.")
 
 
 @_schema.command("graphql")
@@ -488,14 +480,13 @@ def check_schema(
             f"{old} is not a GraphQL schema: {reason.rstrip('.')}. Use a file that "
             "`contact-gateway schema graphql` printed."
         ) from None
-    with exit_on_error():
-        if json_output:
-            output.write_json([change._asdict() for change in changes])
-        else:
-            for change in changes:
-                output.write(f"{change.severity:<9} {change.type}: {change.description}\n")
-        if any(change.severity is Severity.BREAKING for change in changes):
-            raise typer.Exit(1)
+    if json_output:
+        output.write_json([change._asdict() for change in changes])
+    else:
+        for change in changes:
+            output.write(f"{change.severity:<9} {change.type}: {change.description}\n")
+    if any(change.severity is Severity.BREAKING for change in changes):
+        raise typer.Exit(1)
 
 
 def _validated_label(text: str) -> str:
@@ -526,9 +517,8 @@ def create_key(
         output.write(f"{minted.text}\n")
         return key_id
 
-    with exit_on_error():
-        key_id = with_own_database(lambda database: database.write(add))
-        output.note(f"Created key {key_id} ({role}, {label}). It is not shown again.")
+    key_id = with_own_database(lambda database: database.write(add))
+    output.note(f"Created key {key_id} ({role}, {label}). It is not shown again.")
 
 
 def _days_from(now: datetime, days: int | None) -> datetime | None:
@@ -587,21 +577,20 @@ def rotate_key(
             output.write(f"{rotation.minted.text}\n")
         return rotation
 
-    with exit_on_error():
-        rotation = with_own_database(lambda database: database.write(replace))
-        if rotation is None:
-            _fail_without_key(key_id)
-        if isinstance(rotation, RotationRefusal):
-            output.fail(f"Key {key_id} {_ROTATION_REFUSALS[rotation]}")
-        rotated = rotation.record
-        end = f"works until {_minute(rotated.old_secret_expires_at)}" if duration else "ends now"
-        note = (
-            f"Rotated key {rotated.id} ({rotated.role}, {rotated.label}). "
-            f"The new secret is not shown again, and the old one {end}."
-        )
-        if rotated.expires_at is not None:
-            note += f" The key expires on {_minute(rotated.expires_at)}."
-        output.note(note)
+    rotation = with_own_database(lambda database: database.write(replace))
+    if rotation is None:
+        _fail_without_key(key_id)
+    if isinstance(rotation, RotationRefusal):
+        output.fail(f"Key {key_id} {_ROTATION_REFUSALS[rotation]}")
+    rotated = rotation.record
+    end = f"works until {_minute(rotated.old_secret_expires_at)}" if duration else "ends now"
+    note = (
+        f"Rotated key {rotated.id} ({rotated.role}, {rotated.label}). "
+        f"The new secret is not shown again, and the old one {end}."
+    )
+    if rotated.expires_at is not None:
+        note += f" The key expires on {_minute(rotated.expires_at)}."
+    output.note(note)
 
 
 def _fail_without_key(key_id: int) -> NoReturn:
@@ -611,63 +600,54 @@ def _fail_without_key(key_id: int) -> NoReturn:
 @_keys.command("list")
 def list_keys(json_output: _JsonOption = False) -> None:
     """List all API keys, without their secrets."""
-
-    async def every(database: Database) -> tuple[KeyRecord, ...]:
-        return await database.read(key_rows.all_keys)
-
-    with exit_on_error():
-        keys = with_own_database(every)
-        if json_output:
-            output.write_json(
-                [
-                    {
-                        "id": key.id,
-                        "role": key.role,
-                        "label": key.label,
-                        "created_at": timestamp(key.created_at),
-                        "last_used_on": key.last_used_on and key.last_used_on.isoformat(),
-                        "expires_at": timestamp(key.expires_at),
-                        "old_secret_expires_at": timestamp(key.old_secret_expires_at),
-                        "revoked_at": timestamp(key.revoked_at),
-                    }
-                    for key in keys
-                ]
-            )
-            return
-        table = Table("ID", "Role", "Label", "Created", "Last used", box=None)
-        for heading in ("Expires", "Old secret until", "Revoked"):
-            table.add_column(heading)
-        for key in keys:
-            table.add_row(
-                str(key.id),
-                key.role,
-                Text(key.label),
-                _minute(key.created_at),
-                or_dash(key.last_used_on),
-                _minute(key.expires_at),
-                _minute(key.old_secret_expires_at),
-                _minute(key.revoked_at),
-            )
-        print_table(table)
+    keys = with_own_database(lambda database: database.read(key_rows.all_keys))
+    if json_output:
+        output.write_json(
+            [
+                {
+                    "id": key.id,
+                    "role": key.role,
+                    "label": key.label,
+                    "created_at": timestamp(key.created_at),
+                    "last_used_on": key.last_used_on and key.last_used_on.isoformat(),
+                    "expires_at": timestamp(key.expires_at),
+                    "old_secret_expires_at": timestamp(key.old_secret_expires_at),
+                    "revoked_at": timestamp(key.revoked_at),
+                }
+                for key in keys
+            ]
+        )
+        return
+    table = Table("ID", "Role", "Label", "Created", "Last used", box=None)
+    for heading in ("Expires", "Old secret until", "Revoked"):
+        table.add_column(heading)
+    for key in keys:
+        table.add_row(
+            str(key.id),
+            key.role,
+            Text(key.label),
+            _minute(key.created_at),
+            or_dash(key.last_used_on),
+            _minute(key.expires_at),
+            _minute(key.old_secret_expires_at),
+            _minute(key.revoked_at),
+        )
+    print_table(table)
 
 
 @_keys.command("revoke")
 def revoke_key(key_id: _KeyId) -> None:
     """Revoke an API key permanently, with both secrets of a rotation."""
-
-    def revoke(connection: Connection) -> key_rows.Revocation | None:
-        return key_rows.revoke(connection, key_id)
-
-    with exit_on_error():
-        revocation = with_own_database(lambda database: database.write(revoke))
-        if revocation is None:
-            _fail_without_key(key_id)
-        message = (
-            f"Revoked key {key_id}."
-            if revocation.now
-            else f"Key {key_id} was already revoked on {_minute(revocation.revoked_at)}."
-        )
-        output.note(message)
+    revoke = partial(key_rows.revoke, key_id=key_id)
+    revocation = with_own_database(lambda database: database.write(revoke))
+    if revocation is None:
+        _fail_without_key(key_id)
+    message = (
+        f"Revoked key {key_id}."
+        if revocation.now
+        else f"Key {key_id} was already revoked on {_minute(revocation.revoked_at)}."
+    )
+    output.note(message)
 
 
 @_advertisers.command("import")
@@ -698,20 +678,19 @@ def import_advertisers(
                 await staged.write(lambda written: progress.update(writing, completed=written))
             return counts
 
-    with exit_on_error():
-        try:
-            counts = with_own_database(stage_and_write)
-        except CatalogueError as error:
-            output.fail(f"{file}: {str(error).rstrip('.')}. No advertiser was imported.")
-        except UnicodeDecodeError:
-            output.fail(f"{file}: the file is not in UTF-8. No advertiser was imported.")
-        except (StagingError, StoreChangedError) as error:
-            output.fail(f"{file}: {error}.")
-        unchanged = counts.rows - counts.new - counts.changed
-        output.note(
-            f"Imported {counts.rows} advertisers: {counts.new} new, {counts.changed} changed, "
-            f"{unchanged} unchanged."
-        )
+    try:
+        counts = with_own_database(stage_and_write)
+    except CatalogueError as error:
+        output.fail(f"{file}: {str(error).rstrip('.')}. No advertiser was imported.")
+    except UnicodeDecodeError:
+        output.fail(f"{file}: the file is not in UTF-8. No advertiser was imported.")
+    except (StagingError, StoreChangedError) as error:
+        output.fail(f"{file}: {error}.")
+    unchanged = counts.rows - counts.new - counts.changed
+    output.note(
+        f"Imported {counts.rows} advertisers: {counts.new} new, {counts.changed} changed, "
+        f"{unchanged} unchanged."
+    )
 
 
 def _validated_trial(given: tuple[int, str] | None) -> tuple[int, str] | None:
@@ -765,38 +744,34 @@ def check_upstream(
     """
     if try_dry_run and create_test_contact is None:
         raise typer.BadParameter("--try-dry-run needs --create-test-contact.")
-    with exit_on_error():
-        settings = load_settings()
-        url = settings.upstream_url
-        if url is None:
-            output.fail(
-                "CONTACT_GATEWAY_UPSTREAM_URL is not set. For HiEnergy it is "
-                "https://app.hienergy.ai/api/v1."
-            )
-        credential = hienergy_credential()
-        trial = None
-        if create_test_contact is not None:
-            trial = TrialContact(*create_test_contact, tries_dry_run=try_dry_run)
-            addresses = f"{trial.email}, twice"
-            if try_dry_run:
-                addresses += f", and {trial.dry_run_email} as a dry run"
-            output.note(
-                f"This creates contacts on advertiser {trial.advertiser_id} at {url}: "
-                f"{addresses}. Delete them in HiEnergy afterwards."
-            )
-            if not yes:
-                typer.confirm("Create them?", abort=True, err=True)
+    settings = load_settings()
+    url = settings.upstream_url
+    if url is None:
+        output.fail(
+            "CONTACT_GATEWAY_UPSTREAM_URL is not set. For HiEnergy it is "
+            "https://app.hienergy.ai/api/v1."
+        )
+    credential = hienergy_credential()
+    trial = None
+    if create_test_contact is not None:
+        trial = TrialContact(*create_test_contact, tries_dry_run=try_dry_run)
+        addresses = f"{trial.email}, twice"
+        if try_dry_run:
+            addresses += f", and {trial.dry_run_email} as a dry run"
+        output.note(
+            f"This creates contacts on advertiser {trial.advertiser_id} at {url}: "
+            f"{addresses}. Delete them in HiEnergy afterwards."
+        )
+        if not yes:
+            typer.confirm("Create them?", abort=True, err=True)
+    result = asyncio.run(_checked(settings, url, credential, trial))
+    _print_result(result)
+    if report is not None:
+        document = json.dumps(report_of(result, url), indent=2)
         try:
-            result = asyncio.run(_checked(settings, url, credential, trial))
-        except CheckError as error:
-            output.fail(str(error))
-        _print_result(result)
-        if report is not None:
-            document = json.dumps(report_of(result, url), indent=2)
-            try:
-                report.write_text(f"{document}\n", encoding="utf-8")
-            except OSError as error:
-                output.fail(f"--report: {error.strerror}: {report}")
+            report.write_text(f"{document}\n", encoding="utf-8")
+        except OSError as error:
+            output.fail(f"--report: {error.strerror}: {report}")
 
 
 async def _checked(
@@ -839,41 +814,38 @@ def list_attempts(
     json_output: _JsonOption = False,
 ) -> None:
     """List the creations in HiEnergy whose outcome is unknown, the oldest first."""
-
-    async def every(database: Database) -> tuple[ledger_rows.OpenAttempt, ...]:
-        return await database.read(ledger_rows.open_attempts)
-
-    with exit_on_error():
-        now = datetime.now(UTC)
-        attempts = with_database(load_settings(), every)
-        if json_output:
-            output.write_json(
-                [
-                    {
-                        "id": key.hex()[:_ATTEMPT_ID_DIGITS],
-                        "sent_at": timestamp(attempt.sent_at),
-                        "advertiser_id": attempt.advertiser_id,
-                        "state": _state(attempt, now),
-                        **({"email": attempt.email} if show_addresses else {}),
-                    }
-                    for key, attempt in attempts
-                ]
-            )
-            return
-        table = Table("ID", "Sent", "Age", "Advertiser", "State", box=None)
-        if show_addresses:
-            table.add_column("Address")
-        for key, attempt in attempts:
-            address = (Text(attempt.email),) if show_addresses else ()
-            table.add_row(
-                key.hex()[:_ATTEMPT_ID_DIGITS],
-                _minute(attempt.sent_at),
-                _age(now - attempt.sent_at),
-                str(attempt.advertiser_id),
-                _state(attempt, now),
-                *address,
-            )
-        print_table(table)
+    now = datetime.now(UTC)
+    attempts = with_database(
+        load_settings(), lambda database: database.read(ledger_rows.open_attempts)
+    )
+    if json_output:
+        output.write_json(
+            [
+                {
+                    "id": key.hex()[:_ATTEMPT_ID_DIGITS],
+                    "sent_at": timestamp(attempt.sent_at),
+                    "advertiser_id": attempt.advertiser_id,
+                    "state": _state(attempt, now),
+                    **({"email": attempt.email} if show_addresses else {}),
+                }
+                for key, attempt in attempts
+            ]
+        )
+        return
+    table = Table("ID", "Sent", "Age", "Advertiser", "State", box=None)
+    if show_addresses:
+        table.add_column("Address")
+    for key, attempt in attempts:
+        address = (Text(attempt.email),) if show_addresses else ()
+        table.add_row(
+            key.hex()[:_ATTEMPT_ID_DIGITS],
+            _minute(attempt.sent_at),
+            _age(now - attempt.sent_at),
+            str(attempt.advertiser_id),
+            _state(attempt, now),
+            *address,
+        )
+    print_table(table)
 
 
 @_attempts.command("settle")
@@ -891,40 +863,35 @@ def settle_attempt(
     if (contact is None) != not_created:
         raise typer.BadParameter("Use either --contact UPSTREAM_ID or --not-created.")
 
-    def write(connection: Connection) -> str | None:
+    def settle(connection: Connection) -> str | None:
+        """Settle the attempt, or return why it cannot be settled."""
         now = datetime.now(UTC)
         opened = [
             each
             for each in ledger_rows.open_attempts(connection)
             if each.key.hex().startswith(attempt_id.lower())
         ]
-        if len(opened) != 1:
-            return "ambiguous" if opened else "missing"
+        if not opened:
+            return f"No open attempt {attempt_id}. Run `contact-gateway attempts list`."
+        if len(opened) > 1:
+            return f"Several attempts begin with {attempt_id}. Use more digits."
         attempt = opened[0].attempt
         if attempt.is_in_flight(now) or (contact is None and attempt.held_until > now):
-            return "in flight"
+            return (
+                f"HiEnergy may still be processing attempt {attempt_id}. Try again in two minutes."
+            )
         ledger_rows.settle(connection, opened[0], contact)
         return None
 
-    with exit_on_error():
-        match with_database(load_settings(), lambda database: database.write(write)):
-            case "missing":
-                output.fail(f"No open attempt {attempt_id}. Run `contact-gateway attempts list`.")
-            case "ambiguous":
-                output.fail(f"Several attempts begin with {attempt_id}. Use more digits.")
-            case "in flight":
-                output.fail(
-                    f"HiEnergy may still be processing attempt {attempt_id}. Try again in two "
-                    "minutes."
-                )
-            case _:
-                pass
-        message = (
-            f"Settled attempt {attempt_id}: no contact was created. Its key may create one now."
-            if contact is None
-            else f"Settled attempt {attempt_id}: it created contact {contact}."
-        )
-        output.note(message)
+    problem = with_database(load_settings(), lambda database: database.write(settle))
+    if problem is not None:
+        output.fail(problem)
+    message = (
+        f"Settled attempt {attempt_id}: no contact was created. Its key may create one now."
+        if contact is None
+        else f"Settled attempt {attempt_id}: it created contact {contact}."
+    )
+    output.note(message)
 
 
 def _state(attempt: Attempt, now: datetime) -> str:

@@ -7,11 +7,11 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
 import typer
-from sqlalchemy import Connection
 
 from contact_gateway import output
 from contact_gateway.access.principals import Credential
@@ -70,27 +70,23 @@ def audit_contact(
     json_output: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Show which API key created a contact, through which face and in which request."""
-
-    def find(connection: Connection) -> audit_trail.AuditRecord | None:
-        return audit_trail.of_contact(connection, contact_id)
-
-    with exit_on_error():
-        record = with_own_database(lambda database: database.read(find))
-        if record is None:
-            output.fail(f"There is no contact {contact_id}.")
-        if json_output:
-            document = {**dataclasses.asdict(record), "created_at": timestamp(record.created_at)}
-            output.write_json(document)
-            return
-        label = "" if record.key_label is None else f" ({record.key_label})"
-        lines = (
-            f"Contact     {record.contact_id}, of advertiser {record.advertiser_id}",
-            f"Created     {record.created_at.isoformat(timespec='milliseconds')}",
-            f"Key         {or_dash(record.key_id)}{label}",
-            f"Face        {or_dash(record.face)}",
-            f"Request id  {or_dash(record.request_id)}",
-        )
-        output.write("\n".join([*lines, ""]))
+    find = partial(audit_trail.of_contact, contact_id=contact_id)
+    record = with_own_database(lambda database: database.read(find))
+    if record is None:
+        output.fail(f"There is no contact {contact_id}.")
+    if json_output:
+        document = {**dataclasses.asdict(record), "created_at": timestamp(record.created_at)}
+        output.write_json(document)
+        return
+    label = "" if record.key_label is None else f" ({record.key_label})"
+    lines = (
+        f"Contact     {record.contact_id}, of advertiser {record.advertiser_id}",
+        f"Created     {record.created_at.isoformat(timespec='milliseconds')}",
+        f"Key         {or_dash(record.key_id)}{label}",
+        f"Face        {or_dash(record.face)}",
+        f"Request id  {or_dash(record.request_id)}",
+    )
+    output.write("\n".join([*lines, ""]))
 
 
 def _validated_advertiser(name: str | None) -> str | None:
@@ -128,22 +124,23 @@ def export_contacts(
     In front of HiEnergy, the key is read from HIENERGY_API_KEY, or asked for.
     """
     known_format = _format_of(file, file_format)
-    with exit_on_error():
-        settings = load_settings()
-        # Standard output may be the file.
-        configure_logging(settings.log_format)
-        url = settings.upstream_url
-        credential = None if url is None else hienergy_credential()
-        tune_garbage_collector()
-        with _written_to(file, known_format, force=force) as write, _bar(file) as bar:
-            export = _Export(known_format, advertiser, write, bar)
-            if url is None or credential is None:
-                exported = with_database(settings, export.from_database)
-            else:
-                client = UpstreamClient(
-                    url, timeout_seconds=settings.upstream_timeout_seconds, max_connections=1
-                )
-                exported = asyncio.run(export.from_hienergy(client, credential))
+    settings = load_settings()
+    # Standard output may be the file.
+    configure_logging(settings.log_format)
+    url = settings.upstream_url
+    credential = None if url is None else hienergy_credential()
+    tune_garbage_collector()
+    # The contacts may go to the terminal of the bar.
+    bar = TransferBar("contact", is_shown=file != _STANDARD_STREAM or not sys.stdout.isatty())
+    with _written_to(file, known_format, force=force) as write, bar:
+        export = _Export(known_format, advertiser, write, bar)
+        if url is None or credential is None:
+            exported = with_database(settings, export.from_database)
+        else:
+            client = UpstreamClient(
+                url, timeout_seconds=settings.upstream_timeout_seconds, max_connections=1
+            )
+            exported = asyncio.run(export.from_hienergy(client, credential))
     output.note(f"Exported {counted(exported.contacts, 'contact')}.")
     if exported.skipped:
         output.note(f"Left out {counted(exported.skipped, 'row')} without an id or an advertiser.")
@@ -174,11 +171,6 @@ def _written_to(
         if file_format is Format.CSV:
             opened.write(BYTE_ORDER_MARK)
         yield opened.write
-
-
-def _bar(file: Path) -> TransferBar:
-    """Return the bar, which is not shown if the contacts go to the same terminal."""
-    return TransferBar("contact", is_shown=file != _STANDARD_STREAM or not sys.stdout.isatty())
 
 
 def _validated_file(file: Path) -> Path:

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contact_gateway.access.principals import Credential
+from contact_gateway.settings import SettingsError
 from contact_gateway.upstream.check import calls
 from contact_gateway.upstream.check.answers import Answer, Reads
-from contact_gateway.upstream.check.calls import CheckError, TrialContact, check
+from contact_gateway.upstream.check.calls import TrialContact, check
 from contact_gateway.upstream.check.findings import findings_of_reads
 from contact_gateway.upstream.check.report import report_of
 from contact_gateway.upstream.check.shapes import names_and_types
@@ -338,7 +339,7 @@ async def test_no_answer_breaks_the_check(responses: list[Response]) -> None:
     trial = TrialContact(2001, "maya@example.com", tries_dry_run=True)
     try:
         result = await check(send, Credential("key"), trial)
-    except CheckError:
+    except SettingsError:
         return
     assert report_of(result, "https://app.hienergy.ai/api/v1")
 

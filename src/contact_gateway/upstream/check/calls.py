@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Final, NamedTuple, TypeAlias
 
 from contact_gateway.access.principals import Credential
-from contact_gateway.settings import PREFIX, Known
+from contact_gateway.settings import PREFIX, Known, SettingsError
 from contact_gateway.upstream.check.answers import Answer, Reads, has_email
 from contact_gateway.upstream.check.findings import (
     LARGE_PAGE_SIZE,
@@ -33,10 +33,6 @@ LOOK_AFTER_SECONDS: Final = (0.0, 2.0, 7.0)
 _ABSENT_EMAIL: Final = "no-such-contact@example.com"
 # Anything else may need escaping, or change the path.
 _ID: Final = re.compile("[A-Za-z0-9_-]{1,100}")
-
-
-class CheckError(Exception):
-    """The check cannot begin. The message says what to correct."""
 
 
 class TrialContact(NamedTuple):
@@ -78,7 +74,7 @@ async def check(
         create_timeout_seconds: the timeout of a creation; by default that of a read.
 
     Raises:
-        CheckError: the first call is refused, or not answered with JSON.
+        SettingsError: the first call is refused, or not answered with JSON.
     """
     caller = _Caller(send, credential, create_timeout_seconds)
     reads = await _read(caller)
@@ -200,14 +196,14 @@ def _require_list(answer: Answer) -> None:
     """Raise if the first answer shows that all others would be of no use."""
     setting = f"{PREFIX}UPSTREAM_URL"
     if answer.response is None:
-        raise CheckError(f"{setting}: HiEnergy's API does not answer: {answer.error}.")
+        raise SettingsError(f"{setting}: HiEnergy's API does not answer: {answer.error}.")
     status = answer.response.status
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        raise CheckError(f"HIENERGY_API_KEY: HiEnergy refuses the key with {status}.")
+        raise SettingsError(f"HIENERGY_API_KEY: HiEnergy refuses the key with {status}.")
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        raise CheckError("HIENERGY_API_KEY: the key has no calls left. Try again in an hour.")
+        raise SettingsError("HIENERGY_API_KEY: the key has no calls left. Try again in an hour.")
     if not answer.is_success or answer.response.body is None:
-        raise CheckError(
+        raise SettingsError(
             f"{setting}: GET /contacts is answered with {status}, not with a list. For HiEnergy "
             "the URL is https://app.hienergy.ai/api/v1."
         )

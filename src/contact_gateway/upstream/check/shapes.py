@@ -19,6 +19,14 @@ _NAME: Final = re.compile("[a-z][a-z0-9_]{0,39}")
 _HEADER_NAME: Final = re.compile("[A-Za-z0-9-]{1,64}")
 _MAX_NAMES: Final = 200
 _MAX_DEPTH: Final = 8
+_TYPES: Final[Mapping[type, str]] = {
+    type(None): "null",
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    str: "text",
+    list: "list",
+}
 _ROOTS: Final = ("contacts", "contact", "advertisers", "advertiser")
 _PAGING_NAMES: Final = frozenset(
     {
@@ -198,19 +206,7 @@ def error_form_of(response: Response) -> ErrorForm:
 
 def type_of(value: object) -> str:
     """Return the JSON type of a value."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case int() | float():
-            return "number"
-        case str():
-            return "text"
-        case list():
-            return "list"
-        case _:
-            return "object"
+    return _TYPES.get(type(value), "object")
 
 
 def header_names(response: Response) -> Sequence[str]:

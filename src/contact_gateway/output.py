@@ -11,11 +11,12 @@ import rich.markup
 import typer
 from rich.console import Console
 
-_CLOSED: Final = "it is closed"
-
 
 class OutputError(OSError):
     """Standard output cannot be written. The message says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"standard output cannot be written: {reason}")
 
 
 def occupy_closed_descriptors() -> None:
@@ -38,14 +39,14 @@ def write(text: str) -> None:
     """
     stream: TextIO | None = sys.stdout
     if stream is None:
-        raise OutputError(_message(_CLOSED))
+        raise OutputError("it is closed")
     try:
         stream.write(text)
         stream.flush()
     except (OSError, ValueError) as error:
         _discard(stream)
         reason = error.strerror if isinstance(error, OSError) else None
-        raise OutputError(_message(reason or str(error))) from None
+        raise OutputError(reason or str(error)) from None
 
 
 def write_json(value: object) -> None:
@@ -61,10 +62,6 @@ def is_standard_error_open() -> bool:
     """Return whether this process was started with standard error."""
     stream: TextIO | None = sys.stderr
     return stream is not None
-
-
-def _message(reason: str) -> str:
-    return f"standard output cannot be written: {reason}"
 
 
 def _discard(stream: TextIO) -> None:

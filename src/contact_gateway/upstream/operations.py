@@ -54,7 +54,6 @@ from contact_gateway.upstream.responses import (
     log_refusal,
     quota_of,
     read_refusal_of,
-    unreadable,
 )
 
 T = TypeVar("T")
@@ -330,7 +329,8 @@ class Operations:
         try:
             return read(response.body)
         except UnreadableError as error:
-            raise unreadable(response, error) from None
+            reason = f"upstream's response {response.status} is unreadable: {error}"
+            raise UpstreamUnavailable.because_of(response, reason, Delivery.UNKNOWN) from None
 
     def _too_many_calls(self) -> InvalidInput:
         message = (

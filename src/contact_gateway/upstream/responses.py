@@ -37,9 +37,7 @@ from contact_gateway.contacts.timestamps import timestamp
 from contact_gateway.http_statuses import CODES
 from contact_gateway.upstream.client import (
     MAX_RETRY_AFTER_SECONDS,
-    Delivery,
     Response,
-    UpstreamUnavailable,
     retry_after_seconds,
     unexpected,
 )
@@ -269,12 +267,6 @@ def _conflict(error: ErrorBody, details: Details) -> Conflict:
 
 def _default_message(response: Response) -> str:
     return f"HiEnergy refuses the request with status {response.status}."
-
-
-def unreadable(response: Response, error: UnreadableError) -> UpstreamUnavailable:
-    """Return the exception for a success whose body cannot be read."""
-    reason = f"upstream's response {response.status} is unreadable: {error}"
-    return UpstreamUnavailable.because_of(response, reason, Delivery.UNKNOWN)
 
 
 def quota_of(response: Response) -> Quota | None:

@@ -130,11 +130,6 @@ def contact_of(resource: object, *, advertiser_id: int | None = None) -> Contact
     )
 
 
-def is_stored(resource: object) -> bool:
-    """Return whether a resource has an id, so upstream has stored it."""
-    return isinstance(resource, dict) and resource.get("id") is not None
-
-
 def advertiser_of(resource: object) -> Advertiser:
     """Return an advertiser. `hienergy_id` is its own id if its network or publisher is HiEnergy.
 

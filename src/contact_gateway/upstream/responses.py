@@ -45,7 +45,6 @@ from contact_gateway.upstream.documents import (
     UnreadableError,
     contact_of,
     fields_of,
-    is_stored,
     owner_of,
     resource_of,
 )
@@ -123,7 +122,8 @@ def dry_run_answer_of(response: Response, submitted: NewContact) -> CreationAnsw
     if not response.is_success:
         return refusal_of(response)
     resource = resource_of(response.body)
-    is_created = response.status == HTTPStatus.CREATED or is_stored(resource)
+    has_id = isinstance(resource, Mapping) and resource.get("id") is not None
+    is_created = response.status == HTTPStatus.CREATED or has_id
     if is_created and not _says_dry_run(response.body, resource):
         return creation_answer_of(response, submitted)
     owner_id, owner_name = owner_of(fields_of(resource) or {})

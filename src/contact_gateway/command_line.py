@@ -25,7 +25,7 @@ from contact_gateway.store.backup import StoreFileError
 from contact_gateway.store.copying import CopyError
 from contact_gateway.store.database import Database, configured_database
 from contact_gateway.telemetry.metrics import MetricsFolderError
-from contact_gateway.upstream.client import UpstreamUnavailable
+from contact_gateway.upstream.calls import UpstreamUnavailable
 
 T = TypeVar("T")
 

@@ -3,6 +3,8 @@
 import json
 import socket
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,7 +20,13 @@ from contact_gateway.server.process import Listeners
 from contact_gateway.server.stopping import Timeouts
 from support.clock import WATCHDOG_SECONDS
 from support.databases import Engine, databases_on, new_database, plain_connection, read_only
-from support.process import Command, GatewayProcess, gateway_process, refused_start
+from support.process import (
+    Command,
+    GatewayProcess,
+    clean_environment,
+    gateway_process,
+    refused_start,
+)
 
 DEMO_ADVERTISERS = {
     *("1001", "1002", "1003", "9007199254740993", "3001"),
@@ -29,6 +37,29 @@ mutation CreateContact($input: CreateContactInput!) {
   createContact(input: $input) { __typename ... on Contact { advertiserId email } }
 }
 """
+
+
+def test_what_only_some_need_is_not_imported_by_all(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from contact_gateway import app, cli\n"
+        "from contact_gateway.settings import Settings\n"
+        "app.create_app(Settings())\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))\n"
+    )
+    ran = subprocess.run(
+        (sys.executable, "-c", program),
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    imported = set(ran.stdout.split())
+    assert {"contact_gateway", "sqlalchemy", "strawberry"} <= imported
+    # For migrations, HiEnergy, agents, traces and PostgreSQL.
+    assert imported.isdisjoint({"alembic", "aiohttp", "mcp", "opentelemetry", "psycopg"})
 
 
 def create_by_rest(client: httpx.Client, email: str) -> httpx.Response:

@@ -15,17 +15,15 @@ import trustme
 
 from contact_gateway.access.principals import Credential
 from contact_gateway.contacts.source import SourceUnavailable
-from contact_gateway.upstream.circuit import FAILURE_THRESHOLD
-from contact_gateway.upstream.client import (
+from contact_gateway.upstream.calls import (
     MAX_RESPONSE_BYTES,
     Call,
     Delivery,
-    RecordStatus,
-    StartSpan,
-    UpstreamClient,
     UpstreamUnavailable,
     retry_after_seconds,
 )
+from contact_gateway.upstream.circuit import FAILURE_THRESHOLD
+from contact_gateway.upstream.client import RecordStatus, StartSpan, UpstreamClient
 from support.clock import ManualClock
 from support.upstream import (
     End,

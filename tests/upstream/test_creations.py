@@ -23,7 +23,8 @@ from contact_gateway.contacts.source import ContactFilter, Page, PageRequest, So
 from contact_gateway.settings import Known
 from contact_gateway.store.ledger import SqlLedger
 from contact_gateway.store.retention import IDEMPOTENCY_RETENTION
-from contact_gateway.upstream.client import Delivery, UpstreamClient, UpstreamUnavailable
+from contact_gateway.upstream.calls import Delivery, UpstreamUnavailable
+from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.creations import Creations, keyed
 from contact_gateway.upstream.operations import Operations
 from contact_gateway.upstream.responses import CreationAnswer, Unnamed

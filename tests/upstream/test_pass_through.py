@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from contact_gateway.upstream.calls import MAX_RESPONSE_BYTES
 from contact_gateway.upstream.circuit import FAILURE_THRESHOLD
-from contact_gateway.upstream.client import MAX_RESPONSE_BYTES
 from support.faces import Json
 from support.gateway import Gateway, credentials
 from support.hienergy import jwt

@@ -16,7 +16,8 @@ from yarl import URL
 
 from contact_gateway.access.principals import Credential
 from contact_gateway.settings import SettingsError
-from contact_gateway.upstream.client import Call, Delivery, UpstreamClient, UpstreamUnavailable
+from contact_gateway.upstream.calls import Call, Delivery, UpstreamUnavailable
+from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.proxy import Proxy, proxy_for
 from support.connect_proxy import connect_proxy
 from support.faces import FACES, Face

@@ -35,7 +35,7 @@ from contact_gateway.contacts.outcomes import (
 )
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.upstream import lookup
-from contact_gateway.upstream.client import Delivery, UpstreamUnavailable
+from contact_gateway.upstream.calls import Delivery, UpstreamUnavailable
 from contact_gateway.upstream.lookup import Found, NotAccepted
 from contact_gateway.upstream.operations import Operations
 from contact_gateway.upstream.responses import CreationAnswer, Unnamed, dated

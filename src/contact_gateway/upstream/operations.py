@@ -26,15 +26,15 @@ from contact_gateway.contacts.source import (
     SourceResponse,
 )
 from contact_gateway.contacts.text import domain_of
-from contact_gateway.upstream.client import (
+from contact_gateway.upstream.calls import (
     MAX_RESPONSE_BYTES,
     Call,
     Delivery,
     Response,
-    UpstreamClient,
     UpstreamUnavailable,
     unexpected,
 )
+from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.documents import (
     ADVERTISERS,
     CONTACTS,

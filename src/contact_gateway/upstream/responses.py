@@ -35,7 +35,7 @@ from contact_gateway.contacts.outcomes import (
 from contact_gateway.contacts.problems import Problem, ProblemCode
 from contact_gateway.contacts.timestamps import timestamp
 from contact_gateway.http_statuses import CODES
-from contact_gateway.upstream.client import (
+from contact_gateway.upstream.calls import (
     MAX_RETRY_AFTER_SECONDS,
     Response,
     retry_after_seconds,

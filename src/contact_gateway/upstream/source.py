@@ -21,7 +21,8 @@ from contact_gateway.contacts.source import (
 )
 from contact_gateway.upstream import lookup
 from contact_gateway.upstream.batches import CreationBatch
-from contact_gateway.upstream.client import UpstreamClient, UpstreamUnavailable
+from contact_gateway.upstream.calls import UpstreamUnavailable
+from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.creations import Creations, keyed, scope_digest
 from contact_gateway.upstream.operations import (
     DEFAULT_MAX_CALLS,

@@ -17,13 +17,8 @@ from contact_gateway.contact_files.resolver import outcome_of_conflict
 from contact_gateway.contacts.outcomes import ErrorCode
 from contact_gateway.contacts.policy import OnConflict
 from contact_gateway.contacts.source import SourceUnavailable
-from contact_gateway.upstream.client import (
-    Call,
-    Response,
-    UpstreamClient,
-    retry_after_seconds,
-    unexpected,
-)
+from contact_gateway.upstream.calls import Call, Response, retry_after_seconds, unexpected
+from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.documents import UnreadableError, contact_of
 
 CHUNK_SIZE: Final = 100

@@ -3,8 +3,6 @@
 import asyncio
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -18,7 +16,6 @@ from contact_gateway.store.tables import contacts
 from support.databases import locked
 from support.faces import FACES
 from support.gateway import Gateway, credentials, running_gateway
-from support.process import clean_environment
 
 pytestmark = pytest.mark.anyio
 
@@ -342,23 +339,3 @@ async def test_concurrent_first_requests_are_all_answered(tmp_path: Path) -> Non
         responses = await asyncio.gather(*(gateway.post_json("/mcp", PING, {}) for _ in range(5)))
 
     assert [response.json()["result"] for response in responses] == [{}] * 5
-
-
-def test_the_sdk_is_not_imported_before_the_first_request(tmp_path: Path) -> None:
-    program = (
-        "import sys\n"
-        "from contact_gateway.app import create_app\n"
-        "from contact_gateway.settings import Settings\n"
-        "create_app(Settings())\n"
-        "print('mcp' in sys.modules)\n"
-    )
-    ran = subprocess.run(
-        (sys.executable, "-c", program),
-        cwd=tmp_path,
-        env=clean_environment(),
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
-
-    assert ran.stdout == "False\n"

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 from contact_gateway.contacts.text import email_key
+from contact_gateway.upstream.calls import Response
 from contact_gateway.upstream.check.shapes import (
     Document,
     Paging,
@@ -12,7 +13,6 @@ from contact_gateway.upstream.check.shapes import (
     paging_of,
     row_of,
 )
-from contact_gateway.upstream.client import Response
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from contact_gateway.access.principals import Credential
 from contact_gateway.settings import PREFIX, Known, SettingsError
+from contact_gateway.upstream.calls import Call, Delivery, Response, UpstreamUnavailable
 from contact_gateway.upstream.check.answers import Answer, Reads, has_email
 from contact_gateway.upstream.check.findings import (
     LARGE_PAGE_SIZE,
@@ -22,7 +23,6 @@ from contact_gateway.upstream.check.findings import (
 )
 from contact_gateway.upstream.check.shapes import Row, owner_of
 from contact_gateway.upstream.check.trial import Look, Trial, findings_of_trial, settings_of
-from contact_gateway.upstream.client import Call, Delivery, Response, UpstreamUnavailable
 
 Send: TypeAlias = Callable[[Call], Awaitable[Response]]
 """Sends a call; raises `UpstreamUnavailable` if there is no usable response."""

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from contact_gateway.contacts.advertiser import is_named_hienergy
+from contact_gateway.upstream.calls import Response, seconds_of
 from contact_gateway.upstream.check.answers import Reads, has_email
 from contact_gateway.upstream.check.shapes import (
     Envelope,
@@ -19,7 +20,6 @@ from contact_gateway.upstream.check.shapes import (
     owner_of,
     type_of,
 )
-from contact_gateway.upstream.client import Response, seconds_of
 from contact_gateway.upstream.responses import number_of
 
 SMALL_PAGE_SIZE: Final = 2

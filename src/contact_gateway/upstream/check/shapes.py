@@ -11,7 +11,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import Final, NamedTuple
 
-from contact_gateway.upstream.client import Response
+from contact_gateway.upstream.calls import Response
 from contact_gateway.upstream.documents import has_more
 
 # A name that holds anything else, such as an e-mail address, may be data.

@@ -1,0 +1,201 @@
+"""The connections to upstream: each call is one exchange over one of them.
+
+They are aiohttp's because of the measurements in `benchmarks/`. Only what talks to upstream imports
+this module: aiohttp takes a tenth of the start.
+"""
+
+import json
+import math
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Final
+
+import aiohttp
+import orjson
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
+from yarl import URL
+
+from contact_gateway.upstream.calls import (
+    MAX_RESPONSE_BYTES,
+    Call,
+    Delivery,
+    Response,
+    UpstreamUnavailable,
+)
+from contact_gateway.upstream.proxy import Proxy
+
+_MAX_CONNECT_SECONDS: Final = 5.0
+# Shorter than servers' usual five seconds, so that no creation meets a connection that is closing.
+_KEEP_ALIVE_SECONDS: Final = 4.0
+_CHUNK_BYTES: Final = 65_536
+
+
+class Connections:
+    """A pool of connections, which are opened on demand.
+
+    Args:
+        base_url: the URL that the paths of calls are relative to.
+        proxy: the proxy on the way, if there is one.
+        limit: how many connections are open at most.
+    """
+
+    def __init__(self, base_url: str, proxy: Proxy | None, limit: int) -> None:
+        self._base_url: Final = base_url
+        self._proxy: Final = proxy
+        tls: ssl.SSLContext | bool = True
+        if base_url.startswith("https:"):
+            # The default settings, with the CAs of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+            tls = ssl.create_default_context()
+            tls.set_alpn_protocols(("http/1.1",))
+        self._session: Final = aiohttp.ClientSession(
+            connector=_Connector(limit=limit, keepalive_timeout=_KEEP_ALIVE_SECONDS, ssl=tls),
+            # A cookie that upstream sets for one caller must not be sent for another.
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={
+                "Accept": "application/json",
+                "User-Agent": f"contact-gateway/{version('contact-gateway')}",
+            },
+            proxy=None if self._proxy is None else self._proxy.url,
+            # With True, aiohttp would also send credentials from ~/.netrc.
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def exchange(self, call: Call, headers: Mapping[str, str], seconds: float) -> Response:
+        """Send a call with headers; return the response, which comes in time.
+
+        Raises:
+            UpstreamUnavailable: there is no response.
+        """
+        if self._session.closed:
+            # A request that was cut off at the stop may still retry its call.
+            raise UpstreamUnavailable("the gateway is stopping", Delivery.NEVER_SENT)
+        url = URL(f"{self._base_url}/{call.path}", encoded=True)
+        payload = None
+        if call.body is not None:
+            payload = aiohttp.BytesPayload(orjson.dumps(call.body), content_type="application/json")
+        try:
+            async with self._session.request(
+                call.method,
+                url.with_query(call.query) if call.query else url,
+                data=payload,
+                headers=headers,
+                timeout=_client_timeout(seconds),
+                allow_redirects=False,
+                proxy_headers=None if self._proxy is None else self._proxy.headers,
+            ) as response:
+                content = await _content_of(call, response)
+        except UnicodeError as error:
+            raise UpstreamUnavailable(
+                "the upstream host name is invalid", Delivery.NEVER_SENT
+            ) from error
+        except _NotConnectedError as error:
+            raise UpstreamUnavailable(
+                f"no connection to upstream: {error.reason}",
+                Delivery.NEVER_SENT,
+                is_transient=not isinstance(error.cause, TimeoutError),
+            ) from None
+        except (aiohttp.ClientError, OSError) as error:
+            # Only the type, because the message may contain what a caller sent.
+            raise UpstreamUnavailable(
+                f"the upstream request failed: {type(error).__name__}",
+                Delivery.UNKNOWN,
+                is_transient=not isinstance(error, TimeoutError),
+            ) from None
+        body = _parse_json(content) if content and not call.is_passed_through else None
+        return Response(response.status, response.headers, body, content)
+
+
+async def _content_of(call: Call, response: aiohttp.ClientResponse) -> bytes | None:
+    """Read the body that a call needs; return None if it is too large or incomplete.
+
+    The connection of a body that is too large is not reused.
+    """
+    if not call.wants_body:
+        # HEAD would keep the connection, and fails if a server sends a body all the same.
+        response.close()
+        return b""
+    length = response.content_length
+    body = bytearray()
+    try:
+        if (
+            length is not None
+            and length <= MAX_RESPONSE_BYTES
+            and "Content-Encoding" not in response.headers
+        ):
+            return await response.read()
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            body += chunk
+            if len(body) > MAX_RESPONSE_BYTES:
+                return None
+    except (aiohttp.ClientError, OSError):
+        if call.method == "GET":
+            raise
+        # The status says whether a creation succeeded.
+        return None
+    return bytes(body)
+
+
+class _NotConnectedError(aiohttp.ClientError):
+    """There is no connection, so nothing was sent to upstream."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause: Final = cause
+        self.reason: Final = (
+            f"the proxy refuses it with status {cause.status}"
+            if isinstance(cause, aiohttp.ClientHttpProxyError)
+            else type(cause).__name__
+        )
+
+
+class _Connector(aiohttp.TCPConnector):
+    """A connection pool that distinguishes failures to connect from failures of a request.
+
+    Otherwise both may be one exception: a proxy may end its connection before it has one to
+    upstream.
+    """
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's name
+    ) -> Connection:
+        """Return a pooled or a new connection."""
+        try:
+            return await super().connect(req, traces, timeout)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _NotConnectedError(error) from None
+
+
+# Cached, because constructing one takes 4 µs.
+@lru_cache(maxsize=16)
+def _client_timeout(seconds: float) -> aiohttp.ClientTimeout:
+    """Bound a whole exchange, and in it the wait for a pooled or new connection."""
+    connect_seconds = min(seconds / 2, _MAX_CONNECT_SECONDS)
+    return aiohttp.ClientTimeout(
+        total=seconds,
+        connect=connect_seconds,
+        sock_connect=connect_seconds,
+        ceil_threshold=math.inf,
+    )
+
+
+def _parse_json(body: bytes) -> object:
+    """Parse a body; return None if it is not JSON.
+
+    The standard library reads what orjson refuses: a byte order mark, lone surrogates, and NaN.
+    """
+    with suppress(ValueError):
+        return orjson.loads(body)
+    with suppress(ValueError, RecursionError):
+        return json.loads(body, parse_constant=lambda _: None)
+    return None

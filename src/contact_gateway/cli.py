@@ -639,13 +639,13 @@ def list_keys(json_output: _JsonOption = False) -> None:
 def revoke_key(key_id: _KeyId) -> None:
     """Revoke an API key permanently, with both secrets of a rotation."""
     revoke = partial(key_rows.revoke, key_id=key_id)
-    revocation = with_own_database(lambda database: database.write(revoke))
-    if revocation is None:
+    before = with_own_database(lambda database: database.write(revoke))
+    if before is None:
         _fail_without_key(key_id)
     message = (
         f"Revoked key {key_id}."
-        if revocation.now
-        else f"Key {key_id} was already revoked on {_minute(revocation.revoked_at)}."
+        if before.revoked_at is None
+        else f"Key {key_id} was already revoked on {_minute(before.revoked_at)}."
     )
     output.note(message)
 

@@ -15,10 +15,10 @@ import hmac
 import re
 import secrets
 import string
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from contact_gateway.access.principals import ApiKeyOwner, KeyRefusal, Role
 
@@ -52,8 +52,7 @@ class MintedKey:
     secret_hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRecord:
+class KeyRecord(NamedTuple):
     """An API key as stored. Times are aware and in UTC."""
 
     id: int
@@ -160,8 +159,7 @@ def rotate(
     if overlap and _has_overlap(record, now):
         return RotationRefusal.OVERLAP
     minted = mint(record.lookup)
-    rotated = replace(
-        record,
+    rotated = record._replace(
         secret_hash=minted.secret_hash,
         expires_at=expires_at or record.expires_at,
         old_secret_hash=record.secret_hash,

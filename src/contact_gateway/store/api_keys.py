@@ -1,7 +1,6 @@
 """API keys in SQL."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
@@ -12,19 +11,7 @@ from contact_gateway.access.principals import Role
 from contact_gateway.store.prepared_statements import PreparedSelect
 from contact_gateway.store.tables import api_keys
 
-_SELECT: Final = select(
-    api_keys.c.id,
-    api_keys.c.lookup,
-    api_keys.c.secret_hash,
-    api_keys.c.role,
-    api_keys.c.label,
-    api_keys.c.created_at,
-    api_keys.c.expires_at,
-    api_keys.c.revoked_at,
-    api_keys.c.old_secret_hash,
-    api_keys.c.old_secret_expires_at,
-    api_keys.c.last_used_on,
-)
+_SELECT: Final = select(*(api_keys.c[field] for field in KeyRecord._fields))
 _BY_LOOKUP: Final = PreparedSelect(_SELECT, api_keys.c.lookup)
 _BY_ID: Final = PreparedSelect(_SELECT, api_keys.c.id)
 _DAY: Final = bindparam("day", type_=api_keys.c.last_used_on.type)
@@ -36,14 +23,6 @@ _SET_LAST_USED: Final = (
     )
     .values(last_used_on=_DAY)
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Revocation:
-    """When a key was revoked; `now` is false if that was before this call."""
-
-    revoked_at: datetime
-    now: bool
 
 
 def add(  # noqa: PLR0913 - a key has this many parts
@@ -89,18 +68,14 @@ def all_keys(connection: Connection) -> tuple[KeyRecord, ...]:
     return tuple(map(_record, connection.execute(_SELECT.order_by(api_keys.c.id))))
 
 
-def revoke(connection: Connection, key_id: int) -> Revocation | None:
-    """Revoke a key for good; return None if it does not exist."""
-    earlier = (
-        connection.execute(select(api_keys.c.revoked_at).where(api_keys.c.id == key_id))
-    ).one_or_none()
-    if earlier is None:
-        return None
-    if earlier.revoked_at is not None:
-        return Revocation(earlier.revoked_at, now=False)
-    now = datetime.now(UTC)
-    connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(revoked_at=now))
-    return Revocation(now, now=True)
+def revoke(connection: Connection, key_id: int) -> KeyRecord | None:
+    """Revoke a key for good; return the key as it was before, or None if it does not exist."""
+    before = by_id(connection, [key_id]).get(key_id)
+    if before is not None and before.revoked_at is None:
+        connection.execute(
+            update(api_keys).where(api_keys.c.id == key_id).values(revoked_at=datetime.now(UTC))
+        )
+    return before
 
 
 def replace_secret(connection: Connection, rotated: KeyRecord) -> None:
@@ -157,31 +132,7 @@ def has_real_keys(connection: Connection) -> bool:
     return connection.execute(real.limit(1)).first() is not None
 
 
-def _record(row: Sequence[Any]) -> KeyRecord:  # SQLAlchemy's Table has no types of columns
-    """Read a row of `_SELECT`, by position."""
-    (
-        key_id,
-        lookup,
-        secret_hash,
-        role,
-        label,
-        created_at,
-        expires_at,
-        revoked_at,
-        old_secret_hash,
-        old_secret_expires_at,
-        last_used_on,
-    ) = row
-    return KeyRecord(
-        id=key_id,
-        lookup=lookup,
-        secret_hash=secret_hash,
-        role=Role(role),
-        label=label,
-        created_at=created_at,
-        expires_at=expires_at,
-        revoked_at=revoked_at,
-        old_secret_hash=old_secret_hash,
-        old_secret_expires_at=old_secret_expires_at,
-        last_used_on=last_used_on,
-    )
+def _record(row: Iterable[Any]) -> KeyRecord:  # SQLAlchemy's Table has no types of columns
+    """Return the key of a row of `_SELECT`."""
+    record = KeyRecord._make(row)
+    return record._replace(role=Role(record.role))

@@ -24,6 +24,7 @@ class AuditRecord:
 def of_contact(connection: Connection, contact_id: int) -> AuditRecord | None:
     """Return how the contact with this id was created, or None."""
     result = connection.execute(
+        # In the order of the record's fields.
         select(
             contacts.c.id,
             contacts.c.advertiser_id,
@@ -37,14 +38,4 @@ def of_contact(connection: Connection, contact_id: int) -> AuditRecord | None:
         .where(contacts.c.id == contact_id)
     )
     row = result.one_or_none()
-    if row is None:
-        return None
-    return AuditRecord(
-        contact_id=row.id,
-        advertiser_id=row.advertiser_id,
-        created_at=row.created_at,
-        key_id=row.created_by_key_id,
-        key_label=row.label,
-        face=row.created_through,
-        request_id=row.created_by_request_id,
-    )
+    return None if row is None else AuditRecord(*row)

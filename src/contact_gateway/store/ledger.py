@@ -1,9 +1,9 @@
 """The ledger of creations sent to another system, in SQL."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, Row, delete, select
@@ -20,25 +20,18 @@ from contact_gateway.store.retention import OPEN_ATTEMPT_RETENTION, purge_expire
 from contact_gateway.store.tables import attempts
 from contact_gateway.store.upserts import upsert
 
+_SELECT: Final = select(attempts.c.key, *(attempts.c[field] for field in Attempt._fields))
 _COLUMNS: Final = [column.name for column in attempts.c]
 _INSERT: Final = PreparedInsert(attempts, _COLUMNS, [attempts.c.key])
 
+_Entry: TypeAlias = Attempt | None
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
+
+class _Job(NamedTuple):
+    """A change of the entry under a key, as a function of the entry that is found there."""
+
     key: bytes
-    wanted: Attempt
-
-
-@dataclass(frozen=True, slots=True)
-class _Put:
-    key: bytes
-    holder: str
-    attempt: Attempt | None
-
-
-_Job: TypeAlias = _Claim | _Put
-_Entries: TypeAlias = dict[bytes, Attempt | None]
+    change: Callable[[_Entry], _Entry]
 
 
 class SqlLedger:
@@ -64,14 +57,18 @@ class SqlLedger:
 
     async def claim(self, key: bytes, wanted: Attempt) -> Attempt:
         """Claim an attempt; return the entry after that."""
-        found = await self._writer.write(_Claim(key, wanted))
+        found = await self._writer.write(_Job(key, partial(ledger.claim, wanted=wanted)))
         if found is None:
             raise TypeError("a claim must leave an entry in the ledger")
         return found
 
     async def put(self, key: bytes, holder: str, attempt: Attempt | None) -> bool:
         """Replace or delete an open entry that `holder` holds."""
-        return await self._writer.write(_Put(key, holder, attempt)) == attempt
+
+        def replaced(found: _Entry) -> _Entry:
+            return attempt if found is not None and ledger.may_put(found, holder) else found
+
+        return await self._writer.write(_Job(key, replaced)) == attempt
 
     async def has_contact(self, contact_id: int) -> bool:
         """Return whether an attempt created a contact with this id."""
@@ -100,7 +97,7 @@ class OpenAttempt(NamedTuple):
 
 def open_attempts(connection: Connection) -> tuple[OpenAttempt, ...]:
     """Return the attempts whose outcome is unknown, the oldest first, also those in flight."""
-    query = select(attempts).where(attempts.c.contact.is_(None)).order_by(attempts.c.sent_at)
+    query = _SELECT.where(attempts.c.contact.is_(None)).order_by(attempts.c.sent_at)
     return tuple(OpenAttempt(row.key, _attempt(row)) for row in connection.execute(query))
 
 
@@ -137,15 +134,18 @@ def settle(connection: Connection, opened: OpenAttempt, contact_id: int | None) 
     connection.execute(upsert(connection, attempts), [_row(key, closed)])
 
 
-def _run(connection: Connection, jobs: Sequence[_Job]) -> Sequence[Attempt | None]:
+def _run(connection: Connection, jobs: Sequence[_Job]) -> Sequence[_Entry]:
     """Read all entries once, apply the jobs in order, and write the entries that changed.
 
     Raises:
         LostRaceError: another process claimed a key in the meantime.
     """
     before = _entries(connection, {job.key for job in jobs}, locked=True)
-    entries: _Entries = dict(before)
-    answers = [_apply(job, entries) for job in jobs]
+    entries: dict[bytes, _Entry] = dict(before)
+    answers = []
+    for key, change in jobs:
+        entries[key] = change(entries.get(key))
+        answers.append(entries[key])
     _write(connection, before, entries)
     return answers
 
@@ -163,18 +163,6 @@ def _purge(connection: Connection) -> bool:
     return are_closed_gone and are_open_gone
 
 
-def _apply(job: _Job, entries: _Entries) -> Attempt | None:
-    found = entries.get(job.key)
-    match job:
-        case _Claim(key, wanted):
-            entries[key] = ledger.claim(found, wanted)
-        case _Put(key, holder, attempt) if found is not None and ledger.may_put(found, holder):
-            entries[key] = attempt
-        case _Put():
-            pass
-    return entries.get(job.key)
-
-
 def _entries(
     connection: Connection, keys: set[bytes], *, locked: bool = False
 ) -> Mapping[bytes, Attempt]:
@@ -182,12 +170,14 @@ def _entries(
 
     All take their locks in the same order, and so never wait for each other.
     """
-    query = select(attempts).where(attempts.c.key.in_(keys)).order_by(attempts.c.key)
+    query = _SELECT.where(attempts.c.key.in_(keys)).order_by(attempts.c.key)
     rows = connection.execute(query.with_for_update() if locked else query)
     return {row.key: _attempt(row) for row in rows}
 
 
-def _write(connection: Connection, before: Mapping[bytes, Attempt], after: _Entries) -> None:
+def _write(
+    connection: Connection, before: Mapping[bytes, Attempt], after: Mapping[bytes, _Entry]
+) -> None:
     # In one order, as the locks are taken.
     changed = {key: after[key] for key in sorted(after) if after[key] != before.get(key)}
     deleted = [key for key, entry in changed.items() if entry is None]
@@ -203,38 +193,22 @@ def _write(connection: Connection, before: Mapping[bytes, Attempt], after: _Entr
 
 
 def _row(key: bytes, attempt: Attempt) -> dict[str, object]:
+    contact = attempt.contact
     return {
         "key": key,
-        "scope": attempt.scope,
-        "fingerprint": attempt.fingerprint,
-        "advertiser_id": attempt.advertiser_id,
-        "email": attempt.email,
-        "sent_at": attempt.sent_at,
-        "holder": attempt.holder,
-        "held_until": attempt.held_until,
-        "contact": None if attempt.contact is None else _document(attempt.contact),
-        "contact_id": None if attempt.contact is None else attempt.contact.id,
-        "is_unnamed": attempt.is_unnamed,
+        **attempt._asdict(),
+        "contact": None if contact is None else json.dumps(contact._asdict()),
+        "contact_id": None if contact is None else contact.id,
     }
 
 
 def _attempt(row: Row[Any]) -> Attempt:
-    return Attempt(
+    """Return the attempt of a row of `_SELECT`."""
+    return Attempt._make(row[1:])._replace(
         # Null in rows of earlier versions.
         scope=row.scope or b"",
-        fingerprint=row.fingerprint,
-        advertiser_id=row.advertiser_id,
-        email=row.email,
-        sent_at=row.sent_at,
-        holder=row.holder,
-        held_until=row.held_until,
         contact=None if row.contact is None else _contact(row.contact),
-        is_unnamed=row.is_unnamed,
     )
-
-
-def _document(contact: Contact) -> str:
-    return json.dumps(contact._asdict())
 
 
 def _time(text: str | None) -> Timestamp | None:

@@ -186,9 +186,8 @@ def comparing_columns(
 def upsert(connection: Connection, records: Iterable[Advertiser]) -> None:
     """Insert advertisers; replace those that exist."""
     rows = [_row(advertiser) for advertiser in records]
-    if not rows:
-        return
-    connection.execute(upsert_statement(connection, advertisers), rows)
+    if rows:
+        connection.execute(upsert_statement(connection.dialect.name, advertisers), rows)
 
 
 def lock(connection: Connection, ids: Collection[int]) -> None:

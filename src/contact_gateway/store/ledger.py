@@ -131,7 +131,7 @@ def settle(connection: Connection, opened: OpenAttempt, contact_id: int | None) 
     )
     # The time for which it is stored begins now.
     closed = attempt._replace(contact=contact, held_until=datetime.now(UTC))
-    connection.execute(upsert(connection, attempts), [_row(key, closed)])
+    connection.execute(upsert(connection.dialect.name, attempts), [_row(key, closed)])
 
 
 def _run(connection: Connection, jobs: Sequence[_Job]) -> Sequence[_Entry]:
@@ -189,7 +189,7 @@ def _write(
     if len(_INSERT.rows(connection, new)) < len(new):
         raise LostRaceError
     if replaced:
-        connection.execute(upsert(connection, attempts), replaced)
+        connection.execute(upsert(connection.dialect.name, attempts), replaced)
 
 
 def _row(key: bytes, attempt: Attempt) -> dict[str, object]:

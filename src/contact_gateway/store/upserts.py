@@ -3,7 +3,7 @@
 from functools import cache
 from typing import TypeAlias
 
-from sqlalchemy import Connection, Dialect, Table
+from sqlalchemy import Dialect, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 _Insert: TypeAlias = postgresql.Insert | sqlite.Insert
@@ -14,13 +14,9 @@ def insert_new(dialect: Dialect, table: Table) -> _Insert:
     return _insert(dialect.name, table).on_conflict_do_nothing()
 
 
-def upsert(connection: Connection, table: Table) -> _Insert:
-    """Return an INSERT that replaces the rows whose primary keys are stored already."""
-    return _upsert(connection.dialect.name, table)
-
-
 @cache
-def _upsert(dialect_name: str, table: Table) -> _Insert:
+def upsert(dialect_name: str, table: Table) -> _Insert:
+    """Return an INSERT that replaces the rows whose primary keys are stored already."""
     statement = _insert(dialect_name, table)
     keys = table.primary_key.columns
     replaced = {

@@ -28,6 +28,18 @@ Clock: TypeAlias = Callable[[], float]
 UtcClock: TypeAlias = Callable[[], datetime]
 
 
+class _Entry(NamedTuple, Generic[Value]):
+    value: Value
+    expires_at: float
+
+
+_Cache: TypeAlias = TLRUCache[Key, _Entry[Value]]
+
+
+def _cache(clock: Clock) -> _Cache[Key, Value]:
+    return TLRUCache(_MAX_ENTRIES, lambda _key, entry, _now: entry.expires_at, timer=clock)
+
+
 def utc_now() -> datetime:
     """Return the time."""
     return datetime.now(UTC)
@@ -52,10 +64,11 @@ class ApiKeyCache:
         on_read: Callable[[KeyRecord, ApiKeyOwner, datetime], None] = lambda *_: None,
     ) -> None:
         self._keys: Final = keys
+        self._clock: Final = clock
         self._now: Final = now
         self._on_read: Final = on_read
         # By digest, so that no key is held in memory.
-        self._owners: Final = _Cache[bytes, ApiKeyOwner](clock)
+        self._owners: Final[_Cache[bytes, ApiKeyOwner]] = _cache(clock)
 
     async def authenticate(self, credential: Credential) -> ApiKeyOwner | KeyRefusal:
         """Return the owner of a key; a malformed one costs no lookup.
@@ -66,18 +79,19 @@ class ApiKeyCache:
         digest = credential.digest
         cached = self._owners.get(digest)
         if cached is not None:
-            return cached
+            return cached.value
         presented = api_keys.parse(credential.secret)
         if presented is None:
             return KeyRefusal.MALFORMED
-        read_at = self._owners.clock()
+        read_at = self._clock()
         record = await self._keys.get(presented.lookup)
         now = self._now()
         owner = api_keys.verify(presented, record, now)
         if record is not None and isinstance(owner, ApiKeyOwner):
             ends_at = api_keys.end_of(record, owner.secret_hash)
             stale_at = _next_day(now) if ends_at is None else min(ends_at, _next_day(now))
-            self._owners.put(digest, owner, read_at, (stale_at - now).total_seconds())
+            seconds = min((stale_at - now).total_seconds(), CACHE_SECONDS)
+            self._owners[digest] = _Entry(owner, read_at + seconds)
             self._on_read(record, owner, now)
         return owner
 
@@ -96,7 +110,8 @@ class AdvertiserCache:
         self, advertisers: BatchedReader[int, Advertiser], clock: Clock = time.monotonic
     ) -> None:
         self._reader: Final = advertisers
-        self._advertisers: Final = _Cache[int, Advertiser](clock)
+        self._clock: Final = clock
+        self._advertisers: Final[_Cache[int, Advertiser]] = _cache(clock)
 
     async def by_id(self, ids: Collection[int]) -> Mapping[int, Advertiser]:
         """Return the advertisers that exist, by id.
@@ -105,36 +120,13 @@ class AdvertiserCache:
             SourceUnavailable: the database does not respond.
         """
         cached = {an_id: self._advertisers.get(an_id) for an_id in ids}
-        found = {an_id: record for an_id, record in cached.items() if record is not None}
+        found = {an_id: entry.value for an_id, entry in cached.items() if entry is not None}
         missing = cached.keys() - found.keys()
         if not missing:
             return found
-        read_at = self._advertisers.clock()
+        # From before the read, which takes time.
+        expires_at = self._clock() + CACHE_SECONDS
         read = await self._reader.get_all(missing)
         for an_id, record in read.items():
-            self._advertisers.put(an_id, record, read_at, CACHE_SECONDS)
+            self._advertisers[an_id] = _Entry(record, expires_at)
         return {**found, **read}
-
-
-class _Entry(NamedTuple, Generic[Value]):
-    value: Value
-    expires_at: float
-
-
-class _Cache(Generic[Key, Value]):
-    """Caches values for a few seconds from before they were read, since a read takes time."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock: Final = clock
-        self._entries: Final[TLRUCache[Key, _Entry[Value]]] = TLRUCache(
-            _MAX_ENTRIES, lambda _key, entry, _now: entry.expires_at, timer=clock
-        )
-
-    def get(self, key: Key) -> Value | None:
-        """Return a cached value, or None."""
-        entry = self._entries.get(key)
-        return None if entry is None else entry.value
-
-    def put(self, key: Key, value: Value, read_at: float, seconds: float) -> None:
-        """Cache a value for some seconds, at most `CACHE_SECONDS`."""
-        self._entries[key] = _Entry(value, read_at + min(seconds, CACHE_SECONDS))

@@ -29,7 +29,7 @@ async def test_hosts_with_one_server_count_together(tmp_path: Path) -> None:
     with redis_server(tmp_path) as port:
         hosts = [Counters(f"redis://127.0.0.1:{port}/0") for _ in range(2)]
         windows = [await hosts[number % 2].hit(LIMIT, "key") for number in range(4)]
-        left = [await host.read(LIMIT, "key") for host in hosts]
+        left = [await host.hit(LIMIT, "key", 0) for host in hosts]
         for host in hosts:
             await host.close()
 
@@ -68,7 +68,7 @@ async def test_a_process_counts_for_itself_while_the_server_is_down(
 async def test_an_unreachable_server_is_logged_without_its_password(log: io.StringIO) -> None:
     host = Counters("redis://:s3cret@127.0.0.1:1/0")
 
-    assert (await host.read(LIMIT, "key")).remaining == 3
+    assert (await host.hit(LIMIT, "key", 0)).remaining == 3
     assert (await host.hit(LIMIT, "key")).remaining == 2
     await host.close()
     assert "does not respond" in log.getvalue()
@@ -88,7 +88,7 @@ async def test_a_server_whose_clock_was_set_back_keeps_no_window_open_for_longer
             return stats
 
         monkeypatch.setattr(FixedWindowRateLimiter, "get_window_stats", get_window_stats)
-        quota = await host.read(LIMIT, "key")
+        quota = await host.hit(LIMIT, "key", 0)
         await host.close()
 
     assert quota.seconds_left() <= 3_600

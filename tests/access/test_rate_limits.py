@@ -104,7 +104,7 @@ async def test_windows_that_ended_are_deleted_although_the_clock_was_set_back(
 
     await rate_limit.hit(OTHER_KEY)
 
-    windows = counters._memory._windows  # noqa: SLF001 - nothing else shows what is in memory
+    windows = counters._windows  # noqa: SLF001 - nothing else shows what is in memory
     assert [key for _, key in windows] == [OTHER_KEY]
 
 

@@ -29,14 +29,17 @@ _log = structlog.get_logger(__name__)
 class Counters:
     """Counts events by key, each key in windows of its limit.
 
+    In memory, it does so in a dictionary: the library's own storage is several times slower.
+
     Args:
         url: the server, such as `redis://HOST:PORT/DB`; None counts in memory.
     """
 
     def __init__(self, url: str | None = None) -> None:
-        self._memory: Final = _MemoryCounters()
         self._server: Final = None if url is None else _RedisCounters(url)
         self._retry_at = 0.0
+        self._windows: dict[tuple[RateLimitItem, str], _Window] = {}
+        self._purged_at = 0.0
 
     async def close(self) -> None:
         """Close the connections to the server, if there is one."""
@@ -44,22 +47,24 @@ class Counters:
             await self._server.close()
 
     async def hit(self, limit: RateLimitItem, key: str, events: int = 1) -> Quota:
-        """Count events; `excess` says how many of them were too many."""
+        """Count events; `excess` says how many of them were too many.
+
+        Without events, return what is left: no window is opened.
+        """
         if self._server is not None and time.monotonic() >= self._retry_at:
             try:
                 return await self._server.hit(limit, key, events)
             except StorageError as error:
                 self._back_off(error)
-        return self._memory.hit(limit, key, events)
-
-    async def read(self, limit: RateLimitItem, key: str) -> Quota:
-        """Return what is left, without counting."""
-        if self._server is not None and time.monotonic() >= self._retry_at:
-            try:
-                return await self._server.read(limit, key)
-            except StorageError as error:
-                self._back_off(error)
-        return self._memory.read(limit, key)
+        now = time.time()
+        window = self._windows.get((limit, key))
+        if window is None or not window.is_open(limit, now):
+            if not events:
+                return _Window(now).quota(limit, events)
+            self._purge(now)
+            window = self._windows[limit, key] = _Window(now + limit.get_expiry())
+        window.count += events
+        return window.quota(limit, events)
 
     def _back_off(self, error: StorageError) -> None:
         self._retry_at = time.monotonic() + RETRY_AFTER_SECONDS
@@ -68,6 +73,18 @@ class Counters:
             # Only the type: the text may contain the server's address and password.
             cause=type(error.__cause__).__name__,
         )
+
+    def _purge(self, now: float) -> None:
+        """Delete the windows that have ended."""
+        # Negative after the clock was set back.
+        if 0 <= now - self._purged_at < _PURGE_INTERVAL_SECONDS:
+            return
+        self._purged_at = now
+        self._windows = {
+            (limit, key): window
+            for (limit, key), window in self._windows.items()
+            if window.is_open(limit, now)
+        }
 
 
 @dataclass(slots=True)
@@ -82,7 +99,7 @@ class _Window:
         """
         return now < self.ends_at <= now + limit.get_expiry()
 
-    def quota(self, limit: RateLimitItem, events: int = 0) -> Quota:
+    def quota(self, limit: RateLimitItem, events: int) -> Quota:
         """Return the quota after events that are counted already."""
         return Quota(
             limit=limit.amount,
@@ -96,46 +113,6 @@ class _Window:
 def _excess(limit: RateLimitItem, count: int, events: int) -> int:
     """Return how many of the latest events of a window are over its limit."""
     return min(events, max(0, count - limit.amount))
-
-
-class _MemoryCounters:
-    """Counts in a dictionary; the library's own memory storage is several times slower."""
-
-    def __init__(self) -> None:
-        self._windows: Final[dict[tuple[RateLimitItem, str], _Window]] = {}
-        self._purged_at = 0.0
-
-    def hit(self, limit: RateLimitItem, key: str, events: int) -> Quota:
-        """Count events, in the open window or in a new one."""
-        now = time.time()
-        window = self._windows.get((limit, key))
-        if window is None or not window.is_open(limit, now):
-            self._purge(now)
-            window = self._windows[limit, key] = _Window(now + limit.get_expiry())
-        window.count += events
-        return window.quota(limit, events)
-
-    def read(self, limit: RateLimitItem, key: str) -> Quota:
-        """Return what is left, without counting."""
-        now = time.time()
-        window = self._windows.get((limit, key))
-        if window is None or not window.is_open(limit, now):
-            window = _Window(now)
-        return window.quota(limit)
-
-    def _purge(self, now: float) -> None:
-        """Delete the windows that have ended."""
-        # Negative after the clock was set back.
-        if 0 <= now - self._purged_at < _PURGE_INTERVAL_SECONDS:
-            return
-        self._purged_at = now
-        ended = [
-            (limit, key)
-            for (limit, key), window in self._windows.items()
-            if not window.is_open(limit, now)
-        ]
-        for limit_and_key in ended:
-            del self._windows[limit_and_key]
 
 
 class _RedisCounters:
@@ -159,18 +136,16 @@ class _RedisCounters:
 
     async def hit(self, limit: RateLimitItem, key: str, events: int) -> Quota:
         """Count events."""
-        count = await self._storage.incr(limit.key_for(key), limit.get_expiry(), events)
-        return await self.read(limit, key, excess=_excess(limit, count, events))
-
-    async def read(self, limit: RateLimitItem, key: str, *, excess: int = 0) -> Quota:
-        """Return what is left, without counting."""
+        count = 0
+        if events:
+            count = await self._storage.incr(limit.key_for(key), limit.get_expiry(), events)
         stats = await self._limiter.get_window_stats(limit, key)
         return Quota(
             limit=limit.amount,
             remaining=max(0, stats.remaining),
             # The server may have set its clock back, which keeps a window open for longer.
             resets_at=min(stats.reset_time, time.time() + limit.get_expiry()),
-            excess=excess,
+            excess=_excess(limit, count, events),
             window_seconds=limit.get_expiry(),
         )
 

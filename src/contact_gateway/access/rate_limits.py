@@ -21,4 +21,4 @@ class HourlyRateLimit:
 
     async def read(self, quota_key: str) -> Quota:
         """Return what is left, without counting."""
-        return await self._counters.read(self._limit, quota_key)
+        return await self._counters.hit(self._limit, quota_key, 0)

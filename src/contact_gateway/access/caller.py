@@ -41,20 +41,12 @@ class Caller(Generic[Access]):
         self._failure: Exception | None = None
         self._quota: Quota | None = None
         self._quota_of_reads: Quota | None = None
-        self._reads_are_counted = False
-
-    @property
-    def presents_credential(self) -> bool:
-        """Whether the request has a credential, valid or not."""
-        return self._credential is not None
 
     @property
     def is_accepted(self) -> bool:
         """Whether the credential has proved right, so far in this request."""
-        access = self._access
-        if access is None or isinstance(access, (KeyRefusal, TooManyWrongKeys)):
-            return False
-        return access.principal.is_refused is False
+        owner = self._owner()
+        return owner is not None and owner.is_refused is False
 
     def decorate(self, decorate: Callable[[Access], Access]) -> None:
         """Have `access` return its result decorated. Call this before the first `access`."""
@@ -97,15 +89,12 @@ class Caller(Generic[Access]):
 
     async def conclude(self) -> None:
         """Record at the end of the request whether its credential proved right or wrong."""
-        access = self._access
-        if self._guesses is None or self._credential is None or access is None:
+        owner = self._owner()
+        if self._guesses is None or self._credential is None or owner is None:
             return
-        if isinstance(access, (KeyRefusal, TooManyWrongKeys)):
-            return
-        is_refused = access.principal.is_refused
-        if is_refused:
+        if owner.is_refused:
             await self._guesses.record_wrong(self._address)
-        elif is_refused is False:
+        elif owner.is_refused is False:
             self._guesses.record_right(self._credential)
 
     async def spend(self, principal: Principal, *, operations: int = 1) -> Quota | None:
@@ -117,10 +106,8 @@ class Caller(Generic[Access]):
     async def spend_on_reads(self, principal: Principal) -> Quota | None:
         """Count all reads of this request as one operation."""
         async with self._lock:
-            if self._reads_are_counted:
-                return self._quota_of_reads
-            self._quota_of_reads = await self.spend(principal)
-            self._reads_are_counted = True
+            if self._quota_of_reads is None:
+                self._quota_of_reads = await self.spend(principal)
             return self._quota_of_reads
 
     async def quota(self) -> Quota | None:
@@ -132,12 +119,17 @@ class Caller(Generic[Access]):
             return self._quota
         if self._failure is not None:
             return None
-        access = await self.access()
-        if isinstance(access, (KeyRefusal, TooManyWrongKeys)):
+        await self.access()
+        owner = self._owner()
+        if owner is None:
             return None
-        principal = access.principal
-        if principal.quota_key is None:
-            return principal.reported_quota
-        return (
-            None if self._rate_limit is None else await self._rate_limit.read(principal.quota_key)
-        )
+        if owner.quota_key is None:
+            return owner.reported_quota
+        return None if self._rate_limit is None else await self._rate_limit.read(owner.quota_key)
+
+    def _owner(self) -> Principal | None:
+        """Return the owner of the credential; None until it is authenticated, and if it is not."""
+        access = self._access
+        if access is None or isinstance(access, (KeyRefusal, TooManyWrongKeys)):
+            return None
+        return access.principal

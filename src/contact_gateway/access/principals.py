@@ -77,19 +77,16 @@ class ApiKeyOwner(NamedTuple):
     secret_hash: bytes
     """Of the secret that was presented: a key may have two."""
 
+    reported_quota: None = None
+    """None: the gateway counts."""
+
+    is_refused: bool = False
+    """False: the store has verified the key."""
+
     @property
     def quota_key(self) -> str:
         """The id of the key."""
         return str(self.key_id)
-
-    @property
-    def reported_quota(self) -> None:
-        """None: the gateway counts."""
-
-    @property
-    def is_refused(self) -> bool:
-        """False: the store has verified the key."""
-        return False
 
 
 class Operator(NamedTuple):
@@ -101,19 +98,12 @@ class Operator(NamedTuple):
     label: str = "operator"
     role: Role = Role.ADMIN
     secret_hash: bytes = b""
+    quota_key: None = None
+    reported_quota: None = None
+    """None, both: nothing is counted."""
 
-    @property
-    def quota_key(self) -> None:
-        """None: nothing is counted."""
-
-    @property
-    def reported_quota(self) -> None:
-        """None: nothing is counted."""
-
-    @property
-    def is_refused(self) -> bool:
-        """False: there is no credential."""
-        return False
+    is_refused: bool = False
+    """False: there is no credential."""
 
 
 class Authenticated(Protocol):

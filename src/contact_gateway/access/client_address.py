@@ -56,8 +56,21 @@ def is_trusted(address: str | None, trusted: Sequence[TrustedProxy]) -> bool:
     """Return whether an address is that of a trusted proxy."""
     if address == UNIX:
         return UNIX in trusted
-    ip = _ip(address or "")
+    ip = parsed_address(address or "")
     return ip is not None and any(ip in each for each in trusted if each != UNIX)
+
+
+def parsed_address(text: str) -> Address | None:
+    """Return an address, or None if the text is not one.
+
+    A socket that listens on `::` maps IPv4 addresses into ::ffff:0:0/96: they are IPv4 here.
+    """
+    try:
+        ip = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return mapped or ip
 
 
 def _last_untrusted(address: str, hops: Sequence[str], trusted: Sequence[TrustedProxy]) -> str:
@@ -84,17 +97,6 @@ def _parsed(hop: str) -> str | None:
     return _normalised(text)
 
 
-def _normalised(text: str | None) -> str | None:
-    ip = _ip(text or "")
+def _normalised(text: str) -> str | None:
+    ip = parsed_address(text)
     return None if ip is None else str(ip)
-
-
-def _ip(text: str) -> Address | None:
-    """Parse an address. A socket that listens on `::` maps IPv4 addresses into ::ffff:0:0/96."""
-    try:
-        ip = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        return ip.ipv4_mapped
-    return ip

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from limits import RateLimitItemPerMinute
 
+from contact_gateway.access.client_address import parsed_address
 from contact_gateway.access.counters import Counters
 from contact_gateway.access.principals import Credential
 
@@ -74,13 +75,7 @@ def _put(entries: OrderedDict[Key, float], key: Key, moment: float) -> None:
 
 def _network(address: str) -> str:
     """Return what an address is counted by: itself, or the /64 of an IPv6 address."""
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(ip, ipaddress.IPv4Address):
-        return address
-    mapped = ip.ipv4_mapped
-    if mapped is not None:
-        return str(mapped)
-    return str(ipaddress.ip_network((ip, _IPV6_PREFIX), strict=False))
+    ip = parsed_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((ip, _IPV6_PREFIX), strict=False))
+    return address if ip is None else str(ip)

@@ -29,13 +29,13 @@ class KeyUse:
     """Stores the last day in UTC on which each API key was accepted, and logs a warning once a day.
 
     No request waits for it or fails by it. The days that become known during a write share the next
-    one. A key is written once a day at most, unless a write fails.
+    one. A key is written once a day, unless a write fails or is slower than the next read of the
+    key.
     """
 
     def __init__(self, database: Database, clock: Clock = time.monotonic) -> None:
         self._database: Final = database
         self._clock: Final = clock
-        self._used_on: Final[dict[int, date]] = {}
         self._warned_on: Final[dict[tuple[int, bool], date]] = {}
         self._queue: Final[dict[int, date]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -57,10 +57,8 @@ class KeyUse:
         """Record that a key was read from the database and accepted."""
         self._warn(record, owner.secret_hash, now)
         today = now.date()
-        if self._used_on.get(record.id) == today or self._clock() < self._retry_at:
-            return
-        self._used_on[record.id] = today
-        if record.last_used_on is not None and record.last_used_on >= today:
+        is_stored = record.last_used_on is not None and record.last_used_on >= today
+        if is_stored or self._clock() < self._retry_at:
             return
         self._queue[record.id] = today
         if self._task is None or self._task.done():
@@ -79,10 +77,8 @@ class KeyUse:
             try:
                 await self._database.write(partial(key_rows.set_last_used, days=days))
             except Exception as error:  # noqa: BLE001 - no caller awaits it
-                # Forget what could not be stored, so that the next use after a while stores it.
+                # The next use after a while stores it.
                 self._retry_at = self._clock() + RETRY_SECONDS
-                for key_id in days.keys() | self._queue.keys():
-                    del self._used_on[key_id]
                 self._queue.clear()
                 _log.warning(
                     "last use of API keys not stored; retrying in a minute",

@@ -40,8 +40,7 @@ from contact_gateway.contacts.policy import OnConflict
 from contact_gateway.progress import TransferBar, counted, show_wait
 from contact_gateway.server.process import tune_garbage_collector
 from contact_gateway.settings import Settings
-from contact_gateway.store.database import Database
-from contact_gateway.store.export import StoredAdvertisers
+from contact_gateway.store.database import ANSWER_TIMEOUT_SECONDS, Database
 from contact_gateway.store.source import MAX_CREATIONS_PER_TRANSACTION, SqlSource, StoreAccess
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.source import UpstreamReads, UpstreamSource
@@ -157,10 +156,11 @@ def run_import(
 
 
 async def _into_database(running: "_Running", options: Submission, database: Database) -> None:
-    source = SqlSource(database)
+    source = SqlSource(database, search_timeout_seconds=ANSWER_TIMEOUT_SECONDS)
+    access = StoreAccess(source, Operator())
 
     async def authenticate(_: Credential) -> StoreAccess:
-        return StoreAccess(source, Operator())
+        return access
 
     destination = Resolver(
         "The database",
@@ -171,7 +171,7 @@ async def _into_database(running: "_Running", options: Submission, database: Dat
         uses_keys=False,
     )
     try:
-        await running.into(destination, StoredAdvertisers(database))
+        await running.into(destination, access)
     finally:
         await source.close()
 

@@ -16,7 +16,8 @@ from contact_gateway.store import contacts as contact_rows
 from contact_gateway.store import export
 from contact_gateway.store.contacts import Submitted
 from contact_gateway.store.database import Database
-from contact_gateway.store.export import StoredAdvertisers, exported_contacts
+from contact_gateway.store.export import exported_contacts
+from contact_gateway.store.source import SqlSource, StoreAccess
 from contact_gateway.store.tables import contacts
 
 pytestmark = pytest.mark.anyio
@@ -130,7 +131,11 @@ def _held_contacts() -> int:
     ("name", "found"),
     [("2001", 2001), ("northwind", 1001), ("northwind.example", 1001), ("Meridian", 2**53 + 1)],
 )
-async def test_a_text_names_an_advertiser(database: Database, name: str, found: int) -> None:
-    advertiser = await advertiser_named(StoredAdvertisers(database), name)
+async def test_a_text_names_an_advertiser(
+    database: Database, admin: ApiKeyOwner, name: str, found: int
+) -> None:
+    access = StoreAccess(SqlSource(database), admin)
+
+    advertiser = await advertiser_named(access, name)
 
     assert getattr(advertiser, "id", None) == found

@@ -46,7 +46,7 @@ from contact_gateway.store import (
 from contact_gateway.store.checks import inspect_server
 from contact_gateway.store.copying import copy_database
 from contact_gateway.store.database import Database, open_database
-from contact_gateway.store.export import StoredAdvertisers, exported_contacts
+from contact_gateway.store.export import exported_contacts
 from contact_gateway.store.ledger import OpenAttempt, SqlLedger, open_attempts, settle
 from contact_gateway.store.source import SqlSource, StoreAccess
 from contact_gateway.store.staged_catalogue import StagedCatalogue
@@ -269,7 +269,7 @@ async def do_everything(database: Database) -> None:
     assert isinstance(access, StoreAccess)
     await create_contacts(access)
     await read_everything(access)
-    await export(database)
+    await export(access, database)
     await source.close()
     await use_a_ledger(SqlLedger(database), database)
     await manage_keys(database)
@@ -303,12 +303,12 @@ async def read_everything(access: StoreAccess) -> None:
     assert await access.equivalents((1001,))
 
 
-async def export(database: Database) -> None:
+async def export(access: StoreAccess, database: Database) -> None:
     for advertiser_id in (None, 1001):
         parts = [part async for part in exported_contacts(database, advertiser_id)]
         assert [len(part.contacts) for part in parts] == [1]
     for name in ("1001", "northwind-outfitters", "Northwind"):
-        await advertiser_named(StoredAdvertisers(database), name)
+        await advertiser_named(access, name)
 
 
 async def use_a_ledger(ledger: SqlLedger, database: Database) -> None:

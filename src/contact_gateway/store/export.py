@@ -1,13 +1,10 @@
 """What an export reads from a database, on behalf of the operator and not of an API key."""
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Final
 
 from contact_gateway.contact_files.exporting import ExportedPart
-from contact_gateway.contacts.advertiser import Advertiser
-from contact_gateway.contacts.source import AdvertiserFilter, Page, PageRequest
-from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store import contacts as contact_rows
 from contact_gateway.store.database import Database
 
@@ -38,22 +35,3 @@ async def exported_contacts(
         )
         position = contacts[-1].id if contacts else end
         yield ExportedPart(contacts, position=position, end=end)
-
-
-class StoredAdvertisers:
-    """Implements `contacts.advertiser_lookup.Advertisers` over a database."""
-
-    def __init__(self, database: Database) -> None:
-        self._database: Final = database
-
-    async def advertisers_by_id(self, ids: Collection[int]) -> Mapping[int, Advertiser]:
-        """Return the advertisers that exist, by id."""
-        return await self._database.read(partial(advertiser_rows.by_id, ids=ids))
-
-    async def advertiser_by_slug(self, slug: str) -> Advertiser | None:
-        """Return the advertiser with a slug."""
-        return await self._database.read(partial(advertiser_rows.by_slug, slug=slug))
-
-    async def advertisers(self, wanted: AdvertiserFilter, page: PageRequest) -> Page[Advertiser]:
-        """Return a page of advertisers."""
-        return await self._database.read(partial(advertiser_rows.page, wanted=wanted, request=page))

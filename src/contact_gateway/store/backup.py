@@ -7,7 +7,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
@@ -53,13 +53,16 @@ def back_up(file: Path, target: Path, *, overwrite: bool, progress: Progress) ->
         _refuse_same(file, target)
         if not overwrite:
             raise StoreFileError(f"{target} exists. Use --force to replace it")
-    with _errors_of(target), reading(file) as source, _exclusive(target):
-        copy = _copied(source, target.with_name(f"{target.name}.partial"), progress)
-        with _removed_on_error(copy):
-            copy.chmod(file.stat().st_mode & 0o777)
-            for stale in _companions(target):
-                stale.unlink(missing_ok=True)
-            copy.replace(target)
+    with (
+        _errors_of(target),
+        reading(file) as source,
+        _exclusive(target),
+        _copied(source, target.with_name(f"{target.name}.partial"), progress) as copy,
+    ):
+        copy.chmod(file.stat().st_mode & 0o777)
+        for stale in _companions(target):
+            stale.unlink(missing_ok=True)
+        copy.replace(target)
         _sync(target.parent)
 
 
@@ -74,43 +77,42 @@ def restore(copy: Path, file: Path, progress: Progress) -> Restored:
     file = file.resolve()
     if file.exists():
         _refuse_same(copy, file)
-    with _errors_of(file), _exclusive(file), reading_copy(copy) as source:
-        checked = _copied(source, file.with_name(f"{file.name}.restoring"), progress)
-        with _removed_on_error(checked):
-            with reading_copy(checked) as connection:
-                report = inspect(connection)
-            if report.problems:
-                reasons = "; ".join(report.problems)
-                raise StoreFileError(f"{copy} was not restored: {reasons.rstrip('.')}")
-            _keep_owner(file, checked)
-            kept = _set_aside(file)
-            checked.replace(file)
+    with (
+        _errors_of(file),
+        _exclusive(file),
+        reading_copy(copy) as source,
+        _copied(source, file.with_name(f"{file.name}.restoring"), progress) as checked,
+    ):
+        with reading_copy(checked) as connection:
+            report = inspect(connection)
+        if report.problems:
+            reasons = "; ".join(report.problems)
+            raise StoreFileError(f"{copy} was not restored: {reasons.rstrip('.')}")
+        _keep_owner(file, checked)
+        kept = _set_aside(file)
+        checked.replace(file)
         _sync(file.parent)
     return Restored(report, kept)
 
 
-@contextmanager
-def reading(file: Path) -> Iterator[sqlite3.Connection]:
+def reading(file: Path) -> AbstractContextManager[sqlite3.Connection]:
     """Open a database that may be in use, for reading.
 
     Raises:
         StoreFileError: it cannot be opened, or an SQLite error is raised inside.
     """
     # Not read-only: the last connection to close removes the write-ahead log.
-    with _opened(file, uri_of(file, "rw")) as connection:
-        yield connection
+    return _opened(file, uri_of(file, "rw"))
 
 
-@contextmanager
-def reading_copy(file: Path) -> Iterator[sqlite3.Connection]:
+def reading_copy(file: Path) -> AbstractContextManager[sqlite3.Connection]:
     """Open a copy for reading. Without a write-ahead log, nothing is written beside it.
 
     Raises:
         StoreFileError: it cannot be opened, or an SQLite error is raised inside.
     """
     log, _ = _companions(file)
-    with _opened(file, uri_of(file, "ro", immutable=not log.exists())) as connection:
-        yield connection
+    return _opened(file, uri_of(file, "ro", immutable=not log.exists()))
 
 
 @contextmanager
@@ -137,15 +139,6 @@ def _errors_of(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _removed_on_error(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        file.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
 def _exclusive(file: Path) -> Iterator[None]:
     """Hold SQLite's locks on a database, so that no connection to it is open or can be opened."""
     _, log_index = _companions(file)
@@ -166,12 +159,13 @@ def _exclusive(file: Path) -> Iterator[None]:
         yield
 
 
-def _copied(source: sqlite3.Connection, target: Path, progress: Progress) -> Path:
-    """Copy a database into a new file, durably, and return the file."""
+@contextmanager
+def _copied(source: sqlite3.Connection, target: Path, progress: Progress) -> Iterator[Path]:
+    """Copy a database into a new file, durably; delete the file after an error, also inside."""
     target.unlink(missing_ok=True)
     # It has names and addresses.
     os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    with _removed_on_error(target):
+    try:
         # Inside a transaction, each step copies from the same snapshot. Otherwise a commit of
         # another process between two steps would start the copy again.
         source.execute("BEGIN")
@@ -189,7 +183,10 @@ def _copied(source: sqlite3.Connection, target: Path, progress: Progress) -> Pat
             source.execute("ROLLBACK")
         with target.open("rb") as written:
             os.fsync(written.fileno())
-    return target
+        yield target
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def _set_aside(file: Path) -> Path | None:

@@ -8,18 +8,13 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 
 from contact_gateway.contacts.source import SourceUnavailable
 
 _log = structlog.get_logger(__name__)
-
-
-class _Identity(NamedTuple):
-    device: int
-    inode: int
 
 
 class DatabaseFile:
@@ -29,7 +24,7 @@ class DatabaseFile:
         self.path: Final = path
         # Parsing it takes longer than the system call.
         self._parsed_path: Final = Path(path)
-        self._opened: _Identity | None = None
+        self._opened: tuple[int, int] | None = None
         self._is_reported = False
         self._lock: Final = Lock()
 
@@ -76,10 +71,11 @@ class DatabaseFile:
             _log.error("database file lost", file=self.path, cause=reason)
         raise SourceUnavailable(reason)
 
-    def _found(self) -> _Identity | None:
+    def _found(self) -> tuple[int, int] | None:
+        """Return the device and the inode of the file at the path; None if there is none."""
         with suppress(OSError):
             status = self._parsed_path.stat()
-            return _Identity(status.st_dev, status.st_ino)
+            return status.st_dev, status.st_ino
         return None
 
 

@@ -1,13 +1,14 @@
 """Checks of a database: that it is intact, and that its rows fit together."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import Final, NamedTuple
 
 import sqlalchemy
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, StaticPool, create_engine, func, select, text
+from sqlalchemy.exc import DatabaseError
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK
 from contact_gateway.store import schema_version
@@ -42,14 +43,13 @@ class Report(NamedTuple):
 
 def inspect(connection: sqlite3.Connection) -> Report:
     """Check the database of a connection, in one snapshot. A damaged one is a problem, no error."""
+    engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
     try:
-        connection.execute("BEGIN")
-        return _inspect(connection)
-    except sqlite3.DatabaseError as error:
-        return Report(None, {}, (str(error),))
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        with engine.connect() as wrapped:
+            wrapped.exec_driver_sql("BEGIN")
+            return _inspect(wrapped)
+    except DatabaseError as error:
+        return Report(None, {}, (str(error.orig),))
 
 
 async def inspect_server(database: Database) -> Report:
@@ -58,23 +58,31 @@ async def inspect_server(database: Database) -> Report:
     Raises:
         SourceUnavailable: the database does not answer.
     """
+
+    def work(connection: Connection) -> Report:
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        connection.exec_driver_sql("SET LOCAL statement_timeout=0")
+        return _inspect(connection)
+
     # Not `read`, which is for what answers within seconds.
-    return await database.write(_inspect_server)
+    return await database.write(work)
 
 
-def _inspect_server(connection: Connection) -> Report:
-    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-    connection.exec_driver_sql("SET LOCAL statement_timeout=0")
+def _inspect(connection: Connection) -> Report:
+    is_file = connection.dialect.name == "sqlite"
     found = sqlalchemy.inspect(connection).get_table_names()
     revision = MigrationContext.configure(connection).get_current_revision()
     problems = [*_schema_problems(revision, found)]
+    if is_file:
+        problems += _damage_on_sqlite(connection)
     if not problems:
-        for what, query in _ORPHANS.items():
-            rows = connection.execute(text(query), {"hienergy": HIENERGY_NETWORK})
-            problems += _orphan_problem(what, [str(an_id) for (an_id,) in rows])
-        problems += _used_ids(connection)
+        if is_file:
+            problems += _missing_rows_on_sqlite(connection)
+        problems += _orphans(connection)
+        if not is_file:
+            problems += _used_ids(connection)
     counts = {
-        name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+        name: connection.scalar(select(func.count()).select_from(table)) or 0
         for name, table in sorted(metadata.tables.items())
         if name in found
     }
@@ -95,30 +103,6 @@ def _used_ids(connection: Connection) -> Iterator[str]:
             )
 
 
-def _inspect(connection: sqlite3.Connection) -> Report:
-    found = {
-        name
-        for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
-    }
-    revision = None
-    if "alembic_version" in found:
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        revision = None if row is None else str(row[0])
-    lines = (line for (line,) in connection.execute(f"PRAGMA integrity_check({_MAX_SHOWN})"))
-    problems = [
-        *_schema_problems(revision, found),
-        *(f"integrity: {line}" for line in lines if line != "ok"),
-    ]
-    if not problems:
-        problems += _broken_references(connection)
-    counts = {
-        name: connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]  # noqa: S608 - a table's name
-        for name in sorted(metadata.tables)
-        if name in found
-    }
-    return Report(revision, counts, problems)
-
-
 def _schema_problems(revision: str | None, tables: Collection[str]) -> Iterator[str]:
     if revision is None or not _NEEDED_TABLES.issubset(tables):
         yield "it is not a database of contact-gateway: tables are missing"
@@ -129,20 +113,21 @@ def _schema_problems(revision: str | None, tables: Collection[str]) -> Iterator[
         yield str(error)
 
 
-def _broken_references(connection: sqlite3.Connection) -> Iterator[str]:
-    rows = sorted(connection.execute("PRAGMA foreign_key_check"), key=_tables_of)
-    for (table, parent), broken in groupby(rows, key=_tables_of):
-        yield f"{table}: {len(list(broken))} rows refer to missing rows of {parent}"
+def _damage_on_sqlite(connection: Connection) -> Iterator[str]:
+    lines = connection.exec_driver_sql(f"PRAGMA integrity_check({_MAX_SHOWN})").scalars()
+    yield from (f"integrity: {line}" for line in lines if line != "ok")
+
+
+def _missing_rows_on_sqlite(connection: Connection) -> Iterator[str]:
+    rows = connection.exec_driver_sql("PRAGMA foreign_key_check")
+    broken = Counter((row.table, row.parent) for row in rows)
+    for (table, parent), count in sorted(broken.items()):
+        yield f"{table}: {count} rows refer to missing rows of {parent}"
+
+
+def _orphans(connection: Connection) -> Iterator[str]:
     for what, query in _ORPHANS.items():
-        ids = [str(an_id) for (an_id,) in connection.execute(query, {"hienergy": HIENERGY_NETWORK})]
-        yield from _orphan_problem(what, ids)
-
-
-def _orphan_problem(what: str, ids: Sequence[str]) -> Iterator[str]:
-    if ids:
-        dots = ", …" if len(ids) > _MAX_SHOWN else ""
-        yield f"{len(ids)} {what}: {', '.join(ids[:_MAX_SHOWN])}{dots}"
-
-
-def _tables_of(row: tuple[str, int, str, int]) -> tuple[str, str]:
-    return row[0], row[2]
+        ids = connection.scalars(text(query), {"hienergy": HIENERGY_NETWORK}).all()
+        if ids:
+            shown = ", ".join(map(str, ids[:_MAX_SHOWN]))
+            yield f"{len(ids)} {what}: {shown}{', …' if len(ids) > _MAX_SHOWN else ''}"

@@ -6,7 +6,7 @@ end: they also show whether the source was written to meanwhile.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from hashlib import blake2b
@@ -45,11 +45,13 @@ CopyProgress: TypeAlias = Callable[[str, int, int], None]
 _OWN: Final = "SELECT pg_postmaster_start_time(), current_database()"
 _ROWS_AT_A_TIME: Final = 512
 _KEYS_AT_A_TIME: Final = 20_000
-_CHECKSUM_BYTES: Final = 16
+# Each after those that it refers to.
+_TABLES: Final = metadata.sorted_tables
 
 T = TypeVar("T")
 _Row: TypeAlias = tuple[Any, ...]  # SQLAlchemy's Table has no types of columns
 _Key: TypeAlias = tuple[Any, ...]  # likewise
+_Report: TypeAlias = Callable[[int], None]
 
 
 class CopyError(RuntimeError):
@@ -80,7 +82,8 @@ async def copy_database(
     """
     origin, copy = _Side("FROM", source), _Side("TO", target)
     await origin.require_current()
-    await copy.prepare()
+    with copy.errors():
+        await schema_version.prepare(target)
     identity = await origin.read(_identity)
     if identity is not None and identity == await copy.read(_identity):
         raise CopyError("FROM and TO are the same database")
@@ -88,15 +91,15 @@ async def copy_database(
     counts = [await _count(origin, part) for part in parts]
     copied = [await _count(copy, part) for part in parts]
     if any(copied):
-        await _refuse_other_rows(origin, copy, _Phase(progress, "Comparing", sum(copied)))
-    phase = _Phase(progress, "Copying", sum(counts))
+        await _refuse_other_rows(origin, copy, _phase(progress, "Comparing", sum(copied)))
+    report = _phase(progress, "Copying", sum(counts))
     for part, rows in zip(parts, copied, strict=True):
-        await _copy_part(part, rows, origin, copy, phase)
-    for table in _tables():
+        await _copy_part(part, rows, origin, copy, report)
+    for table in _TABLES:
         if table.autoincrement_column is not None:
             last_id = await origin.read(partial(last_generated_id, table=table))
             await copy.write(partial(_set_last_id, table=table, last_id=last_id))
-    return await _verify(origin, copy, _Phase(progress, "Verifying", 2 * sum(counts)))
+    return await _verify(origin, copy, _phase(progress, "Verifying", 2 * sum(counts)))
 
 
 class _Side:
@@ -110,7 +113,7 @@ class _Side:
         """Check that the database has the tables of this version; create no file."""
         if _is_missing(self._database.address):
             raise CopyError(f"{self.name}: {self._database.label} does not exist")
-        with self._errors():
+        with self.errors():
             revision = await schema_version.revision(self._database)
             schema_version.require_known(revision)
         newest = schema_version.newest_revision()
@@ -123,23 +126,19 @@ class _Side:
                 "`contact-gateway migrate`"
             )
 
-    async def prepare(self) -> None:
-        """Create the tables of an empty database."""
-        with self._errors():
-            await schema_version.prepare(self._database)
-
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Return what `work` reads."""
-        with self._errors():
+        with self.errors():
             return await self._database.read(work)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Return what `work` returns, once its transaction is committed."""
-        with self._errors():
+        with self.errors():
             return await self._database.write(work)
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
+        """Name the database in its errors."""
         try:
             yield
         except SourceUnavailable as error:
@@ -169,26 +168,22 @@ def _is_missing(address: DatabaseAddress) -> bool:
     return isinstance(address, SqliteFile) and not Path(address.path).exists()
 
 
-class _Phase:
-    """What is being done, and for how many rows."""
+def _phase(progress: CopyProgress, name: str, total: int) -> _Report:
+    """Return the function that reports that something is done for further rows."""
+    completed = 0
 
-    def __init__(self, progress: CopyProgress, name: str, total: int) -> None:
-        self._progress: Final = progress
-        self._name: Final = name
-        self._total: Final = total
-        self._completed = 0
+    def report(rows: int) -> None:
+        nonlocal completed
+        completed += rows
+        progress(name, completed, total)
 
-    def add(self, rows: int) -> None:
-        """Report that it is done for further rows."""
-        self._completed += rows
-        self._progress(self._name, self._completed, self._total)
+    return report
 
 
-async def _refuse_other_rows(origin: _Side, copy: _Side, phase: _Phase) -> None:
+async def _refuse_other_rows(origin: _Side, copy: _Side, report: _Report) -> None:
     """Check that all rows of the copy are those of an earlier, interrupted one."""
-    for table in _tables():
-        part, after = _Part(table, true()), None
-        while rows := await copy.read(partial(_page, part=part, after=after)):
+    for table in _TABLES:
+        async for rows in _pages(copy, _Part(table, true())):
             keys = [_key_of(table, row) for row in rows]
             expected = await origin.read(partial(_rows_of, table=table, keys=keys))
             if not expected.issuperset(rows):
@@ -196,8 +191,7 @@ async def _refuse_other_rows(origin: _Side, copy: _Side, phase: _Phase) -> None:
                     f"TO has rows of {table.name} that FROM does not have, or has differently. "
                     "Name an empty database"
                 )
-            after = keys[-1]
-            phase.add(len(rows))
+            report(len(rows))
 
 
 async def _count(side: _Side, part: _Part) -> int:
@@ -208,22 +202,21 @@ async def _count(side: _Side, part: _Part) -> int:
     return count
 
 
-async def _copy_part(part: _Part, copied: int, origin: _Side, copy: _Side, phase: _Phase) -> None:
+async def _copy_part(part: _Part, copied: int, origin: _Side, copy: _Side, report: _Report) -> None:
     after = None
     if _is_ordered_alike(part.table):
         after = await copy.read(partial(_last_key, part=part))
-        phase.add(copied)
-    while rows := await origin.read(partial(_page, part=part, after=after)):
+        report(copied)
+    async for rows in _pages(origin, part, after):
         await copy.write(partial(_insert, table=part.table, rows=rows))
-        after = _key_of(part.table, rows[-1])
-        phase.add(len(rows))
+        report(len(rows))
 
 
-async def _verify(origin: _Side, copy: _Side, phase: _Phase) -> Mapping[str, int]:
+async def _verify(origin: _Side, copy: _Side, report: _Report) -> Mapping[str, int]:
     counts = {}
-    for table in _tables():
+    for table in _TABLES:
         expected, found = await asyncio.gather(
-            _content(origin, table, phase), _content(copy, table, phase)
+            _content(origin, table, report), _content(copy, table, report)
         )
         if found != expected:
             what = (
@@ -239,38 +232,28 @@ async def _verify(origin: _Side, copy: _Side, phase: _Phase) -> Mapping[str, int
     return counts
 
 
-async def _content(side: _Side, table: Table, phase: _Phase) -> _Content:
-    content, after = _Content(0, 0), None
-    part = _Part(table, true())
-    while True:
-        page, after = await side.read(partial(_page_content, part=part, after=after))
-        if after is None:
-            return content
-        content = _Content(
-            content.rows + page.rows,
-            (content.checksum + page.checksum) % (1 << (8 * _CHECKSUM_BYTES)),
-        )
-        phase.add(page.rows)
+async def _content(side: _Side, table: Table, report: _Report) -> _Content:
+    rows = checksum = 0
+    async for page in _pages(side, _Part(table, true())):
+        rows += len(page)
+        checksum += sum(map(_checksum, page))
+        report(len(page))
+    return _Content(rows, checksum)
 
 
-def _page_content(
-    connection: Connection, part: _Part, after: _Key | None
-) -> tuple[_Content, _Key | None]:
-    """Return the content of a page, and its last key; None if there are no more rows."""
-    rows = _page(connection, part, after)
-    checksum = sum(map(_checksum, rows))
-    return _Content(len(rows), checksum), _key_of(part.table, rows[-1]) if rows else None
+async def _pages(
+    side: _Side, part: _Part, after: _Key | None = None
+) -> AsyncIterator[Sequence[_Row]]:
+    """Yield the rows after a key, in the order of their keys, each page by a read of its own."""
+    while rows := await side.read(partial(_page, part=part, after=after)):
+        yield rows
+        after = _key_of(part.table, rows[-1])
 
 
 def _checksum(row: _Row) -> int:
     """Return a number for the values of a row, which are the same Python objects on any engine."""
-    digest = blake2b(repr(row).encode(), digest_size=_CHECKSUM_BYTES)
+    digest = blake2b(repr(row).encode(), digest_size=16)
     return int.from_bytes(digest.digest(), "big")
-
-
-def _tables() -> Sequence[Table]:
-    """Return all tables, each after those that it refers to."""
-    return metadata.sorted_tables
 
 
 def _parts() -> Iterator[_Part]:
@@ -278,7 +261,7 @@ def _parts() -> Iterator[_Part]:
 
     The rows of a table that others of the same table refer to refer to themselves.
     """
-    for table in _tables():
+    for table in _TABLES:
         own = next((key for key in table.foreign_keys if key.column.table is table), None)
         if own is None:
             yield _Part(table, true())

@@ -17,8 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from types import TracebackType
-from typing import Any, Final, NamedTuple, Self, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 from sqlalchemy import Connection
 
@@ -78,7 +77,6 @@ _NEXT_ROWS: Final = f"SELECT {_LISTED} FROM changed WHERE turn = ? AND id > ? OR
 # In this order, each row's owner is stored before it, and a HiEnergy record is given up last.
 _HIENERGY, _NETWORK, _DEMOTED = _TURNS = range(3)
 
-T = TypeVar("T")
 _Given: TypeAlias = tuple[int, Row]
 _Stored: TypeAlias = Sequence[Any]  # the driver's rows have no types
 
@@ -122,12 +120,7 @@ class StagedCatalogue:
         """Return itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Delete the temporary database."""
         self._staging.close()
 
@@ -145,8 +138,9 @@ class StagedCatalogue:
             StagingError: there is no room for the rows.
             SourceUnavailable: the database does not answer.
         """
+        given = iter(rows)
         with _staging_errors():
-            for batch in _batches(iter(rows), _ROWS_STAGED_AT_ONCE):
+            while batch := list(islice(given, _ROWS_STAGED_AT_ONCE)):
                 ids = [_id_of(row) for _, row in batch]
                 usual_ids = [an_id for an_id in ids if an_id is not None]
                 stored = await self._database.read(
@@ -255,14 +249,14 @@ class StagedCatalogue:
         if wrong is not None:
             yield not_a_hienergy_record(*wrong)
         owners = self._staging.execute(_UNSTAGED_OWNERS)
-        for batch in _batches(owners, _ROWS_STAGED_AT_ONCE):
+        while batch := owners.fetchmany(_ROWS_STAGED_AT_ONCE):
             ids = [owner for owner, _ in batch]
             found = await self._database.read(partial(advertiser_rows.by_id, ids=ids))
             for owner, line in batch:
                 if owner not in found or not found[owner].is_hienergy:
                     yield not_a_hienergy_record(line, owner)
         demoted = self._staging.execute(_DEMOTED_ROWS, (_DEMOTED,))
-        for batch in _batches(demoted, _ROWS_STAGED_AT_ONCE):
+        while batch := demoted.fetchmany(_ROWS_STAGED_AT_ONCE):
             ids = [an_id for an_id, _ in batch]
             owning = await self._database.read(partial(advertiser_rows.with_contacts, ids=ids))
             naming = await self._database.read(
@@ -304,11 +298,6 @@ def _staging_errors() -> Iterator[None]:
             "the rows cannot be kept in the folder for temporary files, which SQLITE_TMPDIR "
             f"names: {error}"
         ) from error
-
-
-def _batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
-    while batch := list(islice(items, size)):
-        yield batch
 
 
 def _id_of(row: Row) -> int | None:

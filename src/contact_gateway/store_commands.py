@@ -1,8 +1,9 @@
 """The commands `contact-gateway store`: backup, restore, copies and checks of a database."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -33,8 +34,8 @@ def backup_store(
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
 ) -> None:
     """Copy the database to a file, also while a gateway uses it."""
-    with exit_on_error(), _progress("Copying") as progress:
-        back_up(_database_file(), file, overwrite=force, progress=progress)
+    with exit_on_error(), _progress() as show:
+        back_up(_database_file(), file, overwrite=force, progress=partial(show, "Copying"))
     output.note(f"Wrote {file}.")
 
 
@@ -47,8 +48,8 @@ def restore_store(
     """Check a copy, and replace the database by it. Stop the gateway before."""
     with exit_on_error():
         database = _database_file()
-        with _progress("Copying") as progress:
-            restored = restore(file, database, progress)
+        with _progress() as show:
+            restored = restore(file, database, partial(show, "Copying"))
     output.note(f"Restored {database}.")
     if restored.kept is not None:
         output.note(
@@ -96,15 +97,8 @@ def copy_store(
 
     A copy that was interrupted is continued.
     """
-    with exit_on_error(), Progress(console=output.console) as bar:
+    with exit_on_error(), _progress() as show:
         origin, copy = _named_database("FROM", source), _named_database("TO", target)
-        phases: dict[str, TaskID] = {}
-
-        def show(phase: str, completed: int, total: int) -> None:
-            if phase not in phases:
-                phases[phase] = bar.add_task(phase)
-            bar.update(phases[phase], completed=completed, total=total)
-
         counts = asyncio.run(_copy(origin, copy, show))
     rows = ", ".join(f"{table} {count}" for table, count in counts.items())
     output.note(f"Copied and verified: {rows}.")
@@ -157,11 +151,14 @@ def _database_file() -> Path:
 
 
 @contextmanager
-def _progress(description: str) -> Iterator[Callable[[int, int], None]]:
-    with Progress(console=output.console) as progress:
-        task = progress.add_task(description, total=None)
+def _progress() -> Iterator[CopyProgress]:
+    """Show a bar for each phase, once it is reported for the first time."""
+    with Progress(console=output.console) as bars:
+        phases: dict[str, TaskID] = {}
 
-        def update(completed: int, total: int) -> None:
-            progress.update(task, completed=completed, total=total)
+        def show(phase: str, completed: int, total: int) -> None:
+            if phase not in phases:
+                phases[phase] = bars.add_task(phase)
+            bars.update(phases[phase], completed=completed, total=total)
 
-        yield update
+        yield show

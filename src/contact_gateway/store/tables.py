@@ -35,19 +35,13 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
         """Convert a time to UTC, for the database."""
-        return None if value is None else value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
-        """Return the database's time, in the session's time zone, in UTC."""
-        return None if value is None else value.astimezone(UTC)
+        return _in_utc(value)
 
     def result_processor(
-        self, dialect: Dialect, coltype: object
-    ) -> Callable[[Any], datetime | None] | None:  # a driver's value has any type
-        """Parse SQLite's text in one step, which is faster: a page holds many times."""
-        if dialect.name == "sqlite":
-            return _utc
-        return super().result_processor(dialect, coltype)
+        self, dialect: Dialect, _coltype: object
+    ) -> Callable[[Any], datetime | None]:  # a driver's value has any type
+        """Return the function that converts a driver's time: a text, or in the session's zone."""
+        return _parsed if dialect.name == "sqlite" else _in_utc
 
 
 class ShownTime(TypeDecorator[Timestamp]):
@@ -68,7 +62,11 @@ def _shown(text: str) -> Timestamp:
     return Timestamp(f"{text[:10]}T{text[11:23]}Z")
 
 
-def _utc(text: str | None) -> datetime | None:
+def _in_utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.astimezone(UTC)
+
+
+def _parsed(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(f"{text}+00:00")
 
 

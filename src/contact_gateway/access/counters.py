@@ -11,7 +11,6 @@ from typing import Final
 import structlog
 from limits import RateLimitItem
 from limits.aio.storage import RedisStorage
-from limits.aio.strategies import FixedWindowRateLimiter
 from limits.errors import StorageError
 
 from contact_gateway.access.quota import Quota
@@ -100,19 +99,14 @@ class _Window:
         return now < self.ends_at <= now + limit.get_expiry()
 
     def quota(self, limit: RateLimitItem, events: int) -> Quota:
-        """Return the quota after events that are counted already."""
+        """Return the quota after events that are counted already, as the latest of the window."""
         return Quota(
             limit=limit.amount,
             remaining=max(0, limit.amount - self.count),
             resets_at=self.ends_at,
-            excess=_excess(limit, self.count, events),
+            excess=min(events, max(0, self.count - limit.amount)),
             window_seconds=limit.get_expiry(),
         )
-
-
-def _excess(limit: RateLimitItem, count: int, events: int) -> int:
-    """Return how many of the latest events of a window are over its limit."""
-    return min(events, max(0, count - limit.amount))
 
 
 class _RedisCounters:
@@ -132,22 +126,16 @@ class _RedisCounters:
             key_prefix=_PREFIX,
             connection_pool=self._pool,  # type: ignore[arg-type]  # as the library documents it
         )
-        self._limiter: Final = FixedWindowRateLimiter(self._storage)
 
     async def hit(self, limit: RateLimitItem, key: str, events: int) -> Quota:
         """Count events."""
-        count = 0
-        if events:
-            count = await self._storage.incr(limit.key_for(key), limit.get_expiry(), events)
-        stats = await self._limiter.get_window_stats(limit, key)
-        return Quota(
-            limit=limit.amount,
-            remaining=max(0, stats.remaining),
-            # The server may have set its clock back, which keeps a window open for longer.
-            resets_at=min(stats.reset_time, time.time() + limit.get_expiry()),
-            excess=_excess(limit, count, events),
-            window_seconds=limit.get_expiry(),
+        name, seconds = limit.key_for(key), limit.get_expiry()
+        count = await (
+            self._storage.incr(name, seconds, events) if events else self._storage.get(name)
         )
+        ends_at = await self._storage.get_expiry(name)
+        # The server may have set its clock back, which keeps a window open for longer.
+        return _Window(min(ends_at, time.time() + seconds), count).quota(limit, events)
 
     async def close(self) -> None:
         """Close the connections."""

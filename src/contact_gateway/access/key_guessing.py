@@ -3,16 +3,14 @@
 import ipaddress
 import math
 import time
-from collections import OrderedDict
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
+from cachetools import FIFOCache
 from limits import RateLimitItemPerMinute
 
 from contact_gateway.access.client_address import parsed_address
 from contact_gateway.access.counters import Counters
 from contact_gateway.access.principals import Credential
-
-Key = TypeVar("Key")
 
 _MAX_ENTRIES: Final = 10_000
 _GRACE_SECONDS: Final = 60.0
@@ -36,9 +34,9 @@ class KeyGuessLimiter:
     def __init__(self, per_minute: int, counters: Counters | None = None) -> None:
         self._limit: Final = RateLimitItemPerMinute(per_minute)
         self._counters: Final = counters or Counters()
-        self._blocked_until: Final[OrderedDict[str, float]] = OrderedDict()
+        self._blocked_until: Final = FIFOCache[str, float](_MAX_ENTRIES)
         # By digest, so that no key is held in memory.
-        self._right_at: Final[OrderedDict[bytes, float]] = OrderedDict()
+        self._right_at: Final = FIFOCache[bytes, float](_MAX_ENTRIES)
 
     def refusal(self, address: str, credential: Credential) -> TooManyWrongKeys | None:
         """Return the block that applies to this credential from this address, or None."""
@@ -58,19 +56,11 @@ class KeyGuessLimiter:
         network = _network(address)
         quota = await self._counters.hit(self._limit, f"guesses:{network}")
         if quota.exceeded:
-            _put(self._blocked_until, network, quota.resets_at)
+            self._blocked_until[network] = quota.resets_at
 
     def record_right(self, credential: Credential) -> None:
         """Remember that a key was valid."""
-        _put(self._right_at, credential.digest, time.time())
-
-
-def _put(entries: OrderedDict[Key, float], key: Key, moment: float) -> None:
-    """Add an entry, and evict the least recently added beyond the bound."""
-    entries[key] = moment
-    entries.move_to_end(key)
-    if len(entries) > _MAX_ENTRIES:
-        entries.popitem(last=False)
+        self._right_at[credential.digest] = time.time()
 
 
 def _network(address: str) -> str:

@@ -83,18 +83,16 @@ class PageStarts:
     def remember(
         self, key_id: int, wanted: ContactFilter | AdvertiserFilter, page: Page[Listed]
     ) -> None:
-        """Remember where the page after one begins. The oldest starts are forgotten."""
+        """Remember where the page after one begins. The oldest start is forgotten for it."""
         if not page.has_more:
             return
         request = page.request._replace(number=page.request.number + 1)
         following = _PageOfList(key_id, type(wanted), wanted, request)
         self._starts.pop(following, None)
-        now = self._clock()
-        self._starts[following] = _Start(page.items[-1].id, now + PAGE_START_SECONDS)
-        oldest = next(iter(self._starts))
-        while len(self._starts) > MAX_PAGE_STARTS or self._starts[oldest].expires_at <= now:
-            del self._starts[oldest]
-            oldest = next(iter(self._starts))
+        expires_at = self._clock() + PAGE_START_SECONDS
+        self._starts[following] = _Start(page.items[-1].id, expires_at)
+        if len(self._starts) > MAX_PAGE_STARTS:
+            del self._starts[next(iter(self._starts))]
 
 
 def part_of(request: PageRequest, before: int | None) -> Part:

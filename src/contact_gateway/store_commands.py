@@ -20,7 +20,7 @@ from contact_gateway.database_url import (
 )
 from contact_gateway.settings import PREFIX, SettingsError, load_settings
 from contact_gateway.store import schema_version
-from contact_gateway.store.backup import back_up, reading, reading_copy, restore
+from contact_gateway.store.backup import back_up, reading, restore
 from contact_gateway.store.checks import Report, inspect, inspect_server
 from contact_gateway.store.copying import CopyError, CopyProgress, copy_database
 from contact_gateway.store.database import Database, configured_database, open_database
@@ -126,8 +126,7 @@ def _checked(file: Path | None) -> Report:
     settings = load_settings()
     if file is None and not isinstance(settings.database, SqliteFile):
         return asyncio.run(_checked_server(configured_database(settings)))
-    opened = reading(_database_file()) if file is None else reading_copy(file)
-    with opened as connection:
+    with reading(file or _database_file(), is_copy=file is not None) as connection:
         return inspect(connection)
 
 

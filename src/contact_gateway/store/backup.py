@@ -7,7 +7,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
@@ -80,10 +80,10 @@ def restore(copy: Path, file: Path, progress: Progress) -> Restored:
     with (
         _errors_of(file),
         _exclusive(file),
-        reading_copy(copy) as source,
+        reading(copy, is_copy=True) as source,
         _copied(source, file.with_name(f"{file.name}.restoring"), progress) as checked,
     ):
-        with reading_copy(checked) as connection:
+        with reading(checked, is_copy=True) as connection:
             report = inspect(connection)
         if report.problems:
             reasons = "; ".join(report.problems)
@@ -95,30 +95,19 @@ def restore(copy: Path, file: Path, progress: Progress) -> Restored:
     return Restored(report, kept)
 
 
-def reading(file: Path) -> AbstractContextManager[sqlite3.Connection]:
-    """Open a database that may be in use, for reading.
-
-    Raises:
-        StoreFileError: it cannot be opened, or an SQLite error is raised inside.
-    """
-    # Not read-only: the last connection to close removes the write-ahead log.
-    return _opened(file, uri_of(file, "rw"))
-
-
-def reading_copy(file: Path) -> AbstractContextManager[sqlite3.Connection]:
-    """Open a copy for reading. Without a write-ahead log, nothing is written beside it.
-
-    Raises:
-        StoreFileError: it cannot be opened, or an SQLite error is raised inside.
-    """
-    log, _ = _companions(file)
-    return _opened(file, uri_of(file, "ro", immutable=not log.exists()))
-
-
 @contextmanager
-def _opened(file: Path, uri: str) -> Iterator[sqlite3.Connection]:
+def reading(file: Path, *, is_copy: bool = False) -> Iterator[sqlite3.Connection]:
+    """Open a database for reading: one that may be in use, or a copy.
+
+    Raises:
+        StoreFileError: it cannot be opened, or an SQLite error is raised inside.
+    """
     if not file.exists():
         raise StoreFileError(f"{file} does not exist")
+    log, _ = _companions(file)
+    # Without a write-ahead log, nothing is written beside a copy. A database is not opened
+    # read-only: the last connection to close removes its log.
+    uri = uri_of(file, "ro", immutable=not log.exists()) if is_copy else uri_of(file, "rw")
     try:
         with closing(
             sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)

@@ -14,10 +14,10 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import islice
-from typing import Any, Final, NamedTuple, Self, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection
 
@@ -105,8 +105,8 @@ class _Position(NamedTuple):
     written: int
 
 
-class StagedCatalogue:
-    """The rows of a catalogue file, compared with those of a database. It is a context manager."""
+class StagedCatalogue(AbstractContextManager["StagedCatalogue"]):
+    """The rows of a catalogue file, compared with those of a database."""
 
     def __init__(self, database: Database) -> None:
         self._database: Final = database
@@ -115,10 +115,6 @@ class StagedCatalogue:
         # thread too, but never at the same time.
         self._staging: Final = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._staging.executescript(_TABLES)
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Delete the temporary database."""

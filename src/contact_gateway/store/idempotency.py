@@ -14,9 +14,7 @@ from contact_gateway.store.tables import idempotency_records
 
 _record: Final = idempotency_records.c
 _BY_KEY: Final = PreparedSelect(
-    select(
-        _record.api_key_id, _record.idempotency_key, _record.fingerprint, _record.contact_id
-    ).select_from(idempotency_records),
+    select(_record.api_key_id, _record.idempotency_key, _record.fingerprint, _record.contact_id),
     _record.api_key_id,
     _record.idempotency_key,
 )

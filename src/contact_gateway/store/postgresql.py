@@ -201,10 +201,7 @@ class _Driver:
 
     def __init__(self, address: PostgresqlServer, *, prepares_statements: bool) -> None:
         self.label: Final = address.label
-        given = conninfo_to_dict(address.uri)
-        self._conninfo: Final = make_conninfo(
-            address.uri, **{name: value for name, value in _DEFAULTS.items() if name not in given}
-        )
+        self._conninfo: Final = make_conninfo("", **_DEFAULTS | conninfo_to_dict(address.uri))
         self._prepare_threshold: Final = 1 if prepares_statements else None
         os.environ["PGDATESTYLE"] = _DATE_STYLE
 

@@ -114,8 +114,7 @@ class SqliteDatabase(Database):
         try:
             return work(connection)
         except (DatabaseError, sqlite3.Error) as error:
-            cause = error.orig if isinstance(error, DatabaseError) else error
-            if getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+            if getattr(_cause_of(error), "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
                 raise SearchTimedOut(timeout_seconds) from error
             raise
         finally:

@@ -51,13 +51,8 @@ def is_in_order_of_an_index(page: WantedPage[Filter]) -> bool:
     )
 
 
-class _PageOfList(NamedTuple):
-    """A page of one caller's list."""
-
-    key_id: int
-    kind: type
-    wanted: ContactFilter | AdvertiserFilter
-    request: PageRequest
+_PageOfList: TypeAlias = tuple[int, type, ContactFilter | AdvertiserFilter, PageRequest]
+"""A page of one caller's list: the API key, the kind of the filter, the filter and the page."""
 
 
 class _Start(NamedTuple):
@@ -77,7 +72,7 @@ class PageStarts:
         self, key_id: int, wanted: ContactFilter | AdvertiserFilter, request: PageRequest
     ) -> int | None:
         """Return the id below which a page begins, or None if that is not known."""
-        start = self._starts.get(_PageOfList(key_id, type(wanted), wanted, request))
+        start = self._starts.get((key_id, type(wanted), wanted, request))
         return None if start is None or start.expires_at <= self._clock() else start.before
 
     def remember(
@@ -87,7 +82,7 @@ class PageStarts:
         if not page.has_more:
             return
         request = page.request._replace(number=page.request.number + 1)
-        following = _PageOfList(key_id, type(wanted), wanted, request)
+        following = key_id, type(wanted), wanted, request
         self._starts.pop(following, None)
         expires_at = self._clock() + PAGE_START_SECONDS
         self._starts[following] = _Start(page.items[-1].id, expires_at)

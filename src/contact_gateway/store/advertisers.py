@@ -16,8 +16,7 @@ from contact_gateway.store.search import contains_folded, searched
 from contact_gateway.store.tables import advertisers, contacts
 from contact_gateway.store.upserts import upsert as upsert_statement
 
-_COLUMNS: Final = tuple(advertisers.c[field] for field in Advertiser._fields)
-_SELECT: Final = select(*_COLUMNS)
+_SELECT: Final = select(*(advertisers.c[field] for field in Advertiser._fields))
 _BY_ID: Final = PreparedSelect(_SELECT, advertisers.c.id)
 _NEWEST: Final = PreparedNewest(_SELECT, advertisers.c.id)
 _submitted: Final = advertisers.alias("submitted")
@@ -32,7 +31,7 @@ _HIENERGY: Final = PreparedSelect(
 
 def by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Advertiser]:
     """Return the advertisers that exist, by id."""
-    found = map(_advertiser, _BY_ID.rows(connection, [(an_id,) for an_id in ids]))
+    found = map(Advertiser._make, _BY_ID.rows(connection, [(an_id,) for an_id in ids]))
     return {advertiser.id: advertiser for advertiser in found}
 
 
@@ -47,7 +46,7 @@ def hienergy(connection: Connection, ids: Collection[int]) -> Mapping[int, Adver
     The records stay HiEnergy's until the end of the transaction, which must be one that writes.
     """
     rows = _HIENERGY.rows(connection, [(an_id,) for an_id in ids])
-    return {row[-1]: _advertiser(row) for row in rows}
+    return {row[-1]: Advertiser._make(row[:-1]) for row in rows}
 
 
 def by_slug(connection: Connection, slug: str) -> Advertiser | None:
@@ -59,7 +58,7 @@ def by_slug(connection: Connection, slug: str) -> Advertiser | None:
         .limit(1)
     )
     row = rows.first()
-    return None if row is None else _advertiser(row)
+    return None if row is None else Advertiser._make(row)
 
 
 def equivalents(
@@ -74,7 +73,7 @@ def equivalents(
     )
     found: dict[int, list[Advertiser]] = {hienergy_id: [] for hienergy_id in hienergy_ids}
     for row in rows:
-        found[row.hienergy_id].append(_advertiser(row))
+        found[row.hienergy_id].append(Advertiser._make(row))
     return found
 
 
@@ -114,7 +113,7 @@ def page(
     listed = _list(connection, wanted)
     rows = lists.ordered_rows(connection, _NEWEST, listed, part)
     if rows is not None:
-        return page_of(request, map(_advertiser, rows))
+        return page_of(request, map(Advertiser._make, rows))
     ids = lists.ids(connection, listed, part)
     found = by_id(connection, ids)
     return page_of(request, (found[an_id] for an_id in ids))
@@ -185,7 +184,13 @@ def comparing_columns(
 
 def upsert(connection: Connection, records: Iterable[Advertiser]) -> None:
     """Insert advertisers; replace those that exist."""
-    rows = [_row(advertiser) for advertiser in records]
+    rows = [
+        {
+            **each._asdict(),
+            **comparing_columns(each.name, each.display_name, each.slug, each.domain),
+        }
+        for each in records
+    ]
     if rows:
         connection.execute(upsert_statement(connection.dialect.name, advertisers), rows)
 
@@ -228,17 +233,3 @@ def misplaced(connection: Connection, records: Collection[Advertiser]) -> int | 
     )
     found = (connection.scalar(query.limit(1)) for query in queries)
     return next((an_id for an_id in found if an_id is not None), None)
-
-
-def _advertiser(row: Row) -> Advertiser:
-    """Return the advertiser of a row of `_COLUMNS`; further columns may follow."""
-    return Advertiser(*row[: len(_COLUMNS)])
-
-
-def _row(advertiser: Advertiser) -> dict[str, object]:
-    return {
-        **advertiser._asdict(),
-        **comparing_columns(
-            advertiser.name, advertiser.display_name, advertiser.slug, advertiser.domain
-        ),
-    }

@@ -70,10 +70,9 @@ _ROLLED_BACK: Final = frozenset({"40001", "40P01"})
 _TEMPORARY_CLASSES: Final = frozenset({"08", "28", "40", "53", "55", "57", "58"})
 # An operator can create a database, grant a privilege and restore tables while the gateway runs.
 _TEMPORARY_CODES: Final = frozenset({"3D000", "42501", "42P01"})
-_READ_ONLY: Final = "25006"
-_IDLE_TIMEOUT: Final = "25P03"
 _CONNECTION_CLASS: Final = "08"
-_SERVER_STOPS: Final = frozenset({"57P01", "57P02", "57P03", "57P05"})
+# The server is a standby now, has closed an idle transaction, or stops.
+_LOST_CONNECTION: Final = frozenset({"25006", "25P03", "57P01", "57P02", "57P03", "57P05"})
 _QUERY_CANCELED: Final = "57014"
 # A prepared statement that is missing, or there already.
 _STATEMENT_NAMES: Final = frozenset({"26000", "42P05"})
@@ -268,11 +267,7 @@ class _Driver:
         code = cause.sqlstate
         if code is None:
             return isinstance(cause, psycopg.OperationalError)
-        return code.startswith(_CONNECTION_CLASS) or code in {
-            *_SERVER_STOPS,
-            _READ_ONLY,
-            _IDLE_TIMEOUT,
-        }
+        return code.startswith(_CONNECTION_CLASS) or code in _LOST_CONNECTION
 
 
 class _Connection(psycopg.Connection):

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import sqlalchemy
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, StaticPool, create_engine, func, select, text
 from sqlalchemy.exc import DatabaseError
 
@@ -71,7 +70,7 @@ async def inspect_server(database: Database) -> Report:
 def _inspect(connection: Connection) -> Report:
     is_file = connection.dialect.name == "sqlite"
     found = sqlalchemy.inspect(connection).get_table_names()
-    revision = MigrationContext.configure(connection).get_current_revision()
+    revision = schema_version.stored_revision(connection)
     problems = [*_schema_problems(revision, found)]
     if is_file:
         problems += _damage_on_sqlite(connection)

@@ -34,13 +34,14 @@ async def revision(database: Database) -> str | None:
     Raises:
         SourceUnavailable: the database does not answer.
     """
+    return await database.read(stored_revision)
 
-    def read(connection: Connection) -> str | None:
-        if not connection.dialect.has_table(connection, _ALEMBIC_TABLE.name):
-            return None
-        return connection.scalar(select(_ALEMBIC_TABLE.c.version_num))
 
-    return await database.read(read)
+def stored_revision(connection: Connection) -> str | None:
+    """Return the revision of a connection's database, or None if it is empty."""
+    if not connection.dialect.has_table(connection, _ALEMBIC_TABLE.name):
+        return None
+    return connection.scalar(select(_ALEMBIC_TABLE.c.version_num))
 
 
 async def migrate(database: Database) -> Sequence[str]:

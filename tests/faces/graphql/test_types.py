@@ -3,13 +3,15 @@
 import pytest
 from strawberry.types import get_object_definition
 
+from contact_gateway.access.principals import Identity
+from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
-from contact_gateway.faces.graphql.types import Advertiser, ContactPreview
+from contact_gateway.faces.graphql.types import ContactPreview
 
 
-@pytest.mark.parametrize("class_", [Advertiser, Contact, ContactPreview])
+@pytest.mark.parametrize("class_", [Advertiser, Contact, ContactPreview, Identity])
 def test_a_value_has_each_field_without_a_resolver(
-    class_: type[Advertiser | Contact | ContactPreview],
+    class_: type[Advertiser | Contact | ContactPreview | Identity],
 ) -> None:
     fields = get_object_definition(class_, strict=True).fields
     read = {field.python_name for field in fields if field.base_resolver is None}

@@ -12,8 +12,10 @@ from graphql import (
 )
 from strawberry.schema.config import StrawberryConfig
 
+from contact_gateway.access.principals import Identity
 from contact_gateway.contacts import reads
 from contact_gateway.contacts.admission import Submission
+from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.batch import Batch, Entry, batch_outcome_name
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.create_contact import create_contact
@@ -31,7 +33,6 @@ from contact_gateway.faces.graphql.refusals import granted
 from contact_gateway.faces.graphql.types import (
     DATE_TIME,
     ORDER,
-    Advertiser,
     AdvertiserPage,
     ContactPage,
     ContactSubmission,
@@ -40,7 +41,6 @@ from contact_gateway.faces.graphql.types import (
     CreateContactsResult,
     Pagination,
     ResolveInfo,
-    Viewer,
     create_contact_result,
     create_contacts_result,
 )
@@ -74,9 +74,9 @@ class Query:
     """The type of query operations."""
 
     @strawberry.field(description="The API key in use.")
-    async def viewer(self, info: ResolveInfo) -> Viewer | None:
+    async def viewer(self, info: ResolveInfo) -> Identity | None:
         """Return the caller."""
-        return Viewer.of(granted(await reads.viewer(info.context.caller)))
+        return granted(await reads.viewer(info.context.caller))
 
     @strawberry.field(description="The contact with this id, or null.")
     async def contact(
@@ -152,10 +152,7 @@ class Query:
         """Return a page of advertisers."""
         raw = {"q": q, "domain": domain, "page": page, "per_page": per_page}
         found = granted(await reads.advertisers(info.context.caller, raw))
-        return AdvertiserPage(
-            nodes=[Advertiser.of(record) for record in found.items],
-            page_info=Pagination.of(found),
-        )
+        return AdvertiserPage(nodes=found.items, page_info=Pagination.of(found))
 
     @strawberry.field(
         description="The advertiser with this id or slug, or null. Give exactly one of the two."
@@ -176,8 +173,7 @@ class Query:
         ] = None,
     ) -> Advertiser | None:
         """Return an advertiser."""
-        found = granted(await reads.advertiser_by_id_or_slug(info.context.caller, id, slug))
-        return None if found is None else Advertiser.of(found)
+        return granted(await reads.advertiser_by_id_or_slug(info.context.caller, id, slug))
 
 
 @strawberry.type(

@@ -10,9 +10,9 @@ from strawberry.types import Info, get_object_definition
 from strawberry.types.enum import has_enum_definition
 
 from contact_gateway.access.principals import Identity, Role
-from contact_gateway.contacts import advertiser as advertisers
 from contact_gateway.contacts import contact as contacts
 from contact_gateway.contacts import outcomes, reads
+from contact_gateway.contacts.advertiser import FIELD_DESCRIPTIONS, Advertiser
 from contact_gateway.contacts.batch import BatchOutcome, BatchRefusal
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.policy import OnConflict
@@ -42,20 +42,15 @@ DATE_TIME = strawberry.scalar(
 )
 
 
-def _values_of(graphql_type: type) -> Callable[[type[T]], type[T]]:
-    """Return a decorator of the class that holds the values of a GraphQL type's fields.
+def _set_values(graphql_type: type, class_: type) -> None:
+    """Have a class hold the values of a GraphQL type's fields.
 
     A tuple of a contact's values takes a tenth of the time of a Strawberry object.
     """
     definition = get_object_definition(graphql_type, strict=True)
-
-    def decorate(class_: type[T]) -> type[T]:
-        # Strawberry finds the type of a value, or of an annotation, by this attribute of its class.
-        class_.__strawberry_definition__ = definition  # type: ignore[attr-defined]
-        definition.origin = class_
-        return class_
-
-    return decorate
+    # Strawberry finds the type of a value, or of an annotation, by this attribute of its class.
+    class_.__strawberry_definition__ = definition  # type: ignore[attr-defined]
+    definition.origin = class_
 
 
 def _describe_enum(enum: type[E], description: str, meaning_of: Callable[[E], str]) -> None:
@@ -102,80 +97,52 @@ _describe_enum(
 class _AdvertiserType:
     """The fields of an advertiser. Their values are those of `Advertiser`."""
 
-    id: strawberry.ID = strawberry.field(description=advertisers.FIELD_DESCRIPTIONS["id"])
-    name: str = strawberry.field(description=advertisers.FIELD_DESCRIPTIONS["name"])
+    id: strawberry.ID = strawberry.field(description=FIELD_DESCRIPTIONS["id"])
+    name: str = strawberry.field(description=FIELD_DESCRIPTIONS["name"])
     display_name: str | None = strawberry.field(
-        description=advertisers.FIELD_DESCRIPTIONS["display_name"]
+        description=FIELD_DESCRIPTIONS["display_name"]
     )
-    slug: str | None = strawberry.field(description=advertisers.FIELD_DESCRIPTIONS["slug"])
-    domain: str | None = strawberry.field(description=advertisers.FIELD_DESCRIPTIONS["domain"])
+    slug: str | None = strawberry.field(description=FIELD_DESCRIPTIONS["slug"])
+    domain: str | None = strawberry.field(description=FIELD_DESCRIPTIONS["domain"])
     network_name: str | None = strawberry.field(
-        description=advertisers.FIELD_DESCRIPTIONS["network_name"]
+        description=FIELD_DESCRIPTIONS["network_name"]
     )
     publisher_name: str | None = strawberry.field(
-        description=advertisers.FIELD_DESCRIPTIONS["publisher_name"]
+        description=FIELD_DESCRIPTIONS["publisher_name"]
     )
-    status: str | None = strawberry.field(description=advertisers.FIELD_DESCRIPTIONS["status"])
+    status: str | None = strawberry.field(description=FIELD_DESCRIPTIONS["status"])
 
     @strawberry.field(
         description="The brand's HiEnergy record, which may be this one. Null if it has none."
     )
     @staticmethod
     async def hienergy(
-        parent: strawberry.Parent["Advertiser"], info: ResolveInfo
-    ) -> "Advertiser | None":
+        parent: strawberry.Parent[Advertiser], info: ResolveInfo
+    ) -> Advertiser | None:
         """Return the canonical record."""
-        if parent.hienergy_id == parent.id:
+        if parent.is_hienergy:
             return parent
         return await _load_advertiser(info, parent.hienergy_id)
 
     @strawberry.field(description="The brand's other records on affiliate networks.")
     @staticmethod
     async def equivalents(
-        parent: strawberry.Parent["Advertiser"], info: ResolveInfo
-    ) -> list["Advertiser"]:
+        parent: strawberry.Parent[Advertiser], info: ResolveInfo
+    ) -> list[Advertiser]:
         """Return the network records of the brand."""
         if parent.hienergy_id is None:
             return []
         found = granted(await reads.equivalents(info.context.caller, parent.hienergy_id))
-        return [Advertiser.of(record) for record in found if record.id != parent.id]
+        return [record for record in found if record.id != parent.id]
 
 
-@_values_of(_AdvertiserType)
-class Advertiser(NamedTuple):
-    """The values of an advertiser's fields."""
-
-    id: int
-    name: str
-    display_name: str | None
-    slug: str | None
-    domain: str | None
-    network_name: str | None
-    publisher_name: str | None
-    status: str | None
-    hienergy_id: int | None
-
-    @classmethod
-    def of(cls, record: advertisers.Advertiser) -> Self:
-        """Convert an advertiser."""
-        return cls(
-            record.id,
-            record.name,
-            record.display_name,
-            record.slug,
-            record.domain,
-            record.network_name,
-            record.publisher_name,
-            record.status,
-            record.hienergy_id,
-        )
+_set_values(_AdvertiserType, Advertiser)
 
 
 async def _load_advertiser(info: ResolveInfo, advertiser_id: int | None) -> Advertiser | None:
     if advertiser_id is None:
         return None
-    found = granted(await reads.related_advertiser(info.context.caller, advertiser_id))
-    return None if found is None else Advertiser.of(found)
+    return granted(await reads.related_advertiser(info.context.caller, advertiser_id))
 
 
 @strawberry.type
@@ -237,7 +204,7 @@ class _ContactType(_ContactAttributes):
         return isinstance(parent, _ExistingContact)
 
 
-_values_of(_ContactType)(Contact)
+_set_values(_ContactType, Contact)
 
 
 class _ExistingContact(Contact):
@@ -261,7 +228,6 @@ class _ContactPreviewType(_ContactAttributes):
     )
 
 
-@_values_of(_ContactPreviewType)
 class ContactPreview(NamedTuple):
     """The values of a preview's fields: those of its details first, in their order."""
 
@@ -283,6 +249,9 @@ class ContactPreview(NamedTuple):
         """Convert a preview."""
         details, advertiser_name, not_checked = preview
         return cls(*details, advertiser_name, not_checked)
+
+
+_set_values(_ContactPreviewType, ContactPreview)
 
 
 @strawberry.interface(description="The fields of every error of an operation.")
@@ -633,17 +602,15 @@ def create_contacts_result(
             assert_never(outcome)
 
 
-@strawberry.type(description="The API key in use.")
-class Viewer:
-    """The GraphQL type of a caller."""
+@strawberry.type(name="Viewer", description="The API key in use.")
+class _ViewerType:
+    """The fields of a caller. Their values are those of `Identity`."""
 
     label: str = strawberry.field(description="The label of the key.")
     role: Role = strawberry.field(description="The role of the key's owner.")
 
-    @classmethod
-    def of(cls, identity: Identity) -> Self:
-        """Convert an identity."""
-        return cls(label=identity.label, role=identity.role)
+
+_set_values(_ViewerType, Identity)
 
 
 @strawberry.type(description="The position of a page in its list.")
@@ -693,5 +660,5 @@ class ContactPage:
 class AdvertiserPage:
     """The GraphQL type of a page of advertisers."""
 
-    nodes: list[Advertiser] = strawberry.field(description="The advertisers on this page.")
+    nodes: Sequence[Advertiser] = strawberry.field(description="The advertisers on this page.")
     page_info: Pagination = strawberry.field(description="The position of this page in the list.")

@@ -53,6 +53,13 @@ def _set_values(graphql_type: type, class_: type) -> None:
     definition.origin = class_
 
 
+def _describe_fields(graphql_type: type, description_of: Callable[[str], str]) -> None:
+    """Describe the fields of a type that have no description yet, by their names in Python."""
+    for field in get_object_definition(graphql_type, strict=True).fields:
+        if field.description is None:
+            field.description = description_of(field.python_name)
+
+
 def _describe_enum(enum: type[E], description: str, meaning_of: Callable[[E], str]) -> None:
     """Make an enum of the domain a GraphQL enum with a description of each value."""
     graphql_enum = strawberry.enum(enum, description=description)
@@ -97,20 +104,14 @@ _describe_enum(
 class _AdvertiserType:
     """The fields of an advertiser. Their values are those of `Advertiser`."""
 
-    id: strawberry.ID = strawberry.field(description=FIELD_DESCRIPTIONS["id"])
-    name: str = strawberry.field(description=FIELD_DESCRIPTIONS["name"])
-    display_name: str | None = strawberry.field(
-        description=FIELD_DESCRIPTIONS["display_name"]
-    )
-    slug: str | None = strawberry.field(description=FIELD_DESCRIPTIONS["slug"])
-    domain: str | None = strawberry.field(description=FIELD_DESCRIPTIONS["domain"])
-    network_name: str | None = strawberry.field(
-        description=FIELD_DESCRIPTIONS["network_name"]
-    )
-    publisher_name: str | None = strawberry.field(
-        description=FIELD_DESCRIPTIONS["publisher_name"]
-    )
-    status: str | None = strawberry.field(description=FIELD_DESCRIPTIONS["status"])
+    id: strawberry.ID
+    name: str
+    display_name: str | None
+    slug: str | None
+    domain: str | None
+    network_name: str | None
+    publisher_name: str | None
+    status: str | None
 
     @strawberry.field(
         description="The brand's HiEnergy record, which may be this one. Null if it has none."
@@ -136,6 +137,7 @@ class _AdvertiserType:
         return [record for record in found if record.id != parent.id]
 
 
+_describe_fields(_AdvertiserType, FIELD_DESCRIPTIONS.__getitem__)
 _set_values(_AdvertiserType, Advertiser)
 
 
@@ -158,18 +160,14 @@ class _ContactAttributes:
     email: str | None = strawberry.field(
         description=f"{contacts.field_description('email')} {_MAY_BE_NULL}"
     )
-    name: str | None = strawberry.field(description=contacts.field_description("name"))
-    given_name: str | None = strawberry.field(description=contacts.field_description("given_name"))
-    family_name: str | None = strawberry.field(
-        description=contacts.field_description("family_name")
-    )
-    phone: str | None = strawberry.field(description=contacts.field_description("phone"))
-    job_title: str | None = strawberry.field(description=contacts.field_description("job_title"))
-    source: str | None = strawberry.field(description=contacts.field_description("source"))
-    status: str | None = strawberry.field(description=contacts.field_description("status"))
-    linkedin_profile_url: str | None = strawberry.field(
-        description=contacts.field_description("linkedin_profile_url")
-    )
+    name: str | None
+    given_name: str | None
+    family_name: str | None
+    phone: str | None
+    job_title: str | None
+    source: str | None
+    status: str | None
+    linkedin_profile_url: str | None
 
     @strawberry.field(description="The HiEnergy advertiser that owns the contact.")
     @staticmethod
@@ -204,6 +202,7 @@ class _ContactType(_ContactAttributes):
         return isinstance(parent, _ExistingContact)
 
 
+_describe_fields(_ContactType, contacts.field_description)
 _set_values(_ContactType, Contact)
 
 
@@ -251,6 +250,7 @@ class ContactPreview(NamedTuple):
         return cls(*details, advertiser_name, not_checked)
 
 
+_describe_fields(_ContactPreviewType, contacts.field_description)
 _set_values(_ContactPreviewType, ContactPreview)
 
 
@@ -418,34 +418,16 @@ def create_contact_result(
 class CreateContactInput:
     """The GraphQL type of a submission."""
 
-    advertiser_id: strawberry.ID = strawberry.field(
-        description=contacts.field_description("advertiser_id")
-    )
-    email: str = strawberry.field(description=contacts.field_description("email"))
-    name: str | None = strawberry.field(
-        default=None, description=contacts.field_description("name")
-    )
-    given_name: str | None = strawberry.field(
-        default=None, description=contacts.field_description("given_name")
-    )
-    family_name: str | None = strawberry.field(
-        default=None, description=contacts.field_description("family_name")
-    )
-    phone: str | None = strawberry.field(
-        default=None, description=contacts.field_description("phone")
-    )
-    job_title: str | None = strawberry.field(
-        default=None, description=contacts.field_description("job_title")
-    )
-    source: str | None = strawberry.field(
-        default=None, description=contacts.field_description("source")
-    )
-    status: str | None = strawberry.field(
-        default=None, description=contacts.field_description("status")
-    )
-    linkedin_profile_url: str | None = strawberry.field(
-        default=None, description=contacts.field_description("linkedin_profile_url")
-    )
+    advertiser_id: strawberry.ID
+    email: str
+    name: str | None = None
+    given_name: str | None = None
+    family_name: str | None = None
+    phone: str | None = None
+    job_title: str | None = None
+    source: str | None = None
+    status: str | None = None
+    linkedin_profile_url: str | None = None
 
     def raw(self) -> contacts.RawContact:
         """Return the fields for validation, by the names of the published reference."""
@@ -461,6 +443,9 @@ class CreateContactInput:
             status=self.status,
             linkedin_profile_url=self.linkedin_profile_url,
         )
+
+
+_describe_fields(CreateContactInput, contacts.field_description)
 
 
 @strawberry.input(description="One submission of a batch.")

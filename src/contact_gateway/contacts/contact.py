@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, Generic, NamedTuple, TypedDict, TypeVar
+from typing import Annotated, Final, Generic, NamedTuple, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -32,9 +32,9 @@ EmailT_co = TypeVar("EmailT_co", bound=str | None, covariant=True)
 class ContactDetails(NamedTuple, Generic[EmailT_co]):
     """The fields that a submission, a preview and a contact share.
 
-    A submission has an e-mail address; a contact of HiEnergy may have none. Every place that reads
-    or writes the fields unpacks or names all of them, so the type checker reports each place that a
-    new field is missing from. Source: the published reference of `createContact`.
+    A submission has an e-mail address; a contact of HiEnergy may have none. A place that names the
+    fields names all of them, so the type checker reports each place that a new field is missing
+    from. Source: the published reference of `createContact`.
     """
 
     advertiser_id: int
@@ -56,32 +56,8 @@ class NewContact(ContactDetails[str]):
 
     def given(self) -> dict[str, object]:
         """Return the fields that are not null, by the names of the published reference."""
-        (
-            advertiser_id,
-            email,
-            name,
-            given_name,
-            family_name,
-            phone,
-            job_title,
-            source,
-            status,
-            linkedin_profile_url,
-        ) = self
-        # Written out, so that the type checker reports a field that `RawContact` does not have.
-        raw = RawContact(
-            advertiser_id=advertiser_id,
-            email=email,
-            name=name,
-            given_name=given_name,
-            family_name=family_name,
-            phone=phone,
-            job_title=job_title,
-            source=source,
-            status=status,
-            linkedin_profile_url=linkedin_profile_url,
-        )
-        return {field: value for field, value in raw.items() if value is not None}
+        named = zip(self._fields, self, strict=True)
+        return {field: value for field, value in named if value is not None}
 
     def fingerprint(self) -> bytes:
         """Return a SHA-256 (32 bytes) that is equal for equal submissions.
@@ -94,21 +70,6 @@ class NewContact(ContactDetails[str]):
         """Return whether a contact of the same address and owner has all the other values too."""
         shown = contact.details
         return self == shown._replace(advertiser_id=self.advertiser_id, email=self.email)
-
-
-class RawContact(TypedDict):
-    """The fields of a submission before validation, for a face that reads them one by one."""
-
-    advertiser_id: object
-    email: object
-    name: object
-    given_name: object
-    family_name: object
-    phone: object
-    job_title: object
-    source: object
-    status: object
-    linkedin_profile_url: object
 
 
 class ContactPreview(NamedTuple):

@@ -5,8 +5,8 @@ from strawberry.types import get_object_definition
 
 from contact_gateway.access.principals import Identity
 from contact_gateway.contacts.advertiser import Advertiser
-from contact_gateway.contacts.contact import Contact
-from contact_gateway.faces.graphql.types import ContactPreview
+from contact_gateway.contacts.contact import Contact, ContactDetails
+from contact_gateway.faces.graphql.types import ContactPreview, CreateContactInput
 
 
 @pytest.mark.parametrize("class_", [Advertiser, Contact, ContactPreview, Identity])
@@ -18,3 +18,9 @@ def test_a_value_has_each_field_without_a_resolver(
 
     # A brand's id is for the resolvers alone.
     assert set(class_._fields) - {"hienergy_id"} == read
+
+
+def test_an_input_has_each_field_of_a_submission() -> None:
+    fields = get_object_definition(CreateContactInput, strict=True).fields
+
+    assert [field.python_name for field in fields] == list(ContactDetails._fields)

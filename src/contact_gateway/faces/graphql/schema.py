@@ -226,7 +226,7 @@ class Mutation:
         """Return the outcome of a submission."""
         context = info.context
         submission = Submission(
-            raw=input.raw(),
+            raw=vars(input),
             idempotency_key=idempotency_key_of(info, idempotency_key),
             dry_run=bool(dry_run),
             on_conflict=on_conflict or OnConflict.REFUSE,
@@ -277,7 +277,7 @@ class Mutation:
     ) -> CreateContactsResult:
         """Return the outcomes of a batch."""
         context = info.context
-        entries = [Entry(each.contact.raw(), each.idempotency_key) for each in submissions]
+        entries = [Entry(vars(each.contact), each.idempotency_key) for each in submissions]
         options = Submission(
             raw=None,
             idempotency_key=idempotency_key_of(info, None),

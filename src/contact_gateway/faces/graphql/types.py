@@ -416,7 +416,7 @@ def create_contact_result(
     )
 )
 class CreateContactInput:
-    """The GraphQL type of a submission."""
+    """The GraphQL type of a submission. Its fields have the names of the published reference."""
 
     advertiser_id: strawberry.ID
     email: str
@@ -428,21 +428,6 @@ class CreateContactInput:
     source: str | None = None
     status: str | None = None
     linkedin_profile_url: str | None = None
-
-    def raw(self) -> contacts.RawContact:
-        """Return the fields for validation, by the names of the published reference."""
-        return contacts.RawContact(
-            advertiser_id=self.advertiser_id,
-            email=self.email,
-            name=self.name,
-            given_name=self.given_name,
-            family_name=self.family_name,
-            phone=self.phone,
-            job_title=self.job_title,
-            source=self.source,
-            status=self.status,
-            linkedin_profile_url=self.linkedin_profile_url,
-        )
 
 
 _describe_fields(CreateContactInput, contacts.field_description)

@@ -1,6 +1,6 @@
 """How GraphQL reports a refused read: an error with the refusal's code."""
 
-from typing import TypeVar, assert_never
+from typing import Final, TypeVar, assert_never
 
 from graphql import GraphQLError
 
@@ -14,6 +14,8 @@ from contact_gateway.contacts.outcomes import (
 from contact_gateway.contacts.problems import Problem
 
 T = TypeVar("T")
+
+_ARGUMENTS: Final = {"contact": "input", "contacts": "submissions"}
 
 
 class ReadRefusedError(GraphQLError):
@@ -59,14 +61,7 @@ def granted(result: T | ReadRefusal) -> T:
 
 def argument_path(problem: Problem) -> str:
     """Return a problem's path in GraphQL's names, such as `input.linkedinProfileUrl`."""
-    return ".".join(_camel_case("input" if name == "contact" else name) for name in problem.path)
-
-
-def batch_path(problem: Problem) -> str:
-    """Return the path of a problem of a whole batch in GraphQL's names."""
-    return ".".join(
-        _camel_case("submissions" if name == "contacts" else name) for name in problem.path
-    )
+    return ".".join(_camel_case(_ARGUMENTS.get(name, name)) for name in problem.path)
 
 
 def submission_path(index: int, problem: Problem) -> str:

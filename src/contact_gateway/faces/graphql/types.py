@@ -19,12 +19,7 @@ from contact_gateway.contacts.policy import OnConflict
 from contact_gateway.contacts.problems import PROBLEM_MEANINGS, Problem, ProblemCode
 from contact_gateway.contacts.source import Page
 from contact_gateway.contacts.timestamps import Timestamp, timestamp
-from contact_gateway.faces.graphql.refusals import (
-    argument_path,
-    batch_path,
-    granted,
-    submission_path,
-)
+from contact_gateway.faces.graphql.refusals import argument_path, granted, submission_path
 from contact_gateway.faces.request_context import RequestContext
 
 T = TypeVar("T")
@@ -294,11 +289,6 @@ class InputProblem:
     code: ProblemCode = strawberry.field(description="The problem code, for programs.")
     message: str = strawberry.field(description="The problem, for people. Its wording may change.")
 
-    @classmethod
-    def of(cls, problem: Problem, path_of: Callable[[Problem], str] = argument_path) -> Self:
-        """Convert a problem. `path_of` returns its path in the arguments."""
-        return cls(path=path_of(problem), code=problem.code, message=problem.message)
-
 
 @strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.INVALID_INPUT))
 class InvalidInputError(ApiError):
@@ -370,7 +360,7 @@ def create_contact_result(
     request_id: str,
     path_of: Callable[[Problem], str] = argument_path,
 ) -> CreateContactResult:
-    """Return the member of the union for an outcome. `path_of` is as in `InputProblem.of`."""
+    """Return the member of the union for an outcome. `path_of` returns a problem's path."""
     an_id = strawberry.ID(request_id)
     match outcome:
         case outcomes.Created(contact):
@@ -379,17 +369,6 @@ def create_contact_result(
             return _ExistingContact(*contact)
         case outcomes.Previewed(preview):
             return ContactPreview.of(preview)
-        case outcomes.Unauthorized(code=code, message=message):
-            return UnauthorizedError(code=code, message=message, request_id=an_id)
-        case outcomes.Forbidden(code=code, message=message):
-            return ForbiddenError(code=code, message=message, request_id=an_id)
-        case outcomes.RateLimited(seconds, code=code, message=message):
-            return RateLimitedError(
-                code=code, message=message, request_id=an_id, retry_after_seconds=seconds
-            )
-        case outcomes.InvalidInput(problems, code=code, message=message):
-            shown = [InputProblem.of(problem, path_of) for problem in problems]
-            return InvalidInputError(code=code, message=message, request_id=an_id, problems=shown)
         case outcomes.IdempotencyKeyReused(code=code, message=message):
             return IdempotencyKeyReusedError(code=code, message=message, request_id=an_id)
         case outcomes.NotFound(code=code, message=message):
@@ -405,8 +384,32 @@ def create_contact_result(
                 advertiser_id=strawberry.ID(str(advertiser_id)),
                 sent_at=timestamp(sent_at),
             )
+        case refusal:
+            return _admission_error(refusal, request_id, path_of)
+
+
+def _admission_error(
+    refusal: BatchRefusal, request_id: str, path_of: Callable[[Problem], str]
+) -> UnauthorizedError | ForbiddenError | RateLimitedError | InvalidInputError:
+    """Return the error for a refusal by rules 1 to 4. `path_of` returns a problem's path."""
+    code, message, an_id = refusal.code, refusal.message, strawberry.ID(request_id)
+    match refusal:
+        case outcomes.Unauthorized():
+            return UnauthorizedError(code=code, message=message, request_id=an_id)
+        case outcomes.Forbidden():
+            return ForbiddenError(code=code, message=message, request_id=an_id)
+        case outcomes.RateLimited(seconds):
+            return RateLimitedError(
+                code=code, message=message, request_id=an_id, retry_after_seconds=seconds
+            )
+        case outcomes.InvalidInput(problems):
+            shown = [
+                InputProblem(path=path_of(each), code=each.code, message=each.message)
+                for each in problems
+            ]
+            return InvalidInputError(code=code, message=message, request_id=an_id, problems=shown)
         case _:
-            assert_never(outcome)
+            assert_never(refusal)
 
 
 @strawberry.input(
@@ -475,7 +478,7 @@ SubmissionOutcome = Annotated[
 def submission_outcome(
     outcome: outcomes.BatchedOutcome, request_id: str, path_of: Callable[[Problem], str]
 ) -> SubmissionOutcome:
-    """Return the member of the union for an outcome. `path_of` is as in `InputProblem.of`."""
+    """Return the member of the union for an outcome. `path_of` returns a problem's path."""
     an_id = strawberry.ID(request_id)
     match outcome:
         case outcomes.Unavailable(message, seconds, code=code):
@@ -539,37 +542,21 @@ def create_contacts_result(
     outcome: BatchOutcome | BatchRefusal, request_id: str
 ) -> CreateContactsResult:
     """Return the member of the union for the outcome of a batch."""
-    an_id = strawberry.ID(request_id)
-    match outcome:
-        case BatchOutcome(each_outcome):
-            return CreateContactsPayload(
-                results=[
-                    SubmissionResult(
-                        index=index,
-                        result=submission_outcome(
-                            each, request_id, partial(submission_path, index)
-                        ),
-                        replayed=isinstance(each, outcomes.Created) and each.replayed,
-                    )
-                    for index, each in enumerate(each_outcome)
-                ],
-                created=outcome.created,
-                existed=outcome.existed,
-                refused=outcome.refused,
+    if not isinstance(outcome, BatchOutcome):
+        return _admission_error(outcome, request_id, argument_path)
+    return CreateContactsPayload(
+        results=[
+            SubmissionResult(
+                index=index,
+                result=submission_outcome(each, request_id, partial(submission_path, index)),
+                replayed=isinstance(each, outcomes.Created) and each.replayed,
             )
-        case outcomes.Unauthorized(code=code, message=message):
-            return UnauthorizedError(code=code, message=message, request_id=an_id)
-        case outcomes.Forbidden(code=code, message=message):
-            return ForbiddenError(code=code, message=message, request_id=an_id)
-        case outcomes.RateLimited(seconds, code=code, message=message):
-            return RateLimitedError(
-                code=code, message=message, request_id=an_id, retry_after_seconds=seconds
-            )
-        case outcomes.InvalidInput(problems, code=code, message=message):
-            shown = [InputProblem.of(problem, batch_path) for problem in problems]
-            return InvalidInputError(code=code, message=message, request_id=an_id, problems=shown)
-        case _:
-            assert_never(outcome)
+            for index, each in enumerate(outcome.outcomes)
+        ],
+        created=outcome.created,
+        existed=outcome.existed,
+        refused=outcome.refused,
+    )
 
 
 @strawberry.type(name="Viewer", description="The API key in use.")

@@ -1,7 +1,6 @@
-"""Concurrent calls with one key share one load, even if the first of them is cancelled."""
+"""Concurrent equal calls share one load, even if the first of them is cancelled."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
 from anyio.lowlevel import checkpoint
@@ -18,7 +17,7 @@ class Load:
         self.calls = 0
         self._result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def __call__(self) -> str:
+    async def __call__(self, _: int) -> str:
         self.calls += 1
         return await asyncio.shield(self._result)
 
@@ -34,16 +33,16 @@ async def load() -> Load:
     return Load()
 
 
-async def _start(flight: SingleFlight[int, str], *loads: Load) -> list[asyncio.Task[str]]:
-    """Start a call with the same key for each load."""
-    calls = [asyncio.create_task(flight.get(1, load)) for load in loads]
+async def _start(flight: SingleFlight, load: Load, number: int) -> list[asyncio.Task[str]]:
+    """Start so many equal calls."""
+    calls = [asyncio.create_task(flight.get(load, 1)) for _ in range(number)]
     for _ in range(3):
         await checkpoint()
     return calls
 
 
 async def test_concurrent_calls_share_one_load(load: Load) -> None:
-    calls = await _start(SingleFlight(), load, load, load)
+    calls = await _start(SingleFlight(), load, 3)
     load.succeed("yes")
 
     assert await asyncio.gather(*calls) == ["yes"] * 3
@@ -51,38 +50,39 @@ async def test_concurrent_calls_share_one_load(load: Load) -> None:
 
 
 async def test_a_later_call_gets_the_same_result(load: Load) -> None:
-    flight: SingleFlight[int, str] = SingleFlight()
+    flight = SingleFlight()
     load.succeed("yes")
 
-    assert [await flight.get(1, load), await flight.get(1, load)] == ["yes", "yes"]
+    assert [await flight.get(load, 1), await flight.get(load, 1)] == ["yes", "yes"]
     assert load.calls == 1
 
 
-async def test_each_key_has_its_own_result() -> None:
-    flight: SingleFlight[int, str] = SingleFlight()
+async def test_each_function_and_each_argument_has_its_own_result() -> None:
+    flight = SingleFlight()
 
-    def loading(result: str) -> Callable[[], Awaitable[str]]:
-        load = Load()
-        load.succeed(result)
-        return load
+    async def same(number: int) -> int:
+        return number
 
-    results = [await flight.get(1, loading("one")), await flight.get(2, loading("two"))]
-    assert results == ["one", "two"]
+    async def double(number: int) -> int:
+        return 2 * number
+
+    results = [await flight.get(load, number) for load in (same, double) for number in (1, 2)]
+    assert results == [1, 2, 2, 4]
 
 
 async def test_a_result_that_was_put_is_not_loaded(load: Load) -> None:
-    flight: SingleFlight[int, str] = SingleFlight()
-    flight.put({1: "yes"})
+    flight = SingleFlight()
+    flight.put(load, {(1,): "yes"})
 
-    assert await flight.get(1, load) == "yes"
+    assert await flight.get(load, 1) == "yes"
     assert load.calls == 0
 
 
 async def test_every_call_raises_the_error_of_the_load(load: Load) -> None:
-    flight: SingleFlight[int, str] = SingleFlight()
-    calls = await _start(flight, load, load)
+    flight = SingleFlight()
+    calls = await _start(flight, load, 2)
     load.fail(LookupError("no"))
-    calls += await _start(flight, load)
+    calls += await _start(flight, load, 1)
 
     errors = await asyncio.gather(*calls, return_exceptions=True)
 
@@ -92,7 +92,7 @@ async def test_every_call_raises_the_error_of_the_load(load: Load) -> None:
 
 @pytest.mark.parametrize("cancelled", [0, 1, 2])
 async def test_a_cancelled_call_does_not_cancel_the_others(load: Load, cancelled: int) -> None:
-    calls = await _start(SingleFlight(), load, load, load)
+    calls = await _start(SingleFlight(), load, 3)
     call = calls.pop(cancelled)
     call.cancel()
     await asyncio.wait({call})

@@ -14,12 +14,11 @@ from strawberry.dataloader import DataLoader
 from contact_gateway.access.principals import Identity
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
-from contact_gateway.contacts.outcomes import BatchedOutcome, CreateContactOutcome, ReadRefusal
+from contact_gateway.contacts.outcomes import ReadRefusal
 from contact_gateway.contacts.source import (
     Access,
     AdvertiserFilter,
     ContactFilter,
-    Creation,
     Page,
     PageRequest,
 )
@@ -27,8 +26,6 @@ from contact_gateway.faces.graphql.single_flight import SingleFlight
 
 _MaybeAdvertiser: TypeAlias = Advertiser | ReadRefusal | None
 _Equivalents: TypeAlias = Sequence[Advertiser] | ReadRefusal
-_ContactsKey: TypeAlias = tuple[ContactFilter, PageRequest]
-_AdvertisersKey: TypeAlias = tuple[AdvertiserFilter, PageRequest]
 _Record = TypeVar("_Record")
 
 
@@ -37,28 +34,12 @@ class DocumentAccess:
 
     def __init__(self, access: Access) -> None:
         self._access: Final = access
+        self._reads: Final = SingleFlight()
         self.principal: Final = access.principal
         self.filters: Final = access.filters
-
-    @cached_property
-    def _identity(self) -> SingleFlight[None, Identity | ReadRefusal]:
-        return SingleFlight()
-
-    @cached_property
-    def _contact(self) -> SingleFlight[int, Contact | ReadRefusal | None]:
-        return SingleFlight()
-
-    @cached_property
-    def _contacts(self) -> SingleFlight[_ContactsKey, Page[Contact] | ReadRefusal]:
-        return SingleFlight()
-
-    @cached_property
-    def _advertisers(self) -> SingleFlight[_AdvertisersKey, Page[Advertiser] | ReadRefusal]:
-        return SingleFlight()
-
-    @cached_property
-    def _slug(self) -> SingleFlight[str, _MaybeAdvertiser]:
-        return SingleFlight()
+        self.create_contact: Final = access.create_contact
+        self.create_contacts: Final = access.create_contacts
+        self.contacts_of_brand: Final = access.contacts_of_brand
 
     @cached_property
     def _advertiser(self) -> DataLoader[int, _MaybeAdvertiser]:
@@ -78,47 +59,26 @@ class DocumentAccess:
 
     async def identify(self) -> Identity | ReadRefusal:
         """Return the label and the role of the credential."""
-        return await self._identity.get(None, self._access.identify)
-
-    async def create_contact(self, creation: Creation) -> CreateContactOutcome:
-        """Carry out one creation."""
-        return await self._access.create_contact(creation)
-
-    async def create_contacts(self, creations: Sequence[Creation]) -> Sequence[BatchedOutcome]:
-        """Carry out the creations of a batch."""
-        return await self._access.create_contacts(creations)
+        return await self._reads.get(self._access.identify)
 
     async def contact(self, contact_id: int) -> Contact | ReadRefusal | None:
         """Return one contact, or None."""
-        return await self._contact.get(contact_id, lambda: self._access.contact(contact_id))
+        return await self._reads.get(self._access.contact, contact_id)
 
     async def contacts(
         self, wanted: ContactFilter, page: PageRequest
     ) -> Page[Contact] | ReadRefusal:
         """Return a page of contacts."""
-        found = await self._contacts.get(
-            (wanted, page), lambda: self._access.contacts(wanted, page)
-        )
+        found = await self._reads.get(self._access.contacts, wanted, page)
         if isinstance(found, Page):
-            self._contact.put({item.id: item for item in found.items})
+            self._reads.put(self._access.contact, {(each.id,): each for each in found.items})
         return found
-
-    async def contacts_of_brand(
-        self, advertiser_id: int, wanted: ContactFilter, page: PageRequest
-    ) -> Page[Contact] | ReadRefusal | None:
-        """Return a page of the contacts of an advertiser's brand, or None."""
-        # No field asks for it.
-        return await self._access.contacts_of_brand(  # pragma: no cover
-            advertiser_id, wanted, page
-        )
 
     async def advertisers(
         self, wanted: AdvertiserFilter, page: PageRequest
     ) -> Page[Advertiser] | ReadRefusal:
         """Return a page of advertisers."""
-        found = await self._advertisers.get(
-            (wanted, page), lambda: self._access.advertisers(wanted, page)
-        )
+        found = await self._reads.get(self._access.advertisers, wanted, page)
         if isinstance(found, Page):
             self._prime(found.items)
         return found
@@ -134,7 +94,7 @@ class DocumentAccess:
 
     async def advertiser_by_slug(self, slug: str) -> _MaybeAdvertiser:
         """Return the advertiser with a slug."""
-        found = await self._slug.get(slug, lambda: self._access.advertiser_by_slug(slug))
+        found = await self._reads.get(self._access.advertiser_by_slug, slug)
         if isinstance(found, Advertiser):
             self._prime((found,))
         return found

@@ -1,10 +1,12 @@
-"""Single flight: concurrent and later calls with one key share one result."""
+"""Single flight: concurrent and later calls with the same arguments share one result."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Generic, TypeVar
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from contextlib import suppress
+from typing import Any, Final, TypeVar, TypeVarTuple
 
-Key = TypeVar("Key")
+Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 
@@ -12,41 +14,48 @@ class _AbandonedError(Exception):
     """The caller that was loading the result was cancelled."""
 
 
-class SingleFlight(Generic[Key, Result]):
-    """Loads the result of each key once.
+class SingleFlight:
+    """Calls each function once for the same arguments.
 
     A DataLoader does the same and also batches keys, for which it starts a task. This is for what
     cannot be batched.
     """
 
     def __init__(self) -> None:
-        self._results: Final[dict[Key, Result]] = {}
-        self._in_flight: Final[dict[Key, asyncio.Future[Result]]] = {}
+        # Any: the types of the functions' arguments and results.
+        self._results: Final[defaultdict[Hashable, dict[Any, Any]]] = defaultdict(dict)
+        self._in_flight: Final[dict[Hashable, asyncio.Future[Any]]] = {}
 
-    async def get(self, key: Key, load: Callable[[], Awaitable[Result]]) -> Result:
-        """Return the result of a key. What `load` raises is raised to every caller of the key."""
-        while key not in self._results:
+    async def get(
+        self, load: Callable[[*Arguments], Awaitable[Result]], *arguments: *Arguments
+    ) -> Result:
+        """Return the result of a call. What `load` raises is raised to every caller of it."""
+        results: dict[tuple[*Arguments], Result] = self._results[load]
+        while arguments not in results:
+            key = load, arguments
             in_flight = self._in_flight.get(key)
             if in_flight is None:
-                self._results[key] = await self._load(key, load)
-                break
-            try:
-                # Shielded: a cancelled caller must not cancel the load of another.
-                return await asyncio.shield(in_flight)
-            except _AbandonedError:
-                continue
-        return self._results[key]
+                results[arguments] = await self._load(key, load(*arguments))
+            else:
+                with suppress(_AbandonedError):
+                    # Shielded: a cancelled caller must not cancel the load of another.
+                    await asyncio.shield(in_flight)
+        return results[arguments]
 
-    def put(self, results: Mapping[Key, Result]) -> None:
-        """Add results that were loaded elsewhere."""
-        self._results.update(results)
+    def put(
+        self,
+        load: Callable[[*Arguments], Awaitable[Result]],
+        results: Mapping[tuple[*Arguments], Result],
+    ) -> None:
+        """Add results of a function that were loaded elsewhere, by its arguments."""
+        self._results[load].update(results)
 
-    async def _load(self, key: Key, load: Callable[[], Awaitable[Result]]) -> Result:
+    async def _load(self, key: Hashable, loading: Awaitable[Result]) -> Result:
         in_flight = self._in_flight[key] = asyncio.get_running_loop().create_future()
         # Retrieve the exception, so that asyncio does not report one that no other caller awaits.
         in_flight.add_done_callback(asyncio.Future.exception)
         try:
-            result = await load()
+            result = await loading
         except Exception as error:
             in_flight.set_exception(error)
             raise

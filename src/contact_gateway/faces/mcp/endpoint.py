@@ -40,7 +40,8 @@ from contact_gateway.faces.http import (
 )
 from contact_gateway.faces.json_body import BodyLimits, read_json
 from contact_gateway.faces.mcp.descriptions import INSTRUCTIONS, described_tools
-from contact_gateway.faces.request_context import RequestContext, request_context_of
+from contact_gateway.faces.request_context import request_context_of
+from contact_gateway.faces.rest.documents import Document
 
 # Any: the SDK's own type parameters.
 _Context = ServerRequestContext[Any, Any]
@@ -161,14 +162,17 @@ class McpEndpoint:
         context = request_context_of(scope)
         context.operation, context.outcome = params.name, "OK"
         try:
-            document = (await tool.call(context, scope.get(_ARGUMENTS, {}))).body
+            document = await tool.call(context, scope.get(_ARGUMENTS, {}))
         except Exception as error:  # noqa: BLE001 - it is logged, and the SDK would show its text
-            document = _failure(transport_error_of(error), context)
-        text = json_body(document)
+            failure = transport_error_of(error)
+            body = failure.envelope(context.request_id)
+            document = Document(failure.code.status, body, outcome=failure.code)
+        context.outcome = document.outcome
+        text = json_body(document.body)
         return CallToolResult(
             content=[TextContent(text=text.decode())],
             structured_content=orjson.loads(text),
-            is_error="error" in document,
+            is_error="error" in document.body,
         )
 
 
@@ -181,11 +185,6 @@ def _is_message(body: object) -> TypeGuard[dict[str, Any]]:
         and isinstance(body.get("params", {}), dict)
         and type(body.get("id", "")) in {int, str}
     )
-
-
-def _failure(error: TransportError, context: RequestContext) -> dict[str, object]:
-    context.outcome = error.code
-    return error.envelope(context.request_id)
 
 
 def _scope_of(ctx: _Context) -> Scope:

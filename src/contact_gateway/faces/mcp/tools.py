@@ -4,32 +4,19 @@ Names and arguments are those of HiEnergy's own tools, results the documents of 
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
 from contact_gateway.contacts import reads
 from contact_gateway.contacts.admission import Submission
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.advertiser_lookup import find_advertiser
-from contact_gateway.contacts.batch import (
-    Batch,
-    BatchRefusal,
-    Entry,
-    batch_outcome_name,
-    entries_of,
-)
+from contact_gateway.contacts.batch import Batch, BatchRefusal, Entry, entries_of
 from contact_gateway.contacts.contact import ContactDetails, unknown_fields
 from contact_gateway.contacts.create_contact import create_contact, create_contact_for_advertiser
 from contact_gateway.contacts.create_contacts import create_contacts
 from contact_gateway.contacts.origin import Face, Origin
-from contact_gateway.contacts.outcomes import (
-    CreateContactOutcome,
-    NotFound,
-    ReadRefusal,
-    Refusal,
-    outcome_name,
-)
+from contact_gateway.contacts.outcomes import CreateContactOutcome, NotFound
 from contact_gateway.contacts.problems import Problem, unknown_parameters
-from contact_gateway.contacts.source import Page
 from contact_gateway.faces.request_context import RequestContext
 from contact_gateway.faces.rest.documents import (
     Document,
@@ -39,10 +26,11 @@ from contact_gateway.faces.rest.documents import (
     contact_resource,
     outcome_document,
     page_document,
+    read_refusal_document,
+    record_document,
     refusal_document,
 )
 
-T = TypeVar("T")
 Arguments: TypeAlias = Mapping[str, object]
 Tool: TypeAlias = Callable[[RequestContext, Arguments], Awaitable[Document]]
 
@@ -52,6 +40,7 @@ FLAT_FIELDS: Final = tuple(name for name in ContactDetails._fields if name != "a
 MAX_BATCH_SIZE: Final = 100
 """How many contacts `add_contacts` creates at most."""
 
+_UNKNOWN_ADVERTISER: Final = NotFound("Unknown advertiser. Check the id.")
 _OPTIONS: Final = ("dry_run", "idempotency_key", "on_conflict")
 
 
@@ -82,7 +71,6 @@ async def add_contacts(context: RequestContext, arguments: Arguments) -> Documen
 
     max_size = min(MAX_BATCH_SIZE, context.max_batch_size)
     outcome = await create_contacts(context.caller, read, max_size)
-    context.outcome = batch_outcome_name(outcome)
     if isinstance(outcome, BatchRefusal):
         return refusal_document(outcome, context.request_id, ".".join)
     return batch_document(outcome, [()] * len(outcome.outcomes), context.request_id)
@@ -116,13 +104,13 @@ def _created(
     context: RequestContext,
     path_of: Callable[[Iterable[str]], str],
 ) -> Document:
-    context.outcome = outcome_name(outcome)
     return outcome_document(outcome, Echo(context.request_id, path_of=path_of, shows_replay=True))
 
 
 async def search_contacts(context: RequestContext, arguments: Arguments) -> Document:
     """Return a page of contacts."""
-    return _page(await reads.contacts(context.caller, arguments), contact_resource, context)
+    found = await reads.contacts(context.caller, arguments)
+    return page_document(found, contact_resource, context.request_id)
 
 
 async def get_advertiser_contacts(context: RequestContext, arguments: Arguments) -> Document:
@@ -132,40 +120,24 @@ async def get_advertiser_contacts(context: RequestContext, arguments: Arguments)
         context.caller, {"advertiser": filters.pop("advertiser", None)}, "advertiser"
     )
     if not isinstance(found, Advertiser):
-        return _refused(found, context)
+        return read_refusal_document(found, context.request_id)
     page = await reads.contacts_of_advertiser(context.caller, str(found.id), filters)
-    return _page(page, contact_resource, context)
+    return page_document(page or _UNKNOWN_ADVERTISER, contact_resource, context.request_id)
 
 
 async def search_advertisers(context: RequestContext, arguments: Arguments) -> Document:
     """Return a page of advertisers."""
-    return _page(await reads.advertisers(context.caller, arguments), advertiser_resource, context)
+    found = await reads.advertisers(context.caller, arguments)
+    return page_document(found, advertiser_resource, context.request_id)
 
 
 async def search_advertisers_by_domain(context: RequestContext, arguments: Arguments) -> Document:
     """Return a page of the advertisers with a domain."""
     found = await reads.advertisers_by_domain(context.caller, arguments)
-    return _page(found, advertiser_resource, context)
+    return page_document(found, advertiser_resource, context.request_id)
 
 
 async def get_advertiser(context: RequestContext, arguments: Arguments) -> Document:
     """Return the one advertiser that a text names."""
     found = await find_advertiser(context.caller, arguments, "id")
-    if isinstance(found, Advertiser):
-        return Document(200, {"data": advertiser_resource(found)})
-    return _refused(found, context)
-
-
-def _page(
-    found: Page[T] | ReadRefusal | None,
-    resource: Callable[[T], dict[str, object]],
-    context: RequestContext,
-) -> Document:
-    if isinstance(found, Page):
-        return page_document(found, resource)
-    return _refused(found or NotFound("Unknown advertiser. Check the id."), context)
-
-
-def _refused(refusal: Refusal, context: RequestContext) -> Document:
-    context.outcome = refusal.code
-    return refusal_document(refusal, context.request_id, ".".join)
+    return record_document(found, advertiser_resource, context.request_id)

@@ -1,13 +1,13 @@
 """The JSON documents of the REST face: upstream's resources, and refusals in the envelope."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Final, NamedTuple, TypeVar, assert_never
+from types import MappingProxyType
+from typing import Final, NamedTuple, TypeAlias, TypeVar, assert_never
 
 from contact_gateway.contacts.advertiser import Advertiser
-from contact_gateway.contacts.batch import BatchOutcome
+from contact_gateway.contacts.batch import BatchOutcome, batch_outcome_name
 from contact_gateway.contacts.contact import Contact, ContactDetails, ContactPreview
 from contact_gateway.contacts.outcomes import (
     BatchedOutcome,
@@ -23,9 +23,11 @@ from contact_gateway.contacts.outcomes import (
     OutcomeUnknown,
     Previewed,
     RateLimited,
+    ReadRefusal,
     Refusal,
     Unauthorized,
     Unavailable,
+    outcome_name,
 )
 from contact_gateway.contacts.source import Page
 from contact_gateway.contacts.timestamps import timestamp
@@ -33,20 +35,22 @@ from contact_gateway.faces.http import envelope
 from contact_gateway.http_statuses import status_of
 
 T = TypeVar("T")
+_ReadRefusal: TypeAlias = ReadRefusal | NotFound
 
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 # Details with a schema in OpenAPI. Upstream's own of these names may have another shape.
 _OWN_DETAILS: Final = frozenset(
     {"problems", "candidates", "existing", "retry_after_seconds", "advertiser_id", "sent_at"}
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A REST response before encoding."""
+class Document(NamedTuple):
+    """A REST response before encoding. `outcome` is its name for logs and metrics."""
 
     status: int
     body: Mapping[str, object]
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = _NO_HEADERS
+    outcome: str = "OK"
 
 
 def request_path(path: Iterable[str]) -> str:
@@ -77,7 +81,7 @@ class Echo(NamedTuple):
 
 def outcome_document(outcome: BatchedOutcome, echo: Echo) -> Document:
     """Return the response to `createContact` with an outcome."""
-    ignored, root_path = echo.ignored_fields, echo.root_path
+    ignored, root_path, name = echo.ignored_fields, echo.root_path, outcome_name(outcome)
     meta: dict[str, object] = {"ignored_fields": ignored} if ignored else {}
     match outcome:
         case Created(contact, replayed):
@@ -86,14 +90,16 @@ def outcome_document(outcome: BatchedOutcome, echo: Echo) -> Document:
                 headers["Idempotent-Replayed"] = "true"
                 if echo.shows_replay:
                     meta = {"replayed": True, **meta}
-            return Document(201, {"data": contact_resource(contact), "meta": meta}, headers)
+            body = {"data": contact_resource(contact), "meta": meta}
+            return Document(201, body, headers, name)
         case Existing(contact):
             body = {"data": contact_resource(contact), "meta": {"existed": True, **meta}}
-            return Document(200, body, _location(contact, root_path))
+            return Document(200, body, _location(contact, root_path), name)
         case Previewed(preview):
             not_checked = {"not_checked": preview.not_checked} if preview.not_checked else {}
             meta = {"dry_run": True, **not_checked, **meta}
-            return Document(200, {"data": preview_resource(preview), "meta": meta})
+            body = {"data": preview_resource(preview), "meta": meta}
+            return Document(200, body, outcome=name)
         case refusal:
             return refusal_document(refusal, echo.request_id, echo.path_of, at=echo.at)
 
@@ -121,7 +127,8 @@ def batch_document(
         document = outcome_document(each, echo)
         entries.append({"index": index, "status": document.status, **document.body})
     meta = {"created": outcome.created, "existed": outcome.existed, "refused": outcome.refused}
-    return Document(200, {"data": entries, "meta": meta})
+    name = batch_outcome_name(outcome)
+    return Document(200, {"data": entries, "meta": meta}, outcome=name)
 
 
 def _entry_path(index: int, path: Iterable[str]) -> str:
@@ -187,7 +194,12 @@ def refusal_document(
         name: value for name, value in refusal.details.items() if name not in _OWN_DETAILS
     }
     body = envelope(refusal.code, refusal.message, request_id, upstream_details | details, at=at)
-    return Document(status_of(refusal.code), body, headers)
+    return Document(status_of(refusal.code), body, headers, refusal.code)
+
+
+def read_refusal_document(refusal: _ReadRefusal, request_id: str) -> Document:
+    """Return the response of a refused read: its parameters have the names that were sent."""
+    return refusal_document(refusal, request_id, ".".join)
 
 
 def contact_resource(contact: Contact) -> dict[str, object]:
@@ -268,8 +280,21 @@ def advertiser_resource(advertiser: Advertiser) -> dict[str, object]:
     }
 
 
-def page_document(page: Page[T], resource: Callable[[T], dict[str, object]]) -> Document:
-    """Return the response with a page of a list."""
+def record_document(
+    found: T | _ReadRefusal, resource: Callable[[T], dict[str, object]], request_id: str
+) -> Document:
+    """Return the response to the read of one record."""
+    if isinstance(found, _ReadRefusal):
+        return read_refusal_document(found, request_id)
+    return Document(200, {"data": resource(found)})
+
+
+def page_document(
+    page: Page[T] | _ReadRefusal, resource: Callable[[T], dict[str, object]], request_id: str
+) -> Document:
+    """Return the response to the read of a page of a list."""
+    if not isinstance(page, Page):
+        return read_refusal_document(page, request_id)
     current = page.request.number
     meta: dict[str, object] = {
         "current_page": current,

@@ -45,6 +45,7 @@ from contact_gateway.faces.rest.documents import (
     contact_resource,
     outcome_document,
     page_document,
+    record_document,
     refusal_document,
 )
 from contact_gateway.faces.rest.error_schemas import READ_MEANINGS
@@ -137,12 +138,12 @@ EXAMPLES: Final[Mapping[str, Json]] = {
             _REQUEST_ID,
             at=_NOW,
         ).body,
-        "AdvertiserDocument": {"data": advertiser_resource(_ADVERTISER)},
+        "AdvertiserDocument": record_document(_ADVERTISER, advertiser_resource, _REQUEST_ID).body,
         "ContactPage": page_document(
-            Page((_CONTACT,), _FIRST_PAGE, has_more=False), contact_resource
+            Page((_CONTACT,), _FIRST_PAGE, has_more=False), contact_resource, _REQUEST_ID
         ).body,
         "AdvertiserPage": page_document(
-            Page((_ADVERTISER,), _FIRST_PAGE, has_more=False), advertiser_resource
+            Page((_ADVERTISER,), _FIRST_PAGE, has_more=False), advertiser_resource, _REQUEST_ID
         ).body,
         **{str(code): _transport_error(code) for code in TransportCode},
         **{str(code): _refused(_refusal(code)) for code in ErrorCode},

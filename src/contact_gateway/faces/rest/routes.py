@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
-from typing import Final, TypeVar
+from typing import Final
 
 from starlette.requests import Request
 from starlette.routing import Route
@@ -10,14 +10,14 @@ from starlette.routing import Route
 from contact_gateway.access.client_address import TrustedProxy
 from contact_gateway.contacts import reads
 from contact_gateway.contacts.admission import Submission
-from contact_gateway.contacts.batch import Batch, BatchRefusal, batch_outcome_name, entries_of
+from contact_gateway.contacts.batch import Batch, BatchRefusal, entries_of
 from contact_gateway.contacts.contact import unknown_fields
 from contact_gateway.contacts.create_contact import create_contact
 from contact_gateway.contacts.create_contacts import create_contacts
 from contact_gateway.contacts.origin import Face, Origin
-from contact_gateway.contacts.outcomes import NotFound, ReadRefusal, outcome_name
+from contact_gateway.contacts.outcomes import NotFound, ReadRefusal
 from contact_gateway.contacts.problems import Problem
-from contact_gateway.contacts.source import KnownFilters, Page
+from contact_gateway.contacts.source import KnownFilters
 from contact_gateway.faces.http import (
     Endpoint,
     Response,
@@ -37,12 +37,13 @@ from contact_gateway.faces.rest.documents import (
     contact_resource,
     outcome_document,
     page_document,
+    read_refusal_document,
+    record_document,
     refusal_document,
 )
 from contact_gateway.faces.rest.openapi import openapi_document
 from contact_gateway.http_statuses import CODES
 
-T = TypeVar("T")
 _Handler = Callable[[Request, RequestContext], Awaitable[Document | Response]]
 
 _UNKNOWN_CONTACT: Final = NotFound("Unknown contact. Check the id.")
@@ -81,6 +82,7 @@ class Resource(Endpoint):
         context.outcome = "OK"
         answer = await handler(request, context)
         if isinstance(answer, Document):
+            context.outcome = answer.outcome
             return json_response(answer.body, answer.status, answer.headers)
         return answer
 
@@ -156,7 +158,6 @@ class RestFace:
             )
 
         outcome = await create_contact(context.caller, read)
-        context.outcome = outcome_name(outcome)
         return outcome_document(outcome, Echo(context.request_id, ignored, context.root_path))
 
     async def create_contacts(self, request: Request, context: RequestContext) -> Document:
@@ -179,7 +180,6 @@ class RestFace:
             return Batch(entries, options)
 
         outcome = await create_contacts(context.caller, read, context.max_batch_size)
-        context.outcome = batch_outcome_name(outcome)
         if isinstance(outcome, BatchRefusal):
             return refusal_document(outcome, context.request_id)
         return batch_document(outcome, ignored, context.request_id)
@@ -187,34 +187,36 @@ class RestFace:
     async def contact(self, request: Request, context: RequestContext) -> Document:
         """Return one contact."""
         found = await reads.contact(context.caller, request.path_params["id"], _query(request))
-        return _record(found or _UNKNOWN_CONTACT, contact_resource, context)
+        return record_document(found or _UNKNOWN_CONTACT, contact_resource, context.request_id)
 
     async def contacts(self, request: Request, context: RequestContext) -> Document:
         """Return a page of contacts."""
         found = await reads.contacts(context.caller, _query(request))
-        return _page(found, contact_resource, context)
+        return page_document(found, contact_resource, context.request_id)
 
     async def advertisers(self, request: Request, context: RequestContext) -> Document:
         """Return a page of advertisers."""
         found = await reads.advertisers(context.caller, _query(request))
-        return _page(found, advertiser_resource, context)
+        return page_document(found, advertiser_resource, context.request_id)
 
     async def search_by_domain(self, request: Request, context: RequestContext) -> Document:
         """Return a page of the advertisers with a domain."""
         found = await reads.advertisers_by_domain(context.caller, _query(request))
-        return _page(found, advertiser_resource, context)
+        return page_document(found, advertiser_resource, context.request_id)
 
     async def advertiser(self, request: Request, context: RequestContext) -> Document:
         """Return one advertiser."""
         found = await reads.advertiser(context.caller, request.path_params["id"], _query(request))
-        return _record(found or _UNKNOWN_ADVERTISER, advertiser_resource, context)
+        return record_document(
+            found or _UNKNOWN_ADVERTISER, advertiser_resource, context.request_id
+        )
 
     async def advertiser_contacts(self, request: Request, context: RequestContext) -> Document:
         """Return a page of a brand's contacts."""
         found = await reads.contacts_of_advertiser(
             context.caller, request.path_params["id"], _query(request)
         )
-        return _page(found or _UNKNOWN_ADVERTISER, contact_resource, context)
+        return page_document(found or _UNKNOWN_ADVERTISER, contact_resource, context.request_id)
 
     async def pass_through(self, request: Request, context: RequestContext) -> Response | Document:
         """Return HiEnergy's response to a read of any other path."""
@@ -224,7 +226,7 @@ class RestFace:
         query = request.scope["query_string"].decode("latin-1")
         found = await reads.pass_through(context.caller, "/".join(sent), query)
         if isinstance(found, ReadRefusal):
-            return _refusal(found, context)
+            return read_refusal_document(found, context.request_id)
         if found is None:
             raise no_such_route(self._operations)
         context.outcome = _outcome_of(found.status)
@@ -257,29 +259,3 @@ def _query(request: Request) -> dict[str, object]:
     for name, value in request.query_params.multi_items():
         values.setdefault(name, []).append(value)
     return {name: each[0] if len(each) == 1 else each for name, each in values.items()}
-
-
-def _record(
-    found: T | ReadRefusal | NotFound,
-    resource: Callable[[T], dict[str, object]],
-    context: RequestContext,
-) -> Document:
-    if isinstance(found, ReadRefusal | NotFound):
-        return _refusal(found, context)
-    return Document(200, {"data": resource(found)})
-
-
-def _page(
-    found: Page[T] | ReadRefusal | NotFound,
-    resource: Callable[[T], dict[str, object]],
-    context: RequestContext,
-) -> Document:
-    if isinstance(found, Page):
-        return page_document(found, resource)
-    return _refusal(found, context)
-
-
-def _refusal(refusal: ReadRefusal | NotFound, context: RequestContext) -> Document:
-    context.outcome = refusal.code
-    # A read has no idempotency key: its parameters have the names that were sent.
-    return refusal_document(refusal, context.request_id, ".".join)

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar, assert_never
 
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.batch import BatchOutcome, batch_outcome_name
-from contact_gateway.contacts.contact import Contact, ContactDetails, ContactPreview
+from contact_gateway.contacts.contact import Contact, ContactPreview
 from contact_gateway.contacts.outcomes import (
     BatchedOutcome,
     Conflict,
@@ -204,31 +204,8 @@ def read_refusal_document(refusal: _ReadRefusal, request_id: str) -> Document:
 
 def contact_resource(contact: Contact) -> dict[str, object]:
     """Return upstream's resource of a contact."""
-    return _resource(
-        str(contact.id),
-        contact.details,
-        contact.advertiser_name,
-        created_at=contact.created_at,
-        updated_at=contact.updated_at,
-    )
-
-
-def preview_resource(preview: ContactPreview) -> dict[str, object]:
-    """Return upstream's resource of a preview. Its id and times are null."""
-    return _resource(
-        None, preview.details, preview.advertiser_name, created_at=None, updated_at=None
-    )
-
-
-def _resource(
-    an_id: str | None,
-    details: ContactDetails[str | None],
-    advertiser_name: str | None,
-    *,
-    created_at: str | None,
-    updated_at: str | None,
-) -> dict[str, object]:
     (
+        contact_id,
         advertiser_id,
         email,
         name,
@@ -239,9 +216,12 @@ def _resource(
         source,
         status,
         linkedin_profile_url,
-    ) = details
+        advertiser_name,
+        created_at,
+        updated_at,
+    ) = contact
     return {
-        "id": an_id,
+        "id": str(contact_id),
         "type": "contact",
         "attributes": {
             "advertiser_id": advertiser_id,
@@ -260,6 +240,12 @@ def _resource(
         },
         "relationships": {"advertiser": {"data": {"type": "advertiser", "id": str(advertiser_id)}}},
     }
+
+
+def preview_resource(preview: ContactPreview) -> dict[str, object]:
+    """Return upstream's resource of a preview. Its id and times are null."""
+    contact = Contact(0, *preview.details, preview.advertiser_name, None, None)
+    return {**contact_resource(contact), "id": None}
 
 
 def advertiser_resource(advertiser: Advertiser) -> dict[str, object]:

@@ -254,18 +254,16 @@ def envelope(
     code: str,
     message: str,
     request_id: str,
-    details: Mapping[str, object] | None = None,
-    *,
-    at: datetime | None = None,
+    details: Mapping[str, object],
 ) -> dict[str, object]:
-    """Return the body of every REST error. `at` is when it happened, now if it is None."""
+    """Return the body of every REST error."""
     return {
         "error": {
             "code": code,
             "message": message,
-            "timestamp": timestamp(at or datetime.now(UTC)),
+            "timestamp": timestamp(datetime.now(UTC)),
             "request_id": request_id,
-            "details": dict(details or {}),
+            "details": dict(details),
         }
     }
 

@@ -1,7 +1,6 @@
 """The JSON documents of the REST face: upstream's resources, and refusals in the envelope."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias, TypeVar, assert_never
@@ -68,7 +67,6 @@ class Echo(NamedTuple):
         path_of: names the part of the request that a problem is in.
         shows_replay: whether the body says that an earlier call created the contact, as a header
             of a single creation does.
-        at: when it was answered, now if it is None.
     """
 
     request_id: str
@@ -76,7 +74,6 @@ class Echo(NamedTuple):
     root_path: str = ""
     path_of: Callable[[Iterable[str]], str] = request_path
     shows_replay: bool = False
-    at: datetime | None = None
 
 
 def outcome_document(outcome: BatchedOutcome, echo: Echo) -> Document:
@@ -101,7 +98,7 @@ def outcome_document(outcome: BatchedOutcome, echo: Echo) -> Document:
             body = {"data": preview_resource(preview), "meta": meta}
             return Document(200, body, outcome=name)
         case refusal:
-            return refusal_document(refusal, echo.request_id, echo.path_of, at=echo.at)
+            return refusal_document(refusal, echo.request_id, echo.path_of)
 
 
 def _location(contact: Contact, root_path: str) -> dict[str, str]:
@@ -109,21 +106,17 @@ def _location(contact: Contact, root_path: str) -> dict[str, str]:
 
 
 def batch_document(
-    outcome: BatchOutcome,
-    ignored_fields: Sequence[tuple[str, ...]],
-    request_id: str,
-    *,
-    at: datetime | None = None,
+    outcome: BatchOutcome, ignored_fields: Sequence[tuple[str, ...]], request_id: str
 ) -> Document:
     """Return the response to `createContacts`: each outcome as `createContact` responds with it.
 
-    `ignored_fields` are those of each submission. `at` is as in `refusal_document`.
+    `ignored_fields` are those of each submission.
     """
     entries = []
     for index, each in enumerate(outcome.outcomes):
         path_of = partial(_entry_path, index)
         ignored = tuple(path_of(path.split(".")) for path in ignored_fields[index])
-        echo = Echo(request_id, ignored, path_of=path_of, shows_replay=True, at=at)
+        echo = Echo(request_id, ignored, path_of=path_of, shows_replay=True)
         document = outcome_document(each, echo)
         entries.append({"index": index, "status": document.status, **document.body})
     meta = {"created": outcome.created, "existed": outcome.existed, "refused": outcome.refused}
@@ -144,13 +137,10 @@ def refusal_document(
     refusal: Refusal | Failure,
     request_id: str,
     path_of: Callable[[Iterable[str]], str] = request_path,
-    *,
-    at: datetime | None = None,
 ) -> Document:
     """Return the response of a refused operation: the status and headers, and the envelope.
 
-    `path_of` names the part of a submission that a problem is in. `at` is when it was refused, now
-    if it is None.
+    `path_of` names the part of a submission that a problem is in.
     """
     headers: dict[str, str] = {}
     details: dict[str, object] = {}
@@ -193,7 +183,7 @@ def refusal_document(
     upstream_details = {
         name: value for name, value in refusal.details.items() if name not in _OWN_DETAILS
     }
-    body = envelope(refusal.code, refusal.message, request_id, upstream_details | details, at=at)
+    body = envelope(refusal.code, refusal.message, request_id, upstream_details | details)
     return Document(status_of(refusal.code), body, headers, refusal.code)
 
 

@@ -1,5 +1,6 @@
 """The examples of the OpenAPI document, rendered as responses are."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -37,7 +38,7 @@ from contact_gateway.contacts.problems import Problem, ProblemCode
 from contact_gateway.contacts.reads import DEFAULT_PAGE_SIZE
 from contact_gateway.contacts.source import Page, PageRequest
 from contact_gateway.contacts.timestamps import timestamp
-from contact_gateway.faces.http import TransportCode, envelope
+from contact_gateway.faces.http import TransportCode, envelope, json_body
 from contact_gateway.faces.rest.documents import (
     Echo,
     advertiser_resource,
@@ -102,13 +103,18 @@ def _refusal(code: ErrorCode) -> Refusal | Failure:
 
 
 def _refused(refusal: Refusal | Failure) -> Json:
-    return refusal_document(refusal, _REQUEST_ID, at=_NOW).body
+    return refusal_document(refusal, _REQUEST_ID).body
 
 
 def _transport_error(code: TransportCode) -> Json:
     is_outage = code.status == HTTPStatus.SERVICE_UNAVAILABLE
-    details = {"retry_after_seconds": 1} if is_outage else None
-    return envelope(code, code.meaning, _REQUEST_ID, details, at=_NOW)
+    details = {"retry_after_seconds": 1} if is_outage else {}
+    return envelope(code, code.meaning, _REQUEST_ID, details)
+
+
+def _at_one_time(member: dict[str, object]) -> dict[str, object]:
+    """Return a member of a response with the time of the examples, if it has its own."""
+    return {**member, "timestamp": timestamp(_NOW)} if "timestamp" in member else member
 
 
 READ_REFUSALS: Final[Mapping[ErrorCode, Refusal]] = {
@@ -125,7 +131,7 @@ SUBMISSION: Final[Json] = {"contact": _SUBMITTED}
 BATCH: Final[Json] = {"contacts": [{**_SUBMITTED, "idempotency_key": "row-1"}]}
 
 EXAMPLES: Final[Mapping[str, Json]] = {
-    name: {"value": body}
+    name: {"value": json.loads(json_body(body), object_hook=_at_one_time)}
     for name, body in {
         "ContactDocument": outcome_document(Created(_CONTACT), _ECHO).body,
         "ExistingContactDocument": outcome_document(Existing(_CONTACT), _ECHO).body,
@@ -136,7 +142,6 @@ EXAMPLES: Final[Mapping[str, Json]] = {
             BatchOutcome((Created(_CONTACT), _refusal(ErrorCode.CONFLICT))),
             ((), ()),
             _REQUEST_ID,
-            at=_NOW,
         ).body,
         "AdvertiserDocument": record_document(_ADVERTISER, advertiser_resource, _REQUEST_ID).body,
         "ContactPage": page_document(

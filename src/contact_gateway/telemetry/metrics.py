@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -61,78 +62,67 @@ class Metrics:
             if self._shared is None
             else values.MultiProcessValue(self._shared.owner)  # type: ignore[no-untyped-call]
         )
-        self._requests: Final = Counter(
+        counter = partial(Counter, registry=self._registry)
+        histogram = partial(Histogram, registry=self._registry)
+        gauge = partial(Gauge, registry=self._registry, multiprocess_mode="livesum")
+        self._requests: Final = counter(
             "contact_gateway_requests",
             "Requests, by face, operation and outcome.",
             ("face", "operation", "outcome"),
-            registry=self._registry,
         )
-        self._request_seconds: Final = Histogram(
+        self._request_seconds: Final = histogram(
             "contact_gateway_request_duration_seconds",
             "Time from the request head to the end of the response.",
             ("face", "operation"),
             buckets=_SECONDS,
-            registry=self._registry,
         )
-        self._client_requests: Final = Counter(
+        self._client_requests: Final = counter(
             "contact_gateway_client_requests",
             "Requests of clients that name themselves, by name and version.",
             ("client_name", "client_version"),
-            registry=self._registry,
         )
         self._client_labels: Final = _ClientLabels()
-        self._commit_jobs: Final = Histogram(
+        self._commit_jobs: Final = histogram(
             "contact_gateway_commit_jobs",
             "Jobs in a commit.",
             buckets=_SIZES,
-            registry=self._registry,
         )
-        self._commit_seconds: Final = Histogram(
+        self._commit_seconds: Final = histogram(
             "contact_gateway_commit_duration_seconds",
             "Time from the start of a transaction to the end of its commit.",
             buckets=_SECONDS,
-            registry=self._registry,
         )
-        self._queued_jobs: Final = Gauge(
+        self._queued_jobs: Final = gauge(
             "contact_gateway_waiting_jobs",
             "Jobs in the queue when the last batch started.",
-            multiprocess_mode="livesum",
-            registry=self._registry,
         )
-        self._store_errors: Final = Counter(
+        self._store_errors: Final = counter(
             "contact_gateway_store_errors",
             "Failed batches and refused jobs, by kind of failure.",
             ("kind",),
-            registry=self._registry,
         )
-        self._connections: Final = Gauge(
+        self._connections: Final = gauge(
             "contact_gateway_database_connections_in_use",
             "Connections to the database that run a transaction, by what they are for.",
             ("pool",),
-            multiprocess_mode="livesum",
-            registry=self._registry,
         )
-        self._repeated_transactions: Final = Counter(
+        self._repeated_transactions: Final = counter(
             "contact_gateway_transactions_repeated",
             "Transactions that were run again, by cause.",
             ("cause",),
-            registry=self._registry,
         )
-        self._upstream_calls: Final = Counter(
+        self._upstream_calls: Final = counter(
             "contact_gateway_upstream_calls",
             "Calls to HiEnergy's API for requests, by its operation.",
             ("operation",),
-            registry=self._registry,
         )
-        self._skipped_rows: Final = Counter(
+        self._skipped_rows: Final = counter(
             "contact_gateway_upstream_rows_skipped",
             "Rows of HiEnergy's lists that were left out because they could not be read.",
-            registry=self._registry,
         )
-        self._dropped_lines: Final = Counter(
+        self._dropped_lines: Final = counter(
             "contact_gateway_log_lines_dropped",
             "Log lines that were dropped because the log could not be written in time.",
-            registry=self._registry,
         )
         on_dropped(self._dropped_lines.inc)
 

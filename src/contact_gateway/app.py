@@ -160,7 +160,7 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
         callers,
         [*([] if metrics is None else [metrics]), RequestLog()],
         middleware=[
-            *([] if tracing is None else [tracing.middleware()]),
+            *([] if tracing is None else [Middleware(tracing.middleware)]),
             Middleware(CrossOriginMiddleware, origins=settings.cors_origins),
         ],
         lifespan=lifespan,

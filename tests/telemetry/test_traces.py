@@ -9,9 +9,11 @@ from threading import Thread
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from structlog.contextvars import clear_contextvars
 
 from contact_gateway.settings import SettingsError
 from contact_gateway.telemetry.traces import Tracing
+from support.fake_source import context
 from support.process import gateway_process
 from support.upstream import upstream_gateway
 
@@ -223,14 +225,15 @@ def test_headers_are_forwarded_by_the_propagators(
     monkeypatch.setenv("OTEL_PROPAGATORS", propagators)
     monkeypatch.setenv("OTEL_SDK_DISABLED", is_disabled)
     tracing = Tracing()
+    request = context(None)
+    request.headers = {"traceparent": TRACE_PARENT, "baggage": "tenant=7"}
     headers: dict[str, str] = {}
 
-    with (
-        tracing.request({"traceparent": TRACE_PARENT, "baggage": "tenant=7"}),
-        tracing.call("GET", headers),
-    ):
+    with tracing.request(request), tracing.call("GET", headers):
         pass
     tracing.close()
+    # The id of the trace stays, for the log line of the request.
+    clear_contextvars()
 
     assert headers.keys() == forwarded
     assert TRACE_ID in headers.get("traceparent", TRACE_ID)

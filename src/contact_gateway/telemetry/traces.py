@@ -18,10 +18,9 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, format_trace_id
-from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from contact_gateway.faces.request_context import request_context_of
+from contact_gateway.faces.request_context import RequestContext, request_context_of
 from contact_gateway.settings import SettingsError
 from contact_gateway.upstream.client import RecordStatus
 
@@ -60,9 +59,14 @@ class Tracing:
         """Export the remaining spans."""
         self._provider.shutdown()
 
-    def middleware(self) -> Middleware:
-        """Return the middleware that creates a span for each request."""
-        return Middleware(TracingMiddleware, tracing=self)
+    def middleware(self, app: ASGIApp) -> ASGIApp:
+        """Return an application that handles each request in a span."""
+
+        async def traced(scope: Scope, receive: Receive, send: Send) -> None:
+            with self.request(request_context_of(scope)):
+                await app(scope, receive, send)
+
+        return traced
 
     def _span(self, name: str, kind: SpanKind) -> AbstractContextManager[Span]:
         # The text of an exception may contain what a caller sent.
@@ -71,12 +75,20 @@ class Tracing:
         )
 
     @contextmanager
-    def request(self, headers: dict[str, str]) -> Iterator[Span]:
+    def request(self, context: RequestContext) -> Iterator[None]:
         """Open the span of a request, which continues the trace in its headers."""
-        token = attach(self._propagator.extract(headers, get_current()))
+        token = attach(self._propagator.extract(dict(context.headers), get_current()))
         try:
             with self._span("request", SpanKind.SERVER) as span:
-                yield span
+                span_context = span.get_span_context()
+                if span_context.is_valid:
+                    structlog.contextvars.bind_contextvars(
+                        trace_id=format_trace_id(span_context.trace_id)
+                    )
+                try:
+                    yield
+                finally:
+                    _describe(span, context)
         finally:
             detach(token)
 
@@ -93,6 +105,24 @@ class Tracing:
                     span.set_status(Status(StatusCode.ERROR))
 
             yield set_status
+
+
+def _describe(span: Span, context: RequestContext) -> None:
+    """Add what a request turned out to be to its span."""
+    face, operation = context.face or "none", context.operation or "none"
+    span.update_name(f"{face} {operation}")
+    span.set_attributes(
+        {
+            "http.request.method": context.method,
+            "http.response.status_code": context.status,
+            "contact_gateway.face": face,
+            "contact_gateway.operation": operation,
+            "contact_gateway.outcome": context.outcome or "none",
+            "contact_gateway.request_id": context.request_id,
+        }
+    )
+    if context.status >= _SERVER_ERROR:
+        span.set_status(Status(StatusCode.ERROR))
 
 
 def _exporters() -> list[SpanExporter]:
@@ -142,41 +172,3 @@ def _listed(variable: str, default: str) -> list[str]:
 
 def _variable(name: str) -> str:
     return os.environ.get(name, "").strip()
-
-
-class TracingMiddleware:
-    """Creates a span for each request."""
-
-    def __init__(self, app: ASGIApp, tracing: Tracing) -> None:
-        self._app: Final = app
-        self._tracing: Final = tracing
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application inside the request's span."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        context = request_context_of(scope)
-        with self._tracing.request(dict(context.headers)) as span:
-            span_context = span.get_span_context()
-            if span_context.is_valid:
-                structlog.contextvars.bind_contextvars(
-                    trace_id=format_trace_id(span_context.trace_id)
-                )
-            try:
-                await self._app(scope, receive, send)
-            finally:
-                face, operation = context.face or "none", context.operation or "none"
-                span.update_name(f"{face} {operation}")
-                span.set_attributes(
-                    {
-                        "http.request.method": scope["method"],
-                        "http.response.status_code": context.status,
-                        "contact_gateway.face": face,
-                        "contact_gateway.operation": operation,
-                        "contact_gateway.outcome": context.outcome or "none",
-                        "contact_gateway.request_id": context.request_id,
-                    }
-                )
-                if context.status >= _SERVER_ERROR:
-                    span.set_status(Status(StatusCode.ERROR))

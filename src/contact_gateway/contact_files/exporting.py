@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from io import StringIO
 from typing import Final, NamedTuple
 
@@ -72,7 +72,8 @@ def heading(file_format: Format) -> str:
 
 def text_of(file_format: Format, contacts: Sequence[Contact]) -> str:
     """Return the lines of some contacts, with question marks for lone surrogates, as in REST."""
-    text = _TEXTS[file_format]([row_of(contact) for contact in contacts])
+    rows = [row_of(contact) for contact in contacts]
+    text = _csv(rows) if file_format is Format.CSV else _json_lines(rows)
     # HiEnergy's JSON can contain them, and UTF-8 cannot encode them.
     return text.encode(errors="replace").decode()
 
@@ -87,9 +88,3 @@ def _csv(rows: Sequence[Sequence[object]]) -> str:
 
 def _json_lines(rows: Sequence[ContactRow]) -> str:
     return "".join(f"{json.dumps(row._asdict(), ensure_ascii=False)}\n" for row in rows)
-
-
-_TEXTS: Final[dict[Format, Callable[[Sequence[ContactRow]], str]]] = {
-    Format.CSV: _csv,
-    Format.JSON_LINES: _json_lines,
-}

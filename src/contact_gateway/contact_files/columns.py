@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 from contact_gateway.contact_files.exporting import ONLY_EXPORTED
 from contact_gateway.contact_files.rows import ContactFileError, Row, UnreadableRow
@@ -108,16 +108,6 @@ def own_columns(columns: Sequence[str]) -> tuple[int, ...]:
     return tuple(place for place, name in enumerate(columns) if _key(name) not in _REPORTED)
 
 
-class _Meaning(NamedTuple):
-    """What some columns mean."""
-
-    positions: Mapping[str, int]
-    """The position of each field."""
-    ignored: tuple[str, ...]
-    seen: frozenset[str]
-    """The chosen columns that are among them."""
-
-
 class ContactColumns:
     """The meaning of a table's columns.
 
@@ -177,41 +167,36 @@ class ContactColumns:
         }
 
     def _find_fields(self, columns: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
-        meaning = _meaning_of(columns, self._chosen)
-        self._ignored.update(dict.fromkeys(meaning.ignored))
-        for column in meaning.seen:
+        """Return the fields of some columns, with their positions.
+
+        Raises:
+            ContactFileError: two columns mean one field.
+        """
+        keys = [_key(column) for column in columns]
+        positions: dict[str, int] = {}
+        seen = set()
+        ignored = []
+        for column, field in self._chosen.items():
+            key = _key(column)
+            exact = [position for position, name in enumerate(columns) if name == column]
+            similar = [position for position, each in enumerate(keys) if each == key and key]
+            for position in exact or similar:
+                seen.add(column)
+                _add(positions, field, position, columns)
+        by_name = dict(enumerate(map(_FIELD_OF.get, keys)))
+        unwanted = {*positions}
+        if "advertiser_id" in {*positions, *by_name.values()}:
+            unwanted.add(ADVERTISER)
+        for position in sorted(by_name.keys() - positions.values()):
+            named = by_name[position]
+            if named is not None and named not in unwanted:
+                _add(positions, named, position, columns)
+            elif columns[position] and keys[position] not in _EXPECTED:
+                ignored.append(columns[position])
+        self._ignored.update(dict.fromkeys(ignored))
+        for column in seen:
             self._unseen.pop(column, None)
-        return tuple(meaning.positions.items())
-
-
-def _meaning_of(columns: Sequence[str], chosen: Mapping[str, str]) -> _Meaning:
-    """Return what columns mean.
-
-    Raises:
-        ContactFileError: two columns mean one field.
-    """
-    keys = [_key(column) for column in columns]
-    positions: dict[str, int] = {}
-    seen = set()
-    for column, field in chosen.items():
-        key = _key(column)
-        exact = [position for position, name in enumerate(columns) if name == column]
-        similar = [position for position, each in enumerate(keys) if each == key and key]
-        for position in exact or similar:
-            seen.add(column)
-            _add(positions, field, position, columns)
-    by_name = dict(enumerate(map(_FIELD_OF.get, keys)))
-    unwanted = {*positions}
-    if "advertiser_id" in {*positions, *by_name.values()}:
-        unwanted.add(ADVERTISER)
-    ignored = []
-    for position in sorted(by_name.keys() - positions.values()):
-        named = by_name[position]
-        if named is not None and named not in unwanted:
-            _add(positions, named, position, columns)
-        elif columns[position] and keys[position] not in _EXPECTED:
-            ignored.append(columns[position])
-    return _Meaning(positions, tuple(ignored), frozenset(seen))
+        return tuple(positions.items())
 
 
 def _add(positions: dict[str, int], field: str, position: int, columns: Sequence[str]) -> None:

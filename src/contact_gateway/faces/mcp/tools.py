@@ -3,7 +3,7 @@
 Names and arguments are those of HiEnergy's own tools, results the documents of the REST face.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from contact_gateway.contacts import reads
@@ -15,7 +15,7 @@ from contact_gateway.contacts.contact import ContactDetails, unknown_fields
 from contact_gateway.contacts.create_contact import create_contact, create_contact_for_advertiser
 from contact_gateway.contacts.create_contacts import create_contacts
 from contact_gateway.contacts.origin import Face, Origin
-from contact_gateway.contacts.outcomes import CreateContactOutcome, NotFound
+from contact_gateway.contacts.outcomes import NotFound
 from contact_gateway.contacts.problems import Problem, unknown_parameters
 from contact_gateway.faces.request_context import RequestContext
 from contact_gateway.faces.rest.documents import (
@@ -51,14 +51,20 @@ async def add_contact(context: RequestContext, arguments: Arguments) -> Document
     async def read() -> Submission:
         return submission
 
-    return _created(await create_contact(context.caller, read), context, ".".join)
+    outcome = await create_contact(context.caller, read)
+    return outcome_document(outcome, Echo(context.request_id, path_of=".".join, shows_replay=True))
 
 
 async def add_contact_for_advertiser(context: RequestContext, arguments: Arguments) -> Document:
     """Create a contact for the one advertiser that a text names."""
     submission = _submission(context, arguments, "advertiser", *FLAT_FIELDS)
     outcome = await create_contact_for_advertiser(context.caller, arguments, submission)
-    return _created(outcome, context, lambda path: ".".join(path).removeprefix("contact."))
+    echo = Echo(
+        context.request_id,
+        path_of=lambda path: ".".join(path).removeprefix("contact."),
+        shows_replay=True,
+    )
+    return outcome_document(outcome, echo)
 
 
 async def add_contacts(context: RequestContext, arguments: Arguments) -> Document:
@@ -97,14 +103,6 @@ def _submission(context: RequestContext, arguments: Arguments, *fields: str) -> 
         ),
         origin=Origin(Face.MCP, context.request_id),
     )
-
-
-def _created(
-    outcome: CreateContactOutcome,
-    context: RequestContext,
-    path_of: Callable[[Iterable[str]], str],
-) -> Document:
-    return outcome_document(outcome, Echo(context.request_id, path_of=path_of, shows_replay=True))
 
 
 async def search_contacts(context: RequestContext, arguments: Arguments) -> Document:

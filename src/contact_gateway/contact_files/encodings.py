@@ -24,7 +24,7 @@ _UTF_16_SAMPLE: Final = 512
 
 
 class Encoding(StrEnum):
-    """An encoding, by its name for people."""
+    """An encoding, by its name for people, which Python's codecs know too."""
 
     UTF_8 = "UTF-8"
     UTF_16_LE = "UTF-16 LE"
@@ -32,12 +32,6 @@ class Encoding(StrEnum):
     WINDOWS_1252 = "Windows-1252"
 
 
-_CODECS: Final = {
-    Encoding.UTF_8: "utf-8",
-    Encoding.UTF_16_LE: "utf-16-le",
-    Encoding.UTF_16_BE: "utf-16-be",
-    Encoding.WINDOWS_1252: "cp1252",
-}
 _BYTE_ORDER_MARKS: Final = {
     codecs.BOM_UTF8: Encoding.UTF_8,
     codecs.BOM_UTF16_LE: Encoding.UTF_16_LE,
@@ -71,7 +65,7 @@ def decoded(file: BinaryIO) -> DecodedFile:
     if encoding is None:
         encoding = _recognised(head)
     rest = io.BufferedReader(_Joined(head[len(mark) :], file))
-    text = io.TextIOWrapper(rest, _CODECS[encoding], errors=_KEEP_BYTES, newline="")
+    text = io.TextIOWrapper(rest, encoding, errors=_KEEP_BYTES, newline="")
     return DecodedFile(encoding, _lines(text))
 
 
@@ -119,7 +113,7 @@ def _recognised(head: bytes) -> Encoding:
     if wrong <= correct:
         return Encoding.UTF_8
     try:
-        head.decode("cp1252")
+        head.decode(Encoding.WINDOWS_1252)
     except UnicodeDecodeError:
         return Encoding.UTF_8
     return Encoding.WINDOWS_1252

@@ -65,13 +65,12 @@ class AdvertiserCells:
 
     async def _id_of(self, name: str) -> int | RowOutcome | Postponed:
         key = folded(name)
-        found = self._found.get(key)
-        if found is None:
+        if key not in self._found:
             answer = await self._look_up(name)
             if isinstance(answer, Postponed):
                 return answer
-            found = self._found[key] = answer
-        return found
+            self._found[key] = answer
+        return self._found[key]
 
     async def _look_up(self, name: str) -> int | RowOutcome | Postponed:
         answer = await advertiser_named(self._advertisers, name, accepts_names=self._accepts_names)

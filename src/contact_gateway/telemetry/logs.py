@@ -8,13 +8,13 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final, TextIO, cast
+from typing import Final, TextIO
 
 import orjson
 import structlog
-from structlog.typing import EventDict, Processor
+from structlog.typing import Processor
 
 from contact_gateway.faces.request_context import RequestContext
 from contact_gateway.settings import LogFormat
@@ -71,14 +71,12 @@ def configure_logging(
     default = LogFormat.CONSOLE if stream.isatty() else LogFormat.JSON
     renderers = _renderers(log_format or default, stream)
 
-    def dropped_line(lines: int) -> str:
-        line: EventDict | str | bytes | bytearray | tuple[object, ...] | Mapping[str, object]
-        line = {"event": "log lines dropped", "lines": lines}
-        for processor in (*_PROCESSORS, *renderers):
-            line = processor(None, "warning", cast(EventDict, line))
-        return f"{line!s}\n"
-
-    writer = LineWriter(stream, dropped_line)
+    dropped: structlog.BoundLogger = structlog.wrap_logger(
+        structlog.ReturnLogger(), [*_PROCESSORS, *renderers], structlog.BoundLogger
+    )
+    writer = LineWriter(
+        stream, lambda lines: f"{dropped.warning('log lines dropped', lines=lines)}\n"
+    )
     is_json = (log_format or default) is LogFormat.JSON
     logger = _JsonLogger(writer, least) if is_json else _BufferedLogger(writer)
     handler = _Handler(writer)

@@ -1,8 +1,8 @@
 """The MCP face before its first request: the SDK takes half a second and 25 MiB to import."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 from starlette.types import Receive, Scope, Send
@@ -28,11 +28,9 @@ class LazyMcpEndpoint:
         self._lock: Final = asyncio.Lock()
         self._endpoint: McpEndpoint | None = None
 
-    @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
-        """Serve requests inside."""
-        async with self._stack:
-            yield
+    def opened(self) -> AsyncExitStack:
+        """Return the context manager inside which requests are served."""
+        return self._stack
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""

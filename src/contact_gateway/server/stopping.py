@@ -193,13 +193,12 @@ class WorkerServer(StoppableServer):
         supervisor = multiprocessing.parent_process()
         if supervisor is not None:
             # Without its supervisor, a worker would hold the address against the next start.
-            asyncio.get_running_loop().add_reader(supervisor.sentinel, self._on_supervisor_end)
+            sentinel = supervisor.sentinel
+            asyncio.get_running_loop().add_reader(sentinel, self._on_supervisor_end, sentinel)
         await super().startup(sockets)
 
-    def _on_supervisor_end(self) -> None:
-        supervisor = multiprocessing.parent_process()
-        if supervisor is not None:
-            asyncio.get_running_loop().remove_reader(supervisor.sentinel)
+    def _on_supervisor_end(self, sentinel: int) -> None:
+        asyncio.get_running_loop().remove_reader(sentinel)
         self.stop()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -18,45 +18,34 @@ T = TypeVar("T")
 _ARGUMENTS: Final = {"contact": "input", "contacts": "submissions"}
 
 
-class ReadRefusedError(GraphQLError):
-    """A refused read, with the code and the details of the refusal."""
-
-    def __init__(self, refusal: ReadRefusal) -> None:
-        message = refusal.message
-        details: dict[str, object] = {}
-        match refusal:
-            case RateLimited(seconds):
-                details = {"retryAfterSeconds": seconds}
-            case InvalidInput(problems):
-                details = {
-                    "problems": [
-                        {
-                            "path": argument_path(problem),
-                            "code": problem.code,
-                            "message": problem.message,
-                        }
-                        for problem in problems
-                    ]
-                }
-                if len(problems) == 1 and refusal.upstream_message is None:
-                    # Many clients show only the message.
-                    message = f"`{argument_path(problems[0])}`: {problems[0].message}"
-            case Unauthorized() | Forbidden():
-                pass
-            case _:
-                assert_never(refusal)
-        super().__init__(message, extensions={"code": refusal.code, **details})
-
-
 def granted(result: T | ReadRefusal) -> T:
     """Return what was read.
 
     Raises:
-        ReadRefusedError: the read was refused.
+        GraphQLError: the read was refused, with the code and the details of the refusal.
     """
     if isinstance(result, ReadRefusal):
-        raise ReadRefusedError(result)
+        raise _error_of(result)
     return result
+
+
+def _error_of(refusal: ReadRefusal) -> GraphQLError:
+    message = refusal.message
+    details: dict[str, object] = {}
+    match refusal:
+        case RateLimited(seconds):
+            details = {"retryAfterSeconds": seconds}
+        case InvalidInput(problems):
+            shown = [each._asdict() | {"path": argument_path(each)} for each in problems]
+            details = {"problems": shown}
+            if len(problems) == 1 and refusal.upstream_message is None:
+                # Many clients show only the message.
+                message = f"`{argument_path(problems[0])}`: {problems[0].message}"
+        case Unauthorized() | Forbidden():
+            pass
+        case _:
+            assert_never(refusal)
+    return GraphQLError(message, extensions={"code": refusal.code, **details})
 
 
 def argument_path(problem: Problem) -> str:

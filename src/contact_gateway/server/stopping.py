@@ -42,12 +42,18 @@ class Timeouts(NamedTuple):
     shutdown: float = 40
 
 
-def stop_signals() -> tuple[signal.Signals, ...]:
-    """Return the signals that stop the server. SIGHUP is not one under `nohup`."""
+@contextmanager
+def stop_signals_handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle the signals that stop the server. SIGHUP is not one under `nohup`."""
     signals = [signal.SIGTERM, signal.SIGINT]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signals.append(signal.SIGHUP)
-    return tuple(signals)
+    earlier = {number: signal.signal(number, handler) for number in signals}
+    try:
+        yield
+    finally:
+        for number, before in earlier.items():
+            signal.signal(number, before)
 
 
 def end_at_once() -> None:
@@ -95,12 +101,8 @@ class StoppableServer(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        earlier = {number: signal.signal(number, self.handle_exit) for number in stop_signals()}
-        try:
+        with stop_signals_handled(self.handle_exit):
             yield
-        finally:
-            for number, handler in earlier.items():
-                signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop; on a second signal, at once."""

@@ -13,7 +13,7 @@ from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Event
 from typing import Final, NamedTuple
 
-from contact_gateway.server.stopping import stop_signals
+from contact_gateway.server.stopping import stop_signals_handled
 
 _SPAWN: Final = multiprocessing.get_context("spawn")
 # A terminal sends these to all processes of a command. The supervisor stops its workers itself.
@@ -153,12 +153,10 @@ class Supervisor:
 
         readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         wakeup = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
-        earlier = {number: signal.signal(number, stop) for number in stop_signals()}
         try:
-            yield readable
+            with stop_signals_handled(stop):
+                yield readable
         finally:
-            for number, handler in earlier.items():
-                signal.signal(number, handler)
             signal.set_wakeup_fd(wakeup)
             os.close(readable)
             os.close(writable)

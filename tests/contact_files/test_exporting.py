@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contact_gateway.contact_files.exporting import (
+    COLUMNS,
     ONLY_EXPORTED,
-    ContactRow,
     heading,
     row_of,
     text_of,
@@ -47,11 +47,15 @@ def _csv_rows(text: str) -> list[dict[str, str | None]]:
     ]
 
 
+def _values(contact: Contact) -> dict[str, object]:
+    return dict(zip(COLUMNS, row_of(contact), strict=True))
+
+
 @given(st.lists(_contacts))
 def test_csv_keeps_every_value(contacts: list[Contact]) -> None:
     text = heading(Format.CSV) + text_of(Format.CSV, contacts)
 
-    expected = [row_of(contact)._asdict() for contact in contacts]
+    expected = [_values(contact) for contact in contacts]
     for row in expected:
         row["advertiser_id"] = str(row["advertiser_id"])
     assert _csv_rows(text) == expected
@@ -63,7 +67,7 @@ def test_json_lines_keep_every_value(contacts: list[Contact]) -> None:
 
     lines = text.split("\n")
     assert lines.pop() == ""
-    assert [json.loads(line) for line in lines] == [row_of(each)._asdict() for each in contacts]
+    assert [json.loads(line) for line in lines] == [_values(each) for each in contacts]
 
 
 @pytest.mark.parametrize("file_format", Format, ids=str)
@@ -90,7 +94,7 @@ def test_a_submission_is_read_back_from_its_export(file_format: Format) -> None:
 
 
 def test_an_import_has_no_other_columns_to_ignore() -> None:
-    assert set(ContactRow._fields) - set(ONLY_EXPORTED) == set(ContactDetails._fields)
+    assert set(COLUMNS) - set(ONLY_EXPORTED) == set(ContactDetails._fields)
 
 
 def test_ids_and_times_are_those_of_rest() -> None:
@@ -98,10 +102,10 @@ def test_ids_and_times_are_those_of_rest() -> None:
     details = submitted(advertiser_id=1001, email="maya@example.com")
     contact = stored(details, moment, id_=BIG_ID, advertiser_name="Northwind")
 
-    row = row_of(contact)
+    row = _values(contact)
 
-    assert (row.id, row.advertiser_id) == (str(BIG_ID), 1001)
-    assert row.created_at == row.updated_at == "2026-01-31T12:00:00.000Z"
+    assert (row["id"], row["advertiser_id"]) == (str(BIG_ID), 1001)
+    assert row["created_at"] == row["updated_at"] == "2026-01-31T12:00:00.000Z"
 
 
 def test_null_is_an_empty_cell_and_a_json_null() -> None:

@@ -8,7 +8,17 @@ from typing import Final, NamedTuple
 
 from contact_gateway.contact_files.formulas import escaped
 from contact_gateway.contact_files.table import Format
-from contact_gateway.contacts.contact import Contact
+from contact_gateway.contacts.contact import Contact, ContactDetails
+
+COLUMNS: Final = (
+    "id",
+    "advertiser_id",
+    "advertiser_name",
+    *ContactDetails._fields[1:],
+    "created_at",
+    "updated_at",
+)
+"""The columns of an exported contact, in their order."""
 
 ONLY_EXPORTED: Final = ("id", "advertiser_name", "created_at", "updated_at")
 """The columns that no submission has. An import ignores them, so that it reads an exported file."""
@@ -34,28 +44,9 @@ class ExportedPart(NamedTuple):
     end: int | None = None
 
 
-class ContactRow(NamedTuple):
-    """The columns of an exported contact, in their order."""
-
-    id: str
-    advertiser_id: int
-    advertiser_name: str | None
-    email: str | None
-    name: str | None
-    given_name: str | None
-    family_name: str | None
-    phone: str | None
-    job_title: str | None
-    source: str | None
-    status: str | None
-    linkedin_profile_url: str | None
-    created_at: str | None
-    updated_at: str | None
-
-
-def row_of(contact: Contact) -> ContactRow:
-    """Return the values of a contact, with ids and times as REST has them."""
-    return ContactRow(
+def row_of(contact: Contact) -> tuple[str | int | None, ...]:
+    """Return the values of the columns of a contact, with ids and times as REST has them."""
+    return (
         str(contact.id),
         contact.advertiser_id,
         contact.advertiser_name,
@@ -67,7 +58,7 @@ def row_of(contact: Contact) -> ContactRow:
 
 def heading(file_format: Format) -> str:
     """Return the text before the first contact: the line with the names of the columns, if any."""
-    return _csv([ContactRow._fields]) if file_format is Format.CSV else ""
+    return _csv([COLUMNS]) if file_format is Format.CSV else ""
 
 
 def text_of(file_format: Format, contacts: Sequence[Contact]) -> str:
@@ -86,5 +77,6 @@ def _csv(rows: Sequence[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def _json_lines(rows: Sequence[ContactRow]) -> str:
-    return "".join(f"{json.dumps(row._asdict(), ensure_ascii=False)}\n" for row in rows)
+def _json_lines(rows: Sequence[Sequence[object]]) -> str:
+    objects = (dict(zip(COLUMNS, row, strict=True)) for row in rows)
+    return "".join(f"{json.dumps(each, ensure_ascii=False)}\n" for each in objects)

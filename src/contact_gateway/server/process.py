@@ -10,7 +10,6 @@ import uvicorn
 from starlette.applications import Starlette
 
 from contact_gateway.server import systemd
-from contact_gateway.server.admin_port import AdminPort
 from contact_gateway.server.protocol import HttpProtocol
 from contact_gateway.server.stopping import (
     CLOSING_SECONDS,
@@ -34,10 +33,6 @@ class Listeners(NamedTuple):
 
     public: Sequence[socket.socket]
     admin: socket.socket | None = None
-
-    def admin_port(self) -> AdminPort | None:
-        """Return the admin port, if there is one."""
-        return None if self.admin is None else AdminPort(self.admin)
 
     def close(self) -> None:
         """Close the sockets in this process."""
@@ -67,8 +62,7 @@ def serve(
         systemd.notify(systemd.State.READY)
 
     stopping = partial(systemd.notify, systemd.State.STOPPING)
-    admin_port = listeners.admin_port()
-    server = StoppableServer(_config(app, timeouts), timeouts, started, admin_port, stopping)
+    server = StoppableServer(_config(app, timeouts), timeouts, started, listeners.admin, stopping)
     tune_garbage_collector()
     try:
         server.run(sockets=[*listeners.public])
@@ -115,7 +109,7 @@ def _work(
     announce: Callable[[], None],
 ) -> None:
     config = _config(create_app, timeouts)
-    server = WorkerServer(config, timeouts, announce, listeners.admin_port())
+    server = WorkerServer(config, timeouts, announce, listeners.admin)
     server.run(sockets=[*listeners.public])
 
 

@@ -15,8 +15,9 @@ from types import FrameType
 from typing import Final, NamedTuple
 
 import uvicorn
+from uvicorn.server import ServerState
 
-from contact_gateway.server.admin_port import AdminPort
+from contact_gateway.server.admin_port import AdminProtocol
 from contact_gateway.server.protocol import IS_STOPPING, HttpProtocol
 
 # Closing the database takes longer only if the disk hangs.
@@ -77,21 +78,26 @@ class StoppableServer(uvicorn.Server):
         config: uvicorn.Config,
         timeouts: Timeouts,
         announce: Callable[[], None],
-        admin_port: AdminPort | None = None,
+        admin_listener: socket.socket | None = None,
         stopping: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(config)
         self._timeouts: Final = timeouts
         self._announce: Final = announce
-        self._admin_port: Final = admin_port
+        self._admin_listener: Final = admin_listener
+        self._admin_state: Final = ServerState()
         self._stopping: Final = stopping
         self._stopped_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application and accept requests."""
         await super().startup(sockets)
-        if self.started and self._admin_port is not None:
-            await self._admin_port.open(self.config, self.lifespan.state)
+        if self.started and self._admin_listener is not None:
+            # The port is closed with the event loop, at the end of the process.
+            await asyncio.get_running_loop().create_server(
+                partial(AdminProtocol, self.config, self._admin_state, self.lifespan.state),
+                sock=self._admin_listener,
+            )
         if self.started and not self.should_exit:
             self._announce()
 
@@ -131,8 +137,7 @@ class StoppableServer(uvicorn.Server):
             drained_at = self._stopped_at + self._timeouts.drain
             self.should_exit = self.should_exit or time.monotonic() >= drained_at
         is_over = await super().on_tick(counter)
-        if self._admin_port is not None:
-            self._admin_port.set_default_headers(self.server_state.default_headers)
+        self._admin_state.default_headers = self.server_state.default_headers
         return is_over
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -159,8 +164,7 @@ class StoppableServer(uvicorn.Server):
             # The transports report their end in the next step.
             await asyncio.sleep(_POLL_SECONDS)
         await self.lifespan.shutdown()
-        is_asked = self._admin_port is not None and self._admin_port.is_answering
-        if self.server_state.tasks or is_asked:
+        if self.server_state.tasks or self._admin_state.tasks:
             # Cancelled requests would be logged as faults.
             end_at_once()
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -145,7 +146,11 @@ def curl() -> None:
 @pytest.fixture(scope="session")
 def shared_upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UpstreamGateway]:
     """Run one gateway process as the upstream API of many tests."""
-    with upstream_gateway(tmp_path_factory.mktemp("upstream")) as running:
+    with ExitStack() as stack:
+        # The first test may be of another engine, whose databases are dropped with its module.
+        with databases_on(Engine.SQLITE):
+            folder = tmp_path_factory.mktemp("upstream")
+            running = stack.enter_context(upstream_gateway(folder))
         yield running
 
 

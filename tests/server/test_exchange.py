@@ -31,10 +31,12 @@ class Transport(RecordedTransport):
         self.calls.append("resume")
 
 
-async def _connected(app: ASGIApp, *received: bytes) -> tuple[HttpProtocol, Transport]:
+async def _connected(
+    app: ASGIApp, *received: bytes, protocol_class: type[HttpProtocol] = HttpProtocol
+) -> tuple[HttpProtocol, Transport]:
     """Return a connection to an application that has received bytes."""
     config = uvicorn.Config(app, lifespan="off", log_config=None)
-    protocol, transport = HttpProtocol(config, ServerState(), {}), Transport()
+    protocol, transport = protocol_class(config, ServerState(), {}), Transport()
     protocol.connection_made(transport)
     for data in received:
         protocol.data_received(data)
@@ -215,6 +217,46 @@ async def test_reading_pauses_while_the_application_does_not_receive() -> None:
     may_receive.set()
     await _settle()
     assert transport.calls == ["pause", "resume"]
+
+
+async def test_reading_pauses_while_pipelined_requests_wait() -> None:
+    may_respond = asyncio.Semaphore(0)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await may_respond.acquire()
+        await PlainTextResponse("fine")(scope, receive, send)
+
+    _, transport = await _connected(app, HEALTHZ * 3)
+    for responses, reading in enumerate(["pause", "pause", "resume", "resume"]):
+        assert statuses(transport.written) == [b"200"] * responses
+        assert [call for call in transport.calls if isinstance(call, str)][-1] == reading
+        may_respond.release()
+        await _settle()
+
+
+async def test_few_pipelined_requests_are_parsed_ahead() -> None:
+    may_respond, requests = asyncio.Event(), 10_000
+
+    class Counting(HttpProtocol):
+        parsed = 0
+
+        def request_state(self) -> dict[str, object]:
+            self.parsed += 1
+            return super().request_state()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await may_respond.wait()
+        await PlainTextResponse("fine")(scope, receive, send)
+
+    protocol, transport = await _connected(app, HEALTHZ * requests, protocol_class=Counting)
+    assert isinstance(protocol, Counting)
+    assert protocol.parsed < requests / 10
+
+    may_respond.set()
+    while len(statuses(transport.written)) < requests:
+        await _settle()
+    assert protocol.parsed == requests
 
 
 async def test_a_body_that_is_not_received_is_read_after_the_response() -> None:

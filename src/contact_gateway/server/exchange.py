@@ -113,14 +113,18 @@ class Exchange:
             self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._expects_continue = False
         if not self._is_disconnected and not self.is_answered:
-            self._connection.resume_reading()
             await self._changed.wait()
             self._changed.clear()
         if self._is_disconnected or self.is_answered:
             return {"type": "http.disconnect"}
-        body = bytes(self._body)
+        message = {
+            "type": "http.request",
+            "body": bytes(self._body),
+            "more_body": not self.is_received,
+        }
         self._body.clear()
-        return {"type": "http.request", "body": body, "more_body": not self.is_received}
+        self._connection.resume_reading()
+        return message
 
     async def _send(self, message: Message) -> None:
         connection = self._connection

@@ -48,6 +48,9 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 _MAX_UNREAD_BYTES: Final = 64 * 1024
 """Reading pauses while the application has not received more of a body than this."""
 
+# The parser cannot be paused. The requests of one part take 2 MB at most: 18 bytes become 2 KB.
+_MAX_PARSED_AT_ONCE: Final = 16 * 1024
+
 # A chunk with one byte has five bytes of framing, or a few more if its size has leading zeros.
 _MAX_FRAMING_PER_BODY_BYTE: Final = 8
 
@@ -87,7 +90,9 @@ class HttpProtocol(asyncio.Protocol):
         self._peer: tuple[str, int] | None = None
         self.is_writable = asyncio.Event()
         self.is_writable.set()
+        self._unparsed = b""
         self._is_paused = False
+        """Whether no data is read or parsed, because a body or a pipelined request waits."""
         self._last: Exchange | None = None
         """The last request with a complete head."""
         self._queue: Final[deque[Exchange]] = deque()
@@ -127,6 +132,7 @@ class HttpProtocol(asyncio.Protocol):
         # They refer to this object, which would wait for the garbage collector.
         self._queue.clear()
         self._last = None
+        self._unparsed = b""
         del self._parser
 
     def eof_received(self) -> bool:
@@ -145,10 +151,12 @@ class HttpProtocol(asyncio.Protocol):
         self.is_writable.set()
 
     def resume_reading(self) -> None:
-        """Read from the connection, unless it is closing."""
-        if self._is_paused and not self.transport.is_closing():
+        """Read from the connection, unless it is closing or a pipelined request waits."""
+        if self._is_paused and len(self._queue) < 2 and not self.transport.is_closing():
             self._is_paused = False
-            self.transport.resume_reading()
+            self.data_received(b"")
+            if not self._is_paused:
+                self.transport.resume_reading()
 
     def _pause_reading(self) -> None:
         self._is_paused = True
@@ -194,22 +202,24 @@ class HttpProtocol(asyncio.Protocol):
             self._last.keep_alive = False
 
     def data_received(self, data: bytes) -> None:
-        """Parse data and enforce the limits."""
-        if self._overhead is not None:
-            self._overhead += len(data)
-        was_in_head = self._in_head
-        try:
-            self._parse(data)
-        except httptools.HttpParserError:
-            _log.warning("Invalid HTTP request received.")
-            self._refuse(b"Invalid HTTP request received.")
-            return
-        if self._overhead is None:
-            return
-        if self._overhead > MAX_HEAD_BYTES:
-            part = b"head" if self._in_head else b"framing"
-            self._refuse(b"The %b of the request is too large." % part)
-        elif self._in_head and not (was_in_head and self._timeout):
+        """Parse data until reading pauses, and enforce the limits."""
+        self._unparsed += data
+        while self._unparsed and not self._is_paused:
+            part = self._unparsed[:_MAX_PARSED_AT_ONCE]
+            self._unparsed = self._unparsed[_MAX_PARSED_AT_ONCE:]
+            if self._overhead is not None:
+                self._overhead += len(part)
+            try:
+                self._parse(part)
+            except httptools.HttpParserError:
+                _log.warning("Invalid HTTP request received.")
+                self._refuse(b"Invalid HTTP request received.")
+                return
+            if self._overhead is not None and self._overhead > MAX_HEAD_BYTES:
+                where = b"head" if self._in_head else b"framing"
+                self._refuse(b"The %b of the request is too large." % where)
+                return
+        if self._in_head and self._timeout is None and not self._is_paused:
             self._close_after(HEAD_TIMEOUT_SECONDS)
 
     def _parse(self, data: bytes) -> None:
@@ -244,6 +254,7 @@ class HttpProtocol(asyncio.Protocol):
         Responses have the order of their requests (RFC 9112, section 9.3.2): a client would take
         the refusal for the response to its creation. Then the connection is only closed.
         """
+        self._unparsed = b""
         if self._last is not None and self._is_responding():
             self._last.keep_alive = False
             self._pause_reading()
@@ -258,6 +269,7 @@ class HttpProtocol(asyncio.Protocol):
             return
         self._url, self._headers = b"", []
         self._overhead, self._in_head = 0, True
+        self._cancel_timeout()
 
     def on_url(self, url: bytes) -> None:
         """Add a part of the request target."""
@@ -347,10 +359,10 @@ class HttpProtocol(asyncio.Protocol):
         self._queue.popleft()
         if self.transport.is_closing():
             return
-        self.resume_reading()
         if self._queue:
             self._start(self._queue[0])
         elif self._is_draining():
             self._close_after(DRAIN_TIMEOUT_SECONDS)
         elif not self._in_head:
             self._close_after(self._keep_alive_seconds)
+        self.resume_reading()

@@ -96,6 +96,12 @@ def test_a_trailer_is_not_a_header(process: GatewayProcess) -> None:
     assert b"from-a-trailer" not in responses
 
 
+def test_a_trailer_does_not_end_the_connection(process: GatewayProcess) -> None:
+    request = CHUNKED_HEAD % b"/graphql" + b"2\r\n{}\r\n0\r\nConnection: close\r\n\r\n"
+
+    assert statuses(exchange(process, request + LAST_HEALTHZ)) == [b"400", b"200"]
+
+
 ENDLESS_TRAILERS = pytest.mark.parametrize(
     "endless", [b"x" * 1_000, b"x\r\na: "], ids=["one", "many"]
 )

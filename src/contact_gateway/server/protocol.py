@@ -152,7 +152,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def resume_reading(self) -> None:
         """Read from the connection, unless it is closing or a pipelined request waits."""
-        if self._is_paused and len(self._queue) < 2 and not self.transport.is_closing():
+        if self._is_paused and len(self._queue) <= 1 and not self.transport.is_closing():
             self._is_paused = False
             self.data_received(b"")
             if not self._is_paused:
@@ -244,8 +244,8 @@ class HttpProtocol(asyncio.Protocol):
 
     def _new_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
-        # Accept data after a request that says `Connection: close`.
-        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        # Parse what follows a request that says `Connection: close`. Trailers can say it, too.
+        parser.set_dangerous_leniencies(lenient_keep_alive=True)
         return parser
 
     def _refuse(self, message: bytes) -> None:

@@ -18,6 +18,7 @@ from support.recorded_transport import RecordedTransport
 pytestmark = pytest.mark.anyio
 
 HEAD = HEALTHZ.replace(b"GET", b"HEAD")
+IN_CHUNKS = b"POST / HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n"
 
 
@@ -115,6 +116,34 @@ async def test_an_incomplete_response_ends_the_connection(messages: list[Message
 
     assert b"500" not in statuses(transport.written)
     assert transport.is_closing()
+
+
+async def test_no_refusal_is_sent_within_a_response() -> None:
+    may_end = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await _sending(_start(), _body(b"fi", more_body=True))(scope, receive, send)
+        await may_end.wait()
+        await send(_body(b"ne"))
+
+    _, transport = await _connected(app, IN_CHUNKS, b"no chunk\r\n")
+    may_end.set()
+    await _settle()
+
+    assert transport.written.endswith(b"\r\n\r\nfi")
+    assert transport.calls[-1] == "eof"
+
+
+async def test_a_malformed_body_is_received_as_a_disconnect() -> None:
+    received: list[str] = []
+
+    async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
+        received.append((await receive())["type"])
+
+    _, transport = await _connected(app, IN_CHUNKS, b"no chunk\r\n")
+
+    assert received == ["http.disconnect"]
+    assert statuses(transport.written) == [b"400"]
 
 
 async def test_a_fault_after_the_response_ends_the_connection() -> None:

@@ -189,10 +189,19 @@ class Connection:
     transport: RecordedTransport
     protocol: HttpProtocol
 
-    async def receive(self, data: bytes) -> None:
-        """Pass bytes to the protocol, and let it handle them."""
-        self.protocol.data_received(data)
-        await self._settle()
+    async def receive(self, *pieces: bytes) -> None:
+        """Pass bytes to the protocol piece by piece, and let it handle them."""
+        for piece in pieces:
+            self.protocol.data_received(piece)
+            await self._settle()
+
+    async def expect_end(self) -> None:
+        """Expect that the server sends no more, and waits some time for the client to close."""
+        assert self.transport.calls[-1] == "eof"
+        await self.advance(DRAIN_TIMEOUT_SECONDS - 1)
+        assert not self.transport.is_closing()
+        await self.advance(1)
+        assert self.transport.is_closing()
 
     async def respond(self) -> None:
         """Let the application respond to this request and all later ones."""
@@ -240,20 +249,55 @@ class TestConnection:
         assert connection.transport.written.endswith(b"fine")
         assert connection.transport.is_closing()
 
-    async def test_a_response_in_flight_replaces_the_refusal_of_a_later_body(
+    async def test_a_response_in_flight_replaces_that_to_a_later_malformed_body(
         self, connection: Connection
     ) -> None:
         await connection.receive(HEALTHZ + CHUNKED_HEAD % b"/" + b"no chunk\r\n")
         assert connection.transport.written == b""
         await connection.respond()
 
-        assert statuses(connection.transport.written) == [b"200"] * 2
+        assert statuses(connection.transport.written) == [b"200"]
         assert connection.transport.is_closing()
 
     async def test_a_malformed_body_is_refused(self, connection: Connection) -> None:
         await connection.receive(CHUNKED_HEAD % b"/" + b"no chunk\r\n")
+        await connection.respond()
 
         assert statuses(connection.transport.written) == [b"400"]
+        await connection.expect_end()
+
+    async def test_a_malformed_body_is_not_refused_after_its_response(
+        self, connection: Connection
+    ) -> None:
+        await connection.respond()
+        await connection.receive(CHUNKED_HEAD % b"/", b"no chunk\r\n")
+
+        assert statuses(connection.transport.written) == [b"200"]
+        await connection.expect_end()
+
+    async def test_the_rest_of_a_body_does_not_reset_the_connection_after_the_last_response(
+        self, connection: Connection
+    ) -> None:
+        await connection.respond()
+        head = POST_HEAD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        await connection.receive(head, b"{}", HEALTHZ)
+
+        assert statuses(connection.transport.written) == [b"200"]
+        await connection.expect_end()
+
+    async def test_a_client_that_has_its_last_response_closes_the_connection(
+        self, connection: Connection
+    ) -> None:
+        await connection.receive(b"no request\r\n\r\n")
+
+        assert not connection.protocol.eof_received()
+
+    async def test_shutdown_does_not_wait_for_clients_to_close(
+        self, connection: Connection
+    ) -> None:
+        await connection.receive(CHUNKED_HEAD % b"/" + b"no chunk\r\n")
+        connection.protocol.shutdown()
+
         assert connection.transport.is_closing()
 
     async def test_a_half_closed_connection_gets_its_response(self, connection: Connection) -> None:
@@ -307,6 +351,27 @@ class TestConnection:
         await connection.advance(1)
         assert connection.transport.is_closing()
         assert len(statuses(connection.transport.written)) == received.count(HEALTHZ)
+
+    async def test_the_timeout_of_a_head_spares_the_responses_in_flight(
+        self, connection: Connection
+    ) -> None:
+        await connection.receive(HEALTHZ, HEALTHZ[:-2])
+        await connection.advance(HEAD_TIMEOUT_SECONDS)
+        await connection.receive(b"\r\n")
+        await connection.respond()
+
+        assert statuses(connection.transport.written) == [b"200"]
+        assert connection.transport.is_closing()
+
+    async def test_a_head_has_no_timeout_while_the_server_does_not_read(
+        self, connection: Connection
+    ) -> None:
+        await connection.receive(HEALTHZ * 2 + HEALTHZ[:-2])
+        await connection.advance(HEAD_TIMEOUT_SECONDS)
+        await connection.respond()
+        await connection.receive(b"\r\n")
+
+        assert statuses(connection.transport.written) == [b"200"] * 3
 
     async def test_the_timeout_of_a_head_does_not_include_the_body(
         self, connection: Connection

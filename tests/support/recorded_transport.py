@@ -4,7 +4,7 @@ import asyncio
 
 
 class RecordedTransport(asyncio.Transport):
-    """Records writes, and that it was closed or aborted."""
+    """Records writes, and that it was closed, half-closed or aborted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -18,6 +18,9 @@ class RecordedTransport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.calls.append(bytes(data))
+
+    def write_eof(self) -> None:
+        self.calls.append("eof")
 
     def close(self) -> None:
         self.calls.append("close")

@@ -88,7 +88,15 @@ class Exchange:
         if self._head is None and not self._is_disconnected:
             headers = self._connection.default_headers
             self._connection.transport.write(last_response(500, headers, b"Internal Server Error"))
-        self._connection.transport.close()
+            self.keep_alive = False
+            self._end()
+        else:
+            self._connection.transport.close()
+
+    @property
+    def is_started(self) -> bool:
+        """Whether a part of the response was sent."""
+        return self._head == b""
 
     def add_to_body(self, part: bytes) -> int:
         """Add a part of the body; return how many bytes the application has yet to receive."""
@@ -167,6 +175,4 @@ class Exchange:
             raise ValueError("the body of the response is not as long as its Content-Length")
         self.is_answered = True
         self._changed.set()
-        if not self.keep_alive:
-            self._connection.transport.close()
         self._connection.answered()

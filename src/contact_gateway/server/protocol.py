@@ -6,6 +6,8 @@ It stands in for uvicorn's own protocol, which
 - reads heads, chunk sizes and trailers of any length;
 - treats trailers as headers;
 - refuses a malformed request before it answers the pipelined requests ahead of it;
+- parses any number of pipelined requests ahead;
+- resets connections while the client sends a body, so that proxies lose the response;
 - drops the body of a request that offers an upgrade;
 - at shutdown, closes new connections whose first request may be in flight;
 - takes half of the instructions of a cheap request: it checks each header of a response by two
@@ -37,7 +39,8 @@ HEAD_TIMEOUT_SECONDS: Final = 30.0
 """A connection is closed if a request head takes longer to arrive."""
 
 DRAIN_TIMEOUT_SECONDS: Final = 30.0
-"""A connection is closed if a body takes longer to arrive after its response was sent."""
+"""A connection is closed if the client takes longer to send the rest of a body after its response,
+or to close its side after the last response."""
 
 FIRST_REQUEST_TIMEOUT_SECONDS: Final = 2.0
 """At shutdown, a connection without a request is closed after this time."""
@@ -91,6 +94,8 @@ class HttpProtocol(asyncio.Protocol):
         self.is_writable = asyncio.Event()
         self.is_writable.set()
         self._unparsed = b""
+        self._is_receiving = True
+        """Whether data is parsed. Else it is discarded."""
         self._is_paused = False
         """Whether no data is read or parsed, because a body or a pipelined request waits."""
         self._last: Exchange | None = None
@@ -132,15 +137,13 @@ class HttpProtocol(asyncio.Protocol):
         # They refer to this object, which would wait for the garbage collector.
         self._queue.clear()
         self._last = None
+        self._is_receiving = False
         self._unparsed = b""
         del self._parser
 
     def eof_received(self) -> bool:
-        """Close the connection, but after the response that is in flight."""
-        if self._last is None or not self._is_responding():
-            return False
-        self._last.keep_alive = False
-        return True
+        """Close the connection, but after the responses in flight."""
+        return self._stop_receiving()
 
     def pause_writing(self) -> None:
         """Have the application wait: the client does not read."""
@@ -167,18 +170,37 @@ class HttpProtocol(asyncio.Protocol):
         """The headers of every response, such as `Date`."""
         return self._server_state.default_headers
 
-    def _is_responding(self) -> bool:
-        """Return whether a request that was received completely has no response yet."""
-        return len(self._queue) > 1 or bool(self._queue and self._queue[0].is_received)
+    def _stop_receiving(self) -> bool:
+        """Discard further data; return whether responses are in flight, which end the connection.
 
-    def _is_draining(self) -> bool:
-        """Return whether the rest of a body is being received after its response was sent."""
-        last = self._last
-        return last is not None and last.is_answered and not last.is_received
+        An incomplete request gets no response.
+        """
+        self._is_receiving = False
+        self._unparsed = b""
+        if self._queue and not self._queue[-1].is_received:
+            self._queue.pop().disconnect()
+        if not self._queue:
+            return False
+        self._queue[-1].keep_alive = False
+        return True
+
+    def _linger(self) -> None:
+        """Close the connection when the client has closed its side, or after a while.
+
+        Data that arrives at a closed connection resets it, and the client or a proxy may then lose
+        the response (RFC 9112, section 9.6).
+        """
+        self._stop_receiving()
+        self.transport.write_eof()
+        self._close_after(DRAIN_TIMEOUT_SECONDS)
 
     def _close_after(self, seconds: float) -> None:
         self._cancel_timeout()
-        self._timeout = self._loop.call_later(seconds, self.transport.close)
+        self._timeout = self._loop.call_later(seconds, self._time_out)
+
+    def _time_out(self) -> None:
+        if not self._stop_receiving():
+            self.transport.close()
 
     def _cancel_timeout(self) -> None:
         if self._timeout is not None:
@@ -196,13 +218,15 @@ class HttpProtocol(asyncio.Protocol):
             self._shut_down()
 
     def _shut_down(self) -> None:
-        if self._last is None or self._last.is_answered:
-            self.transport.close()
+        if self._queue:
+            self._queue[-1].keep_alive = False
         else:
-            self._last.keep_alive = False
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Parse data until reading pauses, and enforce the limits."""
+        if not self._is_receiving:
+            return
         self._unparsed += data
         while self._unparsed and not self._is_paused:
             part = self._unparsed[:_MAX_PARSED_AT_ONCE]
@@ -254,14 +278,13 @@ class HttpProtocol(asyncio.Protocol):
         Responses have the order of their requests (RFC 9112, section 9.3.2): a client would take
         the refusal for the response to its creation. Then the connection is only closed.
         """
-        self._unparsed = b""
-        if self._last is not None and self._is_responding():
-            self._last.keep_alive = False
-            self._pause_reading()
+        last = self._last
+        is_answered = last is not None and not last.is_received and last.is_started
+        if self._stop_receiving():
             return
-        if not self._is_draining():
+        if not is_answered:
             self.transport.write(last_response(400, self.default_headers, message))
-        self.transport.close()
+        self._linger()
 
     def on_message_begin(self) -> None:
         """Start a request, unless its head only primes a parser."""
@@ -356,12 +379,16 @@ class HttpProtocol(asyncio.Protocol):
 
     def answered(self) -> None:
         """Handle the next request, or wait for it, or drain the rest of this one's body."""
-        self._queue.popleft()
+        exchange = self._queue.popleft()
         if self.transport.is_closing():
             return
-        if self._queue:
+        if not exchange.keep_alive and exchange.is_received:
+            self.transport.close()
+        elif not exchange.keep_alive:
+            self._linger()
+        elif self._queue:
             self._start(self._queue[0])
-        elif self._is_draining():
+        elif not exchange.is_received:
             self._close_after(DRAIN_TIMEOUT_SECONDS)
         elif not self._in_head:
             self._close_after(self._keep_alive_seconds)

@@ -163,6 +163,16 @@ def test_a_request_names_one_host(
     assert statuses(exchange(process, head % (version, b"Host: here\r\n" * hosts))) == [status]
 
 
+def test_a_content_length_may_have_many_leading_zeros(process: GatewayProcess) -> None:
+    body = b'{"query": "{ __typename }"}'
+    head = (
+        b"POST /graphql HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %05000d\r\n\r\n" % len(body)
+    )
+
+    assert statuses(exchange(process, head + body + LAST_HEALTHZ)) == [b"200", b"200"]
+
+
 @pytest.mark.parametrize("path", [b"/healthz", b"/graphql", b"/api/v1/contacts/1"])
 def test_a_path_with_a_trailing_line_break_is_unknown(process: GatewayProcess, path: bytes) -> None:
     responses = exchange(process, LAST_HEALTHZ.replace(b"/healthz", path + b"%0A"))

@@ -57,7 +57,8 @@ async def read_json(request: Request, headers: Mapping[str, str], limits: BodyLi
             "Unsupported content encoding. Send the body uncompressed.",
         )
     declared = headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limits.max_bytes:
+    significant = declared.lstrip("0")[:MAX_DIGITS]
+    if significant.isdecimal() and int(significant) > limits.max_bytes:
         raise _too_large(limits.max_bytes)
     if BODY_IS_BUFFERED in request.scope.get("extensions", ()):
         body = await _receive(request, limits.max_bytes)

@@ -163,6 +163,13 @@ def test_a_request_names_one_host(
     assert statuses(exchange(process, head % (version, b"Host: here\r\n" * hosts))) == [status]
 
 
+@pytest.mark.parametrize("path", [b"", b"/", b"?a=b", b"/?a=b"])
+def test_a_target_may_name_the_host(process: GatewayProcess, path: bytes) -> None:
+    responses = exchange(process, LAST_HEALTHZ.replace(b"/healthz", b"http://here" + path))
+
+    assert statuses(responses) == [b"200"]
+
+
 def test_a_content_length_may_have_many_leading_zeros(process: GatewayProcess) -> None:
     body = b'{"query": "{ __typename }"}'
     head = (

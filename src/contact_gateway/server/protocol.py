@@ -313,7 +313,9 @@ class HttpProtocol(asyncio.Protocol):
             return
         version = self._parser.get_http_version()
         url = httptools.parse_url(self._url)
-        path = url.path.decode("ascii")
+        # RFC 9112, section 3.2.2: a target such as `http://host` has the path `/`.
+        raw_path = url.path or b"/"
+        path = raw_path.decode("ascii")
         state = self.request_state()
         scope = {
             "type": "http",
@@ -322,7 +324,7 @@ class HttpProtocol(asyncio.Protocol):
             "method": self._parser.get_method().decode("ascii"),
             "scheme": "http",
             "path": unquote(path) if "%" in path else path,
-            "raw_path": url.path,
+            "raw_path": raw_path,
             "query_string": url.query or b"",
             "root_path": "",
             "headers": self._headers,

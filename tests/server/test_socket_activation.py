@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -13,6 +14,7 @@ import httpx
 import pytest
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from contact_gateway.server.listeners import UNREAD_TIMEOUT_SECONDS
 from support.clock import WATCHDOG_SECONDS
 from support.documentation import ROOT
 from support.process import SERVE, gateway_process, refused_start
@@ -69,6 +71,18 @@ class TestPassedSockets:
             f"http://127.0.0.1:{tcp.getsockname()[1]}, unix:{tmp_path}/gateway.sock"
         )
         assert (tmp_path / "gateway.sock").is_socket(), "it is systemd's"
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="other kernels have no such timeout")
+    @WORKERS
+    def test_a_connection_whose_client_does_not_read_has_a_timeout(
+        self, tmp_path: Path, tcp: socket.socket, unix: socket.socket, workers: str
+    ) -> None:
+        with activated(tmp_path, tcp, unix, options=("--workers", workers)):
+            assert status_on(tcp) == status_on(unix)
+
+        # The process has the same socket. A test of the timeout itself would take a minute.
+        timeout = tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        assert timeout == 1_000 * UNREAD_TIMEOUT_SECONDS
 
     @WORKERS
     def test_a_restart_loses_no_connection(

@@ -3,11 +3,15 @@
 import os
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Final
+
+UNREAD_TIMEOUT_SECONDS: Final = 60
+"""A connection is closed if its client reads nothing of a response for this time."""
 
 _BACKLOG: Final = 2048
 # Mode 0660: the group lets the proxy connect, and no other user can write `X-Forwarded-For`.
@@ -98,6 +102,17 @@ def _remove_abandoned(path: Path) -> None:
                 path.unlink()
             except BlockingIOError:
                 pass
+
+
+def close_unread_connections(listener: socket.socket) -> None:
+    """Have the kernel close connections whose clients do not read, or have vanished.
+
+    The event loop has no timeout for writing. Unix sockets lead to a proxy, which has its own.
+    """
+    if sys.platform == "linux" and listener.family is not socket.AF_UNIX:
+        # Accepted connections inherit the option. Its unit is a millisecond.
+        milliseconds = 1_000 * UNREAD_TIMEOUT_SECONDS
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 def address_of(listener: socket.socket) -> str:

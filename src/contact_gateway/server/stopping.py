@@ -18,6 +18,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from contact_gateway.server.admin_port import AdminProtocol
+from contact_gateway.server.listeners import close_unread_connections
 from contact_gateway.server.protocol import IS_STOPPING, HttpProtocol
 
 # Closing the database takes longer only if the disk hangs.
@@ -91,6 +92,8 @@ class StoppableServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application and accept requests."""
+        for listener in sockets or ():
+            close_unread_connections(listener)
         await super().startup(sockets)
         if self.started and self._admin_listener is not None:
             # The port is closed with the event loop, at the end of the process.

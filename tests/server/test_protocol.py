@@ -56,6 +56,13 @@ def test_bytes_that_are_not_http_are_refused(process: GatewayProcess) -> None:
     assert responses.startswith(b"HTTP/1.1 400 ")
 
 
+@pytest.mark.parametrize("version", [b"", b" HTTP/0.9", b" HTTP/1.2", b" HTTP/2.0"])
+def test_other_versions_of_http_are_refused(process: GatewayProcess, version: bytes) -> None:
+    responses = exchange(process, HEALTHZ.replace(b" HTTP/1.1", version))
+
+    assert statuses(responses) == [b"400"]
+
+
 def test_the_size_limit_is_of_each_head_and_not_of_pipelined_requests_together(
     process: GatewayProcess,
 ) -> None:

@@ -57,6 +57,7 @@ _MAX_PARSED_AT_ONCE: Final = 16 * 1024
 # A chunk with one byte has five bytes of framing, or a few more if its size has leading zeros.
 _MAX_FRAMING_PER_BODY_BYTE: Final = 8
 
+_VERSIONS: Final = frozenset({"1.0", "1.1"})
 _FRAMING_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 # A TCP connection that was reset has no peer, which no setting trusts.
@@ -312,6 +313,9 @@ class HttpProtocol(asyncio.Protocol):
         if not self._in_head:
             return
         version = self._parser.get_http_version()
+        if version not in _VERSIONS:
+            # The parser also knows HTTP/2.0, and request lines without a version.
+            raise httptools.HttpParserError(f"HTTP version {version}")
         url = httptools.parse_url(self._url)
         # RFC 9112, section 3.2.2: a target such as `http://host` has the path `/`.
         raw_path = url.path or b"/"

@@ -187,6 +187,30 @@ def test_a_content_length_may_have_many_leading_zeros(process: GatewayProcess) -
     assert statuses(exchange(process, head + body + LAST_HEALTHZ)) == [b"200", b"200"]
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        (b"", b"200"),
+        (b"gateway_1.internal:8000", b"200"),
+        (b"here:", b"200"),
+        (b"127.0.0.1:8000", b"200"),
+        (b"[::1]:8000", b"200"),
+        (b"[fe80::1%25eth0]", b"200"),
+        (b"here there", b"400"),
+        (b"here/path", b"400"),
+        (b"user@here", b"400"),
+        (b"<here>", b"400"),
+        (b"here:http", b"400"),
+        (b"::1", b"400"),
+        (b"h\xffre", b"400"),
+    ],
+)
+def test_a_host_is_valid(process: GatewayProcess, host: bytes, status: bytes) -> None:
+    responses = exchange(process, LAST_HEALTHZ.replace(b"Host: here", b"Host: " + host))
+
+    assert statuses(responses) == [status]
+
+
 @pytest.mark.parametrize("path", [b"/healthz", b"/graphql", b"/api/v1/contacts/1"])
 def test_a_path_with_a_trailing_line_break_is_unknown(process: GatewayProcess, path: bytes) -> None:
     responses = exchange(process, LAST_HEALTHZ.replace(b"/healthz", path + b"%0A"))

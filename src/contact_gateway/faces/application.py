@@ -1,6 +1,7 @@
 """The ASGI application: one coroutine takes a request to its response."""
 
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -33,6 +34,9 @@ from contact_gateway.faces.request_context import (
 IS_ADMIN: Final = "contact_gateway.is_admin"
 """The key in the ASGI `state` of requests to the admin port."""
 
+# RFC 9110, section 7.2: a registered name, or an address in brackets, and a port. Repeated headers
+# arrive here joined by a comma and a blank, so they do not match.
+_HOST: Final = re.compile(r"(?:[\w.~!$&'()*+,;=%-]*|\[[\w.:~%-]+\])(?::[0-9]*)?", re.ASCII)
 _PROBES: Final = ("/healthz", "/readyz")
 # Responses are data, not pages, so browsers must not run or frame them, nor send a referrer to
 # other sites. Pages have their own policies.
@@ -183,12 +187,12 @@ def _by_path(routes: Sequence[BaseRoute]) -> Mapping[str, Endpoint]:
 
 
 def _require_one_host(scope: Scope, headers: Mapping[str, str]) -> None:
-    """Refuse a request with no host or several ones (RFC 9112, section 3.2)."""
+    """Refuse a request with no host, several ones or an invalid one (RFC 9112, section 3.2)."""
     host = headers.get("host")
-    # Repeated headers arrive here joined by commas.
-    if (host is None and scope["http_version"] == "1.1") or (host and ", " in host):
+    is_valid = scope["http_version"] != "1.1" if host is None else _HOST.fullmatch(host)
+    if not is_valid:
         raise TransportError(
-            TransportCode.BAD_REQUEST, "Send exactly one Host header in a request."
+            TransportCode.BAD_REQUEST, "Send exactly one valid Host header in a request."
         )
 
 

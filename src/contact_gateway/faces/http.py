@@ -94,7 +94,7 @@ class TransportCode(StrEnum):
     BAD_REQUEST = (
         "BAD_REQUEST",
         400,
-        "The request is malformed: invalid JSON, or not exactly one `Host` header.",
+        "The request is malformed: invalid JSON, or not exactly one valid `Host` header.",
     )
     FORBIDDEN = "FORBIDDEN", 403, "Web pages of this origin are not allowed."
     NOT_FOUND = "NOT_FOUND", 404, "The route does not exist."

@@ -134,13 +134,15 @@ async def test_no_refusal_is_sent_within_a_response() -> None:
     assert transport.calls[-1] == "eof"
 
 
-async def test_a_malformed_body_is_received_as_a_disconnect() -> None:
+@pytest.mark.parametrize("expect", [b"", b"Expect: 100-continue\r\n"])
+async def test_a_malformed_body_is_received_as_a_disconnect(expect: bytes) -> None:
     received: list[str] = []
 
     async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
         received.append((await receive())["type"])
 
-    _, transport = await _connected(app, IN_CHUNKS, b"no chunk\r\n")
+    head = IN_CHUNKS.replace(b"\r\n\r\n", b"\r\n" + expect + b"\r\n")
+    _, transport = await _connected(app, head + b"no chunk\r\n")
 
     assert received == ["http.disconnect"]
     assert statuses(transport.written) == [b"400"]

@@ -17,6 +17,7 @@ class RecordedTransport(asyncio.Transport):
         return b"".join(call for call in self.calls if isinstance(call, bytes))
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert "eof" not in self.calls, "a transport raises an error"
         self.calls.append(bytes(data))
 
     def write_eof(self) -> None:

@@ -117,10 +117,10 @@ class Exchange:
         self._changed.set()
 
     async def _receive(self) -> Message:
-        if self._expects_continue and not self._connection.transport.is_closing():
-            self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._expects_continue = False
         if not self._is_disconnected and not self.is_answered:
+            if self._expects_continue and not self._connection.transport.is_closing():
+                self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self._expects_continue = False
             await self._changed.wait()
             self._changed.clear()
         if self._is_disconnected or self.is_answered:

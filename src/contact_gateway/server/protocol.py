@@ -106,8 +106,8 @@ class HttpProtocol(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._overhead: int | None = None
-        """Bytes received after the chunk in which the current head or body began, without the body
-        and its normal framing. None between requests."""
+        """Bytes parsed after the part of the data in which the current head or body began, without
+        the body and its normal framing. None between requests."""
         self._in_head = False
         """Whether a request head is being received. The parser reports trailers as headers, too."""
         self._timeout: asyncio.TimerHandle | None = None

@@ -11,9 +11,9 @@ from sqlalchemy import Connection
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store import advertisers
-from contact_gateway.store import database as database_module
 from contact_gateway.store.batched_reads import MAX_BATCH_SIZE, BatchedReader
-from contact_gateway.store.database import Database
+from contact_gateway.store.database import ANSWER_TIMEOUT_SECONDS, Database
+from support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -171,14 +171,14 @@ async def test_an_unavailable_database_is_reported_to_every_caller(
 
 
 async def test_callers_queued_behind_a_read_that_times_out_fail_with_it(
-    reader: BatchedReader[int, Advertiser], reading: Reading, monkeypatch: pytest.MonkeyPatch
+    reader: BatchedReader[int, Advertiser], reading: Reading, stopped_clock: ManualClock
 ) -> None:
-    monkeypatch.setattr(database_module, "ANSWER_TIMEOUT_SECONDS", 0.05)
     reading.pause()
     callers = await _look_up(reader, 1001)
     await reading.wait_until_paused()
     callers += await _look_up(reader, 1002)
 
+    await stopped_clock.advance(ANSWER_TIMEOUT_SECONDS)
     errors = await asyncio.gather(*callers, return_exceptions=True)
 
     assert [type(error) for error in errors] == [SourceUnavailable] * 2

@@ -97,7 +97,8 @@ def gateway_credential() -> Credential:
 
 def _credential(variable: str, owner: str) -> Credential:
     key = os.environ.get(variable, "").strip()
-    if not key and sys.stdin.isatty():
+    stdin: TextIO | None = sys.stdin
+    if not key and stdin is not None and stdin.isatty():
         key = typer.prompt(f"{owner} API key", hide_input=True, err=True).strip()
     if not key:
         raise SettingsError(f"{variable} is not set. Put the API key of a {owner} admin into it.")

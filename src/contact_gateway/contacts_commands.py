@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
@@ -207,8 +207,10 @@ def _validated_report(context: typer.Context, report: Path | None) -> Path | Non
         raise typer.BadParameter("Use a file that ends in .csv.")
     file: Path = context.params["file"]
     for each in (report, partial_of(report)):
-        if each.exists() and file.exists() and each.samefile(file):
-            raise typer.BadParameter("It is the file that is imported. Name another file.")
+        # Opening the report says why it cannot be looked at.
+        with suppress(OSError):
+            if each.samefile(file):
+                raise typer.BadParameter("It is the file that is imported. Name another file.")
     return report
 
 

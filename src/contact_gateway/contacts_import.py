@@ -13,7 +13,7 @@ from datetime import timedelta
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple, TextIO
 
 from contact_gateway import output
 from contact_gateway.access.principals import Credential, Operator
@@ -21,6 +21,7 @@ from contact_gateway.app import Truth, hienergy
 from contact_gateway.command_line import gateway_credential, hienergy_credential, with_database
 from contact_gateway.contact_files.advertiser_cells import AdvertiserCells
 from contact_gateway.contact_files.columns import ContactColumns, listed
+from contact_gateway.contact_files.encodings import read_part
 from contact_gateway.contact_files.imported_rows import ImportStoppedError, Outcome, RowOutcome
 from contact_gateway.contact_files.importing import (
     AnyRow,
@@ -31,7 +32,7 @@ from contact_gateway.contact_files.importing import (
 )
 from contact_gateway.contact_files.report import Report, partial_of, report_to
 from contact_gateway.contact_files.resolver import Resolver
-from contact_gateway.contact_files.rows import Row
+from contact_gateway.contact_files.rows import ContactFileError, Row
 from contact_gateway.contact_files.table import Format, Table, format_of, read_table
 from contact_gateway.contacts.admission import Submission
 from contact_gateway.contacts.advertiser_lookup import Advertisers
@@ -98,12 +99,19 @@ def opened(file: Path, file_format: Format | None) -> Iterator[SourceFile]:
     """Open a file of contacts, or standard input.
 
     Raises:
-        ContactFileError: it is no table.
+        ContactFileError: it cannot be read, or is no table.
     """
     if file == _STANDARD_INPUT:
-        yield SourceFile(read_table(sys.stdin.buffer, file_format), secrets.token_hex(8), None)
+        stdin: TextIO | None = sys.stdin
+        if stdin is None:
+            raise ContactFileError("Standard input is closed.")
+        yield SourceFile(read_table(stdin.buffer, file_format), secrets.token_hex(8), None)
         return
-    with file.open("rb") as binary:
+    try:
+        opened_file = file.open("rb")
+    except OSError as error:
+        raise ContactFileError(f"{file}: {error.strerror}.") from error
+    with opened_file as binary:
         digest, lines = _surveyed(binary)
         table = read_table(binary, file_format or format_of(file.name))
         yield SourceFile(table, digest[:16], lines)
@@ -114,7 +122,7 @@ def _surveyed(file: BinaryIO) -> tuple[str, int | None]:
     if not file.seekable():
         return secrets.token_hex(8), None
     digest, lines = hashlib.sha256(), 0
-    while part := file.read(_PART_SIZE):
+    while part := read_part(file, _PART_SIZE):
         digest.update(part)
         lines += part.count(b"\n")
     file.seek(0)

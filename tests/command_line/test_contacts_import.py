@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,8 @@ import pytest
 from sqlalchemy import Connection, select
 from typer.testing import Result
 
+from contact_gateway.contact_files.rows import ContactFileError
+from contact_gateway.contacts_import import opened
 from contact_gateway.store.tables import contacts
 from support.clock import WATCHDOG_SECONDS
 from support.databases import database_at
@@ -400,15 +403,58 @@ class TestTheReport:
         assert (folder / "contacts.csv").read_text(encoding="utf-8") == f"{HEADER}\n{MAYA}\n"
 
     @pytest.mark.usefixtures("sqlite_store")
+    @pytest.mark.parametrize(
+        ("target", "message"),
+        [
+            ("missing/report.csv", "No such file or directory"),
+            (f"{'a' * 249}.csv", "File name too long"),
+        ],
+        ids=["folder", "name"],
+    )
     def test_a_report_that_cannot_be_written_ends_the_import(
-        self, run: Command, write: Callable[..., None]
+        self, run: Command, write: Callable[..., None], target: str, message: str
     ) -> None:
         write(HEADER, MAYA)
 
-        result = run("contacts", "import", "contacts.csv", "--report", "missing/report.csv")
+        result = run("contacts", "import", "contacts.csv", "--report", target)
 
         assert result.exit_code == 2
-        assert result.stderr == "Error: missing/report.csv: No such file or directory.\n"
+        assert result.stderr == f"Error: {target}: {message}.\n"
+
+
+def test_a_file_that_is_gone_after_the_arguments_are_read_is_refused(folder: Path) -> None:
+    with pytest.raises(ContactFileError, match=r"contacts\.csv: No such file or directory\."):
+        opened(folder / "contacts.csv", None).__enter__()
+
+
+@pytest.mark.usefixtures("sqlite_store")
+@pytest.mark.parametrize(
+    ("file", "error"),
+    [
+        ("-", "Standard input is closed."),
+        (
+            "contacts.csv --through https://contacts.example",
+            "GATEWAY_API_KEY is not set. Put the API key of a gateway admin into it.",
+        ),
+    ],
+    ids=["file", "key"],
+)
+def test_nothing_is_read_from_a_closed_standard_input(
+    folder: Path, write: Callable[..., None], file: str, error: str
+) -> None:
+    write(HEADER, MAYA)
+
+    result = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m contact_gateway contacts import {file} <&-"],  # noqa: S607
+        cwd=folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=WATCHDOG_SECONDS,
+        check=False,
+    )
+
+    assert (result.returncode, result.stderr) == (2, f"Error: {error}\n")
 
 
 @pytest.mark.usefixtures("sqlite_store")

@@ -1,4 +1,5 @@
 import codecs
+import errno
 import io
 import os
 from collections.abc import Callable
@@ -179,3 +180,14 @@ class TestLines:
         file: BinaryIO = Bytewise(TEXT.encode("utf-16"))
 
         assert "".join(decoded(file).lines) == TEXT
+
+    @pytest.mark.parametrize("size", [0, HEAD_SIZE])
+    def test_a_file_whose_disk_fails_is_refused(self, size: int) -> None:
+        class Failing(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                if data := super().read(size):
+                    return data
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with pytest.raises(ContactFileError, match="cannot be read: Input/output error"):
+            list(decoded(Failing(b"a\n" * (size // 2))).lines)

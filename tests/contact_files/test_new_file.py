@@ -79,11 +79,16 @@ def test_only_regular_files_are_replaced(tmp_path: Path, kind: str) -> None:
     assert _names(tmp_path) == before
 
 
-def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
-    with (
-        pytest.raises(NewFileError, match="No such file or directory"),
-        new_file(tmp_path / "missing" / "contacts.csv", overwrite=False),
-    ):
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("missing/contacts.csv", "No such file or directory"),
+        (f"{'a' * 300}.csv", "File name too long"),
+    ],
+    ids=["folder", "name"],
+)
+def test_a_file_that_cannot_be_made_is_an_error(tmp_path: Path, target: str, message: str) -> None:
+    with pytest.raises(NewFileError, match=message), new_file(tmp_path / target, overwrite=False):
         pass
 
 

@@ -54,7 +54,7 @@ def decoded(file: BinaryIO) -> DecodedFile:
     A line of more than `MAX_ROW_LENGTH` characters is cut after the next one.
 
     Raises:
-        ContactFileError: the file is a workbook.
+        ContactFileError: the file is a workbook, or cannot be read.
     """
     head = _read_fully(file, HEAD_SIZE)
     if head.startswith(_WORKBOOKS):
@@ -67,6 +67,18 @@ def decoded(file: BinaryIO) -> DecodedFile:
     rest = io.BufferedReader(_Joined(head[len(mark) :], file))
     text = io.TextIOWrapper(rest, encoding, errors=_KEEP_BYTES, newline="")
     return DecodedFile(encoding, _lines(text))
+
+
+def read_part(file: BinaryIO, size: int) -> bytes:
+    """Return at most so many bytes of a file, and none at its end.
+
+    Raises:
+        ContactFileError: the file cannot be read, for example because of a lost network drive.
+    """
+    try:
+        return file.read(size)
+    except OSError as error:
+        raise ContactFileError(f"The file cannot be read: {error.strerror}.") from error
 
 
 def why_undecodable(text: str, encoding: Encoding) -> str | None:
@@ -122,7 +134,7 @@ def _recognised(head: bytes) -> Encoding:
 def _read_fully(file: BinaryIO, size: int) -> bytes:
     """Return so many bytes, or all of a shorter file. A pipe may return fewer at a time."""
     parts = []
-    while size > 0 and (part := file.read(size)):
+    while size > 0 and (part := read_part(file, size)):
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
@@ -140,7 +152,7 @@ class _Joined(io.RawIOBase):
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
         view = memoryview(buffer)
-        data = self._head.read(len(view)) or self._file.read(len(view))
+        data = self._head.read(len(view)) or read_part(self._file, len(view))
         view[: len(data)] = data
         return len(data)
 

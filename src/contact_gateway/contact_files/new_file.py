@@ -21,12 +21,12 @@ def new_file(target: Path, *, overwrite: bool) -> Iterator[IO[str]]:
     Raises:
         NewFileError: the target exists, is no regular file, or cannot be written.
     """
-    # A rename would replace a device or a link itself, such as /dev/null and /dev/stdout.
-    if target.is_symlink() or (target.exists() and not target.is_file()):
-        raise NewFileError(f"{target} is not a regular file. Name another file")
-    if target.exists() and not overwrite:
-        raise NewFileError(f"{target} exists. Use --force to replace it")
     try:
+        # A rename would replace a device or a link itself, such as /dev/null and /dev/stdout.
+        if target.is_symlink() or (target.exists() and not target.is_file()):
+            raise NewFileError(f"{target} is not a regular file. Name another file")
+        if target.exists() and not overwrite:
+            raise NewFileError(f"{target} exists. Use --force to replace it")
         with tempfile.NamedTemporaryFile(
             "w",
             encoding="utf-8",

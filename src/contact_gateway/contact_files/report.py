@@ -77,10 +77,10 @@ def report_to(target: Path, columns: Sequence[str]) -> Iterator[Report]:
     Raises:
         NewFileError: the file cannot be written.
     """
-    if target.exists() and not target.is_file():
-        raise NewFileError(f"{target} is not a regular file. Name another file")
     partial = partial_of(target)
     with _errors_of(target):
+        if target.exists() and not target.is_file():
+            raise NewFileError(f"{target} is not a regular file. Name another file")
         partial.unlink(missing_ok=True)
         file = open(  # noqa: SIM115 - with permissions; closed below
             partial,

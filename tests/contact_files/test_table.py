@@ -76,6 +76,13 @@ class TestJsonLines:
 
         assert row == Row(1, tuple(value), list(value.values()))
 
+    def test_a_row_may_have_many_brackets(self) -> None:
+        value = {"many": [{}] * 20, "text": "[" * 20, "deep": json.loads("[" * 15 + "]" * 15)}
+
+        (row,) = _table(json.dumps(value)).rows
+
+        assert row == Row(1, tuple(value), list(value.values()))
+
     def test_rows_may_have_other_columns_than_the_first(self) -> None:
         table = _table('{"a": 1}\n\n{"b": 2, "a": 3}\r\n{}')
 
@@ -95,6 +102,11 @@ class TestJsonLines:
             pytest.param(b'{"a": NaN}', "The line is not a JSON object.", id="NaN"),
             pytest.param(b'{"a": "\\ud800"}', "The line is not a JSON object.", id="a surrogate"),
             pytest.param(b"[" * 100_000, "The line is not a JSON object.", id="too deep"),
+            pytest.param(
+                b'{"a": %s1%s}' % (b"[" * 16, b"]" * 16),
+                "The JSON is nested too deeply. At most 16 levels are allowed.",
+                id="deep",
+            ),
             pytest.param(b'{"a": "\0"}', "The line is not a JSON object.", id="NUL"),
             pytest.param(b'{"a": "caf\xe9"}', "The byte 0xE9 is not UTF-8.", id="not UTF-8"),
             pytest.param(

@@ -17,6 +17,9 @@ from contact_gateway.contact_files.rows import (
 
 _NOT_AN_OBJECT: Final = "The line is not a JSON object. Write one object on each line."
 _MAX_LINES_BEFORE_AN_OBJECT: Final = 100
+# Reports and requests write the values again, and gateways refuse requests of more than 32 levels.
+_MAX_DEPTH: Final = 16
+_TOO_DEEP: Final = f"The JSON is nested too deeply. At most {_MAX_DEPTH} levels are allowed."
 
 
 def json_rows(file: DecodedFile) -> tuple[tuple[str, ...], Iterator[Row | UnreadableRow]]:
@@ -44,9 +47,20 @@ def _rows(file: DecodedFile) -> Iterator[Row | UnreadableRow]:
             value = orjson.loads(line)
         except orjson.JSONDecodeError:
             value = None
-        if isinstance(value, dict):
+        # Counting brackets is quick, and few rows have so many.
+        brackets = line.count("[") + line.count("{")
+        if brackets > _MAX_DEPTH and _is_deeper_than(_MAX_DEPTH, value):
+            yield UnreadableRow(number, _TOO_DEEP)
+        elif isinstance(value, dict):
             yield Row(number, tuple(value), list(value.values()))
         elif len(line) > MAX_ROW_LENGTH:
             yield UnreadableRow(number, ROW_TOO_LONG)
         else:
             yield UnreadableRow(number, why_undecodable(line, file.encoding) or _NOT_AN_OBJECT)
+
+
+def _is_deeper_than(max_depth: int, value: object) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    members = value.values() if isinstance(value, dict) else value
+    return max_depth == 0 or any(_is_deeper_than(max_depth - 1, each) for each in members)

@@ -258,7 +258,7 @@ class _Running:
         )
         table = self._source.table
         file = self._report_file
-        report = nullcontext() if file is None else report_to(file, table.columns)
+        report = nullcontext() if file is None else report_to(file, self._columns.reported)
         with (
             suppress(_InterruptedError),
             self._bar,
@@ -304,7 +304,8 @@ class _Running:
     def report(self, rows: Sequence[ReportedRow]) -> None:
         """Write rows to the report, and list the first refused ones."""
         if self._report is not None:
-            self._report.add(rows)
+            reported = self._columns.as_reported
+            self._report.add((reported(row), outcome) for row, outcome in rows)
         if len(self._refused) > _MAX_LISTED_ROWS:
             return
         refused = ((row, outcome) for row, outcome in rows if outcome.outcome.is_refusal)

@@ -350,6 +350,31 @@ class TestTheReport:
         assert list(report(folder, "second.csv")[0]) == list(report(folder, "first.csv")[0])
 
     @pytest.mark.usefixtures("sqlite_store")
+    def test_a_corrected_report_of_json_lines_has_the_fields_of_all_rows(
+        self, run: Command, folder: Path, write: Callable[..., None]
+    ) -> None:
+        objects: Sequence[dict[str, object]] = [
+            {"advertiser_id": 1001, "email": "maya@example.com"},
+            {"advertiser_id": 1001, "email": "kai@example.com", "mobile": "+46 8"},
+            {"advertiser_id": 1001, "email": "noor", "jobTitle": "Buyer", "name": "Noor"},
+        ]
+        write(*map(json.dumps, objects), name="contacts.jsonl")
+        run("contacts", "import", "contacts.jsonl", "--report", "first.csv")
+        text = (folder / "first.csv").read_text(encoding="utf-8-sig")
+        (folder / "first.csv").write_text(text.replace(",noor,", ",noor@example.com,"), "utf-8")
+
+        result = run("contacts", "import", "first.csv", "--report", "second.csv")
+
+        assert result.exit_code == 0
+        assert [outcome for _, outcome in outcomes(folder, "second.csv")] == [
+            *["exists"] * 2,
+            "created",
+        ]
+        exported = run("contacts", "export", "-", "--format", "jsonl").stdout.splitlines()
+        noor = json.loads(exported[-1])
+        assert (noor["name"], noor["job_title"]) == ("Noor", "Buyer")
+
+    @pytest.mark.usefixtures("sqlite_store")
     def test_cells_are_as_in_the_file_and_run_in_no_spreadsheet(
         self, run: Command, folder: Path, write: Callable[..., None]
     ) -> None:

@@ -345,3 +345,49 @@ class TestRows:
     def test_the_first_object_must_have_the_required_fields(self) -> None:
         with pytest.raises(ContactFileError, match="No column means `email`"):
             ContactColumns(_objects({"advertiser_id": 7}), {})
+
+
+class TestReported:
+    def test_rows_of_csv_are_reported_as_they_are(self) -> None:
+        table = read_table(io.BytesIO(b"Fax,Email,advertiser_id\n1,a@b.example,7\n"))
+        (row,) = table.rows
+        columns = ContactColumns(table, {})
+
+        assert columns.reported == table.columns
+        assert columns.as_reported(row) is row
+
+    def test_an_object_keeps_the_fields_that_the_first_does_not_have(self) -> None:
+        table = _objects(
+            {"E-Mail": "a@b.example", "company": "Kestrel", "status": 1, "role": "x"},
+            {"email": "c@d.example", "advertiserId": 7, "mobile": "1", "Quelle": "2", "fax": "3"},
+        )
+        columns = ContactColumns(table, {"Quelle": "source", "role": "name"})
+        first, second = map(columns.as_reported, table.rows)
+        assert isinstance(first, Row)
+        assert isinstance(second, Row)
+
+        assert first.columns == second.columns == columns.reported
+        assert columns.reported == (
+            *("E-Mail", "company", "status", "role"),
+            *("given_name", "family_name", "phone", "job_title", "Quelle"),
+            "linkedin_profile_url",
+        )
+        assert first.cells == ["a@b.example", "Kestrel", 1, "x", *[None] * 6]
+        assert second.cells == [
+            *("c@d.example", 7, None, None),
+            *(None, None, "1", None, "2", None),
+        ]
+
+    def test_a_further_field_has_no_column_that_means_another(self) -> None:
+        table = _objects({"email": "a@b.example", "advertiser_id": 7, "Name": "x"})
+
+        assert "name" not in ContactColumns(table, {"Name": "given_name"}).reported
+
+    def test_an_object_that_is_unreadable_has_no_cells(self) -> None:
+        table = _objects(
+            {"email": "a@b.example", "advertiser_id": 7},
+            {"email": "a@b.example", "advertiser_id": 7, "Phone": "1", "Mobile": "2"},
+        )
+        _, second = table.rows
+
+        assert isinstance(ContactColumns(table, {}).as_reported(second), UnreadableRow)

@@ -142,6 +142,14 @@ class ContactColumns:
         for names in _REQUIRED:
             if self.fields.keys().isdisjoint(names):
                 raise _missing_column(names, columns)
+        self._is_csv: Final = table.format is Format.CSV
+        further = {} if self._is_csv else self._further_columns(columns)
+        self._field_of: Final = {
+            **{column: field for field, column in self.fields.items()},
+            **further,
+        }
+        self.reported: Final = (*columns, *further)
+        """The columns of the file in its report."""
 
     @property
     def ignored(self) -> tuple[str, ...]:
@@ -164,6 +172,34 @@ class ContactColumns:
             field: value
             for field, position in fields
             if (value := cells[position]) is not None and value != ""
+        }
+
+    def as_reported(self, row: Row | UnreadableRow) -> Row | UnreadableRow:
+        """Return a row in the columns of the report, where each of its fields has a place."""
+        if self._is_csv or isinstance(row, UnreadableRow):
+            return row
+        by_field = self.contact_fields(row)
+        if isinstance(by_field, UnreadableRow):
+            return by_field
+        # A file has one column for both, and names may be ids.
+        advertiser = by_field.get("advertiser_id", by_field.get(ADVERTISER))
+        by_field |= {"advertiser_id": advertiser, ADVERTISER: advertiser}
+        by_name = dict(zip(row.columns, row.cells, strict=True))
+        field_of = self._field_of
+        cells = [
+            by_name[column] if column in by_name else by_field.get(field_of.get(column, ""))
+            for column in self.reported
+        ]
+        return Row(row.line, self.reported, cells)
+
+    def _further_columns(self, columns: Sequence[str]) -> dict[str, str]:
+        """Return the columns for the fields that only later rows of JSON lines may have."""
+        chosen = {field: column for column, field in self._chosen.items()}
+        known = {*map(_key, columns)}
+        return {
+            chosen.get(field, field): field
+            for field in FIELDS
+            if field not in {*self.fields, "advertiser_id", ADVERTISER} and _key(field) not in known
         }
 
     def _find_fields(self, columns: tuple[str, ...]) -> tuple[tuple[str, int], ...]:

@@ -20,15 +20,11 @@ _NO_PROBLEMS: Final = ("",) * len(PROBLEM_COLUMNS)
 
 
 class Report:
-    """Writes a report in the columns of a file, without those of an earlier report.
-
-    Rows of JSON lines may have further fields, which are left out.
-    """
+    """Writes a report of rows with these columns, without those of an earlier report."""
 
     def __init__(self, target: Path, file: IO[str], columns: Sequence[str]) -> None:
         file.write(BYTE_ORDER_MARK)
         self._target: Final = target
-        self._columns: Final = columns
         self._places: Final = own_columns(columns)
         self._writer: Final = csv.writer(file)
         self._writer.writerow(
@@ -55,9 +51,6 @@ class Report:
 
     def _cells(self, row: Row) -> Iterable[str]:
         cells = row.cells
-        if row.columns is not self._columns:
-            by_name = dict(zip(row.columns, cells, strict=True))
-            cells = [by_name.get(column) for column in self._columns]
         return [
             cell if isinstance(cell := cells[place], str) else _text(cell) for place in self._places
         ]

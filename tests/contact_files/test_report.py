@@ -119,3 +119,16 @@ class TestTheFile:
     def test_a_folder_is_no_report(self, tmp_path: Path) -> None:
         with pytest.raises(NewFileError, match="not a regular file"), report_to(tmp_path, COLUMNS):
             pass
+
+    def test_it_is_not_taken_from_another_import(self, tmp_path: Path) -> None:
+        target = tmp_path / "report.csv"
+
+        with report_to(target, COLUMNS) as report:
+            report.add([(Row(2, COLUMNS, ["1", "2", "3"]), CREATED)])
+            with (
+                pytest.raises(NewFileError, match="the report of another import that is running"),
+                report_to(target, COLUMNS),
+            ):
+                pass
+
+        assert len(records(target.read_text(encoding="utf-8"))) == 1

@@ -1,6 +1,7 @@
 """The report of an import: each row of the file, with its outcome in front of it."""
 
 import csv
+import fcntl
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -68,12 +69,13 @@ def report_to(target: Path, columns: Sequence[str]) -> Iterator[Report]:
     Until then it is `partial_of(target)`, also after an exception. Only its owner may read it.
 
     Raises:
-        NewFileError: the file cannot be written.
+        NewFileError: the file cannot be written, or another import writes it.
     """
     partial = partial_of(target)
     with _errors_of(target):
         if target.exists() and not target.is_file():
             raise NewFileError(f"{target} is not a regular file. Name another file")
+        _refuse_if_in_use(partial)
         partial.unlink(missing_ok=True)
         file = open(  # noqa: SIM115 - with permissions; closed below
             partial,
@@ -83,6 +85,7 @@ def report_to(target: Path, columns: Sequence[str]) -> Iterator[Report]:
             newline="",
             opener=lambda path, flags: os.open(path, flags, 0o600),
         )
+        fcntl.flock(file, fcntl.LOCK_EX)
     try:
         yield Report(target, file, columns)
         with _errors_of(target):
@@ -95,6 +98,22 @@ def report_to(target: Path, columns: Sequence[str]) -> Iterator[Report]:
 def partial_of(target: Path) -> Path:
     """Return the name of a report that is not complete."""
     return target.with_name(f"{target.name}.partial")
+
+
+def _refuse_if_in_use(partial: Path) -> None:
+    """Refuse the report that another import writes: its end would give its name to this one."""
+    try:
+        descriptor = os.open(partial, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise NewFileError(
+            f"{partial} is the report of another import that is running. Name another file"
+        ) from None
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -184,10 +184,14 @@ def _validated_file(file: Path) -> Path:
 
 
 def _validated_maps(given: list[str]) -> list[str]:
+    columns = set()
     for each in given:
         column, _, field = each.rpartition("=")
         if not column or not field:
             raise typer.BadParameter(f"{each}: write COLUMN=FIELD.")
+        if column in columns:
+            raise typer.BadParameter(f"{each}: the column has another field already.")
+        columns.add(column)
     return given
 
 

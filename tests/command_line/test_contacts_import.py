@@ -490,10 +490,15 @@ def test_nothing_is_read_from_a_closed_standard_input(
         (("name,email", "x,y"), (), "No column means `advertiser_id` or `advertiser`."),
         ((HEADER,), ("--map", "x=email"), "The file has no column `x`."),
         ((HEADER,), ("--map", "email"), "write COLUMN=FIELD."),
+        (
+            (HEADER,),
+            ("--map", "x=email", "--map", "x=name"),
+            "x=name: the column has another field already.",
+        ),
         ((HEADER,), ("--through", "http://contacts.example"), "it must start with https://"),
         ((HEADER,), ("--through", "https://contacts.example"), "GATEWAY_API_KEY is not set."),
     ],
-    ids=["empty", "columns", "map", "map-form", "clear-text", "key"],
+    ids=["empty", "columns", "map", "map-form", "map-twice", "clear-text", "key"],
 )
 def test_what_cannot_be_imported_ends_with_status_2(
     run: Command,

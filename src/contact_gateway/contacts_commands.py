@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
@@ -166,6 +167,9 @@ def _written_to(
 ) -> Iterator[Callable[[str], object]]:
     """Return the function that writes to the file."""
     if file == _STANDARD_STREAM:
+        # It has the encoding of the locale, which may lack characters.
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")
         yield output.write
         return
     with new_file(file, overwrite=force) as opened:

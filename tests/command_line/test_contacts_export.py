@@ -11,8 +11,10 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from contact_gateway.access.principals import Credential
+from contact_gateway.cli import main
 from contact_gateway.contacts.contact import NewContact, new_contact
 from contact_gateway.contacts.outcomes import Created
 from contact_gateway.contacts.source import Creation
@@ -100,6 +102,15 @@ class TestOfTheDatabase:
         assert [row["email"] for row in _rows(result.stdout)] == [MAYA["email"], KAI["email"]]
         assert result.stdout.startswith("id,")
         assert _names(folder) == before
+
+    @pytest.mark.usefixtures("run")
+    @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+    def test_standard_output_is_utf_8_in_any_locale(self, encoding: str) -> None:
+        result = CliRunner(charset=encoding).invoke(main, ("contacts", "export", "-"))
+
+        assert result.exit_code == 0
+        maya, _ = _rows(result.stdout_bytes.decode())
+        assert maya["family_name"] == MAYA["family_name"]
 
     def test_standard_output_has_json_lines_on_request(self, run: Command) -> None:
         result = run("contacts", "export", "-", "--format", "jsonl")

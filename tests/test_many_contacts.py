@@ -212,11 +212,16 @@ async def test_an_entry_that_is_no_contact_is_refused_alone(gateway: Gateway, na
 async def test_unknown_fields_are_named_where_they_are(gateway: Gateway) -> None:
     response = await gateway.post_json(
         "/api/v1/contacts/batch",
-        {"contacts": [_contact("a", wat=1), _contact("b", dry_run=True)]},
+        {
+            "contacts": [_contact("a", wat=1), _contact("b", dry_run=True)],
+            "idempotency_key": "k",
+        },
         credentials(gateway.admin),
     )
 
-    created, refused = response.json()["data"]
+    document = response.json()
+    created, refused = document["data"]
+    assert document["meta"]["ignored_fields"] == ["idempotency_key"]
     assert created["meta"] == {"ignored_fields": ["contacts.0.wat"]}
     (problem,) = refused["error"]["details"]["problems"]
     assert problem["path"] == "contacts.1.dry_run"

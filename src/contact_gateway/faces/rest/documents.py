@@ -106,11 +106,14 @@ def _location(contact: Contact, root_path: str) -> dict[str, str]:
 
 
 def batch_document(
-    outcome: BatchOutcome, ignored_fields: Sequence[tuple[str, ...]], request_id: str
+    outcome: BatchOutcome,
+    ignored_fields: Sequence[tuple[str, ...]],
+    request_id: str,
+    ignored_members: Sequence[str] = (),
 ) -> Document:
     """Return the response to `createContacts`: each outcome as `createContact` responds with it.
 
-    `ignored_fields` are those of each submission.
+    `ignored_fields` are those of each submission, and `ignored_members` those beside them.
     """
     entries = []
     for index, each in enumerate(outcome.outcomes):
@@ -119,7 +122,12 @@ def batch_document(
         echo = Echo(request_id, ignored, path_of=path_of, shows_replay=True)
         document = outcome_document(each, echo)
         entries.append({"index": index, "status": document.status, **document.body})
-    meta = {"created": outcome.created, "existed": outcome.existed, "refused": outcome.refused}
+    meta: dict[str, object] = {
+        "created": outcome.created,
+        "existed": outcome.existed,
+        "refused": outcome.refused,
+        **({"ignored_fields": ignored_members} if ignored_members else {}),
+    }
     name = batch_outcome_name(outcome)
     return Document(200, {"data": entries, "meta": meta}, outcome=name)
 

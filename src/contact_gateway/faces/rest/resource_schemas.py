@@ -174,7 +174,11 @@ RESOURCE_SCHEMAS: Final[Mapping[str, Json]] = {
                 "description": "Contacts that were there before: `on_conflict=return_existing`.",
             },
             "refused": {**NUMBER, "description": "Submissions with an error."},
-        }
+        },
+        ignored_fields={
+            **_TEXTS,
+            "description": "The unknown fields beside `contacts`, which were ignored.",
+        },
     ),
     "BatchDocument": object_of(
         {

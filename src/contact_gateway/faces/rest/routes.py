@@ -163,18 +163,20 @@ class RestFace:
     async def create_contacts(self, request: Request, context: RequestContext) -> Document:
         """Create many contacts (`POST /contacts/batch`)."""
         ignored: Sequence[tuple[str, ...]] = ()
+        ignored_members: tuple[str, ...] = ()
 
         async def read() -> Batch:
-            nonlocal ignored
+            nonlocal ignored, ignored_members
             body = await read_json(request, context.headers, self._body_limits)
             members = body if isinstance(body, dict) else {}
             entries = entries_of(members.get("contacts"))
             ignored = [] if isinstance(entries, Problem) else [e.ignored_fields for e in entries]
+            ignored_members = tuple(name for name in members if name != "contacts")
             options = Submission(
                 raw=None,
                 idempotency_key=context.headers.get("idempotency-key"),
                 parameters=_query(request),
-                ignored_fields=tuple(name for name in members if name != "contacts"),
+                ignored_fields=ignored_members,
                 origin=Origin(Face.REST, context.request_id),
             )
             return Batch(entries, options)
@@ -182,7 +184,7 @@ class RestFace:
         outcome = await create_contacts(context.caller, read, context.max_batch_size)
         if isinstance(outcome, BatchRefusal):
             return refusal_document(outcome, context.request_id)
-        return batch_document(outcome, ignored, context.request_id)
+        return batch_document(outcome, ignored, context.request_id, ignored_members)
 
     async def contact(self, request: Request, context: RequestContext) -> Document:
         """Return one contact."""

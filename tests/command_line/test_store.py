@@ -18,6 +18,7 @@ from support.process import Command, GatewayProcess, clean_environment, gateway_
 
 MAYA = {"advertiser_id": 2001, "email": "maya@example.com"}
 KAI = {"advertiser_id": 2001, "email": "kai@example.com"}
+LONG_NAME = f"{'a' * 300}.db"
 
 
 @pytest.fixture
@@ -113,6 +114,24 @@ def test_a_backup_does_not_replace_the_database_of_a_running_gateway(
     assert result.exit_code == 1
     assert f"{store.file} is in use. Stop the gateway" in result.stderr
     assert _create(process, store, MAYA) == 201
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("backup", LONG_NAME), f"{LONG_NAME}: File name too long."),
+        (("copy", f"sqlite:///{LONG_NAME}", "sqlite:///new.db"), f"{LONG_NAME} does not exist."),
+    ],
+    ids=["backup", "copy"],
+)
+def test_a_file_that_cannot_be_looked_at_is_refused(
+    run: Command, arguments: tuple[str, ...], message: str
+) -> None:
+    result = run("store", *arguments)
+
+    assert result.exit_code == 1
+    assert message in result.stderr
 
 
 @pytest.mark.parametrize("command", ["backup", "restore"])

@@ -46,13 +46,14 @@ def back_up(file: Path, target: Path, *, overwrite: bool, progress: Progress) ->
     Raises:
         StoreFileError: the database cannot be read, or the copy cannot be written.
     """
-    # A rename would replace a device or a link itself, such as /dev/null and /dev/stdout.
-    if target.is_symlink() or (target.exists() and not target.is_file()):
-        raise StoreFileError(f"{target} is not a regular file. Name another file")
-    if target.exists():
-        _refuse_same(file, target)
-        if not overwrite:
-            raise StoreFileError(f"{target} exists. Use --force to replace it")
+    with _errors_of(target):
+        # A rename would replace a device or a link itself, such as /dev/null and /dev/stdout.
+        if target.is_symlink() or (target.exists() and not target.is_file()):
+            raise StoreFileError(f"{target} is not a regular file. Name another file")
+        if target.exists():
+            _refuse_same(file, target)
+            if not overwrite:
+                raise StoreFileError(f"{target} exists. Use --force to replace it")
     with (
         _errors_of(target),
         reading(file) as source,

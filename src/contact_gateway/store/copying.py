@@ -6,6 +6,7 @@ end: they also show whether the source was written to meanwhile.
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
@@ -165,7 +166,8 @@ def _identity(connection: Connection) -> tuple[Any, ...] | None:
 
 
 def _is_missing(address: DatabaseAddress) -> bool:
-    return isinstance(address, SqliteFile) and not Path(address.path).exists()
+    # Path.exists() raises an error for a folder without rights.
+    return isinstance(address, SqliteFile) and not os.access(address.path, os.F_OK)
 
 
 def _phase(progress: CopyProgress, name: str, total: int) -> _Report:

@@ -169,7 +169,7 @@ class Settings(BaseModel):
         2,
         gt=0,
         le=5,
-        description="Time that the database may take for a list, in seconds",
+        description="Time that the database may take for a search, in seconds",
     )
 
     # HiEnergy

@@ -11,7 +11,6 @@ import typer
 from rich.progress import Progress, TaskID
 
 from contact_gateway import output
-from contact_gateway.command_line import exit_on_error
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.database_url import (
     SqliteFile,
@@ -34,7 +33,7 @@ def backup_store(
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
 ) -> None:
     """Copy the database to a file, also while a gateway uses it."""
-    with exit_on_error(), _progress() as show:
+    with _progress() as show:
         back_up(_database_file(), file, overwrite=force, progress=partial(show, "Copying"))
     output.note(f"Wrote {file}.")
 
@@ -46,10 +45,9 @@ def restore_store(
     ],
 ) -> None:
     """Check a copy, and replace the database by it. Stop the gateway before."""
-    with exit_on_error():
-        database = _database_file()
-        with _progress() as show:
-            restored = restore(file, database, partial(show, "Copying"))
+    database = _database_file()
+    with _progress() as show:
+        restored = restore(file, database, partial(show, "Copying"))
     output.note(f"Restored {database}.")
     if restored.kept is not None:
         output.note(
@@ -74,8 +72,7 @@ def check_store(
     json_output: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Check that the database is intact and its rows fit together, and count them."""
-    with exit_on_error():
-        report = _checked(file)
+    report = _checked(file)
     if json_output:
         output.write_json(
             {"revision": report.revision, "rows": report.counts, "problems": report.problems}
@@ -97,7 +94,7 @@ def copy_store(
 
     A copy that was interrupted is continued.
     """
-    with exit_on_error(), _progress() as show:
+    with _progress() as show:
         origin, copy = _named_database("FROM", source), _named_database("TO", target)
         counts = asyncio.run(_copy(origin, copy, show))
     rows = ", ".join(f"{table} {count}" for table, count in counts.items())

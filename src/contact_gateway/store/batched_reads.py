@@ -1,4 +1,7 @@
-"""Batched reads: lookups of single records that are queued together share a statement."""
+"""Batched reads: lookups that are queued together are read together.
+
+Those of single records share a statement. The pages of lists are records too, by what is asked for.
+"""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping

@@ -31,7 +31,8 @@ class Database(ABC):
         address: where the database is.
         writers: run transactions that write.
         readers: run transactions that read one snapshot.
-        lookup_readers: run single statements, and no lists and searches.
+        lookup_readers: run short statements, each of which may be a snapshot of its own, and no
+            searches.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Database(ABC):
         return await self.read(lambda connection: self._limited(connection, work, timeout_seconds))
 
     async def look_up(self, work: Callable[[Connection], T]) -> T:
-        """Read single records, over a connection that no list or search occupies.
+        """Read single records and pages that an index has, over a connection without searches.
 
         Raises:
             SourceUnavailable: the database does not answer in time.

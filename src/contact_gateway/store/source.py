@@ -61,7 +61,7 @@ MAX_SEARCHES_PER_KEY: Final = 2
 """How many searches one API key may run at once, in each process; others wait their turn."""
 
 PAGES_AT_ONCE: Final = 16
-"""How many pages share a transaction, if an index has them. A lookup waits for it: about 2 ms."""
+"""How many pages that an index has are read together. A lookup waits for them: about 2 ms."""
 
 MAX_CREATIONS_PER_TRANSACTION: Final = 1024
 """How many creations of one batch share a transaction. Other writes wait for it: about 50 ms."""

@@ -212,8 +212,8 @@ def _require_list(answer: Answer) -> None:
 async def _try(caller: _Caller, contact: TrialContact | None) -> Trial:
     """Create the contact, and again; look for it; try a dry run if that is wanted."""
     if contact is None:
-        nobody = TrialContact(0, "", tries_dry_run=False)
-        return _untried(nobody, "it needs --create-test-contact")
+        no_contact = TrialContact(0, "", tries_dry_run=False)
+        return _untried(no_contact, "it needs --create-test-contact")
     submitted = {
         "advertiser_id": contact.advertiser_id,
         "email": contact.email,

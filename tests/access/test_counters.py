@@ -5,17 +5,16 @@ import time
 from pathlib import Path
 
 import pytest
-from limits import RateLimitItemPerHour
 from limits.aio.storage import RedisStorage
 
 from contact_gateway.access import counters
-from contact_gateway.access.counters import Counters
+from contact_gateway.access.counters import Counters, Limit
 from support.clock import WATCHDOG_SECONDS
 from support.programs import redis_server
 
 pytestmark = pytest.mark.anyio
 
-LIMIT = RateLimitItemPerHour(3)
+LIMIT = Limit(3, 3600)
 
 
 @pytest.fixture(autouse=True)

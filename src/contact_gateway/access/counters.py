@@ -6,12 +6,9 @@ a gateway that stops.
 
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
-from limits import RateLimitItem
-from limits.aio.storage import RedisStorage
-from limits.errors import StorageError
 
 from contact_gateway.access.quota import Quota
 
@@ -25,10 +22,18 @@ _PREFIX: Final = "contact-gateway"
 _log = structlog.get_logger(__name__)
 
 
+class Limit(NamedTuple):
+    """So many events in a window of so many seconds."""
+
+    amount: int
+    seconds: int
+
+
 class Counters:
     """Counts events by key, each key in windows of its limit.
 
-    In memory, it does so in a dictionary: the library's own storage is several times slower.
+    In memory, it does so in a dictionary, and on a server by the library `limits`, whose own storage
+    in memory is several times slower.
 
     Args:
         url: the server, such as `redis://HOST:PORT/DB`; None counts in memory.
@@ -37,7 +42,7 @@ class Counters:
     def __init__(self, url: str | None = None) -> None:
         self._server: Final = None if url is None else _RedisCounters(url)
         self._retry_at = 0.0
-        self._windows: dict[tuple[RateLimitItem, str], _Window] = {}
+        self._windows: dict[tuple[Limit, str], _Window] = {}
         self._purged_at = 0.0
 
     async def close(self) -> None:
@@ -45,7 +50,7 @@ class Counters:
         if self._server is not None:
             await self._server.close()
 
-    async def hit(self, limit: RateLimitItem, key: str, events: int = 1) -> Quota:
+    async def hit(self, limit: Limit, key: str, events: int = 1) -> Quota:
         """Count events; `excess` says how many of them were too many.
 
         Without events, return what is left: no window is opened.
@@ -53,7 +58,7 @@ class Counters:
         if self._server is not None and time.monotonic() >= self._retry_at:
             try:
                 return await self._server.hit(limit, key, events)
-            except StorageError as error:
+            except _NoAnswerError as error:
                 self._back_off(error)
         now = time.time()
         window = self._windows.get((limit, key))
@@ -61,11 +66,11 @@ class Counters:
             if not events:
                 return _Window(now).quota(limit, events)
             self._purge(now)
-            window = self._windows[limit, key] = _Window(now + limit.get_expiry())
+            window = self._windows[limit, key] = _Window(now + limit.seconds)
         window.count += events
         return window.quota(limit, events)
 
-    def _back_off(self, error: StorageError) -> None:
+    def _back_off(self, error: "_NoAnswerError") -> None:
         self._retry_at = time.monotonic() + RETRY_AFTER_SECONDS
         _log.warning(
             "rate limit server does not respond; counting in this process",
@@ -91,31 +96,36 @@ class _Window:
     ends_at: float
     count: int = 0
 
-    def is_open(self, limit: RateLimitItem, now: float) -> bool:
+    def is_open(self, limit: Limit, now: float) -> bool:
         """Return whether the window counts now.
 
         It does not if it ends later than a window that opens now: then the clock was set back.
         """
-        return now < self.ends_at <= now + limit.get_expiry()
+        return now < self.ends_at <= now + limit.seconds
 
-    def quota(self, limit: RateLimitItem, events: int) -> Quota:
+    def quota(self, limit: Limit, events: int) -> Quota:
         """Return the quota after events that are counted already, as the latest of the window."""
-        return Quota(
-            limit=limit.amount,
-            remaining=max(0, limit.amount - self.count),
-            resets_at=self.ends_at,
-            excess=min(events, max(0, self.count - limit.amount)),
-            window_seconds=limit.get_expiry(),
-        )
+        amount, seconds = limit
+        left = amount - self.count
+        if left >= 0:
+            return Quota(amount, left, self.ends_at, 0, seconds)
+        return Quota(amount, 0, self.ends_at, min(events, -left), seconds)
+
+
+class _NoAnswerError(Exception):
+    """The server does not respond, for the error that is the cause."""
 
 
 class _RedisCounters:
     """Counts on a Redis-compatible server."""
 
     def __init__(self, url: str) -> None:
-        # The client comes with the optional extra `redis`.
+        # They come with the optional extra `redis`.
+        from limits.aio.storage import RedisStorage  # noqa: PLC0415
+        from limits.errors import StorageError  # noqa: PLC0415
         from redis.asyncio import ConnectionPool  # noqa: PLC0415
 
+        self._error: Final = StorageError
         self._pool: Final = ConnectionPool.from_url(
             url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS
         )
@@ -127,13 +137,20 @@ class _RedisCounters:
             connection_pool=self._pool,  # type: ignore[arg-type]  # as the library documents it
         )
 
-    async def hit(self, limit: RateLimitItem, key: str, events: int) -> Quota:
-        """Count events."""
-        name, seconds = limit.key_for(key), limit.get_expiry()
-        count = await (
-            self._storage.incr(name, seconds, events) if events else self._storage.get(name)
-        )
-        ends_at = await self._storage.get_expiry(name)
+    async def hit(self, limit: Limit, key: str, events: int) -> Quota:
+        """Count events.
+
+        Raises:
+            _NoAnswerError: the server does not respond.
+        """
+        name, seconds = f"{key}/{limit.amount}/{limit.seconds}", limit.seconds
+        try:
+            count = await (
+                self._storage.incr(name, seconds, events) if events else self._storage.get(name)
+            )
+            ends_at = await self._storage.get_expiry(name)
+        except self._error as error:
+            raise _NoAnswerError from error.__cause__
         # The server may have set its clock back, which keeps a window open for longer.
         return _Window(min(ends_at, time.time() + seconds), count).quota(limit, events)
 

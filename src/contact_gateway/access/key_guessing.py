@@ -5,14 +5,13 @@ import math
 import time
 from typing import Final, NamedTuple
 
-from cachetools import FIFOCache
-from limits import RateLimitItemPerMinute
-
+from contact_gateway.access.bounded_dict import BoundedDict
 from contact_gateway.access.client_address import parsed_address
-from contact_gateway.access.counters import Counters
+from contact_gateway.access.counters import Counters, Limit
 from contact_gateway.access.principals import Credential
 
 _MAX_ENTRIES: Final = 10_000
+_SECONDS: Final = 60
 _GRACE_SECONDS: Final = 60.0
 # One IPv6 subscriber usually owns a whole /64.
 _IPV6_PREFIX: Final = 64
@@ -32,11 +31,11 @@ class KeyGuessLimiter:
     """
 
     def __init__(self, per_minute: int, counters: Counters | None = None) -> None:
-        self._limit: Final = RateLimitItemPerMinute(per_minute)
+        self._limit: Final = Limit(per_minute, _SECONDS)
         self._counters: Final = counters or Counters()
-        self._blocked_until: Final = FIFOCache[str, float](_MAX_ENTRIES)
+        self._blocked_until: Final = BoundedDict[str, float](_MAX_ENTRIES)
         # By digest, so that no key is held in memory.
-        self._right_at: Final = FIFOCache[bytes, float](_MAX_ENTRIES)
+        self._right_at: Final = BoundedDict[bytes, float](_MAX_ENTRIES)
 
     def refusal(self, address: str, credential: Credential) -> TooManyWrongKeys | None:
         """Return the block that applies to this credential from this address, or None."""
@@ -45,7 +44,7 @@ class KeyGuessLimiter:
         until = self._blocked_until.get(_network(address))
         now = time.time()
         # A block that ends later than the longest one is older than the clock's last change.
-        if until is None or not now < until <= now + self._limit.get_expiry():
+        if until is None or not now < until <= now + self._limit.seconds:
             return None
         if 0 <= now - self._right_at.get(credential.digest, 0.0) < _GRACE_SECONDS:
             return None

@@ -2,17 +2,17 @@
 
 from typing import Final
 
-from limits import RateLimitItemPerHour
-
-from contact_gateway.access.counters import Counters
+from contact_gateway.access.counters import Counters, Limit
 from contact_gateway.access.quota import Quota
+
+_SECONDS: Final = 3600
 
 
 class HourlyRateLimit:
     """Counts the operations of each key in windows of an hour."""
 
     def __init__(self, per_hour: int, counters: Counters | None = None) -> None:
-        self._limit: Final = RateLimitItemPerHour(per_hour)
+        self._limit: Final = Limit(per_hour, _SECONDS)
         self._counters: Final = counters or Counters()
 
     async def hit(self, quota_key: str, operations: int = 1) -> Quota:

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from cachetools import LRUCache
-
+from contact_gateway.access.bounded_dict import BoundedDict
 from contact_gateway.contact_files.columns import ADVERTISER
 from contact_gateway.contact_files.imported_rows import (
     ImportStoppedError,
@@ -41,7 +40,7 @@ class AdvertiserCells:
     def __init__(self, advertisers: Advertisers, *, accepts_names: bool) -> None:
         self._advertisers: Final = advertisers
         self._accepts_names: Final = accepts_names
-        self._found: Final = LRUCache[str, int | RowOutcome](_MAX_CACHED)
+        self._found: Final = BoundedDict[str, int | RowOutcome](_MAX_CACHED)
 
     async def contact_of(
         self, cells: Mapping[str, object]

@@ -9,10 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
-from cachetools import TLRUCache
-
 from contact_gateway.access import api_keys
 from contact_gateway.access.api_keys import KeyRecord
+from contact_gateway.access.bounded_dict import BoundedDict
 from contact_gateway.access.principals import ApiKeyOwner, Credential, KeyRefusal
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.store.batched_reads import BatchedReader
@@ -31,13 +30,6 @@ UtcClock: TypeAlias = Callable[[], datetime]
 class _Entry(NamedTuple, Generic[Value]):
     value: Value
     expires_at: float
-
-
-_Cache: TypeAlias = TLRUCache[Key, _Entry[Value]]
-
-
-def _cache(clock: Clock) -> _Cache[Key, Value]:
-    return TLRUCache(_MAX_ENTRIES, lambda _key, entry, _now: entry.expires_at, timer=clock)
 
 
 def utc_now() -> datetime:
@@ -68,7 +60,7 @@ class ApiKeyCache:
         self._now: Final = now
         self._on_read: Final = on_read
         # By digest, so that no key is held in memory.
-        self._owners: Final[_Cache[bytes, ApiKeyOwner]] = _cache(clock)
+        self._owners: Final = BoundedDict[bytes, _Entry[ApiKeyOwner]](_MAX_ENTRIES)
 
     async def authenticate(self, credential: Credential) -> ApiKeyOwner | KeyRefusal:
         """Return the owner of a key; a malformed one costs no lookup.
@@ -78,7 +70,7 @@ class ApiKeyCache:
         """
         digest = credential.digest
         cached = self._owners.get(digest)
-        if cached is not None:
+        if cached is not None and self._clock() < cached.expires_at:
             return cached.value
         presented = api_keys.parse(credential.secret)
         if presented is None:
@@ -111,7 +103,7 @@ class AdvertiserCache:
     ) -> None:
         self._reader: Final = advertisers
         self._clock: Final = clock
-        self._advertisers: Final[_Cache[int, Advertiser]] = _cache(clock)
+        self._advertisers: Final = BoundedDict[int, _Entry[Advertiser]](_MAX_ENTRIES)
 
     async def by_id(self, ids: Collection[int]) -> Mapping[int, Advertiser]:
         """Return the advertisers that exist, by id.
@@ -119,13 +111,18 @@ class AdvertiserCache:
         Raises:
             SourceUnavailable: the database does not respond.
         """
+        now = self._clock()
         cached = {an_id: self._advertisers.get(an_id) for an_id in ids}
-        found = {an_id: entry.value for an_id, entry in cached.items() if entry is not None}
+        found = {
+            an_id: entry.value
+            for an_id, entry in cached.items()
+            if entry is not None and now < entry.expires_at
+        }
         missing = cached.keys() - found.keys()
         if not missing:
             return found
         # From before the read, which takes time.
-        expires_at = self._clock() + CACHE_SECONDS
+        expires_at = now + CACHE_SECONDS
         read = await self._reader.get_all(missing)
         for an_id, record in read.items():
             self._advertisers[an_id] = _Entry(record, expires_at)

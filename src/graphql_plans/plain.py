@@ -28,6 +28,7 @@ from graphql import (
     is_leaf_type,
 )
 from graphql.pyutils import is_awaitable
+from strawberry.types.scalar import identity
 
 from graphql_plans.execution import PYTHON_TYPES
 from graphql_plans.runtime_types import is_exact_instance
@@ -51,6 +52,8 @@ _INLINE: Final[Mapping[object, str]] = {
     GraphQLID: "value if type(value) is str else str(value) if type(value) is int",
     GraphQLInt: "value if type(value) is int and -0x80000000 <= value <= 0x7FFFFFFF",
 }
+# Of scalars that are shown as they are, such as those of Strawberry without a `serialize`.
+_INLINE_IDENTITY: Final = "value if type(value) in plain"
 
 
 class NotPlainError(Exception):
@@ -151,7 +154,7 @@ def generate(fields: Sequence[tuple[str, PlainAttribute | str]]) -> Plain:
 
     Its code has no text of a document: response keys are constants among its globals.
     """
-    constants: dict[str, object] = {}
+    constants: dict[str, object] = {"plain": _PLAIN}
     items: list[str] = []
     for index, (key, field) in enumerate(fields):
         constants[f"key_{index}"] = key
@@ -169,7 +172,10 @@ def generate(fields: Sequence[tuple[str, PlainAttribute | str]]) -> Plain:
 def _completed(attribute: PlainAttribute, complete: str) -> str:
     """Return the code of an attribute's completed value."""
     value, type_ = f"source.{attribute.name}", attribute.type
-    inline = _INLINE.get(get_nullable_type(type_))
+    nullable = get_nullable_type(type_)
+    inline = _INLINE.get(nullable)
+    if is_leaf_type(nullable) and nullable.coerce_output_value is identity:
+        inline = _INLINE_IDENTITY
     if isinstance(type_, GraphQLNonNull) and inline is None:
         return f"{complete}({value})"
     if inline is None:

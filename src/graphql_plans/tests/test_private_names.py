@@ -65,6 +65,7 @@ NAMES: Final = """
     strawberry.types.enum:has_enum_definition(obj)
     strawberry.types.field:StrawberryField
     strawberry.types.field:StrawberryField.resolve_type(self type_definition)
+    strawberry.types.scalar:identity(x)
     strawberry.types.union:StrawberryUnion
     strawberry:Info(_raw_info _field)
     strawberry:LazyType.resolve_type(self)

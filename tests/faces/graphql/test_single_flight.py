@@ -70,14 +70,6 @@ async def test_each_function_and_each_argument_has_its_own_result() -> None:
     assert results == [1, 2, 2, 4]
 
 
-async def test_a_result_that_was_put_is_not_loaded(load: Load) -> None:
-    flight = SingleFlight()
-    flight.put(load, {(1,): "yes"})
-
-    assert await flight.get(load, 1) == "yes"
-    assert load.calls == 0
-
-
 async def test_every_call_raises_the_error_of_the_load(load: Load) -> None:
     flight = SingleFlight()
     calls = await _start(flight, load, 2)

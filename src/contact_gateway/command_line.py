@@ -104,7 +104,7 @@ def _credential(variable: str, owner: str) -> Credential:
         raise SettingsError(f"{variable} is not set. Put the API key of a {owner} admin into it.")
     if not (key.isascii() and key.isprintable()):
         raise SettingsError(f"{variable}: the key has characters other than printable ASCII.")
-    return Credential(key)
+    return Credential.of(key)
 
 
 @contextmanager

@@ -174,7 +174,7 @@ async def _into_database(running: "_Running", options: Submission, database: Dat
         "The database",
         MAX_CREATIONS_PER_TRANSACTION,
         authenticate,
-        Credential(""),
+        Credential.of(""),
         options,
         uses_keys=False,
     )

@@ -41,13 +41,13 @@ def keys() -> Keys:
 
 
 async def test_a_good_credential_has_the_access_of_its_owner(keys: Keys) -> None:
-    caller = Caller(Credential("good"), keys.authenticate)
+    caller = Caller(Credential.of("good"), keys.authenticate)
 
     assert await caller.access() == OwnAccess(ADMIN)
 
 
 async def test_a_bad_credential_is_refused(keys: Keys) -> None:
-    caller = Caller(Credential("bad"), keys.authenticate)
+    caller = Caller(Credential.of("bad"), keys.authenticate)
 
     assert await caller.access() is KeyRefusal.UNKNOWN
 
@@ -60,13 +60,13 @@ async def test_a_missing_credential_costs_no_lookup(keys: Keys) -> None:
 
 
 async def test_an_empty_credential_is_looked_up_like_any_other(keys: Keys) -> None:
-    caller = Caller(Credential(""), keys.authenticate)
+    caller = Caller(Credential.of(""), keys.authenticate)
 
     assert await caller.access() is KeyRefusal.UNKNOWN
 
 
 async def test_authentication_is_lazy(keys: Keys) -> None:
-    caller = Caller(Credential("good"), keys.authenticate)
+    caller = Caller(Credential.of("good"), keys.authenticate)
 
     await caller.conclude()
 
@@ -77,7 +77,7 @@ async def test_authentication_is_lazy(keys: Keys) -> None:
 async def test_a_request_is_authenticated_once_also_by_concurrent_parts(
     keys: Keys, credential: str
 ) -> None:
-    caller = Caller(Credential(credential), keys.authenticate)
+    caller = Caller(Credential.of(credential), keys.authenticate)
 
     found = await asyncio.gather(*(caller.access() for _ in range(10)))
 
@@ -94,7 +94,7 @@ async def test_concurrent_parts_of_a_request_share_a_failed_authentication() -> 
         await checkpoint()
         raise OSError("the store is not there")
 
-    caller: Caller[OwnAccess] = Caller(Credential("good"), fail)
+    caller: Caller[OwnAccess] = Caller(Credential.of("good"), fail)
     found = await asyncio.gather(*(caller.access() for _ in range(3)), return_exceptions=True)
 
     assert [str(error) for error in found] == ["the store is not there"] * 3
@@ -103,7 +103,7 @@ async def test_concurrent_parts_of_a_request_share_a_failed_authentication() -> 
 
 
 async def test_each_spending_counts(keys: Keys) -> None:
-    caller = Caller(Credential("good"), keys.authenticate, HourlyRateLimit(2))
+    caller = Caller(Credential.of("good"), keys.authenticate, HourlyRateLimit(2))
 
     quotas = [await caller.spend(ADMIN) for _ in range(3)]
 
@@ -112,7 +112,7 @@ async def test_each_spending_counts(keys: Keys) -> None:
 
 async def test_all_reads_of_a_request_count_as_one_operation(keys: Keys) -> None:
     rate_limit = HourlyRateLimit(10)
-    caller = Caller(Credential("good"), keys.authenticate, rate_limit)
+    caller = Caller(Credential.of("good"), keys.authenticate, rate_limit)
 
     quotas = await asyncio.gather(*(caller.spend_on_reads(ADMIN) for _ in range(5)))
 
@@ -127,7 +127,7 @@ async def test_concurrent_reads_count_as_one_operation_on_a_slow_server(keys: Ke
             return await super().hit(quota_key, operations)
 
     rate_limit = SlowLimit(10)
-    caller = Caller(Credential("good"), keys.authenticate, rate_limit)
+    caller = Caller(Credential.of("good"), keys.authenticate, rate_limit)
     await asyncio.gather(*(caller.spend_on_reads(ADMIN) for _ in range(5)))
 
     assert (await rate_limit.read(ADMIN.quota_key)).remaining == 9
@@ -143,20 +143,20 @@ async def test_the_operators_operations_are_not_counted() -> None:
         return OperatorAccess()
 
     guesses = KeyGuessLimiter(1)
-    caller = Caller(Credential(""), authenticate, HourlyRateLimit(1), guesses, "::1")
+    caller = Caller(Credential.of(""), authenticate, HourlyRateLimit(1), guesses, "::1")
     access = await caller.access()
     await caller.conclude()
 
     assert isinstance(access, OperatorAccess)
     assert await caller.spend(access.principal, operations=5) is None
-    assert guesses.refusal("::1", Credential("another")) is None
+    assert guesses.refusal("::1", Credential.of("another")) is None
 
 
 async def test_the_reads_of_the_next_request_count_again(keys: Keys) -> None:
     rate_limit = HourlyRateLimit(10)
 
-    await Caller(Credential("good"), keys.authenticate, rate_limit).spend_on_reads(ADMIN)
-    await Caller(Credential("good"), keys.authenticate, rate_limit).spend_on_reads(ADMIN)
+    await Caller(Credential.of("good"), keys.authenticate, rate_limit).spend_on_reads(ADMIN)
+    await Caller(Credential.of("good"), keys.authenticate, rate_limit).spend_on_reads(ADMIN)
 
     assert (await rate_limit.read(ADMIN.quota_key)).remaining == 8
 
@@ -164,7 +164,7 @@ async def test_the_reads_of_the_next_request_count_again(keys: Keys) -> None:
 async def test_reads_over_the_limit_stay_refused_for_all_of_the_request(keys: Keys) -> None:
     rate_limit = HourlyRateLimit(1)
     await rate_limit.hit(ADMIN.quota_key)
-    caller = Caller(Credential("good"), keys.authenticate, rate_limit)
+    caller = Caller(Credential.of("good"), keys.authenticate, rate_limit)
 
     quotas = [await caller.spend_on_reads(ADMIN) for _ in range(2)]
 
@@ -172,7 +172,7 @@ async def test_reads_over_the_limit_stay_refused_for_all_of_the_request(keys: Ke
 
 
 async def test_without_a_limit_reads_and_creations_have_no_quota(keys: Keys) -> None:
-    caller = Caller(Credential("good"), keys.authenticate)
+    caller = Caller(Credential.of("good"), keys.authenticate)
 
     assert await caller.spend(ADMIN) is None
     assert await caller.spend_on_reads(ADMIN) is None
@@ -180,7 +180,7 @@ async def test_without_a_limit_reads_and_creations_have_no_quota(keys: Keys) -> 
 
 
 async def test_reading_the_quota_counts_nothing(keys: Keys) -> None:
-    caller = Caller(Credential("good"), keys.authenticate, HourlyRateLimit(2))
+    caller = Caller(Credential.of("good"), keys.authenticate, HourlyRateLimit(2))
     await caller.spend(ADMIN)
 
     quotas = [await caller.quota() for _ in range(3)]
@@ -195,7 +195,7 @@ async def test_reading_the_quota_counts_nothing(keys: Keys) -> None:
 async def test_a_caller_without_a_valid_key_has_no_quota(
     keys: Keys, credential: str | None, lookups: list[str]
 ) -> None:
-    presented = None if credential is None else Credential(credential)
+    presented = None if credential is None else Credential.of(credential)
     caller = Caller(presented, keys.authenticate, HourlyRateLimit(2))
 
     assert await caller.quota() is None
@@ -203,7 +203,7 @@ async def test_a_caller_without_a_valid_key_has_no_quota(
 
 
 async def test_a_decorated_access_is_returned_to_every_part_of_the_request(keys: Keys) -> None:
-    caller = Caller(Credential("good"), keys.authenticate)
+    caller = Caller(Credential.of("good"), keys.authenticate)
     other = OwnAccess(ADMIN._replace(key_id=2, label="decorated", role=Role.MEMBER))
 
     caller.decorate(lambda _: other)

@@ -25,7 +25,7 @@ def _token(claims: object, header: object = HEADER, signature: str = "c2ln") -> 
 
 @pytest.mark.parametrize("claims", [CLAIMS, {}, {"name": "Zoë ÿ?>"}])
 def test_a_token_is_recognized(claims: object) -> None:
-    assert Credential(_token(claims)).is_jwt
+    assert Credential.of(_token(claims)).is_jwt
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def test_a_token_is_recognized(claims: object) -> None:
     ],
 )
 def test_another_text_is_an_api_key_and_its_own_scope(text: str) -> None:
-    credential = Credential(text)
+    credential = Credential.of(text)
 
     assert not credential.is_jwt
     assert credential.scope() == text
 
 
 def test_the_scope_of_a_token_is_its_person() -> None:
-    assert Credential(_token(CLAIMS)).scope() == SCOPE
+    assert Credential.of(_token(CLAIMS)).scope() == SCOPE
 
 
 @pytest.mark.parametrize(
@@ -73,18 +73,18 @@ def test_the_scope_of_a_token_is_its_person() -> None:
     ids=["another time", "another order of audiences", "another order of claims"],
 )
 def test_a_renewed_token_has_the_same_scope(renewed: object) -> None:
-    assert Credential(_token(renewed, signature="b3RoZXI")).scope() == SCOPE
+    assert Credential.of(_token(renewed, signature="b3RoZXI")).scope() == SCOPE
 
 
 def test_one_audience_may_be_a_text_or_a_list() -> None:
     text, listed = ({**CLAIMS, "aud": aud} for aud in ("a", ["a"]))
 
-    assert Credential(_token(text)).scope() == Credential(_token(listed)).scope()
+    assert Credential.of(_token(text)).scope() == Credential.of(_token(listed)).scope()
 
 
 @pytest.mark.parametrize("name", ["iss", "sub", "aud"])
 def test_another_person_has_another_scope(name: str) -> None:
-    assert Credential(_token({**CLAIMS, name: "another"})).scope() != SCOPE
+    assert Credential.of(_token({**CLAIMS, name: "another"})).scope() != SCOPE
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,12 @@ def test_another_person_has_another_scope(name: str) -> None:
 def test_a_token_that_names_no_person_is_its_own_scope(claims: object) -> None:
     token = _token(claims)
 
-    assert Credential(token).is_jwt
-    assert Credential(token).scope() == token
+    assert Credential.of(token).is_jwt
+    assert Credential.of(token).scope() == token
 
 
 def test_a_token_without_issuer_and_audience_belongs_to_its_subject() -> None:
-    assert Credential(_token({"sub": "7"})).scope() == '{"iss":null,"sub":"7","aud":[]}'
+    assert Credential.of(_token({"sub": "7"})).scope() == '{"iss":null,"sub":"7","aud":[]}'
 
 
 _JSON = st.recursive(
@@ -122,7 +122,7 @@ _CLAIMS = st.dictionaries(st.sampled_from(["iss", "sub", "aud", "exp"]), _JSON)
 @example("." * 2_000_000)
 @example(f"{'a' * 2_000_000}.{'a' * 2_000_000}.!")
 def test_no_text_breaks_it(text: str) -> None:
-    credential = Credential(text)
+    credential = Credential.of(text)
 
     assert credential.scope() or text == ""
     assert credential.is_jwt or credential.scope() == text

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 NOON = 1_750_000_000.0
 ADDRESS, OTHER_ADDRESS = "192.0.2.1", "192.0.2.2"
-KEY = Credential("any key")
+KEY = Credential.of("any key")
 
 SetClock = Callable[[float], None]
 
@@ -90,7 +90,7 @@ async def test_a_key_that_was_right_within_a_minute_is_not_refused(
     await _guess(guesses, ADDRESS, 4)
 
     assert guesses.refusal(ADDRESS, KEY) is None
-    assert guesses.refusal(ADDRESS, Credential("another")) == TooManyWrongKeys(60)
+    assert guesses.refusal(ADDRESS, Credential.of("another")) == TooManyWrongKeys(60)
     set_clock(61)
     assert guesses.refusal(ADDRESS, KEY) == TooManyWrongKeys(29)
 

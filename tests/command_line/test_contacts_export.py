@@ -46,7 +46,7 @@ async def _store(folder: Path, url: str) -> Store:
     store = await filled_store_at(url, folder)
     database = database_at(url)
     source = SqlSource(database)
-    access = await source.authenticate(Credential(store.keys["admin"]))
+    access = await source.authenticate(Credential.of(store.keys["admin"]))
     assert isinstance(access, StoreAccess)
     for raw in (MAYA, KAI):
         contact = new_contact(raw)

@@ -769,7 +769,7 @@ class TestReport:
                 upstream.url, timeout_seconds=WATCHDOG_SECONDS, max_connections=1
             ) as client,
         ):
-            result = await check(client.send, Credential(KEY), trial)
+            result = await check(client.send, Credential.of(KEY), trial)
             return json.dumps(report_of(result, upstream.url))
 
     @pytest.mark.usefixtures("key")

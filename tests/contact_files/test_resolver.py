@@ -64,7 +64,7 @@ async def resolved(
         return source
 
     resolver = Resolver(
-        "The source", 50, authenticate, Credential("x"), Submission(None), uses_keys
+        "The source", 50, authenticate, Credential.of("x"), Submission(None), uses_keys
     )
     return list(await resolver.create([ROW] * rows))
 

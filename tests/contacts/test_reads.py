@@ -40,7 +40,7 @@ async def _fill(database: Database) -> None:
         lambda connection: api_keys.add(connection, KEY, role=Role.MEMBER, label="reader")
     )
     source = SqlSource(database)
-    access = await source.authenticate(Credential(KEY.text))
+    access = await source.authenticate(Credential.of(KEY.text))
     assert not isinstance(access, KeyRefusal)
     for email in reversed(EMAILS):
         contact = submitted(advertiser_id=1001, email=email)
@@ -71,7 +71,7 @@ async def source(url: str) -> AsyncIterator[Source]:
 
 @pytest.fixture
 def caller(source: Source) -> ContactCaller:
-    return Caller(Credential(KEY.text), source.authenticate)
+    return Caller(Credential.of(KEY.text), source.authenticate)
 
 
 def _emails(found: object) -> list[str | None]:
@@ -365,7 +365,7 @@ async def _every_read(caller: ContactCaller) -> list[object]:
 async def test_without_a_valid_key_a_read_is_refused(
     source: Source, credential: str | None, reason: KeyRefusal
 ) -> None:
-    caller = Caller(None if credential is None else Credential(credential), source.authenticate)
+    caller = Caller(None if credential is None else Credential.of(credential), source.authenticate)
 
     assert await _every_read(caller) == [Unauthorized(reason)] * 6
 
@@ -379,9 +379,9 @@ async def test_without_a_valid_key_related_records_are_refused(source: Source) -
 
 async def test_a_read_over_the_limit_is_refused(source: Source) -> None:
     rate_limit = HourlyRateLimit(1)
-    await reads.contact(Caller(Credential(KEY.text), source.authenticate, rate_limit), "1")
+    await reads.contact(Caller(Credential.of(KEY.text), source.authenticate, rate_limit), "1")
 
-    answers = await _every_read(Caller(Credential(KEY.text), source.authenticate, rate_limit))
+    answers = await _every_read(Caller(Credential.of(KEY.text), source.authenticate, rate_limit))
 
     assert all(isinstance(answer, RateLimited) for answer in answers)
 
@@ -389,6 +389,6 @@ async def test_a_read_over_the_limit_is_refused(source: Source) -> None:
 async def test_all_reads_of_a_request_are_one_operation(source: Source) -> None:
     rate_limit = HourlyRateLimit(1)
 
-    answers = await _every_read(Caller(Credential(KEY.text), source.authenticate, rate_limit))
+    answers = await _every_read(Caller(Credential.of(KEY.text), source.authenticate, rate_limit))
 
     assert not any(isinstance(answer, RateLimited) for answer in answers)

@@ -43,7 +43,7 @@ NO_NAMES = (
     "961757de4b96db7c1c36770d26de3e4fb6f16f24",
     "web key-of-hienergy",
 )
-CREDENTIAL = Credential("key-of-hienergy")
+CREDENTIAL = Credential.of("key-of-hienergy")
 
 
 @pytest.fixture(scope="module")

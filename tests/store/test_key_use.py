@@ -47,7 +47,7 @@ class Process:
     async def authenticate(self, *keys: MintedKey) -> Sequence[ApiKeyOwner | KeyRefusal]:
         """Authenticate keys at the same time, and wait for what is written."""
         owners = await asyncio.gather(
-            *(self._keys.authenticate(Credential(key.text)) for key in keys)
+            *(self._keys.authenticate(Credential.of(key.text)) for key in keys)
         )
         await self.use.close()
         return owners

@@ -265,7 +265,7 @@ async def do_everything(database: Database) -> None:
     keys = await demo.prepare_demo(database, lambda: None)
     source = SqlSource(database)
     await source.warn_of_expiring_keys()
-    access = await source.authenticate(Credential(keys.admin))
+    access = await source.authenticate(Credential.of(keys.admin))
     assert isinstance(access, StoreAccess)
     await create_contacts(access)
     await read_everything(access)
@@ -442,7 +442,7 @@ class TestKeysOfCitus:
         async def replay(database: Database) -> None:
             keys = await demo.prepare_demo(database, lambda: None)
             source = SqlSource(database)
-            access = await source.authenticate(Credential(keys.admin))
+            access = await source.authenticate(Credential.of(keys.admin))
             assert isinstance(access, StoreAccess)
             created = await access.create_contact(Creation(contact, "key", dry_run=False))
             with psycopg.connect(url) as connection:

@@ -51,7 +51,7 @@ async def test_a_key_authenticates_its_owner(
     presented = parse(text)
     assert presented is not None
 
-    access = await source.authenticate(Credential(text))
+    access = await source.authenticate(Credential.of(text))
     assert isinstance(access, StoreAccess)
     assert access.principal == ApiKeyOwner(key_id, "ci", role, presented.secret_hash)
 
@@ -59,7 +59,7 @@ async def test_a_key_authenticates_its_owner(
 async def test_each_key_authenticates_its_own_owner(source: SqlSource, database: Database) -> None:
     keys = [await _add(database) for _ in range(5)]
 
-    owners = [await source.authenticate(Credential(text)) for _, text in keys]
+    owners = [await source.authenticate(Credential.of(text)) for _, text in keys]
 
     assert [isinstance(owner, StoreAccess) and owner.principal.key_id for owner in owners] == [
         key_id for key_id, _ in keys
@@ -67,7 +67,7 @@ async def test_each_key_authenticates_its_own_owner(source: SqlSource, database:
 
 
 async def test_a_key_that_was_never_stored_is_unknown(source: SqlSource) -> None:
-    assert await source.authenticate(Credential(mint().text)) is KeyRefusal.UNKNOWN
+    assert await source.authenticate(Credential.of(mint().text)) is KeyRefusal.UNKNOWN
 
 
 async def test_a_key_with_another_secret_is_unknown(source: SqlSource, database: Database) -> None:
@@ -77,7 +77,7 @@ async def test_a_key_with_another_secret_is_unknown(source: SqlSource, database:
         lambda connection: api_keys.add(connection, stored, role=Role.ADMIN, label="ci")
     )
 
-    assert await source.authenticate(Credential(presented.text)) is KeyRefusal.UNKNOWN
+    assert await source.authenticate(Credential.of(presented.text)) is KeyRefusal.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ async def test_a_key_is_valid_until_it_expires(
 ) -> None:
     _, text = await _add(database, expires_at=datetime.now(UTC) + expires_in)
 
-    found = await source.authenticate(Credential(text))
+    found = await source.authenticate(Credential.of(text))
 
     assert isinstance(found, StoreAccess) if is_valid else found is KeyRefusal.EXPIRED
 
@@ -104,12 +104,12 @@ async def test_a_cached_key_is_refused_within_five_seconds_of_its_revocation(
     clock = ManualClock()
     source = SqlSource(database, clock=clock)
     key_id, text = await _add(database)
-    assert isinstance(await source.authenticate(Credential(text)), StoreAccess)
+    assert isinstance(await source.authenticate(Credential.of(text)), StoreAccess)
 
     await _revoke(database, key_id)
     clock.seconds += 5
 
-    assert await source.authenticate(Credential(text)) is KeyRefusal.REVOKED
+    assert await source.authenticate(Credential.of(text)) is KeyRefusal.REVOKED
     await source.close()
 
 
@@ -120,20 +120,20 @@ async def test_an_uncached_key_is_refused_at_its_revocation(
 
     await _revoke(database, key_id)
 
-    assert await source.authenticate(Credential(text)) is KeyRefusal.REVOKED
+    assert await source.authenticate(Credential.of(text)) is KeyRefusal.REVOKED
 
 
 async def test_a_new_key_works_at_once_although_it_was_unknown_before(
     source: SqlSource, database: Database
 ) -> None:
     minted = mint()
-    assert await source.authenticate(Credential(minted.text)) is KeyRefusal.UNKNOWN
+    assert await source.authenticate(Credential.of(minted.text)) is KeyRefusal.UNKNOWN
 
     await database.write(
         lambda connection: api_keys.add(connection, minted, role=Role.ADMIN, label="ci")
     )
 
-    assert isinstance(await source.authenticate(Credential(minted.text)), StoreAccess)
+    assert isinstance(await source.authenticate(Credential.of(minted.text)), StoreAccess)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ async def test_a_malformed_key_costs_no_lookup(
 ) -> None:
     source = SqlSource(unreachable_database)
 
-    assert await source.authenticate(Credential(credential)) is KeyRefusal.MALFORMED
+    assert await source.authenticate(Credential.of(credential)) is KeyRefusal.MALFORMED
     await source.close()
 
 
@@ -173,7 +173,7 @@ async def test_an_unreachable_store_is_unavailable(unreachable_database: Databas
     source = SqlSource(unreachable_database)
 
     with pytest.raises(SourceUnavailable):
-        await source.authenticate(Credential(mint().text))
+        await source.authenticate(Credential.of(mint().text))
     await source.close()
 
 

@@ -111,7 +111,7 @@ class FakeSource:
 def context(key: str | None, idempotency_header: str | None = None) -> RequestContext:
     """Return the context of a request with a key, which is a role's name or none that is known."""
     source = FakeSource()
-    credential = None if key is None else Credential(key)
+    credential = None if key is None else Credential.of(key)
     caller: ContactCaller = Caller(credential, source.authenticate)
     caller.decorate(DocumentAccess)
     headers = {} if idempotency_header is None else {"idempotency-key": idempotency_header}

@@ -18,7 +18,7 @@ import structlog
 from contact_gateway.access.caller import Caller
 from contact_gateway.access.principals import Credential, KeyRefusal
 from contact_gateway.faces.client_name import Client
-from contact_gateway.faces.request_context import RequestContext
+from contact_gateway.faces.request_context import RequestContext, current_request
 from contact_gateway.settings import LogFormat
 from contact_gateway.telemetry.logs import RequestLog, configure_logging
 from support.gateway import Gateway
@@ -74,17 +74,22 @@ def test_the_default_is_columns_in_a_terminal_and_json_otherwise(*, is_terminal:
     assert lines.getvalue().startswith("{") is not is_terminal
 
 
+@pytest.mark.parametrize("trace_id", [None, "0af7651916cd43dd8448eb211c80319c"])
 @pytest.mark.parametrize("client", [None, Client("web", "1.0")], ids=["anonymous", "named"])
-def test_the_line_of_a_request_is_that_of_any_other_event(client: Client | None) -> None:
+def test_the_line_of_a_request_is_that_of_any_other_event(
+    client: Client | None, trace_id: str | None
+) -> None:
     """`RequestLog` writes the JSON itself."""
     lines = io.StringIO()
     configure_logging(LogFormat.JSON, lines)
     context = _context(client)
     fields = {"method": "GET", "operation": "healthz", "outcome": "OK", "status": 200}
+    context.trace_id = trace_id
     client_fields = {} if client is None else {"client_name": "web", "client_version": "1.0"}
-    with structlog.contextvars.bound_contextvars(request_id="an-id"):
-        RequestLog().answered(context, 0.012345)
-        structlog.get_logger().info("request", **fields, duration_ms=12.35, **client_fields)
+    RequestLog().answered(context, 0.012345)
+    token = current_request.set(context)
+    structlog.get_logger().info("request", **fields, duration_ms=12.35, **client_fields)
+    current_request.reset(token)
 
     written, expected = lines.getvalue().splitlines()
     times = [json.loads(line)["timestamp"] for line in (written, expected)]

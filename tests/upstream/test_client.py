@@ -36,8 +36,8 @@ from support.upstream import (
 
 pytestmark = pytest.mark.anyio
 
-READ = Call("GET", "contacts/1", Credential("key"))
-CREATE = Call("POST", "contacts", Credential("key"), body={"contact": {}})
+READ = Call("GET", "contacts/1", Credential.of("key"))
+CREATE = Call("POST", "contacts", Credential.of("key"), body={"contact": {}})
 FINE = recorded(200, "{}")
 TIMEOUT_SECONDS = 60.0
 

@@ -64,7 +64,7 @@ class Scripted(Operations):
 
     def __init__(self, api_key: str = "key") -> None:
         client = UpstreamClient("http://upstream", timeout_seconds=60, max_connections=1)
-        super().__init__(client, Credential(api_key))
+        super().__init__(client, Credential.of(api_key))
         self.answers: list[Answer | Callable[[], Answer]] = []
         self.found: list[Contact] = []
         self.brand = BRAND

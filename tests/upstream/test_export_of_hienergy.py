@@ -49,7 +49,7 @@ def waits() -> Waits:
 @asynccontextmanager
 async def reads_of(url: str) -> AsyncIterator[UpstreamReads]:
     async with UpstreamClient(url, timeout_seconds=WATCHDOG_SECONDS, max_connections=1) as client:
-        yield UpstreamReads(client, Credential(KEY))
+        yield UpstreamReads(client, Credential.of(KEY))
 
 
 async def export(url: str, waits: Waits, advertiser: Advertiser | None = None) -> list[Contact]:

@@ -338,7 +338,7 @@ async def test_no_answer_breaks_the_check(responses: list[Response]) -> None:
 
     trial = TrialContact(2001, "maya@example.com", tries_dry_run=True)
     try:
-        result = await check(send, Credential("key"), trial)
+        result = await check(send, Credential.of("key"), trial)
     except SettingsError:
         return
     assert report_of(result, "https://app.hienergy.ai/api/v1")

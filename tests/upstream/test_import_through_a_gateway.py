@@ -43,7 +43,7 @@ async def answered(
         UpstreamClient(upstream.url, timeout_seconds=WATCHDOG_SECONDS, max_connections=1) as client,
     ):
         gateway = RunningGateway(
-            client, Credential("key"), dry_run=False, on_conflict=OnConflict.REFUSE
+            client, Credential.of("key"), dry_run=False, on_conflict=OnConflict.REFUSE
         )
         return list(await gateway.create([ROW] * rows))
 
@@ -133,7 +133,7 @@ async def test_a_batch_that_is_too_large_is_sent_in_halves_from_then_on() -> Non
         UpstreamClient(upstream.url, timeout_seconds=WATCHDOG_SECONDS, max_connections=1) as client,
     ):
         gateway = RunningGateway(
-            client, Credential("key"), dry_run=False, on_conflict=OnConflict.REFUSE
+            client, Credential.of("key"), dry_run=False, on_conflict=OnConflict.REFUSE
         )
         outcomes = await gateway.create([ROW] * CHUNK_SIZE)
 
@@ -154,7 +154,7 @@ async def test_the_half_that_has_outcomes_keeps_them_if_the_other_has_none() -> 
         UpstreamClient(upstream.url, timeout_seconds=WATCHDOG_SECONDS, max_connections=1) as client,
     ):
         gateway = RunningGateway(
-            client, Credential("key"), dry_run=False, on_conflict=OnConflict.REFUSE
+            client, Credential.of("key"), dry_run=False, on_conflict=OnConflict.REFUSE
         )
         created, postponed = await gateway.create([ROW] * 2)
 

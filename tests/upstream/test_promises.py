@@ -153,7 +153,7 @@ class Process:
     source: UpstreamSource
 
     async def access(self, token: str) -> UpstreamAccess:
-        access = await self.source.authenticate(Credential(token))
+        access = await self.source.authenticate(Credential.of(token))
         assert not isinstance(access, KeyRefusal)
         return access
 

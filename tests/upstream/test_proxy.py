@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 # Only a proxy can resolve it.
 HOST: Final = "hienergy.test"
 URL_OF_UPSTREAM: Final = f"https://{HOST}/api/v1"
-CREATE: Final = Call("POST", "contacts", Credential(KEY), body={"contact": {}})
+CREATE: Final = Call("POST", "contacts", Credential.of(KEY), body={"contact": {}})
 _VARIABLES: Final = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "REQUEST_METHOD")
 
 

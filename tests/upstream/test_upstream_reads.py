@@ -342,7 +342,7 @@ class HangingAccess(UpstreamAccess):
 
     def __init__(self, ledger: Ledger) -> None:
         client = UpstreamClient("http://upstream", timeout_seconds=60, max_connections=1)
-        super().__init__(UpstreamSource(client, ledger, Traits()), Credential(KEY))
+        super().__init__(UpstreamSource(client, ledger, Traits()), Credential.of(KEY))
         self.begun = 0
         self.cancelled = 0
         self.is_crowded = asyncio.Event()

@@ -1,9 +1,8 @@
 """Who a credential belongs to, and why a credential is refused."""
 
 import hashlib
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from contact_gateway.access import json_web_tokens
 from contact_gateway.access.quota import Quota
@@ -16,19 +15,22 @@ class Role(StrEnum):
     MEMBER = "member"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Credential:
+class Credential(NamedTuple):
     """The secret that a client sent. Never shown, logged or stored."""
 
     secret: str
 
-    digest: bytes = field(init=False, compare=False)
+    digest: bytes
     """The SHA-256 of the secret (32 bytes), for caches that must not hold the secret."""
 
-    def __post_init__(self) -> None:
-        """Compute the digest once, since several caches use it in each request."""
-        digest = hashlib.sha256(self.secret.encode(errors="surrogatepass")).digest()
-        object.__setattr__(self, "digest", digest)
+    @classmethod
+    def of(cls, secret: str) -> Self:
+        """Return the credential with a secret."""
+        return cls(secret, hashlib.sha256(secret.encode(errors="surrogatepass")).digest())
+
+    def __repr__(self) -> str:
+        """Return a text without the secret."""
+        return "Credential(…)"
 
     @property
     def is_jwt(self) -> bool:

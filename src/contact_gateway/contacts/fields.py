@@ -200,6 +200,9 @@ def valid_id(value: object) -> int:
     Raises:
         ValueError: it is invalid. Pydantic knows what to report.
     """
+    number = _digits_as_number(value)
+    if type(number) is int and 1 <= number <= MAX_ID:
+        return number
     return _ID.validate_python(value)
 
 

@@ -12,7 +12,6 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
-from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from contact_gateway.access.quota import Quota
 from contact_gateway.contacts.source import ContactCaller
@@ -28,6 +27,7 @@ from contact_gateway.faces.request_context import (
     CallerFactory,
     RawHeaders,
     RequestContext,
+    current_request,
     request_context_of,
 )
 
@@ -125,7 +125,7 @@ class Application(Starlette):
                 message = {**message, "headers": headers}
             await send(message)
 
-        bound = bind_contextvars(request_id=context.request_id)
+        token = current_request.set(context)
         try:
             await self._app(scope, receive, send_with_headers)
             await context.caller.conclude()
@@ -133,7 +133,7 @@ class Application(Starlette):
             seconds = time.perf_counter() - started
             for observer in self._observers:
                 observer.answered(context, seconds)
-            reset_contextvars(**bound)
+            current_request.reset(token)
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response of the endpoint at the request's path, or of the error."""

@@ -3,6 +3,7 @@
 import random
 import re
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -57,6 +58,7 @@ class RequestContext:
         max_batch_size: how many contacts the request may create at once.
         replayed: the response keys of GraphQL fields that returned what an earlier call created.
         is_replay: whether the request is one creation, and an earlier call created its contact.
+        trace_id: the id of the trace that the request belongs to, if traces are on.
     """
 
     request_id: str
@@ -72,6 +74,11 @@ class RequestContext:
     max_batch_size: int = 1
     replayed: tuple[str, ...] = ()
     is_replay: bool = False
+    trace_id: str | None = None
+
+
+current_request: Final[ContextVar[RequestContext]] = ContextVar("current_request")
+"""The request in hand, for log lines: they have its ids."""
 
 
 def request_context_of(scope: Scope) -> RequestContext:
@@ -96,9 +103,9 @@ class CallerFactory:
         headers = _joined_headers(scope["headers"])
         credential = None
         if key := headers.get("x-api-key"):
-            credential = Credential(key)
+            credential = Credential.of(key)
         elif bearer := _BEARER.fullmatch(headers.get("authorization", "")):
-            credential = Credential(bearer[1])
+            credential = Credential.of(bearer[1])
         client: tuple[str, int] | None = scope.get("client")
         peer = None if client is None else client[0]
         address = client_address(peer, headers, self.trusted_proxies)

@@ -30,7 +30,7 @@ def response_head(status: int, headers: RawHeaders) -> bytes:
     Raises:
         ValueError: a header would end the head, or add another.
     """
-    lines = [_STATUS_LINES[status], *[b"%b: %b" % header for header in headers], b"", b""]
+    lines = [_STATUS_LINES[status], *[b": ".join(header) for header in headers], b"", b""]
     head = b"\r\n".join(lines)
     if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1 or b"\0" in head:
         raise ValueError("a header of the response contains a control character")

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
-import structlog
 from opentelemetry.context import attach, detach, get_current
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -82,9 +81,7 @@ class Tracing:
             with self._span("request", SpanKind.SERVER) as span:
                 span_context = span.get_span_context()
                 if span_context.is_valid:
-                    structlog.contextvars.bind_contextvars(
-                        trace_id=format_trace_id(span_context.trace_id)
-                    )
+                    context.trace_id = format_trace_id(span_context.trace_id)
                 try:
                     yield
                 finally:

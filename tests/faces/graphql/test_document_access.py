@@ -79,7 +79,7 @@ async def test_a_field_that_fails_does_not_cancel_a_shared_lookup(
 
 
 async def _execute(source: FakeSource, text: str) -> ExecutionResult:
-    caller: ContactCaller = Caller(Credential("member"), source.authenticate)
+    caller: ContactCaller = Caller(Credential.of("member"), source.authenticate)
     caller.decorate(DocumentAccess)
     context = RequestContext("a-request", caller)
     return await build_schema(LIMITS).execute(GraphQLRequest(text), context, queries_only=True)

@@ -85,7 +85,7 @@ class GraphQLEndpoint(Endpoint):
         """Return the result of a document, or GraphiQL."""
         context.face = Face.GRAPHQL
         accept = context.headers.get("accept", "")
-        if self._explorer and request.method in _SAFE_METHODS and prefers_html(accept):
+        if self._explorer and context.method in _SAFE_METHODS and prefers_html(accept):
             context.operation, context.outcome = "explorer", "OK"
             if request.scope["path"] == "/graphql":
                 return html_page(self._explorer, *_EXPLORER_POLICY)
@@ -96,7 +96,7 @@ class GraphQLEndpoint(Endpoint):
         accepted = negotiate(accept)
         representation = accepted or JSON_BY_DEFAULT
         try:
-            if request.method in _SAFE_METHODS:
+            if context.method in _SAFE_METHODS:
                 _refuse_without_document(request, context)
             if accepted is None:
                 raise TransportError(
@@ -104,9 +104,9 @@ class GraphQLEndpoint(Endpoint):
                     "No acceptable media type. Accept application/graphql-response+json or "
                     "application/json. Answers are not streamed.",
                 )
-            if request.method == "POST":
+            if context.method == "POST":
                 parameters = await read_json(request, context.headers, self._body_limits)
-            elif request.method in _SAFE_METHODS:
+            elif context.method in _SAFE_METHODS:
                 parameters = _query_parameters(request, self._body_limits.max_json_depth)
             else:
                 raise method_not_allowed(
@@ -116,7 +116,7 @@ class GraphQLEndpoint(Endpoint):
             result = await self._schema.execute(
                 _graphql_request(parameters),
                 context,
-                queries_only=request.method in _SAFE_METHODS,
+                queries_only=context.method in _SAFE_METHODS,
             )
         except _PersistedQueryError:
             # Clients also recognise this message.

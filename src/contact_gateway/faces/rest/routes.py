@@ -75,7 +75,7 @@ class Resource(Endpoint):
     async def respond(self, request: Request, context: RequestContext) -> Response:
         """Return the response of the method's handler."""
         context.face = self._face
-        handler = self._handlers.get(request.method)
+        handler = self._handlers.get(context.method)
         if handler is None:
             raise self._refusal(", ".join(sorted(self._handlers)))
         context.operation = handler.__name__

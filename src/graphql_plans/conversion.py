@@ -4,8 +4,8 @@ A plan looks up the conversion of each type once. Strawberry converts types that
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass
-from typing import Any, Final, cast
+from dataclasses import MISSING
+from typing import Any, Final, NamedTuple, cast
 
 import strawberry
 from strawberry import UNSET, Info, LazyType
@@ -48,11 +48,14 @@ def argument_converter(
     return convert_arguments
 
 
-@dataclass(frozen=True, slots=True)
-class _InputField:
+def _unchanged(value: object, _: AnyInfo | None) -> object:
+    return value
+
+
+class _InputField(NamedTuple):
     name: str
     python_name: str
-    convert: Convert
+    convert: Convert | None
 
 
 class _Converters:
@@ -75,7 +78,7 @@ class _Converters:
             case LazyType():
                 return self.of(type_.resolve_type(), *path)
             case _ if self._is_leaf(type_):
-                return lambda value, _: value
+                return _unchanged
             case _ if has_object_definition(type_) and isinstance(type_, type):
                 return self.of_input_object(type_, type_.__strawberry_definition__, path)
             case _:
@@ -106,7 +109,10 @@ class _Converters:
         for field in definition.fields:
             name = self._config.name_converter.from_field(field)
             type_ = field.resolve_type(type_definition=definition)
-            fields.append(_InputField(name, field.python_name, self.of(type_, *path, name)))
+            convert = self.of(type_, *path, name)
+            fields.append(
+                _InputField(name, field.python_name, None if convert is _unchanged else convert)
+            )
         self._parents.pop()
         defaults = {
             field.python_name: None
@@ -119,9 +125,11 @@ class _Converters:
                 return value
             given = cast(Mapping[str, object], value)
             arguments: dict[str, object] = dict(defaults)
-            for field in fields:
-                if field.name in given:
-                    arguments[field.python_name] = field.convert(given[field.name], info)
+            for name, python_name, convert in fields:
+                if name in given:
+                    # Most values end here, without a call.
+                    item = given[name]
+                    arguments[python_name] = item if convert is None else convert(item, info)
             return class_(**arguments)
 
         return convert_input_object

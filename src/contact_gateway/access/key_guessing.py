@@ -58,8 +58,10 @@ class KeyGuessLimiter:
             self._blocked_until[network] = quota.resets_at
 
     def record_right(self, credential: Credential) -> None:
-        """Remember that a key was valid."""
-        self._right_at[credential.digest] = time.time()
+        """Remember that a key was valid, to the second."""
+        now = time.time()
+        if not 0 <= now - self._right_at.get(credential.digest, 0.0) < 1:
+            self._right_at[credential.digest] = now
 
 
 def _network(address: str) -> str:

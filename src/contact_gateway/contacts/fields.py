@@ -43,7 +43,6 @@ _PLAIN_ADDRESS: Final = re.compile(
 )
 # The NFC of a text has at least a fourth of its characters (Unicode Standard Annex 15, section 9).
 _MAX_NORMALIZED_LENGTH: Final = 4 * MAX_TEXT_LENGTH
-_DIGITS: Final = re.compile("-?[0-9]+")
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -106,9 +105,12 @@ def valid_email(value: object) -> str:
 
 
 def _digits_as_number(value: object) -> object:
-    if not (isinstance(value, str) and _DIGITS.fullmatch(value)):
+    if not isinstance(value, str):
         return value
-    if value.startswith("-"):
+    digits = value.removeprefix("-")
+    if not (digits.isdecimal() and digits.isascii()):
+        return value
+    if digits != value:
         return -1
     # Twenty digits are too many for any id, and int() refuses thousands.
     return int(value.lstrip("0")[:20] or "0")

@@ -16,6 +16,8 @@ MAX_DIGITS: Final = 40
 """Longer whole numbers are cut to this many digits. They stay out of every field's range, and
 Python would refuse to parse more than 4,300."""
 
+_JSON_BLANKS: Final = " \t\n\r"
+
 BODY_IS_BUFFERED: Final = "contact_gateway.body_is_buffered"
 """The ASGI extension by which the server says that the whole body has arrived, so reading it needs
 no timeout."""
@@ -56,13 +58,12 @@ async def read_json(request: Request, headers: Mapping[str, str], limits: BodyLi
             TransportCode.UNSUPPORTED_MEDIA_TYPE,
             "Unsupported content encoding. Send the body uncompressed.",
         )
-    declared = headers.get("content-length", "")
-    significant = declared.lstrip("0")[:MAX_DIGITS]
-    if significant.isdecimal() and int(significant) > limits.max_bytes:
-        raise _too_large(limits.max_bytes)
     if BODY_IS_BUFFERED in request.scope.get("extensions", ()):
         body = await _receive(request, limits.max_bytes)
     else:
+        declared = headers.get("content-length", "").lstrip("0")[:MAX_DIGITS]
+        if declared.isdecimal() and int(declared) > limits.max_bytes:
+            raise _too_large(limits.max_bytes)
         try:
             async with asyncio.timeout(limits.timeout_seconds):
                 body = await _receive(request, limits.max_bytes)
@@ -111,12 +112,17 @@ def parse_json(text: bytes, max_depth: int) -> object:
             f"The JSON is nested too deeply. At most {max_depth} levels are allowed.",
         )
     try:
-        return _STRICT.decode(text.decode("utf-8"))
+        document = text.decode("utf-8").strip(_JSON_BLANKS)
+        value, end = _STRICT.raw_decode(document)
+        if end != len(document):
+            raise ValueError("text after the JSON")
     except (ValueError, ArithmeticError, RecursionError):
         raise TransportError(
             TransportCode.BAD_REQUEST,
             "This is not valid JSON in UTF-8. NaN, infinities and duplicate names are not allowed.",
         ) from None
+    else:
+        return value
 
 
 def _is_deeper_than(max_depth: int, text: bytes) -> bool:

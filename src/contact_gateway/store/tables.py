@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -57,6 +58,8 @@ class ShownTime(TypeDecorator[Timestamp]):
         return _shown if dialect.name == "sqlite" else timestamp
 
 
+# A contact's two times are mostly equal, and most pages are the newest ones.
+@lru_cache(maxsize=1024)
 def _shown(text: str) -> Timestamp:
     """Return the text of a time from the text that SQLAlchemy stores."""
     return Timestamp(f"{text[:10]}T{text[11:23]}Z")

@@ -3,13 +3,18 @@
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.responses import PlainTextResponse
 from tenacity import retry, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
 
+from contact_gateway.server.listeners import UNREAD_TIMEOUT_SECONDS, listen
+from contact_gateway.server.stopping import StoppableServer, Timeouts
 from support.clock import WATCHDOG_SECONDS
 from support.process import GatewayProcess, gateway_process
 from support.raw_http import connect, receive_all
@@ -125,6 +130,26 @@ def test_a_connection_that_is_idle_does_not_delay_the_stop(tmp_path: Path) -> No
     ):
         assert admin.get("/readyz").status_code == 200
         assert process.stop() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels have no such timeout")
+def test_a_connection_whose_client_does_not_read_has_a_timeout() -> None:
+    app = PlainTextResponse("fine")
+    config = uvicorn.Config(app, loop="asyncio", lifespan="off", log_config=None)
+    timeouts: list[int] = []
+    with listen("127.0.0.1", 0) as public, listen("127.0.0.1", 0) as admin:
+
+        def started() -> None:
+            # A test of the timeout itself would take a minute.
+            for listener in (public, admin):
+                option = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+                timeouts.append(option)
+            server.should_exit = True
+
+        server = StoppableServer(config, Timeouts(), started, admin)
+        server.run(sockets=[public])
+
+    assert timeouts == [1_000 * UNREAD_TIMEOUT_SECONDS] * 2
 
 
 def test_it_sums_all_workers_and_outlives_each(tmp_path: Path) -> None:

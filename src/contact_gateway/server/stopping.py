@@ -92,7 +92,7 @@ class StoppableServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application and accept requests."""
-        for listener in sockets or ():
+        for listener in filter(None, (*(sockets or ()), self._admin_listener)):
             close_unread_connections(listener)
         await super().startup(sockets)
         if self.started and self._admin_listener is not None:

@@ -177,6 +177,73 @@ def test_a_target_may_name_the_host(process: GatewayProcess, path: bytes) -> Non
     assert statuses(responses) == [b"200"]
 
 
+@pytest.mark.parametrize(
+    ("authority", "hosts", "status"),
+    [
+        (b"there:81", [b"here"], b"200"),
+        (b"[::1]:81", [b"here"], b"200"),
+        (b"there", [b"not a host"], b"200"),
+        (b"there", [], b"400"),
+        (b"there", [b"here", b"here"], b"400"),
+        (b"user@there", [b"here"], b"400"),
+    ],
+)
+@pytest.mark.parametrize("path", [b"/api/v1/schema", b"/api/v1/schema?", b"/api/v1/schema?a=//b"])
+def test_the_host_of_a_target_replaces_that_of_the_header(
+    process: GatewayProcess, authority: bytes, hosts: list[bytes], status: bytes, path: bytes
+) -> None:
+    lines = b"".join(b"Host: %b\r\n" % host for host in hosts)
+    head = b"GET http://%b%b HTTP/1.1\r\n%bConnection: close\r\n\r\n"
+
+    responses = exchange(process, head % (authority, path, lines))
+
+    assert statuses(responses) == [status]
+    assert (b'"url":"http://%b/api/v1"' % authority in responses) == (status == b"200")
+
+
+@pytest.mark.parametrize(
+    ("version", "lines", "status"),
+    [
+        (b"1.1", [b"Transfer-Encoding: Chunked "], b"200"),
+        (b"1.1", [b"Transfer-Encoding: , chunked"], b"200"),
+        (b"1.1", [b"Transfer-Encoding: gzip, chunked"], b"501"),
+        (b"1.1", [b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked"], b"501"),
+        (b"1.1", [b"Transfer-Encoding: identity;q=1 ,chunked"], b"501"),
+        (b"1.1", [b"Transfer-Encoding: gzip"], b"400"),
+        (b"1.1", [b"Transfer-Encoding: chunked, gzip"], b"400"),
+        (b"1.1", [b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip"], b"400"),
+        (b"1.1", [b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"], b"400"),
+        (b"1.1", [b"Transfer-Encoding: chunked", b"Content-Length: 30"], b"400"),
+        (b"1.1", [b"Content-Length: 30", b"Transfer-Encoding: chunked"], b"400"),
+        (b"1.0", [b"Transfer-Encoding: chunked"], b"400"),
+        (b"1.0", [b"Transfer-Encoding: gzip, chunked"], b"400"),
+    ],
+)
+@pytest.mark.parametrize("upgrade", [b"", b"Connection: upgrade\r\nUpgrade: h2c\r\n"])
+def test_the_only_transfer_coding_is_chunked(
+    process: GatewayProcess, version: bytes, lines: list[bytes], status: bytes, upgrade: bytes
+) -> None:
+    """Else a proxy may read another body than the gateway, and the rest of it is a request."""
+    body = b'{"query": "{ __typename }"}'
+    head = b"POST /graphql HTTP/%b\r\nHost: here\r\nContent-Type: application/json\r\n" % version
+    head += upgrade + b"\r\n".join([*lines, b"", b""])
+
+    responses = exchange(process, head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body), LAST_HEALTHZ)
+
+    assert statuses(responses) == ([b"200", b"200"] if status == b"200" else [status])
+
+
+@pytest.mark.parametrize("expectation", [b"100-continue \t", b"100-Continue"])
+def test_a_client_may_wait_for_the_interim_response(
+    process: GatewayProcess, expectation: bytes
+) -> None:
+    head = b"POST /graphql HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+    with connect(process) as connection:
+        connection.sendall(head + b"Expect: %b\r\nContent-Length: 2\r\n\r\n" % expectation)
+
+        assert connection.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
 def test_a_content_length_may_have_many_leading_zeros(process: GatewayProcess) -> None:
     body = b'{"query": "{ __typename }"}'
     head = (

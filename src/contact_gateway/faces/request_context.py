@@ -159,13 +159,12 @@ def origin_of(scope: Scope, trusted_proxies: Sequence[TrustedProxy]) -> str:
 def _joined_headers(lines: RawHeaders) -> Mapping[str, str]:
     """Return the headers by name. Repeated ones are joined by commas (RFC 9110, section 5.3).
 
-    So two API keys in one request become one that is not valid. Surrounding white space is not part
-    of a value (RFC 9112, section 5.1), but the server leaves some at the end.
+    So two API keys in one request become one that is not valid.
     """
     headers: dict[str, str] = {}
     repeated: dict[str, list[str]] = {}
     for raw_name, raw_value in lines:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1").strip(_SPACES)
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         if name in headers:
             repeated.setdefault(name, [headers[name]]).append(value)
         else:

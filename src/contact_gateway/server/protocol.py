@@ -236,9 +236,12 @@ class HttpProtocol(asyncio.Protocol):
                 self._overhead += len(part)
             try:
                 self._parse(part)
-            except httptools.HttpParserError:
+            except httptools.HttpParserError as error:
                 _log.warning("Invalid HTTP request received.")
-                self._refuse(b"Invalid HTTP request received.")
+                if isinstance(error.__context__, NotImplementedError):
+                    self._refuse(b"Use no transfer coding other than chunked.", status=501)
+                else:
+                    self._refuse(b"Invalid HTTP request received.")
                 return
             if self._overhead is not None and self._overhead > MAX_HEAD_BYTES:
                 where = b"head" if self._in_head else b"framing"
@@ -273,7 +276,7 @@ class HttpProtocol(asyncio.Protocol):
         parser.set_dangerous_leniencies(lenient_keep_alive=True)
         return parser
 
-    def _refuse(self, message: bytes) -> None:
+    def _refuse(self, message: bytes, status: int = 400) -> None:
         """Refuse a malformed request, unless an earlier response would be sent after the refusal.
 
         Responses have the order of their requests (RFC 9112, section 9.3.2): a client would take
@@ -284,7 +287,7 @@ class HttpProtocol(asyncio.Protocol):
         if self._stop_receiving():
             return
         if not is_answered:
-            self.transport.write(last_response(400, self.default_headers, message))
+            self.transport.write(last_response(status, self.default_headers, message))
         self._linger()
 
     def on_message_begin(self) -> None:
@@ -302,7 +305,8 @@ class HttpProtocol(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Add a header. Trailers are ignored (RFC 9110, section 6.5.1)."""
         if self._in_head:
-            self._headers.append((name.lower(), value))
+            # White space after a value is not part of it (RFC 9112, section 5.1).
+            self._headers.append((name.lower(), value.rstrip(b" \t")))
 
     def request_state(self) -> dict[str, Any]:
         """Return the ASGI `state` of a new request."""
@@ -316,7 +320,16 @@ class HttpProtocol(asyncio.Protocol):
         if version not in _VERSIONS:
             # The parser also knows HTTP/2.0, and request lines without a version.
             raise httptools.HttpParserError(f"HTTP version {version}")
+        named = dict(self._headers)
+        if b"transfer-encoding" in named:
+            self._require_chunked(version)
         url = httptools.parse_url(self._url)
+        if url.host is not None:
+            # RFC 9112, section 3.2.2: the host of a target replaces that of `Host`.
+            host = self._url.split(b"/", 3)[2].partition(b"?")[0]
+            self._headers = [
+                (name, host if name == b"host" else value) for name, value in self._headers
+            ]
         # RFC 9112, section 3.2.2: a target such as `http://host` has the path `/`.
         raw_path = url.path or b"/"
         path = raw_path.decode("ascii")
@@ -345,8 +358,7 @@ class HttpProtocol(asyncio.Protocol):
             ),
             # RFC 9110, section 10.1.1: ignore the expectation of an HTTP/1.0 client.
             expects_continue=(
-                version != "1.0"
-                and dict(self._headers).get(b"expect", b"").lower() == b"100-continue"
+                version != "1.0" and named.get(b"expect", b"").lower() == b"100-continue"
             ),
         )
         self._overhead, self._in_head = 0, False
@@ -356,6 +368,18 @@ class HttpProtocol(asyncio.Protocol):
             self._start(self._last)
         else:
             self._pause_reading()
+
+    def _require_chunked(self, version: str) -> None:
+        """Refuse a body in another coding than chunked (RFC 9112, section 6.1).
+
+        The parser itself refuses it only if chunked is not the last one.
+        """
+        if version == "1.0":
+            raise httptools.HttpParserError("a transfer coding in HTTP/1.0")
+        lines = b",".join(value for name, value in self._headers if name == b"transfer-encoding")
+        *others, last = (coding.strip() for coding in lines.lower().split(b","))
+        if last == b"chunked" and {*others} - {b"", b"chunked"}:
+            raise NotImplementedError
 
     def _start(self, exchange: Exchange) -> None:
         # A pipelined request starts in the task of the one ahead, whose trace it must not continue.

@@ -3,8 +3,8 @@
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Final, TextIO, TypeVar
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from contact_gateway import output
-from contact_gateway.access.principals import Credential
+from contact_gateway.access.principals import Credential, Operator
 from contact_gateway.contact_files.exporting import ExportError
 from contact_gateway.contact_files.new_file import NewFileError
 from contact_gateway.contact_files.rows import ContactFileError
@@ -23,7 +23,12 @@ from contact_gateway.settings import PREFIX, Settings, SettingsError, load_setti
 from contact_gateway.store import schema_version
 from contact_gateway.store.backup import StoreFileError
 from contact_gateway.store.copying import CopyError
-from contact_gateway.store.database import Database, configured_database
+from contact_gateway.store.database import (
+    ANSWER_TIMEOUT_SECONDS,
+    Database,
+    configured_database,
+)
+from contact_gateway.store.source import SqlSource, StoreAccess
 from contact_gateway.telemetry.metrics import MetricsFolderError
 from contact_gateway.upstream.calls import UpstreamUnavailable
 
@@ -73,6 +78,16 @@ def with_database(
             await database.close()
 
     return asyncio.run(run())
+
+
+@asynccontextmanager
+async def operator_access(database: Database) -> AsyncIterator[StoreAccess]:
+    """Yield the operator's access to a database. A search may take as long as any other read."""
+    source = SqlSource(database, search_timeout_seconds=ANSWER_TIMEOUT_SECONDS)
+    try:
+        yield StoreAccess(source, Operator())
+    finally:
+        await source.close()
 
 
 def hienergy_credential() -> Credential:

@@ -15,10 +15,11 @@ from typing import Annotated, Final, NamedTuple
 import typer
 
 from contact_gateway import output
-from contact_gateway.access.principals import Credential, Operator
+from contact_gateway.access.principals import Credential
 from contact_gateway.command_line import (
     exit_on_error,
     hienergy_credential,
+    operator_access,
     or_dash,
     timestamp,
     with_database,
@@ -53,9 +54,8 @@ from contact_gateway.progress import TransferBar, counted, show_wait
 from contact_gateway.server.process import tune_garbage_collector
 from contact_gateway.settings import checked_base_url, load_settings
 from contact_gateway.store import audit_trail
-from contact_gateway.store.database import ANSWER_TIMEOUT_SECONDS, Database
+from contact_gateway.store.database import Database
 from contact_gateway.store.export import exported_contacts
-from contact_gateway.store.source import SqlSource, StoreAccess
 from contact_gateway.telemetry.logs import configure_logging
 from contact_gateway.upstream import export as upstream_export
 from contact_gateway.upstream.client import UpstreamClient
@@ -314,8 +314,8 @@ class _Export(NamedTuple):
 
     async def from_database(self, database: Database) -> _Exported:
         """Export the contacts of the gateway's own database."""
-        source = SqlSource(database, search_timeout_seconds=ANSWER_TIMEOUT_SECONDS)
-        owner = await self._advertiser(StoreAccess(source, Operator()))
+        async with operator_access(database) as access:
+            owner = await self._advertiser(access)
         if owner is not None and owner.hienergy_id is None:
             raise ExportError(
                 f"Advertiser {owner.id} has no HiEnergy advertiser, so it has no contacts"

@@ -16,9 +16,14 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, TextIO
 
 from contact_gateway import output
-from contact_gateway.access.principals import Credential, Operator
+from contact_gateway.access.principals import Credential
 from contact_gateway.app import Truth, hienergy
-from contact_gateway.command_line import gateway_credential, hienergy_credential, with_database
+from contact_gateway.command_line import (
+    gateway_credential,
+    hienergy_credential,
+    operator_access,
+    with_database,
+)
 from contact_gateway.contact_files.advertiser_cells import AdvertiserCells
 from contact_gateway.contact_files.columns import ContactColumns, listed
 from contact_gateway.contact_files.encodings import read_part
@@ -41,8 +46,8 @@ from contact_gateway.contacts.policy import OnConflict
 from contact_gateway.progress import TransferBar, counted, show_wait
 from contact_gateway.server.process import tune_garbage_collector
 from contact_gateway.settings import Settings
-from contact_gateway.store.database import ANSWER_TIMEOUT_SECONDS, Database
-from contact_gateway.store.source import MAX_CREATIONS_PER_TRANSACTION, SqlSource, StoreAccess
+from contact_gateway.store.database import Database
+from contact_gateway.store.source import MAX_CREATIONS_PER_TRANSACTION, StoreAccess
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.source import UpstreamReads, UpstreamSource
 from contact_gateway.upstream.through import RunningGateway
@@ -164,24 +169,20 @@ def run_import(
 
 
 async def _into_database(running: "_Running", options: Submission, database: Database) -> None:
-    source = SqlSource(database, search_timeout_seconds=ANSWER_TIMEOUT_SECONDS)
-    access = StoreAccess(source, Operator())
+    async with operator_access(database) as access:
 
-    async def authenticate(_: Credential) -> StoreAccess:
-        return access
+        async def authenticate(_: Credential) -> StoreAccess:
+            return access
 
-    destination = Resolver(
-        "The database",
-        MAX_CREATIONS_PER_TRANSACTION,
-        authenticate,
-        Credential.of(""),
-        options,
-        uses_keys=False,
-    )
-    try:
+        destination = Resolver(
+            "The database",
+            MAX_CREATIONS_PER_TRANSACTION,
+            authenticate,
+            Credential.of(""),
+            options,
+            uses_keys=False,
+        )
         await running.into(destination, access)
-    finally:
-        await source.close()
 
 
 async def _into_hienergy(

@@ -3,9 +3,13 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-_TERMINATED: Final = 128 + signal.SIGTERM
+_INTERRUPTED: Final = 128 + signal.SIGINT
+_CLOSING_SECONDS: Final = 5
+"""How long an interrupted command may take to remove its files and to close the database."""
 
 
 def run() -> None:
@@ -14,11 +18,9 @@ def run() -> None:
     The kernel ignores signals to the first process of a container unless they have handlers.
     Imports alone take a second, so the handlers are set before them.
     """
-    is_serving = sys.argv[1:2] == ["serve"]
-    status = 0 if is_serving else _TERMINATED
-    for number in (signal.SIGTERM, *((signal.SIGINT, signal.SIGHUP) if is_serving else ())):
+    for number in (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if _is_serving() else ())):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: os._exit(status))
+            signal.signal(number, _end)
 
     if sys.argv[1:2] == ["healthcheck"]:
         from contact_gateway import healthcheck  # noqa: PLC0415 - after the handlers
@@ -27,7 +29,51 @@ def run() -> None:
 
     from contact_gateway import cli  # noqa: PLC0415 - after the handlers
 
-    cli.run()
+    if _is_serving() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        cli.run()
+    else:
+        with _interruptible():
+            cli.run()
+
+
+def _is_serving() -> bool:
+    return sys.argv[1:2] == ["serve"]
+
+
+def _end(number: int, _frame: object) -> None:
+    os._exit(0 if _is_serving() else 128 + number)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Interrupt a command at Ctrl-C, whatever it does, and exit with status 130.
+
+    With Python's own handler, asyncio waits for a read or a write that blocks its event loop.
+    """
+    import logging  # noqa: PLC0415 - a health check does without
+    from threading import Timer  # noqa: PLC0415
+
+    is_interrupted = False
+
+    def interrupt(number: int, _frame: object) -> None:
+        nonlocal is_interrupted
+        is_interrupted = True
+        signal.signal(number, _end)
+        # asyncio would log the tasks that this ends, with a traceback.
+        logging.disable()
+        # A thread may wait for a database or a name server that does not answer.
+        watchdog = Timer(_CLOSING_SECONDS, os._exit, (_INTERRUPTED,))
+        watchdog.daemon = True
+        watchdog.start()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, _end)
+        if is_interrupted:
+            sys.exit(_INTERRUPTED)
 
 
 if __name__ == "__main__":

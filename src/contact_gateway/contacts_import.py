@@ -2,7 +2,10 @@
 
 import asyncio
 import hashlib
+import io
+import os
 import secrets
+import select
 import signal
 import sys
 import threading
@@ -13,7 +16,7 @@ from datetime import timedelta
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple, TextIO
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TextIO
 
 from contact_gateway import output
 from contact_gateway.access.principals import Credential
@@ -52,6 +55,9 @@ from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.source import UpstreamReads, UpstreamSource
 from contact_gateway.upstream.through import RunningGateway
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 SOME_REFUSED: Final = 1
 COULD_NOT_GO_ON: Final = 2
 """Exit statuses of an import. Every row is there with 0."""
@@ -61,6 +67,7 @@ _MAX_LISTED_ROWS: Final = 10
 _CONTINUES: Final = "The same command continues the import."
 _STANDARD_INPUT: Final = Path("-")
 _PART_SIZE: Final = 2**20
+_POLL_SECONDS: Final = 0.1
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -92,11 +99,31 @@ class SourceFile(NamedTuple):
         import_id: the request id of all its rows in the audit trail: that of its content, if the
             file can be read twice.
         lines: how many lines it has, or None.
+        stopped: ends it, if it is a pipe. A read may wait for ever, and a thread cannot be stopped.
     """
 
     table: Table
     import_id: str
     lines: int | None
+    stopped: threading.Event
+
+
+class _Pipe(io.RawIOBase):
+    """A pipe or a terminal, which ends when it is stopped."""
+
+    def __init__(self, descriptor: int, stopped: threading.Event) -> None:
+        super().__init__()
+        self._descriptor: Final = descriptor
+        self._stopped: Final = stopped
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        while not self._stopped.is_set():
+            if select.select([self._descriptor], (), (), _POLL_SECONDS)[0]:
+                return os.readv(self._descriptor, [buffer])
+        return 0
 
 
 @contextmanager
@@ -106,11 +133,13 @@ def opened(file: Path, file_format: Format | None) -> Iterator[SourceFile]:
     Raises:
         ContactFileError: it cannot be read, or is no table.
     """
+    stopped = threading.Event()
     if file == _STANDARD_INPUT:
         stdin: TextIO | None = sys.stdin
         if stdin is None:
             raise ContactFileError("Standard input is closed.")
-        yield SourceFile(read_table(stdin.buffer, file_format), secrets.token_hex(8), None)
+        table = read_table(_stoppable(stdin.buffer, stopped), file_format)
+        yield SourceFile(table, secrets.token_hex(8), None, stopped)
         return
     try:
         opened_file = file.open("rb")
@@ -118,8 +147,12 @@ def opened(file: Path, file_format: Format | None) -> Iterator[SourceFile]:
         raise ContactFileError(f"{file}: {error.strerror}.") from error
     with opened_file as binary:
         digest, lines = _surveyed(binary)
-        table = read_table(binary, file_format or format_of(file.name))
-        yield SourceFile(table, digest[:16], lines)
+        table = read_table(_stoppable(binary, stopped), file_format or format_of(file.name))
+        yield SourceFile(table, digest[:16], lines, stopped)
+
+
+def _stoppable(file: BinaryIO, stopped: threading.Event) -> BinaryIO:
+    return file if file.seekable() else io.BufferedReader(_Pipe(file.fileno(), stopped))
 
 
 def _surveyed(file: BinaryIO) -> tuple[str, int | None]:
@@ -340,22 +373,28 @@ class _Running:
             return
         loop = asyncio.get_running_loop()
         before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+        def restore() -> None:
+            while before:
+                number, handler = before.popitem()
+                loop.remove_signal_handler(number)
+                signal.signal(number, handler)
+
+        def stop(number: signal.Signals) -> None:
+            restore()
+            self._stop(number)
+
         for number in _SIGNALS:
-            loop.add_signal_handler(number, self._stop, number)
+            loop.add_signal_handler(number, stop, number)
         try:
             yield
         finally:
-            for number in _SIGNALS:
-                loop.remove_signal_handler(number)
-                signal.signal(number, before[number])
+            restore()
 
     def _stop(self, number: signal.Signals) -> None:
         self._stopped_by = number
         self._stopping.set()
-        loop = asyncio.get_running_loop()
-        for each in _SIGNALS:
-            loop.remove_signal_handler(each)
-            signal.signal(each, signal.SIG_DFL)
+        self._source.stopped.set()
         output.console.print(
             "Stopping after the rows that are in flight. A second signal stops at once."
         )

@@ -19,6 +19,7 @@ import pytest
 from sqlalchemy import Connection, select
 from typer.testing import Result
 
+from contact_gateway.contact_files.encodings import HEAD_SIZE
 from contact_gateway.contact_files.rows import ContactFileError
 from contact_gateway.contacts_import import opened
 from contact_gateway.store.tables import contacts
@@ -613,6 +614,35 @@ class TestProcesses:
             *["created"] * 70,
         ]
         assert not (folder / "report.csv.partial").exists()
+
+    @pytest.mark.parametrize("rows", [1, 1100], ids=["before a chunk", "after a chunk"])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    async def test_a_signal_ends_an_import_whose_pipe_has_no_further_rows(
+        self, folder: Path, rows: int, number: signal.Signals
+    ) -> None:
+        # The import begins after the mebibyte that the encoding is recognised by.
+        padding = "x" * (HEAD_SIZE // rows)
+        lines = (f"{HEADER},Notes", *(f"1001,{n}@example.com,,,{padding}" for n in range(rows)))
+        process = await _import_process(
+            folder,
+            *("-", "--format", "csv", "--report", "report.csv"),
+            CONTACT_GATEWAY_DATABASE_URL=filled_store(folder).url,
+        )
+        assert process.stdin is not None
+        async with asyncio.timeout(WATCHDOG_SECONDS):
+            process.stdin.write("".join(f"{line}\n" for line in lines).encode())
+            while not (folder / "report.csv.partial").exists():  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.05)
+            process.send_signal(number)
+            # Its input stays open.
+            assert process.stderr is not None
+            errors = await process.stderr.read()
+            status = await process.wait()
+        process.stdin.close()
+
+        assert status == 128 + number
+        assert b"Interrupted. The same command continues the import." in errors
+        assert b"Traceback" not in errors
 
 
 @pytest.mark.anyio

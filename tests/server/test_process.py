@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
+from tenacity import retry, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
 
 from contact_gateway.server.listeners import listen
 from support.clock import WATCHDOG_SECONDS
@@ -265,19 +265,53 @@ def _wait_for_handler(process_id: int, number: signal.Signals) -> bool:
     return bool(int(caught, 16) >> (number - 1) & 1)
 
 
-def test_another_command_ends_with_the_status_of_sigterm(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "never.csv")
-    with subprocess.Popen(
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_another_command_that_is_starting_ends_with_the_status_of_the_signal(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with _never_ending_command(tmp_path) as process:
+        # The last of the handlers that are set before the imports.
+        _wait_for_handler(process.pid, signal.SIGTERM)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=WATCHDOG_SECONDS)
+
+    assert (process.returncode, errors) == (128 + number, "")
+
+
+def _never_ending_command(folder: Path) -> subprocess.Popen[str]:
+    """Start a command that reads a pipe."""
+    os.mkfifo(folder / "never.csv")
+    return subprocess.Popen(
         (sys.executable, "-m", "contact_gateway", "advertisers", "import", "never.csv"),
-        cwd=tmp_path,
+        cwd=folder,
         env=clean_environment(),
         stderr=subprocess.PIPE,
-    ) as process:
-        _wait_for_handler(process.pid, signal.SIGTERM)
-        process.terminate()
-        process.communicate(timeout=WATCHDOG_SECONDS)
+        encoding="utf-8",
+    )
 
-    assert process.returncode == 128 + signal.SIGTERM
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_another_command_that_reads_a_pipe_ends_with_the_status_of_the_signal(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with _never_ending_command(tmp_path) as process:
+        pipe = _writer_of(tmp_path / "never.csv")
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=WATCHDOG_SECONDS)
+        os.close(pipe)
+
+    assert process.returncode == 128 + number
+    assert "Traceback" not in errors
+
+
+@retry(
+    stop=stop_after_delay(WATCHDOG_SECONDS),
+    wait=wait_fixed(0.01),
+    retry=retry_if_exception_type(OSError),
+)
+def _writer_of(pipe: Path) -> int:
+    """Wait until a named pipe is being read; return its other end."""
+    return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
 
 
 def test_an_idle_connection_is_closed_after_the_keep_alive_time(tmp_path: Path) -> None:

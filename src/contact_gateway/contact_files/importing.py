@@ -137,7 +137,8 @@ class Import:
             ContactFileError: the file cannot be read on.
             ImportStoppedError: the import could not go on. What has an outcome is reported.
         """
-        chunk = self._read(rows)
+        # A pipe may have no rows yet, and a signal is handled meanwhile.
+        chunk = await asyncio.to_thread(self._read, rows)
         while chunk.rows and not self._monitor.is_stopping:
             settling = asyncio.create_task(self._settle(chunk))
             try:

@@ -83,13 +83,17 @@ async def test_a_closed_connection_needs_no_garbage_collector(
     assert closed() is None
 
 
-async def test_a_fault_of_the_application_is_a_500() -> None:
+@pytest.mark.parametrize(
+    ("request_", "end"), [(HEALTHZ, b"Internal Server Error"), (HEAD, b"\r\n\r\n")], ids=str
+)
+async def test_a_fault_of_the_application_is_a_500(request_: bytes, end: bytes) -> None:
     async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise LookupError
 
-    _, transport = await _connected(app, HEALTHZ)
+    _, transport = await _connected(app, request_)
 
     assert statuses(transport.written) == [b"500"]
+    assert transport.written.endswith(end)
     assert transport.is_closing()
 
 

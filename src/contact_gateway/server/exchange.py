@@ -8,6 +8,7 @@ import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Scope
 
 from contact_gateway.faces.http import WITHOUT_BODY
@@ -20,6 +21,8 @@ _STATUSES: Final = {status.value: status.phrase for status in HTTPStatus}
 _STATUS_LINES: Final = {
     status: f"HTTP/1.1 {status} {_STATUSES.get(status, '')}".encode() for status in range(100, 600)
 }
+
+_FAULT: Final = PlainTextResponse("Internal Server Error", 500)
 
 _log = logging.getLogger(__name__)
 
@@ -35,17 +38,6 @@ def response_head(status: int, headers: RawHeaders) -> bytes:
     if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1 or b"\0" in head:
         raise ValueError("a header of the response contains a control character")
     return head
-
-
-def last_response(status: int, default_headers: RawHeaders, text: bytes) -> bytes:
-    """Return a plain response after which the connection is closed."""
-    headers = (
-        *default_headers,
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", b"%d" % len(text)),
-        (b"connection", b"close"),
-    )
-    return response_head(status, headers) + text
 
 
 class Exchange:
@@ -86,10 +78,8 @@ class Exchange:
                 return
             _log.error("ASGI application returned without a complete response")
         if self._head is None and not self._is_disconnected:
-            headers = self._connection.default_headers
-            self._connection.transport.write(last_response(500, headers, b"Internal Server Error"))
             self.keep_alive = False
-            self._end()
+            await _FAULT(self.scope, self._receive, self._send)
         else:
             self._connection.transport.close()
 

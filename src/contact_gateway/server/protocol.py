@@ -30,7 +30,7 @@ from uvicorn.server import ServerState
 from contact_gateway.access.client_address import UNIX
 from contact_gateway.faces.json_body import BODY_IS_BUFFERED
 from contact_gateway.faces.request_context import RawHeaders
-from contact_gateway.server.exchange import Exchange, last_response
+from contact_gateway.server.exchange import Exchange, response_head
 
 IS_STOPPING: Final = "contact_gateway.is_stopping"
 """The key in the ASGI `state` of requests that arrive after the signal to stop."""
@@ -287,7 +287,13 @@ class HttpProtocol(asyncio.Protocol):
         if self._stop_receiving():
             return
         if not is_answered:
-            self.transport.write(last_response(status, self.default_headers, message))
+            headers = (
+                *self.default_headers,
+                (b"content-type", b"text/plain; charset=utf-8"),
+                (b"content-length", b"%d" % len(message)),
+                (b"connection", b"close"),
+            )
+            self.transport.write(response_head(status, headers) + message)
         self._linger()
 
     def on_message_begin(self) -> None:

@@ -145,7 +145,7 @@ class Exchange:
             self._end()
 
     def _start(self, status: int, given: RawHeaders) -> None:
-        headers = [*self._connection.default_headers, *given]
+        headers = [*self._connection.server_state.default_headers, *given]
         named = dict(headers)
         if self.scope["method"] != "HEAD" and status not in WITHOUT_BODY:
             length = named.get(b"content-length")

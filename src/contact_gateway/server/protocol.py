@@ -29,7 +29,6 @@ from uvicorn.server import ServerState
 
 from contact_gateway.access.client_address import UNIX
 from contact_gateway.faces.json_body import BODY_IS_BUFFERED
-from contact_gateway.faces.request_context import RawHeaders
 from contact_gateway.server.exchange import Exchange, response_head
 
 IS_STOPPING: Final = "contact_gateway.is_stopping"
@@ -87,7 +86,7 @@ class HttpProtocol(asyncio.Protocol):
             config.load()
         self._app: Final[ASGIApp] = config.loaded_app
         self._keep_alive_seconds: Final = config.timeout_keep_alive
-        self._server_state: Final = server_state
+        self.server_state: Final = server_state
         self._app_state: Final = app_state
         self._loop: Final = _loop or asyncio.get_running_loop()
         self._context: Final = copy_context()
@@ -117,7 +116,7 @@ class HttpProtocol(asyncio.Protocol):
         """Start serving a connection."""
         self.transport = cast(asyncio.Transport, transport)
         # uvicorn's type lists its own classes.
-        self._server_state.connections.add(self)  # type: ignore[arg-type]
+        self.server_state.connections.add(self)  # type: ignore[arg-type]
         connection: socket.socket | None = transport.get_extra_info("socket")
         peer = transport.get_extra_info("peername")
         if connection is not None and connection.family == socket.AF_UNIX:
@@ -131,7 +130,7 @@ class HttpProtocol(asyncio.Protocol):
         """Release the connection's resources."""
         del exc
         self._cancel_timeout()
-        self._server_state.connections.discard(self)
+        self.server_state.connections.discard(self)
         for exchange in self._queue:
             exchange.disconnect()
         self.is_writable.set()
@@ -165,11 +164,6 @@ class HttpProtocol(asyncio.Protocol):
     def _pause_reading(self) -> None:
         self._is_paused = True
         self.transport.pause_reading()
-
-    @property
-    def default_headers(self) -> RawHeaders:
-        """The headers of every response, such as `Date`."""
-        return self._server_state.default_headers
 
     def _stop_receiving(self) -> bool:
         """Discard further data; return whether responses are in flight, which end the connection.
@@ -256,17 +250,17 @@ class HttpProtocol(asyncio.Protocol):
         curl and Java's HTTP client send one with every request. The parser stops at the end of its
         head, so a new one, primed with how the body is framed, parses what follows.
         """
-        rest: bytes | memoryview = data
         while True:
             try:
-                self._parser.feed_data(rest)
+                self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as offer:
                 # Its argument is the offset of the first byte that was not parsed.
-                rest = memoryview(rest)[offer.args[0] :]
-                framing = [each for each in self._headers if each[0] in _FRAMING_HEADERS]
-                lines = (b"POST / HTTP/1.1", *(b"%b: %b" % header for header in framing))
+                rest = data[offer.args[0] :]
+                framing = (
+                    b"%b: %b" % each for each in self._headers if each[0] in _FRAMING_HEADERS
+                )
+                data = b"\r\n".join((b"POST / HTTP/1.1", *framing, b"", rest))
                 self._parser = self._new_parser()
-                self._parser.feed_data(b"\r\n".join((*lines, b"", b"")))
             else:
                 return
 
@@ -288,7 +282,7 @@ class HttpProtocol(asyncio.Protocol):
             return
         if not is_answered:
             headers = (
-                *self.default_headers,
+                *self.server_state.default_headers,
                 (b"content-type", b"text/plain; charset=utf-8"),
                 (b"content-length", b"%d" % len(message)),
                 (b"connection", b"close"),
@@ -338,7 +332,6 @@ class HttpProtocol(asyncio.Protocol):
             ]
         # RFC 9112, section 3.2.2: a target such as `http://host` has the path `/`.
         raw_path = url.path or b"/"
-        path = raw_path.decode("ascii")
         state = self.request_state()
         scope = {
             "type": "http",
@@ -346,7 +339,7 @@ class HttpProtocol(asyncio.Protocol):
             "http_version": version,
             "method": self._parser.get_method().decode("ascii"),
             "scheme": "http",
-            "path": unquote(path) if "%" in path else path,
+            "path": unquote(raw_path.decode("ascii")),
             "raw_path": raw_path,
             "query_string": url.query or b"",
             "root_path": "",
@@ -391,8 +384,8 @@ class HttpProtocol(asyncio.Protocol):
         # A pipelined request starts in the task of the one ahead, whose trace it must not continue.
         context = self._context.copy()
         task = self._loop.create_task(exchange.run(self._app), context=context)
-        self._server_state.tasks.add(task)
-        task.add_done_callback(self._server_state.tasks.discard)
+        self.server_state.tasks.add(task)
+        task.add_done_callback(self.server_state.tasks.discard)
 
     def on_body(self, body: bytes) -> None:
         """Add a part of the body. Its size has its own limit."""

@@ -113,6 +113,7 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
                 aliases=settings.graphql_max_aliases,
                 directives=settings.graphql_max_directives,
                 mutations=settings.graphql_max_mutations,
+                records=settings.graphql_max_records,
             ),
             introspection=settings.introspection,
         ),

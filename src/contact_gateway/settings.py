@@ -265,6 +265,9 @@ class Settings(BaseModel):
     graphql_max_mutations: int = Field(
         10, ge=1, description="Maximum number of mutation fields in a document"
     )
+    graphql_max_records: int = Field(
+        10_000, ge=1, description="Maximum number of records in the result of a document"
+    )
     graphiql: bool = Field(default=True, description="Whether /graphql serves GraphiQL to browsers")
     introspection: bool = Field(default=True, description="Whether clients may read the schema")
 

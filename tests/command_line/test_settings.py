@@ -74,6 +74,7 @@ def give(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, folder
         ("GRAPHQL_MAX_ALIASES", "-1"),
         ("GRAPHQL_MAX_DIRECTIVES", "-1"),
         ("GRAPHQL_MAX_MUTATIONS", "0"),
+        ("GRAPHQL_MAX_RECORDS", "0"),
         ("RATE_LIMIT_URL", "memcached://localhost"),
         ("RATE_LIMIT_URL", "redis://"),
         ("RATE_LIMIT_URL", "redis://127.0.0.1:99999/0"),

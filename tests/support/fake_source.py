@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from contact_gateway.access.caller import Caller
@@ -26,10 +27,14 @@ from contact_gateway.contacts.source import (
     SourceUnavailable,
 )
 from contact_gateway.faces.graphql.document_access import DocumentAccess
+from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.request_context import RequestContext
 from support.contacts import stored, submitted
 from support.gateway import CATALOGUE
 
+LIMITS: Final = DocumentLimits(
+    tokens=1000, depth=10, aliases=15, directives=50, mutations=10, records=10_000
+)
 _NOW: Final = datetime(2026, 1, 31, 12, tzinfo=UTC)
 _ADVERTISERS: Final = {record.id: record for record in CATALOGUE}
 _TAKEN: Final = stored(
@@ -113,6 +118,6 @@ def context(key: str | None, idempotency_header: str | None = None) -> RequestCo
     source = FakeSource()
     credential = None if key is None else Credential.of(key)
     caller: ContactCaller = Caller(credential, source.authenticate)
-    caller.decorate(DocumentAccess)
+    caller.decorate(partial(DocumentAccess, limits=LIMITS))
     headers = {} if idempotency_header is None else {"idempotency-key": idempotency_header}
     return RequestContext("a-request", caller, headers)

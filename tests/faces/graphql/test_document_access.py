@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 from anyio.lowlevel import checkpoint
@@ -15,14 +16,12 @@ from contact_gateway.contacts.outcomes import RateLimited, ReadRefusal
 from contact_gateway.contacts.source import ContactCaller
 from contact_gateway.faces.graphql.document_access import DocumentAccess
 from contact_gateway.faces.graphql.execution import GraphQLRequest
-from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.schema import build_schema
 from contact_gateway.faces.request_context import RequestContext
-from support.fake_source import FakeSource
+from support.fake_source import LIMITS, FakeSource
 
 pytestmark = pytest.mark.anyio
 
-LIMITS = DocumentLimits(tokens=1000, depth=10, aliases=15, directives=50, mutations=10)
 TWO_OF_ONE_BRAND = """{
   a: advertiser(slug: "first") { hienergy { name } equivalents { id } }
   b: advertiser(slug: "second") { hienergy { name } }
@@ -80,6 +79,6 @@ async def test_a_field_that_fails_does_not_cancel_a_shared_lookup(
 
 async def _execute(source: FakeSource, text: str) -> ExecutionResult:
     caller: ContactCaller = Caller(Credential.of("member"), source.authenticate)
-    caller.decorate(DocumentAccess)
+    caller.decorate(partial(DocumentAccess, limits=LIMITS))
     context = RequestContext("a-request", caller)
     return await build_schema(LIMITS).execute(GraphQLRequest(text), context, queries_only=True)

@@ -14,15 +14,13 @@ from contact_gateway.faces.graphql.document_cache import (
     ValidDocument,
 )
 from contact_gateway.faces.graphql.execution import ExecutableSchema, GraphQLRequest
-from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.schema import build_schema
 from graphql_plans.fields import PlannedField
 from support.databases import Engine
 from support.faces import Json
-from support.fake_source import context
+from support.fake_source import LIMITS, context
 from support.gateway import Gateway
 
-LIMITS: Final = DocumentLimits(tokens=1000, depth=10, aliases=15, directives=50, mutations=10)
 DOCUMENT: Final = ValidDocument(parse("{ __typename }"))
 BY_ID: Final = "query ($id: ID!) { advertiser(id: $id) { id } }"
 BY_SLUG: Final = """query ($slug: String!, $named: Boolean! = true) {

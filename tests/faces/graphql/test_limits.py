@@ -10,6 +10,7 @@ import pytest
 from graphql import get_introspection_query
 
 from support.databases import Engine
+from support.faces import CREATE_CONTACT
 from support.gateway import Gateway, running_gateway
 
 pytestmark = pytest.mark.anyio
@@ -144,6 +145,97 @@ async def test_the_tokens_of_a_document_are_limited(
     if not is_accepted:
         (error,) = response.json()["errors"]
         assert error["extensions"]["limit"] == "tokens"
+
+
+# Its levels have 1, 2, 2 and 4 records: an advertiser, its equivalents, and so on.
+EQUIVALENTS: Final = "{ advertiser(id: 1001) { equivalents { hienergy { equivalents { id } } } } }"
+
+
+@pytest.mark.parametrize("maximum", [1, 3, 5, 8, 9])
+async def test_the_records_of_a_result_are_limited(tmp_path: Path, maximum: int) -> None:
+    """Each level of equivalents multiplies them, so a short document could have millions."""
+    async with running_gateway(tmp_path, graphql_max_records=maximum) as gateway:
+        response = await gateway.graphql(EQUIVALENTS, gateway.member)
+
+    assert ("errors" in response.json()) is (maximum < 9)
+    for error in response.json().get("errors", []):
+        assert error["message"] == (
+            f"The result is too large. At most {maximum} records are allowed."
+        )
+        assert error["extensions"] == {
+            "code": "BAD_REQUEST",
+            "limit": "records",
+            "maximum": maximum,
+            "requestId": response.headers["X-Request-Id"],
+        }
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "{ contacts { nodes { id } } }",
+        "{ advertisers { nodes { id } } }",
+        "{ a: contact(id: 1) { id } b: contact(id: 2) { id } }",
+        '{ a: advertiser(slug: "northwind") { id } b: advertiser(slug: "none") { id } }',
+    ],
+)
+async def test_every_read_counts_its_records(tmp_path: Path, document: str) -> None:
+    async with running_gateway(tmp_path, graphql_max_records=1) as gateway:
+        for email in ("maya@example.com", "noor@example.com"):
+            variables = {"input": {"advertiserId": 1001, "email": email}}
+            created = await gateway.graphql(CREATE_CONTACT, gateway.admin, variables)
+            assert created.json()["data"]["createContact"]["__typename"] == "Contact"
+        response = await gateway.graphql(document, gateway.member)
+
+    assert response.json()["errors"][0]["extensions"]["limit"] == "records"
+
+
+async def test_fields_beyond_the_limit_of_records_have_one_error(tmp_path: Path) -> None:
+    """There may be thousands of them. Other errors are listed too."""
+    document = "{ contacts(page: 0) { nodes { id } } advertisers { nodes { id hienergy { id } } } }"
+    async with running_gateway(tmp_path, graphql_max_records=7) as gateway:
+        response = await gateway.graphql(document, gateway.member)
+
+    codes = sorted(error["extensions"]["code"] for error in response.json()["errors"])
+    assert codes == ["BAD_REQUEST", "INVALID_INPUT"]
+
+
+async def test_a_created_contact_is_shown_beyond_the_limit_of_records(tmp_path: Path) -> None:
+    document = """mutation { createContact(input: {advertiserId: 2001, email: "maya@example.com"}) {
+      ... on Contact { email advertiser { equivalents { id } } }
+    } }"""
+    async with running_gateway(tmp_path, graphql_max_records=1) as gateway:
+        response = await gateway.graphql(document, gateway.admin)
+
+    assert response.json()["data"] == {
+        "createContact": {"email": "maya@example.com", "advertiser": None}
+    }
+    assert response.json()["errors"][0]["extensions"]["limit"] == "records"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "{ a: __schema { types { name } } }",
+        "{ __schema { a: types { name } } }",
+        '{ __type(name: "Contact") { ...F } } fragment F on __Type { a: fields { name } }',
+        "{ __schema { types { fields { a: type { name } b: type { name } } } } }",
+    ],
+)
+async def test_introspection_has_no_aliases(gateway: Gateway, document: str) -> None:
+    """Aliases in its lists multiply each other, for callers without a key."""
+    response = await gateway.graphql(document)
+
+    assert response.status_code == 400
+    error = response.json()["errors"][0]
+    assert error["message"] == "Fields of `__schema` and `__type` cannot have aliases."
+
+
+async def test_types_can_be_queried_side_by_side(gateway: Gateway) -> None:
+    document = '{ a: __type(name: "Contact") { name } b: __type(name: "Viewer") { name } }'
+    response = await gateway.graphql(document)
+
+    assert response.json()["data"] == {"a": {"name": "Contact"}, "b": {"name": "Viewer"}}
 
 
 async def test_the_whole_schema_can_be_queried(gateway: Gateway) -> None:

@@ -1,7 +1,8 @@
-"""Deduplicates the reads of one GraphQL document.
+"""Deduplicates the reads of one GraphQL document, and limits the records of its result.
 
 Each record and page is read once, however often a document asks for it. Advertisers asked for side
-by side are read in one lookup, and those of a page are not read again.
+by side are read in one lookup, and those of a page are not read again. The result has a record as
+often as the document asks for it.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from contact_gateway.contacts.source import (
     Page,
     PageRequest,
 )
+from contact_gateway.faces.graphql.limits import DocumentLimits
 from contact_gateway.faces.graphql.single_flight import SingleFlight
 
 _MaybeAdvertiser: TypeAlias = Advertiser | ReadRefusal | None
@@ -30,10 +32,15 @@ _Record = TypeVar("_Record")
 
 
 class DocumentAccess:
-    """Implements `contacts.source.Access` for one document, over the access of its caller."""
+    """Implements `contacts.source.Access` for one document, over the access of its caller.
 
-    def __init__(self, access: Access) -> None:
+    Its reads of records raise a `GraphQLError` beyond the limit of records.
+    """
+
+    def __init__(self, access: Access, limits: DocumentLimits) -> None:
         self._access: Final = access
+        self._limits: Final = limits
+        self._records = 0
         self._reads: Final = SingleFlight()
         self.principal: Final = access.principal
         self.filters: Final = access.filters
@@ -63,13 +70,17 @@ class DocumentAccess:
 
     async def contact(self, contact_id: int) -> Contact | ReadRefusal | None:
         """Return one contact, or None."""
+        self._count(1)
         return await self._reads.get(self._access.contact, contact_id)
 
     async def contacts(
         self, wanted: ContactFilter, page: PageRequest
     ) -> Page[Contact] | ReadRefusal:
         """Return a page of contacts."""
-        return await self._reads.get(self._access.contacts, wanted, page)
+        found = await self._reads.get(self._access.contacts, wanted, page)
+        if isinstance(found, Page):
+            self._count(len(found.items))
+        return found
 
     async def advertisers(
         self, wanted: AdvertiserFilter, page: PageRequest
@@ -77,6 +88,7 @@ class DocumentAccess:
         """Return a page of advertisers."""
         found = await self._reads.get(self._access.advertisers, wanted, page)
         if isinstance(found, Page):
+            self._count(len(found.items))
             self._prime(found.items)
         return found
 
@@ -84,6 +96,7 @@ class DocumentAccess:
         self, ids: Collection[int]
     ) -> Mapping[int, Advertiser | ReadRefusal]:
         """Return the advertisers that exist, by id."""
+        self._count(len(ids))
         found = await _load(self._advertiser, ids)
         return {
             an_id: record for an_id, record in zip(ids, found, strict=True) if record is not None
@@ -91,6 +104,7 @@ class DocumentAccess:
 
     async def advertiser_by_slug(self, slug: str) -> _MaybeAdvertiser:
         """Return the advertiser with a slug."""
+        self._count(1)
         found = await self._reads.get(self._access.advertiser_by_slug, slug)
         if isinstance(found, Advertiser):
             self._prime((found,))
@@ -101,8 +115,14 @@ class DocumentAccess:
         found = await _load(self._equivalents, hienergy_ids)
         for records in found:
             if isinstance(records, Sequence):
+                self._count(len(records))
                 self._prime(records)
         return dict(zip(hienergy_ids, found, strict=True))
+
+    def _count(self, records: int) -> None:
+        self._records += records
+        if self._records > self._limits.records:
+            raise self._limits.too_many_records()
 
     def _prime(self, records: Sequence[Advertiser]) -> None:
         self._advertiser.prime_many({record.id: record for record in records})

@@ -4,7 +4,8 @@ Source: the GraphQL-over-HTTP specification. `statuses` has its table of statuse
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Final
@@ -78,6 +79,7 @@ class GraphQLEndpoint(Endpoint):
         self, schema: ExecutableSchema, body_limits: BodyLimits, *, explorer: bool
     ) -> None:
         self._schema: Final = schema
+        self._document_access: Final = partial(DocumentAccess, limits=schema.limits)
         self._body_limits: Final = body_limits
         self._explorer: Final = (_FOLDER / "explorer.html").read_bytes() if explorer else None
 
@@ -112,7 +114,7 @@ class GraphQLEndpoint(Endpoint):
                 raise method_not_allowed(
                     "GET, HEAD, POST", "Method not allowed. Use POST, or GET for queries."
                 )
-            context.caller.decorate(DocumentAccess)
+            context.caller.decorate(self._document_access)
             result = await self._schema.execute(
                 _graphql_request(parameters),
                 context,
@@ -191,7 +193,7 @@ def _result_response(
     headers: dict[str, str] = {}
     kind = Result.EXECUTED
     if result.errors:
-        errors = [_PublicError(error, context.request_id) for error in result.errors]
+        errors = [_PublicError(error, context.request_id) for error in _listed(result.errors)]
         context.outcome = str(errors[0].code)
         body["errors"] = [error.formatted for error in errors]
         for error in errors:
@@ -206,6 +208,19 @@ def _result_response(
     if context.is_replay:
         headers["Idempotent-Replayed"] = "true"
     return json_response(body, representation.statuses[kind], headers, representation.content_type)
+
+
+def _listed(errors: Sequence[GraphQLError]) -> Iterator[GraphQLError]:
+    """Yield the errors that the response has: of fields beyond a limit, the first stands for all.
+
+    There may be as many of them as the limit allows records.
+    """
+    is_exceeded = False
+    for error in errors:
+        is_limit = "limit" in (error.extensions or ())
+        if not (is_limit and is_exceeded):
+            yield error
+        is_exceeded = is_exceeded or is_limit
 
 
 def _kind(result: ExecutionResult, errors: Sequence["_PublicError"]) -> Result:

@@ -49,6 +49,9 @@ class ExecutableSchema:
     """A schema, with the limits of documents and the cache of valid ones.
 
     Without introspection, documents cannot query the schema, and errors do not suggest its names.
+
+    Attributes:
+        limits: the limits.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class ExecutableSchema:
     ) -> None:
         self._schema: Final = schema._schema  # noqa: SLF001 - there is no public name for it
         self._documents: Final = documents
-        self._limits: Final = limits
+        self.limits: Final = limits
         self._hide_suggestions: Final = not introspection
         self._compiler: Final = Compiler(self._schema, hide_suggestions=self._hide_suggestions)
         self._rules: Final = {
@@ -138,14 +141,14 @@ class ExecutableSchema:
         return operation
 
     def _parse(self, text: str) -> DocumentNode:
-        document = self._limits.parse(text)
+        document = self.limits.parse(text)
         if _LONG_INTEGER.search(text):
             shortened: DocumentNode = visit(document, _ShortenIntegers())
             return shortened
         return document
 
     def _validate(self, document: DocumentNode, *, names_operation: bool) -> None:
-        exceeded = self._limits.exceeded_limit(document)
+        exceeded = self.limits.exceeded_limit(document)
         if exceeded is not None:
             raise exceeded
         errors = validate(

@@ -44,6 +44,8 @@ class DocumentLimits:
         aliases: aliased or repeated fields.
         directives: directives in the whole document.
         mutations: root fields of a mutation, each of which is an operation.
+        records: contacts and advertisers in the result. A short document may have millions: an
+            advertiser has equivalents, which have equivalents.
     """
 
     tokens: int
@@ -51,6 +53,7 @@ class DocumentLimits:
     aliases: int
     directives: int
     mutations: int
+    records: int
 
     def parse(self, text: str) -> DocumentNode:
         """Parse a document.
@@ -79,10 +82,14 @@ class DocumentLimits:
             return _exceeded("depth", self.depth, "levels of nested fields")
         return None
 
+    def too_many_records(self) -> GraphQLError:
+        """Return the error of a field whose records exceed the limit."""
+        return _exceeded("records", self.records, "records", of="result")
 
-def _exceeded(limit: str, maximum: int, counted: str) -> GraphQLError:
+
+def _exceeded(limit: str, maximum: int, counted: str, *, of: str = "document") -> GraphQLError:
     return GraphQLError(
-        f"The document is too large. At most {maximum} {counted} are allowed.",
+        f"The {of} is too large. At most {maximum} {counted} are allowed.",
         extensions={"limit": limit, "maximum": maximum},
     )
 
@@ -182,12 +189,28 @@ class OneOperation(ValidationRule):
             self.report_error(GraphQLError(message, operations))
 
 
+class NoIntrospectionAliases(ValidationRule):
+    """Refuses aliases in the schema's introspection, for which no key is needed.
+
+    Aliases at each level multiply each other, and the schema has lists within lists.
+    """
+
+    def enter_field(self, node: FieldNode, *_: object) -> None:
+        """Report an error if a field of introspection has an alias."""
+        parent = self.context.get_parent_type()
+        is_introspection = parent is not None and parent.name.startswith("__")
+        if node.alias is not None and (is_introspection or node.name.value == "__schema"):
+            message = "Fields of `__schema` and `__type` cannot have aliases."
+            self.report_error(GraphQLError(message, node))
+
+
 def validation_rules(
     *, names_operation: bool, introspection: bool
 ) -> tuple[type[ASTValidationRule], ...]:
     """Return the validation rules: the specification's, Strawberry's and the gateway's."""
     return (
         *specified_rules,
+        NoIntrospectionAliases,
         *(() if names_operation else (OneOperation,)),
         *(() if introspection else (NoSchemaIntrospectionCustomRule,)),
         MaybeNullValidationRule,

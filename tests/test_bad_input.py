@@ -390,7 +390,7 @@ def _repeated(name: str, query: str, parameter: str) -> Bad:
     return _invalid(name, CONTACT, (parameter, "INVALID_ARGUMENTS"), path=f"{REST}?{query}")
 
 
-def _dry_run_in_the_body(path: str, body: dict[str, Json]) -> Bad:
+def _in_the_body(path: str, body: dict[str, Json]) -> Bad:
     return _invalid(f"{path} in the body", json.dumps(body).encode(), (path, "INVALID_ARGUMENTS"))
 
 
@@ -434,15 +434,23 @@ BESIDE_THE_CONTACT: Final = (
         ("Idempotency-Key", "INVALID_IDEMPOTENCY_KEY"),
         path=f"{REST}?idempotency_key=",
     ),
-    _dry_run_in_the_body("dry_run", {"contact": dict(MAYA), "dry_run": True}),
-    _dry_run_in_the_body("dryRun", {"contact": dict(MAYA), "dryRun": False}),
-    _dry_run_in_the_body("contact.dry_run", {"contact": {**MAYA, "dry_run": "true"}}),
-    _dry_run_in_the_body("contact.dryRun", {"contact": {**MAYA, "dryRun": None}}),
+    _in_the_body("dry_run", {"contact": dict(MAYA), "dry_run": True}),
+    _in_the_body("dryRun", {"contact": dict(MAYA), "dryRun": False}),
+    _in_the_body("contact.dry_run", {"contact": {**MAYA, "dry_run": "true"}}),
+    _in_the_body("contact.dryRun", {"contact": {**MAYA, "dryRun": None}}),
     *(
-        _dry_run_in_the_body(name, {"contact": dict(MAYA), name: True})
+        _in_the_body(name, {"contact": dict(MAYA), name: True})
         for name in ("dryrun", "DryRun", "DRY_RUN", "dry-run", "dry run", "_dry_run")
     ),
-    _dry_run_in_the_body("contact.dry-Run", {"contact": {**MAYA, "dry-Run": True}}),
+    _in_the_body("contact.dry-Run", {"contact": {**MAYA, "dry-Run": True}}),
+    _invalid(
+        "an idempotency key in the body",
+        json.dumps({"contact": dict(MAYA), "idempotency_key": "k-1"}).encode(),
+        ("Idempotency-Key", "INVALID_ARGUMENTS"),
+    ),
+    _in_the_body("Idempotency-Key", {"contact": dict(MAYA), "Idempotency-Key": "k-1"}),
+    _in_the_body("contact.idempotency_key", {"contact": {**MAYA, "idempotency_key": "k-1"}}),
+    _in_the_body("contact.idempotencyKey", {"contact": {**MAYA, "idempotencyKey": None}}),
 )
 
 

@@ -214,18 +214,35 @@ async def test_unknown_fields_are_named_where_they_are(gateway: Gateway) -> None
         "/api/v1/contacts/batch",
         {
             "contacts": [_contact("a", wat=1), _contact("b", dry_run=True)],
-            "idempotency_key": "k",
+            "extra": "k",
         },
         credentials(gateway.admin),
     )
 
     document = response.json()
     created, refused = document["data"]
-    assert document["meta"]["ignored_fields"] == ["idempotency_key"]
+    assert document["meta"]["ignored_fields"] == ["extra"]
     assert created["meta"] == {"ignored_fields": ["contacts.0.wat"]}
     (problem,) = refused["error"]["details"]["problems"]
     assert problem["path"] == "contacts.1.dry_run"
     assert await gateway.contact_rows() == 1
+
+
+async def test_an_idempotency_key_that_would_be_ignored_is_refused(gateway: Gateway) -> None:
+    """A caller who believes it to be in force repeats the batch."""
+
+    async def problem(entry: dict[str, Json], **beside: str) -> str:
+        body = {"contacts": [entry], **beside}
+        headers = credentials(gateway.admin)
+        document = (await gateway.post_json("/api/v1/contacts/batch", body, headers)).json()
+        refused = document if "error" in document else document["data"][0]
+        (problem,) = refused["error"]["details"]["problems"]
+        assert "`Idempotency-Key`" in problem["message"]
+        return str(problem["path"])
+
+    assert await problem(_contact("a"), idempotency_key="k") == "Idempotency-Key"
+    assert await problem(_contact("a", idempotencyKey="k")) == "contacts.0.idempotencyKey"
+    assert await gateway.contact_rows() == 0
 
 
 async def test_an_unknown_field_of_a_tool_refuses_the_call(gateway: Gateway) -> None:

@@ -1,7 +1,7 @@
 """What every operation shares: a valid key, a quota, an idempotency key and dry runs."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -43,8 +43,9 @@ _UNKNOWN_ON_CONFLICT: Final = Problem(
     ProblemCode.INVALID_ARGUMENTS,
     f"Use one of {', '.join(OnConflict)}.",
 )
-# In any spelling, since the contact would be created.
+# In any spelling, since the contact would be created: in spite of a dry run, or twice.
 _MISPLACED_DRY_RUN: Final = re.compile(r"(?:contact\.)?[\W_]*dry[\W_]*run[\W_]*", re.IGNORECASE)
+_MISPLACED_KEY: Final = re.compile(r"(?:contact\.)?[\W_]*idempotency[\W_]*key[\W_]*", re.IGNORECASE)
 
 
 async def authenticated(caller: ContactCaller) -> Access | Unauthorized | RateLimited:
@@ -128,7 +129,7 @@ def options_of(submission: Submission) -> Options:
     _, sent_key, dry_run, on_conflict, parameters, ignored_fields, found, _ = submission
     if sent_key is None and not parameters and not ignored_fields:
         return Options(None, dry_run, on_conflict, found)
-    problems = [*found, *_misplaced_dry_runs(ignored_fields)]
+    problems = [*found, *_misplaced(ignored_fields)]
     given: dict[str, object] = {}
     if parameters:
         given, unusable = _parameters(parameters)
@@ -179,17 +180,19 @@ def options_of(submission: Submission) -> Options:
     return Options(key, dry_run, on_conflict, tuple(problems))
 
 
-def _misplaced_dry_runs(ignored_fields: Iterable[str]) -> list[Problem]:
-    """Return the problems of dry-run flags in the body, where they would be ignored."""
-    return [
-        Problem(
-            tuple(path.split(".")),
-            ProblemCode.INVALID_ARGUMENTS,
-            "A dry run is asked for in the query: `?dry_run=true`.",
-        )
-        for path in ignored_fields
-        if _MISPLACED_DRY_RUN.fullmatch(path)
-    ]
+def _misplaced(ignored_fields: Iterable[str]) -> Iterator[Problem]:
+    """Yield the problems of options in the body, where they would be ignored."""
+    for path in ignored_fields:
+        if _MISPLACED_DRY_RUN.fullmatch(path):
+            message = "A dry run is asked for in the query: `?dry_run=true`."
+        elif _MISPLACED_KEY.fullmatch(path):
+            message = (
+                "An idempotency key is sent in the header `Idempotency-Key`; in a batch, also as "
+                "`idempotency_key` of a contact."
+            )
+        else:
+            continue
+        yield Problem(tuple(path.split(".")), ProblemCode.INVALID_ARGUMENTS, message)
 
 
 def _parameters(raw: Mapping[str, object]) -> tuple[dict[str, object], list[Problem]]:

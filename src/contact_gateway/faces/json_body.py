@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,8 +16,6 @@ from contact_gateway.faces.http import TransportCode, TransportError
 MAX_DIGITS: Final = 40
 """Longer whole numbers are cut to this many digits. They stay out of every field's range, and
 Python would refuse to parse more than 4,300."""
-
-_JSON_BLANKS: Final = " \t\n\r"
 
 BODY_IS_BUFFERED: Final = "contact_gateway.body_is_buffered"
 """The ASGI extension by which the server says that the whole body has arrived, so reading it needs
@@ -99,7 +98,8 @@ def _too_large(max_bytes: int) -> TransportError:
 def parse_json(text: bytes, max_depth: int) -> object:
     """Parse JSON strictly: without NaN, infinities, or duplicate names in an object.
 
-    Fractions become decimals, so none is rounded to a whole number.
+    Fractions become decimals, so none is rounded to a whole number. A byte order mark is ignored,
+    since some Windows programs write one (RFC 8259, section 8.1).
 
     Raises:
         TransportError: `BAD_REQUEST`.
@@ -112,17 +112,17 @@ def parse_json(text: bytes, max_depth: int) -> object:
             f"The JSON is nested too deeply. At most {max_depth} levels are allowed.",
         )
     try:
-        document = text.decode("utf-8").strip(_JSON_BLANKS)
-        value, end = _STRICT.raw_decode(document)
-        if end != len(document):
-            raise ValueError("text after the JSON")
+        return _STRICT.decode(text.removeprefix(BOM_UTF8).decode("utf-8"))
+    except json.JSONDecodeError as error:
+        raise TransportError(
+            TransportCode.BAD_REQUEST,
+            f"This is not valid JSON. See line {error.lineno}, column {error.colno}.",
+        ) from None
     except (ValueError, ArithmeticError, RecursionError):
         raise TransportError(
             TransportCode.BAD_REQUEST,
             "This is not valid JSON in UTF-8. NaN, infinities and duplicate names are not allowed.",
         ) from None
-    else:
-        return value
 
 
 def _is_deeper_than(max_depth: int, text: bytes) -> bool:
@@ -141,6 +141,14 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
+def _number(text: str) -> int | Decimal:
+    """Return a number with a fraction or an exponent. 2.0 is a whole number, as in JSON Schema."""
+    number = Decimal(text)
+    # 1e999999999 has more digits than the memory holds.
+    is_whole = number.adjusted() < MAX_DIGITS and number == number.to_integral_value()
+    return int(number) if is_whole else number
+
+
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
@@ -151,6 +159,6 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 _STRICT: Final = json.JSONDecoder(
     parse_constant=_refuse_constant,
     parse_int=lambda digits: int(digits[:MAX_DIGITS]),
-    parse_float=Decimal,
+    parse_float=_number,
     object_pairs_hook=_object,
 )

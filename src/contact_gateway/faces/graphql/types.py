@@ -469,7 +469,8 @@ SubmissionOutcome = Annotated[
         description=(
             "The result of one submission of a batch: that of `createContact`, or, if the service "
             "fails in between, `ServiceUnavailableError` or `NotTriedError`. A fragment on "
-            "`CreateContactResult` may be spread here."
+            "`CreateContactResult` may be spread here, with `... on ApiError` beside it for these "
+            "two, which are not among its members."
         ),
     ),
 ]

@@ -42,7 +42,9 @@ UNNAMED: Final = (
     "HiEnergy created the contact, but its answer does not show which, and no list shows the "
     "contact yet. Look for it in HiEnergy. It is not sent again."
 )
-UNAVAILABLE: Final = "The service is temporarily unavailable. Retry with the same idempotency key."
+UNAVAILABLE: Final = (
+    "The service is temporarily unavailable. Retry later, a creation with its idempotency key."
+)
 STOPPED_BY_OUTAGE: Final = (
     "Not tried: the service did not respond to an earlier submission of the batch. Send it later."
 )

@@ -2,12 +2,16 @@
 
 import io
 import json
+from itertools import count
 from pathlib import Path
+from threading import Event
 
 import pytest
 from anyio.lowlevel import checkpoint
 
-from support.faces import CREATE_CONTACT, FACES
+from contact_gateway.store import contacts
+from contact_gateway.store.connection_threads import LostRaceError
+from support.faces import CREATE_CONTACT, FACES, Json
 from support.gateway import BIG_ID, Gateway, credentials, running_gateway
 
 pytestmark = pytest.mark.anyio
@@ -339,6 +343,37 @@ async def test_each_replay_of_a_document_is_named(gateway: Gateway) -> None:
         "extensions": {"idempotentReplayed": ["two"]},
     }
     assert "Idempotent-Replayed" not in response.headers
+
+
+async def test_creations_that_an_outage_interrupts_can_be_repeated_with_their_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No field has data then, so the caller does not learn which contacts are created."""
+    document = """mutation ($a: CreateContactInput!, $b: CreateContactInput!) {
+      a: createContact(input: $a, idempotencyKey: "a") { __typename }
+      b: createContact(input: $b, idempotencyKey: "b") { __typename }
+    }"""
+    variables = {"a": MAYA_INPUT, "b": {"advertiserId": 2001, "email": "noor@example.com"}}
+    create, calls, repeats = contacts.create, count(), Event()
+
+    def create_once_or_again(*arguments: Json) -> Json:
+        if next(calls) and not repeats.is_set():
+            raise LostRaceError
+        return create(*arguments)
+
+    monkeypatch.setattr(contacts, "create", create_once_or_again)
+    async with running_gateway(tmp_path) as gateway:
+        interrupted = await gateway.graphql(document, gateway.admin, variables)
+        repeats.set()
+        repeated = await gateway.graphql(document, gateway.admin, variables)
+
+    assert interrupted.status_code == 503
+    assert interrupted.json()["data"] is None
+    assert [error["path"] for error in interrupted.json()["errors"]] == [["b"]]
+    assert repeated.json() == {
+        "data": {"a": {"__typename": "Contact"}, "b": {"__typename": "Contact"}},
+        "extensions": {"idempotentReplayed": ["a"]},
+    }
 
 
 async def test_each_creation_of_a_document_counts_as_an_operation(tmp_path: Path) -> None:

@@ -367,12 +367,13 @@ def _normalized(email: str | None) -> str | None:
 def _parsed(
     shape: TypeAdapter[T], raw: Mapping[str, object], names: Collection[str] = ()
 ) -> T | InvalidInput:
-    """Validate parameters. An unknown one would be a filter that is not applied."""
+    """Trim and validate parameters. An unknown one would be a filter that is not applied."""
     known = {"dry_run", *names}
     given: dict[str, object] = {}
     problems: list[Problem] = []
     unknown: list[str] = []
-    for name, value in raw.items():
+    for name, sent in raw.items():
+        value = trimmed(sent) if isinstance(sent, str) else sent
         own_name = _OTHER_NAMES.get(name, name)
         if own_name not in known:
             unknown.append(name)

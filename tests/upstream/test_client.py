@@ -6,7 +6,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -85,7 +85,7 @@ def closed_port() -> Iterator[socket.socket]:
         yield bound
 
 
-def _url(bound: socket.socket) -> str:
+def _url(bound: socket.socket | asyncio.trsock.TransportSocket) -> str:
     return f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
@@ -335,6 +335,46 @@ async def test_connections_are_bounded_and_reused() -> None:
 
         assert upstream.most_connections == 3
         assert len(upstream.requests) == 30
+
+
+STALE = recorded(201, '{"data": {"id": "1"}}').raw
+
+
+@pytest.mark.parametrize("is_read", [True, False], ids=["read", "unread"])
+@pytest.mark.parametrize(
+    "unsolicited",
+    [
+        pytest.param(STALE, id="response"),
+        pytest.param(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n", id="endless"),
+        pytest.param(None, id="end"),
+    ],
+)
+async def test_a_call_is_not_sent_over_a_connection_that_is_not_idle(
+    unsolicited: bytes | None, *, is_read: bool
+) -> None:
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(FINE.raw)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with client_of(_url(server.sockets[0])) as client:
+        await client.send(READ)
+        if unsolicited is None:
+            writers[0].get_extra_info("socket").shutdown(socket.SHUT_WR)
+        else:
+            writers[0].write(unsolicited)
+        for _ in range(10 if is_read else 0):
+            await asyncio.sleep(0)
+        response = await client.send(CREATE)
+        server.close()
+
+    assert (response.status, response.body) == (200, {})
+    assert len(writers) == 2
 
 
 async def test_a_creation_that_waits_too_long_for_a_connection_was_never_sent(

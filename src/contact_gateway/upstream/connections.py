@@ -6,15 +6,18 @@ this module: aiohttp takes a tenth of the start.
 
 import json
 import math
+import select
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
+from weakref import WeakSet
 
 import aiohttp
 import orjson
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
@@ -161,7 +164,15 @@ class _Connector(aiohttp.TCPConnector):
 
     Otherwise both may be one exception: a proxy may end its connection before it has one to
     upstream.
+
+    aiohttp 3.14 also reuses a connection over which upstream has sent something while it was idle,
+    such as a 408, and takes that for the response to the next request.
     """
+
+    # Any: aiohttp passes its arguments.
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._used: Final[WeakSet[ResponseHandler]] = WeakSet()
 
     async def connect(
         self,
@@ -169,11 +180,27 @@ class _Connector(aiohttp.TCPConnector):
         traces: list[Trace],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's name
     ) -> Connection:
-        """Return a pooled or a new connection."""
-        try:
-            return await super().connect(req, traces, timeout)
-        except (aiohttp.ClientError, OSError) as error:
-            raise _NotConnectedError(error) from None
+        """Return a new connection, or a pooled one over which nothing has arrived."""
+        while True:
+            try:
+                connection = await super().connect(req, traces, timeout)
+            except (aiohttp.ClientError, OSError) as error:
+                raise _NotConnectedError(error) from None
+            protocol = connection.protocol
+            if protocol is not None and (protocol not in self._used or _is_quiet(protocol)):
+                self._used.add(protocol)
+                return connection
+            connection.close()
+
+
+def _is_quiet(protocol: ResponseHandler) -> bool:
+    """Return whether upstream has neither sent anything over an idle connection nor closed it."""
+    if protocol.should_close or protocol.transport is None:
+        return False
+    # The event loop may not have read it yet.
+    poll = select.poll()
+    poll.register(protocol.transport.get_extra_info("socket"), select.POLLIN)
+    return not poll.poll(0)
 
 
 # Cached, because constructing one takes 4 µs.

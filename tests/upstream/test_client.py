@@ -588,16 +588,47 @@ async def test_query_values_are_encoded() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("0", 0), (" 17 ", 17), ("1e3", None), ("-1", None), ("", None), ("soon", None)],
+    [
+        ("0", 0),
+        (" 17 ", 17),
+        ("16.2", 17),
+        ("9" * 400, 86_400),
+        ("1e3", None),
+        ("-1", None),
+        ("", None),
+        ("soon", None),
+    ],
 )
 def test_retry_after_in_seconds(text: str, seconds: int | None) -> None:
     assert retry_after_seconds({"Retry-After": text}) == seconds
 
 
-def test_retry_after_is_read_as_a_date(noon: datetime) -> None:
-    later = format_datetime(noon + timedelta(hours=2), usegmt=True)
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Set the local time zone to one that is not UTC."""
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", "XXX+5")
+        time.tzset()
+        yield
+    time.tzset()
 
-    assert retry_after_seconds({"Retry-After": later}) == 7200
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Sat, 31 Jan 2026 14:00:00 GMT",
+        "Saturday, 31-Jan-26 14:00:00 GMT",
+        "Sat Jan 31 14:00:00 2026",
+        "Sat, 31 Jan 2026 14:00:00 -0000",
+    ],
+)
+def test_retry_after_is_read_as_a_date(date: str, noon: datetime) -> None:
+    ahead = format_datetime(noon + timedelta(hours=1), usegmt=True)
+
+    assert retry_after_seconds({"Retry-After": date}) == 7200
+    assert retry_after_seconds({"Retry-After": date, "Date": ahead}) == 3600
+    assert retry_after_seconds({"Retry-After": date, "Date": "noon"}) == 7200
 
 
 async def test_json_is_read_whatever_its_content_type() -> None:

@@ -4,6 +4,7 @@ import math
 import re
 import time
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from functools import lru_cache
@@ -16,7 +17,7 @@ from contact_gateway.contacts.source import SourceUnavailable
 MAX_RESPONSE_BYTES: Final = 4 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS: Final = 86_400
 
-_DELAY_SECONDS: Final = re.compile("[0-9]{1,9}")
+_DELAY_SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 # Visible ASCII. An id with an @ may contain an e-mail address, which is not logged.
 _REQUEST_ID: Final = re.compile("[!-?A-~]{1,200}")
 _SUCCESS: Final = range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
@@ -158,7 +159,9 @@ class Call(NamedTuple):
 def seconds_of(date: str) -> float | None:
     """Parse a date of HTTP, in seconds since the epoch; return None if it is none."""
     try:
-        return parsedate_to_datetime(date).timestamp()
+        moment = parsedate_to_datetime(date)
+        # It means UTC if it has no zone, as in the form of `asctime`.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
 
@@ -176,11 +179,15 @@ def unexpected(response: Response) -> UpstreamUnavailable:
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> int | None:
-    """Parse `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3); at most a day."""
+    """Parse `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3); at most a day.
+
+    A date is compared with that of the response, since our clock may differ from its sender's.
+    """
     value = headers.get("Retry-After", "").strip()
     if _DELAY_SECONDS.fullmatch(value):
-        return min(int(value), MAX_RETRY_AFTER_SECONDS)
+        return math.ceil(min(float(value), MAX_RETRY_AFTER_SECONDS))
     moment = seconds_of(value)
     if moment is None:
         return None
-    return min(max(1, math.ceil(moment - time.time())), MAX_RETRY_AFTER_SECONDS)
+    now = seconds_of(headers.get("Date", "")) or time.time()
+    return min(max(1, math.ceil(moment - now)), MAX_RETRY_AFTER_SECONDS)

@@ -324,6 +324,18 @@ async def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
     assert upstream.calls() == ["GET /api/v1/deals"]
 
 
+@pytest.mark.parametrize("status", ["000", "101", "999"])
+async def test_a_status_that_is_not_of_a_final_response_is_an_outage(
+    tmp_path: Path, status: str
+) -> None:
+    head = f"HTTP/1.1 {status} X\r\n\r\n".encode()
+    async with gateway_and_upstream(lambda _: Recording(head, End.CLOSE), tmp_path) as (gateway, _):
+        response = await _get(gateway, "/api/v1/deals")
+
+    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "SERVICE_UNAVAILABLE"
+
+
 async def test_a_response_that_is_too_large_is_refused(tmp_path: Path) -> None:
     sizes = [MAX_RESPONSE_BYTES, MAX_RESPONSE_BYTES + 1]
 

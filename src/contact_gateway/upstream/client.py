@@ -30,9 +30,12 @@ _MAX_PAUSES_SECONDS: Final = (0.1, 0.2)
 _MIN_TIMEOUT_SECONDS: Final = 0.001
 _PROBE_TTL_SECONDS: Final = 1.0
 _PROBE_TIMEOUT_SECONDS: Final = 2.0
-_DOWN_STATUSES: Final = frozenset(
-    {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
-)
+# Of final responses (RFC 9110, section 15), without those that say that upstream is down.
+_USABLE_STATUSES: Final = frozenset(range(200, 600)) - {
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+}
 
 
 # The schema is a large document.
@@ -107,7 +110,7 @@ class UpstreamClient:
         """Send a call, and retry it if that is safe and may help.
 
         Raises:
-            UpstreamUnavailable: there is no response, or it says that upstream is down.
+            UpstreamUnavailable: there is no usable response.
         """
         seconds_left = call.timeout_seconds or self.timeout_seconds
         deadline = time.monotonic() + seconds_left
@@ -195,7 +198,7 @@ class UpstreamClient:
             raise UpstreamUnavailable(reason, Delivery.UNKNOWN) from None
 
     async def _traced_request(self, call: Call, seconds: float) -> Response:
-        """Send a call in a span of its trace; raise if the response says that upstream is down."""
+        """Send a call in a span of its trace; raise if the response is not usable."""
         if self._connections is None:
             raise RuntimeError("the client is not open")
         headers = call.headers()
@@ -204,6 +207,6 @@ class UpstreamClient:
             response = await self._connections.exchange(call, headers, seconds)
             self._last_date = response.headers.get("Date"), time.time()
             record_status(response.status)
-        if response.status not in _DOWN_STATUSES:
+        if response.status in _USABLE_STATUSES:
             return response
         raise unexpected(response)

@@ -85,7 +85,7 @@ def closed_port() -> Iterator[socket.socket]:
         yield bound
 
 
-def _url(bound: socket.socket | asyncio.trsock.TransportSocket) -> str:
+def _url(bound: socket.socket) -> str:
     return f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
@@ -350,7 +350,7 @@ STALE = recorded(201, '{"data": {"id": "1"}}').raw
     ],
 )
 async def test_a_call_is_not_sent_over_a_connection_that_is_not_idle(
-    unsolicited: bytes | None, *, is_read: bool
+    unsolicited: bytes | None, closed_port: socket.socket, *, is_read: bool
 ) -> None:
     writers: list[asyncio.StreamWriter] = []
 
@@ -361,8 +361,8 @@ async def test_a_call_is_not_sent_over_a_connection_that_is_not_idle(
                 writer.write(FINE.raw)
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with client_of(_url(server.sockets[0])) as client:
+    server = await asyncio.start_server(serve, sock=closed_port)
+    async with client_of(_url(closed_port)) as client:
         await client.send(READ)
         if unsolicited is None:
             writers[0].get_extra_info("socket").shutdown(socket.SHUT_WR)

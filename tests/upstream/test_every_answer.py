@@ -441,8 +441,11 @@ UNUSABLE = (
         Recording(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n{", End.CLOSE),
     ),
     *(
-        Unusable(f"the status {status}", Recording(b"HTTP/1.1 %b X\r\n\r\n" % status, End.CLOSE))
-        for status in (b"000", b"099", b"101", b"199", b"600", b"999")
+        Unusable(
+            f"the status {status}",
+            Recording(f"HTTP/1.1 {status} X\r\n\r\n".encode(), End.CLOSE),
+        )
+        for status in ("000", "099", "101", "199", "600", "999")
     ),
     Unusable("what is no HTTP", Recording(b"SSH-2.0-OpenSSH_9.6\r\n\r\n", End.CLOSE)),
 )

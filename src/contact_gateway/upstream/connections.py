@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 from weakref import WeakSet
 
 import aiohttp
@@ -55,7 +55,7 @@ class Connections:
             tls = ssl.create_default_context()
             tls.set_alpn_protocols(("http/1.1",))
         self._session: Final = aiohttp.ClientSession(
-            connector=_Connector(limit=limit, keepalive_timeout=_KEEP_ALIVE_SECONDS, ssl=tls),
+            connector=_Connector(limit, tls=tls),
             # A cookie that upstream sets for one caller must not be sent for another.
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={
@@ -169,9 +169,8 @@ class _Connector(aiohttp.TCPConnector):
     such as a 408, and takes that for the response to the next request.
     """
 
-    # Any: aiohttp passes its arguments.
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, limit: int, *, tls: ssl.SSLContext | bool) -> None:
+        super().__init__(limit=limit, keepalive_timeout=_KEEP_ALIVE_SECONDS, ssl=tls)
         self._used: Final[WeakSet[ResponseHandler]] = WeakSet()
 
     async def connect(

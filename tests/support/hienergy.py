@@ -116,6 +116,7 @@ class HiEnergy:
 
     _late: deque[Request] = field(default_factory=deque)
     _answered_keys: dict[tuple[str, str], Reply] = field(default_factory=dict)
+    _inputs_of_keys: dict[tuple[str, str], Mapping[str, object]] = field(default_factory=dict)
     _calls: Counter[tuple[str, datetime]] = field(default_factory=Counter)
     _answers: int = 0
 
@@ -261,9 +262,13 @@ class HiEnergy:
             raise RefusedError(403, "Admin access required.")
         key = request.headers.get("idempotency-key")
         place = (caller.person, key or "")
-        if key and self.traits.honours_idempotency_key and place in self._answered_keys:
-            self.creations.append(Arrival(request.headers, self._submitted(request)))
-            return self._answered_keys[place]
+        if key and self.traits.honours_idempotency_key:
+            submitted = self._submitted(request)
+            if self._inputs_of_keys.setdefault(place, submitted) != submitted:
+                raise RefusedError(422, "The idempotency key was used with another input.")
+            if place in self._answered_keys:
+                self.creations.append(Arrival(request.headers, submitted))
+                return self._answered_keys[place]
         honours_dry_run = self.traits.dry_run is not DryRun.IGNORED
         is_preview = honours_dry_run and query.get("dry_run") == "true"
         reply = self._created(request, is_preview=is_preview)

@@ -219,7 +219,10 @@ class Traits:
     """Whether the id of a network record finds the contacts of its HiEnergy record."""
 
     honours_idempotency_key: bool = False
-    """Whether a repeat with the same header gets the answer of the first creation."""
+    """Whether a repeat with the same header gets the answer of the first creation.
+
+    Another input with the same header is a 422, even if the first one was refused.
+    """
 
     calls_per_hour: int = 1000
     reset_in_seconds_from_now: bool = False

@@ -182,7 +182,9 @@ class TestCreations:
             client.hienergy.traits.honours_idempotency_key = True
             replay = await client.create(headers=headers)
             other = await client.create(headers={"Idempotency-Key": "other"})
+            reused = await client.create(email="noor@example.com", headers=headers)
 
+            assert reused.status_code == 422
             assert [r.json()["data"]["id"] for r in (again, replay, other)] == ["2", "2", "3"]
             assert replay.status_code == 201
             assert len(client.hienergy.contacts) == 3

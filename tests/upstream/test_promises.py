@@ -69,6 +69,7 @@ from support.hienergy import (
     Fault,
     HiEnergy,
     Shown,
+    StoredContact,
     Traits,
     fake_hienergy,
     jwt,
@@ -534,8 +535,8 @@ class Promises(RuleBasedStateMachine):
     async def _settle_all(self) -> None:
         database = self.processes[0].database
         for opened in await database.read(ledger_rows.open_attempts):
-            header = creations.derived_header(opened.key)
-            made = [one.id for one in self.hienergy.contacts if one.made_by == header]
+            header = _header(opened.key)
+            made = [one.id for one in self.hienergy.contacts if _made_by(one) == header]
             contact_id = made[0] if made else None
             await database.write(partial(ledger_rows.settle, opened=opened, contact_id=contact_id))
 
@@ -546,7 +547,7 @@ class Promises(RuleBasedStateMachine):
         Promises.steps += 1
         if not hasattr(self, "hienergy"):
             return
-        made = [one.made_by for one in self.hienergy.contacts if one.made_by is not None]
+        made = [_made_by(one) for one in self.hienergy.contacts if one.made_by is not None]
         assert len(made) == len(set(made))
 
     def teardown(self) -> None:
@@ -582,7 +583,7 @@ class Promises(RuleBasedStateMachine):
 
     def _check_that_it_is_known(self, submission: NewContact, key: str, token: str) -> None:
         header = self._header(submission, key, token)
-        made = [one for one in self.hienergy.contacts if one.made_by == header]
+        made = [one for one in self.hienergy.contacts if _made_by(one) == header]
         if not made or submission not in self.submissions.get(header, ()):
             return
         answer = self._create_and_check(submission, key, token, 1)
@@ -599,7 +600,7 @@ class Promises(RuleBasedStateMachine):
         header = self._header(submission, key, token)
         before = len(self.hienergy.contacts)
         answer = self.run(self._create(submission, key, token, process))
-        made = [one.id for one in self.hienergy.contacts[before:] if one.made_by == header]
+        made = [one.id for one in self.hienergy.contacts[before:] if _made_by(one) == header]
         self._check_key(submission, header, answer, len(made))
         names_it = self.hienergy.traits.creation_shows in {Shown.FULL, Shown.ID_ALONE}
         if made and names_it and fault not in CUT and isinstance(answer, Created):
@@ -691,11 +692,20 @@ class Promises(RuleBasedStateMachine):
 
     async def _derived(self, submission: NewContact, key: str, token: str) -> str:
         access = await self.processes[0].access(token)
-        return creations.derived_header(keyed(access, submission, key).ledger_key)
+        return _header(keyed(access, submission, key).ledger_key)
 
     def _remember(self, submission: NewContact, key: str, token: str) -> None:
         header = self._header(submission, key, token)
         self.submissions.setdefault(header, set()).add(submission)
+
+
+def _header(ledger_key: bytes) -> str:
+    """Return what is the same in the headers of all inputs under a key."""
+    return creations.derived_header(ledger_key, b"").removesuffix("-")
+
+
+def _made_by(contact: StoredContact) -> str | None:
+    return contact.made_by and contact.made_by.partition("-")[0]
 
 
 @pytest.mark.usefixtures("engine")

@@ -107,6 +107,17 @@ async def test_a_renewed_token_of_one_person_makes_one_contact(start: Start, fac
     assert len(running.hienergy.contacts) == 1
 
 
+async def test_a_refused_input_can_be_corrected_under_its_key(start: Start, face: Face) -> None:
+    unlisted = {**MAYA, "advertiser_id": 3001}
+    async with start(Traits(honours_idempotency_key=True)) as running:
+        first, second = [
+            await face.submit(running.gateway, contact, KEY, idempotency_key="k")
+            for contact in (unlisted, MAYA)
+        ]
+
+    assert (first.outcome, second.outcome) == ("NOT_FOUND", "CONTACT")
+
+
 async def test_keys_of_two_people_are_two_keys(start: Start, face: Face) -> None:
     async with start(Traits()) as running:
         answers = [

@@ -82,12 +82,14 @@ class _InFlight:
     task: asyncio.Task[CreateContactOutcome]
 
 
-def derived_header(ledger_key: bytes) -> str:
-    """Return the `Idempotency-Key` that upstream gets for a key of the ledger.
+def derived_header(ledger_key: bytes, fingerprint: bytes) -> str:
+    """Return the `Idempotency-Key` that upstream gets for a submission under a key of the ledger.
 
-    Upstream may ignore it. It reveals nothing.
+    Upstream may ignore it, or refuse it with another input, even if it refused the first one. The
+    part before the hyphen is that of the key. It reveals nothing.
     """
-    return hashlib.sha256(b"upstream:" + ledger_key).hexdigest()
+    digest = hashlib.sha256(b"upstream:" + ledger_key).hexdigest()
+    return f"{digest}-{fingerprint.hex()[:16]}"
 
 
 def keyed(caller: Operations, contact: NewContact, idempotency_key: str) -> Keyed:
@@ -328,9 +330,10 @@ class Creations:
         exist, that attempt created it.
         """
         key, holder = submission.ledger_key, attempt.holder
+        header = derived_header(key, submission.fingerprint)
         try:
             answer = await self._send(
-                submission.caller, submission.contact, derived_header(key), since=attempt.sent_at
+                submission.caller, submission.contact, header, since=attempt.sent_at
             )
         except UpstreamUnavailable:
             await self._record(key, holder, still_open)

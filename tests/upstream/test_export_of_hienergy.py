@@ -99,6 +99,13 @@ async def test_an_empty_list_has_no_contacts(waits: Waits) -> None:
         assert await export(hienergy.url, waits) == []
 
 
+async def test_a_contact_that_a_page_has_twice_is_exported_once(waits: Waits) -> None:
+    row = {"id": 1, "advertiser_id": 1001, "email": "maya@example.com"}
+    page = recorded(200, json.dumps({"data": [row, row], "meta": {"has_more": False}}))
+    async with recorded_upstream(lambda _: page) as upstream:
+        assert [contact.id for contact in await export(upstream.url, waits)] == [1]
+
+
 @pytest.mark.parametrize(
     "traits",
     [

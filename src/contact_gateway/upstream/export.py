@@ -40,13 +40,13 @@ async def exported_contacts(
     while pages_of_known < MAX_PAGES_OF_KNOWN_CONTACTS:
         number += 1
         page = await _page(reads, advertiser, PageRequest(number, _PAGE_SIZE), wait)
-        new = [
-            contact
+        new = {
+            contact.id: contact
             for contact in page.items
             if contact.id not in known and _is_of(advertiser, contact)
-        ]
-        known.update(contact.id for contact in new)
-        yield ExportedPart(new, page.skipped)
+        }
+        known.update(new)
+        yield ExportedPart(list(new.values()), page.skipped)
         if not page.has_more or not (page.items or page.skipped):
             return
         pages_of_known = 0 if new else pages_of_known + 1

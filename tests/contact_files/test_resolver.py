@@ -102,6 +102,18 @@ async def test_each_outcome_is_one_of_the_row(
     assert await resolved(Answering(outcome)) == [row_outcome]
 
 
+async def test_the_rows_after_an_expired_key_stay_open() -> None:
+    source = Answering(
+        Created(CONTACT), Unauthorized(KeyRefusal.REFUSED, "Expired."), NotTried("Not tried.")
+    )
+
+    assert await resolved(source, rows=3) == [
+        RowOutcome(Outcome.CREATED, 7),
+        Postponed(0, "Expired."),
+        Postponed(0, "Not tried."),
+    ]
+
+
 async def test_rows_that_were_not_tried_are_sent_again() -> None:
     source = Answering(Unavailable("Down.", 9), NotTried("Not tried."))
 

@@ -76,12 +76,13 @@ async def answered(
         (error("RATE_LIMITED", retry_after_seconds=9), Postponed(9)),
         (error("SERVICE_UNAVAILABLE", retry_after_seconds=2), Postponed(2, "It is so.")),
         (error("NOT_TRIED"), Postponed(1, "It is so.")),
+        (error("UNAUTHORIZED"), Postponed(1, "It is so.")),
     ],
     ids=[
         *("created", "replayed", "existed", "checked"),
         *("equal", "conflict", "conflict-without-contact", "invalid", "invalid-without-problems"),
         *("not-found", "unknown", "forbidden", "later-code"),
-        *("limited", "unavailable", "not-tried"),
+        *("limited", "unavailable", "not-tried", "expired"),
     ],
 )
 async def test_each_answer_to_a_row_has_its_outcome(
@@ -141,12 +142,15 @@ async def test_a_batch_that_is_too_large_is_sent_in_halves_from_then_on() -> Non
     assert gateway.chunk_size == 25
 
 
-async def test_the_half_that_has_outcomes_keeps_them_if_the_other_has_none() -> None:
+@pytest.mark.parametrize(("status", "code"), [(500, "INTERNAL_ERROR"), (401, "UNAUTHORIZED")])
+async def test_the_half_that_has_outcomes_keeps_them_if_the_other_has_none(
+    status: int, code: str
+) -> None:
     answers = iter(
         [
             recorded(413, json.dumps(error("PAYLOAD_TOO_LARGE"))),
             recorded(200, json.dumps({"data": [{"data": RESOURCE, "meta": {}}]})),
-            recorded(500, json.dumps(error("INTERNAL_ERROR"))),
+            recorded(status, json.dumps(error(code))),
         ]
     )
     async with (

@@ -28,6 +28,7 @@ from contact_gateway.contacts.outcomes import (
     OutcomeUnknown,
     Previewed,
     RateLimited,
+    Unauthorized,
     Unavailable,
 )
 from contact_gateway.contacts.source import Access
@@ -100,8 +101,9 @@ def _row_outcome(row: Submitted, outcome: BatchedOutcome) -> RowOutcome | Postpo
             return Postponed(seconds)
         case Unavailable(message, seconds):
             return Postponed(seconds, message)
-        case NotTried(message):
-            return Postponed(0, message)
+        case NotTried() | Unauthorized():
+            # A key that expires refuses every row. It stops the import when this one is sent again.
+            return Postponed(0, outcome.message)
         case refusal:
             return RowOutcome(Outcome.REFUSED, message=refusal.message)
 

@@ -117,6 +117,8 @@ class RunningGateway:
             second = await self.create(rows[middle:])
         except SourceUnavailable as error:
             second = [Postponed(error.retry_after_seconds, error.reason)] * (len(rows) - middle)
+        except ImportStoppedError as error:
+            second = [Postponed(1, str(error))] * (len(rows) - middle)
         return [*first, *second]
 
 
@@ -130,7 +132,7 @@ def _row_outcome(row: Submitted, entry: Mapping[str, object]) -> RowOutcome | Po
     match code:
         case ErrorCode.RATE_LIMITED:
             return Postponed(seconds if isinstance(seconds, int) else 1)
-        case ErrorCode.SERVICE_UNAVAILABLE | ErrorCode.NOT_TRIED:
+        case ErrorCode.SERVICE_UNAVAILABLE | ErrorCode.NOT_TRIED | ErrorCode.UNAUTHORIZED:
             return Postponed(seconds if isinstance(seconds, int) else 1, message)
         case ErrorCode.CONFLICT:
             return _conflict(row, details, message)

@@ -58,7 +58,7 @@ _TIME: Final[TypeAdapter[datetime]] = TypeAdapter(datetime)
 
 def resource_of(body: object, roots: Roots = CONTACTS) -> object:
     """Return the record of a document, below one or two of its root keys; else None."""
-    content, around = _unwrapped(body, roots)
+    content, around = unwrapped(body, roots)
     return content if around else None
 
 
@@ -178,7 +178,7 @@ def page_of(
     Raises:
         UnreadableError: the body contains no list.
     """
-    rows, around = _unwrapped(body, roots)
+    rows, around = unwrapped(body, roots)
     if isinstance(rows, dict) and "id" in rows:
         rows = [rows]
     if not isinstance(rows, list) or not around:
@@ -206,7 +206,7 @@ def page_of(
     )
 
 
-def _unwrapped(body: object, roots: Roots) -> tuple[object, Sequence[Fields]]:
+def unwrapped(body: object, roots: Roots) -> tuple[object, Sequence[Fields]]:
     """Return the content of a document, and the objects around it, outermost first."""
     around: list[Fields] = []
     while isinstance(body, dict) and len(around) < _MAX_LEVELS:

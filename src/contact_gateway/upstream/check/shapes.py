@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from contact_gateway.upstream.calls import Response
-from contact_gateway.upstream.documents import has_more
+from contact_gateway.upstream.documents import ADVERTISERS, CONTACTS, has_more, unwrapped
 
 # A name that holds anything else, such as an e-mail address, may be data.
 _NAME: Final = re.compile("[a-z][a-z0-9_]{0,39}")
@@ -27,7 +27,6 @@ _TYPES: Final[Mapping[type, str]] = {
     str: "text",
     list: "list",
 }
-_ROOTS: Final = ("contacts", "contact", "advertisers", "advertiser")
 _PAGING_NAMES: Final = frozenset(
     {
         "after",
@@ -50,11 +49,11 @@ _DESCENDED: Final = frozenset(
     {
         "",
         "[]",
-        *_ROOTS,
+        *CONTACTS,
+        *ADVERTISERS,
         "contacts[]",
         "advertisers[]",
         "attributes",
-        "data",
         "data[]",
         "error",
         "errors[]",
@@ -71,7 +70,6 @@ class Envelope(StrEnum):
     DATA = "`data`"
     ROOT_AND_DATA = "`data` in a root key"
     ROOT = "a root key without `data`"
-    NONE = "none"
 
 
 class ErrorForm(StrEnum):
@@ -116,22 +114,15 @@ class Paging(NamedTuple):
 
 
 def document_of(body: object) -> Document | None:
-    """Return the document in the body of a success, or None if there is none."""
-    if isinstance(body, list):
-        return Document(Envelope.NONE, body)
-    if not isinstance(body, Mapping):
+    """Return the document in the body of a success, or None if the gateway cannot read it."""
+    content, around = unwrapped(body, (*CONTACTS, *ADVERTISERS))
+    if not around:
         return None
-    if "data" in body:
-        return Document(Envelope.DATA, body["data"], body)
-    if "id" in body:
-        return Document(Envelope.NONE, body)
-    for root in _ROOTS:
-        inner = body.get(root)
-        if isinstance(inner, Mapping) and "data" in inner:
-            return Document(Envelope.ROOT_AND_DATA, inner["data"], {**body, **inner})
-        if isinstance(inner, (list, Mapping)):
-            return Document(Envelope.ROOT, inner, body)
-    return None
+    envelope = Envelope.ROOT_AND_DATA if len(around) > 1 else Envelope.ROOT
+    if around[0].get("data") is content:
+        envelope = Envelope.DATA
+    beside = {name: value for level in around for name, value in level.items()}
+    return Document(envelope, content, beside)
 
 
 def row_of(resource: object) -> Row | None:

@@ -493,6 +493,25 @@ async def test_an_answer_that_the_ledger_could_not_take_is_written_before_the_ne
     assert upstream.creations == 1
 
 
+@pytest.mark.parametrize("stops", [False, True], ids=["later", "at the stop"])
+async def test_an_answer_that_the_ledger_could_not_take_is_written_for_other_workers(
+    ledger: SqlLedger, upstream: Scripted, monkeypatch: pytest.MonkeyPatch, *, stops: bool
+) -> None:
+    if not stops:
+        monkeypatch.setattr("contact_gateway.upstream.creations._RECORD_AGAIN_SECONDS", 0.0)
+    first = creating(ledger)
+    created = created_upstream(MAYA)
+    upstream.answers.append(Created(created))
+    with monkeypatch.context() as context:
+        context.setattr(ledger, "put", _unavailable)
+        await _create(first, upstream, MAYA)
+        await asyncio.sleep(0)
+    if stops:
+        await first.close()
+
+    assert await _create(creating(ledger), upstream, MAYA) == Created(created, replayed=True)
+
+
 async def _unavailable(*_: object) -> bool:
     raise SourceUnavailable("the ledger does not respond")
 

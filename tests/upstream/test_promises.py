@@ -160,13 +160,19 @@ class Process:
 
     async def kill(self) -> None:
         """End all creations where they are, without a record."""
-        tasks = [one.task for one in self.source.creations._in_flight.values()]  # noqa: SLF001 - a test of a crash
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self.close()
+        running = self.source.creations
+        # A test of a crash.
+        for task in (running._recording, *(one.task for one in running._in_flight.values())):  # noqa: SLF001
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
+        await self._close()
 
     async def close(self) -> None:
+        await self.source.close()
+        await self._close()
+
+    async def _close(self) -> None:
         await self.client.__aexit__()
         await self.ledger.close()
         await self.database.close()

@@ -12,6 +12,7 @@ import math
 import secrets
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -49,6 +50,8 @@ _MIN_POLL_SECONDS: Final = 0.05
 _MAX_POLL_SECONDS: Final = 0.5
 # How many lookups a caller may wait for besides creations: its own, and one of another caller.
 _MAX_LOOKUPS_PER_CALLER: Final = 2
+# How long to wait before an entry is written again that the ledger could not take.
+_RECORD_AGAIN_SECONDS: Final = 1.0
 # When to look again once upstream surely no longer processes the call.
 _LOOK_AGAIN_SECONDS: Final = 60
 
@@ -154,13 +157,17 @@ class Creations:
         self._in_flight: Final[dict[bytes, _InFlight]] = {}
         # Entries that the ledger could not take yet.
         self._unrecorded: Final[dict[bytes, tuple[str, Attempt | None]]] = {}
+        self._recording: asyncio.Task[None] | None = None
         # Attempts that were never sent, because the ledger failed to claim them.
         self._unsent: Final[dict[bytes, Attempt]] = {}
 
     async def close(self) -> None:
-        """Wait for the creations in flight."""
+        """Wait for the creations in flight, and write what the ledger could not take before."""
         tasks = [in_flight.task for in_flight in self._in_flight.values()]
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._recording is not None:
+            self._recording.cancel()
+        await self._record_again()
 
     async def create_unkeyed(self, caller: Operations, contact: NewContact) -> CreateContactOutcome:
         """Create a contact without an idempotency key.
@@ -510,11 +517,7 @@ class Creations:
 
     async def _find(self, key: bytes) -> Attempt | None:
         """Return the ledger's entry, after writing one that the ledger could not take before."""
-        unrecorded = self._unrecorded.get(key)
-        if unrecorded is not None:
-            await self._ledger.put(key, *unrecorded)
-            if self._unrecorded.get(key) is unrecorded:
-                del self._unrecorded[key]
+        await self._record_unrecorded(key)
         found = await self._ledger.find(key)
         if found is not None and found == self._unsent.pop(key, None):
             await self._ledger.put(key, found.holder, None)
@@ -534,19 +537,39 @@ class Creations:
             raise
 
     async def _record(self, key: bytes, holder: str, entry: Attempt | None) -> bool:
-        """Replace or delete an attempt's entry, now or before the key is looked up again.
+        """Replace or delete an attempt's entry, now or once the ledger takes it.
 
         Return False if the entry is closed already, or of another holder.
         """
         try:
             return await self._ledger.put(key, holder, entry)
         except SourceUnavailable as error:
-            self._unrecorded[key] = holder, entry
             _log.warning("the ledger does not respond", cause=error.reason)
         except Exception as error:  # noqa: BLE001 - upstream's response is returned anyway
-            self._unrecorded[key] = holder, entry
             _log.error("the ledger failed", exc_info=error)
+        self._unrecorded[key] = holder, entry
+        if self._recording is None or self._recording.done():
+            self._recording = asyncio.create_task(self._record_later())
         return True
+
+    async def _record_later(self) -> None:
+        """Write the entries that the ledger could not take: another worker may look them up."""
+        while self._unrecorded:
+            await asyncio.sleep(_RECORD_AGAIN_SECONDS)
+            await self._record_again()
+
+    async def _record_again(self) -> None:
+        """Write the entries that the ledger could not take, unless it still fails."""
+        with suppress(Exception):
+            for key in tuple(self._unrecorded):
+                await self._record_unrecorded(key)
+
+    async def _record_unrecorded(self, key: bytes) -> None:
+        unrecorded = self._unrecorded.get(key)
+        if unrecorded is not None:
+            await self._ledger.put(key, *unrecorded)
+            if self._unrecorded.get(key) is unrecorded:
+                del self._unrecorded[key]
 
     def _unknown(
         self,

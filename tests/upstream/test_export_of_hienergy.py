@@ -126,6 +126,15 @@ async def test_it_has_the_contacts_of_one_brand_alone(
         assert emails(await export(hienergy.url, waits, record)) == added
 
 
+async def test_many_pages_of_other_brands_do_not_end_it(waits: Waits) -> None:
+    traits = Traits(page_cap=1, has_advertiser_contacts=False, filters_work=False)
+    async with fake_hienergy(traits) as hienergy:
+        added = fill(hienergy, 1)
+        fill(hienergy, MAX_PAGES_OF_KNOWN_CONTACTS + 1, advertiser_id=1002)
+
+        assert emails(await export(hienergy.url, waits, NORTHWIND)) == added
+
+
 async def test_rows_that_cannot_be_read_are_counted(waits: Waits) -> None:
     async with fake_hienergy(Traits(odd_rows=True)) as hienergy:
         fill(hienergy, 1)

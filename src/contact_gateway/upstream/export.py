@@ -14,7 +14,7 @@ MAX_OUTAGES: Final = 5
 """How often in a row a page after the first is asked for again if HiEnergy does not answer."""
 
 MAX_PAGES_OF_KNOWN_CONTACTS: Final = 10
-"""How many pages in a row may have no contact that is not exported yet."""
+"""How many pages in a row may have contacts of earlier pages alone."""
 
 _PAGE_SIZE: Final = 100
 
@@ -28,7 +28,7 @@ async def exported_contacts(
     """Yield all contacts, or those of an advertiser's brand, each once, in HiEnergy's order.
 
     HiEnergy has no snapshot of a list: each new contact moves the others to later places, where
-    they are met again. So the ids of all exported contacts are held.
+    they are met again. So the ids of all contacts are held.
 
     Raises:
         ExportError: HiEnergy refuses a page, or its pages do not end.
@@ -40,13 +40,11 @@ async def exported_contacts(
     while pages_of_known < MAX_PAGES_OF_KNOWN_CONTACTS:
         number += 1
         page = await _page(reads, advertiser, PageRequest(number, _PAGE_SIZE), wait)
-        new = {
-            contact.id: contact
-            for contact in page.items
-            if contact.id not in known and _is_of(advertiser, contact)
-        }
+        new = {contact.id: contact for contact in page.items if contact.id not in known}
         known.update(new)
-        yield ExportedPart(list(new.values()), page.skipped)
+        yield ExportedPart(
+            [contact for contact in new.values() if _is_of(advertiser, contact)], page.skipped
+        )
         if not page.has_more or not (page.items or page.skipped):
             return
         pages_of_known = 0 if new else pages_of_known + 1

@@ -82,7 +82,12 @@ async def resolved(
             InvalidInput((Problem(("contact", "phone"), ProblemCode.REFUSED, "No."),)),
             RowOutcome(Outcome.INVALID, None, "Correct `phone`.", {"phone": "No."}),
         ),
-        (NotFound("No advertiser."), RowOutcome(Outcome.NOT_FOUND, message="No advertiser.")),
+        (
+            NotFound("No advertiser."),
+            RowOutcome(
+                Outcome.NOT_FOUND, None, "No advertiser.", {"advertiser_id": "No advertiser."}
+            ),
+        ),
         (
             OutcomeUnknown("Lost.", 60, 1001, NOW),
             RowOutcome(Outcome.UNKNOWN, message="Lost."),

@@ -69,7 +69,10 @@ async def answered(
             RowOutcome(Outcome.INVALID, None, "Correct `email`.", {"email": "Wrong."}),
         ),
         (error("INVALID_INPUT"), RowOutcome(Outcome.INVALID, message="It is so.")),
-        (error("NOT_FOUND"), RowOutcome(Outcome.NOT_FOUND, message="It is so.")),
+        (
+            error("NOT_FOUND"),
+            RowOutcome(Outcome.NOT_FOUND, None, "It is so.", {"advertiser_id": "It is so."}),
+        ),
         (error("OUTCOME_UNKNOWN"), RowOutcome(Outcome.UNKNOWN, message="It is so.")),
         (error("FORBIDDEN"), RowOutcome(Outcome.REFUSED, message="It is so.")),
         (error("OF_A_LATER_VERSION"), RowOutcome(Outcome.REFUSED, message="It is so.")),

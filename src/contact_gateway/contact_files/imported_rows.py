@@ -7,7 +7,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from contact_gateway.contact_files.columns import FIELDS
+from contact_gateway.contact_files.columns import ADVERTISER, FIELDS
 
 _NO_PROBLEMS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -82,6 +82,12 @@ class Submitted(NamedTuple):
         """Return the key of the row, which depends on nothing but its own cells."""
         canonical = json.dumps(self.cells, sort_keys=True, separators=(",", ":"))
         return f"import-{hashlib.sha256(canonical.encode()).hexdigest()}"
+
+
+def not_found(row: Submitted, message: str) -> RowOutcome:
+    """Return the outcome of a row whose advertiser has no HiEnergy record."""
+    field = ADVERTISER if ADVERTISER in row.cells else "advertiser_id"
+    return RowOutcome(Outcome.NOT_FOUND, message=message, problems={field: message})
 
 
 class ImportStoppedError(RuntimeError):

@@ -12,6 +12,7 @@ from contact_gateway.contact_files.imported_rows import (
     RowOutcome,
     Submitted,
     invalid,
+    not_found,
 )
 from contact_gateway.contacts.admission import Submission
 from contact_gateway.contacts.batch import Batch, BatchOutcome, Entry
@@ -94,7 +95,7 @@ def _row_outcome(row: Submitted, outcome: BatchedOutcome) -> RowOutcome | Postpo
         case InvalidInput(problems):
             return invalid((problem.path[-1], problem.message) for problem in problems)
         case NotFound(message):
-            return RowOutcome(Outcome.NOT_FOUND, message=message)
+            return not_found(row, message)
         case OutcomeUnknown(message):
             return RowOutcome(Outcome.UNKNOWN, message=message)
         case RateLimited(seconds):

@@ -12,6 +12,7 @@ from contact_gateway.contact_files.imported_rows import (
     RowOutcome,
     Submitted,
     invalid,
+    not_found,
 )
 from contact_gateway.contact_files.resolver import outcome_of_conflict
 from contact_gateway.contacts.outcomes import ErrorCode
@@ -29,10 +30,6 @@ _TIMEOUT_SECONDS: Final = 300.0
 _TOO_LARGE: Final = frozenset(
     {HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY}
 )
-_OUTCOMES: Final = {
-    ErrorCode.NOT_FOUND.value: Outcome.NOT_FOUND,
-    ErrorCode.OUTCOME_UNKNOWN.value: Outcome.UNKNOWN,
-}
 
 
 class RunningGateway:
@@ -140,8 +137,12 @@ def _row_outcome(row: Submitted, entry: Mapping[str, object]) -> RowOutcome | Po
             return (
                 invalid(_problems(details)) if "problems" in details else invalid([("", message)])
             )
+        case ErrorCode.NOT_FOUND:
+            return not_found(row, message)
+        case ErrorCode.OUTCOME_UNKNOWN:
+            return RowOutcome(Outcome.UNKNOWN, message=message)
         case _:
-            return RowOutcome(_OUTCOMES.get(str(code), Outcome.REFUSED), message=message)
+            return RowOutcome(Outcome.REFUSED, message=message)
 
 
 def _success(data: Mapping[str, object], meta: Mapping[str, object]) -> RowOutcome:

@@ -636,7 +636,7 @@ class TestErrors:
         assert checked.result.stderr.startswith(
             "Error: CONTACT_GATEWAY_UPSTREAM_URL: HiEnergy's API does not answer: "
         )
-        assert checked.result.stderr.endswith(" ClientConnectorError.\n")
+        assert checked.result.stderr.endswith(" Connection refused.\n")
 
     @pytest.mark.usefixtures("key")
     @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ async def test_a_creation_without_a_connection_to_the_proxy_was_never_sent(
         await _send()
 
     assert raised.value.delivery is Delivery.NEVER_SENT
-    assert "ProxyConnection" in raised.value.reason
+    assert raised.value.reason == "no connection to upstream: Connection refused"
 
 
 async def test_a_private_ca_is_trusted(certificate: ssl.SSLContext) -> None:

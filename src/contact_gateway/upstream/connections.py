@@ -6,7 +6,9 @@ this module: aiohttp takes a tenth of the start.
 
 import json
 import math
+import os
 import select
+import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
@@ -152,11 +154,20 @@ class _NotConnectedError(aiohttp.ClientError):
     def __init__(self, cause: Exception) -> None:
         super().__init__()
         self.cause: Final = cause
-        self.reason: Final = (
-            f"the proxy refuses it with status {cause.status}"
-            if isinstance(cause, aiohttp.ClientHttpProxyError)
-            else type(cause).__name__
-        )
+        self.reason: Final = _reason(cause)
+
+
+def _reason(cause: Exception) -> str:
+    """Return why there is no connection, from what the system says: callers have no part in it."""
+    if isinstance(cause, aiohttp.ClientHttpProxyError):
+        return f"the proxy refuses it with status {cause.status}"
+    if not isinstance(cause, aiohttp.ClientConnectorError):
+        return type(cause).__name__
+    error = cause.os_error
+    # asyncio repeats the address in the text of other errors.
+    if isinstance(error, ssl.SSLError | socket.gaierror) or error.errno is None:
+        return error.strerror or type(cause).__name__
+    return os.strerror(error.errno)
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -149,12 +149,18 @@ def _database_file() -> Path:
 @contextmanager
 def _progress() -> Iterator[CopyProgress]:
     """Show a bar for each phase, once it is reported for the first time."""
-    with Progress(console=output.console) as bars:
-        phases: dict[str, TaskID] = {}
+    bars = Progress(console=output.console)
+    phases: dict[str, TaskID] = {}
 
-        def show(phase: str, completed: int, total: int) -> None:
-            if phase not in phases:
-                phases[phase] = bars.add_task(phase)
-            bars.update(phases[phase], completed=completed, total=total)
+    def show(phase: str, completed: int, total: int) -> None:
+        if phase not in phases:
+            bars.start()
+            phases[phase] = bars.add_task(phase)
+        bars.update(phases[phase], completed=completed, total=total)
 
+    try:
         yield show
+    finally:
+        # Otherwise an error before the first phase would follow an empty line.
+        if phases:
+            bars.stop()

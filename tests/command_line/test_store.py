@@ -134,6 +134,16 @@ def test_a_file_that_cannot_be_looked_at_is_refused(
     assert message in result.stderr
 
 
+@pytest.mark.usefixtures("store")
+def test_a_backup_that_cannot_be_written_is_reported_with_its_own_name(run: Command) -> None:
+    result = run("store", "backup", "no-folder/copy.db")
+
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "Error: no-folder/copy.db: No such file or directory.\n",
+    )
+
+
 @pytest.mark.parametrize("command", ["backup", "restore"])
 def test_the_database_is_not_its_own_copy(run: Command, store: Store, command: str) -> None:
     options = ("--force",) if command == "backup" else ()
@@ -477,7 +487,7 @@ def test_a_backup_that_finds_no_room_leaves_nothing(store: Store) -> None:
     )
 
     assert result.returncode == 1
-    assert "Error" in result.stderr
+    assert "Error: copy.db: " in result.stderr
     assert "Traceback" not in result.stderr
     assert _names(store.folder) == {store.file.name}
 

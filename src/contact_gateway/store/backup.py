@@ -20,6 +20,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Receives the number of copied pages, and of all pages."""
 
 _PAGES_PER_STEP: Final = 1000
+_WRITE_ERRORS: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE})
 
 # Each open connection in WAL mode holds shared locks on these bytes of the database, and of the
 # index of its write-ahead log. The latter also shows a gateway whose database was replaced. The
@@ -58,7 +59,7 @@ def back_up(file: Path, target: Path, *, overwrite: bool, progress: Progress) ->
         _errors_of(target),
         reading(file) as source,
         _exclusive(target),
-        _copied(source, target.with_name(f"{target.name}.partial"), progress) as copy,
+        _copied(source, target, "partial", progress) as copy,
     ):
         copy.chmod(file.stat().st_mode & 0o777)
         for stale in _companions(target):
@@ -82,7 +83,7 @@ def restore(copy: Path, file: Path, progress: Progress) -> Restored:
         _errors_of(file),
         _exclusive(file),
         reading(copy, is_copy=True) as source,
-        _copied(source, file.with_name(f"{file.name}.restoring"), progress) as checked,
+        _copied(source, file, "restoring", progress) as checked,
     ):
         with reading(checked, is_copy=True) as connection:
             report = inspect(connection)
@@ -125,7 +126,8 @@ def _errors_of(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreFileError(f"{error.filename or file}: {error.strerror}") from error
+        # The error's own name may be that of the partial file.
+        raise StoreFileError(f"{file}: {error.strerror}") from error
 
 
 @contextmanager
@@ -150,18 +152,24 @@ def _exclusive(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _copied(source: sqlite3.Connection, target: Path, progress: Progress) -> Iterator[Path]:
-    """Copy a database into a new file, durably; delete the file after an error, also inside."""
-    target.unlink(missing_ok=True)
+def _copied(
+    source: sqlite3.Connection, target: Path, suffix: str, progress: Progress
+) -> Iterator[Path]:
+    """Copy a database durably into a new file beside the target, and yield the file.
+
+    After an error, also inside, the file is deleted.
+    """
+    partial = target.with_name(f"{target.name}.{suffix}")
+    partial.unlink(missing_ok=True)
     # It has names and addresses.
-    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         # Inside a transaction, each step copies from the same snapshot. Otherwise a commit of
         # another process between two steps would start the copy again.
         source.execute("BEGIN")
         source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         try:
-            with closing(sqlite3.connect(target, isolation_level=None)) as copy:
+            with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
                 copy.execute("PRAGMA journal_mode=OFF")
                 copy.execute("PRAGMA synchronous=OFF")
                 source.backup(
@@ -169,13 +177,18 @@ def _copied(source: sqlite3.Connection, target: Path, progress: Progress) -> Ite
                     pages=_PAGES_PER_STEP,
                     progress=lambda _, remaining, total: progress(total - remaining, total),
                 )
+        except sqlite3.Error as error:
+            # The source is only read.
+            if error.sqlite_errorcode in _WRITE_ERRORS:
+                raise StoreFileError(f"{target}: {error}") from error
+            raise
         finally:
             source.execute("ROLLBACK")
-        with target.open("rb") as written:
+        with partial.open("rb") as written:
             os.fsync(written.fileno())
-        yield target
+        yield partial
     except BaseException:
-        target.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 

@@ -31,6 +31,7 @@ from contact_gateway.command_line import (
     or_dash,
     print_table,
     require_own_database,
+    sentence,
     timestamp,
     with_database,
     with_own_database,
@@ -261,9 +262,14 @@ def _public_listeners(
         )
     if passed:
         return passed
-    with _address_errors_of("--host, --port" if uds is None else "--uds"):
-        if uds is not None:
+    if uds is not None:
+        with _address_errors_of("--uds"):
             return (stack.enter_context(listen_on_unix_socket(uds)),)
+    names = (
+        f"{PREFIX}HOST" if host is None else "--host",
+        f"{PREFIX}PORT" if port is None else "--port",
+    )
+    with _address_errors_of(", ".join(names)):
         host = settings.host if host is None else host
         return (stack.enter_context(listen(host, settings.port if port is None else port)),)
 
@@ -391,8 +397,7 @@ def run_doctor(json_output: _JsonOption = False) -> None:
     else:
         for check in checks:
             remedy = "" if check.remedy is None else f" {check.remedy}"
-            found = check.found.rstrip(".")
-            output.write(f"{check.state:<8} {check.name}: {found}.{remedy}\n")
+            output.write(f"{check.state:<8} {check.name}: {sentence(check.found)}{remedy}\n")
     if any(check.state is State.FAILED for check in checks):
         raise typer.Exit(1)
 
@@ -437,8 +442,8 @@ def migrate() -> None:
         report.extend(await store_schema.migrate(database))
 
     revision = with_database(load_settings(), store_schema.revision, prepare=upgrade)
-    for sentence in report:
-        output.write(f"{sentence}\n")
+    for line in report:
+        output.write(f"{line}\n")
     output.note(f"The database is at revision {revision}.")
 
 

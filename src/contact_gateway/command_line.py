@@ -137,18 +137,25 @@ def exit_on_error(status: int = 1) -> Iterator[None]:
         NewFileError,
         output.OutputError,
     ) as error:
-        output.fail(_sentence(str(error)), status)
+        output.fail(sentence(str(error)), status)
     except schema_version.SchemaNotCurrentError as error:
         output.fail(f"{PREFIX}DATABASE_URL: {error}", status)
     except NotADemoDatabaseError as error:
         output.fail(f"--demo: {error}. Set {PREFIX}DATABASE_URL to another file.", status)
     except UpstreamUnavailable as error:
-        output.fail(f"{PREFIX}UPSTREAM_URL: HiEnergy does not answer: {error.reason}", status)
+        output.fail(
+            f"{PREFIX}UPSTREAM_URL: HiEnergy does not answer: {sentence(error.reason)}", status
+        )
     except SourceUnavailable as error:
-        output.fail(f"{PREFIX}DATABASE_URL: the database does not answer: {error.reason}", status)
+        output.fail(
+            f"{PREFIX}DATABASE_URL: the database does not answer: {sentence(error.reason)} "
+            "Run `contact-gateway doctor`.",
+            status,
+        )
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """Return a text with a full stop, unless it ends with a mark."""
     return text if text.endswith((".", "?")) else f"{text}."
 
 

@@ -107,6 +107,10 @@ async def _schema(database: Database) -> Check:
     name, label = _DATABASE, database.label
     revision, newest = await schema_version.revision(database), schema_version.newest_revision()
     if revision is None:
+        if not await database.read(schema_version.may_create_tables):
+            remedy = "As a superuser, make the user of CONTACT_GATEWAY_DATABASE_URL its owner."
+            found = f"{label} is empty, and the user may not create tables in it"
+            return Check(name, State.FAILED, found, remedy)
         found = f"{label} is empty; the first start creates its tables"
         if await database.read(text_index.can_exist):
             return Check(name, State.OK, found)

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final, Literal, NamedTuple
@@ -397,7 +398,8 @@ class Settings(BaseModel):
     @classmethod
     def _check_traces(cls, value: object) -> object:
         if value:
-            _require_extra("otel", "opentelemetry")
+            # The API of OpenTelemetry is there without the extra: other packages need it.
+            _require_extra("otel", "opentelemetry.sdk")
         return value
 
 
@@ -428,10 +430,11 @@ def _origin(text: str) -> str:
 
 
 def _require_extra(extra: str, package: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise ValueError(
-            f"it needs the extra `{extra}`; run pip install 'contact-gateway[{extra}]'"
-        )
+    # Of a package within another, the outer one may be missing too.
+    with suppress(ModuleNotFoundError):
+        if importlib.util.find_spec(package) is not None:
+            return
+    raise ValueError(f"it needs the extra `{extra}`; run pip install 'contact-gateway[{extra}]'")
 
 
 def is_loopback(url: SplitResult) -> bool:
@@ -514,6 +517,8 @@ def load_settings_with_sources() -> LoadedSettings:
             # A default can be invalid beside the value of another setting.
             is_given = setting in variables
             name = variables[setting].name if is_given else f"{PREFIX}{setting.upper()}"
-            lines.append(f"{name}: {detail['msg'].removeprefix('Value error, ')}")
+            is_boolean = detail["type"] == "bool_parsing"
+            text = "it must be true or false" if is_boolean else detail["msg"]
+            lines.append(f"{name}: {text.removeprefix('Value error, ')}")
         raise SettingsError("\n".join(lines)) from None
     return LoadedSettings(settings, {name: variable.source for name, variable in variables.items()})

@@ -161,6 +161,32 @@ def test_an_empty_database_on_a_server_is_a_warning_where_the_index_of_text_cann
     assert ("lacks pg_trgm" in checks["Database"]["found"]) is not can_exist
 
 
+def test_each_line_is_made_of_sentences(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message of libpq ends with a question mark."""
+    monkeypatch.setenv("CONTACT_GATEWAY_DATABASE_URL", "postgresql://gateway@127.0.0.1:1/contacts")
+
+    result = run("doctor")
+
+    assert result.exit_code == 1
+    assert "connections? Correct CONTACT_GATEWAY_DATABASE_URL" in result.stdout
+
+
+def test_an_empty_database_in_which_the_user_may_not_create_tables_fails(
+    examine: Examine, postgresql: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = os.environ["CONTACT_GATEWAY_DATABASE_URL"]
+    with plain_connection(postgresql) as connection:
+        connection.exec_driver_sql("REVOKE CREATE ON SCHEMA public FROM public")
+        connection.commit()
+    mark = "&" if "?" in url else "?"
+    role = "options=-c%20role%3Dpg_read_all_data"
+    monkeypatch.setenv("CONTACT_GATEWAY_DATABASE_URL", f"{url}{mark}{role}")
+    status, checks = examine()
+
+    assert (status, checks["Database"]["state"]) == (1, "failed")
+    assert "may not create tables" in checks["Database"]["found"]
+
+
 @pytest.mark.usefixtures("postgresql")
 def test_a_server_needs_no_checks_of_files(run: Command, examine: Examine) -> None:
     empty_status, empty = examine()

@@ -293,7 +293,9 @@ def test_a_server_that_is_read_only_is_announced(
 
 
 class TestRefusedStart:
-    def test_an_address_in_use_is_reported_with_its_options(self, run: Command) -> None:
+    def test_an_address_in_use_is_reported_with_its_setting_and_its_option(
+        self, run: Command
+    ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
 
@@ -301,7 +303,8 @@ class TestRefusedStart:
 
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr == (
-            f"Error: --host, --port: cannot listen on 127.0.0.1:{port}: Address already in use.\n"
+            f"Error: CONTACT_GATEWAY_HOST, --port: cannot listen on 127.0.0.1:{port}: "
+            "Address already in use. Stop the process that listens on it, or choose another port.\n"
         )
 
     @pytest.mark.parametrize("workers", ["1", "2"])
@@ -328,6 +331,21 @@ class TestRefusedStart:
 
         assert (result.exit_code, result.stdout) == (1, "")
         assert f"--host, --port: cannot listen on {host}:0" in result.stderr
+        assert "Unknown error" not in result.stderr
+
+    def test_a_database_that_cannot_be_opened_is_reported_with_its_setting(
+        self, run: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url = "sqlite+aiosqlite:///no-folder/gateway.db"
+        monkeypatch.setenv("CONTACT_GATEWAY_DATABASE_URL", url)
+
+        result = run("serve", "--port", "0")
+
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr == (
+            "Error: CONTACT_GATEWAY_DATABASE_URL: the database does not answer: "
+            "no-folder/gateway.db: unable to open database file. Run `contact-gateway doctor`.\n"
+        )
 
     def test_an_empty_host_is_reported_with_its_option(self, run: Command) -> None:
         result = run("serve", "--host", "", "--port", "0")

@@ -122,6 +122,14 @@ def test_an_invalid_value_stops_the_start_and_is_named(
     assert set(folder.iterdir()) == before
 
 
+def test_the_error_of_a_boolean_names_its_values(run: Command, give: Give) -> None:
+    give("CONTACT_GATEWAY_METRICS", "maybe")
+
+    result = run("serve", "--port", "0")
+
+    assert result.stderr == "Error: CONTACT_GATEWAY_METRICS: it must be true or false.\n"
+
+
 def test_the_address_of_an_admin_port_without_a_port_stops_the_start(
     run: Command, give: Give
 ) -> None:
@@ -376,7 +384,7 @@ def test_every_invalid_setting_is_named_at_once(
     ("name", "value", "library", "extra"),
     [
         ("RATE_LIMIT_URL", "redis://localhost:6379/0", "redis", "redis"),
-        ("TRACES", "true", "opentelemetry", "otel"),
+        ("TRACES", "true", "opentelemetry.sdk", "otel"),
     ],
 )
 def test_a_setting_that_needs_an_extra_names_it(

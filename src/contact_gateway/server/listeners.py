@@ -1,5 +1,6 @@
 """The sockets that the server accepts connections on: on TCP addresses, and Unix sockets."""
 
+import errno
 import os
 import socket
 import stat
@@ -42,10 +43,11 @@ def listen(host: str, port: int) -> socket.socket:
     except OverflowError:
         raise AddressError(f"cannot listen on {host}:{port}: no such port") from None
     except OSError as error:
-        reason = error.strerror
-        # `create_server` repeats the address in its message. A failed lookup has no number of `os`.
-        if error.errno is not None and not isinstance(error, socket.gaierror):
-            reason = os.strerror(error.errno)
+        # `create_server` repeats the address in its message. `os.strerror` knows no failed lookup,
+        # whose number is negative.
+        reason = (error.strerror or str(error)).partition(" (while ")[0]
+        if error.errno == errno.EADDRINUSE:
+            reason += ". Stop the process that listens on it, or choose another port"
         raise AddressError(f"cannot listen on {host}:{port}: {reason}") from None
 
 

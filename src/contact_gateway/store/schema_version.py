@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, column, select, table
+from sqlalchemy import Connection, column, func, select, table
 
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.store import text_index
@@ -42,6 +42,14 @@ def stored_revision(connection: Connection) -> str | None:
     if not connection.dialect.has_table(connection, _ALEMBIC_TABLE.name):
         return None
     return connection.scalar(select(_ALEMBIC_TABLE.c.version_num))
+
+
+def may_create_tables(connection: Connection) -> bool:
+    """Return whether the user of a connection may create tables. SQLite has no users."""
+    if connection.dialect.name != "postgresql":
+        return True
+    privilege = func.has_schema_privilege(func.current_schema(), "CREATE")
+    return connection.scalar(select(privilege)) is True
 
 
 async def migrate(database: Database) -> Sequence[str]:

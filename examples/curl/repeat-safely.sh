@@ -1,6 +1,6 @@
 #!/bin/sh
 # Send one submission twice, as after a lost answer. Because of the idempotency key, one contact is
-# created: both lines show the same id, the second with `Idempotent-Replayed: true`.
+# created: both lines show the same path, and the second one also the header `Idempotent-Replayed`.
 set -eu
 
 submit() {

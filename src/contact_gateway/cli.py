@@ -864,7 +864,7 @@ def settle_attempt(
         bool, typer.Option("--not-created", help="It created no contact in HiEnergy.")
     ] = False,
 ) -> None:
-    """Record what became of a creation whose outcome is unknown, after a look into HiEnergy."""
+    """Record what became of a creation whose outcome is unknown. Look for it in HiEnergy first."""
     if (contact is None) != not_created:
         raise typer.BadParameter("Use either --contact UPSTREAM_ID or --not-created.")
 

@@ -141,7 +141,10 @@ def exit_on_error(status: int = 1) -> Iterator[None]:
     except schema_version.SchemaNotCurrentError as error:
         output.fail(f"{PREFIX}DATABASE_URL: {error}", status)
     except NotADemoDatabaseError as error:
-        output.fail(f"--demo: {error}. Set {PREFIX}DATABASE_URL to another file.", status)
+        output.fail(
+            f"--demo: {error}. Set {PREFIX}DATABASE_URL to another file, or start without --demo.",
+            status,
+        )
     except UpstreamUnavailable as error:
         output.fail(
             f"{PREFIX}UPSTREAM_URL: HiEnergy does not answer: {sentence(error.reason)}", status

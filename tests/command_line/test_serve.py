@@ -230,6 +230,7 @@ class TestDemo:
 
         assert (result.returncode, result.stdout) == (1, "")
         assert result.stderr.startswith("Error: --demo: ")
+        assert result.stderr.endswith("or start without --demo.\n")
         assert "CONTACT_GATEWAY_DATABASE_URL" in result.stderr
         assert run("keys", "list").stdout == keys_before
 

@@ -58,11 +58,12 @@ def rows_of(markdown: str) -> list[list[str]]:
     return [re.split(r" \| ?", row) for row in rows]
 
 
-def commands_of(command: object, *names: str) -> Iterator[str]:
-    """Yield the names of all commands, such as `keys list`."""
+def commands_of(command: object, *names: str) -> Iterator[tuple[str, set[str]]]:
+    """Yield the names of all commands, such as `keys list`, with their options."""
     inner: Mapping[str, object] | None = getattr(command, "commands", None)
     if inner is None:
-        yield " ".join(names)
+        options = (name for each in getattr(command, "params", ()) for name in each.opts)
+        yield " ".join(names), {name for name in options if name.startswith("--")} - {"--help"}
     for name, child in (inner or {}).items():
         yield from commands_of(child, *names, name)
 
@@ -140,7 +141,7 @@ class TestExamples:
         assert fences == 2 * len(BLOCKS), "a fence is indented, or has no language"
 
     def test_blocks_that_are_not_run_name_existing_files_and_commands(self) -> None:
-        commands = set(commands_of(typer.main.get_command(main)))
+        commands = dict(commands_of(typer.main.get_command(main)))
         lines = [
             shlex.split(line)
             for block in BLOCKS
@@ -156,7 +157,7 @@ class TestExamples:
         ]
 
         assert [file for file in files if not (ROOT / file).is_file()] == []
-        assert set(filter(None, run)) <= commands
+        assert set(filter(None, run)) <= commands.keys()
         assert {"keys create", "advertisers import"} <= set(run)
         assert len(files) == 4
 
@@ -260,17 +261,18 @@ class TestTables:
 
         assert set(listed) == names
 
-    def test_the_commands_are_those_of_the_command_line(self) -> None:
+    def test_the_commands_and_their_options_are_those_of_the_command_line(self) -> None:
         (lines,) = (
-            block.text.splitlines()
+            block.text.replace("\n ", "").splitlines()
             for block in blocks_of(DOCS / "operating.md")
             if block.text.startswith("contact-gateway serve [")
         )
-        listed = [tuple(takewhile(str.isalpha, line.split()[1:])) for line in lines]
+        listed = {}
+        for line in lines:
+            words = takewhile(str.isalpha, line.split()[1:])
+            listed[" ".join(filter(str.islower, words))] = set(re.findall(r"--[a-z-]+", line))
 
-        assert {" ".join(filter(str.islower, words)) for words in listed} == set(
-            commands_of(typer.main.get_command(main))
-        )
+        assert listed == dict(commands_of(typer.main.get_command(main)))
 
     def test_the_code_map_names_existing_files_and_names(self) -> None:
         wrong: list[str] = []

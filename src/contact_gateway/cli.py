@@ -342,7 +342,7 @@ def _validated_name(name: str | None) -> str | None:
         return None
     bare = name.upper().removeprefix(PREFIX).lower()
     if bare not in Settings.model_fields:
-        raise typer.BadParameter(f"There is no setting {name}.")
+        raise typer.BadParameter(f"There is no setting {name}. Leave the name out to list all.")
     return bare
 
 
@@ -350,7 +350,11 @@ def _validated_name(name: str | None) -> str | None:
 def print_settings(
     name: Annotated[
         str | None,
-        typer.Argument(help="Print only the value of this setting.", callback=_validated_name),
+        typer.Argument(
+            metavar="NAME",
+            help="Print only the value of this setting.",
+            callback=_validated_name,
+        ),
     ] = None,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print a JSON array, or the value as JSON.")
@@ -658,7 +662,14 @@ def revoke_key(key_id: _KeyId) -> None:
 @_advertisers.command("import")
 def import_advertisers(
     file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="FILE.csv or .jsonl")
+        Path,
+        typer.Argument(
+            exists=True,
+            dir_okay=False,
+            readable=True,
+            metavar="FILE",
+            help="FILE.csv or FILE.jsonl.",
+        ),
     ],
 ) -> None:
     """Insert or replace the advertisers in a file, by id. If one is invalid, none is imported."""
@@ -731,7 +742,7 @@ def check_upstream(
         bool,
         typer.Option("--try-dry-run", help="Also send a dry run, which may create a contact."),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Create without a question.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Create without asking.")] = False,
     report: Annotated[
         Path | None,
         typer.Option(

@@ -251,7 +251,7 @@ def import_contacts(
     ] = False,
     on_conflict: Annotated[
         ConflictOption,
-        typer.Option(help="What a row is if another contact has its address."),
+        typer.Option(help="What happens if another contact has the address of a row."),
     ] = ConflictOption.REFUSE,
     report: Annotated[
         Path | None,

@@ -29,7 +29,9 @@ store = typer.Typer(help="Back up, restore, copy and check the database.", no_ar
 
 @store.command("backup")
 def backup_store(
-    file: Annotated[Path, typer.Argument(dir_okay=False, help="File to write the copy to.")],
+    file: Annotated[
+        Path, typer.Argument(dir_okay=False, metavar="FILE", help="File to write the copy to.")
+    ],
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
 ) -> None:
     """Copy the database to a file, also while a gateway uses it."""
@@ -41,10 +43,13 @@ def backup_store(
 @store.command("restore")
 def restore_store(
     file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="The copy.")
+        Path,
+        typer.Argument(
+            exists=True, dir_okay=False, readable=True, metavar="FILE", help="The copy."
+        ),
     ],
 ) -> None:
-    """Check a copy, and replace the database by it. Stop the gateway before."""
+    """Check a copy, and replace the database with it. Stop the gateway first."""
     database = _database_file()
     with _progress() as show:
         restored = restore(file, database, partial(show, "Copying"))
@@ -90,7 +95,7 @@ def copy_store(
     source: Annotated[str, typer.Argument(metavar="FROM", help="URL of the database to copy.")],
     target: Annotated[str, typer.Argument(metavar="TO", help="URL of an empty database.")],
 ) -> None:
-    """Copy a database to another, such as SQLite to PostgreSQL. Stop the gateway before.
+    """Copy a database to another, such as SQLite to PostgreSQL. Stop the gateway first.
 
     A copy that was interrupted is continued.
     """

@@ -78,6 +78,7 @@ def test_a_postgresql_url_is_that_of_libpq(given: str, uri: str, label: str) -> 
         pytest.param("postgresql://h/db?ssl=require", "libpq has no option ssl", id="an option"),
         pytest.param("postgresql://u:secret%ZZ@h/db", "not a URL of PostgreSQL", id="an escape"),
         pytest.param("postgresql://u:secret@h:port/db", "port is not a number", id="a port"),
+        pytest.param("postgresql://u:se/cret@h/db", "of a password as %40, %2F", id="a slash"),
     ],
 )
 def test_an_invalid_postgresql_url_is_refused_without_its_password(given: str, reason: str) -> None:

@@ -76,7 +76,7 @@ def _sqlite_path(text: str) -> str:
         raise UnsupportedDatabaseError("it must name a file, for example sqlite+aiosqlite:///gw.db")
     if url.query or text.endswith("?"):
         raise UnsupportedDatabaseError(
-            "remove the query; no option is supported. A ? in the file's name is not either"
+            "remove the query; neither options nor a ? in the file's name are supported"
         )
     if not file.isprintable():
         raise UnsupportedDatabaseError(
@@ -112,7 +112,9 @@ def _postgresql_label(uri: str) -> str:
     hosts = str(options.get("host") or options.get("hostaddr") or "").split(",")
     ports = str(options.get("port") or "").split(",")
     if not all(port.isdecimal() or not port for port in ports):
-        raise UnsupportedDatabaseError("the port is not a number")
+        raise UnsupportedDatabaseError(
+            "the port is not a number; write @, / and % of a password as %40, %2F and %25"
+        )
     # One port is that of all hosts.
     ports *= len(hosts) if len(ports) == 1 else 1
     addresses = (

@@ -571,7 +571,7 @@ def rotate_key(
         ),
     ] = None,
 ) -> None:
-    """Give an API key a new secret and print it. All else about the key stays."""
+    """Give an API key a new secret and print it. Everything else about the key stays the same."""
     duration = _duration(overlap) or timedelta()
 
     def replace(connection: Connection) -> Rotation | RotationRefusal | None:

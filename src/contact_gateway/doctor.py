@@ -50,7 +50,7 @@ async def examine(settings: Settings) -> tuple[Check, ...]:
             _sqlite(),
             _missing(file) or await _database(settings),
             *_permissions(file),
-            _disk(file.parent),
+            _disk(file.parent.absolute()),
             _clock(file),
         ]
     else:
@@ -124,8 +124,9 @@ async def _schema(database: Database) -> Check:
             name,
             State.FAILED,
             f"{label} is at revision {revision}, and this version needs {newest}",
-            "Run `contact-gateway migrate`. If a newer version created it, upgrade "
-            "contact-gateway.",
+            "Run `contact-gateway migrate`."
+            if revision < newest
+            else "A newer version created it. Upgrade contact-gateway.",
         )
     # The permissions of a file are a check of their own.
     if not isinstance(database.address, SqliteFile) and not await database.can_write():

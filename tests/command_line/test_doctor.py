@@ -77,16 +77,21 @@ def test_an_invalid_setting_fails(examine: Examine, monkeypatch: pytest.MonkeyPa
     assert checks["Settings"]["remedy"] == "Correct the setting, or unset it."
 
 
-def test_an_older_schema_fails(run: Command, examine: Examine, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("revision", "remedy"), [("0001", "Run `contact-gateway migrate`."), ("9999", "Upgrade")]
+)
+def test_an_older_or_newer_schema_fails_with_its_own_remedy(
+    run: Command, examine: Examine, folder: Path, revision: str, remedy: str
+) -> None:
     run("migrate")
     connection = sqlite3.connect(folder / DATABASE)
-    connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
     connection.commit()
     connection.close()
     status, checks = examine()
 
     assert (status, checks["Database"]["state"]) == (1, "failed")
-    assert "contact-gateway migrate" in checks["Database"]["remedy"]
+    assert remedy in checks["Database"]["remedy"]
 
 
 def test_a_file_that_is_no_database_fails(examine: Examine, folder: Path) -> None:
@@ -120,6 +125,7 @@ def test_a_full_disk_fails(examine: Examine, monkeypatch: pytest.MonkeyPatch) ->
     status, checks = examine()
 
     assert (status, checks["Disk space"]["state"]) == (1, "failed")
+    assert checks["Disk space"]["found"] == f"0 MiB are free in {Path.cwd()}"
 
 
 def test_a_clock_behind_the_last_change_of_the_database_fails(

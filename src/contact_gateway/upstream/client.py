@@ -85,6 +85,7 @@ class UpstreamClient:
         self._max_connections: Final = max_connections
         self._half_of_the_connections: Final = asyncio.Semaphore(max(1, max_connections // 2))
         self._circuit: Final = Circuit()
+        self._last_failure = ""
         self._connections: Connections | None = None
         self._in_flight = 0
         self._last_date: tuple[str | None, float] = (None, 0.0)
@@ -164,7 +165,7 @@ class UpstreamClient:
             generation = self._circuit.admit()
         except CircuitOpenError as error:
             raise UpstreamUnavailable(
-                "upstream is down: the circuit is open",
+                f"upstream is down, and the circuit is open: {self._last_failure}",
                 Delivery.NEVER_SENT,
                 retry_after_seconds=math.ceil(error.seconds),
             ) from None
@@ -179,6 +180,7 @@ class UpstreamClient:
                 self._circuit.record_cancellation(generation)
             else:
                 self._circuit.record_failure(generation)
+                self._last_failure = error.reason
             raise
         except BaseException:
             self._circuit.record_cancellation(generation)

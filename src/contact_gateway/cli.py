@@ -331,9 +331,11 @@ def _warn_of_workers(settings: Settings, workers: int) -> None:
             "(https://sqlite.org/wal.html#walresetbug): in rare cases, several processes corrupt "
             "their database file. Use one worker, or PostgreSQL."
         )
-    if settings.rate_limit_per_hour and settings.upstream_url is None:
+    counts_operations = settings.rate_limit_per_hour and settings.upstream_url is None
+    if counts_operations and settings.rate_limit_url is None:
         output.console.print(
-            f"Each of the {workers} workers counts CONTACT_GATEWAY_RATE_LIMIT_PER_HOUR separately."
+            f"Each of the {workers} workers counts {PREFIX}RATE_LIMIT_PER_HOUR separately. "
+            f"{PREFIX}RATE_LIMIT_URL lets them share one count."
         )
 
 

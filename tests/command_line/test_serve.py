@@ -248,6 +248,19 @@ def announcing_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_process, "serve", serve)
 
 
+@pytest.mark.parametrize("shared", ["", "redis://127.0.0.1:6379/0"])
+def test_workers_that_count_separately_are_announced(
+    run: Command, monkeypatch: pytest.MonkeyPatch, shared: str
+) -> None:
+    monkeypatch.setattr(server_process, "serve_with_workers", lambda *_: True)
+    monkeypatch.setenv("CONTACT_GATEWAY_RATE_LIMIT_URL", shared)
+
+    result = run("serve", "--port", "0", "--workers", "2")
+
+    assert result.exit_code == 0
+    assert ("separately" in result.stderr) is not bool(shared)
+
+
 @pytest.mark.usefixtures("announcing_only")
 @pytest.mark.parametrize("profile", ["development", "production"])
 def test_the_pages_that_are_served_are_announced(

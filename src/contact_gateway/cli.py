@@ -701,7 +701,7 @@ def import_advertisers(
     except CatalogueError as error:
         output.fail(f"{file}: {str(error).rstrip('.')}. No advertiser was imported.")
     except UnicodeDecodeError:
-        output.fail(f"{file}: the file is not in UTF-8. No advertiser was imported.")
+        output.fail(f"{file}: not UTF-8. Save the file in UTF-8. No advertiser was imported.")
     except (StagingError, StoreChangedError) as error:
         output.fail(f"{file}: {error}.")
     unchanged = counts.rows - counts.new - counts.changed

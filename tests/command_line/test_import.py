@@ -197,7 +197,9 @@ def test_a_file_that_is_not_utf_8_is_refused_and_changes_nothing(
     result = run("advertisers", "import", file)
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert f"{file}: the file is not in UTF-8. No advertiser was imported." in result.stderr
+    assert (
+        f"{file}: not UTF-8. Save the file in UTF-8. No advertiser was imported." in result.stderr
+    )
     assert names() == {}
 
 

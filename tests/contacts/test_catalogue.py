@@ -99,6 +99,8 @@ def test_a_file_without_rows_holds_no_advertisers(text: str) -> None:
     ("text", "line", "reason"),
     [
         pytest.param("", 1, "missing column 'id'", id="an empty file"),
+        pytest.param("id;name;network_name\n", 1, "not separated by commas", id="semicolons"),
+        pytest.param("id\tname\tnetwork_name\n", 1, "not separated by commas", id="tabs"),
         pytest.param("id,name\n", 1, "missing column 'network_name'", id="a missing column"),
         pytest.param(f"{HEADER},logo\n", 1, "unknown column 'logo'", id="an unknown column"),
         pytest.param(f"{HEADER},name\n", 1, "duplicate column 'name'", id="a column twice"),

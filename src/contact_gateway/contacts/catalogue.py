@@ -67,6 +67,9 @@ def read_csv(file: IO[str]) -> Iterator[tuple[int, Row]]:
     reader = csv.reader(file, strict=True)
     try:
         header = tuple(next(reader, ()))
+        # As spreadsheets save them where the comma is the decimal mark.
+        if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
+            raise CatalogueError(1, "the columns are not separated by commas")
         for name in header:
             _check_column(1, name)
             if header.count(name) > 1:

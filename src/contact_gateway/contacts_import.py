@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
@@ -35,7 +36,6 @@ from contact_gateway.contact_files.importing import (
     AnyRow,
     Destination,
     Import,
-    Progress,
     ReportedRow,
 )
 from contact_gateway.contact_files.report import Report, partial_of, report_to
@@ -270,7 +270,7 @@ class _Running:
         self._report_file: Final = report
         self._report: Report | None = None
         self._bar: Final = TransferBar("row", is_shown=output.console.is_terminal)
-        self._progress = Progress(0, {})
+        self._counts: Final[Counter[Outcome]] = Counter()
         self._refused: Final[list[str]] = []
         self._stopping: Final = asyncio.Event()
         self._stopped_by: signal.Signals | None = None
@@ -308,7 +308,7 @@ class _Running:
 
     def finish(self) -> int:
         """Print what became of the rows; return the exit status."""
-        counts = self._progress.counts
+        counts = self._counts
         has_stopped = self._error is not None or self._stopped_by is not None
         for line in self._refused[:_MAX_LISTED_ROWS]:
             output.note(line)
@@ -323,7 +323,7 @@ class _Running:
             name = partial_of(self._report_file) if has_stopped else self._report_file
             output.note(f"The report is {name}.")
         seconds = timedelta(seconds=round(time.monotonic() - self._began_at))
-        output.note(f"{counted(sum(counts.values()), 'row')} in {seconds}:")
+        output.note(f"{counted(counts.total(), 'row')} in {seconds}:")
         for outcome in Outcome:
             if outcome in counts:
                 output.note(f"{counts[outcome]:>12,} {outcome}")
@@ -336,10 +336,12 @@ class _Running:
         return SOME_REFUSED if any(outcome.is_refusal for outcome in counts) else 0
 
     def report(self, rows: Sequence[ReportedRow]) -> None:
-        """Write rows to the report, and list the first refused ones."""
+        """Write rows to the report, show how far the import is, and list the first refused rows."""
         if self._report is not None:
             reported = self._columns.as_reported
             self._report.add((reported(row), outcome) for row, outcome in rows)
+        self._counts.update(outcome.outcome for _, outcome in rows)
+        self._bar.show(self._counts.total(), rows[-1][0].line, self._source.lines)
         if len(self._refused) > _MAX_LISTED_ROWS:
             return
         refused = ((row, outcome) for row, outcome in rows if outcome.outcome.is_refusal)
@@ -352,12 +354,6 @@ class _Running:
         if not isinstance(row, Row):
             names = outcome.message
         return f"Line {row.line}: {outcome.outcome}{f', {names}' if names else ''}"
-
-    def show(self, progress: Progress) -> None:
-        """Show the progress, and remember it for the end."""
-        self._progress = progress
-        count = sum(progress.counts.values())
-        self._bar.show(count, progress.line, self._source.lines)
 
     async def wait(self, seconds: int, reason: str) -> None:
         """Wait, and show until when, unless a signal comes."""

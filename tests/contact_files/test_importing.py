@@ -21,7 +21,6 @@ from contact_gateway.contact_files.importing import (
     MAX_OUTAGE_SECONDS_AT_THE_START,
     AnyRow,
     Import,
-    Progress,
     ReportedRow,
 )
 from contact_gateway.contact_files.table import read_table
@@ -72,15 +71,11 @@ class Recorder:
 
     rows: list[tuple[int, RowOutcome]] = field(default_factory=list)
     waits: list[tuple[int, str]] = field(default_factory=list)
-    progress: list[Progress] = field(default_factory=list)
     stops_after_a_wait: bool = False
     is_stopping: bool = False
 
     def report(self, rows: Sequence[ReportedRow]) -> None:
         self.rows += [(row.line, outcome) for row, outcome in rows]
-
-    def show(self, progress: Progress) -> None:
-        self.progress.append(progress)
 
     async def wait(self, seconds: int, reason: str) -> None:
         self.waits.append((seconds, reason))
@@ -102,8 +97,6 @@ async def test_rows_are_sent_in_chunks_and_reported_in_their_order() -> None:
 
     assert destination.sent == [["1@example.com", "2@example.com"], ["3@example.com"]]
     assert monitor.rows == [(2, created(1)), (3, created(2)), (4, created(3))]
-    assert [each.line for each in monitor.progress] == [3, 4]
-    assert monitor.progress[-1].counts == {Outcome.CREATED: 3}
 
 
 async def test_a_limited_row_is_sent_again_with_its_key_after_the_wait() -> None:

@@ -1,10 +1,9 @@
 """The import of a file: rows are read, sent in chunks, and reported, in the order of the file."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from contact_gateway.contact_files.advertiser_cells import AdvertiserCells
 from contact_gateway.contact_files.columns import ADVERTISER, ContactColumns
@@ -77,13 +76,6 @@ class Chunk:
                 del self.open[place]
 
 
-class Progress(NamedTuple):
-    """How far an import is: the line of its last row, and how many rows have each outcome."""
-
-    line: int
-    counts: Mapping[Outcome, int]
-
-
 class Monitor(Protocol):
     """Watches an import for the operator, who may stop it."""
 
@@ -93,11 +85,7 @@ class Monitor(Protocol):
         ...
 
     def report(self, rows: Sequence[ReportedRow], /) -> None:
-        """Take rows with their outcomes, in the order of the file."""
-        ...
-
-    def show(self, progress: Progress, /) -> None:
-        """Show the progress after a chunk."""
+        """Take the rows of a chunk that have an outcome, in the order of the file."""
         ...
 
     async def wait(self, seconds: int, reason: str, /) -> None:
@@ -128,7 +116,6 @@ class Import:
         self._monitor: Final = monitor
         self._names_advertisers: Final = ADVERTISER in columns.fields
         self._has_answered = False
-        self._counts: Final[Counter[Outcome]] = Counter()
 
     async def run(self, rows: Iterator[AnyRow]) -> None:
         """Import all rows. While some are in flight, the next ones are read.
@@ -217,6 +204,5 @@ class Import:
             for row, outcome in zip(chunk.rows, chunk.outcomes, strict=True)
             if outcome is not None
         ]
-        self._counts.update(outcome.outcome for _, outcome in rows)
-        self._monitor.report(rows)
-        self._monitor.show(Progress(chunk.rows[-1].line, self._counts))
+        if rows:
+            self._monitor.report(rows)

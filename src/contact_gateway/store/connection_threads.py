@@ -7,13 +7,14 @@ takes ten times as long.
 import asyncio
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import StaticPool
@@ -41,55 +42,49 @@ class DatabaseFault(Exception):  # noqa: N818 - a fault of the gateway, not a mi
     """A statement failed, and would fail again. The message holds no values of callers."""
 
 
-class Driver(Protocol):
-    """What differs between database systems."""
+class Driver(ABC):
+    """What differs between database systems.
 
-    @property
-    def label(self) -> str:
-        """The name of the database in messages."""
-        ...
+    Attributes:
+        label: the name of the database in messages.
+        dialect: the URL by which SQLAlchemy selects its dialect.
+        paramstyle: how statements have their positional parameters, in SQLAlchemy's words.
+    """
 
-    @property
-    def dialect(self) -> str:
-        """The URL by which SQLAlchemy selects its dialect."""
-        ...
+    label: str
+    dialect: ClassVar[str]
+    paramstyle: ClassVar[Literal["qmark", "numeric_dollar"]]
 
-    @property
-    def paramstyle(self) -> Literal["qmark", "numeric_dollar"]:
-        """How statements have their positional parameters, in SQLAlchemy's words."""
-        ...
-
+    @abstractmethod
     def connect(self) -> object:
         """Open a connection on which the driver begins no transactions by itself.
 
         Raises:
             SourceUnavailable: the database cannot be reached.
         """
-        ...
 
-    def check(self) -> None:
+    @abstractmethod
+    def temporary_reason(self, error: Exception) -> str | None:
+        """Return why the database cannot answer now; None if the statement is wrong."""
+
+    @abstractmethod
+    def fault(self, error: Exception) -> str | None:
+        """Return the text of a database's error without values of callers; None for any other."""
+
+    def check(self) -> None:  # noqa: B027 - a server answers each commit itself
         """Check, before and after each transaction, that commits reach the database.
 
         Raises:
             SourceUnavailable: they do not.
         """
-        ...
 
-    def temporary_reason(self, error: Exception, /) -> str | None:
-        """Return why the database cannot answer now; None if the statement is wrong."""
-        ...
-
-    def fault(self, error: Exception, /) -> str | None:
-        """Return the text of a database's error without values of callers; None for any other."""
-        ...
-
-    def is_rolled_back(self, error: Exception, /) -> bool:
+    def is_rolled_back(self, _error: Exception, /) -> bool:
         """Return whether the database has rolled a transaction back because of others."""
-        ...
+        return False
 
-    def has_lost_connection(self, error: Exception, /) -> bool:
+    def has_lost_connection(self, _error: Exception, /) -> bool:
         """Return whether an error means that the connection is of no further use."""
-        ...
+        return False
 
 
 class PoolObserver(Protocol):

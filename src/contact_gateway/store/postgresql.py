@@ -25,7 +25,7 @@ from sqlalchemy.exc import DBAPIError
 
 from contact_gateway.contacts.source import SearchTimedOut, SourceUnavailable
 from contact_gateway.database_url import PostgresqlServer
-from contact_gateway.store.connection_threads import ConnectionPool, PoolObserver
+from contact_gateway.store.connection_threads import ConnectionPool, Driver, PoolObserver
 from contact_gateway.store.database import Database
 from contact_gateway.store.tables import attempts
 
@@ -192,14 +192,14 @@ class PlainDialect(PGDialect_psycopg):
 registry.register("postgresql.plain", __name__, PlainDialect.__name__)
 
 
-class _Driver:
-    """Implements `connection_threads.Driver` for a server."""
+class _Driver(Driver):
+    """The driver of a server."""
 
-    dialect: Final = "postgresql+plain://"
-    paramstyle: Final = "numeric_dollar"
+    dialect = "postgresql+plain://"
+    paramstyle = "numeric_dollar"
 
     def __init__(self, address: PostgresqlServer, *, prepares_statements: bool) -> None:
-        self.label: Final = address.label
+        self.label = address.label
         self._conninfo: Final = make_conninfo("", **_DEFAULTS | conninfo_to_dict(address.uri))
         self._prepare_threshold: Final = 1 if prepares_statements else None
         os.environ["PGDATESTYLE"] = _DATE_STYLE
@@ -230,9 +230,6 @@ class _Driver:
             connection.close()
             raise SourceUnavailable(f"{self.label}: {reason}")
         return connection
-
-    def check(self) -> None:
-        """Do nothing: a server answers each commit itself."""
 
     def temporary_reason(self, error: Exception) -> str | None:
         """Return PostgreSQL's text for why it cannot answer now; None if the statement is wrong."""

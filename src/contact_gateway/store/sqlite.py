@@ -17,7 +17,7 @@ from sqlalchemy.exc import DatabaseError
 
 from contact_gateway.contacts.source import SearchTimedOut, SourceUnavailable
 from contact_gateway.database_url import SqliteFile
-from contact_gateway.store.connection_threads import ConnectionPool, PoolObserver
+from contact_gateway.store.connection_threads import ConnectionPool, Driver, PoolObserver
 from contact_gateway.store.database import Database
 from contact_gateway.store.database_file import DatabaseFile
 
@@ -126,24 +126,25 @@ class SqliteDatabase(Database):
         connection.exec_driver_sql(f"PRAGMA user_version={int(version)}")
 
 
-class _Driver:
-    """Implements `connection_threads.Driver` for a file."""
+class _Driver(Driver):
+    """The driver of a file. There is one writer, and others wait for it."""
 
-    dialect: Final = "sqlite://"
-    paramstyle: Final = "qmark"
+    dialect = "sqlite://"
+    paramstyle = "qmark"
 
     def __init__(self, file: DatabaseFile, pragmas: Sequence[str]) -> None:
-        self.label: Final = file.path
-        self.check: Final = file.check
+        self.label = file.path
         self._file: Final = file
         self._pragmas: Final = pragmas
 
     def connect(self) -> sqlite3.Connection:
-        """Open a connection."""
         connection = self._file.connect()
         for pragma in self._pragmas:
             connection.execute(f"PRAGMA {pragma}")
         return connection
+
+    def check(self) -> None:
+        self._file.check()
 
     def temporary_reason(self, error: Exception) -> str | None:
         """Return SQLite's word for why it cannot answer now; None if the statement is wrong."""
@@ -160,14 +161,6 @@ class _Driver:
         """Return SQLite's text, which names columns and holds no values."""
         cause = _cause_of(error)
         return None if cause is None else str(cause)
-
-    def is_rolled_back(self, _error: Exception) -> bool:
-        """Return False: there is one writer, and others wait for it."""
-        return False
-
-    def has_lost_connection(self, _error: Exception) -> bool:
-        """Return False: there is no server."""
-        return False
 
 
 def _cause_of(error: Exception) -> sqlite3.Error | None:

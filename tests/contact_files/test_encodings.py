@@ -3,7 +3,7 @@ import errno
 import io
 import os
 from collections.abc import Callable
-from typing import BinaryIO
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -165,21 +165,17 @@ class TestLines:
 
         assert (len(first), second) == (MAX_ROW_LENGTH + 1, "b")
 
-    def test_a_pipe_is_read(self) -> None:
+    def test_a_pipe_is_read_whose_writer_sends_a_byte_at_a_time(self) -> None:
         reading, writing = os.pipe()
-        with os.fdopen(writing, "wb") as end:
-            end.write(TEXT.encode("utf-16"))
-        with os.fdopen(reading, "rb") as pipe:
+
+        def write() -> None:
+            with os.fdopen(writing, "wb", buffering=0) as end:
+                for byte in TEXT.encode("utf-16"):
+                    end.write(bytes([byte]))
+
+        with os.fdopen(reading, "rb") as pipe, ThreadPoolExecutor() as pool:
+            pool.submit(write)
             assert "".join(decoded(pipe).lines) == TEXT
-
-    def test_an_unbuffered_file_may_return_a_byte_at_a_time(self) -> None:
-        class Bytewise(io.BytesIO):
-            def read(self, size: int | None = -1, /) -> bytes:
-                return super().read(min(1, size or 0))
-
-        file: BinaryIO = Bytewise(TEXT.encode("utf-16"))
-
-        assert "".join(decoded(file).lines) == TEXT
 
     @pytest.mark.parametrize("size", [0, HEAD_SIZE])
     def test_a_file_whose_disk_fails_is_refused(self, size: int) -> None:

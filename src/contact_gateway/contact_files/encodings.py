@@ -49,14 +49,14 @@ class DecodedFile(NamedTuple):
 
 
 def decoded(file: BinaryIO) -> DecodedFile:
-    """Return the lines of a file that may be a pipe.
+    """Return the lines of a buffered file, which may be a pipe.
 
     A line of more than `MAX_ROW_LENGTH` characters is cut after the next one.
 
     Raises:
         ContactFileError: the file is a workbook, or cannot be read.
     """
-    head = _read_fully(file, HEAD_SIZE)
+    head = read_part(file, HEAD_SIZE)
     if head.startswith(_WORKBOOKS):
         raise ContactFileError("The file is a workbook. Save it as CSV (UTF-8) and import that.")
     mark, encoding = next(
@@ -70,7 +70,7 @@ def decoded(file: BinaryIO) -> DecodedFile:
 
 
 def read_part(file: BinaryIO, size: int) -> bytes:
-    """Return at most so many bytes of a file, and none at its end.
+    """Return so many bytes of a buffered file, or what is left of it.
 
     Raises:
         ContactFileError: the file cannot be read, for example because of a lost network drive.
@@ -129,15 +129,6 @@ def _recognised(head: bytes) -> Encoding:
     except UnicodeDecodeError:
         return Encoding.UTF_8
     return Encoding.WINDOWS_1252
-
-
-def _read_fully(file: BinaryIO, size: int) -> bytes:
-    """Return so many bytes, or all of a shorter file. A pipe may return fewer at a time."""
-    parts = []
-    while size > 0 and (part := read_part(file, size)):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
 
 
 class _Joined(io.RawIOBase):

@@ -39,46 +39,25 @@ REPORT_COLUMNS: Final = (
 
 # The names of exports of HubSpot, Salesforce, Outlook, Google Contacts, LinkedIn and Apollo. Case,
 # spaces, punctuation and accents do not count. A column `URL` is as often a web site as a profile.
-_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    "advertiser_id": ("HiEnergy advertiser ID",),
-    ADVERTISER: ("advertiser name", "brand", "brand name", "company", "company name"),
+_NAMES: Final[Mapping[str, str]] = {
+    "advertiser_id": "HiEnergy advertiser ID",
+    ADVERTISER: "advertiser name, brand, brand name, company, company name",
     "email": (
-        "email address",
-        "mail",
-        "work email",
-        "business email",
-        "primary email",
-        "email 1",
-        "email 1 value",
+        "email address, mail, work email, business email, primary email, email 1, email 1 value"
     ),
-    "name": ("full name", "contact name", "display name"),
-    "given_name": ("first name", "forename"),
-    "family_name": ("last name", "surname"),
+    "name": "full name, contact name, display name",
+    "given_name": "first name, forename",
+    "family_name": "last name, surname",
     "phone": (
-        "phone number",
-        "telephone",
-        "telephone number",
-        "tel",
-        "work phone",
-        "business phone",
-        "primary phone",
-        "phone 1",
-        "phone 1 value",
-        "mobile",
-        "mobile number",
-        "mobile phone",
-        "mobile phone number",
-        "cell phone",
+        "phone number, telephone, telephone number, tel, work phone, business phone, "
+        "primary phone, phone 1, phone 1 value, mobile, mobile number, mobile phone, "
+        "mobile phone number, cell phone"
     ),
-    "job_title": ("title", "position", "role", "job role", "organization title"),
-    "source": ("contact source", "lead source", "original source"),
-    "status": ("contact status", "lead status"),
+    "job_title": "title, position, role, job role, organization title",
+    "source": "contact source, lead source, original source",
+    "status": "contact status, lead status",
     "linkedin_profile_url": (
-        "linkedin",
-        "linkedin url",
-        "linkedin profile",
-        "linkedin link",
-        "person linkedin url",
+        "linkedin, linkedin url, linkedin profile, linkedin link, person linkedin url"
     ),
 }
 _REQUIRED: Final = (("email",), ("advertiser_id", ADVERTISER))
@@ -95,11 +74,9 @@ def _key(name: str) -> str:
 
 
 _FIELD_OF: Final = {
-    _key(name): field for field in FIELDS for name in (field, *_NAMES.get(field, ()))
+    _key(name): field for field in FIELDS for name in (field, *_NAMES[field].split(", "))
 }
 _EXPECTED: Final = frozenset(map(_key, (*REPORT_COLUMNS, *ONLY_EXPORTED)))
-
-
 _REPORTED: Final = frozenset(map(_key, REPORT_COLUMNS))
 
 

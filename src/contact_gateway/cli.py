@@ -26,8 +26,8 @@ from contact_gateway.access.api_keys import Rotation, RotationRefusal, mint, rot
 from contact_gateway.access.principals import Credential, Role
 from contact_gateway.app import app_from_environment, check_tracing, create_app
 from contact_gateway.command_line import (
+    admin_key,
     exit_on_error,
-    hienergy_credential,
     or_dash,
     print_table,
     require_own_database,
@@ -769,7 +769,7 @@ def check_upstream(
             "CONTACT_GATEWAY_UPSTREAM_URL is not set. For HiEnergy it is "
             "https://app.hienergy.ai/api/v1."
         )
-    credential = hienergy_credential()
+    credential = admin_key("HiEnergy")
     trial = None
     if create_test_contact is not None:
         trial = TrialContact(*create_test_contact, tries_dry_run=try_dry_run)

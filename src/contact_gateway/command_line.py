@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
-from typing import Final, TextIO, TypeVar
+from typing import Final, Literal, TextIO, TypeVar
 
 import typer
 from rich.console import Console
@@ -90,27 +90,15 @@ async def operator_access(database: Database) -> AsyncIterator[StoreAccess]:
         await source.close()
 
 
-def hienergy_credential() -> Credential:
-    """Return the key of HIENERGY_API_KEY, or ask for it in a terminal.
-
-    Raises:
-        SettingsError: there is none.
-    """
-    return _credential("HIENERGY_API_KEY", "HiEnergy")
-
-
-def gateway_credential() -> Credential:
-    """Return the key of GATEWAY_API_KEY, or ask for it in a terminal.
+def admin_key(owner: Literal["HiEnergy", "gateway"]) -> Credential:
+    """Return the key of HIENERGY_API_KEY or GATEWAY_API_KEY, or ask for it in a terminal.
 
     A variable with the prefix of the settings would be refused as an unknown setting.
 
     Raises:
         SettingsError: there is none.
     """
-    return _credential("GATEWAY_API_KEY", "gateway")
-
-
-def _credential(variable: str, owner: str) -> Credential:
+    variable = f"{owner.upper()}_API_KEY"
     key = os.environ.get(variable, "").strip()
     stdin: TextIO | None = sys.stdin
     if not key and stdin is not None and stdin.isatty():

@@ -17,8 +17,8 @@ import typer
 from contact_gateway import output
 from contact_gateway.access.principals import Credential
 from contact_gateway.command_line import (
+    admin_key,
     exit_on_error,
-    hienergy_credential,
     operator_access,
     or_dash,
     timestamp,
@@ -130,7 +130,7 @@ def export_contacts(
     # Standard output may be the file.
     configure_logging(settings.log_format)
     url = settings.upstream_url
-    credential = None if url is None else hienergy_credential()
+    credential = None if url is None else admin_key("HiEnergy")
     tune_garbage_collector()
     # The contacts may go to the terminal of the bar.
     bar = TransferBar("contact", is_shown=file != _STANDARD_STREAM or not sys.stdout.isatty())

@@ -22,12 +22,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TextIO
 from contact_gateway import output
 from contact_gateway.access.principals import Credential
 from contact_gateway.app import Truth, hienergy
-from contact_gateway.command_line import (
-    gateway_credential,
-    hienergy_credential,
-    operator_access,
-    with_database,
-)
+from contact_gateway.command_line import admin_key, operator_access, with_database
 from contact_gateway.contact_files.advertiser_cells import AdvertiserCells
 from contact_gateway.contact_files.columns import ContactColumns, listed
 from contact_gateway.contact_files.encodings import read_part
@@ -191,11 +186,11 @@ def run_import(
     )
     if through is not None:
         base_url = f"{through.removesuffix('/api/v1')}/api/v1"
-        asyncio.run(_through(running, base_url, gateway_credential(), options))
+        asyncio.run(_through(running, base_url, admin_key("gateway"), options))
     elif settings.upstream_url is None:
         with_database(settings, partial(_into_database, running, submission))
     else:
-        credential = hienergy_credential()
+        credential = admin_key("HiEnergy")
         truth_in = partial(hienergy, url=settings.upstream_url, settings=settings)
         with_database(settings, partial(_into_hienergy, running, submission, credential, truth_in))
     return running.finish()

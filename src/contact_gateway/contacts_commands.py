@@ -1,16 +1,16 @@
 """The commands `contact-gateway contacts`: imports, exports, and where contacts come from."""
 
 import asyncio
-import dataclasses
 import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
+from enum import StrEnum
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple, TypeAlias
 
 import typer
 
@@ -43,9 +43,9 @@ from contact_gateway.contacts.advertiser_lookup import (
 )
 from contact_gateway.contacts.fields import MAX_ID
 from contact_gateway.contacts.outcomes import NotFound
+from contact_gateway.contacts.policy import OnConflict
 from contact_gateway.contacts_import import (
     COULD_NOT_GO_ON,
-    ConflictOption,
     ImportOptions,
     opened,
     run_import,
@@ -65,6 +65,9 @@ contacts = typer.Typer(help="Import, export and inspect contacts.", no_args_is_h
 
 _STANDARD_STREAM: Final = Path("-")
 
+_Counts: TypeAlias = tuple[int, int]
+"""How many contacts were exported, and how many could not be read."""
+
 
 @contacts.command("audit")
 def audit_contact(
@@ -77,8 +80,7 @@ def audit_contact(
     if record is None:
         output.fail(f"There is no contact {contact_id}.")
     if json_output:
-        document = {**dataclasses.asdict(record), "created_at": timestamp(record.created_at)}
-        output.write_json(document)
+        output.write_json({**record._asdict(), "created_at": timestamp(record.created_at)})
         return
     label = "" if record.key_label is None else f" ({record.key_label})"
     lines = (
@@ -137,15 +139,15 @@ def export_contacts(
     with _written_to(file, known_format, force=force) as write, bar:
         export = _Export(known_format, advertiser, write, bar)
         if url is None or credential is None:
-            exported = with_database(settings, export.from_database)
+            exported, skipped = with_database(settings, export.from_database)
         else:
             client = UpstreamClient(
                 url, timeout_seconds=settings.upstream_timeout_seconds, max_connections=1
             )
-            exported = asyncio.run(export.from_hienergy(client, credential))
-    output.note(f"Exported {counted(exported.contacts, 'contact')}.")
-    if exported.skipped:
-        output.note(f"Left out {counted(exported.skipped, 'row')} without an id or an advertiser.")
+            exported, skipped = asyncio.run(export.from_hienergy(client, credential))
+    output.note(f"Exported {counted(exported, 'contact')}.")
+    if skipped:
+        output.note(f"Left out {counted(skipped, 'row')} without an id or an advertiser.")
 
 
 def _format_of(file: Path, given: Format | None) -> Format:
@@ -222,6 +224,13 @@ def _validated_report(context: typer.Context, report: Path | None) -> Path | Non
     return report
 
 
+class _OnConflict(StrEnum):
+    """The values of `--on-conflict`."""
+
+    REFUSE = "refuse"
+    RETURN_EXISTING = "return-existing"
+
+
 @contacts.command("import")
 def import_contacts(
     file: Annotated[
@@ -250,9 +259,9 @@ def import_contacts(
         bool, typer.Option("--dry-run", help="Check every row, and create nothing.")
     ] = False,
     on_conflict: Annotated[
-        ConflictOption,
+        _OnConflict,
         typer.Option(help="What happens if another contact has the address of a row."),
-    ] = ConflictOption.REFUSE,
+    ] = _OnConflict.REFUSE,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -286,7 +295,7 @@ def import_contacts(
         chosen,
         resolves_names=resolve_names,
         dry_run=dry_run,
-        on_conflict=on_conflict.as_policy(),
+        on_conflict=OnConflict(on_conflict.replace("-", "_")),
     )
     with exit_on_error(COULD_NOT_GO_ON):
         settings = load_settings()
@@ -297,13 +306,6 @@ def import_contacts(
     raise typer.Exit(status)
 
 
-class _Exported(NamedTuple):
-    """How many contacts were exported, and how many could not be read."""
-
-    contacts: int = 0
-    skipped: int = 0
-
-
 class _Export(NamedTuple):
     """An export: what is wanted, and where it is written and shown."""
 
@@ -312,7 +314,7 @@ class _Export(NamedTuple):
     write: Callable[[str], object]
     bar: TransferBar
 
-    async def from_database(self, database: Database) -> _Exported:
+    async def from_database(self, database: Database) -> _Counts:
         """Export the contacts of the gateway's own database."""
         async with operator_access(database) as access:
             owner = await self._advertiser(access)
@@ -320,11 +322,9 @@ class _Export(NamedTuple):
             raise ExportError(
                 f"Advertiser {owner.id} has no HiEnergy advertiser, so it has no contacts"
             )
-        return await self._from(
-            exported_contacts(database, None if owner is None else owner.hienergy_id)
-        )
+        return await self._from(exported_contacts(database, owner and owner.hienergy_id))
 
-    async def from_hienergy(self, client: UpstreamClient, credential: Credential) -> _Exported:
+    async def from_hienergy(self, client: UpstreamClient, credential: Credential) -> _Counts:
         """Export the contacts of HiEnergy."""
         async with client:
             reads = UpstreamReads(client, credential, max_calls=sys.maxsize)
@@ -342,16 +342,14 @@ class _Export(NamedTuple):
             output.note("  ".join(filter(None, known)))
         raise ExportError(f"--advertiser: {found.message}")
 
-    async def _from(self, parts: AsyncIterator[ExportedPart]) -> _Exported:
-        exported = _Exported()
+    async def _from(self, parts: AsyncIterator[ExportedPart]) -> _Counts:
+        exported = skipped = 0
         self.write(heading(self.file_format))
         async for part in parts:
             self.write(text_of(self.file_format, part.contacts))
-            exported = _Exported(
-                exported.contacts + len(part.contacts), exported.skipped + part.skipped
-            )
-            self.bar.show(exported.contacts, part.position, part.end)
-        return exported
+            exported, skipped = exported + len(part.contacts), skipped + part.skipped
+            self.bar.show(exported, part.position, part.end)
+        return exported, skipped
 
 
 async def _wait(seconds: int, reason: str) -> None:

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TextIO
@@ -64,17 +63,6 @@ _STANDARD_INPUT: Final = Path("-")
 _PART_SIZE: Final = 2**20
 _POLL_SECONDS: Final = 0.1
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-
-
-class ConflictOption(StrEnum):
-    """The values of `--on-conflict`."""
-
-    REFUSE = "refuse"
-    RETURN_EXISTING = "return-existing"
-
-    def as_policy(self) -> OnConflict:
-        """Return the value as the operation has it."""
-        return OnConflict(self.value.replace("-", "_"))
 
 
 class ImportOptions(NamedTuple):

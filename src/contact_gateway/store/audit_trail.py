@@ -1,15 +1,14 @@
 """The audit trail: which API key created a contact, through which face and in which request."""
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
 from contact_gateway.store.tables import api_keys, contacts
 
 
-@dataclass(frozen=True, slots=True)
-class AuditRecord:
+class AuditRecord(NamedTuple):
     """How a contact was created. The last four are None if it is older than the audit trail."""
 
     contact_id: int
@@ -38,4 +37,4 @@ def of_contact(connection: Connection, contact_id: int) -> AuditRecord | None:
         .where(contacts.c.id == contact_id)
     )
     row = result.one_or_none()
-    return None if row is None else AuditRecord(*row)
+    return None if row is None else AuditRecord._make(row)

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import yarl
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -79,6 +81,100 @@ SECRETS: Final = frozenset({"database_url", "rate_limit_url"})
 _PRODUCTION_DEFAULTS: Final = {"graphiql": False, "introspection": False, "rest_docs": False}
 
 
+def _root_path(text: str) -> str:
+    path = text.rstrip("/")
+    if not _ROOT_PATH.fullmatch(path):
+        raise ValueError("it must be a path such as /gw, with letters, digits and ._~-")
+    return path
+
+
+def _database_url(text: str) -> str:
+    parse_database_url(text)
+    return text
+
+
+def _upstream_url(text: str) -> str:
+    return checked_base_url(text, example="https://app.hienergy.ai/api/v1")
+
+
+def _rate_limit_url(text: str) -> str:
+    try:
+        url = urlsplit(text)
+        is_valid = (
+            url.scheme in {"redis", "rediss"}
+            and bool(url.hostname)
+            and url.port != 0
+            and _REDIS_PATH.fullmatch(url.path) is not None
+        )
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise ValueError("it must be a URL such as redis://HOST:6379/0, or rediss:// for TLS")
+    _require_extra("redis", "redis")
+    # The client comes with the optional extra `redis`.
+    from redis.asyncio import ConnectionPool  # noqa: PLC0415
+
+    try:
+        pool = ConnectionPool.from_url(text)
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError):
+        # The client's message may contain the password.
+        raise ValueError("an option after ? is unknown or invalid; see redis-py") from None
+    return text
+
+
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network | str, ...]:
+    try:
+        return tuple(each if each == "unix" else ip_network(each) for each in _split(text))
+    except ValueError as error:
+        raise ValueError(f"{error}; use a network such as 10.0.0.0/8, or unix") from None
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    return tuple(map(_origin, _split(text)))
+
+
+def _traces(value: object) -> object:
+    if value:
+        # The API of OpenTelemetry is there without the extra: other packages need it.
+        _require_extra("otel", "opentelemetry.sdk")
+    return value
+
+
+def _split(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _origin(text: str) -> str:
+    """Return an origin as browsers send it: in lower case and without a default port.
+
+    Source: https://html.spec.whatwg.org/#ascii-serialisation-of-an-origin.
+    """
+    if text == "*":
+        return text
+    if _APP_ORIGIN.fullmatch(text.lower()):
+        return text.lower()
+    try:
+        url = yarl.URL(text)
+    except ValueError:
+        url = yarl.URL()
+    if not _ORIGIN.fullmatch(text.rstrip("/")) or not url.raw_host:
+        raise ValueError(
+            f"{text!r} is not an origin such as https://app.example.com. "
+            "Write its scheme, its host, and its port if it has one."
+        )
+    host = f"[{url.raw_host}]" if ":" in url.raw_host else url.raw_host
+    return f"{url.scheme}://{host}" + ("" if url.is_default_port() else f":{url.port}")
+
+
+def _require_extra(extra: str, package: str) -> None:
+    # Of a package within another, the outer one may be missing too.
+    with suppress(ModuleNotFoundError):
+        if importlib.util.find_spec(package) is not None:
+            return
+    raise ValueError(f"it needs the extra `{extra}`; run pip install 'contact-gateway[{extra}]'")
+
+
 class Settings(BaseModel):
     """The gateway's settings. `load_settings` reads them from variables."""
 
@@ -118,7 +214,7 @@ class Settings(BaseModel):
     max_json_depth: int = Field(
         32, ge=3, le=500, description="Maximum nesting depth of a JSON request body"
     )
-    root_path: str = Field(
+    root_path: Annotated[str, AfterValidator(_root_path)] = Field(
         "", description="Path below which a proxy serves the gateway, such as /gw"
     )
     keep_alive_seconds: int = Field(
@@ -141,7 +237,7 @@ class Settings(BaseModel):
     )
 
     # Database
-    database_url: str = Field(
+    database_url: Annotated[str, AfterValidator(_database_url)] = Field(
         "sqlite+aiosqlite:///contact-gateway.sqlite3",
         description=(
             "Database of the gateway: sqlite+aiosqlite:///FILE, or "
@@ -174,7 +270,7 @@ class Settings(BaseModel):
     )
 
     # HiEnergy
-    upstream_url: str | None = Field(
+    upstream_url: Annotated[str, AfterValidator(_upstream_url)] | None = Field(
         None,
         description=(
             "Base URL of HiEnergy's API, used instead of the database: "
@@ -230,7 +326,7 @@ class Settings(BaseModel):
     rate_limit_per_hour: int = Field(
         10_000, ge=0, description="Operations allowed for each API key in an hour; 0 for no limit"
     )
-    rate_limit_url: str | None = Field(
+    rate_limit_url: Annotated[str, AfterValidator(_rate_limit_url)] | None = Field(
         None,
         description=(
             "Redis-compatible server on which all workers and hosts share their counts: "
@@ -242,7 +338,9 @@ class Settings(BaseModel):
         ge=0,
         description="Wrong API keys an address may send in a minute; 0 for no limit",
     )
-    trusted_proxies: tuple[IPv4Network | IPv6Network | Literal["unix"], ...] = Field(
+    trusted_proxies: Annotated[
+        tuple[IPv4Network | IPv6Network | Literal["unix"], ...], BeforeValidator(_networks)
+    ] = Field(
         (),
         description=(
             "Networks of proxies whose X-Forwarded-… headers are trusted, comma-separated; "
@@ -279,7 +377,7 @@ class Settings(BaseModel):
     rest_docs: bool = Field(
         default=True, description="Whether /docs serves the reference of the REST API to browsers"
     )
-    cors_origins: tuple[str, ...] = Field(
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_origins)] = Field(
         (), description="Origins of web pages that may call the gateway, comma-separated"
     )
 
@@ -290,7 +388,7 @@ class Settings(BaseModel):
     metrics: bool = Field(
         default=False, description="Whether /metrics serves Prometheus metrics, without a key"
     )
-    traces: bool = Field(
+    traces: Annotated[bool, AfterValidator(_traces)] = Field(
         default=False,
         description="Whether OpenTelemetry traces are sent, as the OTEL_… variables configure",
     )
@@ -323,118 +421,6 @@ class Settings(BaseModel):
         if seconds <= drain:
             raise ValueError(f"it must be more than {PREFIX}DRAIN_SECONDS, which is {drain:g}")
         return seconds
-
-    @field_validator("root_path")
-    @classmethod
-    def _check_root_path(cls, text: str) -> str:
-        path = text.rstrip("/")
-        if not _ROOT_PATH.fullmatch(path):
-            raise ValueError("it must be a path such as /gw, with letters, digits and ._~-")
-        return path
-
-    @field_validator("database_url")
-    @classmethod
-    def _check_database_url(cls, text: str) -> str:
-        parse_database_url(text)
-        return text
-
-    @field_validator("upstream_url")
-    @classmethod
-    def _check_upstream_url(cls, text: str | None) -> str | None:
-        if text is None:
-            return None
-        return checked_base_url(text, example="https://app.hienergy.ai/api/v1")
-
-    @field_validator("rate_limit_url")
-    @classmethod
-    def _check_rate_limit_url(cls, text: str | None) -> str | None:
-        if text is None:
-            return None
-        try:
-            url = urlsplit(text)
-            is_valid = (
-                url.scheme in {"redis", "rediss"}
-                and bool(url.hostname)
-                and url.port != 0
-                and _REDIS_PATH.fullmatch(url.path) is not None
-            )
-        except ValueError:
-            is_valid = False
-        if not is_valid:
-            raise ValueError("it must be a URL such as redis://HOST:6379/0, or rediss:// for TLS")
-        _require_extra("redis", "redis")
-        # The client comes with the optional extra `redis`.
-        from redis.asyncio import ConnectionPool  # noqa: PLC0415
-
-        try:
-            pool = ConnectionPool.from_url(text)
-            pool.connection_class(**pool.connection_kwargs)
-        except (TypeError, ValueError):
-            # The client's message may contain the password.
-            raise ValueError("an option after ? is unknown or invalid; see redis-py") from None
-        return text
-
-    @field_validator("trusted_proxies", mode="before")
-    @classmethod
-    def _parse_networks(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        try:
-            return tuple(text if text == "unix" else ip_network(text) for text in _split(value))
-        except ValueError as error:
-            raise ValueError(f"{error}; use a network such as 10.0.0.0/8, or unix") from None
-
-    @field_validator("cors_origins", mode="before")
-    @classmethod
-    def _parse_origins(cls, value: object) -> object:
-        return tuple(_split(value)) if isinstance(value, str) else value
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_origin(origin) for origin in origins)
-
-    @field_validator("traces")
-    @classmethod
-    def _check_traces(cls, value: object) -> object:
-        if value:
-            # The API of OpenTelemetry is there without the extra: other packages need it.
-            _require_extra("otel", "opentelemetry.sdk")
-        return value
-
-
-def _split(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
-
-
-def _origin(text: str) -> str:
-    """Return an origin as browsers send it: in lower case and without a default port.
-
-    Source: https://html.spec.whatwg.org/#ascii-serialisation-of-an-origin.
-    """
-    if text == "*":
-        return text
-    if _APP_ORIGIN.fullmatch(text.lower()):
-        return text.lower()
-    try:
-        url = yarl.URL(text)
-    except ValueError:
-        url = yarl.URL()
-    if not _ORIGIN.fullmatch(text.rstrip("/")) or not url.raw_host:
-        raise ValueError(
-            f"{text!r} is not an origin such as https://app.example.com. "
-            "Write its scheme, its host, and its port if it has one."
-        )
-    host = f"[{url.raw_host}]" if ":" in url.raw_host else url.raw_host
-    return f"{url.scheme}://{host}" + ("" if url.is_default_port() else f":{url.port}")
-
-
-def _require_extra(extra: str, package: str) -> None:
-    # Of a package within another, the outer one may be missing too.
-    with suppress(ModuleNotFoundError):
-        if importlib.util.find_spec(package) is not None:
-            return
-    raise ValueError(f"it needs the extra `{extra}`; run pip install 'contact-gateway[{extra}]'")
 
 
 def is_loopback(url: SplitResult) -> bool:

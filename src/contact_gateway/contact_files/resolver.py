@@ -55,12 +55,7 @@ class Resolver(NamedTuple):
     uses_keys: bool
 
     async def create(self, rows: Sequence[Submitted]) -> Sequence[RowOutcome | Postponed]:
-        """Create the contacts of rows; return the outcome of each.
-
-        Raises:
-            ImportStoppedError: the credential is refused.
-            SourceUnavailable: the source does not answer.
-        """
+        """Create the contacts of rows; return the outcome of each."""
         keys = [row.idempotency_key() if self.uses_keys else None for row in rows]
         entries = [Entry(row.contact, key) for row, key in zip(rows, keys, strict=True)]
 

@@ -88,14 +88,7 @@ _LIMIT_STEP_SECONDS: Final = 0.1
 
 
 class PostgresqlDatabase(Database):
-    """The connections to one database on a server.
-
-    Args:
-        address: the server.
-        observer: receives the events of the connections.
-        connections: how many connections are open at most.
-        prepares_statements: whether statements are prepared in the server.
-    """
+    """The connections to one database on a server."""
 
     def __init__(
         self,
@@ -125,9 +118,6 @@ class PostgresqlDatabase(Database):
             return "on" in map(info.parameter_status, _READ_ONLY_PARAMETERS)
 
         return await self.look_up(reports)
-
-    def check(self) -> None:
-        """Do nothing: the first connection shows whether the server can be reached."""
 
     def _limited(
         self, connection: Connection, work: Callable[[Connection], T], timeout_seconds: float

@@ -124,7 +124,8 @@ async def _upgrade(database: Database) -> Sequence[str]:
     from alembic.util.exc import CommandError  # noqa: PLC0415
 
     def upgrade(connection: Connection) -> Sequence[str]:
-        _allow_long_statements(connection)
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL statement_timeout=0")
         report: list[str] = []
         config = Config(attributes={"connection": connection, "report": report})
         # Alembic's parser reads % as the start of a variable.
@@ -138,8 +139,3 @@ async def _upgrade(database: Database) -> Sequence[str]:
         if await revision(database) == newest_revision():
             return ()
         raise SchemaNotCurrentError(f"the database cannot be migrated: {error}") from error
-
-
-def _allow_long_statements(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("SET LOCAL statement_timeout=0")

@@ -76,11 +76,7 @@ class SqliteDatabase(Database):
         )
 
     def check(self) -> None:
-        """Open or create the file, and switch it to WAL mode. Other users cannot read a new one.
-
-        Raises:
-            SourceUnavailable: it cannot be opened, or is not a database; the cause says why.
-        """
+        """Open or create the file, and switch it to WAL mode. Other users cannot read a new one."""
         path = self._file.path
         # SQLite would let all users read a new file. It reports best why it cannot open one. Only a
         # new one: closing a file drops all locks that the process has on it (sqlite.org, "How To

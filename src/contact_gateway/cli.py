@@ -442,15 +442,9 @@ def _text_of(value: object) -> str:
 @main.command()
 def migrate() -> None:
     """Migrate the database to the schema of this version."""
-    report: list[str] = []
-
-    async def upgrade(database: Database) -> None:
-        report.extend(await store_schema.migrate(database))
-
-    revision = with_database(load_settings(), store_schema.revision, prepare=upgrade)
-    for line in report:
-        output.write(f"{line}\n")
-    output.note(f"The database is at revision {revision}.")
+    for sentence in with_database(load_settings(), store_schema.migrate, prepares=False):
+        output.write(f"{sentence}\n")
+    output.note(f"The database is at revision {store_schema.newest_revision()}.")
 
 
 @_schema.command("graphql")

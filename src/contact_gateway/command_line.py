@@ -62,17 +62,15 @@ def require_own_database(settings: Settings) -> None:
 
 
 def with_database(
-    settings: Settings,
-    work: Callable[[Database], Awaitable[T]],
-    *,
-    prepare: Callable[[Database], Awaitable[None]] = schema_version.prepare,
+    settings: Settings, work: Callable[[Database], Awaitable[T]], *, prepares: bool = True
 ) -> T:
-    """Open and prepare the database of the settings, do the work, and close the database."""
+    """Open the database of the settings, prepare it by default, do the work, and close it."""
 
     async def run() -> T:
         database = configured_database(settings)
         try:
-            await prepare(database)
+            if prepares:
+                await schema_version.prepare(database)
             return await work(database)
         finally:
             await database.close()

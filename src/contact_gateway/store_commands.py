@@ -11,6 +11,7 @@ import typer
 from rich.progress import Progress, TaskID
 
 from contact_gateway import output
+from contact_gateway.command_line import with_database
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.database_url import (
     SqliteFile,
@@ -22,7 +23,7 @@ from contact_gateway.store import schema_version
 from contact_gateway.store.backup import back_up, reading, restore
 from contact_gateway.store.checks import Report, inspect, inspect_server
 from contact_gateway.store.copying import CopyError, CopyProgress, copy_database
-from contact_gateway.store.database import Database, configured_database, open_database
+from contact_gateway.store.database import Database, open_database
 
 store = typer.Typer(help="Back up, restore, copy and check the database.", no_args_is_help=True)
 
@@ -127,18 +128,12 @@ def _named_database(name: str, url: str) -> Database:
 def _checked(file: Path | None) -> Report:
     settings = load_settings()
     if file is None and not isinstance(settings.database, SqliteFile):
-        return asyncio.run(_checked_server(configured_database(settings)))
+        try:
+            return with_database(settings, inspect_server, prepares=False)
+        except SourceUnavailable as error:
+            raise SettingsError(f"{PREFIX}DATABASE_URL: {error.reason}") from error
     with reading(file or _database_file(), is_copy=file is not None) as connection:
         return inspect(connection)
-
-
-async def _checked_server(database: Database) -> Report:
-    try:
-        return await inspect_server(database)
-    except SourceUnavailable as error:
-        raise SettingsError(f"{PREFIX}DATABASE_URL: {error.reason}") from error
-    finally:
-        await database.close()
 
 
 def _database_file() -> Path:

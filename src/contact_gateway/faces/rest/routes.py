@@ -1,6 +1,7 @@
 """The REST routes: each passes its request to the domain and converts the outcome."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
@@ -87,28 +88,21 @@ class Resource(Endpoint):
         return answer
 
 
+@dataclass(eq=False)
 class RestFace:
     """The REST operations.
 
-    Args:
+    Attributes:
         body_limits: the limits of a request's body.
         filters: the filters of the source's lists.
         trusted_proxies: the proxies whose forwarding headers are believed.
         passes_through: whether the source answers reads of other paths.
     """
 
-    def __init__(
-        self,
-        body_limits: BodyLimits,
-        filters: KnownFilters,
-        trusted_proxies: Sequence[TrustedProxy],
-        *,
-        passes_through: bool,
-    ) -> None:
-        self._body_limits: Final = body_limits
-        self._filters: Final = filters
-        self._trusted_proxies: Final = trusted_proxies
-        self._passes_through: Final = passes_through
+    body_limits: BodyLimits
+    filters: KnownFilters
+    trusted_proxies: Sequence[TrustedProxy]
+    passes_through: bool
 
     def routes(self) -> list[Route]:
         """Return the routes, with paths from the root of the server."""
@@ -132,7 +126,7 @@ class RestFace:
         resources["{path:path}"] = Resource(
             Face.REST,
             lambda _: no_such_route(self._operations),
-            **({"get": self.pass_through} if self._passes_through else {}),
+            **({"get": self.pass_through} if self.passes_through else {}),
         )
         return [Route(f"/api/v1/{path}", resource) for path, resource in resources.items()]
 
@@ -142,7 +136,7 @@ class RestFace:
 
         async def read() -> Submission:
             nonlocal ignored
-            body = await read_json(request, context.headers, self._body_limits)
+            body = await read_json(request, context.headers, self.body_limits)
             members = body if isinstance(body, dict) else {}
             contact = members.get("contact")
             ignored = (
@@ -167,7 +161,7 @@ class RestFace:
 
         async def read() -> Batch:
             nonlocal ignored, ignored_members
-            body = await read_json(request, context.headers, self._body_limits)
+            body = await read_json(request, context.headers, self.body_limits)
             members = body if isinstance(body, dict) else {}
             entries = entries_of(members.get("contacts"))
             ignored = [] if isinstance(entries, Problem) else [e.ignored_fields for e in entries]
@@ -239,9 +233,9 @@ class RestFace:
 
         A forged `Host` comes back to its sender alone: no cache keeps the response.
         """
-        origin = origin_of(request.scope, self._trusted_proxies)
+        origin = origin_of(request.scope, self.trusted_proxies)
         servers = [{"url": f"{origin}{context.root_path}/api/v1"}]
-        return Document(200, openapi_document(self._filters) | {"servers": servers})
+        return Document(200, openapi_document(self.filters) | {"servers": servers})
 
 
 def _outcome_of(status: int) -> str:

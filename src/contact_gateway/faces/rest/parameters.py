@@ -9,13 +9,33 @@ from contact_gateway.contacts.reads import DEFAULT_PAGE_SIZE, MAX_PAGE, MAX_PAGE
 from contact_gateway.contacts.text import BLANK_CLASS
 from contact_gateway.faces.rest.json_schema import ID, IDEMPOTENCY_KEY, TEXT, Json
 
-# HiEnergy does not describe all of its filters.
-_PASSED_ON: Final = (
-    "phone",
-    "url",
-    "country",
-    "vertical",
-    "status",
+_FILTER_TEXT: Final = {"type": "string", "maxLength": MAX_TEXT_LENGTH, "pattern": PRINTABLE_PATTERN}
+# A number or a string, as in a submission.
+_FILTER_ID: Final = {"anyOf": NEW_CONTACT_JSON_SCHEMA["properties"]["advertiser_id"]["anyOf"]}
+_SLUG: Final = {
+    "type": "string",
+    "maxLength": MAX_TEXT_LENGTH,
+    "pattern": "^[A-Za-z0-9._~-]*[A-Za-z][A-Za-z0-9._~-]*$",
+}
+_FILTER_ID_OR_SLUG: Final = {"anyOf": [*_FILTER_ID["anyOf"], _SLUG]}
+_PAGE_SIZE: Final = {"type": "integer", "minimum": 1, "default": DEFAULT_PAGE_SIZE}
+_CLAMPED: Final = f"Larger numbers than {MAX_PAGE_SIZE} count as {MAX_PAGE_SIZE}."
+_FOLDED: Final = "Case and Unicode form are ignored."
+_FILTERS: Final = (
+    ("q", _FILTER_TEXT, f"Text anywhere in the record. {_FOLDED}"),
+    ("email", _FILTER_TEXT, f"The complete e-mail address. {_FOLDED}"),
+    ("query", _FILTER_TEXT, "Another name for `q`."),
+    ("search", _FILTER_TEXT, "Another name for `q`."),
+    (
+        "advertiser_id",
+        _FILTER_ID_OR_SLUG,
+        "Only contacts of this brand, by the id or the slug of any of its records.",
+    ),
+    ("advertiser_name", _FILTER_TEXT, f"Text in a name of the advertiser. {_FOLDED}"),
+    ("hienergy_id", _FILTER_ID, "Only records of the brand with this HiEnergy record."),
+    ("domain", _FILTER_TEXT, f"The complete domain of the advertiser. {_FOLDED}"),
+    ("advertiser_domain", _FILTER_TEXT, "Another name for `domain`."),
+    ("network", _FILTER_TEXT, f"The complete name of the affiliate network. {_FOLDED}"),
 )
 
 
@@ -29,18 +49,6 @@ def _query(name: str, schema: Json, description: str) -> dict[str, object]:
         "schema": schema,
     }
 
-
-_FILTER_TEXT: Final = {"type": "string", "maxLength": MAX_TEXT_LENGTH, "pattern": PRINTABLE_PATTERN}
-# A number or a string, as in a submission.
-_FILTER_ID: Final = {"anyOf": NEW_CONTACT_JSON_SCHEMA["properties"]["advertiser_id"]["anyOf"]}
-_SLUG: Final = {
-    "type": "string",
-    "maxLength": MAX_TEXT_LENGTH,
-    "pattern": "^[A-Za-z0-9._~-]*[A-Za-z][A-Za-z0-9._~-]*$",
-}
-_FILTER_ID_OR_SLUG: Final = {"anyOf": [*_FILTER_ID["anyOf"], _SLUG]}
-_PAGE_SIZE: Final = {"type": "integer", "minimum": 1, "default": DEFAULT_PAGE_SIZE}
-_CLAMPED: Final = f"Larger numbers than {MAX_PAGE_SIZE} count as {MAX_PAGE_SIZE}."
 
 PARAMETERS: Final = {
     "id": {
@@ -98,38 +106,7 @@ PARAMETERS: Final = {
         ),
         "schema": IDEMPOTENCY_KEY,
     },
-    "q": _query(
-        "q", _FILTER_TEXT, "Text anywhere in the record. Case and Unicode form are ignored."
-    ),
-    "email": _query(
-        "email", _FILTER_TEXT, "The complete e-mail address. Case and Unicode form are ignored."
-    ),
-    "query": _query("query", _FILTER_TEXT, "Another name for `q`."),
-    "search": _query("search", _FILTER_TEXT, "Another name for `q`."),
-    "advertiser_id": _query(
-        "advertiser_id",
-        _FILTER_ID_OR_SLUG,
-        "Only contacts of this brand, by the id or the slug of any of its records.",
-    ),
-    "advertiser_name": _query(
-        "advertiser_name",
-        _FILTER_TEXT,
-        "Text in a name of the advertiser. Case and Unicode form are ignored.",
-    ),
-    "hienergy_id": _query(
-        "hienergy_id", _FILTER_ID, "Only records of the brand with this HiEnergy record."
-    ),
-    "domain": _query(
-        "domain",
-        _FILTER_TEXT,
-        "The complete domain of the advertiser. Case and Unicode form are ignored.",
-    ),
-    "advertiser_domain": _query("advertiser_domain", _FILTER_TEXT, "Another name for `domain`."),
-    "network": _query(
-        "network",
-        _FILTER_TEXT,
-        "The complete name of the affiliate network. Case and Unicode form are ignored.",
-    ),
+    **{name: _query(name, schema, text) for name, schema, text in _FILTERS},
     "domain_or_url": {
         "name": "domain",
         "in": "query",
@@ -143,11 +120,12 @@ PARAMETERS: Final = {
             ),
         },
     },
+    # HiEnergy does not describe all of its filters.
     **{
         name: _query(name, _FILTER_TEXT, f"HiEnergy's filter `{name}`, passed on.")
-        for name in _PASSED_ON
+        for name in ("phone", "url", "country", "vertical", "status")
     },
-    "name": _query("name", _FILTER_TEXT, "Text in a name. Case and Unicode form are ignored."),
+    "name": _query("name", _FILTER_TEXT, f"Text in a name. {_FOLDED}"),
     "page": _query(
         "page",
         {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 1},

@@ -10,7 +10,15 @@ from typing import Final, TypeAlias, assert_never
 from contact_gateway.contacts.outcomes import ErrorCode, meaning_of
 from contact_gateway.contacts.problems import PROBLEM_MEANINGS, ProblemCode
 from contact_gateway.faces.http import TransportCode
-from contact_gateway.faces.rest.json_schema import NUMBER, TEXT, TIME, Json, object_of, ref
+from contact_gateway.faces.rest.json_schema import (
+    NUMBER,
+    TEXT,
+    TIME,
+    Json,
+    described,
+    object_of,
+    ref,
+)
 from contact_gateway.http_statuses import status_of
 
 Code: TypeAlias = ErrorCode | TransportCode
@@ -83,11 +91,10 @@ def _details_of(code: Code) -> dict[str, object]:
         case ErrorCode.OUTCOME_UNKNOWN:
             properties = {
                 "retry_after_seconds": NUMBER,
-                "advertiser_id": {
-                    **NUMBER,
-                    "description": "The advertiser that the contact was submitted for.",
-                },
-                "sent_at": {**TIME, "description": "When the contact was sent to HiEnergy."},
+                "advertiser_id": described(
+                    NUMBER, "The advertiser that the contact was submitted for."
+                ),
+                "sent_at": described(TIME, "When the contact was sent to HiEnergy."),
             }
         case (
             TransportCode()
@@ -103,10 +110,9 @@ def _details_of(code: Code) -> dict[str, object]:
     return object_of(
         properties,
         **optional,
-        upstream_request_id={
-            **TEXT,
-            "description": "In front of HiEnergy: the id of the request in its logs.",
-        },
+        upstream_request_id=described(
+            TEXT, "In front of HiEnergy: the id of the request in its logs."
+        ),
     )
 
 
@@ -116,9 +122,9 @@ def _error(code: Code) -> dict[str, object]:
         **object_of(
             {
                 "code": {"type": "string", "const": str(code)},
-                "message": {**TEXT, "description": "What is wrong, for people."},
+                "message": described(TEXT, "What is wrong, for people."),
                 "timestamp": TIME,
-                "request_id": {**TEXT, "description": "The `X-Request-Id` of the response."},
+                "request_id": described(TEXT, "The `X-Request-Id` of the response."),
                 "details": _details_of(code),
             }
         ),

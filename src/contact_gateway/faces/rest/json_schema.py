@@ -30,6 +30,11 @@ def ref(kind: str, name: str) -> dict[str, object]:
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
+def described(schema: Json, description: str) -> dict[str, object]:
+    """Return a schema with a description."""
+    return {**schema, "description": description}
+
+
 def object_of(properties: Json, **optional: Json) -> dict[str, object]:
     """Return the schema of an object with these properties, of which some may be absent."""
     schema: dict[str, object] = {"type": "object", "properties": {**properties, **optional}}

@@ -17,6 +17,7 @@ from contact_gateway.faces.rest.json_schema import (
     NUMBER,
     TEXT,
     Json,
+    described,
     object_of,
     ref,
 )
@@ -24,10 +25,7 @@ from contact_gateway.faces.rest.json_schema import (
 _ALWAYS_NULL: Final = "Null: nothing is created."
 _TEXTS: Final = {"type": "array", "items": TEXT}
 _META: Final[Mapping[str, Json]] = {
-    "ignored_fields": {
-        **_TEXTS,
-        "description": "The unknown fields of the request, which were ignored.",
-    },
+    "ignored_fields": described(_TEXTS, "The unknown fields of the request, which were ignored."),
     "dry_run": {"type": "boolean"},
     "existed": {
         "type": "boolean",
@@ -39,10 +37,7 @@ _META: Final[Mapping[str, Json]] = {
             "In a batch: true if an earlier request with the idempotency key created the contact."
         ),
     },
-    "not_checked": {
-        **_TEXTS,
-        "description": "In front of HiEnergy: what a dry run cannot check.",
-    },
+    "not_checked": described(_TEXTS, "In front of HiEnergy: what a dry run cannot check."),
 }
 _MAY_BE_NULL: Final = "Null only if HiEnergy does not show it."
 
@@ -78,20 +73,13 @@ def _page(schema: str) -> dict[str, object]:
 
 _CONTACT_FIELDS: Final = NEW_CONTACT_JSON_SCHEMA["properties"]
 _CONTACT_ATTRIBUTES: Final = {
-    "advertiser_id": {
-        **NUMBER,
-        "description": "The id of the HiEnergy advertiser that owns the contact.",
-    },
-    "advertiser_name": {
-        **NULLABLE_TEXT,
-        "description": "The display name of the HiEnergy advertiser that owns the contact.",
-    },
-    "email": {
-        **NULLABLE_TEXT,
-        "description": f"{_CONTACT_FIELDS['email']['description']} {_MAY_BE_NULL}",
-    },
+    "advertiser_id": described(NUMBER, "The id of the HiEnergy advertiser that owns the contact."),
+    "advertiser_name": described(
+        NULLABLE_TEXT, "The display name of the HiEnergy advertiser that owns the contact."
+    ),
+    "email": described(NULLABLE_TEXT, f"{_CONTACT_FIELDS['email']['description']} {_MAY_BE_NULL}"),
     **{
-        name: {**NULLABLE_TEXT, "description": _CONTACT_FIELDS[name]["description"]}
+        name: described(NULLABLE_TEXT, _CONTACT_FIELDS[name]["description"])
         for name in ContactDetails._fields
         if name not in {"advertiser_id", "email"}
     },
@@ -104,7 +92,7 @@ _ADVERTISER_TYPES: Final[Mapping[str, Json]] = {
 
 def _contact(an_id: Json, when_null: str) -> dict[str, object]:
     """Return the schema of a contact. `when_null` describes its times."""
-    time = {**NULLABLE_TIME, "description": when_null}
+    time = described(NULLABLE_TIME, when_null)
     return _resource(
         "contact",
         an_id,
@@ -117,11 +105,8 @@ def _entry(**members: Json) -> dict[str, object]:
     """Return the schema of the outcome of one submission of a batch."""
     return object_of(
         {
-            "index": {**NUMBER, "description": "The position of the submission, from 0."},
-            "status": {
-                **NUMBER,
-                "description": "The status that `createContact` has for this outcome.",
-            },
+            "index": described(NUMBER, "The position of the submission, from 0."),
+            "status": described(NUMBER, "The status that `createContact` has for this outcome."),
             **members,
         }
     )
@@ -147,10 +132,9 @@ RESOURCE_SCHEMAS: Final[Mapping[str, Json]] = {
         "type": "object",
         "properties": {
             **_NEW_CONTACT_PROPERTIES,
-            "idempotency_key": {
-                **IDEMPOTENCY_KEY,
-                "description": "Makes retries safe, as the header `Idempotency-Key` does.",
-            },
+            "idempotency_key": described(
+                IDEMPOTENCY_KEY, "Makes retries safe, as the header `Idempotency-Key` does."
+            ),
         },
         "required": NEW_CONTACT_JSON_SCHEMA["required"],
     },
@@ -162,23 +146,21 @@ RESOURCE_SCHEMAS: Final[Mapping[str, Json]] = {
     "BatchedError": _entry(error=one_of(ErrorCode)),
     "BatchMeta": object_of(
         {
-            "created": {
-                **NUMBER,
-                "description": (
+            "created": described(
+                NUMBER,
+                (
                     "Contacts that this request, or an earlier one with its idempotency keys, "
                     "created."
                 ),
-            },
-            "existed": {
-                **NUMBER,
-                "description": "Contacts that were there before: `on_conflict=return_existing`.",
-            },
-            "refused": {**NUMBER, "description": "Submissions with an error."},
+            ),
+            "existed": described(
+                NUMBER, "Contacts that were there before: `on_conflict=return_existing`."
+            ),
+            "refused": described(NUMBER, "Submissions with an error."),
         },
-        ignored_fields={
-            **_TEXTS,
-            "description": "The unknown fields beside `contacts`, which were ignored.",
-        },
+        ignored_fields=described(
+            _TEXTS, "The unknown fields beside `contacts`, which were ignored."
+        ),
     ),
     "BatchDocument": object_of(
         {
@@ -197,7 +179,7 @@ RESOURCE_SCHEMAS: Final[Mapping[str, Json]] = {
     ),
     "Contact": _contact(ID, _MAY_BE_NULL),
     # Not the type null: some client generators make it a class, or anything.
-    "ContactPreview": _contact({**NULLABLE_ID, "description": _ALWAYS_NULL}, _ALWAYS_NULL),
+    "ContactPreview": _contact(described(NULLABLE_ID, _ALWAYS_NULL), _ALWAYS_NULL),
     "ContactRelationships": {
         "description": (
             "The HiEnergy advertiser that owns the contact. Its id is a string: JavaScript rounds "

@@ -44,17 +44,12 @@ class Report:
     def _record(self, row: Row | UnreadableRow, outcome: RowOutcome) -> Sequence[str]:
         name, contact_id, message, problems = outcome
         texts = [problems.get(field, "") for field in PROBLEM_COLUMNS] if problems else _NO_PROBLEMS
-        cells = self._cells(row) if isinstance(row, Row) else ()
+        cells = [row.cells[place] for place in self._places] if isinstance(row, Row) else ()
         # The writer takes twice as long for numbers.
         line, an_id = str(row.line), "" if contact_id is None else str(contact_id)
         message = escaped(message) if message else ""
-        return [line, name, an_id, message, *texts, *map(escaped, cells)]
-
-    def _cells(self, row: Row) -> Iterable[str]:
-        cells = row.cells
-        return [
-            cell if isinstance(cell := cells[place], str) else _text(cell) for place in self._places
-        ]
+        shown = [escaped(cell if isinstance(cell, str) else _text(cell)) for cell in cells]
+        return [line, name, an_id, message, *texts, *shown]
 
 
 def _text(cell: object) -> str:

@@ -114,7 +114,7 @@ def expiring(connection: Connection, after: datetime, until: datetime) -> tuple[
 def has_demo_keys(connection: Connection) -> bool:
     """Return whether a demo key is not revoked."""
     active = select(api_keys.c.id).where(api_keys.c.is_demo, api_keys.c.revoked_at.is_(None))
-    return connection.execute(active.limit(1)).first() is not None
+    return connection.scalar(active.limit(1)) is not None
 
 
 def revoke_demo_keys(connection: Connection) -> None:
@@ -129,7 +129,7 @@ def revoke_demo_keys(connection: Connection) -> None:
 def has_real_keys(connection: Connection) -> bool:
     """Return whether a key exists that no demo created."""
     real = select(api_keys.c.id).where(~api_keys.c.is_demo)
-    return connection.execute(real.limit(1)).first() is not None
+    return connection.scalar(real.limit(1)) is not None
 
 
 def _record(row: Iterable[Any]) -> KeyRecord:  # SQLAlchemy's Table has no types of columns

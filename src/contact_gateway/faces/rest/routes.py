@@ -143,13 +143,7 @@ class RestFace:
                 *(name for name in members if name != "contact"),
                 *(f"contact.{name}" for name in unknown_fields(contact)),
             )
-            return Submission(
-                raw=contact,
-                idempotency_key=context.headers.get("idempotency-key"),
-                parameters=_query(request),
-                ignored_fields=ignored,
-                origin=Origin(Face.REST, context.request_id),
-            )
+            return _submission(request, context, contact, ignored)
 
         outcome = await create_contact(context.caller, read)
         return outcome_document(outcome, Echo(context.request_id, ignored, context.root_path))
@@ -166,14 +160,7 @@ class RestFace:
             entries = entries_of(members.get("contacts"))
             ignored = [] if isinstance(entries, Problem) else [e.ignored_fields for e in entries]
             ignored_members = tuple(name for name in members if name != "contacts")
-            options = Submission(
-                raw=None,
-                idempotency_key=context.headers.get("idempotency-key"),
-                parameters=_query(request),
-                ignored_fields=ignored_members,
-                origin=Origin(Face.REST, context.request_id),
-            )
-            return Batch(entries, options)
+            return Batch(entries, _submission(request, context, None, ignored_members))
 
         outcome = await create_contacts(context.caller, read, context.max_batch_size)
         if isinstance(outcome, BatchRefusal):
@@ -236,6 +223,18 @@ class RestFace:
         origin = origin_of(request.scope, self.trusted_proxies)
         servers = [{"url": f"{origin}{context.root_path}/api/v1"}]
         return Document(200, openapi_document(self.filters) | {"servers": servers})
+
+
+def _submission(
+    request: Request, context: RequestContext, raw: object, ignored_fields: tuple[str, ...]
+) -> Submission:
+    return Submission(
+        raw=raw,
+        idempotency_key=context.headers.get("idempotency-key"),
+        parameters=_query(request),
+        ignored_fields=ignored_fields,
+        origin=Origin(Face.REST, context.request_id),
+    )
 
 
 def _outcome_of(status: int) -> str:

@@ -63,11 +63,8 @@ _log = structlog.get_logger(__name__)
 def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starlette:
     """Return the gateway as an ASGI application. It opens nothing before its startup.
 
-    Its startup raises `SchemaNotCurrentError` if the database has another schema version.
-
-    Args:
-        settings: the settings.
-        metrics_folder: where several workers share their metrics.
+    Its startup raises `SchemaNotCurrentError` if the database has another schema version. Several
+    workers share their metrics in a folder.
 
     Raises:
         SettingsError: the environment names an unusable proxy for upstream, or an unusable

@@ -35,12 +35,7 @@ class _Rate(ProgressColumn):
 
 
 class TransferBar(Progress):
-    """Shows how far a file is, how many rows of it are done, and the time that is left.
-
-    Args:
-        noun: what a row is.
-        is_shown: whether there is a bar at all.
-    """
+    """Shows how far a file is, how many rows (`noun`) are done, and the time that is left."""
 
     def __init__(self, noun: str, *, is_shown: bool = True) -> None:
         super().__init__(

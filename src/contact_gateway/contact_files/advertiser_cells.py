@@ -32,9 +32,7 @@ _NEEDS_OPTION: Final = (
 class AdvertiserCells:
     """Finds advertisers, each once. What is not found is cached too, for this import.
 
-    Args:
-        advertisers: reads them.
-        accepts_names: whether a name may stand for the one advertiser that it matches.
+    With `accepts_names`, a name stands for the one advertiser that it matches.
     """
 
     def __init__(self, advertisers: Advertisers, *, accepts_names: bool) -> None:

@@ -93,11 +93,7 @@ class ContactColumns:
     """
 
     def __init__(self, table: Table, chosen: Mapping[str, str]) -> None:
-        """Find the columns of the fields.
-
-        Args:
-            table: the file.
-            chosen: fields by the columns that the operator chooses for them.
+        """Find the columns of the fields, some of which the operator chooses.
 
         Raises:
             ContactFileError: a chosen field or column does not exist, a field has two columns, or a

@@ -94,14 +94,7 @@ class Monitor(Protocol):
 
 
 class Import:
-    """An import.
-
-    Args:
-        columns: the meaning of the file's columns.
-        destination: where the contacts are created.
-        advertisers: finds the advertisers that rows name.
-        monitor: receives the rows with their outcomes.
-    """
+    """An import, which the monitor watches and may stop."""
 
     def __init__(
         self,

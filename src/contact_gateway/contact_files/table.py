@@ -46,9 +46,7 @@ def format_of(name: str) -> Format | None:
 def read_table(file: BinaryIO, of_format: Format | None = None) -> Table:
     """Return the table of a file that may be a pipe. The caller closes the file.
 
-    Args:
-        file: the file.
-        of_format: if None, a file whose first character is `{` is JSON lines.
+    Without a format, a file whose first character is `{` is JSON lines.
 
     Raises:
         ContactFileError: the file is no table, or has no columns.

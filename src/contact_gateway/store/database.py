@@ -161,11 +161,7 @@ def open_database(
 ) -> Database:
     """Return a database; nothing is opened yet.
 
-    Args:
-        address: where it is.
-        observer: receives the events of its connections.
-        connections: how many connections to a PostgreSQL server are opened at most.
-        prepares_statements: whether statements are prepared in a PostgreSQL server.
+    For a PostgreSQL server: the maximum of connections, and whether it prepares statements.
     """
     # Only one of the drivers is needed, and that of PostgreSQL is optional.
     if isinstance(address, SqliteFile):

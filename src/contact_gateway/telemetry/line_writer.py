@@ -30,11 +30,8 @@ class LineWriter:
     """Writes lines to a stream, and drops them where the stream does not take them.
 
     A pipe, a socket and a terminal block the writer while their reader does not read, so a thread
-    writes to them. The first write after dropped lines is a line with their number.
-
-    Args:
-        stream: the stream.
-        dropped_line: returns the line for a number of dropped lines.
+    writes to them. The first write after dropped lines is the line that `dropped_line` returns for
+    their number.
     """
 
     def __init__(self, stream: TextIO, dropped_line: Callable[[int], str]) -> None:

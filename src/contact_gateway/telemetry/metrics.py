@@ -47,11 +47,7 @@ _OTHER: Final = "other"
 
 
 class Metrics:
-    """The metrics of a gateway, and the handler that serves them.
-
-    Args:
-        folder: where workers share their metrics; None if there is one process.
-    """
+    """The metrics of a gateway, and the handler that serves them. Workers share a folder."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._registry: Final = CollectorRegistry()

@@ -50,13 +50,7 @@ _JSON: Final = "application/json"
 
 
 class McpEndpoint:
-    """The ASGI application at `/mcp`.
-
-    Args:
-        body_limits: the limits of request bodies.
-        filters: the filters that the source of truth knows.
-        origins: the origins of web pages that may call, or `*`.
-    """
+    """The ASGI application at `/mcp`. Web pages of these origins may call it; `*` is any."""
 
     def __init__(
         self, body_limits: BodyLimits, filters: KnownFilters, origins: Sequence[str]

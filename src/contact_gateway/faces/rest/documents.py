@@ -146,10 +146,7 @@ def refusal_document(
     request_id: str,
     path_of: Callable[[Iterable[str]], str] = request_path,
 ) -> Document:
-    """Return the response of a refused operation: the status and headers, and the envelope.
-
-    `path_of` names the part of a submission that a problem is in.
-    """
+    """Return the response of a refused operation: the status and headers, and the envelope."""
     headers: dict[str, str] = {}
     details: dict[str, object] = {}
     match refusal:

@@ -52,12 +52,9 @@ _UNKNOWN_ADVERTISER: Final = NotFound("Unknown advertiser. Check the id or the s
 
 
 class Resource(Endpoint):
-    """The endpoint at one path: a handler per method, and 405 for other methods.
+    """The endpoint at one path: a handler for each method, by its name in lower case.
 
-    Args:
-        face: the face that it belongs to.
-        refusal: returns the error for other methods, given those that are supported.
-        handlers: the handlers, by method in lower case.
+    `refusal` returns the error for other methods, given those that are supported.
     """
 
     def __init__(
@@ -90,14 +87,7 @@ class Resource(Endpoint):
 
 @dataclass(eq=False)
 class RestFace:
-    """The REST operations.
-
-    Attributes:
-        body_limits: the limits of a request's body.
-        filters: the filters of the source's lists.
-        trusted_proxies: the proxies whose forwarding headers are believed.
-        passes_through: whether the source answers reads of other paths.
-    """
+    """The REST operations. `passes_through`: whether the source answers reads of other paths."""
 
     body_limits: BodyLimits
     filters: KnownFilters

@@ -53,19 +53,18 @@ class Destination(Protocol):
 
 
 class Chunk:
-    """Rows that are sent together, with the outcome of each, or None while it has none."""
+    """Rows that are sent together, with the outcomes of those that have one, by their place."""
 
     def __init__(self, rows: Sequence[AnyRow], columns: ContactColumns) -> None:
         self.rows: Final = rows
-        self.outcomes: Final[list[RowOutcome | None]] = []
-        self.open: dict[int, Mapping[str, object]] = {}
-        """The cells of the rows without an outcome, by their place."""
+        self.outcomes: Final[dict[int, RowOutcome]] = {}
+        self.open: Final[dict[int, Mapping[str, object]]] = {}
+        """The cells of the rows without an outcome."""
         for place, row in enumerate(rows):
             fields = row if isinstance(row, UnreadableRow) else columns.contact_fields(row)
             if isinstance(fields, UnreadableRow):
-                self.outcomes.append(RowOutcome(Outcome.INVALID, message=fields.message))
+                self.outcomes[place] = RowOutcome(Outcome.INVALID, message=fields.message)
             else:
-                self.outcomes.append(None)
                 self.open[place] = fields
 
     def settle(self, places: Sequence[int], answers: Sequence[RowOutcome | Postponed]) -> None:
@@ -193,9 +192,9 @@ class Import:
     def _record(self, chunk: Chunk) -> None:
         """Report the rows of a chunk. Those without an outcome are left to another import."""
         rows = [
-            (row, outcome)
-            for row, outcome in zip(chunk.rows, chunk.outcomes, strict=True)
-            if outcome is not None
+            (row, chunk.outcomes[place])
+            for place, row in enumerate(chunk.rows)
+            if place in chunk.outcomes
         ]
         if rows:
             self._monitor.report(rows)

@@ -104,7 +104,7 @@ async def _schema(database: Database) -> Check:
     Raises:
         SourceUnavailable: it does not answer.
     """
-    name, label = _DATABASE, database.label
+    name, label = _DATABASE, database.address.label
     revision, newest = await schema_version.revision(database), schema_version.newest_revision()
     if revision is None:
         if not await database.read(schema_version.may_create_tables):

@@ -25,7 +25,7 @@ async def test_a_backup_is_not_started_again_by_commits_of_others(
 ) -> None:
     """Between any two steps, another connection commits."""
     monkeypatch.setattr(backup, "_PAGES_PER_STEP", 1)
-    file, target = Path(database.label), tmp_path / "copy.db"
+    file, target = Path(database.address.label), tmp_path / "copy.db"
     steps: list[tuple[int, int]] = []
     with closing(sqlite3.connect(file, isolation_level=None)) as writer:
         (before,) = writer.execute("SELECT count(*) FROM advertisers").fetchone()

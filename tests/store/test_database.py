@@ -253,7 +253,9 @@ async def test_a_connection_that_hangs_does_not_keep_the_process_from_ending(
 ) -> None:
     await count_advertisers(database)
 
-    threads = [thread for thread in threading.enumerate() if thread.name.endswith(database.label)]
+    threads = [
+        thread for thread in threading.enumerate() if thread.name.endswith(database.address.label)
+    ]
     assert threads
     assert all(thread.daemon for thread in threads)
 

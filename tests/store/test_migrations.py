@@ -38,7 +38,7 @@ def engine() -> Engine:
 
 @pytest.fixture
 def empty_file(empty_database: Database) -> Path:
-    file = Path(empty_database.label)
+    file = Path(empty_database.address.label)
     file.touch()
     return file
 
@@ -148,7 +148,7 @@ async def test_a_new_file_gets_the_tables(empty_database: Database) -> None:
 
 
 async def test_an_empty_file_gets_the_tables(empty_database: Database, empty_file: Path) -> None:
-    assert Path(empty_database.label) == empty_file
+    assert Path(empty_database.address.label) == empty_file
 
     await schema_version.prepare(empty_database)
 

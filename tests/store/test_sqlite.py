@@ -254,7 +254,7 @@ async def test_a_connection_that_could_not_be_opened_is_opened_again(
         await unreachable_database.look_up(count_rows)
 
     await database.close()
-    missing = Path(unreachable_database.label)
+    missing = Path(unreachable_database.address.label)
     missing.parent.mkdir()
     shutil.copy(file, missing)
 

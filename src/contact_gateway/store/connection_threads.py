@@ -128,13 +128,7 @@ class ConnectionPool:
     """Connections of one kind, each on a thread. The threads share a queue of jobs.
 
     A job is queued only when a thread is free, so that a caller waits a bounded time for one.
-
-    Args:
-        name: what the connections are for.
-        driver: opens connections, and judges their errors.
-        size: how many connections are open at most.
-        begin: the statement that begins a transaction; None leaves each statement on its own.
-        observer: receives the events of the connections.
+    `begin` is the statement that begins a transaction; None leaves each statement on its own.
     """
 
     def __init__(

@@ -113,13 +113,15 @@ class _Side:
     async def require_current(self) -> None:
         """Check that the database has the tables of this version; create no file."""
         if _is_missing(self._database.address):
-            raise CopyError(f"{self.name}: {self._database.label} does not exist")
+            raise CopyError(f"{self.name}: {self._database.address.label} does not exist")
         with self.errors():
             revision = await schema_version.revision(self._database)
             schema_version.require_known(revision)
         newest = schema_version.newest_revision()
         if revision is None:
-            raise CopyError(f"{self.name}: {self._database.label} is not a database of the gateway")
+            raise CopyError(
+                f"{self.name}: {self._database.address.label} is not a database of the gateway"
+            )
         if revision != newest:
             raise CopyError(
                 f"{self.name}: the database is at revision {revision}, and this version needs "

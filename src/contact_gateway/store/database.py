@@ -50,11 +50,6 @@ class Database(ABC):
         self._written_at: float | None = None
 
     @property
-    def label(self) -> str:
-        """The name of the database in messages, without a password."""
-        return self.address.label
-
-    @property
     def concurrent_writes(self) -> int:
         """How many transactions may write at the same time."""
         return self._writers.size
@@ -149,7 +144,7 @@ class Database(ABC):
             async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
                 return await answer
         except TimeoutError:
-            raise SourceUnavailable(f"{self.label}: the store timed out") from None
+            raise SourceUnavailable(f"{self.address.label}: the store timed out") from None
 
 
 def open_database(

@@ -69,13 +69,9 @@ class GroupCommit(Generic[Job, Answer]):
     out, its callers get `SourceUnavailable`; if all do, so do the queued ones, and new ones until
     a batch ends.
 
-    Args:
-        database: where the transactions run.
-        apply: runs jobs inside a transaction; returns their answers, in the same order.
-        purge: deletes a bounded number of expired rows; returns whether none are left. It runs
-            once an hour, and after each batch until none are left.
-        observer: receives the figures of each commit.
-        max_queued: how many jobs are queued at most.
+    `apply` runs jobs inside a transaction, and returns their answers in the same order. `purge`
+    deletes a bounded number of expired rows, and returns whether none are left. It runs once an
+    hour, and after each batch until none are left.
     """
 
     def __init__(
@@ -91,7 +87,7 @@ class GroupCommit(Generic[Job, Answer]):
         self._purge: Final = purge
         self._observer: Final = observer
         self._max_queued: Final = max_queued
-        self._timed_out: Final = f"{database.label}: the store timed out"
+        self._timed_out: Final = f"{database.address.label}: the store timed out"
         self._queue: Final[deque[_QueuedJob[Job, Answer]]] = deque()
         self._tasks: Final[set[asyncio.Task[None]]] = set()
         self._stalled: Final[set[asyncio.Task[None]]] = set()

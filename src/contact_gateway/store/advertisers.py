@@ -52,12 +52,8 @@ def hienergy(connection: Connection, ids: Collection[int]) -> Mapping[int, Adver
 def by_slug(connection: Connection, slug: str) -> Advertiser | None:
     """Return the advertiser with a slug; a brand's HiEnergy record before its others."""
     is_hienergy = advertisers.c.network_name == HIENERGY_NETWORK
-    rows = connection.execute(
-        _SELECT.where(advertisers.c.slug_key == folded(slug))
-        .order_by(is_hienergy.desc(), advertisers.c.id)
-        .limit(1)
-    )
-    row = rows.first()
+    named = _SELECT.where(advertisers.c.slug_key == folded(slug))
+    row = connection.execute(named.order_by(is_hienergy.desc(), advertisers.c.id).limit(1)).first()
     return None if row is None else Advertiser._make(row)
 
 

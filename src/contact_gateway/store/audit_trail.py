@@ -22,7 +22,7 @@ class AuditRecord(NamedTuple):
 
 def of_contact(connection: Connection, contact_id: int) -> AuditRecord | None:
     """Return how the contact with this id was created, or None."""
-    result = connection.execute(
+    row = connection.execute(
         # In the order of the record's fields.
         select(
             contacts.c.id,
@@ -35,6 +35,5 @@ def of_contact(connection: Connection, contact_id: int) -> AuditRecord | None:
         )
         .outerjoin_from(contacts, api_keys, api_keys.c.id == contacts.c.created_by_key_id)
         .where(contacts.c.id == contact_id)
-    )
-    row = result.one_or_none()
+    ).one_or_none()
     return None if row is None else AuditRecord._make(row)

@@ -226,14 +226,12 @@ def _brand(wanted: ContactFilter) -> Brand:
 
 def _owners(connection: Connection, wanted: ContactFilter) -> Group | None:
     """Return the contacts of the advertiser that a filter names, or None if it names none."""
-    if wanted.advertiser_id is None and wanted.advertiser_slug is None:
-        return None
-    named: Advertiser | None = None
     if wanted.advertiser_slug is not None:
         named = advertiser_rows.by_slug(connection, wanted.advertiser_slug)
-    elif wanted.advertiser_id is not None:
-        found = advertiser_rows.by_id(connection, (wanted.advertiser_id,))
-        named = found.get(wanted.advertiser_id)
+    elif (an_id := wanted.advertiser_id) is not None:
+        named = advertiser_rows.by_id(connection, (an_id,)).get(an_id)
+    else:
+        return None
     owner = None if named is None else named.hienergy_id
     return Group("advertiser_id", () if owner is None else (owner,))
 

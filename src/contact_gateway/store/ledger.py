@@ -73,18 +73,14 @@ class SqlLedger:
     async def has_contact(self, contact_id: int) -> bool:
         """Return whether an attempt created a contact with this id."""
         query = select(attempts.c.key).where(attempts.c.contact_id == contact_id).limit(1)
-        return await self._database.read(
-            lambda connection: connection.execute(query).first() is not None
-        )
+        return await self._database.read(lambda connection: connection.scalar(query) is not None)
 
     async def contact(self, scope: bytes, contact_id: int) -> Contact | None:
         """Return a contact that a person created, as it was then."""
         query = select(attempts.c.contact).where(
             attempts.c.contact_id == contact_id, attempts.c.scope == scope
         )
-        document = await self._database.read(
-            lambda connection: connection.execute(query.limit(1)).scalar()
-        )
+        document = await self._database.read(lambda connection: connection.scalar(query.limit(1)))
         return None if document is None else _contact(document)
 
 

@@ -127,25 +127,19 @@ def _address(url: str | None) -> _Address:
     if "admin_port" in found:
         named_host, port = found.get("admin_host", named_host), found["admin_port"]
     host = "127.0.0.1" if named_host is None else named_host.value.strip("[]")
-    if port is None:
-        return _Address(_LOOPBACK.get(host, host), 8000)
-    if not port.value.isdecimal() or not 1 <= int(port.value) <= _MAX_PORT:
+    if port is not None and not (port.value.isdecimal() and 1 <= int(port.value) <= _MAX_PORT):
         raise SettingsError(f"{port.name} is {port.value}. Name the gateway's address with --url.")
-    return _Address(_LOOPBACK.get(host, host), int(port.value))
+    return _Address(_LOOPBACK.get(host, host), 8000 if port is None else int(port.value))
 
 
 def _address_of(text: str) -> _Address:
     from urllib.parse import urlsplit  # noqa: PLC0415 - most checks have no URL
 
-    try:
+    with suppress(ValueError):
         url = urlsplit(text)
-        host, port = url.hostname, url.port or 80
-    except ValueError:
-        host, port = None, 0
-        url = urlsplit("")
-    if url.scheme != "http" or not host:
-        raise SettingsError(f"--url: {text} is not a URL such as http://127.0.0.1:8000.")
-    return _Address(host, port, url.path.rstrip("/"))
+        if url.scheme == "http" and url.hostname:
+            return _Address(url.hostname, url.port or 80, url.path.rstrip("/"))
+    raise SettingsError(f"--url: {text} is not a URL such as http://127.0.0.1:8000.")
 
 
 def _status(connection: socket.socket, path: str) -> int | None:

@@ -3,8 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Final, Self
 
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
-from rich.text import Text
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from contact_gateway import output
 
@@ -20,27 +19,13 @@ def show_wait(seconds: int, reason: str) -> None:
     output.console.print(f"{reason}. Waiting until {end[11:19]} (UTC{end[19:]}).", markup=False)
 
 
-class _Rate(ProgressColumn):
-    """How many there are, and how many in a second."""
-
-    def __init__(self, noun: str) -> None:
-        super().__init__()
-        self._noun: Final = noun
-
-    def render(self, task: Task) -> Text:
-        """Return the text of the column."""
-        count: int = task.fields["count"]
-        rate = f", {count / task.elapsed:,.0f}/s" if task.elapsed else ""
-        return Text(f"{counted(count, self._noun)}{rate}")
-
-
 class TransferBar(Progress):
     """Shows how far a file is, how many rows (`noun`) are done, and the time that is left."""
 
     def __init__(self, noun: str, *, is_shown: bool = True) -> None:
         super().__init__(
             BarColumn(),
-            _Rate(noun),
+            TextColumn("{task.fields[done]}"),
             TimeRemainingColumn(),
             console=output.console,
             # What is on standard output is not for the terminal of the bar.
@@ -48,7 +33,8 @@ class TransferBar(Progress):
             redirect_stderr=False,
             disable=not is_shown,
         )
-        self._transfer: Final = self.add_task("", total=None, count=0)
+        self._noun: Final = noun
+        self._transfer: Final = self.add_task("", total=None, done="")
 
     def __enter__(self) -> Self:
         """Return the bar, which the first part starts: an error before it needs none."""
@@ -62,4 +48,7 @@ class TransferBar(Progress):
     def show(self, count: int, position: int, end: int | None) -> None:
         """Show how many rows are done, at which position of the file or the source."""
         self.start()
-        self.update(self._transfer, completed=position, total=end, count=count)
+        elapsed = self.tasks[0].elapsed
+        rate = f", {count / elapsed:,.0f}/s" if elapsed else ""
+        done = f"{counted(count, self._noun)}{rate}"
+        self.update(self._transfer, completed=position, total=end, done=done)

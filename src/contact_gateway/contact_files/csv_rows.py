@@ -102,8 +102,8 @@ class _Records:
                     if reason := self._why_unreadable(text):
                         yield UnreadableRow(line, reason)
                     elif any(map(str.strip, cells)):
-                        has_apostrophe = "'" in text
-                        yield line, self._line - 1, _unescaped(cells) if has_apostrophe else cells
+                        own = [unescaped(each) for each in cells] if "'" in text else cells
+                        yield line, self._line - 1, own
             except csv.Error as error:
                 yield self._unreadable(str(error))
             else:
@@ -157,10 +157,6 @@ class _Records:
         unquoted = re.split(r"[\r\n]", _QUOTED.sub("", header), maxsplit=1)[0]
         delimiter = max(_DELIMITERS, key=unquoted.count)
         return delimiter if delimiter in unquoted else _DEFAULT_DELIMITER
-
-
-def _unescaped(cells: Sequence[str]) -> list[str]:
-    return [unescaped(cell) if cell.startswith("'") else cell for cell in cells]
 
 
 def _without_empty_end(cells: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Rows of files of JSON lines: one object a line."""
 
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import Final
 
 import orjson
@@ -30,12 +30,10 @@ def json_rows(file: DecodedFile) -> tuple[tuple[str, ...], Iterator[Row | Unread
     """
     rows = _rows(file)
     before: list[Row | UnreadableRow] = []
-    for row in rows:
+    for row in islice(rows, _MAX_LINES_BEFORE_AN_OBJECT):
         before.append(row)
         if isinstance(row, Row):
             return row.columns, chain(before, rows)
-        if len(before) == _MAX_LINES_BEFORE_AN_OBJECT:
-            break
     raise ContactFileError(str(before[0]) if before else "The file is empty.")
 
 

@@ -84,10 +84,7 @@ _CONTACT_ATTRIBUTES: Final = {
         if name not in {"advertiser_id", "email"}
     },
 }
-_ADVERTISER_TYPES: Final[Mapping[str, Json]] = {
-    "name": TEXT,
-    "hienergy_id": NULLABLE_ID,
-}
+_ADVERTISER_TYPES: Final[Mapping[str, Json]] = {"name": TEXT, "hienergy_id": NULLABLE_ID}
 
 
 def _contact(an_id: Json, when_null: str) -> dict[str, object]:

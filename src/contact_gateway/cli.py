@@ -442,8 +442,8 @@ def _text_of(value: object) -> str:
 @main.command()
 def migrate() -> None:
     """Migrate the database to the schema of this version."""
-    for sentence in with_database(load_settings(), store_schema.migrate, prepares=False):
-        output.write(f"{sentence}\n")
+    for line in with_database(load_settings(), store_schema.migrate, prepares=False):
+        output.write(f"{line}\n")
     output.note(f"The database is at revision {store_schema.newest_revision()}.")
 
 

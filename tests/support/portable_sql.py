@@ -32,6 +32,8 @@ SEQUENCE_FUNCTIONS: Final = frozenset(
 """For `store copy` and `store check` alone, which no gateway needs."""
 IDENTITY_FUNCTIONS: Final = frozenset({"current_database", "pg_postmaster_start_time"})
 """For `store copy`, which does without them where they are missing."""
+PRIVILEGE_FUNCTIONS: Final = frozenset({"current_schema", "has_schema_privilege"})
+"""For `doctor` alone. CockroachDB and YugabyteDB have them too."""
 CATALOGUE_FUNCTIONS: Final = frozenset({"pg_table_is_visible", "to_regclass"})
 LOCAL_SETTINGS: Final = frozenset(
     {"enable_seqscan", "idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout"}

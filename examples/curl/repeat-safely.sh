@@ -1,6 +1,6 @@
 #!/bin/sh
 # Send one submission twice, as after a lost answer. Because of the idempotency key, one contact is
-# created: both lines show the same path, and the second one also the header `Idempotent-Replayed`.
+# created: both lines show the same path, and the second ends with `Idempotent-Replayed`, which is true.
 set -eu
 
 submit() {

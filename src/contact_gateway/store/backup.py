@@ -179,7 +179,7 @@ def _copied(
                 )
         except sqlite3.Error as error:
             # The source is only read.
-            if error.sqlite_errorcode in _WRITE_ERRORS:
+            if getattr(error, "sqlite_errorcode", None) in _WRITE_ERRORS:
                 raise StoreFileError(f"{target}: {error}") from error
             raise
         finally:

@@ -35,11 +35,13 @@ class LazyMcpEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         async with self._lock:
-            if self._endpoint is None:
-                endpoint = await asyncio.to_thread(self._imported_endpoint)
-                await self._stack.enter_async_context(endpoint.opened())
-                self._endpoint = endpoint
-        await self._endpoint(scope, receive, send)
+            endpoint = self._endpoint = self._endpoint or await self._opened_endpoint()
+        await endpoint(scope, receive, send)
+
+    async def _opened_endpoint(self) -> "McpEndpoint":
+        endpoint = await asyncio.to_thread(self._imported_endpoint)
+        await self._stack.enter_async_context(endpoint.opened())
+        return endpoint
 
     def _imported_endpoint(self) -> "McpEndpoint":
         from contact_gateway.faces.mcp.endpoint import McpEndpoint  # noqa: PLC0415

@@ -75,6 +75,7 @@ class Recorder:
     is_stopping: bool = False
 
     def report(self, rows: Sequence[ReportedRow]) -> None:
+        assert rows
         self.rows += [(row.line, outcome) for row, outcome in rows]
 
     async def wait(self, seconds: int, reason: str) -> None:
@@ -109,6 +110,14 @@ async def test_a_limited_row_is_sent_again_with_its_key_after_the_wait() -> None
     assert destination.sent[1] == ["2@example.com"]
     assert destination.keys[1] == destination.keys[2]
     assert monitor.rows == [(2, created(1)), (3, created(2)), (4, created(3))]
+
+
+async def test_an_import_that_stops_before_the_first_outcome_reports_no_rows() -> None:
+    monitor = Recorder(stops_after_a_wait=True)
+
+    await imported(Scripted([down]), monitor)
+
+    assert (len(monitor.waits), monitor.rows) == (1, [])
 
 
 async def test_the_wait_for_a_limit_has_no_end() -> None:

@@ -365,7 +365,7 @@ class Settings(BaseModel):
         10, ge=1, description="Maximum number of mutation fields in a document"
     )
     graphql_max_records: int = Field(
-        10_000, ge=1, description="Maximum number of records in the result of a document"
+        2_500, ge=1, description="Maximum number of records in the result of a document"
     )
     graphiql: bool = Field(default=True, description="Whether /graphql serves GraphiQL to browsers")
     introspection: bool = Field(default=True, description="Whether clients may read the schema")

@@ -33,7 +33,7 @@ from support.contacts import stored, submitted
 from support.gateway import CATALOGUE
 
 LIMITS: Final = DocumentLimits(
-    tokens=1000, depth=10, aliases=15, directives=50, mutations=10, records=10_000
+    tokens=1000, depth=10, aliases=15, directives=50, mutations=10, records=2_500
 )
 _NOW: Final = datetime(2026, 1, 31, 12, tzinfo=UTC)
 _ADVERTISERS: Final = {record.id: record for record in CATALOGUE}

@@ -50,7 +50,6 @@ from contact_gateway.upstream.responses import (
     creation_answer_of,
     dry_run_answer_of,
     is_missing_operation,
-    is_missing_record,
     log_refusal,
     quota_of,
     read_refusal_of,
@@ -134,11 +133,6 @@ class Operations:
         self.credential: Final = credential
         self.principal: Final = principal or UpstreamPrincipal()
 
-    @property
-    def timeout_seconds(self) -> float:
-        """How long one read may take."""
-        return self._client.timeout_seconds
-
     def clock_ahead(self) -> timedelta | None:
         """Return how far upstream's clock is ahead of ours, at least; None if unknown."""
         return self._client.clock_ahead()
@@ -161,7 +155,8 @@ class Operations:
         Upstream has no operation for it. Only an admin's key reaches the validation, and an empty
         contact cannot be created, dry run or not.
         """
-        response = await self._post_contact({}, dry_run=True, timeout_seconds=self.timeout_seconds)
+        seconds = self._client.timeout_seconds
+        response = await self._post_contact({}, dry_run=True, timeout_seconds=seconds)
         if response.status in _AUTHORIZED_STATUSES and not is_missing_operation(response):
             return Identity(_LABEL, Role.ADMIN)
         refusal = read_refusal_of(response)
@@ -322,7 +317,7 @@ class Operations:
         if self._calls >= self._max_calls:
             return self._too_many_calls()
         response = await self._send(operation, Call("GET", path, self.credential, query))
-        if is_missing_record(response):
+        if response.status == HTTPStatus.NOT_FOUND and not is_missing_operation(response):
             return None
         if response.status != HTTPStatus.OK:
             return read_refusal_of(response)

@@ -210,17 +210,6 @@ def read_refusal_of(response: Response) -> ReadRefusal:
     return replace(refusal, problems=tuple(problems))
 
 
-def is_missing_record(response: Response) -> bool:
-    """Return whether a response says that the record of a read does not exist.
-
-    Raises:
-        UpstreamUnavailable: it is a 404 that is not about a record: upstream has no such operation.
-    """
-    if is_missing_operation(response):
-        raise unexpected(response)
-    return response.status == HTTPStatus.NOT_FOUND
-
-
 def is_missing_operation(response: Response) -> bool:
     """Return whether a response is a 404 of a server or a framework: it has no error in JSON."""
     return response.status == HTTPStatus.NOT_FOUND and not is_error(response.body)

@@ -97,7 +97,7 @@ class UpstreamReads(Operations):
 
         tasks = [asyncio.create_task(call_in_slot(an_id)) for an_id in ids]
         try:
-            async with asyncio.timeout(self.timeout_seconds):
+            async with asyncio.timeout(self._client.timeout_seconds):
                 results = await asyncio.gather(*tasks)
         except TimeoutError:
             raise SourceUnavailable("a lookup of several records timed out") from None

@@ -534,7 +534,16 @@ async def test_the_clock_of_upstream_is_read_from_its_answers(seconds: int, noon
     assert ahead == timedelta(seconds=seconds)
 
 
-@pytest.mark.parametrize("headers", [{}, {"Date": "noon"}, {"Date": ""}, {"Date": "9" * 30}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Date": "noon"},
+        {"Date": ""},
+        {"Date": "9" * 30},
+        {"Date": "Sat, 31 Jan 2026 12:00:00 GMT", "Age": "60"},
+    ],
+)
 async def test_answers_without_a_date_have_no_clock(headers: dict[str, str]) -> None:
     async with client_before(recorded(200, "{}", headers=headers)) as (client, _):
         await client.send(READ)

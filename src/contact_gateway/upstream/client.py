@@ -207,7 +207,9 @@ class UpstreamClient:
         span = self._start_span(call.method, headers) if self._start_span else _NO_SPAN
         with span as record_status:
             response = await self._connections.exchange(call, headers, seconds)
-            self._last_date = response.headers.get("Date"), time.time()
+            # The `Date` of a cached response is that of the original one.
+            if "Age" not in response.headers:
+                self._last_date = response.headers.get("Date"), time.time()
             record_status(response.status)
         if response.status in _USABLE_STATUSES:
             return response

@@ -15,6 +15,7 @@ from openapi_spec_validator import validate
 
 from contact_gateway.access.principals import Credential
 from contact_gateway.contacts.ledger import Ledger
+from contact_gateway.contacts.outcomes import RateLimited, Unauthorized
 from contact_gateway.contacts.source import HIENERGY_FILTERS, SourceUnavailable
 from contact_gateway.faces.rest.openapi import openapi_document
 from contact_gateway.store.ledger import SqlLedger
@@ -45,6 +46,7 @@ from support.upstream import (
     gateway_and_upstream,
     gateway_in_front_of,
     recorded,
+    recorded_upstream,
 )
 
 pytestmark = pytest.mark.anyio
@@ -370,6 +372,23 @@ async def test_many_records_share_the_timeout_of_one(
         await read
 
     assert access.cancelled == access.begun == MAX_CONCURRENT_CALLS
+
+
+@pytest.mark.parametrize(("status", "refusal"), [(401, Unauthorized), (429, RateLimited)])
+async def test_no_more_records_are_read_after_a_refusal_of_all(
+    tmp_path: Path, status: int, refusal: type
+) -> None:
+    ledger = SqlLedger(database_at(empty_store(tmp_path, {}).url))
+    async with (
+        recorded_upstream(lambda _: recorded(status)) as upstream,
+        UpstreamClient(upstream.url, timeout_seconds=60, max_connections=10) as client,
+    ):
+        access = UpstreamAccess(UpstreamSource(client, ledger, Traits()), Credential(KEY))
+        found = await access.advertisers_by_id(range(1, 41))
+
+    assert {type(record) for record in found.values()} == {refusal}
+    assert len(found) == 40
+    assert len(upstream.requests) <= MAX_CONCURRENT_CALLS
 
 
 async def test_the_paging_of_upstream_is_passed_on(tmp_path: Path) -> None:

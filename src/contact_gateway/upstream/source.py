@@ -9,7 +9,13 @@ from contact_gateway.access.principals import Credential, KeyRefusal
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.ledger import Ledger
-from contact_gateway.contacts.outcomes import BatchedOutcome, CreateContactOutcome, ReadRefusal
+from contact_gateway.contacts.outcomes import (
+    BatchedOutcome,
+    CreateContactOutcome,
+    RateLimited,
+    ReadRefusal,
+    Unauthorized,
+)
 from contact_gateway.contacts.source import (
     HIENERGY_FILTERS,
     AdvertiserFilter,
@@ -88,12 +94,21 @@ class UpstreamReads(Operations):
     async def _call_each(
         self, ids: Collection[int], call: Callable[[int], Awaitable[T]]
     ) -> dict[int, T]:
-        """Make a call for each id, a bounded number in parallel, all within one timeout."""
+        """Make a call for each id, a bounded number in parallel, all within one timeout.
+
+        A refused key and an exceeded limit are those of the calls that are not made yet, too.
+        """
         slots = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
+        refusals: list[T] = []
 
         async def call_in_slot(an_id: int) -> T:
             async with slots:
-                return await call(an_id)
+                if refusals:
+                    return refusals[0]
+                result = await call(an_id)
+                if isinstance(result, (Unauthorized, RateLimited)):
+                    refusals.append(result)
+                return result
 
         tasks = [asyncio.create_task(call_in_slot(an_id)) for an_id in ids]
         try:

@@ -512,6 +512,29 @@ async def test_an_answer_that_the_ledger_could_not_take_is_written_for_other_wor
     assert await _create(creating(ledger), upstream, MAYA) == Created(created, replayed=True)
 
 
+async def test_an_entry_that_the_ledger_refuses_does_not_hold_up_the_others(
+    ledger: SqlLedger, upstream: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, put = creating(ledger), ledger.put
+    created = created_upstream(NOOR)
+    upstream.answers += [Created(created_upstream(MAYA)), Created(created)]
+    refused = keyed(upstream, MAYA, "refused").ledger_key
+
+    async def refuse_one(key: bytes, holder: str, attempt: Attempt | None) -> bool:
+        if key == refused:
+            raise ValueError
+        return await put(key, holder, attempt)
+
+    with monkeypatch.context() as context:
+        context.setattr(ledger, "put", _unavailable)
+        await _create(first, upstream, MAYA, "refused")
+        await _create(first, upstream, NOOR)
+    monkeypatch.setattr(ledger, "put", refuse_one)
+    await first.close()
+
+    assert await _create(creating(ledger), upstream, NOOR) == Created(created, replayed=True)
+
+
 async def _unavailable(*_: object) -> bool:
     raise SourceUnavailable("the ledger does not respond")
 

@@ -12,7 +12,6 @@ import math
 import secrets
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -559,10 +558,14 @@ class Creations:
             await self._record_again()
 
     async def _record_again(self) -> None:
-        """Write the entries that the ledger could not take, unless it still fails."""
-        with suppress(Exception):
-            for key in tuple(self._unrecorded):
+        """Write the entries that the ledger could not take, unless it does not respond."""
+        for key in tuple(self._unrecorded):
+            try:
                 await self._record_unrecorded(key)
+            except SourceUnavailable:
+                return
+            except Exception:  # noqa: BLE001, S112 - it was logged, and the others may be written
+                continue
 
     async def _record_unrecorded(self, key: bytes) -> None:
         unrecorded = self._unrecorded.get(key)

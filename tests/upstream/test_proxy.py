@@ -94,6 +94,19 @@ async def test_upstream_is_reached_through_a_proxy(
     assert KEY not in "".join(proxy.heads)
 
 
+async def test_a_tunnel_is_used_again(
+    certificate: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _upstream(certificate) as (upstream, port), connect_proxy(port) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        async with UpstreamClient(URL_OF_UPSTREAM, timeout_seconds=60, max_connections=1) as client:
+            for _ in range(3):
+                await client.send(CREATE)
+
+    assert len(upstream.requests) == 3
+    assert len(proxy.heads) == 1
+
+
 async def test_the_credentials_of_a_proxy_are_sent_to_it_alone(
     certificate: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:

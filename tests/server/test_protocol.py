@@ -13,9 +13,10 @@ from uvicorn.server import ServerState
 
 from contact_gateway.server.protocol import (
     DRAIN_TIMEOUT_SECONDS,
-    FIRST_REQUEST_TIMEOUT_SECONDS,
     HEAD_TIMEOUT_SECONDS,
+    IS_STOPPING,
     MAX_HEAD_BYTES,
+    STOP_TIMEOUT_SECONDS,
     HttpProtocol,
 )
 from support.clock import ManualClock
@@ -301,6 +302,7 @@ class Connection:
 
     clock: ManualClock
     may_respond: asyncio.Event
+    state: dict[str, object]
     transport: RecordedTransport
     protocol: HttpProtocol
 
@@ -349,10 +351,11 @@ class TestConnection:
         config = uvicorn.Config(
             app, lifespan="off", log_config=None, timeout_keep_alive=KEEP_ALIVE_SECONDS
         )
-        protocol = HttpProtocol(config, ServerState(), {})
+        state: dict[str, object] = {}
+        protocol = HttpProtocol(config, ServerState(), state)
         transport = RecordedTransport()
         protocol.connection_made(transport)
-        return Connection(clock, may_respond, transport, protocol)
+        return Connection(clock, may_respond, state, transport, protocol)
 
     async def test_a_response_in_flight_replaces_the_refusal_of_later_bytes(
         self, connection: Connection
@@ -413,6 +416,18 @@ class TestConnection:
         await connection.receive(CHUNKED_HEAD % b"/" + b"no chunk\r\n")
         connection.protocol.shutdown()
 
+        assert connection.transport.is_closing()
+
+    async def test_a_response_during_the_shutdown_waits_a_short_time_for_clients_to_close(
+        self, connection: Connection
+    ) -> None:
+        await connection.receive(POST_HEAD)
+        connection.state[IS_STOPPING] = True
+        connection.protocol.shutdown()
+        await connection.respond()
+        assert connection.transport.calls[-1] == "eof"
+
+        await connection.advance(STOP_TIMEOUT_SECONDS)
         assert connection.transport.is_closing()
 
     async def test_a_half_closed_connection_gets_its_response(self, connection: Connection) -> None:
@@ -513,7 +528,7 @@ class TestConnection:
         await connection.receive(HEALTHZ)
 
         assert connection.transport.written.endswith(b"fine")
-        await connection.advance(FIRST_REQUEST_TIMEOUT_SECONDS)
+        await connection.advance(STOP_TIMEOUT_SECONDS)
         assert connection.transport.is_closing()
 
     async def test_shutdown_closes_a_connection_without_a_request_in_time(
@@ -522,13 +537,13 @@ class TestConnection:
         connection.protocol.shutdown()
         assert not connection.transport.is_closing()
 
-        await connection.advance(FIRST_REQUEST_TIMEOUT_SECONDS)
+        await connection.advance(STOP_TIMEOUT_SECONDS)
         assert connection.transport.is_closing()
 
     async def test_shutdown_waits_for_a_response_in_flight(self, connection: Connection) -> None:
         await connection.receive(HEALTHZ)
         connection.protocol.shutdown()
-        await connection.advance(FIRST_REQUEST_TIMEOUT_SECONDS)
+        await connection.advance(STOP_TIMEOUT_SECONDS)
         assert not connection.transport.is_closing()
 
         await connection.respond()

@@ -41,8 +41,8 @@ DRAIN_TIMEOUT_SECONDS: Final = 30.0
 """A connection is closed if the client takes longer to send the rest of a body after its response,
 or to close its side after the last response."""
 
-FIRST_REQUEST_TIMEOUT_SECONDS: Final = 2.0
-"""At shutdown, a connection without a request is closed after this time."""
+STOP_TIMEOUT_SECONDS: Final = 2.0
+"""While the server stops, a connection without a request in flight is closed after this time."""
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Limit of a request head, and also of the framing of a body: its chunk sizes and trailers."""
@@ -187,7 +187,8 @@ class HttpProtocol(asyncio.Protocol):
         """
         self._stop_receiving()
         self.transport.write_eof()
-        self._close_after(DRAIN_TIMEOUT_SECONDS)
+        is_stopping = IS_STOPPING in self._app_state
+        self._close_after(STOP_TIMEOUT_SECONDS if is_stopping else DRAIN_TIMEOUT_SECONDS)
 
     def _close_after(self, seconds: float) -> None:
         self._cancel_timeout()
@@ -208,7 +209,7 @@ class HttpProtocol(asyncio.Protocol):
         A first request may be in flight, or the head of the next one may be arriving.
         """
         if self._last is None or self._in_head:
-            self._loop.call_later(FIRST_REQUEST_TIMEOUT_SECONDS, self._shut_down)
+            self._loop.call_later(STOP_TIMEOUT_SECONDS, self._shut_down)
         else:
             self._shut_down()
 

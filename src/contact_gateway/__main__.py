@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import time
+from _thread import start_new_thread
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -44,6 +46,12 @@ def _end(number: int, _frame: object) -> None:
     os._exit(0 if _is_serving() else 128 + number)
 
 
+def _end_later() -> None:
+    """End the process: closing may wait for a database or a name server that does not answer."""
+    time.sleep(_CLOSING_SECONDS)
+    os._exit(_INTERRUPTED)
+
+
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Interrupt a command at Ctrl-C, whatever it does, and exit with status 130.
@@ -51,7 +59,6 @@ def _interruptible() -> Iterator[None]:
     With Python's own handler, asyncio waits for a read or a write that blocks its event loop.
     """
     import logging  # noqa: PLC0415 - a health check does without
-    from threading import Timer  # noqa: PLC0415
 
     is_interrupted = False
 
@@ -61,10 +68,8 @@ def _interruptible() -> Iterator[None]:
         signal.signal(number, _end)
         # asyncio would log the tasks that this ends, with a traceback.
         logging.disable()
-        # A thread may wait for a database or a name server that does not answer.
-        watchdog = Timer(_CLOSING_SECONDS, os._exit, (_INTERRUPTED,))
-        watchdog.daemon = True
-        watchdog.start()
+        # `threading` takes a lock, which the interrupted code may hold.
+        start_new_thread(_end_later, ())
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)

@@ -314,6 +314,33 @@ def _writer_of(pipe: Path) -> int:
     return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
 
 
+def test_an_interrupted_command_ends_also_if_a_thread_waits_for_ever(tmp_path: Path) -> None:
+    """For a name server, for example. asyncio waits for the threads of its executor."""
+    program = """
+import asyncio, signal, threading
+from contact_gateway import __main__, cli
+
+async def wait():
+    waiting = asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+    signal.raise_signal(signal.SIGINT)
+    await waiting
+
+__main__._CLOSING_SECONDS = 0.1
+cli.run = lambda: asyncio.run(wait())
+__main__.run()
+"""
+    completed = subprocess.run(
+        (sys.executable, "-c", program),
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        timeout=WATCHDOG_SECONDS,
+        check=False,
+    )
+
+    assert (completed.returncode, completed.stderr) == (128 + signal.SIGINT, b"")
+
+
 def test_an_idle_connection_is_closed_after_the_keep_alive_time(tmp_path: Path) -> None:
     environment = {"CONTACT_GATEWAY_KEEP_ALIVE_SECONDS": "1"}
     with gateway_process(tmp_path, environment=environment) as process, connect(process) as idle:

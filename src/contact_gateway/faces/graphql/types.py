@@ -188,7 +188,8 @@ class _ContactType(_ContactAttributes):
     @strawberry.field(
         description=(
             "True only in the result of a creation with `onConflict: RETURN_EXISTING`, if the "
-            "contact was there before."
+            "contact was there before. A normalised cache keeps it with the contact, so read it "
+            "from that result alone."
         )
     )
     @staticmethod

@@ -149,7 +149,7 @@ GRAPHQL_ONLY = (
         400,
         "BAD_REQUEST",
         content=b'{"query": "query ($id: ID!) { contact(id: $id) { id } }",'
-        b' "variables": {"id": 9007199254740993.0}}',
+        b' "variables": {"id": 9007199254740993.5}}',
     ),
     Wrong("a batch", 400, "BAD_REQUEST", content=b"[]"),
     Wrong("no document", 400, "BAD_REQUEST"),

@@ -383,7 +383,7 @@ async def test_no_more_records_are_read_after_a_refusal_of_all(
         recorded_upstream(lambda _: recorded(status)) as upstream,
         UpstreamClient(upstream.url, timeout_seconds=60, max_connections=10) as client,
     ):
-        access = UpstreamAccess(UpstreamSource(client, ledger, Traits()), Credential(KEY))
+        access = UpstreamAccess(UpstreamSource(client, ledger, Traits()), Credential.of(KEY))
         found = await access.advertisers_by_id(range(1, 41))
 
     assert {type(record) for record in found.values()} == {refusal}

@@ -43,7 +43,7 @@ class BatchedReader(Generic[Key, Record]):
         batch_size: int = MAX_BATCH_SIZE,
     ) -> None:
         self._database: Final = database
-        self._read: Final = read
+        self.read: Final = read
         self._batch_size: Final = batch_size
         self._queue: Final[_Batch[Key, Record]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -84,7 +84,7 @@ class BatchedReader(Generic[Key, Record]):
     async def _run_batch(self, batch: _Batch[Key, Record]) -> None:
         keys = batch.keys()
         try:
-            found = await self._database.look_up(lambda connection: self._read(connection, keys))
+            found = await self._database.look_up(lambda connection: self.read(connection, keys))
         except SourceUnavailable as error:
             # The queued lookups would wait as long, in vain.
             _fail(chain(batch.values(), self._queue.values()), error)

@@ -195,8 +195,7 @@ class StoreAccess:
 
     async def contacts(self, wanted: ContactFilter, page: PageRequest) -> Page[Contact]:
         """Return a page of contacts."""
-        pages = self._store.contact_pages
-        return await self._page(pages, contact_rows.page, wanted, page)
+        return await self._page(self._store.contact_pages, wanted, page)
 
     async def contacts_of_brand(
         self, advertiser_id: int, wanted: ContactFilter, page: PageRequest
@@ -208,8 +207,7 @@ class StoreAccess:
 
     async def advertisers(self, wanted: AdvertiserFilter, page: PageRequest) -> Page[Advertiser]:
         """Return a page of advertisers."""
-        pages = self._store.advertiser_pages
-        return await self._page(pages, advertiser_rows.page, wanted, page)
+        return await self._page(self._store.advertiser_pages, wanted, page)
 
     async def advertisers_by_id(self, ids: Collection[int]) -> Mapping[int, Advertiser]:
         """Return the advertisers that exist, by id."""
@@ -232,7 +230,6 @@ class StoreAccess:
     async def _page(
         self,
         pages: BatchedReader[WantedPage[Filter], Page[Listed]],
-        read: ReadPage[Filter, Listed],
         wanted: Filter,
         request: PageRequest,
     ) -> Page[Listed]:
@@ -244,7 +241,9 @@ class StoreAccess:
         page = WantedPage(wanted, request, starts.before(key_id, wanted, request))
         found = await pages.get(page) if is_in_order_of_an_index(page) else None
         if found is None:
-            found = await self._store.search(key_id, lambda connection: read(connection, *page))
+            found = await self._store.search(
+                key_id, lambda connection: pages.read(connection, (page,))[page]
+            )
         starts.remember(key_id, wanted, found)
         return found
 

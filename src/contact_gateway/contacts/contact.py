@@ -221,10 +221,10 @@ def new_contact(raw: object) -> NewContact | tuple[Problem, ...]:
     full_name = _full_name(valid.name, valid.given_name, valid.family_name)
     if isinstance(full_name, Problem):
         return (full_name,)
-    return NewContact(valid.advertiser_id, valid.email, full_name, *valid[3:])
+    return valid if full_name == valid.name else valid._replace(name=full_name)
 
 
-def _validated(raw: Mapping[str, object]) -> ContactDetails[str]:
+def _validated(raw: Mapping[str, object]) -> NewContact:
     """Return the valid fields of a submission.
 
     Raises:
@@ -232,7 +232,7 @@ def _validated(raw: Mapping[str, object]) -> ContactDetails[str]:
     """
     given = raw.get
     try:
-        return ContactDetails(
+        return NewContact(
             valid_id(given("advertiser_id")),
             valid_email(given("email")),
             valid_text(given("name")),
@@ -248,7 +248,7 @@ def _validated(raw: Mapping[str, object]) -> ContactDetails[str]:
         # Pydantic validates by the same functions, and goes on after a problem. It takes twice as
         # long.
         fields = {name: value for name, value in raw.items() if name in _FIELD_NAMES}
-        return ContactDetails(**vars(_SUBMITTED.validate_python(fields)))
+        return NewContact(**vars(_SUBMITTED.validate_python(fields)))
 
 
 def _full_name(name: str | None, given: str | None, family: str | None) -> str | Problem | None:

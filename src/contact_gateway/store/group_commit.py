@@ -5,8 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 import structlog
 from sqlalchemy import Connection
@@ -50,8 +49,7 @@ class CommitObserver(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _QueuedJob(Generic[Job, Answer]):
+class _QueuedJob(NamedTuple, Generic[Job, Answer]):
     job: Job
     future: asyncio.Future[Answer]
 

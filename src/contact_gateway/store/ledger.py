@@ -1,7 +1,7 @@
 """The ledger of creations sent to another system, in SQL."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -12,6 +12,7 @@ from contact_gateway.contacts import ledger
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.contacts.timestamps import Timestamp, timestamp
+from contact_gateway.store.batched_reads import BatchedReader
 from contact_gateway.store.connection_threads import LostRaceError
 from contact_gateway.store.database import Database
 from contact_gateway.store.group_commit import MAX_QUEUED, CommitObserver, GroupCommit
@@ -35,7 +36,7 @@ class _Job(NamedTuple):
 
 
 class SqlLedger:
-    """Implements `contacts.ledger.Ledger`; concurrent writes share a commit."""
+    """Implements `contacts.ledger.Ledger`; concurrent writes share a commit, and lookups a statement."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class SqlLedger:
         max_queued: int = MAX_QUEUED,
     ) -> None:
         self._database: Final = database
+        self._reader: Final = BatchedReader(database, _entries)
         self._writer: Final = GroupCommit(database, _run, _purge, observer, max_queued)
 
     async def close(self) -> None:
@@ -52,8 +54,7 @@ class SqlLedger:
 
     async def find(self, key: bytes) -> Attempt | None:
         """Return the attempt under a key."""
-        found = await self._database.read(lambda connection: _entries(connection, {key}))
-        return found.get(key)
+        return await self._reader.get(key)
 
     async def claim(self, key: bytes, wanted: Attempt) -> Attempt:
         """Claim an attempt; return the entry after that."""
@@ -160,7 +161,7 @@ def _purge(connection: Connection) -> bool:
 
 
 def _entries(
-    connection: Connection, keys: set[bytes], *, locked: bool = False
+    connection: Connection, keys: Collection[bytes], *, locked: bool = False
 ) -> Mapping[bytes, Attempt]:
     """Return the entries that exist, by key; if locked, only this transaction can change them.
 

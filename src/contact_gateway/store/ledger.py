@@ -36,7 +36,7 @@ class _Job(NamedTuple):
 
 
 class SqlLedger:
-    """Implements `contacts.ledger.Ledger`; concurrent writes share a commit, and lookups a statement."""
+    """Implements `contacts.ledger.Ledger`; writes share a commit, lookups a statement."""
 
     def __init__(
         self,

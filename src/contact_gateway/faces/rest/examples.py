@@ -1,10 +1,10 @@
 """The examples of the OpenAPI document, rendered as responses are."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Final
+from typing import Final, assert_never
 
 from contact_gateway.access.principals import KeyRefusal
 from contact_gateway.contacts import policy
@@ -72,19 +72,34 @@ _ADVERTISER: Final = Advertiser(
 )
 _DETAILS: Final = ContactDetails[str | None](**_SUBMITTED)
 _CONTACT: Final = Contact(42, *_DETAILS, _ADVERTISER.title, timestamp(_NOW), timestamp(_NOW))
-_CONFLICT: Final = Conflict(_CONTACT, policy.ADDRESS_IS_TAKEN)
-_REFUSALS: Final[Sequence[Refusal | Failure]] = (
-    Unauthorized(KeyRefusal.UNKNOWN),
-    Forbidden(policy.FORBIDDEN),
-    RateLimited(1800),
-    InvalidInput((Problem(("contact", "email"), ProblemCode.REQUIRED, "A value is required."),)),
-    IdempotencyKeyReused(policy.KEY_REUSED),
-    NotFound(policy.NO_HIENERGY_ADVERTISER),
-    _CONFLICT,
-    OutcomeUnknown(policy.STILL_IN_FLIGHT, 30, _DETAILS.advertiser_id, _NOW),
-    Unavailable(policy.UNAVAILABLE, 1),
-    NotTried(policy.STOPPED_BY_OUTAGE),
-)
+
+
+def _refusal(code: ErrorCode) -> Refusal | Failure:
+    """Return the refusal or failure of a creation with a code."""
+    match code:
+        case ErrorCode.UNAUTHORIZED:
+            return Unauthorized(KeyRefusal.UNKNOWN)
+        case ErrorCode.FORBIDDEN:
+            return Forbidden(policy.FORBIDDEN)
+        case ErrorCode.RATE_LIMITED:
+            return RateLimited(1800)
+        case ErrorCode.INVALID_INPUT:
+            path = ("contact", "email")
+            return InvalidInput((Problem(path, ProblemCode.REQUIRED, "A value is required."),))
+        case ErrorCode.IDEMPOTENCY_KEY_REUSED:
+            return IdempotencyKeyReused(policy.KEY_REUSED)
+        case ErrorCode.NOT_FOUND:
+            return NotFound(policy.NO_HIENERGY_ADVERTISER)
+        case ErrorCode.CONFLICT:
+            return Conflict(_CONTACT, policy.ADDRESS_IS_TAKEN)
+        case ErrorCode.OUTCOME_UNKNOWN:
+            return OutcomeUnknown(policy.STILL_IN_FLIGHT, 30, _DETAILS.advertiser_id, _NOW)
+        case ErrorCode.SERVICE_UNAVAILABLE:
+            return Unavailable(policy.UNAVAILABLE, 1)
+        case ErrorCode.NOT_TRIED:
+            return NotTried(policy.STOPPED_BY_OUTAGE)
+        case _:
+            assert_never(code)
 
 
 def _refused(refusal: Refusal | Failure) -> Json:
@@ -124,7 +139,7 @@ EXAMPLES: Final[Mapping[str, Json]] = {
             Previewed(ContactPreview(_DETAILS, _ADVERTISER.title)), _ECHO
         ).body,
         "BatchDocument": batch_document(
-            BatchOutcome((Created(_CONTACT), _CONFLICT)),
+            BatchOutcome((Created(_CONTACT), _refusal(ErrorCode.CONFLICT))),
             ((), ()),
             _REQUEST_ID,
         ).body,
@@ -136,7 +151,7 @@ EXAMPLES: Final[Mapping[str, Json]] = {
             Page((_ADVERTISER,), _FIRST_PAGE, has_more=False), advertiser_resource, _REQUEST_ID
         ).body,
         **{str(code): _transport_error(code) for code in TransportCode},
-        **{str(refusal.code): _refused(refusal) for refusal in _REFUSALS},
+        **{str(code): _refused(_refusal(code)) for code in ErrorCode},
         **{f"READ_{code}": _refused(refusal) for code, refusal in READ_REFUSALS.items()},
     }.items()
 }

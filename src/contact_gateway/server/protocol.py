@@ -65,6 +65,10 @@ _UNIX_PEER: Final = (UNIX, 0)
 _log = logging.getLogger(__name__)
 
 
+class _UnknownCodingError(Exception):
+    """A body has a transfer coding that is not understood. The parser raises its own from it."""
+
+
 class HttpProtocol(asyncio.Protocol):
     """One connection of a client.
 
@@ -233,7 +237,7 @@ class HttpProtocol(asyncio.Protocol):
                 self._parse(part)
             except httptools.HttpParserError as error:
                 _log.warning("Invalid HTTP request received.")
-                if isinstance(error.__context__, NotImplementedError):
+                if isinstance(error.__context__, _UnknownCodingError):
                     self._refuse(b"Use no transfer coding other than chunked.", status=501)
                 else:
                     self._refuse(b"Invalid HTTP request received.")
@@ -380,7 +384,7 @@ class HttpProtocol(asyncio.Protocol):
         lines = b",".join(value for name, value in self._headers if name == b"transfer-encoding")
         *others, last = (coding.strip() for coding in lines.lower().split(b","))
         if last == b"chunked" and {*others} - {b"", b"chunked"}:
-            raise NotImplementedError
+            raise _UnknownCodingError
 
     def _start(self, exchange: Exchange) -> None:
         # A pipelined request starts in the task of the one ahead, whose trace it must not continue.

@@ -24,7 +24,7 @@ from graphql_plans.arguments import Arguments
 from graphql_plans.completion import Completer
 from graphql_plans.concurrency import gather_results, settle_in_background
 from graphql_plans.execution import PYTHON_TYPES, Run
-from graphql_plans.plain import Plain, PlainAttribute, generate, plain_completer
+from graphql_plans.plain import Plain, PlainAttribute, PlainObjects, generate, plain_completer
 from graphql_plans.resolvers import Attribute, Resolve, attribute_of, resolver
 
 
@@ -219,7 +219,7 @@ class SelectionSet:
         if self._was_executed:
             try:
                 if self.generated is not None:
-                    return self.generated(source)
+                    return self.generated((source,))[0]
             except Exception:  # noqa: BLE001, S110 - the fields meet the error again, and report it
                 pass
         self._was_executed = True
@@ -238,8 +238,8 @@ class SelectionSet:
         return gather_results(results, pending) if pending else results
 
     @cached_property
-    def generated(self) -> Plain | None:
-        """The generated function that completes plain values; None if a field is never plain.
+    def generated(self) -> PlainObjects | None:
+        """The generated function that completes plain objects; None if a field is never plain.
 
         It is generated for the second execution: many documents are executed only once.
         """

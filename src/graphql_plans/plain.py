@@ -36,7 +36,10 @@ from graphql_plans.runtime_types import is_exact_instance
 Plain = Callable[[object], object]
 """Returns the completed value of a plain value; raises any exception if it is not plain."""
 
-PlainObject = Callable[[GraphQLObjectType], Plain | None]
+PlainObjects = Callable[[Sequence[object]], list[dict[str, object]]]
+"""Returns the selected values of plain objects; raises any exception if one is not plain."""
+
+PlainObjectsOf = Callable[[GraphQLObjectType], PlainObjects | None]
 """Returns what completes the objects of a type; None if a field of them has a resolver."""
 
 _NOT_PLAIN: Final = (Exception, type(None), type(Undefined), CoroutineType, GeneratorType)
@@ -49,7 +52,7 @@ _PLAIN: Final = frozenset(
 _INLINE: Final[Mapping[object, str]] = {
     GraphQLString: "value if type(value) is str",
     GraphQLBoolean: "value if type(value) is bool",
-    GraphQLID: "value if type(value) is str else str(value) if type(value) is int",
+    GraphQLID: "str(value) if type(value) is int else value if type(value) is str",
     GraphQLInt: "value if type(value) is int and -0x80000000 <= value <= 0x7FFFFFFF",
 }
 # Of scalars that are shown as they are, such as those of Strawberry without a `serialize`.
@@ -74,16 +77,17 @@ def is_plain_name(name: str) -> bool:
     return name.isascii() and name.isidentifier() and not iskeyword(name)
 
 
-def plain_completer(type_: GraphQLOutputType, plain_object: PlainObject) -> Plain | None:
+def plain_completer(type_: GraphQLOutputType, objects_of: PlainObjectsOf) -> Plain | None:
     """Return what completes the plain values of a type; None if its values are never plain.
 
     To it, None is not plain.
     """
     nullable = get_nullable_type(type_)
     if isinstance(nullable, GraphQLList):
-        return _plain_list(nullable.of_type, plain_completer(nullable.of_type, plain_object))
+        return _plain_list(nullable.of_type, objects_of)
     if isinstance(nullable, GraphQLObjectType):
-        return _plain_object(nullable, plain_object(nullable))
+        complete = _plain_objects(nullable, objects_of(nullable))
+        return None if complete is None else lambda value: complete((value,))[0]
     return plain_leaf(nullable) if is_leaf_type(nullable) else None
 
 
@@ -105,40 +109,43 @@ def plain_leaf(type_: GraphQLLeafType) -> Plain:
     return complete_leaf
 
 
-def _plain_list(item_type: GraphQLOutputType, complete: Plain | None) -> Plain | None:
+def _plain_list(item_type: GraphQLOutputType, objects_of: PlainObjectsOf) -> Plain | None:
+    if isinstance(item_type, GraphQLNonNull) and isinstance(item_type.of_type, GraphQLObjectType):
+        objects = _plain_objects(item_type.of_type, objects_of(item_type.of_type))
+        return None if objects is None else lambda value: objects(_plain_items(value))
+    complete = plain_completer(item_type, objects_of)
     if complete is None:
         return None
-    has_nulls = not isinstance(item_type, GraphQLNonNull)
-
-    def complete_list(value: object) -> object:
-        if type(value) is not list and type(value) is not tuple:
-            raise NotPlainError
-        items = cast(Sequence[object], value)
-        if has_nulls:
-            return [None if item is None else complete(item) for item in items]
-        return [complete(item) for item in items]
-
-    return complete_list
+    if isinstance(item_type, GraphQLNonNull):
+        return lambda value: [complete(item) for item in _plain_items(value)]
+    return lambda value: [None if item is None else complete(item) for item in _plain_items(value)]
 
 
-def _plain_object(type_: GraphQLObjectType, complete: Plain | None) -> Plain | None:
+def _plain_items(value: object) -> Sequence[object]:
+    if type(value) is not list and type(value) is not tuple:
+        raise NotPlainError
+    return cast(Sequence[object], value)
+
+
+def _plain_objects(type_: GraphQLObjectType, complete: PlainObjects | None) -> PlainObjects | None:
     if complete is None:
         return None
     has_check = type_.is_type_of is not None
-    plain_class: type | None = None
+    plain_classes: set[type] = set()
 
-    def complete_object(value: object) -> object:
-        nonlocal plain_class
-        if type(value) is not plain_class:
-            if not _is_plain_class(type(value)):
-                raise NotPlainError
-            if has_check and not is_exact_instance(type_, value):
-                raise NotPlainError
-            # Other objects of a class with dictionaries may be cast to another type.
-            plain_class = None if has_check and hasattr(value, "__dict__") else type(value)
-        return complete(value)
+    def complete_objects(values: Sequence[object]) -> list[dict[str, object]]:
+        if not plain_classes.issuperset(map(type, values)):
+            for value in values:
+                if not _is_plain_class(type(value)):
+                    raise NotPlainError
+                if has_check and not is_exact_instance(type_, value):
+                    raise NotPlainError
+                # Other objects of a class with dictionaries may be cast to another type.
+                if not (has_check and hasattr(value, "__dict__")):
+                    plain_classes.add(type(value))
+        return complete(values)
 
-    return complete_object
+    return complete_objects
 
 
 def _is_plain_class(class_: type) -> bool:
@@ -149,24 +156,22 @@ def _is_plain_class(class_: type) -> bool:
     )
 
 
-def generate(fields: Sequence[tuple[str, PlainAttribute | str]]) -> Plain:
+def generate(fields: Sequence[tuple[str, PlainAttribute | str]]) -> PlainObjects:
     """Return a function that completes the fields of a selection set: attributes and constants.
 
-    Its code has no text of a document: response keys are constants among its globals.
+    Its code has response keys as literals, but no other text of a document.
     """
-    constants: dict[str, object] = {"plain": _PLAIN}
+    names: dict[str, object] = {"plain": _PLAIN}
     items: list[str] = []
     for index, (key, field) in enumerate(fields):
-        constants[f"key_{index}"] = key
         if isinstance(field, str):
-            constants[f"value_{index}"] = field
-            items.append(f"key_{index}: value_{index}")
+            items.append(f"{key!r}: {field!r}")
         else:
-            constants[f"complete_{index}"] = field.complete
-            items.append(f"key_{index}: {_completed(field, f'complete_{index}')}")
-    code = f"def complete(source):\n    return {{{', '.join(items)}}}\n"
-    exec(compile(code, "<selection set>", "exec"), constants)  # noqa: S102 - no text of a document
-    return cast(Plain, constants["complete"])
+            names[f"complete_{index}"] = field.complete
+            items.append(f"{key!r}: {_completed(field, f'complete_{index}')}")
+    code = f"def complete(sources):\n    return [{{{', '.join(items)}}} for source in sources]\n"
+    exec(compile(code, "<selection set>", "exec"), names)  # noqa: S102 - names and literals only
+    return cast(PlainObjects, names["complete"])
 
 
 def _completed(attribute: PlainAttribute, complete: str) -> str:

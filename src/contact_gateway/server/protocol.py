@@ -113,8 +113,12 @@ class HttpProtocol(asyncio.Protocol):
         the body and its normal framing. None between requests."""
         self._in_head = False
         """Whether a request head is being received. The parser reports trailers as headers, too."""
-        self._timeout: asyncio.TimerHandle | None = None
-        """Closes the connection. Set while it is idle, waits for a head, or drains a body."""
+        self._closes_at: float | None = None
+        """When the connection is closed, by the event loop's clock. Set while it is idle, waits for
+        a head, or drains a body."""
+        self._timer: asyncio.TimerHandle | None = None
+        """Goes off at that time or before it: a timer for each request would cost more than its
+        parsing."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start serving a connection."""
@@ -133,7 +137,8 @@ class HttpProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Release the connection's resources."""
         del exc
-        self._cancel_timeout()
+        if self._timer is not None:
+            self._timer.cancel()
         self.server_state.connections.discard(self)
         for exchange in self._queue:
             exchange.disconnect()
@@ -195,17 +200,23 @@ class HttpProtocol(asyncio.Protocol):
         self._close_after(STOP_TIMEOUT_SECONDS if is_stopping else DRAIN_TIMEOUT_SECONDS)
 
     def _close_after(self, seconds: float) -> None:
-        self._cancel_timeout()
-        self._timeout = self._loop.call_later(seconds, self._time_out)
+        self._closes_at = closes_at = self._loop.time() + seconds
+        if self._timer is None or self._timer.when() > closes_at:
+            self._set_timer(closes_at)
 
-    def _time_out(self) -> None:
-        if not self._stop_receiving():
+    def _set_timer(self, moment: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(moment, self._check_time)
+
+    def _check_time(self) -> None:
+        self._timer = None
+        if self._closes_at is None:
+            return
+        if self._closes_at > self._loop.time():
+            self._set_timer(self._closes_at)
+        elif not self._stop_receiving():
             self.transport.close()
-
-    def _cancel_timeout(self) -> None:
-        if self._timeout is not None:
-            self._timeout.cancel()
-            self._timeout = None
 
     def shutdown(self) -> None:
         """Close the connection after the responses in flight.
@@ -246,7 +257,7 @@ class HttpProtocol(asyncio.Protocol):
                 where = b"head" if self._in_head else b"framing"
                 self._refuse(b"The %b of the request is too large." % where)
                 return
-        if self._in_head and self._timeout is None and not self._is_paused:
+        if self._in_head and self._closes_at is None and not self._is_paused:
             self._close_after(HEAD_TIMEOUT_SECONDS)
 
     def _parse(self, data: bytes) -> None:
@@ -301,7 +312,7 @@ class HttpProtocol(asyncio.Protocol):
             return
         self._url, self._headers = b"", []
         self._overhead, self._in_head = 0, True
-        self._cancel_timeout()
+        self._closes_at = None
 
     def on_url(self, url: bytes) -> None:
         """Add a part of the request target."""
@@ -367,7 +378,7 @@ class HttpProtocol(asyncio.Protocol):
             ),
         )
         self._overhead, self._in_head = 0, False
-        self._cancel_timeout()
+        self._closes_at = None
         self._queue.append(self._last)
         if len(self._queue) == 1:
             self._start(self._last)

@@ -22,6 +22,11 @@ _STATUS_LINES: Final = {
     status: f"HTTP/1.1 {status} {_STATUSES.get(status, '')}".encode() for status in range(100, 600)
 }
 
+# As numbers, which bytes find sooner.
+_CR, _LF, _NUL = b"\r\n\0"
+
+_CLOSE: Final = (b"connection", b"close")
+
 _FAULT: Final = PlainTextResponse("Internal Server Error", 500)
 
 _log = logging.getLogger(__name__)
@@ -33,11 +38,11 @@ def response_head(status: int, headers: RawHeaders) -> bytes:
     Raises:
         ValueError: a header would end the head, or add another.
     """
-    lines = [_STATUS_LINES[status], *[b": ".join(header) for header in headers], b"", b""]
-    head = b"\r\n".join(lines)
-    if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1 or b"\0" in head:
+    lines = [_STATUS_LINES[status], *map(b": ".join, headers), b"", b""]
+    text = b"".join(lines)
+    if _CR in text or _LF in text or _NUL in text:
         raise ValueError("a header of the response contains a control character")
-    return head
+    return b"\r\n".join(lines)
 
 
 class Exchange:
@@ -145,19 +150,18 @@ class Exchange:
             self._end()
 
     def _start(self, status: int, given: RawHeaders) -> None:
-        headers = [*self._connection.server_state.default_headers, *given]
-        named = dict(headers)
         if self.scope["method"] != "HEAD" and status not in WITHOUT_BODY:
-            length = named.get(b"content-length")
+            length = next((value for name, value in given if name == b"content-length"), None)
             if length is None:
                 # The end of the connection ends the body (RFC 9112, section 6.3).
                 self.keep_alive = False
             else:
                 self._unsent = int(length)
-        if named.get(b"connection") == b"close":
+        headers = [*self._connection.server_state.default_headers, *given]
+        if _CLOSE in given:
             self.keep_alive = False
         elif not self.keep_alive:
-            headers.append((b"connection", b"close"))
+            headers.append(_CLOSE)
         self._head = response_head(status, headers)
 
     def _end(self) -> None:

@@ -17,6 +17,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.routing import Mount, Route
 
+from contact_gateway.access.client_address import TrustedProxies
 from contact_gateway.access.counters import Counters
 from contact_gateway.access.key_guessing import KeyGuessLimiter
 from contact_gateway.access.rate_limits import HourlyRateLimit
@@ -96,10 +97,11 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
     body_limits = BodyLimits(
         settings.max_body_bytes, settings.body_timeout_seconds, settings.max_json_depth
     )
+    proxies = TrustedProxies(settings.trusted_proxies)
     rest = RestFace(
         body_limits,
         truth.filters,
-        settings.trusted_proxies,
+        proxies,
         passes_through=truth.passes_through,
     )
     graphql = GraphQLEndpoint(
@@ -129,7 +131,7 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
         KeyGuessLimiter(settings.key_guesses_per_minute, counters)
         if settings.key_guesses_per_minute
         else None,
-        settings.trusted_proxies,
+        proxies,
         settings.root_path,
     )
     operator_routes = [

@@ -3,6 +3,8 @@
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -17,13 +19,29 @@ UNIX: Final = "unix"
 UNKNOWN: Final = "unknown"
 """The address of a connection that has lost it."""
 
+# An IPv6 address with the longest name of an interface is shorter.
+_MAX_LENGTH: Final = 64
+
+# The library takes 20 µs to parse and compare addresses, and a client sends many requests.
+_MAX_CACHED: Final = 1024
+_MAX_CACHED_LENGTH: Final = 256
+
 # RFC 7239, section 4: a value is a token, or a quoted string if it has a colon or a bracket.
 _FORWARDED_FOR: Final = re.compile(r'(?:^|;)\s*for\s*=\s*(?:"([^"]*)"|([^\s;,"]*))', re.IGNORECASE)
 
 
-def client_address(
-    peer: str | None, headers: Mapping[str, str], trusted: Sequence[TrustedProxy]
-) -> str:
+@dataclass(frozen=True, eq=False, slots=True)
+class TrustedProxies:
+    """The proxies whose headers are believed."""
+
+    proxies: Sequence[TrustedProxy] = ()
+
+    def trust(self, address: str | None) -> bool:
+        """Return whether an address is that of a trusted proxy."""
+        return address is not None and len(address) <= _MAX_LENGTH and _trusts(self, address)
+
+
+def client_address(peer: str | None, headers: Mapping[str, str], trusted: TrustedProxies) -> str:
     """Return the last address in the chain of proxies that is not a trusted proxy's.
 
     The chain is in `X-Forwarded-For`, `Forwarded` (RFC 7239) or `X-Real-IP`. A proxy that writes
@@ -35,29 +53,39 @@ def client_address(
         headers: the headers of the request, by lower-case name.
         trusted: the trusted proxies.
     """
-    if peer is None or (not trusted and ":" not in peer):
+    if peer is None or (not trusted.proxies and ":" not in peer):
         return peer or UNKNOWN
+    chains = tuple(headers.get(name, "") for name in ("x-forwarded-for", "forwarded", "x-real-ip"))
+    is_short = sum(map(len, chains)) <= _MAX_CACHED_LENGTH
+    find = _client_address if is_short else _client_address.__wrapped__
+    return find(peer, *chains, trusted)
+
+
+@lru_cache(_MAX_CACHED)
+def _trusts(trusted: TrustedProxies, address: str) -> bool:
+    if address == UNIX:
+        return UNIX in trusted.proxies
+    ip = parsed_address(address)
+    return ip is not None and any(ip in each for each in trusted.proxies if each != UNIX)
+
+
+@lru_cache(_MAX_CACHED)
+def _client_address(
+    peer: str, forwarded_for: str, forwarded: str, real_ip: str, trusted: TrustedProxies
+) -> str:
     address = _normalised(peer) or peer
-    if not is_trusted(address, trusted):
+    if not trusted.trust(address):
         return address
     chains = (
-        headers.get("x-forwarded-for", "").split(","),
-        [_forwarded_for(element) for element in headers.get("forwarded", "").split(",")],
-        [headers.get("x-real-ip", "")],
+        forwarded_for.split(","),
+        [_forwarded_for(element) for element in forwarded.split(",")],
+        [real_ip],
     )
     found = {_last_untrusted(address, hops, trusted) for hops in chains if any(hops)}
-    clients = {each for each in found if not is_trusted(each, trusted)}
+    clients = {each for each in found if not trusted.trust(each)}
     if len(clients) == 1:
         return clients.pop()
     return address if clients or len(found) != 1 else found.pop()
-
-
-def is_trusted(address: str | None, trusted: Sequence[TrustedProxy]) -> bool:
-    """Return whether an address is that of a trusted proxy."""
-    if address == UNIX:
-        return UNIX in trusted
-    ip = parsed_address(address or "")
-    return ip is not None and any(ip in each for each in trusted if each != UNIX)
 
 
 def parsed_address(text: str) -> Address | None:
@@ -73,9 +101,9 @@ def parsed_address(text: str) -> Address | None:
     return mapped or ip
 
 
-def _last_untrusted(address: str, hops: Sequence[str], trusted: Sequence[TrustedProxy]) -> str:
+def _last_untrusted(address: str, hops: Sequence[str], trusted: TrustedProxies) -> str:
     for hop in reversed(hops):
-        if not is_trusted(address, trusted):
+        if not trusted.trust(address):
             return address
         address = _parsed(hop.strip()) or address
     return address

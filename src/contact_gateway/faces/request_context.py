@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 from contact_gateway.access.api_keys import PREFIX as API_KEY_PREFIX
 from contact_gateway.access.caller import Caller
-from contact_gateway.access.client_address import TrustedProxy, client_address, is_trusted
+from contact_gateway.access.client_address import TrustedProxies, client_address
 from contact_gateway.access.key_guessing import KeyGuessLimiter
 from contact_gateway.access.principals import Credential
 from contact_gateway.access.rate_limits import HourlyRateLimit
@@ -95,7 +95,7 @@ class CallerFactory:
     max_batch_size: int
     rate_limit: HourlyRateLimit | None = None
     guesses: KeyGuessLimiter | None = None
-    trusted_proxies: Sequence[TrustedProxy] = ()
+    trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
     root_path: str = ""
 
     def request_context(self, scope: Scope) -> RequestContext:
@@ -126,7 +126,7 @@ class CallerFactory:
     def _root_path(self, peer: str | None, headers: Mapping[str, str]) -> str:
         """Return the prefix that a trusted proxy has removed from the path, or the setting."""
         given = headers.get("x-forwarded-prefix")
-        if given is None or not is_trusted(peer, self.trusted_proxies):
+        if given is None or not self.trusted_proxies.trust(peer):
             return self.root_path
         prefixes = [prefix.strip(_SPACES).rstrip("/") for prefix in given.split(",")]
         # Each proxy on the way adds the prefix that it has removed.
@@ -134,7 +134,7 @@ class CallerFactory:
         return prefix if not prefix or _PREFIX.fullmatch(prefix) else self.root_path
 
 
-def origin_of(scope: Scope, trusted_proxies: Sequence[TrustedProxy]) -> str:
+def origin_of(scope: Scope, trusted_proxies: TrustedProxies) -> str:
     """Return the origin at which the client reaches the gateway, or an empty string if unknown.
 
     A client that connects directly names the host in `Host`. Behind a proxy, the origin is known
@@ -143,7 +143,7 @@ def origin_of(scope: Scope, trusted_proxies: Sequence[TrustedProxy]) -> str:
     """
     headers = request_context_of(scope).headers
     client: tuple[str, int] | None = scope.get("client")
-    if is_trusted(None if client is None else client[0], trusted_proxies):
+    if trusted_proxies.trust(None if client is None else client[0]):
         scheme, host = (
             headers.get(name, "").partition(",")[0].strip(_SPACES)
             for name in ("x-forwarded-proto", "x-forwarded-host")
@@ -177,7 +177,8 @@ def _joined_headers(lines: RawHeaders) -> Mapping[str, str]:
 def _request_id(headers: Mapping[str, str], credential: Credential | None) -> str:
     given = headers.get("x-request-id", "")
     well_formed = (
-        _REQUEST_ID.fullmatch(given)
+        given
+        and _REQUEST_ID.fullmatch(given)
         and API_KEY_PREFIX not in given
         and (credential is None or credential.secret not in given)
     )

@@ -8,7 +8,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.routing import Route
 
-from contact_gateway.access.client_address import TrustedProxy
+from contact_gateway.access.client_address import TrustedProxies
 from contact_gateway.contacts import reads
 from contact_gateway.contacts.admission import Submission
 from contact_gateway.contacts.batch import Batch, BatchRefusal, entries_of
@@ -91,7 +91,7 @@ class RestFace:
 
     body_limits: BodyLimits
     filters: KnownFilters
-    trusted_proxies: Sequence[TrustedProxy]
+    trusted_proxies: TrustedProxies
     passes_through: bool
 
     def routes(self) -> list[Route]:

@@ -6,7 +6,11 @@ Source: RFC 9110, sections 12.4.2 and 12.5.1.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
+
+CACHED_HEADERS: Final = 64
+"""How many headers are kept with what was found in them: a client sends the same one each time."""
 
 _QUALITY: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
@@ -20,6 +24,7 @@ class Preference:
     earliness: int
 
 
+@lru_cache(maxsize=CACHED_HEADERS)
 def accepts(accept: str, media_type: str) -> bool:
     """Return whether an `Accept` header accepts a media type. Without it, any is accepted."""
     return not accept.strip() or preference(media_type, media_ranges(accept)).quality > 0

@@ -189,11 +189,16 @@ def _by_path(routes: Sequence[BaseRoute]) -> Mapping[str, Endpoint]:
 def _require_one_host(scope: Scope, headers: Mapping[str, str]) -> None:
     """Refuse a request with no host, several ones or an invalid one (RFC 9112, section 3.2)."""
     host = headers.get("host")
-    is_valid = scope["http_version"] != "1.1" if host is None else _HOST.fullmatch(host)
+    is_valid = scope["http_version"] != "1.1" if host is None else _is_host(host)
     if not is_valid:
         raise TransportError(
             TransportCode.BAD_REQUEST, "Send exactly one valid Host header in a request."
         )
+
+
+@lru_cache(maxsize=16)
+def _is_host(text: str) -> bool:
+    return _HOST.fullmatch(text) is not None
 
 
 def _with_default_headers(given: RawHeaders, context: RequestContext) -> list[tuple[bytes, bytes]]:

@@ -8,9 +8,10 @@ The draft of 2026 moves validation and coercion to 422, and responses with data 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Final
 
-from contact_gateway.faces.accept import Preference, media_ranges, preference
+from contact_gateway.faces.accept import CACHED_HEADERS, Preference, media_ranges, preference
 
 
 class Result(Enum):
@@ -61,6 +62,8 @@ JSON_BY_DEFAULT: Final = Representation(JSON.media_type, JSON.content_type, _STA
 _HTML: Final = "text/html"
 
 
+# Each client sends the same header with every request.
+@lru_cache(maxsize=CACHED_HEADERS)
 def negotiate(accept: str) -> Representation | None:
     """Return the representation that an `Accept` header prefers, or None if it accepts none.
 

@@ -21,12 +21,12 @@ class Credential(NamedTuple):
     secret: str
 
     digest: bytes
-    """The SHA-256 of the secret (32 bytes), for caches that must not hold the secret."""
+    """The BLAKE2s of the secret (32 bytes), for caches that must not hold the secret."""
 
     @classmethod
     def of(cls, secret: str) -> Self:
         """Return the credential with a secret."""
-        return cls(secret, hashlib.sha256(secret.encode(errors="surrogatepass")).digest())
+        return cls(secret, hashlib.blake2s(secret.encode(errors="surrogatepass")).digest())
 
     def __repr__(self) -> str:
         """Return a text without the secret."""

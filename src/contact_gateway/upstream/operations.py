@@ -85,7 +85,7 @@ _AUTHORIZED_STATUSES: Final = frozenset(
 )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class UpstreamPrincipal:
     """The owner of a credential that upstream checks. Implements `Principal`.
 

@@ -1,5 +1,6 @@
 """The rate limit: how many operations a key may make in an hour."""
 
+from collections.abc import Awaitable
 from typing import Final
 
 from contact_gateway.access.counters import Counters, Limit
@@ -15,10 +16,10 @@ class HourlyRateLimit:
         self._limit: Final = Limit(per_hour, _SECONDS)
         self._counters: Final = counters or Counters()
 
-    async def hit(self, quota_key: str, operations: int = 1) -> Quota:
+    def hit(self, quota_key: str, operations: int = 1) -> Awaitable[Quota]:
         """Count operations, even those over the limit."""
-        return await self._counters.hit(self._limit, quota_key, operations)
+        return self._counters.hit(self._limit, quota_key, operations)
 
-    async def read(self, quota_key: str) -> Quota:
+    def read(self, quota_key: str) -> Awaitable[Quota]:
         """Return what is left, without counting."""
-        return await self._counters.hit(self._limit, quota_key, 0)
+        return self._counters.hit(self._limit, quota_key, 0)

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Final, NamedTuple, Protocol
 
 from starlette.applications import Starlette
@@ -203,10 +204,10 @@ def _is_host(text: str) -> bool:
 
 def _with_default_headers(given: RawHeaders, context: RequestContext) -> list[tuple[bytes, bytes]]:
     """Return the headers of a response, with those that every response has."""
-    names = {name for name, _ in given}
     request_id = (b"x-request-id", context.request_id.encode("ascii"))
-    if names.isdisjoint(_DEFAULT_NAMES):
+    if _DEFAULT_NAMES.isdisjoint(map(itemgetter(0), given)):
         return [*given, request_id, *_DEFAULT_HEADERS]
+    names = {name for name, _ in given}
     defaults = _DEFAULT_HEADERS_WITH_ETAG if b"etag" in names else _DEFAULT_HEADERS
     return [*given, request_id, *(each for each in defaults if each[0] not in names)]
 

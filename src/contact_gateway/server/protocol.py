@@ -19,6 +19,7 @@ import logging
 import socket
 from collections import deque
 from contextvars import copy_context
+from operator import itemgetter
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
@@ -336,8 +337,8 @@ class HttpProtocol(asyncio.Protocol):
         if version not in _VERSIONS:
             # The parser also knows HTTP/2.0, and request lines without a version.
             raise httptools.HttpParserError(f"HTTP version {version}")
-        named = dict(self._headers)
-        if b"transfer-encoding" in named:
+        names = set(map(itemgetter(0), self._headers))
+        if b"transfer-encoding" in names:
             self._require_chunked(version)
         url = httptools.parse_url(self._url)
         if url.host is not None:
@@ -374,7 +375,9 @@ class HttpProtocol(asyncio.Protocol):
             ),
             # RFC 9110, section 10.1.1: ignore the expectation of an HTTP/1.0 client.
             expects_continue=(
-                version != "1.0" and named.get(b"expect", b"").lower() == b"100-continue"
+                version != "1.0"
+                and b"expect" in names
+                and dict(self._headers)[b"expect"].lower() == b"100-continue"
             ),
         )
         self._overhead, self._in_head = 0, False

@@ -52,7 +52,7 @@ class RequestLog:
             "operation": context.operation,
             "outcome": context.outcome,
             "status": context.status,
-            "duration_ms": int(seconds * 100_000) / 100,
+            "duration_ms": round(seconds * 1000, 2),
         }
         if context.client is not None:
             fields["client_name"], fields["client_version"] = context.client

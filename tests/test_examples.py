@@ -448,7 +448,8 @@ class TestTyped:
             creations += 1
             if creations == 2:
                 return recorded(201, '{"data": {"id": "7", "type": "contact", "attributes": {}}}')
-            return recorded(503, headers={"Retry-After": "1" if creations == 1 else "3600"})
+            retry_after = "1" if creations == 1 else "3600"
+            return recorded(503, '{"error": {}}', headers={"Retry-After": retry_after})
 
         async with recorded_upstream(answer) as upstream:
             settings = {"CONTACT_GATEWAY_UPSTREAM_URL": upstream.url}

@@ -83,6 +83,7 @@ _AFTER: Final = frozenset(
         Fault.SERVER_ERROR_AFTER,
         Fault.BAD_GATEWAY_AFTER,
         Fault.GATEWAY_TIMEOUT_AFTER,
+        Fault.ROUTER_TIMEOUT_AFTER,
         Fault.STALLED_AFTER,
         Fault.HTML_SUCCESS,
     }
@@ -152,7 +153,7 @@ class HiEnergy:
         return contact
 
     def process_late(self) -> None:
-        """Process the requests that met `Fault.STALLED_UNTIL_LATER`."""
+        """Process the requests whose fault has its effect later."""
         while self._late:
             self._process(self._late.popleft())
 
@@ -178,6 +179,11 @@ class HiEnergy:
                 return self._recording(html_reply(502, "502 Bad Gateway"))
             case Fault.GATEWAY_TIMEOUT_BEFORE | Fault.GATEWAY_TIMEOUT_AFTER:
                 return self._recording(html_reply(504, "504 Gateway Time-out"))
+            case Fault.ROUTER_TIMEOUT_BEFORE | Fault.ROUTER_TIMEOUT_AFTER:
+                return self._router_timeout()
+            case Fault.ROUTER_TIMEOUT_UNTIL_LATER:
+                self._late.append(request)
+                return self._router_timeout()
             case Fault.STALLED_BEFORE | Fault.STALLED_AFTER:
                 return Recording(b"", End.STALL)
             case Fault.STALLED_UNTIL_LATER:
@@ -224,6 +230,9 @@ class HiEnergy:
             media_type=reply.media_type,
             headers={**general, **(headers or {})},
         )
+
+    def _router_timeout(self) -> Recording:
+        return self._recording(html_reply(503, "Application error"))
 
     def _refusal(self, status: int, message: str) -> Recording:
         return self._recording(RefusedError(status, message))

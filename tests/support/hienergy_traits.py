@@ -242,7 +242,7 @@ class Fault(Enum):
 
     NONE = auto()
     REFUSED_BEFORE = auto()
-    """503."""
+    """HiEnergy's own 503."""
 
     CLOSED_BEFORE = auto()
     CLOSED_AFTER = auto()
@@ -257,6 +257,13 @@ class Fault(Enum):
     BAD_GATEWAY_AFTER = auto()
     GATEWAY_TIMEOUT_BEFORE = auto()
     GATEWAY_TIMEOUT_AFTER = auto()
+    ROUTER_TIMEOUT_BEFORE = auto()
+    """503 with HTML, as Heroku's router answers after 30 s."""
+
+    ROUTER_TIMEOUT_AFTER = auto()
+    ROUTER_TIMEOUT_UNTIL_LATER = auto()
+    """The same; the effect comes with `HiEnergy.process_late`."""
+
     STALLED_BEFORE = auto()
     """There is no answer, and the connection stays open."""
 

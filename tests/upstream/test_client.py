@@ -137,7 +137,8 @@ async def test_a_retry_after_header_prevents_an_immediate_retry() -> None:
     ("lost", "delivery"),
     [
         pytest.param(recorded(502), Delivery.UNKNOWN, id="bad gateway"),
-        pytest.param(recorded(503), Delivery.REFUSED, id="unavailable"),
+        pytest.param(recorded(503), Delivery.UNKNOWN, id="unavailable"),
+        pytest.param(recorded(503, '{"error": {}}'), Delivery.REFUSED, id="HiEnergy's own 503"),
         pytest.param(recorded(504), Delivery.UNKNOWN, id="gateway timeout"),
         pytest.param(Recording(b"", End.CLOSE), Delivery.UNKNOWN, id="end"),
         pytest.param(Recording(b"", End.RESET), Delivery.UNKNOWN, id="reset"),

@@ -394,10 +394,18 @@ UNUSABLE = (
     Unusable("500, that says CONFLICT", recorded(500, _envelope("CONFLICT"))),
     Unusable("502, HTML", recorded(502, "<html>Bad Gateway</html>", media_type="text/html")),
     _created_nothing(
-        "503, with Retry-After",
-        recorded(503, headers={"Retry-After": "7"}),
+        "503 of HiEnergy itself, with Retry-After",
+        recorded(503, _envelope("SERVICE_UNAVAILABLE"), headers={"Retry-After": "7"}),
         retry_after_seconds=7,
     ),
+    Unusable(
+        "503 of Heroku's router",
+        recorded(503, "<title>Application Error</title>", media_type="text/html"),
+    ),
+    # Varnish sends it for a backend that did not answer in time.
+    Unusable("503 of a proxy, with Retry-After", recorded(503, headers={"Retry-After": "5"})),
+    Unusable("503 of a proxy, in JSON", recorded(503, '{"message": "Service Unavailable"}')),
+    Unusable("503, JSON of another format", recorded(503, '{"error": "Service Unavailable"}')),
     Unusable("504, nothing", recorded(504)),
     Unusable("507, nothing", recorded(507)),
     _unnamed("204", recorded(204)),

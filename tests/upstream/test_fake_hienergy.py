@@ -313,6 +313,8 @@ class TestFaults:
             (Fault.BAD_GATEWAY_AFTER, 502),
             (Fault.GATEWAY_TIMEOUT_BEFORE, 504),
             (Fault.GATEWAY_TIMEOUT_AFTER, 504),
+            (Fault.ROUTER_TIMEOUT_BEFORE, 503),
+            (Fault.ROUTER_TIMEOUT_AFTER, 503),
             (Fault.HTML_SUCCESS, 200),
         ],
     )
@@ -359,6 +361,15 @@ class TestFaults:
             client.hienergy.process_late()
 
             assert len(client.hienergy.contacts) == (fault is not Fault.STALLED_BEFORE)
+
+    async def test_a_router_answers_before_the_effect(self) -> None:
+        async with _fake() as client:
+            client.hienergy.faults.append(Fault.ROUTER_TIMEOUT_UNTIL_LATER)
+            response = await client.create()
+            assert (response.status_code, client.hienergy.contacts) == (503, [])
+            client.hienergy.process_late()
+
+            assert len(client.hienergy.contacts) == 1
 
     async def test_each_post_takes_one_fault(self) -> None:
         async with _fake() as client:

@@ -99,10 +99,15 @@ class Response(NamedTuple):
         return self.status in _SUCCESS
 
     @property
+    def error(self) -> Mapping[str, object] | None:
+        """The `error` of HiEnergy's envelope; None if the body has another format."""
+        error = self.body.get("error") if isinstance(self.body, Mapping) else None
+        return error if isinstance(error, Mapping) else None
+
+    @property
     def request_id(self) -> str | None:
         """The id by which HiEnergy finds the request in its logs, in the error or a header."""
-        error = self.body.get("error") if isinstance(self.body, Mapping) else None
-        for envelope in (error, self.body):
+        for envelope in (self.error, self.body):
             request_id = envelope.get("request_id") if isinstance(envelope, Mapping) else None
             if isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id):
                 return request_id
@@ -169,11 +174,14 @@ def seconds_of(date: str) -> float | None:
 def unexpected(response: Response) -> UpstreamUnavailable:
     """Return the exception for a response without a business outcome.
 
-    408 and most server errors may come from a proxy while upstream processes the request.
+    408 and server errors may come from a proxy while upstream processes the request: Heroku's
+    router answers 503 after 30 s, and HiEnergy goes on (Heroku's error H12). So only a 503 in
+    HiEnergy's own envelope says that nothing was done.
     """
     status = response.status
     is_redirect = HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
-    is_refused = is_redirect or status in {HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE}
+    is_own_503 = status == HTTPStatus.SERVICE_UNAVAILABLE and response.error is not None
+    is_refused = is_redirect or is_own_503 or status == HTTPStatus.NOT_FOUND
     delivery = Delivery.REFUSED if is_refused else Delivery.UNKNOWN
     return UpstreamUnavailable.because_of(response, f"upstream responds with {status}", delivery)
 

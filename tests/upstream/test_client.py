@@ -542,6 +542,7 @@ async def test_the_clock_of_upstream_is_read_from_its_answers(seconds: int, noon
         {"Date": "noon"},
         {"Date": ""},
         {"Date": "9" * 30},
+        {"Date": "Fri, 31 Dec 9999 23:59:59 GMT"},
         {"Date": "Sat, 31 Jan 2026 12:00:00 GMT", "Age": "60"},
     ],
 )

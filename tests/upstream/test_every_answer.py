@@ -728,6 +728,7 @@ async def test_the_quota_is_passed_on_with_its_reset_since_the_epoch(
         (recorded(201, _document(created_at="0001-01-01T00:00:00+14:00")), "CONTACT"),
         (recorded(409, '{"error": {"details": {"x": NaN, "y": "\\ud800"}}}'), "CONFLICT"),
         (recorded(201, json.dumps({"data": {"id": "42", **ATTRIBUTES}})), "CONTACT"),
+        (recorded(201, CREATED, headers={"Date": "Fri, 31 Dec 9999 23:59:59 GMT"}), "CONTACT"),
     ],
     ids=[
         "no e-mail",
@@ -736,6 +737,7 @@ async def test_the_quota_is_passed_on_with_its_reset_since_the_epoch(
         "a time out of range in UTC",
         "details that are not strict JSON",
         "a flat resource",
+        "a date at the end of time",
     ],
 )
 async def test_an_odd_answer_causes_no_fault(

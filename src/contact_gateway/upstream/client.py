@@ -28,6 +28,8 @@ _MAX_CALLS_PER_CONNECTION: Final = 20
 # Before the second and the third attempt of a call.
 _MAX_PAUSES_SECONDS: Final = (0.1, 0.2)
 _MIN_TIMEOUT_SECONDS: Final = 0.001
+# A century: not a clock. Times beyond the years 1 and 9999 raise `OverflowError`.
+_MAX_SECONDS_AHEAD: Final = 100 * 365 * 86_400
 _PROBE_TTL_SECONDS: Final = 1.0
 _PROBE_TIMEOUT_SECONDS: Final = 2.0
 # Of final responses (RFC 9110, section 15), without those that say that upstream is down.
@@ -155,7 +157,9 @@ class UpstreamClient:
         """
         date, received_at = self._last_date
         sent_at = None if date is None else seconds_of(date)
-        return None if sent_at is None else timedelta(seconds=sent_at - received_at)
+        if sent_at is None or abs(sent_at - received_at) > _MAX_SECONDS_AHEAD:
+            return None
+        return timedelta(seconds=sent_at - received_at)
 
     async def _attempt(self, call: Call, seconds: float) -> Response:
         """Send a call once, unless too many are in flight or the circuit is open."""

@@ -133,6 +133,7 @@ CASES: Final = [
     Case({"shows_advertiser_name": False}, "owner", "`advertiser_id` with an id; without a name"),
     Case({}, "times", "not shown"),
     Case({"shows_times": True}, "times", "`created_at`, `updated_at`"),
+    Case({"shows_times": True, "shows_days": True}, "times", "not shown"),
     Case({}, "rating", "not shown"),
     Case({"paging": Paging.META}, "paging", "`meta`: current_page, has_more, next_page, per_page"),
     Case(
@@ -228,6 +229,7 @@ CASES: Final = [
     ),
     create({}, "new_contact_times", "not shown"),
     create({"shows_times": True}, "new_contact_times", "shown"),
+    create({"shows_times": True, "shows_days": True}, "new_contact_times", "not shown"),
     create({}, "new_contact_by_email", NOT_LISTED),
     create(RATED, "new_contact_by_email", "at once"),
     create({**RATED, "list_lag": 2}, "new_contact_by_email", "after 0.01 s"),

@@ -195,7 +195,8 @@ def contact_row(
             for name, value in fields.items()
         }
     owner = _owner(traits, ADVERTISERS[contact.advertiser_id]) if shows_owner else {}
-    times = {"created_at": _time(contact.created_at), "updated_at": _time(contact.updated_at)}
+    shown = _day if traits.shows_days else _time
+    times = {"created_at": shown(contact.created_at), "updated_at": shown(contact.updated_at)}
     return _row(
         traits,
         "contact",
@@ -326,6 +327,10 @@ def _positive(traits: Traits, text: str | None, default: int) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise RefusedError(traits.status_of_bad_input, f"{text} is not a positive number")
     return int(text)
+
+
+def _day(moment: datetime) -> str:
+    return moment.astimezone(UTC).date().isoformat()
 
 
 def _time(moment: datetime) -> str:

@@ -181,6 +181,9 @@ class Traits:
     shows_times: bool = False
     """Whether contacts have `created_at` and `updated_at`."""
 
+    shows_days: bool = False
+    """Whether these times are days: `2026-01-31`."""
+
     shows_blank: bool = True
     """Whether attributes without a value are null, or absent."""
 

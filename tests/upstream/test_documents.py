@@ -85,6 +85,7 @@ def test_any_other_document_has_no_record(body: Json) -> None:
         ({"created_at": "2026-01-31 12:00:00"}, {"created_at": NOON}),
         ({"created_at": "yesterday", "updated_at": [1]}, {}),
         ({"created_at": "0001-01-01T00:00:00+14:00"}, {}),
+        ({"created_at": "2026-01-31", "updated_at": 20260131}, {}),
     ],
     ids=str,
 )

@@ -591,6 +591,13 @@ class TestShapes:
         assert created == listed
         assert created["attributes"].get(name) == value
 
+    async def test_times_may_be_days(self) -> None:
+        async with _fake(shows_times=True, shows_days=True) as client:
+            client.hienergy.now = lambda: NOON
+            created = (await client.create()).json()["data"]
+
+        assert created["attributes"]["created_at"] == "2026-01-31"
+
     async def test_ids_may_be_numbers(self) -> None:
         (contact,) = await _data_of_list("/contacts", ids_as_numbers=True)
         advertiser, *_ = await _data_of_list("/advertisers", ids_as_numbers=True)

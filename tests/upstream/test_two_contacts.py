@@ -240,6 +240,19 @@ async def test_the_existing_contact_of_a_conflict_is_shown(start: Start, face: F
     assert running.hienergy.creations == []
 
 
+async def test_a_contact_that_shows_the_day_of_its_creation_is_created(
+    start: Start, face: Face
+) -> None:
+    """The beginning of the day was older than the call, so the new contact was a conflict."""
+    async with start(Traits(shows_times=True, shows_days=True)) as running:
+        answers = [
+            await face.submit(running.gateway, MAYA, KEY, idempotency_key="k") for _ in range(2)
+        ]
+
+    assert [answer.outcome for answer in answers] == ["CONTACT", "CONTACT"]
+    assert len(running.hienergy.contacts) == 1
+
+
 @pytest.mark.parametrize("hours", [-1, 1], ids=["an hour behind", "an hour ahead"])
 async def test_a_contact_without_times_is_created_although_the_clocks_differ(
     start: Start, face: Face, hours: int

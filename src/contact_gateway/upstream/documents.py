@@ -53,6 +53,7 @@ _DIGITS: Final = re.compile("[0-9]{1,19}")
 _UTC_TIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{3})?Z"
 )
+_DAY: Final = re.compile("[0-9]{4}-?[0-9]{2}-?[0-9]{2}")
 _TIME: Final[TypeAdapter[datetime]] = TypeAdapter(datetime)
 
 
@@ -125,8 +126,8 @@ def contact_of(resource: object, *, advertiser_id: int | None = None) -> Contact
             or _text(field("linkedin"))
         ),
         advertiser_name=owner_name,
-        created_at=_time(field("created_at")),
-        updated_at=_time(field("updated_at")),
+        created_at=time_of(field("created_at")),
+        updated_at=time_of(field("updated_at")),
     )
 
 
@@ -281,14 +282,16 @@ def _text(value: object) -> str | None:
     return str(value) if is_number else None
 
 
-def _time(value: object) -> Timestamp | None:
-    """Return a time. HiEnergy means UTC if it has no zone."""
+def time_of(value: object) -> Timestamp | None:
+    """Return a time. HiEnergy means UTC if it has no zone. A day is none: it begins earlier."""
     if value is None:
         return None
     try:
         # The usual form, in a fourth of the time.
         if isinstance(value, str) and _UTC_TIME.fullmatch(value):
             return timestamp(datetime.fromisoformat(value))
+        if _DAY.fullmatch(str(value)):
+            return None
         time = _TIME.validate_python(value)
         return timestamp(time.replace(tzinfo=UTC) if time.tzinfo is None else time)
     except (ValueError, OverflowError):

@@ -20,6 +20,7 @@ from contact_gateway.upstream.check.shapes import (
     owner_of,
     type_of,
 )
+from contact_gateway.upstream.documents import time_of
 from contact_gateway.upstream.responses import number_of
 
 SMALL_PAGE_SIZE: Final = 2
@@ -211,8 +212,11 @@ def _owner(reads: Reads) -> Found:
 def _times(reads: Reads) -> Found:
     if not reads.contact_rows:
         return unknown("no contact was listed")
-    shown = _shown_names(reads.contact_rows)
-    times = [name for name in ("created_at", "updated_at") if name in shown]
+    times = [
+        name
+        for name in ("created_at", "updated_at")
+        if any(time_of(row.fields.get(name)) for row in reads.contact_rows)
+    ]
     if "created_at" in times:
         means = "After a lost answer, the gateway can distinguish a new contact from an older one."
     else:

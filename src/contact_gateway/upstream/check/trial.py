@@ -13,6 +13,7 @@ from contact_gateway.settings import PREFIX, Known
 from contact_gateway.upstream.check.answers import Answer, has_email
 from contact_gateway.upstream.check.findings import Finding, Found, unknown
 from contact_gateway.upstream.check.shapes import Row, error_form_of, owner_of
+from contact_gateway.upstream.documents import time_of
 
 REFUSES_DUPLICATES: Final = f"{PREFIX}UPSTREAM_REFUSES_DUPLICATES"
 HONOURS_DRY_RUN: Final = f"{PREFIX}UPSTREAM_HONOURS_DRY_RUN"
@@ -140,7 +141,7 @@ def _times(trial: Trial) -> Found:
     row = trial.first.row
     if row is None:
         return unknown(_why_no_contact(trial))
-    if row.fields.get("created_at") is None:
+    if time_of(row.fields.get("created_at")) is None:
         return Found("not shown", "The gateway takes the time of the answer.")
     return Found("shown")
 

@@ -672,6 +672,24 @@ async def test_a_claim_that_was_written_although_the_ledger_failed_does_not_bloc
     assert await asyncio.wait_for(_create(creations, upstream, MAYA), 10) == Created(created)
 
 
+async def test_claims_that_the_ledger_refuses_take_bounded_memory(
+    ledger: SqlLedger, upstream: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads work and writes fail while the disk is full."""
+
+    async def refuse(_key: bytes, _wanted: Attempt) -> Attempt:
+        raise SourceUnavailable("the disk is full")
+
+    monkeypatch.setattr("contact_gateway.upstream.creations._MAX_UNSENT", 3)
+    monkeypatch.setattr(ledger, "claim", refuse)
+    creations = creating(ledger)
+    for number in range(5):
+        with pytest.raises(SourceUnavailable):
+            await _create(creations, upstream, MAYA, f"k{number}")
+
+    assert len(creations._unsent) == 3  # noqa: SLF001 - memory has no other sign
+
+
 async def test_a_repeat_is_not_given_a_contact_of_an_unknown_brand(
     ledger: SqlLedger, upstream: Scripted
 ) -> None:

@@ -19,6 +19,7 @@ from typing import Final, TypeAlias
 
 import structlog
 
+from contact_gateway.access.bounded_dict import BoundedDict
 from contact_gateway.access.principals import Credential
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.contact import Contact, NewContact, completed
@@ -51,6 +52,8 @@ _MAX_POLL_SECONDS: Final = 0.5
 _MAX_LOOKUPS_PER_CALLER: Final = 2
 # How long to wait before an entry is written again that the ledger could not take.
 _RECORD_AGAIN_SECONDS: Final = 1.0
+# Each takes a kilobyte. While the disk is full, every creation leaves one.
+_MAX_UNSENT: Final = 10_000
 # When to look again once upstream surely no longer processes the call.
 _LOOK_AGAIN_SECONDS: Final = 60
 
@@ -158,7 +161,7 @@ class Creations:
         self._unrecorded: Final[dict[bytes, tuple[str, Attempt | None]]] = {}
         self._recording: asyncio.Task[None] | None = None
         # Attempts that were never sent, because the ledger failed to claim them.
-        self._unsent: Final[dict[bytes, Attempt]] = {}
+        self._unsent: Final = BoundedDict[bytes, Attempt](_MAX_UNSENT)
 
     async def close(self) -> None:
         """Wait for the creations in flight, and write what the ledger could not take before."""

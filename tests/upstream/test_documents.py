@@ -1,5 +1,6 @@
 """The readers of upstream's documents: each shape, each name of a field, and anything as a row."""
 
+import tracemalloc
 from typing import Final
 
 import pytest
@@ -225,6 +226,21 @@ def test_the_log_has_the_fields_of_unreadable_rows_and_no_values() -> None:
     assert line["rows"] == 4
     assert line["missing"] == ["advertiser_id", "id"]
     assert "secret" not in str(line)
+
+
+def test_rows_that_are_left_out_take_no_memory() -> None:
+    """Each exception takes a kilobyte, and a page of 4 MiB may have two million rows."""
+    body = {"data": [None] * 10_000}
+
+    tracemalloc.start()
+    try:
+        page = page_of(body, CONTACTS, REQUESTED, contact_of)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert page.skipped == 10_000
+    assert peak < 1_000_000
 
 
 _NAMES = st.sampled_from(

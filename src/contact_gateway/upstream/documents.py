@@ -185,15 +185,15 @@ def page_of(
     if not isinstance(rows, list) or not around:
         raise UnreadableError("data")
     items: list[T] = []
-    unreadable: list[UnreadableError] = []
+    missing: set[str] = set()
     for row in rows:
         try:
             items.append(parse(row))
         except UnreadableError as error:
-            unreadable.append(error)
-    if unreadable:
-        fields = {name for error in unreadable for name in error.fields}
-        _log.warning("rows of a list are left out", rows=len(unreadable), missing=sorted(fields))
+            missing.update(error.fields)
+    skipped = len(rows) - len(items)
+    if skipped:
+        _log.warning("rows of a list are left out", rows=skipped, missing=sorted(missing))
     paging = _paging(around)
     size = _first_number(paging, "per_page", "limit") or requested.size
     stated = has_more(paging)
@@ -203,7 +203,7 @@ def page_of(
             _first_number(paging, "current_page", "page") or requested.number, size
         ),
         has_more=len(rows) >= size if stated is None else stated,
-        skipped=len(unreadable),
+        skipped=skipped,
     )
 
 

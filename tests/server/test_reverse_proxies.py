@@ -118,10 +118,10 @@ def test_a_client_has_its_own_address_and_cannot_choose_it(
 
 
 class _Clients:
-    """Clients of nginx that create contacts until they are stopped."""
+    """Clients of a proxy that create contacts until they are stopped."""
 
-    def __init__(self, nginx: Nginx, store: Store) -> None:
-        self._nginx = nginx
+    def __init__(self, proxy: ReverseProxy, store: Store) -> None:
+        self._proxy = proxy
         self._key = credentials(store.keys["admin"])
         self._stop = Event()
         self._numbers = itertools.count()
@@ -144,7 +144,7 @@ class _Clients:
             task.result()
 
     def _create_contacts(self) -> None:
-        with self._nginx.client() as client:
+        with self._proxy.client() as client:
             client.headers.update(self._key)
             while not self._stop.is_set():
                 contact = _contact(f"c{next(self._numbers)}")
@@ -186,6 +186,27 @@ def test_a_rolling_update_fails_no_request(nginx: Nginx, store: Store) -> None:
         clients.finish()
 
     assert len(clients.statuses) >= 3 * REQUESTS_BETWEEN
+    assert set(clients.statuses) == {201}
+
+
+def test_a_drain_behind_caddy_fails_no_request(folder: Path, store: Store) -> None:
+    """Caddy's next health check finds the process draining, and sends it no more requests."""
+    environment = TRUSTED | UNLIMITED | {"CONTACT_GATEWAY_DRAIN_SECONDS": "5"}
+    caddy = Caddy(folder)
+    clients = _Clients(caddy, store)
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(gateway_process(store.folder, store=store, environment=environment))
+            for _ in range(2)
+        ]
+        caddy.configure(*(each.address for each in running))
+        stack.enter_context(caddy.running())
+        stack.enter_context(clients.running())
+        running[0].send(signal.SIGTERM)
+        assert running[0].exit_status() == 0
+        clients.wait_for_answers()
+        clients.finish()
+
     assert set(clients.statuses) == {201}
 
 

@@ -89,7 +89,8 @@ def _postgresql_label(uri: str) -> str:
     """Return the hosts and the database of a connection URI, once libpq has accepted it."""
     if importlib.util.find_spec("psycopg") is None:
         raise UnsupportedDatabaseError(
-            "PostgreSQL needs the extra `postgresql`; run pip install 'contact-gateway[postgresql]'"
+            "PostgreSQL needs the extra `postgresql`; install 'contact-gateway[postgresql]', "
+            "or run `scripts/environment --no-dev --inexact --extra postgresql` in a clone"
         )
     # The driver comes with that extra.
     from psycopg import ProgrammingError  # noqa: PLC0415

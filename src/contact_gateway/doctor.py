@@ -196,7 +196,7 @@ async def _upstream(settings: Settings, url: str) -> tuple[Check, ...]:
         return (Check(name, State.FAILED, str(error), "Correct the proxy's variable."),)
     if not is_reachable:
         remedy = "See CONTACT_GATEWAY_UPSTREAM_URL, HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE."
-        return (Check(name, State.FAILED, f"{url} does not answer, or with a 5xx", remedy),)
+        return (Check(name, State.FAILED, f"{url} does not answer, or answers with a 5xx", remedy),)
     checks = [Check(name, State.OK, f"{url} answers")]
     if ahead is not None and abs(ahead.total_seconds()) > _MAX_CLOCK_ERROR_SECONDS:
         seconds = ahead.total_seconds()

@@ -172,7 +172,10 @@ def _require_extra(extra: str, package: str) -> None:
     with suppress(ModuleNotFoundError):
         if importlib.util.find_spec(package) is not None:
             return
-    raise ValueError(f"it needs the extra `{extra}`; run pip install 'contact-gateway[{extra}]'")
+    raise ValueError(
+        f"it needs the extra `{extra}`; install 'contact-gateway[{extra}]', or run "
+        f"`scripts/environment --no-dev --inexact --extra {extra}` in a clone"
+    )
 
 
 class Settings(BaseModel):

@@ -383,6 +383,7 @@ def test_every_invalid_setting_is_named_at_once(
 @pytest.mark.parametrize(
     ("name", "value", "library", "extra"),
     [
+        ("DATABASE_URL", "postgresql://gateway@localhost/contacts", "psycopg", "postgresql"),
         ("RATE_LIMIT_URL", "redis://localhost:6379/0", "redis", "redis"),
         ("TRACES", "true", "opentelemetry.sdk", "otel"),
     ],
@@ -401,6 +402,7 @@ def test_a_setting_that_needs_an_extra_names_it(
     assert result.exit_code == 1
     assert result.stderr.startswith(f"Error: CONTACT_GATEWAY_{name}: ")
     assert f"contact-gateway[{extra}]" in result.stderr
+    assert f"scripts/environment --no-dev --inexact --extra {extra}" in result.stderr
 
 
 def test_the_profile_is_read_like_any_setting(give: Give) -> None:

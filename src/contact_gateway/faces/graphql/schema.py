@@ -52,7 +52,7 @@ _PageSize = Annotated[
     int | None,
     strawberry.argument(
         description=(
-            f"Records per page, from 1. Defaults to {DEFAULT_PAGE_SIZE}. Larger numbers than "
+            f"Records per page, from 1. Defaults to {DEFAULT_PAGE_SIZE}. Numbers above "
             f"{MAX_PAGE_SIZE} count as {MAX_PAGE_SIZE}."
         )
     ),
@@ -248,8 +248,8 @@ class Mutation:
             "Create many contacts, each as `createContact` does, with a result for each. Each "
             "submission counts as one operation against the rate limit; those beyond it are "
             "`RateLimitedError`. If one fails, the others are created. If two have the same "
-            "address, the first creates the contact. The body of the request must be within its "
-            "limit too."
+            "address, the first creates the contact. The operator limits the number of submissions "
+            "and the size of the request."
         )
     )
     async def create_contacts(

@@ -188,7 +188,7 @@ class _ContactType(_ContactAttributes):
     @strawberry.field(
         description=(
             "True only in the result of a creation with `onConflict: RETURN_EXISTING`, if the "
-            "contact was there before. A normalised cache keeps it with the contact, so read it "
+            "contact already existed. A normalised cache keeps it with the contact, so read it "
             "from that result alone."
         )
     )
@@ -469,7 +469,7 @@ SubmissionOutcome = Annotated[
         "SubmissionOutcome",
         description=(
             "The result of one submission of a batch: that of `createContact`, or, if the service "
-            "fails in between, `ServiceUnavailableError` or `NotTriedError`. A fragment on "
+            "fails partway, `ServiceUnavailableError` or `NotTriedError`. A fragment on "
             "`CreateContactResult` may be spread here, with `... on ApiError` beside it for these "
             "two, which are not among its members."
         ),
@@ -519,7 +519,7 @@ class CreateContactsPayload:
         )
     )
     existed: int = strawberry.field(
-        description="How many contacts were there before: `onConflict: RETURN_EXISTING`."
+        description="How many contacts already existed, with `onConflict: RETURN_EXISTING`."
     )
     refused: int = strawberry.field(description="How many submissions have an error as a result.")
 

@@ -177,7 +177,7 @@ _CREATE_CONTACT: Final = {
     "responses": {
         "200": _success(
             "A dry run: the contact that would be created. Or, with `on_conflict=return_existing`, "
-            "the contact that was there before, and `meta.existed`.",
+            "the existing contact, and `meta.existed`.",
             "ContactPreviewDocument",
             "ExistingContactDocument",
         ),

@@ -19,10 +19,17 @@ _SLUG: Final = {
 }
 _FILTER_ID_OR_SLUG: Final = {"anyOf": [*_FILTER_ID["anyOf"], _SLUG]}
 _PAGE_SIZE: Final = {"type": "integer", "minimum": 1, "default": DEFAULT_PAGE_SIZE}
-_CLAMPED: Final = f"Larger numbers than {MAX_PAGE_SIZE} count as {MAX_PAGE_SIZE}."
+_CLAMPED: Final = f"Numbers above {MAX_PAGE_SIZE} count as {MAX_PAGE_SIZE}."
 _FOLDED: Final = "Case and Unicode form are ignored."
 _FILTERS: Final = (
-    ("q", _FILTER_TEXT, f"Text anywhere in the record. {_FOLDED}"),
+    (
+        "q",
+        _FILTER_TEXT,
+        (
+            "Text in a contact's e-mail address, names, job title or phone number, or in an "
+            f"advertiser's names, slug or domain. {_FOLDED}"
+        ),
+    ),
     ("email", _FILTER_TEXT, f"The complete e-mail address. {_FOLDED}"),
     ("query", _FILTER_TEXT, "Another name for `q`."),
     ("search", _FILTER_TEXT, "Another name for `q`."),

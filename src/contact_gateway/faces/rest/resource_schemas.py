@@ -29,7 +29,7 @@ _META: Final[Mapping[str, Json]] = {
     "dry_run": {"type": "boolean"},
     "existed": {
         "type": "boolean",
-        "description": "True if the contact was there before: `on_conflict=return_existing`.",
+        "description": "True if the contact already existed, with `on_conflict=return_existing`.",
     },
     "replayed": {
         "type": "boolean",
@@ -151,7 +151,7 @@ RESOURCE_SCHEMAS: Final[Mapping[str, Json]] = {
                 ),
             ),
             "existed": described(
-                NUMBER, "Contacts that were there before: `on_conflict=return_existing`."
+                NUMBER, "Contacts that already existed, with `on_conflict=return_existing`."
             ),
             "refused": described(NUMBER, "Submissions with an error."),
         },

@@ -152,7 +152,7 @@ def options_of(submission: Submission) -> Options:
                 Problem(
                     ("idempotency_key",),
                     ProblemCode.INVALID_ARGUMENTS,
-                    "The query has another idempotency key than the header.",
+                    "The query and the header have different idempotency keys. Send one.",
                 )
             )
         elif key is None:
@@ -184,7 +184,7 @@ def _misplaced(ignored_fields: Iterable[str]) -> Iterator[Problem]:
     """Yield the problems of options in the body, where they would be ignored."""
     for path in ignored_fields:
         if _MISPLACED_DRY_RUN.fullmatch(path):
-            message = "A dry run is asked for in the query: `?dry_run=true`."
+            message = "Ask for a dry run in the query: `?dry_run=true`."
         elif _MISPLACED_KEY.fullmatch(path):
             message = (
                 "An idempotency key is sent in the header `Idempotency-Key`; in a batch, also as "

@@ -55,9 +55,9 @@ BATCH_CODES: Final = frozenset({ErrorCode.SERVICE_UNAVAILABLE, ErrorCode.NOT_TRI
 _KEY_REFUSALS: Final = {
     KeyRefusal.MISSING: "An API key is required. Send it as X-Api-Key or Authorization: Bearer.",
     KeyRefusal.MALFORMED: "This is not an API key of this gateway. Check it for typos.",
-    KeyRefusal.UNKNOWN: "Unknown API key.",
-    KeyRefusal.EXPIRED: "This API key has expired.",
-    KeyRefusal.REVOKED: "This API key has been revoked.",
+    KeyRefusal.UNKNOWN: "Unknown API key. Check which gateway it belongs to.",
+    KeyRefusal.EXPIRED: "This API key has expired. Ask the operator for a new one.",
+    KeyRefusal.REVOKED: "This API key has been revoked. Ask the operator for a new one.",
     KeyRefusal.ROTATED: "This API key has been replaced. Use the new one.",
     KeyRefusal.REFUSED: "HiEnergy does not accept this API key.",
 }

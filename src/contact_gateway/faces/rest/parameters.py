@@ -96,12 +96,6 @@ PARAMETERS: Final = {
             "default": OnConflict.REFUSE,
         },
     },
-    "idempotency_key_in_query": {
-        "name": "idempotency_key",
-        "in": "query",
-        "description": "The header `Idempotency-Key`, for clients that cannot set headers.",
-        "schema": IDEMPOTENCY_KEY,
-    },
     "idempotency_key": {
         "name": "Idempotency-Key",
         "in": "header",

@@ -40,6 +40,26 @@ def test_an_advertiser_and_an_email_are_enough() -> None:
     assert _valid() == submitted(advertiser_id=1001, email="maya@example.com")
 
 
+@pytest.mark.parametrize(
+    ("sent", "field"),
+    [
+        ("advertiserId", "advertiser_id"),
+        ("Advertiser-ID", "advertiser_id"),
+        ("E-Mail", "email"),
+    ],
+)
+def test_a_required_field_in_another_spelling_is_named(sent: str, field: str) -> None:
+    raw = {sent if name == field else name: value for name, value in MINIMAL.items()}
+
+    assert new_contact(raw) == (
+        Problem(
+            ("contact", field),
+            ProblemCode.REQUIRED,
+            f"A value is required. The field is called `{field}`, not `{sent}`.",
+        ),
+    )
+
+
 def test_every_field_of_the_published_reference_is_taken() -> None:
     raw: dict[str, Any] = {
         "advertiser_id": 1001,

@@ -195,6 +195,7 @@ NEW_CONTACT_JSON_SCHEMA: Final = _SUBMITTED.json_schema()
 
 _FIELD_NAMES: Final = frozenset(ContactDetails._fields)
 _NAMES: Final = ("name", "given_name", "family_name")
+_BETWEEN_WORDS: Final = str.maketrans("", "", "_- ")
 
 
 def new_contact(raw: object) -> NewContact | tuple[Problem, ...]:
@@ -213,7 +214,7 @@ def new_contact(raw: object) -> NewContact | tuple[Problem, ...]:
     try:
         valid = _validated(raw)
     except ValidationError as error:
-        problems = problems_of(error, _PATH)
+        problems = tuple(_naming(each, raw) for each in problems_of(error, _PATH))
         if {problem.path[-1] for problem in problems}.isdisjoint(_NAMES):
             full_name = _full_name(*(valid_text(raw.get(field)) for field in _NAMES))
             return (*problems, full_name) if isinstance(full_name, Problem) else problems
@@ -249,6 +250,22 @@ def _validated(raw: Mapping[str, object]) -> NewContact:
         # long.
         fields = {name: value for name, value in raw.items() if name in _FIELD_NAMES}
         return NewContact(**vars(_SUBMITTED.validate_python(fields)))
+
+
+def _naming(problem: Problem, raw: Mapping[str, object]) -> Problem:
+    """Name a required field that was sent in another spelling, such as `advertiserId`."""
+    field = problem.path[-1]
+    if problem.code is not ProblemCode.REQUIRED:
+        return problem
+    for name in raw:
+        if name not in _FIELD_NAMES and _letters(name) == _letters(field):
+            message = f"{problem.message} The field is called `{field}`, not `{name}`."
+            return problem._replace(message=message)
+    return problem
+
+
+def _letters(name: str) -> str:
+    return name.lower().translate(_BETWEEN_WORDS)
 
 
 def _full_name(name: str | None, given: str | None, family: str | None) -> str | Problem | None:

@@ -6,7 +6,8 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
-from typing import Final, Literal, TextIO, TypeVar
+from functools import partial
+from typing import Annotated, Final, Literal, TextIO, TypeVar
 
 import typer
 from rich.console import Console
@@ -35,6 +36,12 @@ from contact_gateway.upstream.calls import UpstreamUnavailable
 T = TypeVar("T")
 
 _MAX_LINE_LENGTH: Final = 1000
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON array.")]
+existing_file: Final = partial(
+    typer.Argument, exists=True, dir_okay=False, readable=True, metavar="FILE"
+)
+"""The argument of a command that reads a file."""
 
 
 def with_own_database(work: Callable[[Database], Awaitable[T]]) -> T:
@@ -168,3 +175,8 @@ def timestamp(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def minute(moment: datetime | None) -> str:
+    """Return a time in UTC to the minute, for tables; a dash for None."""
+    return "-" if moment is None else moment.strftime("%Y-%m-%d %H:%M")

@@ -11,7 +11,7 @@ import typer
 from rich.progress import Progress, TaskID
 
 from contact_gateway import output
-from contact_gateway.command_line import with_database
+from contact_gateway.command_line import existing_file, with_database
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.database_url import (
     SqliteFile,
@@ -43,12 +43,7 @@ def backup_store(
 
 @store.command("restore")
 def restore_store(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            exists=True, dir_okay=False, readable=True, metavar="FILE", help="The copy."
-        ),
-    ],
+    file: Annotated[Path, existing_file(help="The copy.")],
 ) -> None:
     """Check a copy, and replace the database with it. Stop the gateway first."""
     database = _database_file()
@@ -65,16 +60,7 @@ def restore_store(
 
 @store.command("check")
 def check_store(
-    file: Annotated[
-        Path | None,
-        typer.Argument(
-            exists=True,
-            dir_okay=False,
-            readable=True,
-            help="A copy to check instead.",
-            metavar="FILE",
-        ),
-    ] = None,
+    file: Annotated[Path | None, existing_file(help="A copy to check instead.")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Check that the database is intact and its rows fit together, and count them."""

@@ -41,6 +41,26 @@ def test_an_interrupted_file_leaves_what_was_there(
     assert (tmp_path / "contacts.csv").read_text(encoding="utf-8") == "old"
 
 
+def test_an_interrupt_after_the_rename_leaves_the_complete_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def replace_and_interrupt(file: Path, target: Path) -> None:
+        replace(file, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", replace_and_interrupt)
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        new_file(tmp_path / "contacts.csv", overwrite=False) as file,
+    ):
+        file.write("new")
+
+    assert (tmp_path / "contacts.csv").read_text(encoding="utf-8") == "new"
+
+
 def test_an_existing_file_is_replaced_only_on_request(tmp_path: Path) -> None:
     target = tmp_path / "contacts.csv"
     target.write_text("old", encoding="utf-8")

@@ -40,7 +40,7 @@ def new_file(target: Path, *, overwrite: bool) -> Iterator[IO[str]]:
                 yield partial.file
                 complete(partial.file, Path(partial.name), target)
             except BaseException:
-                Path(partial.name).unlink()
+                Path(partial.name).unlink(missing_ok=True)
                 raise
     except OSError as error:
         raise NewFileError(f"{target}: {error.strerror}") from error

@@ -62,7 +62,7 @@ _CONTINUES: Final = "The same command continues the import."
 _STANDARD_INPUT: Final = Path("-")
 _PART_SIZE: Final = 2**20
 _POLL_SECONDS: Final = 0.1
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class ImportOptions(NamedTuple):
@@ -346,34 +346,35 @@ class _Running:
 
     @contextmanager
     def _signals_handled(self) -> Iterator[None]:
-        """Stop the import at the first signal. The second one ends the process."""
+        """Stop the import at the first signal. A second Ctrl-C ends the process."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         loop = asyncio.get_running_loop()
-        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        earlier = {number: signal.getsignal(number) for number in _SIGNALS}
+        handled = [number for number in _SIGNALS if earlier[number] is not signal.SIG_IGN]
 
-        def restore() -> None:
-            while before:
-                number, handler = before.popitem()
-                loop.remove_signal_handler(number)
-                signal.signal(number, handler)
+        def restore(number: signal.Signals) -> None:
+            if loop.remove_signal_handler(number):
+                signal.signal(number, earlier[number])
 
         def stop(number: signal.Signals) -> None:
-            restore()
-            self._stop(number)
+            restore(signal.SIGINT)
+            if not self.is_stopping:
+                self._stop(number)
 
-        for number in _SIGNALS:
+        for number in handled:
             loop.add_signal_handler(number, stop, number)
         try:
             yield
         finally:
-            restore()
+            for number in handled:
+                restore(number)
 
     def _stop(self, number: signal.Signals) -> None:
         self._stopped_by = number
         self._stopping.set()
         self._source.stopped.set()
         output.console.print(
-            "Stopping after the rows that are in flight. A second signal stops at once."
+            "Stopping after the rows that are in flight. A second Ctrl-C stops at once."
         )

@@ -267,7 +267,10 @@ class TestOfHiEnergy:
         assert result.stderr.splitlines()[-1].startswith(f"Error: {message}")
         assert _names(folder) == []
 
-    async def test_an_interrupted_export_leaves_no_file(self, folder: Path) -> None:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    async def test_an_interrupted_export_leaves_no_file(
+        self, folder: Path, number: signal.Signals
+    ) -> None:
         async with fake_hienergy() as hienergy:
             hienergy.upstream.gate.clear()
             process = await asyncio.create_subprocess_exec(
@@ -284,10 +287,10 @@ class TestOfHiEnergy:
             async with asyncio.timeout(WATCHDOG_SECONDS):
                 await hienergy.upstream.is_connected.wait()
                 (partial,) = _names(folder)
-                process.send_signal(signal.SIGINT)
+                process.send_signal(number)
                 _, errors = await process.communicate()
 
         assert partial.endswith(".partial")
-        assert process.returncode != 0
+        assert process.returncode == 128 + number
         assert b"Traceback" not in errors
         assert _names(folder) == []

@@ -520,12 +520,27 @@ def _process_environment(**variables: str) -> dict[str, str]:
     return {**clean_environment(), **variables}
 
 
+SAYS_WHEN_IT_BEGINS = """
+import sys
+from contact_gateway import __main__
+from contact_gateway.contact_files.importing import Import
+
+def run(importing, rows):
+    print("begins", file=sys.stderr, flush=True)
+    return original(importing, rows)
+
+original, Import.run = Import.run, run
+__main__.run()
+"""
+
+
 async def _import_process(
-    folder: Path, *arguments: str, **variables: str
+    folder: Path, *arguments: str, program: str | None = None, **variables: str
 ) -> asyncio.subprocess.Process:
+    command = ("-m", "contact_gateway") if program is None else ("-c", program)
     return await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "contact_gateway", "contacts", "import", *arguments),
+        *(*command, "contacts", "import", *arguments),
         cwd=folder,
         env=_process_environment(**variables),
         stdin=asyncio.subprocess.PIPE,
@@ -573,8 +588,13 @@ class TestProcesses:
         )
         assert created == 2000
 
+    @pytest.mark.parametrize(
+        "signals",
+        [(signal.SIGINT,), (signal.SIGTERM, signal.SIGTERM), (signal.SIGHUP, signal.SIGHUP)],
+        ids=["SIGINT", "SIGTERM twice", "SIGHUP twice"],
+    )
     async def test_an_interrupt_finishes_the_rows_in_flight_and_is_continued(
-        self, folder: Path, write: Callable[..., None]
+        self, folder: Path, write: Callable[..., None], signals: Sequence[signal.Signals]
     ) -> None:
         write(HEADER, *(f"1001,{n}@example.com,," for n in range(120)))
         async with fake_hienergy() as hienergy:
@@ -589,14 +609,17 @@ class TestProcesses:
             )
             async with asyncio.timeout(WATCHDOG_SECONDS):
                 await hienergy.upstream.is_connected.wait()
-                process.send_signal(signal.SIGINT)
+                first, *repeated = signals
+                process.send_signal(first)
                 assert process.stderr is not None
                 stopping = await process.stderr.readline()
+                for number in repeated:
+                    process.send_signal(number)
                 hienergy.upstream.gate.set()
                 _, errors = await process.communicate()
 
             assert b"Stopping after the rows that are in flight." in stopping
-            assert process.returncode == 128 + signal.SIGINT
+            assert process.returncode == 128 + first
             assert b"Interrupted. The same command continues the import." in errors
             assert len(outcomes(folder, "report.csv.partial")) == 50
             assert len(hienergy.contacts) == 50
@@ -616,7 +639,7 @@ class TestProcesses:
         assert not (folder / "report.csv.partial").exists()
 
     @pytest.mark.parametrize("rows", [1, 1100], ids=["before a chunk", "after a chunk"])
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     async def test_a_signal_ends_an_import_whose_pipe_has_no_further_rows(
         self, folder: Path, rows: int, number: signal.Signals
     ) -> None:
@@ -626,16 +649,16 @@ class TestProcesses:
         process = await _import_process(
             folder,
             *("-", "--format", "csv", "--report", "report.csv"),
+            program=SAYS_WHEN_IT_BEGINS,
             CONTACT_GATEWAY_DATABASE_URL=filled_store(folder).url,
         )
         assert process.stdin is not None
+        assert process.stderr is not None
         async with asyncio.timeout(WATCHDOG_SECONDS):
             process.stdin.write("".join(f"{line}\n" for line in lines).encode())
-            while not (folder / "report.csv.partial").exists():  # noqa: ASYNC110 - no event
-                await asyncio.sleep(0.05)
+            assert await process.stderr.readline() == b"begins\n"
             process.send_signal(number)
             # Its input stays open.
-            assert process.stderr is not None
             errors = await process.stderr.read()
             status = await process.wait()
         process.stdin.close()

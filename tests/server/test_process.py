@@ -341,6 +341,38 @@ __main__.run()
     assert (completed.returncode, completed.stderr) == (128 + signal.SIGINT, b"")
 
 
+@pytest.mark.parametrize(
+    ("number", "cleaned"), [(signal.SIGINT, b""), (signal.SIGTERM, b"."), (signal.SIGHUP, b".")]
+)
+def test_only_a_second_ctrl_c_ends_a_command_before_it_has_cleaned_up(
+    tmp_path: Path, number: signal.Signals, cleaned: bytes
+) -> None:
+    program = f"""
+import os, signal
+from contact_gateway import __main__, cli
+
+def run():
+    try:
+        signal.raise_signal({number:d})
+    finally:
+        signal.raise_signal({number:d})
+        os.write(1, b".")
+
+cli.run = run
+__main__.run()
+"""
+    completed = subprocess.run(
+        (sys.executable, "-c", program),
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        timeout=WATCHDOG_SECONDS,
+        check=False,
+    )
+
+    assert (completed.returncode, completed.stdout) == (128 + number, cleaned)
+
+
 def test_an_idle_connection_is_closed_after_the_keep_alive_time(tmp_path: Path) -> None:
     environment = {"CONTACT_GATEWAY_KEEP_ALIVE_SECONDS": "1"}
     with gateway_process(tmp_path, environment=environment) as process, connect(process) as idle:

@@ -169,13 +169,7 @@ def serve(
         announcement = _announcement([*map(address_of, public)], settings, keys)
         if admin is not None:
             announcement = f"Admin port  {address_of(admin)}\n{announcement}"
-        if keys is None:
-            # Once the server has started, an error here would be logged as one of the application.
-            output.write("\n")
-
-        def announce() -> None:
-            output.write(announcement)
-
+        announce = partial(output.write, announcement)
         timeouts = Timeouts(
             settings.keep_alive_seconds, settings.drain_seconds, settings.shutdown_seconds
         )
@@ -185,9 +179,13 @@ def serve(
             _warn_of_workers(settings, workers)
             shared = shared_between_workers() if settings.metrics else nullcontext(lambda _: None)
             with shared as ended:
-                announce()
                 has_started = process.serve_with_workers(
-                    app_from_environment, listeners, workers, timeouts, ended
+                    app_from_environment,
+                    listeners,
+                    announce,
+                    timeouts,
+                    workers=workers,
+                    ended=ended,
                 )
         if not has_started:
             # The schema may have changed since the start.

@@ -252,7 +252,7 @@ def announcing_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_workers_that_count_separately_are_announced(
     run: Command, monkeypatch: pytest.MonkeyPatch, shared: str
 ) -> None:
-    monkeypatch.setattr(server_process, "serve_with_workers", lambda *_: True)
+    monkeypatch.setattr(server_process, "serve_with_workers", lambda *_, **__: True)
     monkeypatch.setenv("CONTACT_GATEWAY_RATE_LIMIT_URL", shared)
 
     result = run("serve", "--port", "0", "--workers", "2")

@@ -445,6 +445,35 @@ def test_workers_that_cannot_start_end_the_server_with_the_reason(tmp_path: Path
         )
 
 
+def test_workers_that_do_not_start_are_not_announced(tmp_path: Path) -> None:
+    program = """
+from contact_gateway.app import app_from_environment
+from contact_gateway.server.process import Listeners, serve_with_workers
+from contact_gateway.server.stopping import Timeouts
+
+print(
+    serve_with_workers(
+        app_from_environment,
+        Listeners(()),
+        lambda: print("announced"),
+        Timeouts(),
+        workers=2,
+        ended=lambda _: None,
+    )
+)
+"""
+    completed = subprocess.run(
+        (sys.executable, "-c", program),
+        cwd=tmp_path,
+        env={**clean_environment(), "CONTACT_GATEWAY_PROFILE": "unknown"},
+        stdout=subprocess.PIPE,
+        timeout=WATCHDOG_SECONDS,
+        check=True,
+    )
+
+    assert completed.stdout == b"False\n"
+
+
 def test_workers_end_with_their_supervisor(tmp_path: Path) -> None:
     """They would hold the address, and the next start would fail."""
     with gateway_process(tmp_path, "--workers", "2") as process:

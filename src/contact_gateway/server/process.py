@@ -71,11 +71,13 @@ def serve(
     return server.started
 
 
-def serve_with_workers(
+def serve_with_workers(  # noqa: PLR0913 - the arguments of `serve`, and two for the workers
     create_app: Callable[[], Starlette],
     listeners: Listeners,
-    workers: int,
+    announce: Callable[[], None],
     timeouts: Timeouts,
+    *,
+    workers: int,
     ended: Callable[[int], None],
 ) -> bool:
     """Serve in several processes until SIGTERM, SIGHUP or Ctrl-C.
@@ -83,13 +85,18 @@ def serve_with_workers(
     Args:
         create_app: called in each worker. It is pickled, so it must be a module's function.
         listeners: the listening sockets, shared by all workers.
-        workers: the number of processes.
+        announce: called when all workers accept requests.
         timeouts: of connections and of the stop.
+        workers: the number of processes.
         ended: called with the id of each worker that has ended.
 
     Returns:
         Whether all workers started.
     """
+
+    def started() -> None:
+        announce()
+        systemd.notify(systemd.State.READY)
 
     def stopping() -> None:
         systemd.notify(systemd.State.STOPPING)
@@ -97,7 +104,7 @@ def serve_with_workers(
         listeners.close()
 
     work = partial(_work, create_app, listeners, timeouts)
-    callbacks = Callbacks(partial(systemd.notify, systemd.State.READY), stopping, ended)
+    callbacks = Callbacks(started, stopping, ended)
     stop_seconds = timeouts.shutdown + CLOSING_SECONDS
     return Supervisor(work, workers, callbacks, stop_seconds).run()
 

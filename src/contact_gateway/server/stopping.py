@@ -102,7 +102,11 @@ class StoppableServer(uvicorn.Server):
                 sock=self._admin_listener,
             )
         if self.started and not self.should_exit:
-            self._announce()
+            try:
+                self._announce()
+            except BaseException:
+                await self.shutdown(sockets)
+                raise
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -70,39 +70,40 @@ class Supervisor:
         self._callbacks: Final = callbacks
         self._stop_seconds: Final = stop_seconds
         self._is_stopping = False
-        self._workers: list[_Worker] = [self._unstarted() for _ in range(workers)]
+        self._count: Final = workers
+        self._workers: Final[list[_Worker]] = []
 
     def run(self) -> bool:
         """Run the workers until the end; return False if one of them could not start."""
         with self._signals() as signalled:
-            for worker in self._workers:
-                self._start(worker)
             has_started = has_failed = False
-            while not self._is_stopping and not has_failed:
-                wait(
-                    [signalled, *(worker.process.sentinel for worker in self._workers)],
-                    # The start of a worker ends no wait.
-                    None if has_started else _POLL_SECONDS,
-                )
-                has_failed = self._replace_ended()
-                if not has_started and all(worker.started.is_set() for worker in self._workers):
-                    has_started = True
-                    self._callbacks.started()
-            self._stop()
+            try:
+                for _ in range(self._count):
+                    self._workers.append(self._started())
+                while not self._is_stopping and not has_failed:
+                    wait(
+                        [signalled, *(worker.process.sentinel for worker in self._workers)],
+                        # The start of a worker ends no wait.
+                        None if has_started else _POLL_SECONDS,
+                    )
+                    has_failed = self._replace_ended()
+                    if not has_started and all(worker.started.is_set() for worker in self._workers):
+                        has_started = True
+                        self._callbacks.started()
+            finally:
+                self._stop()
         return not has_failed
 
-    def _unstarted(self) -> _Worker:
+    def _started(self) -> _Worker:
         started = _SPAWN.Event()
         process = _SPAWN.Process(target=self._work, args=(started.set,))
-        return _Worker(process, started)
-
-    def _start(self, worker: _Worker) -> None:
         # The mask is inherited.
         earlier = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_TERMINAL)
         try:
-            worker.process.start()
+            process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+        return _Worker(process, started)
 
     def _replace_ended(self) -> bool:
         """Start a worker for each that has ended; return True if one could not start."""
@@ -117,8 +118,7 @@ class Supervisor:
                 worker.process.pid,
                 worker.process.exitcode,
             )
-            self._workers[index] = self._unstarted()
-            self._start(self._workers[index])
+            self._workers[index] = self._started()
         return False
 
     def _stop(self) -> None:

@@ -82,6 +82,9 @@ def settle_attempt(
     ] = False,
 ) -> None:
     """Record what became of a creation whose outcome is unknown. Look for it in HiEnergy first."""
+    # It would be the beginning of every id.
+    if not attempt_id:
+        raise typer.BadParameter("It is empty.", param_hint="'ID'")
     if (contact is None) != not_created:
         raise typer.BadParameter("Use either --contact UPSTREAM_ID or --not-created.")
 

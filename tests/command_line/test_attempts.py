@@ -139,6 +139,16 @@ def test_an_unknown_id_is_refused(run: Command, arguments: tuple[str, ...], sent
 
 
 @pytest.mark.usefixtures("lost")
+def test_an_empty_id_is_not_the_beginning_of_the_only_one(run: Command) -> None:
+    """A variable of a script that is not set."""
+    result = run("attempts", "settle", "", "--contact", "1")
+
+    assert result.exit_code == 2
+    assert "Invalid value for 'ID': It is empty." in result.stderr
+    assert len(_listed(run)) == 1
+
+
+@pytest.mark.usefixtures("lost")
 @pytest.mark.parametrize("options", [(), ("--contact", "1", "--not-created")])
 def test_exactly_one_result_is_given(run: Command, options: tuple[str, ...]) -> None:
     ((an_id, *_),) = _listed(run)

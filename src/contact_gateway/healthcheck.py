@@ -59,9 +59,9 @@ def run(arguments: Sequence[str]) -> None:
     # The status counts, also if the sentence cannot be written.
     with suppress(OSError):
         if health.is_healthy:
-            os.write(1, f"{health.found}\n".encode())
+            os.write(1, f"{health.found}\n".encode(errors="backslashreplace"))
         else:
-            os.write(2, f"Error: {health.found}\n".encode())
+            os.write(2, f"Error: {health.found}\n".encode(errors="backslashreplace"))
     sys.exit(0 if health.is_healthy else 1)
 
 
@@ -94,6 +94,9 @@ def check(options: Options) -> Health:
         found = "does not answer in HTTP" if status is None else f"answers {status}"
     except TimeoutError:
         found = f"does not answer in {_TIMEOUT_SECONDS} s"
+    # Python raises a TypeError for an international name that it cannot encode.
+    except TypeError:
+        found = "does not answer: not a host name"
     except OSError as error:
         found = f"does not answer: {error.strerror or error}"
     return Health(status == _OK, f"{place} {found}.")

@@ -181,6 +181,8 @@ def test_a_process_that_hangs_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> N
         (("--url", "https://127.0.0.1"), {}, "--url: https://127.0.0.1 is not a URL such as"),
         (("--url", "http://[::1"), {}, "--url: http://[::1 is not a URL such as"),
         (("--url", "http://a", "--uds=b"), {}, "Use either --url or --uds."),
+        (("--url", "http://nö..host"), {}, "http://nö..host:80/healthz does not answer: not a"),
+        (("--uds", "\udcff"), {}, r"\udcff, /healthz does not answer: No such file"),
         ((), {"CONTACT_GATEWAY_PORT": "0"}, "CONTACT_GATEWAY_PORT is 0. Name the gateway's"),
         ((), {"CONTACT_GATEWAY_PORT": "http"}, "CONTACT_GATEWAY_PORT is http. Name the gateway's"),
         ((), {"CONTACT_GATEWAY_ADMIN_PORT": "65536"}, "CONTACT_GATEWAY_ADMIN_PORT is 65536. Name"),

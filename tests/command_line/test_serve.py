@@ -337,7 +337,7 @@ class TestRefusedStart:
             f"cannot listen on 127.0.0.1:{port}: "
         ) in result.stderr
 
-    @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "no..host"])
+    @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "no..host", "nö..host"])
     def test_an_address_of_another_machine_is_reported_with_its_options(
         self, run: Command, host: str
     ) -> None:

@@ -38,7 +38,8 @@ def listen(host: str, port: int) -> socket.socket:
             backlog=_BACKLOG,
             dualstack_ipv6=_is_unspecified(host) and socket.has_dualstack_ipv6(),
         )
-    except UnicodeError:
+    # Python raises a TypeError for an international name that it cannot encode.
+    except (UnicodeError, TypeError):
         raise AddressError(f"cannot listen on {host}:{port}: not a host name") from None
     except OverflowError:
         raise AddressError(f"cannot listen on {host}:{port}: no such port") from None

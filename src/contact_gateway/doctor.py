@@ -76,9 +76,14 @@ def _sqlite() -> Check:
 
 def _missing(file: Path) -> Check | None:
     """Return the check of a database that does not exist; None if it does."""
-    if file.exists():
+    try:
+        if file.exists():
+            return None
+        has_folder = file.parent.is_dir()
+    except OSError:
+        # Opening the database says why.
         return None
-    if file.parent.is_dir():
+    if has_folder:
         found = f"{file} does not exist; the first start creates it"
         return Check(_DATABASE, State.OK, found)
     remedy = "Create it, or set CONTACT_GATEWAY_DATABASE_URL to another file."
@@ -145,17 +150,21 @@ async def _schema(database: Database) -> Check:
 def _permissions(file: Path) -> Iterator[Check]:
     name = "Permissions"
     # SQLite creates its write-ahead log beside the database.
-    unwritable = [
-        path for path in (file, file.parent) if path.exists() and not os.access(path, os.W_OK)
-    ]
+    needed = ((file, os.W_OK), (file.parent, os.W_OK | os.X_OK))
+    unwritable = [path for path, mode in needed if _exists(path) and not os.access(path, mode)]
     if unwritable:
         remedy = "Give write permission to the user that runs the gateway."
         yield Check(name, State.FAILED, f"{unwritable[0]} cannot be written", remedy)
-    elif file.is_file() and file.stat().st_mode & stat.S_IROTH:
+    elif _exists(file) and file.stat().st_mode & stat.S_IROTH:
         remedy = f"Run `chmod o= {file}`: it holds names and addresses as plain text."
         yield Check(name, State.WARNING, f"every user can read {file}", remedy)
-    elif file.parent.is_dir():
+    elif _exists(file.parent):
         yield Check(name, State.OK, f"{file} can be written")
+
+
+def _exists(path: Path) -> bool:
+    # Path.exists() raises an error for a folder without rights.
+    return os.access(path, os.F_OK)
 
 
 def _disk(folder: Path) -> Check:
@@ -173,7 +182,7 @@ def _disk(folder: Path) -> Check:
 
 def _clock(*files: Path) -> Check:
     """Compare the clock with the last changes of some files and of this code."""
-    known = (path for path in (*files, Path(__file__)) if path.exists())
+    known = (path for path in (*files, Path(__file__)) if _exists(path))
     behind = max(path.stat().st_mtime for path in known) - time.time()
     if behind <= _MAX_CLOCK_ERROR_SECONDS:
         return Check("Clock", State.OK, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))

@@ -155,12 +155,10 @@ def _env_file() -> dict[str, str]:
     Raises:
         SettingsError: the file, or a line of it that names a setting, cannot be read.
     """
-    # A folder of this name is often a virtual environment.
-    if _ENV_FILE.is_dir():
-        return {}
     try:
         content = _ENV_FILE.read_bytes()
-    except FileNotFoundError:
+    # A folder of this name is often a virtual environment.
+    except (FileNotFoundError, IsADirectoryError):
         return {}
     except OSError as error:
         raise SettingsError(f"{_ENV_FILE}: cannot be read: {error.strerror}.") from None

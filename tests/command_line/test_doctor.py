@@ -109,6 +109,17 @@ def test_a_missing_folder_fails(examine: Examine, monkeypatch: pytest.MonkeyPatc
     assert (checks["Database"]["state"], checks["Disk space"]["state"]) == ("failed", "failed")
 
 
+@pytest.mark.parametrize("name", [f"{'a' * 300}.sqlite3", f"{'a' * 300}/x.sqlite3"])
+def test_a_file_that_cannot_be_looked_at_fails(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("CONTACT_GATEWAY_DATABASE_URL", f"sqlite+aiosqlite:///{name}")
+    status, checks = examine()
+
+    assert (status, checks["Database"]["state"]) == (1, "failed")
+    assert str(checks["Database"]["found"]).startswith("cannot be read: ")
+
+
 def test_a_file_that_cannot_be_written_fails(
     run: Command, examine: Examine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

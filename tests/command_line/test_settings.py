@@ -547,6 +547,18 @@ def test_settings_of_other_programs_are_ignored(run: Command, folder: Path) -> N
     assert run("migrate").exit_code == 0
 
 
+def test_an_env_file_that_cannot_be_looked_at_is_named(run: Command, folder: Path) -> None:
+    """As in a working directory of another user."""
+    (folder / ".env").symlink_to("a" * 300)
+
+    result = run("migrate")
+
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "Error: .env: cannot be read: File name too long.\n",
+    )
+
+
 def test_an_unreadable_env_file_stops_the_start_and_is_named(run: Command, folder: Path) -> None:
     (folder / ".env").write_bytes(b"CONTACT_GATEWAY_LOG_FORMAT=\xff\n")
 

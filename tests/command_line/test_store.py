@@ -134,6 +134,19 @@ def test_a_file_that_cannot_be_looked_at_is_refused(
     assert message in result.stderr
 
 
+@pytest.mark.parametrize("command", [("check",), ("backup", "new.db"), ("restore", "copy.db")])
+def test_a_database_that_cannot_be_looked_at_is_named(
+    run: Command, store: Store, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    (store.folder / "copy.db").touch()
+    monkeypatch.setenv("CONTACT_GATEWAY_DATABASE_URL", f"sqlite:///{LONG_NAME}")
+
+    result = run("store", *command)
+
+    assert result.exit_code == 1
+    assert f"{LONG_NAME}: File name too long." in result.stderr
+
+
 @pytest.mark.usefixtures("store")
 def test_a_backup_that_cannot_be_written_is_reported_with_its_own_name(run: Command) -> None:
     result = run("store", "backup", "no-folder/copy.db")

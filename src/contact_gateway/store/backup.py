@@ -77,8 +77,9 @@ def restore(copy: Path, file: Path, progress: Progress) -> Restored:
     """
     # A link stays, and what is set aside is the database.
     file = file.resolve()
-    if file.exists():
-        _refuse_same(copy, file)
+    with _errors_of(file):
+        if file.exists():
+            _refuse_same(copy, file)
     with (
         _errors_of(file),
         _exclusive(file),
@@ -104,8 +105,9 @@ def reading(file: Path, *, is_copy: bool = False) -> Iterator[sqlite3.Connection
     Raises:
         StoreFileError: it cannot be opened, or an SQLite error is raised inside.
     """
-    if not file.exists():
-        raise StoreFileError(f"{file} does not exist")
+    with _errors_of(file):
+        if not file.exists():
+            raise StoreFileError(f"{file} does not exist")
     log, _ = _companions(file)
     # Without a write-ahead log, nothing is written beside a copy. A database is not opened
     # read-only: the last connection to close removes its log.

@@ -27,7 +27,7 @@ def import_advertisers(
     """Insert or replace the advertisers in a file, by id. If one is invalid, none is imported."""
     read = {".csv": read_csv, ".jsonl": read_jsonl}.get(file.suffix.lower())
     if read is None:
-        raise typer.BadParameter("Use a file that ends in .csv or .jsonl.")
+        raise typer.BadParameter("Use a file that ends in .csv or .jsonl.", param_hint="'FILE'")
 
     async def stage_and_write(database: Database) -> Counts:
         with StagedCatalogue(database) as staged:

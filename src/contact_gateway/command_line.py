@@ -157,9 +157,7 @@ def sentence(text: str) -> str:
 
 def print_table(table: Table) -> None:
     """Print a table, with one record on each line unless it is for a terminal."""
-    stream: TextIO | None = sys.stdout
-    is_terminal = stream is not None and stream.isatty()
-    console = Console(width=None if is_terminal else _MAX_LINE_LENGTH)
+    console = Console(width=None if output.is_terminal() else _MAX_LINE_LENGTH)
     with console.capture() as capture:
         console.print(table)
     output.write(capture.get())

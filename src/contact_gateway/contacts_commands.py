@@ -135,7 +135,7 @@ def export_contacts(
     credential = None if url is None else admin_key("HiEnergy")
     tune_garbage_collector()
     # The contacts may go to the terminal of the bar.
-    bar = TransferBar("contact", is_shown=file != _STANDARD_STREAM or not sys.stdout.isatty())
+    bar = TransferBar("contact", is_shown=file != _STANDARD_STREAM or not output.is_terminal())
     with _written_to(file, known_format, force=force) as write, bar:
         export = _Export(known_format, advertiser, write, bar)
         if url is None or credential is None:
@@ -154,12 +154,15 @@ def _format_of(file: Path, given: Format | None) -> Format:
     if file == _STANDARD_STREAM:
         return given or Format.CSV
     if given is not None:
-        raise typer.BadParameter("--format is for standard output. Name FILE.csv or FILE.jsonl.")
+        raise typer.BadParameter(
+            "It is for standard output. Name FILE.csv or FILE.jsonl.", param_hint="'--format'"
+        )
     try:
         return Format(file.suffix.lower().removeprefix("."))
     except ValueError:
         raise typer.BadParameter(
-            "Use a file that ends in .csv or .jsonl, or - for standard output."
+            "Use a file that ends in .csv or .jsonl, or - for standard output.",
+            param_hint="'FILE'",
         ) from None
 
 

@@ -58,6 +58,12 @@ def write_json(value: object) -> None:
     write(f"{json.dumps(value, indent=2, ensure_ascii=False)}\n")
 
 
+def is_terminal() -> bool:
+    """Return whether standard output is a terminal."""
+    stream: TextIO | None = sys.stdout
+    return stream is not None and stream.isatty()
+
+
 def is_standard_error_open() -> bool:
     """Return whether this process was started with standard error."""
     stream: TextIO | None = sys.stderr

@@ -41,7 +41,8 @@ def check_schema(
         reason = "it is not in UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise typer.BadParameter(
             f"{old} is not a GraphQL schema: {reason.rstrip('.')}. Use a file that "
-            "`contact-gateway schema graphql` printed."
+            "`contact-gateway schema graphql` printed.",
+            param_hint="'OLD'",
         ) from None
     if json_output:
         output.write_json([change._asdict() for change in changes])

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-import sys
+import os
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -41,8 +41,8 @@ def _validated_trial(given: tuple[int, str] | None) -> tuple[int, str] | None:
 
 def _validated_report(file: Path | None) -> Path | None:
     # A test contact cannot be created again, so the file is checked before.
-    if file is not None and not file.parent.is_dir():
-        raise typer.BadParameter(f"The folder {file.parent} does not exist.")
+    if file is not None and not os.access(file.parent, os.W_OK | os.X_OK):
+        raise typer.BadParameter(f"The folder {file.parent} does not exist, or cannot be written.")
     return file
 
 
@@ -124,7 +124,7 @@ async def _checked(
 
 def _print_result(result: Result) -> None:
     """Print a table in a terminal, else a line for each finding."""
-    if sys.stdout.isatty():
+    if output.is_terminal():
         # Folded, because the middle of a path would be cut off otherwise.
         table = Table(show_lines=True)
         for heading in ("Question", "Found", "Means"):

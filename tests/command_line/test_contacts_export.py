@@ -185,8 +185,8 @@ def test_an_empty_database_has_the_heading_alone(run: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("contacts.txt",), "Use a file that ends in .csv or .jsonl, or - for standard output."),
-        (("contacts.csv", "--format", "csv"), "--format is for standard output."),
+        (("contacts.txt",), "'FILE': Use a file that ends in .csv or .jsonl, or - for standard"),
+        (("contacts.csv", "--format", "csv"), "'--format': It is for standard output."),
         (("-", "--advertiser", " "), "is required"),
     ],
     ids=["ending", "format", "advertiser"],

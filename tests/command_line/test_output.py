@@ -35,6 +35,7 @@ def shell(folder: Path, arguments: str) -> subprocess.CompletedProcess[str]:
         CREATE_KEY,
         "keys list",
         "keys list --json",
+        "contacts export -",
         "schema graphql",
         "--version",
         "serve --port 0",

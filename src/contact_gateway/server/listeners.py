@@ -31,6 +31,8 @@ def listen(host: str, port: int) -> socket.socket:
     """
     host = host.removeprefix("[").removesuffix("]")
     try:
+        # `create_server` raises a TypeError for an invalid name, and leaves its socket open.
+        host.encode("idna")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server(
             (host, port),
@@ -38,8 +40,7 @@ def listen(host: str, port: int) -> socket.socket:
             backlog=_BACKLOG,
             dualstack_ipv6=_is_unspecified(host) and socket.has_dualstack_ipv6(),
         )
-    # Python raises a TypeError for an international name that it cannot encode.
-    except (UnicodeError, TypeError):
+    except UnicodeError:
         raise AddressError(f"cannot listen on {host}:{port}: not a host name") from None
     except OverflowError:
         raise AddressError(f"cannot listen on {host}:{port}: no such port") from None

@@ -15,9 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from contact_gateway import __version__, doctor, healthcheck, output
-from contact_gateway.advertisers_commands import advertisers
 from contact_gateway.app import app_from_environment, check_tracing, create_app
-from contact_gateway.attempts_commands import attempts
 from contact_gateway.command_line import (
     JsonOption,
     exit_on_error,
@@ -26,12 +24,16 @@ from contact_gateway.command_line import (
     sentence,
     with_database,
 )
-from contact_gateway.contacts_commands import contacts
+from contact_gateway.commands.advertisers import advertisers
+from contact_gateway.commands.attempts import attempts
+from contact_gateway.commands.contacts import contacts
+from contact_gateway.commands.keys import keys
+from contact_gateway.commands.schema import schema
+from contact_gateway.commands.store import store
+from contact_gateway.commands.upstream import upstream
 from contact_gateway.database_url import SqliteFile
 from contact_gateway.demo import DemoKeys, end_demo, prepare_demo
 from contact_gateway.doctor import Check, State
-from contact_gateway.keys_commands import keys
-from contact_gateway.schema_commands import schema
 from contact_gateway.server import process, systemd
 from contact_gateway.server.listeners import (
     AddressError,
@@ -52,11 +54,9 @@ from contact_gateway.settings import (
 from contact_gateway.store import schema_version as store_schema
 from contact_gateway.store.database import Database
 from contact_gateway.store.sqlite import has_wal_reset_bug
-from contact_gateway.store_commands import store
 from contact_gateway.telemetry.logs import configure_logging
 from contact_gateway.telemetry.metrics import shared_between_workers
 from contact_gateway.upstream.proxy import proxy_for
-from contact_gateway.upstream_commands import upstream
 
 main = typer.Typer(
     name="contact-gateway",

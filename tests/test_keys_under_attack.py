@@ -13,7 +13,7 @@ from contact_gateway.access import counters
 from contact_gateway.access.api_keys import mint
 from support.clock import WATCHDOG_SECONDS
 from support.databases import Engine
-from support.faces import FACES, Face, Json
+from support.faces import BATCH_FACES, FACES, BatchFace, Face, Json
 from support.gateway import Gateway, credentials, running_gateway
 from support.programs import redis_server
 from support.upstream import Recording, Request, gateway_and_upstream, recorded
@@ -85,6 +85,18 @@ async def test_reads_are_limited_like_creations(limited: Gateway, face: Face) ->
     assert rest.json()["error"]["code"] == "RATE_LIMITED"
     assert int(rest.headers["Retry-After"]) >= 1
     assert graphql.json()["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
+
+
+@pytest.mark.parametrize("face", BATCH_FACES.values(), ids=list(BATCH_FACES))
+async def test_batches_are_limited_like_creations(limited: Gateway, face: BatchFace) -> None:
+    _from(limited, "192.0.2.1")
+    for _ in range(LIMIT + 1):
+        await face.submit(limited, [MAYA], mint().text)
+    batch = await face.submit(limited, [MAYA], limited.admin)
+
+    assert batch.refusal is not None
+    assert (batch.refusal.outcome, batch.refusal.retry_after_seconds) == ("RATE_LIMITED", 60)
+    assert await limited.contact_rows() == 0
 
 
 async def test_another_address_is_not_limited(limited: Gateway) -> None:

@@ -31,6 +31,7 @@ MIXED: Final = (
     _contact("FIRST", advertiser_id=2002),
     _contact("third", advertiser_id=2002),
 )
+UNUSABLE_KEY: Final = ("Idempotency-Key", "INVALID_IDEMPOTENCY_KEY")
 
 
 async def test_each_submission_has_its_own_outcome_in_order(
@@ -71,6 +72,18 @@ async def test_a_batch_of_none_has_no_outcomes(gateway: Gateway, face: BatchFace
 
     assert (batch.refusal, batch.answers) == (None, [])
     assert batch.counts == {"created": 0, "existed": 0, "refused": 0}
+
+
+async def test_a_batch_of_none_counts_as_one_operation(tmp_path: Path, face: BatchFace) -> None:
+    async with running_gateway(tmp_path, rate_limit_per_hour=2) as gateway:
+        sizes = (0, 1, 1, 0)
+        batches = [
+            await face.submit(gateway, [_contact(f"c{number}")] * size, gateway.admin)
+            for number, size in enumerate(sizes)
+        ]
+
+    outcomes = [[answer.outcome for answer in batch.answers] for batch in batches]
+    assert outcomes == [[], ["CONTACT"], ["RATE_LIMITED"], []]
 
 
 async def test_a_repeated_batch_replays_what_has_keys_and_refuses_the_rest(
@@ -165,7 +178,7 @@ async def test_an_unusable_option_refuses_the_whole_batch(
 
     assert batch.refusal is not None
     assert batch.refusal.outcome == "INVALID_INPUT"
-    assert batch.refusal.problems == {("Idempotency-Key", "INVALID_IDEMPOTENCY_KEY")}
+    assert batch.refusal.problems == {UNUSABLE_KEY}
     assert await gateway.contact_rows() == 0
 
 
@@ -181,10 +194,14 @@ async def test_an_unusable_option_refuses_the_whole_batch(
 async def test_contacts_are_a_list(
     gateway: Gateway, name: str, contacts: object, code: str
 ) -> None:
-    batch = await BATCH_FACES[name].submit(gateway, contacts, gateway.admin)
+    face = BATCH_FACES[name]
+    batch = await face.submit(gateway, contacts, gateway.admin)
+    with_an_option = await face.submit(gateway, contacts, gateway.admin, idempotency_key="a b")
 
     assert batch.refusal is not None
     assert batch.refusal.problems == {("contacts", code)}
+    assert with_an_option.refusal is not None
+    assert with_an_option.refusal.problems == {("contacts", code), UNUSABLE_KEY}
 
 
 @pytest.mark.parametrize("name", ["REST", "MCP"])
@@ -273,13 +290,19 @@ async def test_more_contacts_than_allowed_are_refused_as_a_whole(
     tmp_path: Path, face: BatchFace
 ) -> None:
     async with running_gateway(tmp_path, max_batch_size=2) as gateway:
-        batch = await face.submit(gateway, [_contact(name) for name in "abc"], gateway.admin)
+        contacts = [_contact(name) for name in "abc"]
+        batch = await face.submit(gateway, contacts, gateway.admin)
+        again = await face.submit(gateway, contacts, gateway.admin, idempotency_key="a b")
+        allowed = await face.submit(gateway, contacts[:2], gateway.admin)
 
         assert batch.refusal is not None
         assert batch.refusal.outcome == "INVALID_INPUT"
         assert batch.refusal.problems == {("contacts", "TOO_LONG")}
         assert batch.refusal.headers["X-RateLimit-Remaining"] == "9999"
-        assert await gateway.contact_rows() == 0
+        assert again.refusal is not None
+        assert again.refusal.problems == {("contacts", "TOO_LONG"), UNUSABLE_KEY}
+        assert allowed.counts == {"created": 2, "existed": 0, "refused": 0}
+        assert await gateway.contact_rows() == 2
 
 
 async def test_a_refused_batch_counts_as_one_operation(tmp_path: Path, face: BatchFace) -> None:

@@ -6,12 +6,23 @@ from contact_gateway.access.principals import KeyRefusal, Role
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
 from contact_gateway.contacts.contact import Contact, ContactPreview
 from contact_gateway.contacts.outcomes import (
+    CreateContactOutcome,
     Created,
+    Existing,
     IdempotencyKeyReused,
     Previewed,
     Unauthorized,
 )
-from contact_gateway.contacts.policy import Earlier, Facts, Insert, decide, may_create
+from contact_gateway.contacts.policy import (
+    Earlier,
+    Facts,
+    Insert,
+    OnConflict,
+    answer,
+    decide,
+    may_create,
+    unknown_outcome,
+)
 from support.contacts import FORBIDDEN, KEY_REUSED, NOT_FOUND, conflict, stored, submitted
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
@@ -142,3 +153,36 @@ def test_the_advertiser_comes_before_the_address(*, dry_run: bool) -> None:
     facts = Facts(earlier=None, hienergy=None, existing=EXISTING)
 
     assert decide(SUBMITTED, facts, dry_run=dry_run) == NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("outcome", "answered"),
+    [
+        pytest.param(conflict(EXISTING), Existing(EXISTING), id="a conflict"),
+        pytest.param(conflict(None), conflict(None), id="a conflict without a contact"),
+        pytest.param(NOT_FOUND, NOT_FOUND, id="another refusal"),
+        pytest.param(Created(EARLIER), Created(EARLIER), id="a contact"),
+    ],
+)
+def test_only_a_conflict_becomes_the_existing_contact_and_only_where_it_is_asked_for(
+    outcome: CreateContactOutcome, answered: CreateContactOutcome
+) -> None:
+    assert answer(outcome, OnConflict.RETURN_EXISTING) == answered
+    assert answer(outcome, OnConflict.REFUSE) == outcome
+
+
+@pytest.mark.parametrize("candidate", [None, EXISTING], ids=["not shown", "shown"])
+@pytest.mark.parametrize(
+    ("is_unnamed", "advice"),
+    [
+        pytest.param(False, "Repeat with the same idempotency key", id="lost"),
+        pytest.param(True, "It is not sent again.", id="unnamed"),
+    ],
+)
+def test_an_unknown_outcome_says_what_to_do(
+    advice: str, candidate: Contact | None, *, is_unnamed: bool
+) -> None:
+    message = unknown_outcome(is_unnamed=is_unnamed, candidate=candidate)
+
+    assert advice in message
+    assert ("contact 42 " in message) == (candidate is not None)

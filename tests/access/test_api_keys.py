@@ -282,6 +282,18 @@ def test_a_second_rotation_waits_for_the_end_of_the_overlap() -> None:
     assert isinstance(rotate(record, DAY, NOW + DAY), Rotation)
 
 
+def test_an_overlap_is_of_the_latest_two_secrets_alone() -> None:
+    oldest = mint()
+    old, first = _rotated(_record(oldest), timedelta())
+    new, second = _rotated(first, DAY)
+
+    assert [refusal_of(second, key.secret_hash, NOW) for key in (oldest, old, new)] == [
+        KeyRefusal.ROTATED,
+        None,
+        None,
+    ]
+
+
 def test_a_second_rotation_without_an_overlap_ends_both_secrets() -> None:
     oldest = mint()
     old, first = _rotated(_record(oldest), DAY)

@@ -152,6 +152,33 @@ async def test_the_operators_operations_are_not_counted() -> None:
     assert guesses.refusal("::1", Credential.of("another")) is None
 
 
+async def test_a_credential_that_was_not_verified_is_neither_right_nor_wrong() -> None:
+    """As in front of HiEnergy, where no call was made."""
+
+    class Unverified(NamedTuple):
+        role: Role | None = None
+        quota_key: str | None = None
+        reported_quota: Quota | None = None
+        is_refused: bool | None = None
+
+    class UnverifiedAccess(NamedTuple):
+        principal: Unverified = Unverified()
+
+    async def authenticate(_: Credential) -> UnverifiedAccess:
+        return UnverifiedAccess()
+
+    guesses = KeyGuessLimiter(0)
+    credential = Credential.of("a guess")
+    caller = Caller(credential, authenticate, guesses=guesses, address="::1")
+    await caller.access()
+    await caller.conclude()
+
+    assert not caller.is_accepted
+    assert guesses.refusal("::1", credential) is None
+    await guesses.record_wrong("::1")
+    assert guesses.refusal("::1", credential) is not None
+
+
 async def test_the_reads_of_the_next_request_count_again(keys: Keys) -> None:
     rate_limit = HourlyRateLimit(10)
 

@@ -116,6 +116,29 @@ async def test_a_text_names_one_advertiser_or_none(
 
 
 @pytest.mark.parametrize("ignores_filters", [False, True], ids=["filtered", "not filtered"])
+@pytest.mark.parametrize(
+    ("name", "found", "asked"),
+    [
+        pytest.param("2001", KESTREL_US, "id", id="an id"),
+        pytest.param("kestrel", KESTREL, "slug", id="a slug"),
+        pytest.param("kestrel.example", KESTREL, "slug domain", id="a domain"),
+        pytest.param("Shop.example", None, "slug domain", id="a name like a domain"),
+        pytest.param("estre", None, "slug", id="a part of a name"),
+        pytest.param("Kestrel US", None, "", id="a whole name"),
+    ],
+)
+async def test_names_are_not_looked_up_where_they_are_not_accepted(
+    name: str, found: Advertiser | None, asked: str, *, ignores_filters: bool
+) -> None:
+    catalogue = Catalogue(ignores_filters=ignores_filters)
+
+    result = await advertiser_named(catalogue, name, accepts_names=False)
+
+    assert catalogue.asked == asked.split()
+    assert result == found if found else isinstance(result, NotFound)
+
+
+@pytest.mark.parametrize("ignores_filters", [False, True], ids=["filtered", "not filtered"])
 async def test_several_brands_with_one_name_are_candidates(*, ignores_filters: bool) -> None:
     result = await advertiser_named(Catalogue(ignores_filters=ignores_filters), "MERIDIAN")
 

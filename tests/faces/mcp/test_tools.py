@@ -191,6 +191,11 @@ FLAT_UNKNOWN: Final = {
         ("add_contact", {"contact": "Maya"}, {("contact", "INVALID_TYPE")}),
         ("add_contact", {"contact": CONTACT, "dryRun": True}, {("dryRun", "UNKNOWN_PARAMETER")}),
         (
+            "add_contact",
+            {"contact": CONTACT, "dryRun": True, "idempotency_key": "k"},
+            {("dryRun", "UNKNOWN_PARAMETER")},
+        ),
+        (
             "create_contact",
             {"contact": {**CONTACT, "emial": "x", "dry_run": True}},
             {("contact.emial", "UNKNOWN_PARAMETER"), ("contact.dry_run", "UNKNOWN_PARAMETER")},

@@ -34,6 +34,7 @@ PROXIES = TrustedProxies(NETWORKS)
         pytest.param(
             "10.0.0.1", "nonsense, 198.51.100.7", "198.51.100.7", id="an invalid address before"
         ),
+        pytest.param("10.0.0.1", "198.51.100.7, ", "198.51.100.7", id="an empty one"),
         pytest.param("10.0.0.1", "198.51.100.7:4711", "198.51.100.7", id="with a port"),
         pytest.param("10.0.0.1", "[2001:db8::1]:4711", "2001:db8::1", id="IPv6 with a port"),
         pytest.param("fd00::1", "2001:DB8::1", "2001:db8::1", id="IPv6"),
@@ -109,6 +110,8 @@ def test_a_mapped_peer_is_its_ipv4_address_without_proxies_too() -> None:
         pytest.param("for=_hidden", "10.0.0.1", id="an obfuscated one"),
         pytest.param("for=unknown", "10.0.0.1", id="an unknown one"),
         pytest.param("by=198.51.100.7", "10.0.0.1", id="none"),
+        pytest.param('for=""', "10.0.0.1", id="an empty one"),
+        pytest.param("for=198.51.100.7, by=10.0.0.2", "198.51.100.7", id="one without an address"),
     ],
 )
 def test_forwarded_names_the_client(forwarded: str, address: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from limits.aio.storage import RedisStorage
+from redis.asyncio import Redis
 
 from contact_gateway.access import counters
 from contact_gateway.access.counters import Counters, Limit
@@ -71,22 +72,42 @@ async def test_an_unreachable_server_is_logged_without_its_password(log: io.Stri
     assert (await host.hit(LIMIT, "key")).remaining == 2
     await host.close()
     assert "does not respond" in log.getvalue()
+    assert '"cause":"ConnectionError"' in log.getvalue()
     assert "s3cret" not in log.getvalue()
 
 
-async def test_a_server_whose_clock_was_set_back_keeps_no_window_open_for_longer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_reading_the_quota_opens_no_window_on_the_server(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as port:
+        host = Counters(f"redis://127.0.0.1:{port}/0")
+        left = await host.hit(LIMIT, "key", 0)
+        async with Redis(port=port) as server:
+            keys = await server.keys()
+        await host.close()
+
+    assert left.remaining == 3
+    assert keys == []
+
+
+@pytest.mark.parametrize(
+    ("ends_in", "seconds"),
+    [
+        pytest.param(176_400, 3_600, id="of a clock that was set back"),
+        pytest.param(100, 100, id="of another host"),
+    ],
+)
+async def test_a_window_ends_with_that_of_the_server_but_is_no_longer_than_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends_in: int, seconds: int
 ) -> None:
     with redis_server(tmp_path) as port:
         host = Counters(f"redis://127.0.0.1:{port}/0")
         await host.hit(LIMIT, "key")
-        in_two_days = time.time() + 176_400
+        ends_at = time.time() + ends_in
 
         async def get_expiry(*_: object) -> float:
-            return in_two_days
+            return ends_at
 
         monkeypatch.setattr(RedisStorage, "get_expiry", get_expiry)
         quota = await host.hit(LIMIT, "key", 0)
         await host.close()
 
-    assert quota.seconds_left() <= 3_600
+    assert quota.seconds_left() <= seconds

@@ -108,6 +108,23 @@ async def test_windows_that_ended_are_deleted_although_the_clock_was_set_back(
     assert [key for _, key in windows] == [OTHER_KEY]
 
 
+async def test_windows_that_are_open_are_kept_when_ended_ones_are_deleted(
+    set_clock: SetClock,
+) -> None:
+    counters = Counters()
+    rate_limit = HourlyRateLimit(1, counters)
+    await rate_limit.hit(KEY)
+    set_clock(1_800)
+    await rate_limit.hit(OTHER_KEY)
+    set_clock(3_600)
+
+    await rate_limit.hit("a third")
+
+    windows = counters._windows  # noqa: SLF001 - nothing else shows what is in memory
+    assert [key for _, key in windows] == [OTHER_KEY, "a third"]
+    assert (await rate_limit.hit(OTHER_KEY)).exceeded
+
+
 async def test_operations_over_the_limit_do_not_move_the_end_of_the_window(
     set_clock: SetClock,
 ) -> None:
@@ -119,6 +136,14 @@ async def test_operations_over_the_limit_do_not_move_the_end_of_the_window(
 
     assert {window.resets_at for window in refused} == {NOON + 3_600}
     assert {window.seconds_left() for window in refused} == {1_800}
+
+
+async def test_the_excess_is_how_many_of_the_operations_just_counted_were_too_many() -> None:
+    rate_limit = HourlyRateLimit(3)
+
+    quotas = [await rate_limit.hit(KEY, operations) for operations in (2, 2, 2, 1)]
+
+    assert [(quota.remaining, quota.excess) for quota in quotas] == [(1, 0), (0, 1), (0, 2), (0, 1)]
 
 
 async def test_each_key_has_its_own_quota() -> None:

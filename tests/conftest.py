@@ -33,8 +33,10 @@ hypothesis_settings.register_profile(
 )
 hypothesis_settings.load_profile("tests")
 
-# The tests may run under `nohup`, and the processes that they start inherit what it ignores.
+# The tests may run under `nohup` or in the background of a script. The processes that they start
+# would inherit the signals that these ignore.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Strawberry builds the schema in 20 ms, more than all else that a gateway does to start.
 schema.strawberry_schema = cache(schema.strawberry_schema)

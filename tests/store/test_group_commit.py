@@ -353,6 +353,7 @@ async def test_a_full_queue_refuses_further_creations(
     await writer.close()
 
     assert isinstance(third, SourceUnavailable)
+    assert third.reason == "the write queue is full"
     assert recorder.failures == ["turned away"]
     assert isinstance(later, Created)
     assert await _emails(database) == [*_addresses(2), "later@example.com"]

@@ -11,6 +11,7 @@ from sqlalchemy import func, select, update
 from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.contacts.timestamps import timestamp
+from contact_gateway.store import retention
 from contact_gateway.store.database import Database
 from contact_gateway.store.ledger import SqlLedger, open_attempts, settle
 from contact_gateway.store.retention import IDEMPOTENCY_RETENTION, OPEN_ATTEMPT_RETENTION
@@ -98,6 +99,13 @@ async def test_only_its_holder_replaces_or_deletes_an_attempt(ledger: SqlLedger)
     assert await ledger.find(KEY) is None
 
 
+async def test_a_deleted_attempt_is_not_put_back(ledger: SqlLedger) -> None:
+    """The operator may settle it while its call is in flight."""
+    assert not await ledger.put(KEY, "first", ATTEMPT._replace(contact=CONTACT))
+    assert await ledger.put(KEY, "first", None)
+    assert await ledger.find(KEY) is None
+
+
 async def test_a_takeover_ends_the_lease_of_the_first_holder(ledger: SqlLedger) -> None:
     await ledger.claim(KEY, ATTEMPT)
     taken = await ledger.claim(KEY, _later(ATTEMPT, 12))
@@ -147,6 +155,30 @@ async def test_expired_attempts_are_deleted(database: Database) -> None:
     assert await after.find(b"u" * 32) is not None
 
 
+@pytest.mark.parametrize(
+    ("closed", "unknown"), [(3, 1), (1, 3)], ids=["many closed ones", "many unknown ones"]
+)
+async def test_expired_attempts_of_both_kinds_are_deleted_in_parts(
+    database: Database, monkeypatch: pytest.MonkeyPatch, closed: int, unknown: int
+) -> None:
+    monkeypatch.setattr(retention, "PURGE_BATCH_SIZE", 2)
+    much_older = _later(ATTEMPT, -2 * OPEN_ATTEMPT_RETENTION.total_seconds())
+    before = SqlLedger(database)
+    await before.claim(KEY, ATTEMPT)
+    for number in range(closed):
+        await before.claim(b"c%d" % number, much_older._replace(contact=CONTACT))
+    for number in range(unknown):
+        await before.claim(b"u%d" % number, much_older)
+    await before.close()
+
+    after = SqlLedger(database)
+    for number in range(3):
+        await after.claim(b"a%d" % number, ATTEMPT)
+    await after.close()
+
+    assert await _rows(database) == 4
+
+
 async def test_a_contact_is_found_by_its_id_and_the_person_that_created_it(
     ledger: SqlLedger,
 ) -> None:
@@ -174,6 +206,20 @@ async def test_open_attempts_are_listed_and_settled(ledger: SqlLedger, database:
     assert (settled.contact.id, settled.contact.email) == (77, ATTEMPT.email)
     assert await ledger.find(b"n" * 32) is None
     assert await database.read(open_attempts) == ()
+
+
+@pytest.mark.parametrize("contact_id", [77, None], ids=["as another contact", "as none"])
+async def test_an_attempt_that_has_changed_since_it_was_listed_is_not_settled(
+    ledger: SqlLedger, database: Database, contact_id: int | None
+) -> None:
+    await ledger.claim(KEY, ATTEMPT)
+    (opened,) = await database.read(open_attempts)
+    closed = ATTEMPT._replace(contact=CONTACT)
+    await ledger.put(KEY, "first", closed)
+
+    with pytest.raises(SourceUnavailable):
+        await database.write(lambda connection: settle(connection, opened, contact_id))
+    assert await ledger.find(KEY) == closed
 
 
 async def test_a_closed_attempt_is_neither_replaced_nor_deleted(ledger: SqlLedger) -> None:

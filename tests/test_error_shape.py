@@ -288,4 +288,5 @@ async def test_a_body_that_does_not_arrive_times_out(tmp_path: Path, path: str) 
         )
 
     assert response.status_code == 408
+    assert response.headers["Connection"] == "close"
     assert "REQUEST_TIMEOUT" in response.text

@@ -1,6 +1,8 @@
 """JSON bodies: the values of numbers, byte order marks, and where a body is invalid."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from decimal import Decimal
 
 import pytest
@@ -30,7 +32,9 @@ def engine_of_module() -> Engine:
         ("1.5", Decimal("1.5")),
         (f"{BIG_ID}.5", Decimal(f"{BIG_ID}.5")),
         ("1e-999999999", Decimal("1e-999999999")),
-        # Their digits do not fit into memory.
+        ("1e39", 10**39),
+        # Their digits do not fit into memory, or into the range of any field.
+        ("1e40", Decimal("1e40")),
         ("1e999999999", Decimal("1e999999999")),
         ("0e999999999", Decimal(0)),
     ],
@@ -55,6 +59,70 @@ def test_the_error_says_where_the_json_is_invalid(text: bytes, position: str) ->
         parse_json(text, 32)
 
     assert caught.value.message == f"This is not valid JSON. See {position}."
+
+
+NESTED = b"[" * 32 + b"]" * 32
+
+
+@pytest.mark.parametrize(
+    ("text", "is_too_deep"),
+    [
+        pytest.param(NESTED, False, id="32 levels"),
+        pytest.param(b"[%b]" % NESTED, True, id="33 levels"),
+        pytest.param(b"[%b]" % b",".join([b"[]"] * 99), False, id="lists side by side"),
+        pytest.param(b"[%b]" % b",".join([b"{}"] * 99), False, id="objects side by side"),
+        pytest.param(b"[[],[],{},{},%b]" % NESTED, True, id="33 levels beside others"),
+        pytest.param(b'["%b"]' % (b"[" * 99), False, id="brackets in a text"),
+    ],
+)
+def test_the_depth_of_json_is_limited(text: bytes, *, is_too_deep: bool) -> None:
+    refusal = pytest.raises(TransportError, match=r"too deeply\. At most 32 levels are allowed")
+    with refusal if is_too_deep else nullcontext():
+        parse_json(text, 32)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "application/json; charset=utf-8"},
+        {"Content-Type": 'application/json;charset="UTF-8"'},
+        {"Content-Type": "application/json; charset=utf8"},
+        {"Content-Type": "application/json; charset=us-ascii"},
+        {"Content-Type": "Application/JSON"},
+        {"Content-Type": "application/json ;v=1"},
+        {"Content-Type": "application/json", "Content-Encoding": "Identity"},
+    ],
+    ids=lambda headers: " ".join(headers.values()),
+)
+async def test_json_in_utf_8_is_accepted_as_clients_declare_it(
+    gateway: Gateway, headers: dict[str, str]
+) -> None:
+    content = b'{"query": "{ __typename }"}'
+    response = await gateway.client.post("/graphql", content=content, headers=headers)
+
+    assert response.json() == {"data": {"__typename": "Query"}}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_chunked", [False, True], ids=["declared", "in chunks"])
+@pytest.mark.parametrize(("size", "status"), [(65_536, 200), (65_537, 413)])
+async def test_a_body_is_not_larger_than_the_limit(
+    gateway: Gateway, size: int, status: int, *, is_chunked: bool
+) -> None:
+    content = b'{"query": "{ __typename }"}'.ljust(size)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield content[:100]
+        yield content[100:]
+
+    response = await gateway.client.post(
+        "/graphql",
+        content=chunks() if is_chunked else content,
+        headers={"Content-Type": "application/json"},
+    )
+
+    assert response.status_code == status
 
 
 @pytest.mark.anyio

@@ -5,7 +5,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from contact_gateway.access.caller import Caller
-from contact_gateway.access.key_guessing import KeyGuessLimiter
+from contact_gateway.access.key_guessing import KeyGuessLimiter, TooManyWrongKeys
 from contact_gateway.access.principals import ApiKeyOwner, Credential, KeyRefusal, Operator, Role
 from contact_gateway.access.quota import Quota
 from contact_gateway.access.rate_limits import HourlyRateLimit
@@ -177,6 +177,18 @@ async def test_a_credential_that_was_not_verified_is_neither_right_nor_wrong() -
     assert guesses.refusal("::1", credential) is None
     await guesses.record_wrong("::1")
     assert guesses.refusal("::1", credential) is not None
+
+
+async def test_a_caller_from_a_blocked_address_has_no_quota(keys: Keys) -> None:
+    guesses = KeyGuessLimiter(0)
+    await guesses.record_wrong("::1")
+    caller = Caller(Credential.of("good"), keys.authenticate, HourlyRateLimit(2), guesses, "::1")
+
+    assert isinstance(await caller.access(), TooManyWrongKeys)
+    assert await caller.quota() is None
+    assert not caller.is_accepted
+    await caller.conclude()
+    assert keys.asked == []
 
 
 async def test_the_reads_of_the_next_request_count_again(keys: Keys) -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import pytest
+import structlog
 from anyio.lowlevel import checkpoint
 from sqlalchemy import Connection
 
@@ -133,6 +134,23 @@ async def test_a_lookup_after_a_write_does_not_join_an_earlier_read_in_flight(
     assert await asyncio.gather(*earlier, *later) == [None, TERN]
 
 
+async def test_log_lines_do_not_carry_the_first_callers_request_id(
+    reader: BatchedReader[int, Advertiser], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts = []
+    look_up = database.look_up
+
+    async def recorded(work: Callable[[Connection], object]) -> object:
+        contexts.append(structlog.contextvars.get_contextvars())
+        return await look_up(work)
+
+    monkeypatch.setattr(database, "look_up", recorded)
+    with structlog.contextvars.bound_contextvars(request_id="first"):
+        await reader.get(1001)
+
+    assert contexts == [{}]
+
+
 async def test_an_error_is_raised_at_every_caller_of_its_batch_and_at_no_later_one(
     reader: BatchedReader[int, Advertiser], reading: Reading
 ) -> None:
@@ -182,8 +200,9 @@ async def test_callers_queued_behind_a_read_that_times_out_fail_with_it(
     errors = await asyncio.gather(*callers, return_exceptions=True)
 
     assert [type(error) for error in errors] == [SourceUnavailable] * 2
-    assert reading.batches == [{1001}]
     reading.resume()
+    assert _ids([await reader.get(2001)]) == [2001]
+    assert reading.batches == [{1001}, {2001}]
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])

@@ -323,13 +323,14 @@ async def test_a_whole_refusal_reads_no_submission(gateway: Gateway, face: Batch
     assert (batch.refusal.outcome, batch.refusal.problems) == ("FORBIDDEN", frozenset())
 
 
-async def test_an_existing_contact_alone_is_returned_too(gateway: Gateway) -> None:
+@pytest.mark.parametrize("name", ["on_conflict", "onConflict"])
+async def test_an_existing_contact_alone_is_returned_too(gateway: Gateway, name: str) -> None:
     created = await FACES["REST"].submit(gateway, _contact("a"), gateway.admin)
     rest = await gateway.post_json(
         "/api/v1/contacts",
         {"contact": _contact("a", phone="2")},
         credentials(gateway.admin),
-        params={"on_conflict": "RETURN_EXISTING"},
+        params={name: "RETURN_EXISTING"},
     )
     graphql = await gateway.graphql(
         'mutation { createContact(input: {advertiserId: 2001, email: "A@example.com"}'

@@ -69,6 +69,7 @@ async def test_another_address_is_not_refused() -> None:
         ("2001:db8::1", "2001:db8:0:1::1", False),
         ("::ffff:192.0.2.1", "192.0.2.1", True),
         ("a-test-client", "a-test-client", True),
+        ("a-test-client", "another-test-client", False),
     ],
 )
 async def test_addresses_of_one_ipv6_network_count_together(
@@ -132,3 +133,5 @@ async def test_a_clock_that_is_set_back_ends_the_grace_of_a_right_key(set_clock:
     await _guess(guesses, ADDRESS, 4)
 
     assert guesses.refusal(ADDRESS, KEY) == TooManyWrongKeys(60)
+    guesses.record_right(KEY)
+    assert guesses.refusal(ADDRESS, KEY) is None

@@ -22,7 +22,7 @@ from contact_gateway.contacts.source import Creation, SourceUnavailable
 from contact_gateway.store import contacts, group_commit, idempotency, retention
 from contact_gateway.store.connection_threads import DatabaseFault
 from contact_gateway.store.contacts import Submitted
-from contact_gateway.store.database import Database
+from contact_gateway.store.database import ANSWER_TIMEOUT_SECONDS, Database
 from contact_gateway.store.group_commit import (
     MAX_BATCH_SIZE,
     MAX_QUEUED,
@@ -31,6 +31,7 @@ from contact_gateway.store.group_commit import (
 )
 from contact_gateway.store.tables import contacts as contacts_table
 from contact_gateway.store.tables import idempotency_records
+from support.clock import ManualClock
 from support.contacts import NOT_FOUND, conflict, submitted
 from support.databases import break_writes, database_at, locked, mend_writes
 
@@ -476,6 +477,69 @@ async def test_closing_does_not_wait_for_a_disk_that_hangs(
         await caller
     create.may_continue.set()
     await writer.close()
+
+
+class _PausedEach(_PausedCreate):
+    """Creates contacts once it may continue, and counts the batches that have begun."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = threading.Semaphore(0)
+
+    def __call__(
+        self, connection: Connection, jobs: Sequence[Submitted]
+    ) -> Sequence[CreateContactOutcome]:
+        self._begun.release()
+        return super().__call__(connection, jobs)
+
+    async def wait_until_begun(self) -> None:
+        assert await asyncio.to_thread(self._begun.acquire, timeout=WITHIN_SECONDS)
+
+
+async def test_while_all_batches_in_flight_are_too_slow_no_creation_waits(
+    database: Database, admin: ApiKeyOwner, stopped_clock: ManualClock
+) -> None:
+    create, recorder = _PausedEach(), _Recorder()
+    writer = _writer(database, apply=create, observer=recorder)
+    in_flight = _addresses(database.concurrent_writes)
+    callers = []
+    for email in in_flight:
+        callers.append(asyncio.create_task(writer.write(_creation(admin, email))))
+        await create.wait_until_begun()
+        # After this time, the next batch begins beside those in flight.
+        await stopped_clock.advance(0.05)
+    callers.append(asyncio.create_task(writer.write(_creation(admin, "queued@example.com"))))
+    await checkpoint()
+
+    await stopped_clock.advance(ANSWER_TIMEOUT_SECONDS)
+    errors = await asyncio.gather(*callers, return_exceptions=True)
+    new = _creation(admin, "new@example.com")
+    errors += await _all(writer, [new])
+    (together,) = await asyncio.gather(writer.write_together([new]), return_exceptions=True)
+
+    shown = {str(error).partition(": ")[2] for error in (*errors, together)}
+    assert shown == {"the store timed out"}
+    assert recorder.failures == ["too slow"] * len(in_flight) + ["turned away"] * 2
+    create.may_continue.set()
+    await writer.close()
+    assert isinstance(await writer.write(new), Created)
+    await writer.close()
+    assert sorted(await _emails(database)) == [*in_flight, "new@example.com"]
+
+
+async def test_creations_of_one_transaction_are_answered_in_time(
+    database: Database, admin: ApiKeyOwner, stopped_clock: ManualClock
+) -> None:
+    create, recorder = _PausedEach(), _Recorder()
+    writer = _writer(database, apply=create, observer=recorder)
+    caller = asyncio.create_task(writer.write_together([_creation(admin)]))
+    await create.wait_until_begun()
+
+    await stopped_clock.advance(ANSWER_TIMEOUT_SECONDS)
+    with pytest.raises(SourceUnavailable, match="the store timed out"):
+        await caller
+    create.may_continue.set()
+    assert recorder.failures == ["too slow"]
 
 
 class _ContextRecorder(_Recorder):

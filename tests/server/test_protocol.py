@@ -430,6 +430,19 @@ class TestConnection:
         await connection.advance(STOP_TIMEOUT_SECONDS)
         assert connection.transport.is_closing()
 
+    async def test_a_response_that_nobody_reads_ends_with_the_connection(
+        self, connection: Connection
+    ) -> None:
+        tasks = connection.protocol.server_state.tasks
+        await connection.receive(HEALTHZ)
+        connection.protocol.pause_writing()
+        await connection.respond()
+        assert len(tasks) == 1
+
+        connection.protocol.connection_lost(None)
+        await connection.advance(0)
+        assert not tasks
+
     async def test_a_half_closed_connection_gets_its_response(self, connection: Connection) -> None:
         await connection.receive(HEALTHZ)
         assert connection.protocol.eof_received()
@@ -482,6 +495,17 @@ class TestConnection:
         assert connection.transport.is_closing()
         assert len(statuses(connection.transport.written)) == received.count(HEALTHZ)
 
+    async def test_the_timeout_of_a_head_does_not_begin_again_with_each_part_of_it(
+        self, connection: Connection
+    ) -> None:
+        await connection.respond()
+        await connection.receive(HEALTHZ, HEALTHZ[:5])
+        await connection.advance(HEAD_TIMEOUT_SECONDS - 1)
+        await connection.receive(HEALTHZ[5:10])
+
+        await connection.advance(1)
+        assert connection.transport.is_closing()
+
     async def test_the_timeout_of_a_head_spares_the_responses_in_flight(
         self, connection: Connection
     ) -> None:
@@ -529,6 +553,25 @@ class TestConnection:
 
         assert connection.transport.written.endswith(b"fine")
         await connection.advance(STOP_TIMEOUT_SECONDS)
+        assert connection.transport.is_closing()
+
+    async def test_shutdown_waits_for_a_request_whose_head_is_arriving(
+        self, connection: Connection
+    ) -> None:
+        await connection.respond()
+        await connection.receive(HEALTHZ, HEALTHZ[:-2])
+        connection.protocol.shutdown()
+        await connection.receive(b"\r\n")
+
+        assert statuses(connection.transport.written) == [b"200"] * 2
+        await connection.advance(STOP_TIMEOUT_SECONDS)
+        assert connection.transport.is_closing()
+
+    async def test_shutdown_closes_an_idle_connection_at_once(self, connection: Connection) -> None:
+        await connection.respond()
+        await connection.receive(HEALTHZ)
+        connection.protocol.shutdown()
+
         assert connection.transport.is_closing()
 
     async def test_shutdown_closes_a_connection_without_a_request_in_time(

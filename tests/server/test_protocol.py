@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from contact_gateway.server.protocol import (
+    _MAX_PARSED_AT_ONCE,
     DRAIN_TIMEOUT_SECONDS,
     HEAD_TIMEOUT_SECONDS,
     IS_STOPPING,
@@ -383,6 +384,27 @@ class TestConnection:
 
         assert statuses(connection.transport.written) == [b"400"]
         await connection.expect_end()
+
+    async def test_a_malformed_request_is_refused_after_a_response(
+        self, connection: Connection
+    ) -> None:
+        await connection.respond()
+        await connection.receive(HEALTHZ, b"no request\r\n\r\n")
+
+        assert statuses(connection.transport.written) == [b"200", b"400"]
+        await connection.expect_end()
+
+    async def test_nothing_is_read_while_pipelined_requests_wait(
+        self, connection: Connection
+    ) -> None:
+        requests = 2 * _MAX_PARSED_AT_ONCE // len(HEALTHZ)
+        await connection.receive(HEALTHZ * requests)
+        connection.may_respond.set()
+
+        while (responses := len(statuses(connection.transport.written))) < requests:
+            assert connection.transport.is_paused or responses == requests - 1
+            await connection.advance(0)
+        assert not connection.transport.is_paused
 
     async def test_a_malformed_body_is_not_refused_after_its_response(
         self, connection: Connection

@@ -4,12 +4,13 @@ import asyncio
 
 
 class RecordedTransport(asyncio.Transport):
-    """Records writes, and that it was closed, half-closed or aborted."""
+    """Records writes, that it was closed, half-closed or aborted, and whether it is read from."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[bytes | str] = []
         self.is_closed = False
+        self.is_paused = False
 
     @property
     def written(self) -> bytes:
@@ -35,7 +36,9 @@ class RecordedTransport(asyncio.Transport):
         return self.is_closed
 
     def pause_reading(self) -> None:
-        """Ignore it: a test decides what is received."""
+        """Record it only: a test decides what is received."""
+        self.is_paused = True
 
     def resume_reading(self) -> None:
         """Likewise."""
+        self.is_paused = False

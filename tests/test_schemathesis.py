@@ -79,7 +79,8 @@ def served(
 ) -> Served:
     """Return a gateway, which Schemathesis starts and stops; its budget is not for the tests."""
     store = filled_store(tmp_path_factory.mktemp("schemathesis"))
-    values = {"database_url": store.url, "rate_limit_per_hour": 10**9}
+    # As long as possible: on a busy machine, PostgreSQL may stall for seconds.
+    values = {"database_url": store.url, "rate_limit_per_hour": 10**9, "search_timeout_seconds": 5}
     return Served(create_app(Settings.model_validate(values)), credentials(store.keys["admin"]))
 
 

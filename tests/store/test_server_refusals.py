@@ -85,6 +85,38 @@ async def test_a_statement_that_takes_too_long_is_unavailable(
     await impatient.close()
 
 
+@pytest.fixture
+def timed(database: Database) -> Database:
+    """A database whose server has `transaction_timeout`, which ends the session."""
+    with plain_connection(database.address) as connection:
+        version = connection.scalar(text("SHOW server_version_num"))
+    if int(version) < 170_000:
+        pytest.skip("transaction_timeout needs PostgreSQL 17")
+    return database
+
+
+def _exceed_timeout(connection: Connection) -> None:
+    connection.execute(text("SET LOCAL transaction_timeout = 1"))
+    connection.execute(LONG)
+
+
+async def test_a_transaction_that_the_server_ends_is_repeated(timed: Database) -> None:
+    attempts = []
+
+    def work(connection: Connection) -> int:
+        attempts.append(connection)
+        if len(attempts) == 1:
+            _exceed_timeout(connection)
+        return len(attempts)
+
+    assert await timed.write(work) == 2
+
+
+async def test_a_transaction_that_the_server_ends_each_time_is_unavailable(timed: Database) -> None:
+    with pytest.raises(SourceUnavailable, match="transaction timeout"):
+        await timed.write(_exceed_timeout)
+
+
 async def test_a_search_that_takes_too_long_is_stopped(database: Database) -> None:
     with pytest.raises(SearchTimedOut):
         await database.search(lambda connection: connection.execute(LONG), 0.05)

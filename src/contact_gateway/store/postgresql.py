@@ -82,6 +82,8 @@ _POOLED: Final = (
     ". The pooler does not track prepared statements: set "
     "CONTACT_GATEWAY_DATABASE_PREPARED_STATEMENTS=false"
 )
+# The server has ended the session, for whatever reason.
+_FATAL: Final = "FATAL"
 _WARNING: Final = "01000"
 _MAX_REASON_LENGTH: Final = 300
 _LIMIT_STEP_SECONDS: Final = 0.1
@@ -254,7 +256,8 @@ class _Driver(Driver):
         code = cause.sqlstate
         if code is None:
             return isinstance(cause, psycopg.OperationalError)
-        return code.startswith(_CONNECTION_CLASS) or code in _LOST_CONNECTION
+        is_ended = cause.diag.severity_nonlocalized == _FATAL
+        return is_ended or code.startswith(_CONNECTION_CLASS) or code in _LOST_CONNECTION
 
 
 class _Connection(psycopg.Connection):

@@ -1,5 +1,6 @@
 """Counting in one process, or on a Redis server for many hosts."""
 
+import asyncio
 import io
 import time
 from pathlib import Path
@@ -74,6 +75,16 @@ async def test_an_unreachable_server_is_logged_without_its_password(log: io.Stri
     assert "does not respond" in log.getvalue()
     assert '"cause":"ConnectionError"' in log.getvalue()
     assert "s3cret" not in log.getvalue()
+
+
+async def test_concurrent_calls_of_a_server_that_is_down_are_logged_once(log: io.StringIO) -> None:
+    host = Counters("redis://127.0.0.1:1/0")
+
+    windows = await asyncio.gather(*(host.hit(LIMIT, "key") for _ in range(8)))
+    await host.close()
+
+    assert sorted(window.remaining for window in windows) == [0] * 6 + [1, 2]
+    assert log.getvalue().count("counting in this process") == 1
 
 
 async def test_reading_the_quota_opens_no_window_on_the_server(tmp_path: Path) -> None:

@@ -71,7 +71,11 @@ class Counters:
         return window.quota(limit, events)
 
     def _back_off(self, error: "_NoAnswerError") -> None:
-        self._retry_at = time.monotonic() + RETRY_AFTER_SECONDS
+        now = time.monotonic()
+        if now < self._retry_at:
+            # A concurrent call has failed and logged it.
+            return
+        self._retry_at = now + RETRY_AFTER_SECONDS
         _log.warning(
             "rate limit server does not respond; counting in this process",
             # Only the type: the text may contain the server's address and password.

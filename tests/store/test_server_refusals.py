@@ -1,7 +1,7 @@
 """Databases on a PostgreSQL server that refuse connections or statements: each says why."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
 
@@ -19,6 +19,7 @@ from support.databases import Engine, database_at, databases_on, plain_connectio
 pytestmark = pytest.mark.anyio
 
 LONG = text("SELECT pg_sleep(60)")
+WEAK = f"weak_{os.getpid()}"
 
 
 @pytest.fixture
@@ -152,29 +153,53 @@ async def test_a_database_that_became_read_only_is_not_ready(database: Database)
     await other.close()
 
 
-async def test_a_role_without_a_privilege_is_unavailable_until_it_is_granted(
-    database: Database,
-) -> None:
+@pytest.fixture
+async def weak(database: Database) -> AsyncIterator[Database]:
+    """The database, as a role without privileges uses it."""
     assert isinstance(database.address, PostgresqlServer)
-    role = f"weak_{os.getpid()}"
-    options = conninfo_to_dict(database.address.uri) | {"options": f"-c role={role}"}
-    server().execute(f"CREATE ROLE {role}")
+    options = conninfo_to_dict(database.address.uri) | {"options": f"-c role={WEAK}"}
+    server().execute(f"CREATE ROLE {WEAK}")
     weak = database_at(f"postgresql:///?{urlencode(options, quote_via=quote)}")
+    yield weak
+    await database.write(lambda connection: connection.execute(text(f"DROP OWNED BY {WEAK}")))
+    await weak.close()
+    server().execute(f"DROP ROLE {WEAK}")
 
+
+async def test_a_role_without_a_privilege_is_unavailable_until_it_is_granted(
+    database: Database, weak: Database
+) -> None:
     with pytest.raises(SourceUnavailable, match="permission denied for table alembic_version"):
         await schema_version.revision(weak)
     assert not await schema_version.is_ready(weak)
 
-    await database.write(lambda connection: _grant_all(connection, role))
+    await database.write(_grant_all)
     assert await schema_version.is_ready(weak)
 
-    await database.write(lambda connection: connection.execute(text(f"DROP OWNED BY {role}")))
-    await weak.close()
-    server().execute(f"DROP ROLE {role}")
+
+@pytest.mark.parametrize(
+    "privilege",
+    [
+        "SELECT ON contacts",
+        "INSERT ON contacts",
+        "INSERT ON idempotency_records",
+        "UPDATE ON advertisers",
+        "INSERT ON attempts",
+    ],
+)
+async def test_a_role_that_cannot_create_contacts_is_not_ready(
+    database: Database, weak: Database, privilege: str
+) -> None:
+    """Such as after another role has restored or migrated the tables."""
+    await database.write(_grant_all)
+    revoke = text(f"REVOKE {privilege} FROM {WEAK}")
+    await database.write(lambda connection: connection.execute(revoke))
+
+    assert not await schema_version.is_ready(weak)
 
 
-def _grant_all(connection: Connection, role: str) -> None:
-    connection.execute(text(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}"))
+def _grant_all(connection: Connection) -> None:
+    connection.execute(text(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {WEAK}"))
 
 
 async def test_a_server_whose_dates_are_not_in_iso_format_is_used(database: Database) -> None:

@@ -18,7 +18,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import Diagnostic
 from psycopg.types.numeric import Int8Dumper
-from sqlalchemy import Connection, delete, event, insert
+from sqlalchemy import Connection, delete, event, false, insert, select
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
@@ -27,7 +27,7 @@ from contact_gateway.contacts.source import SearchTimedOut, SourceUnavailable
 from contact_gateway.database_url import PostgresqlServer
 from contact_gateway.store.connection_threads import ConnectionPool, Driver, PoolObserver
 from contact_gateway.store.database import Database
-from contact_gateway.store.tables import attempts
+from contact_gateway.store.tables import advertisers, attempts, contacts, idempotency_records
 
 T = TypeVar("T")
 
@@ -151,6 +151,12 @@ class PostgresqlDatabase(Database):
             raise
 
     def _try_to_write(self, connection: Connection) -> None:
+        # Privileges are checked even if no row is selected.
+        owner = select(advertisers.c.id).where(false())
+        connection.execute(owner.with_for_update(read=True, key_share=True))
+        for table in (contacts, idempotency_records):
+            nothing = select(table).where(false())
+            connection.execute(insert(table).from_select(table.columns.keys(), nothing))
         # No other transaction sees this row. Its commit needs the disk, and standbys that it waits
         # for.
         key, now = secrets.token_bytes(32), datetime.now(UTC)

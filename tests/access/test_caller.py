@@ -1,4 +1,6 @@
 import asyncio
+import gc
+import weakref
 from typing import NamedTuple
 
 import pytest
@@ -100,6 +102,21 @@ async def test_concurrent_parts_of_a_request_share_a_failed_authentication() -> 
     assert [str(error) for error in found] == ["the store is not there"] * 3
     assert failures == 1
     assert await caller.quota() is None
+
+
+async def test_a_caller_needs_no_garbage_collector(
+    keys: Keys, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(gc.enable)
+    gc.disable()
+    caller = Caller(Credential.of("good"), keys.authenticate, HourlyRateLimit(2))
+    await caller.access()
+    await caller.spend_on_reads(ADMIN)
+    answered = weakref.ref(caller)
+
+    del caller
+
+    assert answered() is None
 
 
 async def test_each_spending_counts(keys: Keys) -> None:

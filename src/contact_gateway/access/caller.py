@@ -1,5 +1,6 @@
 """The caller of one request: authenticated at most once, and counted."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
@@ -8,7 +9,6 @@ from contact_gateway.access.key_guessing import KeyGuessLimiter, TooManyWrongKey
 from contact_gateway.access.principals import Authenticated, Credential, KeyRefusal, Principal
 from contact_gateway.access.quota import Quota
 from contact_gateway.access.rate_limits import HourlyRateLimit
-from contact_gateway.access.single_flight import SingleFlight
 
 # An expired or revoked key was once valid, so presenting it is not guessing.
 _WRONG: Final = frozenset({KeyRefusal.MALFORMED, KeyRefusal.UNKNOWN})
@@ -35,11 +35,12 @@ class Caller(Generic[Access]):
         self._rate_limit: Final = rate_limit
         self._guesses: Final = guesses
         self._address: Final = address
-        self._calls: Final = SingleFlight()
+        self._lock: Final = asyncio.Lock()
         self._decorate: Callable[[Access], Access] | None = None
         self._access: Access | KeyRefusal | TooManyWrongKeys | None = None
         self._failure: Exception | None = None
         self._quota: Quota | None = None
+        self._quota_of_reads: Quota | None = None
 
     @property
     def is_accepted(self) -> bool:
@@ -61,12 +62,16 @@ class Caller(Generic[Access]):
             return KeyRefusal.MISSING
         if self._access is not None:
             return self._access
-        try:
-            self._access = await self._calls.get(self._authenticated, self._credential)
-        except Exception as error:
-            self._failure = error
-            raise
-        return self._access
+        async with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            if self._access is None:
+                try:
+                    self._access = await self._authenticated(self._credential)
+                except Exception as error:
+                    self._failure = error
+                    raise
+            return self._access
 
     async def _authenticated(
         self, credential: Credential
@@ -100,7 +105,10 @@ class Caller(Generic[Access]):
 
     async def spend_on_reads(self, principal: Principal) -> Quota | None:
         """Count all reads of this request as one operation."""
-        return await self._calls.get(self.spend, principal)
+        async with self._lock:
+            if self._quota_of_reads is None:
+                self._quota_of_reads = await self.spend(principal)
+            return self._quota_of_reads
 
     async def quota(self) -> Quota | None:
         """Return what is left of the quota, as of the last operation of this request.

@@ -85,7 +85,7 @@ _AUTHORIZED_STATUSES: Final = frozenset(
 )
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class UpstreamPrincipal:
     """The owner of a credential that upstream checks. Implements `Principal`.
 

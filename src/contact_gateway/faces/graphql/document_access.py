@@ -13,7 +13,6 @@ from typing import Final, TypeAlias, TypeVar
 from strawberry.dataloader import DataLoader
 
 from contact_gateway.access.principals import Identity
-from contact_gateway.access.single_flight import SingleFlight
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.outcomes import ReadRefusal
@@ -25,6 +24,7 @@ from contact_gateway.contacts.source import (
     PageRequest,
 )
 from contact_gateway.faces.graphql.limits import DocumentLimits
+from contact_gateway.faces.graphql.single_flight import SingleFlight
 
 _MaybeAdvertiser: TypeAlias = Advertiser | ReadRefusal | None
 _Equivalents: TypeAlias = Sequence[Advertiser] | ReadRefusal

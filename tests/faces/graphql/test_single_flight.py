@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from contact_gateway.access.single_flight import SingleFlight
+from contact_gateway.faces.graphql.single_flight import SingleFlight
 
 pytestmark = pytest.mark.anyio
 

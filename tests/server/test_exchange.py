@@ -152,6 +152,18 @@ async def test_a_malformed_body_is_received_as_a_disconnect(expect: bytes) -> No
     assert statuses(transport.written) == [b"400"]
 
 
+async def test_a_fault_after_a_refusal_does_not_reset_the_connection() -> None:
+    async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        raise LookupError
+
+    _, transport = await _connected(app, IN_CHUNKS, b"no chunk\r\n")
+
+    assert statuses(transport.written) == [b"400"]
+    assert transport.calls[-1] == "eof"
+
+
 async def test_a_fault_after_the_response_ends_the_connection() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await PlainTextResponse("fine")(scope, receive, send)
@@ -226,9 +238,17 @@ async def test_a_client_that_expects_it_is_told_to_continue() -> None:
     protocol, transport = await _connected(_echo, head)
     assert transport.written == b"HTTP/1.1 100 Continue\r\n\r\n"
 
-    protocol.data_received(b"{}")
-    await _settle()
+    for part in (b"{", b"}"):
+        protocol.data_received(part)
+        await _settle()
     assert statuses(transport.written) == [b"100", b"200"]
+
+
+async def test_an_unknown_expectation_is_ignored() -> None:
+    head = POST.replace(b"\r\n\r\n", b"\r\nExpect: a-miracle\r\n\r\n") % 2
+    _, transport = await _connected(_echo, head)
+
+    assert transport.written == b""
 
 
 async def test_a_response_replaces_the_interim_one() -> None:
@@ -349,11 +369,11 @@ async def test_the_end_of_a_response_is_received_as_a_disconnect() -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await PlainTextResponse("fine")(scope, receive, send)
-        received.append((await receive())["type"])
+        received.extend([(await receive())["type"] for _ in range(2)])
 
     await _connected(app, HEALTHZ)
 
-    assert received == ["http.disconnect"]
+    assert received == ["http.disconnect"] * 2
 
 
 async def test_nothing_is_written_to_a_closed_connection() -> None:

@@ -452,6 +452,21 @@ class TestConnection:
         await connection.advance(STOP_TIMEOUT_SECONDS)
         assert connection.transport.is_closing()
 
+    async def test_a_request_during_the_shutdown_is_the_last(self, connection: Connection) -> None:
+        await connection.respond()
+        connection.state[IS_STOPPING] = True
+        await connection.receive(HEALTHZ)
+
+        assert b"\r\nconnection: close\r\n" in connection.transport.written
+        assert connection.transport.is_closing()
+
+    async def test_an_http_1_0_client_gets_one_response(self, connection: Connection) -> None:
+        await connection.respond()
+        await connection.receive(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+
+        assert b"\r\nconnection: close\r\n" in connection.transport.written
+        assert connection.transport.is_closing()
+
     async def test_a_response_that_nobody_reads_ends_with_the_connection(
         self, connection: Connection
     ) -> None:
@@ -552,7 +567,7 @@ class TestConnection:
     async def test_the_timeout_of_a_head_does_not_include_the_body(
         self, connection: Connection
     ) -> None:
-        await connection.receive(POST_HEAD)
+        await connection.receive(POST_HEAD[:-2], POST_HEAD[-2:])
         await connection.advance(HEAD_TIMEOUT_SECONDS)
         await connection.receive(b"{}")
         await connection.respond()

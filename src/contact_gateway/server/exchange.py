@@ -82,7 +82,7 @@ class Exchange:
             if self.is_answered or self._is_disconnected:
                 return
             _log.error("ASGI application returned without a complete response")
-        if self._head is None and not self._is_disconnected:
+        if self._head is None:
             self.keep_alive = False
             await _FAULT(self.scope, self._receive, self._send)
         else:
@@ -113,7 +113,7 @@ class Exchange:
 
     async def _receive(self) -> Message:
         if not self._is_disconnected and not self.is_answered:
-            if self._expects_continue and not self._connection.transport.is_closing():
+            if self._expects_continue:
                 self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 self._expects_continue = False
             await self._changed.wait()

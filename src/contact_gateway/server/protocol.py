@@ -349,7 +349,6 @@ class HttpProtocol(asyncio.Protocol):
             ]
         # RFC 9112, section 3.2.2: a target such as `http://host` has the path `/`.
         raw_path = url.path or b"/"
-        path = raw_path.decode("ascii")
         state = self.request_state()
         scope = {
             "type": "http",
@@ -357,7 +356,7 @@ class HttpProtocol(asyncio.Protocol):
             "http_version": version,
             "method": self._parser.get_method().decode("ascii"),
             "scheme": "http",
-            "path": unquote(path) if "%" in path else path,
+            "path": unquote(raw_path.decode("ascii")),
             "raw_path": raw_path,
             "query_string": url.query or b"",
             "root_path": "",

@@ -86,7 +86,9 @@ async def test_a_closed_connection_needs_no_garbage_collector(
 @pytest.mark.parametrize(
     ("request_", "end"), [(HEALTHZ, b"Internal Server Error"), (HEAD, b"\r\n\r\n")], ids=str
 )
-async def test_a_fault_of_the_application_is_a_500(request_: bytes, end: bytes) -> None:
+async def test_a_fault_of_the_application_is_a_500(
+    request_: bytes, end: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise LookupError
 
@@ -95,13 +97,15 @@ async def test_a_fault_of_the_application_is_a_500(request_: bytes, end: bytes) 
     assert statuses(transport.written) == [b"500"]
     assert transport.written.endswith(end)
     assert transport.is_closing()
+    assert caplog.messages == ["Exception in ASGI application"]
 
 
-async def test_no_response_is_a_500() -> None:
+async def test_no_response_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
     _, transport = await _connected(_sending(), HEALTHZ)
 
     assert statuses(transport.written) == [b"500"]
     assert transport.is_closing()
+    assert caplog.messages == ["ASGI application returned without a complete response"]
 
 
 @pytest.mark.parametrize(
@@ -183,6 +187,14 @@ async def test_no_header_of_a_response_has_a_control_character(value: bytes) -> 
     assert b"location" not in transport.written
 
 
+async def test_the_application_may_close_the_connection() -> None:
+    app = _sending(_start((b"content-length", b"4"), (b"connection", b"close")), _body(b"fine"))
+    _, transport = await _connected(app, HEALTHZ)
+
+    assert transport.written.count(b"connection: close\r\n") == 1
+    assert transport.is_closing()
+
+
 async def test_a_body_of_unknown_length_ends_with_the_connection() -> None:
     app = _sending(_start(), _body(b"fi", more_body=True), _body(b"ne"))
     _, transport = await _connected(app, HEALTHZ)
@@ -256,6 +268,18 @@ async def test_a_response_replaces_the_interim_one() -> None:
     _, transport = await _connected(PlainTextResponse("no"), head)
 
     assert statuses(transport.written) == [b"200"]
+
+
+async def test_no_interim_response_is_sent_within_a_response() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await _sending(_start(), _body(b"fi", more_body=True))(scope, receive, send)
+        await receive()
+        await send(_body(b"ne"))
+
+    head = POST.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n") % 2
+    _, transport = await _connected(app, head + b"{}")
+
+    assert transport.written.endswith(b"\r\n\r\nfine")
 
 
 async def test_reading_pauses_while_the_application_does_not_receive() -> None:
@@ -376,10 +400,11 @@ async def test_the_end_of_a_response_is_received_as_a_disconnect() -> None:
     assert received == ["http.disconnect"] * 2
 
 
-async def test_nothing_is_written_to_a_closed_connection() -> None:
+async def test_nothing_is_written_to_a_closed_connection(caplog: pytest.LogCaptureFixture) -> None:
     protocol, transport = await _connected(PlainTextResponse("fine"))
     protocol.data_received(HEALTHZ)
     transport.is_closed = True
     await _settle()
 
     assert transport.calls == []
+    assert caplog.messages == []

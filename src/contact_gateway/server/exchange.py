@@ -131,8 +131,7 @@ class Exchange:
 
     async def _send(self, message: Message) -> None:
         connection = self._connection
-        if not connection.is_writable.is_set():
-            await connection.is_writable.wait()
+        await connection.is_writable.wait()
         if self.is_answered or self._is_disconnected or connection.transport.is_closing():
             self.disconnect()
             return

@@ -213,6 +213,7 @@ async def test_a_response_without_a_body_keeps_the_connection(request_: bytes, s
 
     assert statuses(transport.written) == [b"%d" % status] * 2
     assert transport.written.endswith(b"\r\n\r\n")
+    assert b"connection:" not in transport.written
     assert not transport.is_closing()
 
 
@@ -398,6 +399,20 @@ async def test_the_end_of_a_response_is_received_as_a_disconnect() -> None:
     await _connected(app, HEALTHZ)
 
     assert received == ["http.disconnect"] * 2
+
+
+async def test_the_end_of_a_response_is_received_by_a_concurrent_part() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        message, _ = await asyncio.gather(
+            receive(), PlainTextResponse("fine")(scope, receive, send)
+        )
+        received.append(message["type"])
+
+    received: list[str] = []
+    await _connected(app, HEALTHZ)
+
+    assert received == ["http.disconnect"]
 
 
 async def test_nothing_is_written_to_a_closed_connection(caplog: pytest.LogCaptureFixture) -> None:

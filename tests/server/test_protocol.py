@@ -583,6 +583,16 @@ class TestConnection:
             assert statuses(connection.transport.written) == [b"200"] * responses
             assert not connection.transport.is_closing()
 
+    async def test_an_idle_connection_is_closed(self, connection: Connection) -> None:
+        await connection.respond()
+        for _ in range(3):
+            await connection.receive(HEALTHZ)
+            await connection.advance(KEEP_ALIVE_SECONDS - 1)
+            assert not connection.transport.is_closing()
+
+        await connection.advance(1)
+        assert connection.transport.is_closing()
+
     async def test_shutdown_waits_for_the_first_request(self, connection: Connection) -> None:
         await connection.respond()
         connection.protocol.shutdown()

@@ -415,6 +415,23 @@ async def test_the_end_of_a_response_is_received_by_a_concurrent_part() -> None:
     assert received == ["http.disconnect"]
 
 
+async def test_a_broken_connection_starts_no_pipelined_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        started.append(scope)
+        await PlainTextResponse("fine")(scope, receive, send)
+
+    protocol, transport = await _connected(app)
+    monkeypatch.setattr(transport, "write", lambda _: transport.close())
+    protocol.data_received(HEALTHZ * 2)
+    await _settle()
+
+    assert len(started) == 1
+
+
 async def test_nothing_is_written_to_a_closed_connection(caplog: pytest.LogCaptureFixture) -> None:
     protocol, transport = await _connected(PlainTextResponse("fine"))
     protocol.data_received(HEALTHZ)

@@ -583,6 +583,17 @@ class TestConnection:
             assert statuses(connection.transport.written) == [b"200"] * responses
             assert not connection.transport.is_closing()
 
+    @pytest.mark.parametrize("request_", [HEALTHZ, POST_HEAD + b"{}"], ids=["GET", "POST"])
+    async def test_a_connection_is_not_idle_while_a_response_is_in_flight(
+        self, connection: Connection, request_: bytes
+    ) -> None:
+        await connection.receive(request_)
+        await connection.advance(KEEP_ALIVE_SECONDS)
+        await connection.respond()
+
+        assert statuses(connection.transport.written) == [b"200"]
+        assert not connection.transport.is_closing()
+
     async def test_an_idle_connection_is_closed(self, connection: Connection) -> None:
         await connection.respond()
         for _ in range(3):

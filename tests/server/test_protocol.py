@@ -385,6 +385,17 @@ class TestConnection:
         assert statuses(connection.transport.written) == [b"400"]
         await connection.expect_end()
 
+    async def test_a_head_that_is_malformed_and_too_large_is_refused_once(
+        self, connection: Connection
+    ) -> None:
+        head = HEALTHZ[:-2] + b"X-Padding: "
+        padding = b"x" * (MAX_HEAD_BYTES + _MAX_PARSED_AT_ONCE - len(head))
+        await connection.receive(head + padding + b"\0")
+
+        assert statuses(connection.transport.written) == [b"400"]
+        assert connection.transport.written.endswith(b"Invalid HTTP request received.")
+        await connection.expect_end()
+
     async def test_a_malformed_request_is_refused_after_a_response(
         self, connection: Connection
     ) -> None:

@@ -123,6 +123,7 @@ def test_trailers_above_the_size_limit_are_refused(process: GatewayProcess, endl
     responses = exchange(process, CHUNKED_HEAD % b"/graphql" + b"2\r\n{}\r\n0\r\n", trailers)
 
     assert statuses(responses) == [b"400"]
+    assert responses.endswith(b"The framing of the request is too large.")
 
 
 @ENDLESS_TRAILERS

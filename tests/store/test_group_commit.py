@@ -215,6 +215,23 @@ async def test_concurrent_creations_share_a_commit(
     assert await _emails(database) == _addresses(MAX_BATCH_SIZE)
 
 
+@pytest.mark.usefixtures("stopped_clock")
+async def test_a_batch_takes_the_creations_that_arrive_right_after_its_first(
+    database: Database, admin: ApiKeyOwner
+) -> None:
+    recorder = _Recorder()
+    writer = _writer(database, observer=recorder)
+    callers = []
+    for email in _addresses(3):
+        callers.append(asyncio.create_task(writer.write(_creation(admin, email))))
+        await checkpoint()
+    outcomes = await asyncio.gather(*callers)
+    await writer.close()
+
+    assert all(isinstance(outcome, Created) for outcome in outcomes)
+    assert recorder.commits == [3]
+
+
 async def test_more_creations_than_a_batch_are_all_answered(
     writer: Writer, database: Database, admin: ApiKeyOwner
 ) -> None:

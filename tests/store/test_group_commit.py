@@ -314,9 +314,10 @@ class _Recorder:
     def __init__(self) -> None:
         self.failures: list[str] = []
         self.commits: list[int] = []
+        self.started: list[int] = []
 
     def batch_started(self, queued: int) -> None:
-        del queued
+        self.started.append(queued)
 
     def committed(self, jobs: int, seconds: float) -> None:
         del seconds
@@ -511,6 +512,42 @@ class _PausedEach(_PausedCreate):
 
     async def wait_until_begun(self) -> None:
         assert await asyncio.to_thread(self._begun.acquire, timeout=WITHIN_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("queued", "seconds", "begins"),
+    [
+        pytest.param(15, 0.01, False, id="few creations and little time"),
+        pytest.param(16, 0, True, id="many creations"),
+        pytest.param(1, 0.02, True, id="a long time"),
+    ],
+)
+async def test_a_batch_begins_beside_another_if_it_is_worth_it(
+    database: Database,
+    admin: ApiKeyOwner,
+    stopped_clock: ManualClock,
+    queued: int,
+    seconds: float,
+    *,
+    begins: bool,
+) -> None:
+    create, recorder = _PausedEach(), _Recorder()
+    writer = _writer(database, apply=create, observer=recorder)
+    first, *others = _addresses(1 + queued)
+    callers = [asyncio.create_task(writer.write(_creation(admin, first)))]
+    await create.wait_until_begun()
+    callers += [asyncio.create_task(writer.write(_creation(admin, email))) for email in others]
+    await checkpoint()
+    await stopped_clock.advance(seconds)
+    # More event loop turns than it takes to fill a batch.
+    for _ in range(20):
+        await checkpoint()
+
+    has_connection = database.concurrent_writes > 1
+    assert recorder.started == ([1, queued] if begins and has_connection else [1])
+    create.may_continue.set()
+    assert all(isinstance(outcome, Created) for outcome in await asyncio.gather(*callers))
+    await writer.close()
 
 
 async def test_while_all_batches_in_flight_are_too_slow_no_creation_waits(

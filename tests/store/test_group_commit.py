@@ -606,6 +606,36 @@ class _ContextRecorder(_Recorder):
         self.context = structlog.contextvars.get_contextvars()
 
 
+async def test_batches_in_time_do_not_count_as_too_slow_later(
+    database: Database, writer: Writer, admin: ApiKeyOwner, stopped_clock: ManualClock
+) -> None:
+    for email in _addresses(1 + database.concurrent_writes):
+        assert isinstance(await writer.write(_creation(admin, email)), Created)
+        # It also purges after its first batch.
+        await writer.close()
+        await stopped_clock.advance(ANSWER_TIMEOUT_SECONDS)
+
+    assert isinstance(await writer.write(_creation(admin, "last@example.com")), Created)
+
+
+async def test_a_lone_creation_that_raises_is_not_repeated(
+    database: Database, admin: ApiKeyOwner
+) -> None:
+    applied: list[Submitted] = []
+
+    def fail(_: Connection, jobs: Sequence[Submitted]) -> Sequence[CreateContactOutcome]:
+        applied.extend(jobs)
+        raise LookupError
+
+    recorder = _Recorder()
+    writer = _writer(database, apply=fail, observer=recorder)
+    with pytest.raises(LookupError):
+        await writer.write(_creation(admin))
+
+    assert len(applied) == 1
+    assert recorder.failures == ["fault"]
+
+
 async def test_log_lines_do_not_carry_the_first_callers_request_id(
     database: Database, admin: ApiKeyOwner
 ) -> None:
@@ -688,3 +718,22 @@ async def test_a_purge_that_fails_does_not_fail_the_creations(
     await later_writer.close()
 
     assert isinstance(outcome, Created)
+
+
+async def test_a_purge_that_fails_is_not_repeated_after_each_batch(
+    database: Database, admin: ApiKeyOwner
+) -> None:
+    purges: list[Connection] = []
+
+    def fail(connection: Connection) -> bool:
+        purges.append(connection)
+        raise LookupError
+
+    writer = _writer(database, purge=fail)
+    with structlog.testing.capture_logs() as logs:
+        for email in _addresses(3):
+            await writer.write(_creation(admin, email))
+        await writer.close()
+
+    assert len(purges) == 1
+    assert [line["event"] for line in logs] == ["purge of expired rows failed; retrying in an hour"]

@@ -257,6 +257,14 @@ async def test_a_client_that_expects_it_is_told_to_continue() -> None:
     assert statuses(transport.written) == [b"100", b"200"]
 
 
+async def test_an_offer_to_upgrade_and_to_close_does_not_drop_the_body() -> None:
+    offer = b"\r\nUpgrade: h2c\r\nConnection: upgrade, close\r\n\r\n"
+    _, transport = await _connected(_echo, POST.replace(b"\r\n\r\n", offer) % 2 + b"{}")
+
+    assert statuses(transport.written) == [b"200"]
+    assert transport.written.endswith(b"\r\n\r\n2")
+
+
 async def test_an_unknown_expectation_is_ignored() -> None:
     head = POST.replace(b"\r\n\r\n", b"\r\nExpect: a-miracle\r\n\r\n") % 2
     _, transport = await _connected(_echo, head)

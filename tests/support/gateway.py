@@ -178,11 +178,10 @@ async def running_gateway(
         settings: Changes to the default settings.
     """
     own = filled_store(folder) if upstream is None else empty_store(folder, upstream.keys)
-    # The database and upstream answer even if the machine stalls for seconds.
+    # Upstream answers even if the machine stalls for seconds.
     values = {
         "database_url": own.url,
         "database_prepared_statements": PREPARES_STATEMENTS,
-        "search_timeout_seconds": 5,
         "upstream_timeout_seconds": 60,
         **settings,
     }

@@ -7,6 +7,8 @@ from typing import Final, NamedTuple, TypeAlias
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from contact_gateway.extras import needs_extra
+
 _POSTGRESQL: Final = re.compile(r"postgres(?:ql(?:\+(?:asyncpg|psycopg))?)?://", re.IGNORECASE)
 _UNKNOWN_OPTION: Final = re.compile(r'invalid URI query parameter: "([a-z_]+)"')
 _DEFAULT_PORT: Final = "5432"
@@ -88,10 +90,7 @@ def _sqlite_path(text: str) -> str:
 def _postgresql_label(uri: str) -> str:
     """Return the hosts and the database of a connection URI, once libpq has accepted it."""
     if importlib.util.find_spec("psycopg") is None:
-        raise UnsupportedDatabaseError(
-            "PostgreSQL needs the extra `postgresql`; install 'contact-gateway[postgresql]', "
-            "or run `scripts/environment --no-dev --inexact --extra postgresql` in a clone"
-        )
+        raise UnsupportedDatabaseError(f"PostgreSQL {needs_extra('postgresql')}")
     # The driver comes with that extra.
     from psycopg import ProgrammingError  # noqa: PLC0415
     from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415

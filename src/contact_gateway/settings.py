@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from contact_gateway.database_url import DatabaseAddress, parse_database_url
+from contact_gateway.extras import needs_extra
 from contact_gateway.variables import PREFIX, SettingsError, Source, read_variables
 
 __all__ = [
@@ -172,10 +173,7 @@ def _require_extra(extra: str, package: str) -> None:
     with suppress(ModuleNotFoundError):
         if importlib.util.find_spec(package) is not None:
             return
-    raise ValueError(
-        f"it needs the extra `{extra}`; install 'contact-gateway[{extra}]', or run "
-        f"`scripts/environment --no-dev --inexact --extra {extra}` in a clone"
-    )
+    raise ValueError(f"it {needs_extra(extra)}")
 
 
 class Settings(BaseModel):

@@ -131,7 +131,9 @@ class Exchange:
 
     async def _send(self, message: Message) -> None:
         connection = self._connection
-        await connection.is_writable.wait()
+        # Most times it is set, and waiting would take a coroutine for each message.
+        if not connection.is_writable.is_set():
+            await connection.is_writable.wait()
         if self.is_answered or self._is_disconnected or connection.transport.is_closing():
             self.disconnect()
             return

@@ -86,7 +86,7 @@ def plain_completer(type_: GraphQLOutputType, objects_of: PlainObjectsOf) -> Pla
     if isinstance(nullable, GraphQLList):
         return _plain_list(nullable.of_type, objects_of)
     if isinstance(nullable, GraphQLObjectType):
-        complete = _plain_objects(nullable, objects_of(nullable))
+        complete = _plain_objects(nullable, objects_of)
         return None if complete is None else lambda value: complete((value,))[0]
     return plain_leaf(nullable) if is_leaf_type(nullable) else None
 
@@ -111,7 +111,7 @@ def plain_leaf(type_: GraphQLLeafType) -> Plain:
 
 def _plain_list(item_type: GraphQLOutputType, objects_of: PlainObjectsOf) -> Plain | None:
     if isinstance(item_type, GraphQLNonNull) and isinstance(item_type.of_type, GraphQLObjectType):
-        objects = _plain_objects(item_type.of_type, objects_of(item_type.of_type))
+        objects = _plain_objects(item_type.of_type, objects_of)
         return None if objects is None else lambda value: objects(_plain_items(value))
     complete = plain_completer(item_type, objects_of)
     if complete is None:
@@ -127,7 +127,8 @@ def _plain_items(value: object) -> Sequence[object]:
     return cast(Sequence[object], value)
 
 
-def _plain_objects(type_: GraphQLObjectType, complete: PlainObjects | None) -> PlainObjects | None:
+def _plain_objects(type_: GraphQLObjectType, objects_of: PlainObjectsOf) -> PlainObjects | None:
+    complete = objects_of(type_)
     if complete is None:
         return None
     has_check = type_.is_type_of is not None
@@ -136,9 +137,8 @@ def _plain_objects(type_: GraphQLObjectType, complete: PlainObjects | None) -> P
     def complete_objects(values: Sequence[object]) -> list[dict[str, object]]:
         if not plain_classes.issuperset(map(type, values)):
             for value in values:
-                if not _is_plain_class(type(value)):
-                    raise NotPlainError
-                if has_check and not is_exact_instance(type_, value):
+                is_plain = _is_plain_class(type(value))
+                if not is_plain or (has_check and not is_exact_instance(type_, value)):
                     raise NotPlainError
                 # Other objects of a class with dictionaries may be cast to another type.
                 if not (has_check and hasattr(value, "__dict__")):

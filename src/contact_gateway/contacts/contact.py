@@ -254,11 +254,12 @@ def _validated(raw: Mapping[str, object]) -> NewContact:
 
 def _naming(problem: Problem, raw: Mapping[str, object]) -> Problem:
     """Name a required field that was sent in another spelling, such as `advertiserId`."""
-    field = problem.path[-1]
     if problem.code is not ProblemCode.REQUIRED:
         return problem
+    field = problem.path[-1]
+    letters = _letters(field)
     for name in raw:
-        if name not in _FIELD_NAMES and _letters(name) == _letters(field):
+        if name not in _FIELD_NAMES and _letters(name) == letters:
             message = f"{problem.message} The field is called `{field}`, not `{name}`."
             return problem._replace(message=message)
     return problem

@@ -204,10 +204,10 @@ def _is_host(text: str) -> bool:
 
 def _with_default_headers(given: RawHeaders, context: RequestContext) -> list[tuple[bytes, bytes]]:
     """Return the headers of a response, with those that every response has."""
+    names = set(map(itemgetter(0), given))
     request_id = (b"x-request-id", context.request_id.encode("ascii"))
-    if _DEFAULT_NAMES.isdisjoint(map(itemgetter(0), given)):
+    if names.isdisjoint(_DEFAULT_NAMES):
         return [*given, request_id, *_DEFAULT_HEADERS]
-    names = {name for name, _ in given}
     defaults = _DEFAULT_HEADERS_WITH_ETAG if b"etag" in names else _DEFAULT_HEADERS
     return [*given, request_id, *(each for each in defaults if each[0] not in names)]
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from starlette.types import Scope
 
@@ -35,6 +35,10 @@ _FORWARDING_HEADERS: Final = frozenset(
         *(f"x-forwarded-{name}" for name in ("for", "host", "prefix", "proto")),
     }
 )
+SAME_HEAD: Final = "contact_gateway.same_head"
+"""The ASGI extension by which the server gives requests with the same head, on one connection, a
+dictionary to keep what was found in the head."""
+
 _SCOPE_KEY: Final = "contact_gateway.request_context"
 
 RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
@@ -87,6 +91,16 @@ def request_context_of(scope: Scope) -> RequestContext:
     return context
 
 
+class _Sender(NamedTuple):
+    """What the head of a request says of its sender."""
+
+    headers: Mapping[str, str]
+    credential: Credential | None
+    address: str
+    root_path: str
+    client: Client | None
+
+
 @dataclass(frozen=True, slots=True)
 class CallerFactory:
     """Creates the callers of requests, over one source of truth and with its limits."""
@@ -100,6 +114,29 @@ class CallerFactory:
 
     def request_context(self, scope: Scope) -> RequestContext:
         """Return the context of a new request, and store it in the request's ASGI scope."""
+        found = scope.get("extensions", {}).get(SAME_HEAD, {})
+        sender: _Sender | None = found.get(_SCOPE_KEY)
+        if sender is None:
+            sender = found[_SCOPE_KEY] = self._sender(scope)
+        caller: ContactCaller = Caller(
+            sender.credential,
+            self.source.authenticate,
+            self.rate_limit,
+            self.guesses,
+            sender.address,
+        )
+        context = scope[_SCOPE_KEY] = RequestContext(
+            _request_id(sender.headers, sender.credential),
+            caller,
+            sender.headers,
+            scope["method"],
+            root_path=sender.root_path,
+            client=sender.client,
+            max_batch_size=self.max_batch_size,
+        )
+        return context
+
+    def _sender(self, scope: Scope) -> "_Sender":
         headers = _joined_headers(scope["headers"])
         credential = None
         if key := headers.get("x-api-key"):
@@ -108,20 +145,13 @@ class CallerFactory:
             credential = Credential.of(bearer[1])
         client: tuple[str, int] | None = scope.get("client")
         peer = None if client is None else client[0]
-        address = client_address(peer, headers, self.trusted_proxies)
-        caller: ContactCaller = Caller(
-            credential, self.source.authenticate, self.rate_limit, self.guesses, address
-        )
-        context = scope[_SCOPE_KEY] = RequestContext(
-            _request_id(headers, credential),
-            caller,
+        return _Sender(
             headers,
-            scope["method"],
-            root_path=self._root_path(peer, headers),
-            client=client_of(headers, credential),
-            max_batch_size=self.max_batch_size,
+            credential,
+            client_address(peer, headers, self.trusted_proxies),
+            self._root_path(peer, headers),
+            client_of(headers, credential),
         )
-        return context
 
     def _root_path(self, peer: str | None, headers: Mapping[str, str]) -> str:
         """Return the prefix that a trusted proxy has removed from the path, or the setting."""

@@ -19,17 +19,17 @@ import logging
 import socket
 from collections import deque
 from contextvars import copy_context
-from operator import itemgetter
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 from urllib.parse import unquote
 
 import httptools
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 from uvicorn.server import ServerState
 
 from contact_gateway.access.client_address import UNIX
 from contact_gateway.faces.json_body import BODY_IS_BUFFERED
+from contact_gateway.faces.request_context import SAME_HEAD
 from contact_gateway.server.exchange import Exchange, response_head
 
 IS_STOPPING: Final = "contact_gateway.is_stopping"
@@ -54,10 +54,15 @@ _MAX_UNREAD_BYTES: Final = 64 * 1024
 # The parser cannot be paused. The requests of one part take 2 MB at most: 18 bytes become 2 KB.
 _MAX_PARSED_AT_ONCE: Final = 16 * 1024
 
+# A client sends few different heads: they differ in the length of the body.
+_MAX_KNOWN_HEADS: Final = 4
+_MAX_KNOWN_HEAD_BYTES: Final = 2048
+
 # A chunk with one byte has five bytes of framing, or a few more if its size has leading zeros.
 _MAX_FRAMING_PER_BODY_BYTE: Final = 8
 
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
+_END_OF_HEAD: Final = b"\r\n\r\n"
 _FRAMING_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 # A TCP connection that was reset has no peer, which no setting trusts.
@@ -68,6 +73,22 @@ _log = logging.getLogger(__name__)
 
 class _UnknownCodingError(Exception):
     """A body has a transfer coding that is not understood. The parser raises its own from it."""
+
+
+class _Head(NamedTuple):
+    """The head of a request.
+
+    Attributes:
+        scope: the ASGI scope of the request, without its state.
+        keep_alive: whether the client lets the connection stay open after the response.
+        expects_continue: whether the client waits for a response before it sends the body.
+        body_length: the length of the body in bytes, where the head is known.
+    """
+
+    scope: Scope
+    keep_alive: bool
+    expects_continue: bool
+    body_length: int = 0
 
 
 class HttpProtocol(asyncio.Protocol):
@@ -107,6 +128,11 @@ class HttpProtocol(asyncio.Protocol):
         """The last request with a complete head."""
         self._queue: Final[deque[Exchange]] = deque()
         """The requests in flight, and pipelined ones that wait for their turn."""
+        self._head: _Head | None = None
+        """The last complete head."""
+        self._known_heads: Final[dict[bytes, _Head]] = {}
+        """Heads that were parsed before. They contain the client's credential, so the connection
+        does not share them with others, or leave them behind."""
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._overhead: int | None = None
@@ -243,10 +269,8 @@ class HttpProtocol(asyncio.Protocol):
         while self._unparsed and not self._is_paused:
             part = self._unparsed[:_MAX_PARSED_AT_ONCE]
             self._unparsed = self._unparsed[_MAX_PARSED_AT_ONCE:]
-            if self._overhead is not None:
-                self._overhead += len(part)
             try:
-                self._parse(part)
+                self._take(part)
             except httptools.HttpParserError as error:
                 _log.warning("Invalid HTTP request received.")
                 if isinstance(error.__context__, _UnknownCodingError):
@@ -260,6 +284,35 @@ class HttpProtocol(asyncio.Protocol):
                 return
         if self._in_head and self._closes_at is None and not self._is_paused:
             self._close_after(HEAD_TIMEOUT_SECONDS)
+
+    def _take(self, data: bytes) -> None:
+        """Parse data, unless it is a whole request with a known head."""
+        if self._overhead is not None:
+            self._overhead += len(data)
+            self._parse(data)
+            return
+        end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+        known = self._known_heads.get(data[:end])
+        if known is not None and known.body_length == len(data) - end:
+            exchange = self._begin(known)
+            exchange.add_to_body(data[end:])
+            exchange.end_body()
+            return
+        self._head = None
+        self._parse(data)
+        self._remember(data, end)
+
+    def _remember(self, data: bytes, end: int) -> None:
+        """Remember the head that ends there, if the data is nothing but a request."""
+        head, length = self._head, len(data) - end
+        if head is None or self._overhead is not None or end > _MAX_KNOWN_HEAD_BYTES:
+            return
+        # It is greater with several heads, or with a body in chunks.
+        if length == int(dict(head.scope["headers"]).get(b"content-length", 0)):
+            if len(self._known_heads) >= _MAX_KNOWN_HEADS:
+                self._known_heads.clear()
+            scope = {**head.scope, "extensions": {BODY_IS_BUFFERED: {}, SAME_HEAD: {}}}
+            self._known_heads[data[:end]] = head._replace(scope=scope, body_length=length)
 
     def _parse(self, data: bytes) -> None:
         """Parse data, and ignore offers to upgrade to another protocol (RFC 9110, section 7.8).
@@ -330,15 +383,15 @@ class HttpProtocol(asyncio.Protocol):
         return self._app_state.copy()
 
     def on_headers_complete(self) -> None:
-        """Start the application, or queue the request. Reading the body has its own timeout."""
+        """Begin the request."""
         if not self._in_head:
             return
         version = self._parser.get_http_version()
         if version not in _VERSIONS:
             # The parser also knows HTTP/2.0, and request lines without a version.
             raise httptools.HttpParserError(f"HTTP version {version}")
-        names = set(map(itemgetter(0), self._headers))
-        if b"transfer-encoding" in names:
+        headers = dict(self._headers)
+        if b"transfer-encoding" in headers:
             self._require_chunked(version)
         url = httptools.parse_url(self._url)
         if url.host is not None:
@@ -349,7 +402,6 @@ class HttpProtocol(asyncio.Protocol):
             ]
         # RFC 9112, section 3.2.2: a target such as `http://host` has the path `/`.
         raw_path = url.path or b"/"
-        state = self.request_state()
         scope = {
             "type": "http",
             "asgi": _ASGI,
@@ -360,32 +412,38 @@ class HttpProtocol(asyncio.Protocol):
             "raw_path": raw_path,
             "query_string": url.query or b"",
             "root_path": "",
-            "headers": self._headers,
+            "headers": tuple(self._headers),
             "client": self._peer,
             "server": None,
-            "state": state,
         }
-        self._last = Exchange(
-            self,
+        self._head = _Head(
             scope,
-            # While the server stops, the client should send its next request to another process.
-            keep_alive=(
-                version != "1.0" and self._parser.should_keep_alive() and IS_STOPPING not in state
-            ),
+            keep_alive=version != "1.0" and self._parser.should_keep_alive(),
             # RFC 9110, section 10.1.1: ignore the expectation of an HTTP/1.0 client.
             expects_continue=(
-                version != "1.0"
-                and b"expect" in names
-                and dict(self._headers)[b"expect"].lower() == b"100-continue"
+                version != "1.0" and headers.get(b"expect", b"").lower() == b"100-continue"
             ),
         )
         self._overhead, self._in_head = 0, False
+        self._begin(self._head)
+
+    def _begin(self, head: _Head) -> Exchange:
+        """Start the application, or queue the request. Reading the body has its own timeout."""
+        state = self.request_state()
+        self._last = exchange = Exchange(
+            self,
+            {**head.scope, "state": state},
+            # While the server stops, the client should send its next request to another process.
+            keep_alive=head.keep_alive and IS_STOPPING not in state,
+            expects_continue=head.expects_continue,
+        )
         self._closes_at = None
-        self._queue.append(self._last)
+        self._queue.append(exchange)
         if len(self._queue) == 1:
-            self._start(self._last)
+            self._start(exchange)
         else:
             self._pause_reading()
+        return exchange
 
     def _require_chunked(self, version: str) -> None:
         """Refuse a body in another coding than chunked (RFC 9112, section 6.1).

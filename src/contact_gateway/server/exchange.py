@@ -65,7 +65,10 @@ class Exchange:
         self._connection: Final = connection
         self._expects_continue = expects_continue
         self._is_disconnected = False
-        self._changed: Final = asyncio.Event()
+        self._has_changed = False
+        """Whether there is something that the application has yet to receive."""
+        self._changed: asyncio.Event | None = None
+        """Set when there is, for an application that waits. Most do not have to."""
         self._body = bytearray()
         self._head: bytes | None = None
         """Of the response: not yet written, or empty once it is."""
@@ -98,26 +101,34 @@ class Exchange:
         if self.is_answered:
             return 0
         self._body += part
-        self._changed.set()
+        self._report_change()
         return len(self._body)
 
     def end_body(self) -> None:
         """Mark the request as received."""
         self.is_received = True
-        self._changed.set()
+        self._report_change()
 
     def disconnect(self) -> None:
         """Report to the application that the client has gone."""
         self._is_disconnected = not self.is_answered
-        self._changed.set()
+        self._report_change()
+
+    def _report_change(self) -> None:
+        self._has_changed = True
+        if self._changed is not None:
+            self._changed.set()
 
     async def _receive(self) -> Message:
         if not self._is_disconnected and not self.is_answered:
             if self._expects_continue:
                 self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 self._expects_continue = False
-            await self._changed.wait()
-            self._changed.clear()
+            if not self._has_changed:
+                self._changed = self._changed or asyncio.Event()
+                await self._changed.wait()
+                self._changed.clear()
+            self._has_changed = False
         if self._is_disconnected or self.is_answered:
             return {"type": "http.disconnect"}
         message = {
@@ -169,5 +180,5 @@ class Exchange:
         if self._unsent:
             raise ValueError("the body of the response is not as long as its Content-Length")
         self.is_answered = True
-        self._changed.set()
+        self._report_change()
         self._connection.answered()

@@ -30,8 +30,9 @@ from contact_gateway.cli import main
 from contact_gateway.settings import load_settings
 from contact_gateway.upstream.check import calls
 from contact_gateway.upstream.check.calls import Result as CheckResult
-from contact_gateway.upstream.check.calls import TrialContact, check
+from contact_gateway.upstream.check.calls import check
 from contact_gateway.upstream.check.report import report_of
+from contact_gateway.upstream.check.trial import TrialContact
 from contact_gateway.upstream.client import UpstreamClient
 from support.clock import WATCHDOG_SECONDS
 from support.documentation import ROOT, blocks_of

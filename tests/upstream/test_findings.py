@@ -13,10 +13,11 @@ from contact_gateway.settings import SettingsError
 from contact_gateway.upstream.calls import Call, Response
 from contact_gateway.upstream.check import calls
 from contact_gateway.upstream.check.answers import Answer, Reads
-from contact_gateway.upstream.check.calls import TrialContact, check
+from contact_gateway.upstream.check.calls import check
 from contact_gateway.upstream.check.findings import findings_of_reads
 from contact_gateway.upstream.check.report import report_of
 from contact_gateway.upstream.check.shapes import names_and_types
+from contact_gateway.upstream.check.trial import TrialContact
 from support.faces import Json
 
 UNANSWERED: Final = Answer("GET /", reason="it was not sent")

@@ -18,8 +18,9 @@ from contact_gateway.command_line import admin_key
 from contact_gateway.contacts.fields import MAX_ID, Email
 from contact_gateway.contacts.problems import problems_of
 from contact_gateway.settings import Settings, load_settings
-from contact_gateway.upstream.check.calls import Result, TrialContact, check
+from contact_gateway.upstream.check.calls import Result, check
 from contact_gateway.upstream.check.report import report_of
+from contact_gateway.upstream.check.trial import TrialContact
 from contact_gateway.upstream.client import UpstreamClient
 
 upstream = typer.Typer(help="Inspect HiEnergy's API.", no_args_is_help=True)

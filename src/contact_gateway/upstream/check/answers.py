@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Final
 
 from contact_gateway.contacts.text import email_key
 from contact_gateway.upstream.calls import Response
@@ -81,9 +82,15 @@ class Answer:
         return f"the answer to {self.asked} cannot be read"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+_NOT_SENT: Final = Answer("")
+_NO_ADDRESS: Final = Answer("", reason="no contact with an address is listed")
+_NO_CONTACT: Final = Answer("", reason="no contact is listed")
+_NO_ADVERTISER: Final = Answer("", reason="no advertiser is listed")
+
+
+@dataclass(slots=True, kw_only=True)
 class Reads:
-    """The answers to the reads.
+    """The answers to the reads, or why one was not sent.
 
     Attributes:
         email: the address of a contact that was listed.
@@ -92,17 +99,17 @@ class Reads:
     """
 
     contacts: Answer
-    next_contacts: Answer
-    large_page: Answer
-    contacts_by_email: Answer
-    contacts_by_absent_email: Answer
-    contact: Answer
-    advertisers: Answer
-    advertiser: Answer
-    contacts_of_advertiser: Answer
-    contacts_by_advertiser: Answer
-    advertisers_by_hienergy_id: Answer
-    absent_advertiser: Answer
+    next_contacts: Answer = _NOT_SENT
+    large_page: Answer = _NOT_SENT
+    contacts_by_email: Answer = _NO_ADDRESS
+    contacts_by_absent_email: Answer = _NOT_SENT
+    contact: Answer = _NO_CONTACT
+    advertisers: Answer = _NOT_SENT
+    advertiser: Answer = _NO_ADVERTISER
+    contacts_of_advertiser: Answer = _NO_ADVERTISER
+    contacts_by_advertiser: Answer = _NO_ADVERTISER
+    advertisers_by_hienergy_id: Answer = _NO_ADVERTISER
+    absent_advertiser: Answer = _NOT_SENT
     email: str | None = None
     advertiser_id: str | None = None
     is_owner: bool = False

@@ -7,9 +7,9 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from contact_gateway.access.principals import Credential
 from contact_gateway.settings import PREFIX, Known, SettingsError
@@ -22,7 +22,13 @@ from contact_gateway.upstream.check.findings import (
     findings_of_reads,
 )
 from contact_gateway.upstream.check.shapes import Row, owner_of
-from contact_gateway.upstream.check.trial import Look, Trial, findings_of_trial, settings_of
+from contact_gateway.upstream.check.trial import (
+    Look,
+    Trial,
+    TrialContact,
+    findings_of_trial,
+    settings_of,
+)
 
 Send: TypeAlias = Callable[[Call], Awaitable[Response]]
 """Sends a call; raises `UpstreamUnavailable` if there is no usable response."""
@@ -33,20 +39,6 @@ LOOK_AFTER_SECONDS: Final = (0.0, 2.0, 7.0)
 _ABSENT_EMAIL: Final = "no-such-contact@example.com"
 # Anything else may need escaping, or change the path.
 _ID: Final = re.compile("[A-Za-z0-9_-]{1,100}")
-
-
-class TrialContact(NamedTuple):
-    """The contact to create, and whether to try a dry run too."""
-
-    advertiser_id: int
-    email: str
-    tries_dry_run: bool
-
-    @property
-    def dry_run_email(self) -> str:
-        """Another address of the same mailbox."""
-        local_part, _, domain = self.email.rpartition("@")
-        return f"{local_part}+dry-run@{domain}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,57 +131,37 @@ class _Caller:
 async def _read(caller: _Caller) -> Reads:
     """Send the reads, twelve at most."""
     small = str(SMALL_PAGE_SIZE)
-    contacts = await caller.get("contacts", page="1", per_page=small)
-    _require_list(contacts)
-    next_contacts = await caller.get("contacts", page="2", per_page=small)
-    large_page = await caller.get("contacts", page="1", per_page=str(LARGE_PAGE_SIZE))
-    rows = [*contacts.rows, *large_page.rows]
+    reads = Reads(contacts=await caller.get("contacts", page="1", per_page=small))
+    _require_list(reads.contacts)
+    reads.next_contacts = await caller.get("contacts", page="2", per_page=small)
+    reads.large_page = await caller.get("contacts", page="1", per_page=str(LARGE_PAGE_SIZE))
+    rows = reads.contact_rows
     emails = (row.fields.get("email") for row in rows)
-    email = next((each for each in emails if isinstance(each, str) and "@" in each), None)
+    reads.email = next((each for each in emails if isinstance(each, str) and "@" in each), None)
     contact_id = next(filter(None, map(_id_of, rows)), None)
     owner = next((each for each in map(owner_of, rows) if each and _ID.fullmatch(each)), None)
 
-    by_absent_email = await caller.get("contacts", email=_ABSENT_EMAIL)
-    by_email = Answer("", reason="no contact with an address is listed")
-    if email is not None:
-        by_email = await caller.get("contacts", email=email)
-    contact = Answer("", reason="no contact is listed")
+    reads.contacts_by_absent_email = await caller.get("contacts", email=_ABSENT_EMAIL)
+    if reads.email is not None:
+        reads.contacts_by_email = await caller.get("contacts", email=reads.email)
     if contact_id is not None:
-        contact = await caller.get("contacts/{id}", record=contact_id)
+        reads.contact = await caller.get("contacts/{id}", record=contact_id)
 
-    advertisers = await caller.get("advertisers", page="1", per_page="25")
-    advertiser_id = owner or next(filter(None, map(_id_of, advertisers.rows)), None)
-    absent_advertiser = await caller.get("advertisers/{id}", record="0")
-    advertiser = of_advertiser = by_advertiser = by_hienergy_id = Answer(
-        "", reason="no advertiser is listed"
+    reads.advertisers = await caller.get("advertisers", page="1", per_page="25")
+    reads.absent_advertiser = await caller.get("advertisers/{id}", record="0")
+    an_id = owner or next(filter(None, map(_id_of, reads.advertisers.rows)), None)
+    if an_id is None:
+        return reads
+    reads.advertiser_id, reads.is_owner = an_id, owner is not None
+    reads.advertiser = await caller.get("advertisers/{id}", record=an_id)
+    reads.contacts_of_advertiser = await _contacts_of(caller, an_id)
+    reads.contacts_by_advertiser = await caller.get("contacts", advertiser_id=an_id, per_page="100")
+    record = reads.advertiser.row
+    hienergy_id = an_id if record is None else str(record.fields.get("hienergy_id") or record.id)
+    reads.advertisers_by_hienergy_id = await caller.get(
+        "advertisers", hienergy_id=hienergy_id, page="1", per_page="25"
     )
-    if advertiser_id is not None:
-        advertiser = await caller.get("advertisers/{id}", record=advertiser_id)
-        of_advertiser = await _contacts_of(caller, advertiser_id)
-        by_advertiser = await caller.get("contacts", advertiser_id=advertiser_id, per_page="100")
-        hienergy_id = advertiser_id
-        if (record := advertiser.row) is not None:
-            hienergy_id = str(record.fields.get("hienergy_id") or record.id)
-        by_hienergy_id = await caller.get(
-            "advertisers", hienergy_id=hienergy_id, page="1", per_page="25"
-        )
-    return Reads(
-        contacts=contacts,
-        next_contacts=next_contacts,
-        large_page=large_page,
-        contacts_by_email=by_email,
-        contacts_by_absent_email=by_absent_email,
-        contact=contact,
-        advertisers=advertisers,
-        advertiser=advertiser,
-        contacts_of_advertiser=of_advertiser,
-        contacts_by_advertiser=by_advertiser,
-        advertisers_by_hienergy_id=by_hienergy_id,
-        absent_advertiser=absent_advertiser,
-        email=email,
-        advertiser_id=advertiser_id,
-        is_owner=owner is not None,
-    )
+    return reads
 
 
 def _require_list(answer: Answer) -> None:
@@ -225,45 +197,40 @@ async def _try(caller: _Caller, contact: TrialContact | None) -> Trial:
         return _untried(contact, before.reason)
     if any(has_email(row, contact.email) for row in before.rows):
         return _untried(contact, "the address has a contact already; use another one")
-    first = await caller.post(submitted)
-    if not first.is_success:
-        return replace(_untried(contact, "the creation did not succeed"), first=first)
-    trial = replace(
-        _untried(contact, "it needs --try-dry-run"),
-        first=first,
-        # At once: a duplicate may be detected late, and the gateway may repeat a creation at once.
-        repeat=await caller.post(submitted),
-    )
-    trial = replace(trial, looks=await _look(caller, trial))
-    if not contact.tries_dry_run:
+    trial = _untried(contact, "the creation did not succeed")
+    trial.first = await caller.post(submitted)
+    if not trial.first.is_success:
         return trial
-    return replace(
-        trial,
-        dry_run=await caller.post({**submitted, "email": contact.dry_run_email}, dry_run="true"),
-        after_dry_run=await caller.get("contacts", email=contact.dry_run_email),
-    )
+    # At once: a duplicate may be detected late, and the gateway may repeat a creation at once.
+    trial.repeat = await caller.post(submitted)
+    await _look(caller, trial)
+    if not contact.tries_dry_run:
+        trial.dry_run = Answer("", reason="it needs --try-dry-run")
+        return trial
+    of_dry_run = {**submitted, "email": contact.dry_run_email}
+    trial.dry_run = await caller.post(of_dry_run, dry_run="true")
+    trial.after_dry_run = await caller.get("contacts", email=contact.dry_run_email)
+    return trial
 
 
-async def _look(caller: _Caller, trial: Trial) -> Sequence[Look]:
+async def _look(caller: _Caller, trial: Trial) -> None:
     """Look for the new contact in all lists, until each shows it or the last look is done."""
-    looks: list[Look] = []
-    submitted, owner = str(trial.advertiser_id), trial.owner
+    email, submitted, owner = trial.contact.email, str(trial.contact.advertiser_id), trial.owner
+    waited = 0.0
     for seconds in LOOK_AFTER_SECONDS:
-        await asyncio.sleep(seconds - (looks[-1].seconds if looks else 0.0))
-        by_email = await caller.get("contacts", email=trial.email)
-        of_submitted = await _contacts_of(caller, submitted, email=trial.email)
+        await asyncio.sleep(seconds - waited)
+        waited = seconds
+        by_email = await caller.get("contacts", email=email)
+        of_submitted = await _contacts_of(caller, submitted, email=email)
         of_owner = Answer("", reason="the answer to the creation shows no advertiser")
         if owner == submitted:
             of_owner = of_submitted
         elif owner is not None and _ID.fullmatch(owner):
-            of_owner = await _contacts_of(caller, owner, email=trial.email)
-        looks.append(Look(seconds, by_email, of_submitted, of_owner))
-        lists = [
-            answer for answer in (by_email, of_submitted, of_owner) if answer.items is not None
-        ]
+            of_owner = await _contacts_of(caller, owner, email=email)
+        trial.looks.append(Look(seconds, by_email, of_submitted, of_owner))
+        lists = [each for each in (by_email, of_submitted, of_owner) if each.items is not None]
         if all(any(trial.is_new(row) for row in answer.rows) for answer in lists):
             break
-    return looks
 
 
 async def _contacts_of(caller: _Caller, advertiser_id: str, **query: str) -> Answer:
@@ -274,16 +241,7 @@ async def _contacts_of(caller: _Caller, advertiser_id: str, **query: str) -> Ans
 def _untried(contact: TrialContact, why: str) -> Trial:
     """Return a trial of which nothing was sent, and why."""
     nothing = Answer("", reason=why)
-    return Trial(
-        advertiser_id=contact.advertiser_id,
-        email=contact.email,
-        dry_run_email=contact.dry_run_email,
-        first=nothing,
-        repeat=nothing,
-        looks=(),
-        dry_run=nothing,
-        after_dry_run=nothing,
-    )
+    return Trial(contact, first=nothing, repeat=nothing, dry_run=nothing, after_dry_run=nothing)
 
 
 def _id_of(row: Row) -> str | None:

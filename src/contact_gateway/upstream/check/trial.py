@@ -4,7 +4,7 @@ As in `findings`, no value that upstream sent is in a finding.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from typing import Final, NamedTuple
@@ -32,8 +32,21 @@ class _Tried(NamedTuple):
     setting: Known = Known.UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class TrialContact(NamedTuple):
+    """The contact to create, and whether to try a dry run too."""
+
+    advertiser_id: int
+    email: str
+    tries_dry_run: bool
+
+    @property
+    def dry_run_email(self) -> str:
+        """Another address of the same mailbox."""
+        local_part, _, domain = self.email.rpartition("@")
+        return f"{local_part}+dry-run@{domain}"
+
+
+class Look(NamedTuple):
     """The lists where the new contact may be, some seconds after its creation."""
 
     seconds: float
@@ -42,23 +55,21 @@ class Look:
     of_owner: Answer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Trial:
-    """The answers to the creation of a test contact.
+    """The answers to the creation of a test contact, or why one was not sent.
 
     Attributes:
         looks: after the repeat, in the order of their time.
         after_dry_run: the contacts with the address of the dry run, after it.
     """
 
-    advertiser_id: int
-    email: str
-    dry_run_email: str
+    contact: TrialContact
     first: Answer
     repeat: Answer
-    looks: Sequence[Look]
     dry_run: Answer
     after_dry_run: Answer
+    looks: list[Look] = field(default_factory=list)
 
     @property
     def owner(self) -> str | None:
@@ -69,7 +80,9 @@ class Trial:
     def is_new(self, row: Row) -> bool:
         """Return whether a listed contact is the created one."""
         first = self.first.row
-        return has_email(row, self.email) or (first is not None and str(first.id) == str(row.id))
+        return has_email(row, self.contact.email) or (
+            first is not None and str(first.id) == str(row.id)
+        )
 
 
 def findings_of_trial(trial: Trial) -> Sequence[Finding]:
@@ -132,7 +145,7 @@ def _owner(trial: Trial) -> Found:
         return unknown(_why_no_contact(trial))
     if trial.owner is None:
         return Found("not shown", "The gateway takes the submitted advertiser for the owner.")
-    if trial.owner == str(trial.advertiser_id):
+    if trial.owner == str(trial.contact.advertiser_id):
         return Found("the submitted one")
     return Found("another one", "The contact was created on the HiEnergy record.")
 
@@ -194,9 +207,8 @@ def _repeat(trial: Trial) -> _Tried:
     if not trial.repeat.is_success:
         return _Tried(unknown(trial.repeat.why_unknown))
     first, second = trial.first.row, trial.repeat.row
-    listed = (
-        [row for row in look.by_email.rows if has_email(row, trial.email)] for look in trial.looks
-    )
+    email = trial.contact.email
+    listed = ([row for row in look.by_email.rows if has_email(row, email)] for look in trial.looks)
     has_two_ids = first is not None and second is not None and str(first.id) != str(second.id)
     if has_two_ids or any(len(rows) > 1 for rows in listed):
         means = "A repeat makes a second contact. The gateway never repeats a creation blindly."
@@ -222,7 +234,8 @@ def _dry_run(trial: Trial) -> _Tried:
         return _Tried(unknown(f"it was refused with {status}"))
     if not trial.dry_run.is_success:
         return _Tried(unknown(trial.dry_run.why_unknown))
-    is_listed = any(has_email(row, trial.dry_run_email) for row in trial.after_dry_run.rows)
+    email = trial.contact.dry_run_email
+    is_listed = any(has_email(row, email) for row in trial.after_dry_run.rows)
     marks: list[object] = [None if row is None else row.fields]
     if document is not None:
         marks += [document.beside.get("meta"), document.content]

@@ -72,7 +72,7 @@ async def check(
     reads = await _read(caller)
     tried = await _try(caller, trial)
     findings = [*findings_of_reads(reads), *findings_of_trial(tried)]
-    return Result(findings, settings_of(tried), caller.answers)
+    return Result(findings, settings_of(findings), caller.answers)
 
 
 class _Caller:

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from contact_gateway.contacts.advertiser import is_named_hienergy
+from contact_gateway.settings import Known
 from contact_gateway.upstream.calls import Response, seconds_of
 from contact_gateway.upstream.check.answers import Reads, has_email
 from contact_gateway.upstream.check.shapes import (
@@ -51,11 +52,12 @@ _CLOCK_PRECISION_SECONDS: Final = 2
 
 
 class Found(NamedTuple):
-    """What was found of an open question, and what it means for the gateway."""
+    """What was found of an open question, what it means for the gateway, and the setting for it."""
 
     found: str
     means: str = ""
     is_known: bool = True
+    setting: Known = Known.UNKNOWN
 
 
 class Finding(NamedTuple):
@@ -66,6 +68,7 @@ class Finding(NamedTuple):
     found: str
     means: str
     is_known: bool
+    setting: Known
 
 
 def findings_of_reads(reads: Reads) -> Sequence[Finding]:

@@ -3,7 +3,7 @@
 As in `findings`, no value that upstream sent is in a finding.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -15,21 +15,15 @@ from contact_gateway.upstream.check.findings import Finding, Found, unknown
 from contact_gateway.upstream.check.shapes import Row, error_form_of, owner_of
 from contact_gateway.upstream.documents import time_of
 
-REFUSES_DUPLICATES: Final = f"{PREFIX}UPSTREAM_REFUSES_DUPLICATES"
-HONOURS_DRY_RUN: Final = f"{PREFIX}UPSTREAM_HONOURS_DRY_RUN"
-
+_SETTINGS: Final = {
+    "duplicates": f"{PREFIX}UPSTREAM_REFUSES_DUPLICATES",
+    "dry_run": f"{PREFIX}UPSTREAM_HONOURS_DRY_RUN",
+}
 _DENIED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _REFUSED: Final = frozenset(
     {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}
 )
 _NO_SECOND_CONTACT: Final = "A repeat right after the answer makes no second contact."
-
-
-class _Tried(NamedTuple):
-    """What was found, and the value of the setting that follows from it."""
-
-    found: Found
-    setting: Known = Known.UNKNOWN
 
 
 class TrialContact(NamedTuple):
@@ -107,18 +101,15 @@ def findings_of_trial(trial: Trial) -> Sequence[Finding]:
             partial(_listed, answer_of=lambda look: look.of_owner),
         ),
         ("new_contact_rating", "Rating of a new contact", _rating),
-        ("duplicates", "The same creation again", lambda trial: _repeat(trial).found),
-        ("dry_run", "A creation with `?dry_run=true`", lambda trial: _dry_run(trial).found),
+        ("duplicates", "The same creation again", _repeat),
+        ("dry_run", "A creation with `?dry_run=true`", _dry_run),
     )
     return [Finding(key, question, *find(trial)) for key, question, find in questions]
 
 
-def settings_of(trial: Trial) -> Mapping[str, Known]:
+def settings_of(findings: Iterable[Finding]) -> Mapping[str, Known]:
     """Return the settings that follow, by their names."""
-    return {
-        REFUSES_DUPLICATES: _repeat(trial).setting,
-        HONOURS_DRY_RUN: _dry_run(trial).setting,
-    }
+    return {_SETTINGS[each.key]: each.setting for each in findings if each.key in _SETTINGS}
 
 
 def _creation(trial: Trial) -> Found:
@@ -142,7 +133,7 @@ def _creation(trial: Trial) -> Found:
 
 def _owner(trial: Trial) -> Found:
     if trial.first.row is None:
-        return unknown(_why_no_contact(trial))
+        return _no_contact(trial)
     if trial.owner is None:
         return Found("not shown", "The gateway takes the submitted advertiser for the owner.")
     if trial.owner == str(trial.contact.advertiser_id):
@@ -153,7 +144,7 @@ def _owner(trial: Trial) -> Found:
 def _times(trial: Trial) -> Found:
     row = trial.first.row
     if row is None:
-        return unknown(_why_no_contact(trial))
+        return _no_contact(trial)
     if time_of(row.fields.get("created_at")) is None:
         return Found("not shown", "The gateway takes the time of the answer.")
     return Found("shown")
@@ -161,7 +152,7 @@ def _times(trial: Trial) -> Found:
 
 def _listed(trial: Trial, answer_of: Callable[[Look], Answer]) -> Found:
     if not trial.first.is_success:
-        return unknown(_why_no_contact(trial))
+        return _no_contact(trial)
     for look in trial.looks:
         if any(trial.is_new(row) for row in answer_of(look).rows):
             if not look.seconds:
@@ -179,7 +170,7 @@ def _listed(trial: Trial, answer_of: Callable[[Look], Answer]) -> Found:
 
 def _rating(trial: Trial) -> Found:
     if not trial.first.is_success:
-        return unknown(_why_no_contact(trial))
+        return _no_contact(trial)
     general = [row for look in trial.looks for row in look.by_email.rows]
     own = [row for look in trial.looks for row in (*look.of_submitted.rows, *look.of_owner.rows)]
     shown = [trial.first.row, *(row for row in (*general, *own) if trial.is_new(row))]
@@ -192,7 +183,7 @@ def _rating(trial: Trial) -> Found:
     return unknown("no answer shows it, and `GET /contacts` does not list it")
 
 
-def _repeat(trial: Trial) -> _Tried:
+def _repeat(trial: Trial) -> Found:
     """Return what became of the second of two equal creations."""
     response, status = trial.repeat.response, trial.repeat.status
     # The first was accepted, so the repeat is refused because of the first.
@@ -203,20 +194,20 @@ def _repeat(trial: Trial) -> _Tried:
                 found += ", with the contact"
             case _:
                 pass
-        return _Tried(Found(found, _NO_SECOND_CONTACT), Known.YES)
+        return Found(found, _NO_SECOND_CONTACT, setting=Known.YES)
     if not trial.repeat.is_success:
-        return _Tried(unknown(trial.repeat.why_unknown))
+        return unknown(trial.repeat.why_unknown)
     first, second = trial.first.row, trial.repeat.row
     email = trial.contact.email
     listed = ([row for row in look.by_email.rows if has_email(row, email)] for look in trial.looks)
     has_two_ids = first is not None and second is not None and str(first.id) != str(second.id)
     if has_two_ids or any(len(rows) > 1 for rows in listed):
         means = "A repeat makes a second contact. The gateway never repeats a creation blindly."
-        return _Tried(Found(f"{status}: a second contact", means), Known.NO)
+        return Found(f"{status}: a second contact", means, setting=Known.NO)
     if first is None or second is None:
-        return _Tried(unknown("the answer has no id, and no list shows two contacts"))
+        return unknown("the answer has no id, and no list shows two contacts")
     found = f"{status} with the first contact{_merged(first, second)}"
-    return _Tried(Found(found, _NO_SECOND_CONTACT), Known.YES)
+    return Found(found, _NO_SECOND_CONTACT, setting=Known.YES)
 
 
 def _merged(first: Row, second: Row) -> str:
@@ -227,13 +218,13 @@ def _merged(first: Row, second: Row) -> str:
     return ", unchanged" if before == after else ", updated"
 
 
-def _dry_run(trial: Trial) -> _Tried:
+def _dry_run(trial: Trial) -> Found:
     """Return what became of a creation with `?dry_run=true`."""
     status, document, row = trial.dry_run.status, trial.dry_run.document, trial.dry_run.row
     if status in _REFUSED:
-        return _Tried(unknown(f"it was refused with {status}"))
+        return unknown(f"it was refused with {status}")
     if not trial.dry_run.is_success:
-        return _Tried(unknown(trial.dry_run.why_unknown))
+        return unknown(trial.dry_run.why_unknown)
     email = trial.contact.dry_run_email
     is_listed = any(has_email(row, email) for row in trial.after_dry_run.rows)
     marks: list[object] = [None if row is None else row.fields]
@@ -241,15 +232,13 @@ def _dry_run(trial: Trial) -> _Tried:
         marks += [document.beside.get("meta"), document.content]
     says_dry_run = any(isinstance(each, Mapping) and each.get("dry_run") is True for each in marks)
     if says_dry_run and not is_listed:
-        found = Found(f"honoured: {status} says `dry_run`", "Dry runs can be forwarded.")
-        return _Tried(found, Known.YES)
+        means = "Dry runs can be forwarded."
+        return Found(f"honoured: {status} says `dry_run`", means, setting=Known.YES)
     if is_listed or row is not None:
         means = "Dry runs are not forwarded: each would create a contact."
-        return _Tried(Found(f"ignored: {status} with a contact", means), Known.NO)
-    return _Tried(unknown(f"{status} without an id or `dry_run`"))
+        return Found(f"ignored: {status} with a contact", means, setting=Known.NO)
+    return unknown(f"{status} without an id or `dry_run`")
 
 
-def _why_no_contact(trial: Trial) -> str:
-    if trial.first.is_success:
-        return "the answer has no id"
-    return trial.first.why_unknown
+def _no_contact(trial: Trial) -> Found:
+    return unknown("the answer has no id" if trial.first.is_success else trial.first.why_unknown)

@@ -12,6 +12,7 @@ import math
 import secrets
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -125,9 +126,7 @@ async def listed_conflict(
 ) -> Conflict | Unauthorized | RateLimited | None:
     """Return the conflict that a first look shows, or why the key is refused; else None."""
     try:
-        found = await lookup.find_contacts(
-            caller, contact.advertiser_id, contact.email, is_first_look=True
-        )
+        found = await lookup.find_contacts(caller, contact, is_first_look=True)
     except SourceUnavailable:
         return None
     match found:
@@ -281,9 +280,10 @@ class Creations:
             if found.contact is not None:
                 return await self._replay(submission, found, found.contact, dry_run=False)
             if found.is_in_flight(_now()):
-                refusal = await self._refusal_in_flight(submission)
-                if refusal is not None:
-                    return refusal
+                # A contact that a list shows by now may be of another caller, so it proves nothing.
+                with suppress(SourceUnavailable):
+                    if (refusal := await self._refusal(submission)) is not None:
+                        return refusal
                 await self._wait_for_lease(key, found)
                 continue
             if found.fingerprint != submission.fingerprint:
@@ -308,7 +308,7 @@ class Creations:
             SourceUnavailable: upstream has not accepted the credential.
         """
         caller = submission.caller
-        found = await lookup.find_contacts(caller, attempt.advertiser_id, attempt.email)
+        found = await lookup.find_contacts(caller, attempt)
         if not isinstance(found, Found):
             return found
         since = lookup.earliest_creation(attempt.sent_at, caller)
@@ -426,7 +426,7 @@ class Creations:
     async def _find_quietly(self, caller: Operations, contact: NewContact) -> Found:
         """Look for a contact that HiEnergy reports to exist; return nothing if that fails."""
         try:
-            found = await lookup.find_contacts(caller, contact.advertiser_id, contact.email)
+            found = await lookup.find_contacts(caller, contact)
         except SourceUnavailable:
             return Found((), ())
         return found if isinstance(found, Found) else Found((), ())
@@ -439,9 +439,7 @@ class Creations:
         Raises:
             SourceUnavailable: upstream does not respond.
         """
-        found = await lookup.find_contacts(
-            submission.caller, attempt.advertiser_id, attempt.email, is_first_look=True
-        )
+        found = await lookup.find_contacts(submission.caller, attempt, is_first_look=True)
         if not isinstance(found, Found):
             return found
         current = found.with_id(contact.id) or contact
@@ -460,21 +458,9 @@ class Creations:
         Raises:
             SourceUnavailable: upstream does not respond.
         """
-        contact = submission.contact
-        found = await lookup.find_contacts(
-            submission.caller, contact.advertiser_id, contact.email, is_first_look=True
-        )
+        caller, contact = submission.caller, submission.contact
+        found = await lookup.find_contacts(caller, contact, is_first_look=True)
         return None if isinstance(found, Found) else found
-
-    async def _refusal_in_flight(self, submission: Keyed) -> NotAccepted | None:
-        """Return why upstream does not accept the credential, as far as it responds.
-
-        The contact that a list shows during a call may be of another caller, so it proves nothing.
-        """
-        try:
-            return await self._refusal(submission)
-        except SourceUnavailable:
-            return None
 
     async def _wait_for_lease(self, key: bytes, held: Attempt) -> None:
         """Poll the ledger until an attempt is closed or deleted, or its lease ends."""

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple, TypeAlias
 
 from contact_gateway.contacts.advertiser import Advertiser
-from contact_gateway.contacts.contact import Contact
+from contact_gateway.contacts.contact import Contact, NewContact
+from contact_gateway.contacts.ledger import Attempt
 from contact_gateway.contacts.outcomes import Forbidden, RateLimited, ReadRefusal, Unauthorized
 from contact_gateway.contacts.source import ContactFilter, Page, PageRequest, SourceUnavailable
 from contact_gateway.contacts.text import email_key
@@ -50,15 +51,16 @@ _Listed: TypeAlias = tuple[Contact, ...] | ReadRefusal | SourceUnavailable
 
 
 async def find_contacts(
-    caller: Operations, advertiser_id: int, email: str, *, is_first_look: bool = False
+    caller: Operations, wanted: NewContact | Attempt | Contact, *, is_first_look: bool = False
 ) -> Found | NotAccepted:
-    """Look for a contact with an address in all lists, or in two of them if it is a first look.
+    """Look for a contact by its address in all lists, or in two of them if it is a first look.
 
     A result other than a refusal proves that HiEnergy accepts the credential.
 
     Raises:
         SourceUnavailable: no list could be read.
     """
+    advertiser_id, email = wanted.advertiser_id, wanted.email or ""
     by_address = ContactFilter(email=email)
     lists = [
         caller.contacts_of_advertiser(advertiser_id, by_address, _FIRST_PAGE),

@@ -202,9 +202,7 @@ class UpstreamAccess(UpstreamReads):
         if created is None:
             return None
         # The ledger's answers need a credential that upstream accepts in this request.
-        shown = await lookup.find_contacts(
-            self, created.advertiser_id, created.email or "", is_first_look=True
-        )
+        shown = await lookup.find_contacts(self, created, is_first_look=True)
         if not isinstance(shown, lookup.Found):
             return shown
         return shown.with_id(contact_id) or created

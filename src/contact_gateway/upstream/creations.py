@@ -13,10 +13,10 @@ import secrets
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -40,7 +40,7 @@ from contact_gateway.upstream import lookup
 from contact_gateway.upstream.calls import Delivery, UpstreamUnavailable
 from contact_gateway.upstream.lookup import Found, NotAccepted
 from contact_gateway.upstream.operations import Operations
-from contact_gateway.upstream.responses import CreationAnswer, Unnamed, dated
+from contact_gateway.upstream.responses import Unnamed, dated
 from contact_gateway.upstream.traits import Traits
 
 # A lease lasts for the timeout of a creation plus this, for delays of the ledger and of the loop.
@@ -61,18 +61,17 @@ _LOOK_AGAIN_SECONDS: Final = 60
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The answer to a creation that was sent is lost. `details` are those of what came instead."""
+class Lost(NamedTuple):
+    """The answer to a creation that was sent is lost, or `is_unnamed`: it names no contact.
 
-    details: Details
+    `details` are those of what came instead.
+    """
+
+    is_unnamed: bool = False
+    details: Details = MappingProxyType({})
 
 
-_Answer: TypeAlias = CreationAnswer | Lost
-
-
-@dataclass(frozen=True, slots=True)
-class Keyed:
+class Keyed(NamedTuple):
     """A submission under an idempotency key."""
 
     caller: Operations
@@ -81,10 +80,8 @@ class Keyed:
     fingerprint: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _InFlight:
-    fingerprint: bytes
-    credential: Credential
+class _InFlight(NamedTuple):
+    submission: Keyed
     task: asyncio.Task[CreateContactOutcome]
 
 
@@ -181,13 +178,10 @@ class Creations:
             return refused
         sent_at = _now()
         answer = await self._send(caller, contact, None, since=sent_at)
-        match answer:
-            case Lost(details):
-                return unknown_outcome(policy.LOST_WITHOUT_KEY, contact, sent_at, details)
-            case Unnamed():
-                return unknown_outcome(policy.UNNAMED, contact, sent_at)
-            case _:
-                return answer
+        if not isinstance(answer, Lost):
+            return answer
+        message = policy.UNNAMED if answer.is_unnamed else policy.LOST_WITHOUT_KEY
+        return unknown_outcome(message, contact, sent_at, answer.details)
 
     async def create(self, submission: Keyed) -> CreateContactOutcome:
         """Create a contact, or return what its idempotency key created before.
@@ -197,23 +191,22 @@ class Creations:
         """
         deadline = time.monotonic() + self._max_wait_seconds
         still_in_flight = unknown_outcome(policy.STILL_IN_FLIGHT, submission.contact, _now())
-        credential = submission.caller.credential
         # A finished task is not shared: its outcome was another caller's.
         while (other := self._in_flight.get(submission.ledger_key)) and not other.task.done():
             await asyncio.wait({other.task}, timeout=deadline - time.monotonic())
             if not other.task.done():
                 return still_in_flight
-            if other.credential.digest != credential.digest:
+            if other.submission.caller.credential.digest != submission.caller.credential.digest:
                 # Upstream has not accepted this credential yet, so it learns nothing here.
                 continue
             outcome = other.task.result()
             if isinstance(outcome, Created):
-                earlier = policy.Earlier(other.fingerprint, outcome.contact)
+                earlier = policy.Earlier(other.submission.fingerprint, outcome.contact)
                 return policy.repeat(submission.contact, earlier, dry_run=False)
-            if other.fingerprint == submission.fingerprint:
+            if other.submission.fingerprint == submission.fingerprint:
                 return outcome
         task = asyncio.create_task(self._create_once(submission))
-        self._in_flight[submission.ledger_key] = _InFlight(submission.fingerprint, credential, task)
+        self._in_flight[submission.ledger_key] = _InFlight(submission, task)
         task.add_done_callback(lambda done: self._remove(submission.ledger_key, done))
         # The creation goes on even if its callers disconnect.
         await asyncio.wait({task}, timeout=deadline - time.monotonic())
@@ -347,40 +340,34 @@ class Creations:
         except UpstreamUnavailable:
             await self._record(key, holder, still_open)
             raise
+        entry: Attempt | None = still_open
+        outcome: CreateContactOutcome
         match answer:
             case Created(contact):
-                created = attempt._replace(contact=contact)
-                is_recorded = await self._record(key, holder, created)
-                # After the lease, a lookup may have acknowledged another contact for the key.
-                return answer if is_recorded else self._unknown(attempt)
-            case Lost():
-                lost = attempt._replace(holder=NO_HOLDER)
-                await self._record(key, holder, lost)
-                return self._unknown(lost, details=answer.details)
-            case Unnamed():
-                unnamed = attempt._replace(holder=NO_HOLDER, is_unnamed=True)
-                await self._record(key, holder, unnamed)
-                return self._unknown(unnamed)
+                entry, outcome = attempt._replace(contact=contact), answer
+            case Lost(is_unnamed, details):
+                entry = attempt._replace(holder=NO_HOLDER, is_unnamed=is_unnamed)
+                outcome = self._unknown(entry, details=details)
             case Conflict(existing) if still_open is not None:
+                outcome = self._unknown(still_open, existing)
                 sent_at, caller = attempt.sent_at, submission.caller
                 if existing is not None and lookup.is_since(existing, sent_at, caller):
-                    created = attempt._replace(contact=existing)
-                    is_recorded = await self._record(key, holder, created)
-                    found = Created(existing, replayed=True)
-                    return found if is_recorded else self._unknown(attempt)
-                if existing is not None and lookup.is_older(existing, sent_at, caller):
+                    entry = attempt._replace(contact=existing)
+                    outcome = Created(existing, replayed=True)
+                elif existing is not None and lookup.is_older(existing, sent_at, caller):
                     # HiEnergy refuses duplicates, and this one is older: the attempt made none.
-                    await self._record(key, holder, None)
-                    return answer
-                await self._record(key, holder, still_open)
-                return self._unknown(still_open, existing)
+                    entry, outcome = None, answer
             case _:
-                await self._record(key, holder, still_open)
-                return answer
+                outcome = answer
+        is_recorded = await self._record(key, holder, entry)
+        if is_recorded or entry is None or entry.contact is None:
+            return outcome
+        # After the lease, a lookup may have acknowledged another contact for the key.
+        return self._unknown(attempt)
 
     async def _send(
         self, caller: Operations, contact: NewContact, header: str | None, *, since: datetime
-    ) -> _Answer:
+    ) -> CreateContactOutcome | Lost:
         """Send a creation once. A 2xx with a contact that is older than `since` is a conflict.
 
         Raises:
@@ -393,7 +380,7 @@ class Creations:
             if error.delivery is not Delivery.UNKNOWN:
                 raise
             _log.warning("the answer to a creation was lost", cause=error.reason)
-            return Lost(error.details)
+            return Lost(details=error.details)
         # The clock may have been set back during the call.
         since = min(since, _now() - timedelta(seconds=time.monotonic() - started_at))
         match answer:
@@ -411,7 +398,7 @@ class Creations:
                     made = await self._of_no_key(shown)
                 except SourceUnavailable:
                     made = None
-                return answer if made is None else Created(completed(made, contact))
+                return Lost(is_unnamed=True) if made is None else Created(completed(made, contact))
             case Conflict(existing):
                 if existing is None:
                     found = await self._find_quietly(caller, contact)

@@ -265,7 +265,12 @@ class Creations:
                     return refused
             if found is None:
                 wanted = self._new_attempt(submission)
-                found = await self._claim_first(key, wanted)
+                try:
+                    found = await self._ledger.claim(key, wanted)
+                except SourceUnavailable:
+                    # The claim may be written all the same.
+                    self._unsent[key] = wanted
+                    raise
                 if found == wanted:
                     return await self._send_attempt(
                         submission, await self._renew_lease(key, wanted)
@@ -498,18 +503,6 @@ class Creations:
             await self._ledger.put(key, found.holder, None)
             return None
         return found
-
-    async def _claim_first(self, key: bytes, wanted: Attempt) -> Attempt:
-        """Claim a key that has no entry; return its entry after that.
-
-        Raises:
-            SourceUnavailable: the ledger does not respond. It may have written the claim.
-        """
-        try:
-            return await self._ledger.claim(key, wanted)
-        except SourceUnavailable:
-            self._unsent[key] = wanted
-            raise
 
     async def _record(self, key: bytes, holder: str, entry: Attempt | None) -> bool:
         """Replace or delete an attempt's entry, now or once the ledger takes it.

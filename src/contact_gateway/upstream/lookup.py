@@ -5,14 +5,20 @@ a lookup can show that a contact exists, and never that it does not.
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, TypeAlias
 
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, NewContact
 from contact_gateway.contacts.ledger import Attempt
-from contact_gateway.contacts.outcomes import Forbidden, RateLimited, ReadRefusal, Unauthorized
+from contact_gateway.contacts.outcomes import (
+    Forbidden,
+    InvalidInput,
+    RateLimited,
+    ReadRefusal,
+    Unauthorized,
+)
 from contact_gateway.contacts.source import ContactFilter, Page, PageRequest, SourceUnavailable
 from contact_gateway.contacts.text import email_key
 from contact_gateway.contacts.timestamps import timestamp
@@ -47,7 +53,7 @@ class Found(NamedTuple):
 NotAccepted: TypeAlias = Unauthorized | Forbidden | RateLimited
 """Why HiEnergy shows no list to the credential."""
 
-_Listed: TypeAlias = tuple[Contact, ...] | ReadRefusal | SourceUnavailable
+_Listed: TypeAlias = tuple[Contact, ...] | NotAccepted | SourceUnavailable
 
 
 async def find_contacts(
@@ -126,6 +132,8 @@ async def _listed(page: Awaitable[Page[Contact] | ReadRefusal | None], key: str)
         return error
     if found is None:
         return SourceUnavailable("upstream does not know the advertiser of a lookup")
+    if isinstance(found, InvalidInput):
+        return SourceUnavailable("upstream refused a lookup as invalid")
     if not isinstance(found, Page):
         return found
     return tuple(
@@ -135,32 +143,20 @@ async def _listed(page: Awaitable[Page[Contact] | ReadRefusal | None], key: str)
     )
 
 
-def _refusal(lists: Iterable[_Listed]) -> NotAccepted | None:
+def _refusal(lists: Sequence[_Listed]) -> NotAccepted | None:
     """Return why no list is shown, or None if one is.
 
     Raises:
         SourceUnavailable: no list could be read, and none is refused.
     """
-    refusals: list[NotAccepted] = []
-    failure: SourceUnavailable | None = None
-    is_accepted = False
-    for each in lists:
-        match each:
-            case tuple():
-                is_accepted = True
-            case Unauthorized() | RateLimited():
-                return each
-            case Forbidden():
-                refusals.append(each)
-            case SourceUnavailable():
-                failure = each
-            case _:
-                failure = SourceUnavailable("upstream refused a lookup as invalid")
-    if is_accepted:
-        return None
+    refusals = [each for each in lists if isinstance(each, NotAccepted)]
+    # What the other list shows does not say that the key is valid, or has calls left.
+    general = next((each for each in refusals if not isinstance(each, Forbidden)), None)
+    if general is not None or any(isinstance(each, tuple) for each in lists):
+        return general
     if refusals:
         return refusals[0]
-    raise failure or SourceUnavailable("upstream shows no list")
+    raise next(each for each in reversed(lists) if isinstance(each, SourceUnavailable))
 
 
 def _contacts(lists: Iterable[_Listed]) -> Iterable[Contact]:

@@ -101,12 +101,6 @@ class Connections:
             raise UpstreamUnavailable(
                 "the upstream host name is invalid", Delivery.NEVER_SENT
             ) from error
-        except _NotConnectedError as error:
-            raise UpstreamUnavailable(
-                f"no connection to upstream: {error.reason}",
-                Delivery.NEVER_SENT,
-                is_transient=not isinstance(error.cause, TimeoutError),
-            ) from None
         except (aiohttp.ClientError, OSError) as error:
             # Only the type, because the message may contain what a caller sent.
             raise UpstreamUnavailable(
@@ -148,15 +142,6 @@ async def _content_of(call: Call, response: aiohttp.ClientResponse) -> bytes | N
     return bytes(body)
 
 
-class _NotConnectedError(aiohttp.ClientError):
-    """There is no connection, so nothing was sent to upstream."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__()
-        self.cause: Final = cause
-        self.reason: Final = _reason(cause)
-
-
 def _reason(cause: Exception) -> str:
     """Return why there is no connection, from what the system says: callers have no part in it."""
     if isinstance(cause, aiohttp.ClientHttpProxyError):
@@ -190,12 +175,20 @@ class _Connector(aiohttp.TCPConnector):
         traces: list[Trace],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's name
     ) -> Connection:
-        """Return a new connection, or a pooled one over which nothing has arrived."""
+        """Return a new connection, or a pooled one over which nothing has arrived.
+
+        Raises:
+            UpstreamUnavailable: there is no connection, so nothing was sent to upstream.
+        """
         while True:
             try:
                 connection = await super().connect(req, traces, timeout)
             except (aiohttp.ClientError, OSError) as error:
-                raise _NotConnectedError(error) from None
+                raise UpstreamUnavailable(
+                    f"no connection to upstream: {_reason(error)}",
+                    Delivery.NEVER_SENT,
+                    is_transient=not isinstance(error, TimeoutError),
+                ) from None
             protocol = connection.protocol
             if protocol is not None and (protocol not in self._used or _is_quiet(protocol)):
                 self._used.add(protocol)

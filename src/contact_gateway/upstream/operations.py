@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 from urllib.parse import quote, unquote
 
 from contact_gateway.access.principals import Credential, Identity, Role
@@ -38,7 +38,6 @@ from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.documents import (
     ADVERTISERS,
     CONTACTS,
-    Roots,
     UnreadableError,
     advertiser_of,
     contact_of,
@@ -62,6 +61,8 @@ DEFAULT_MAX_CALLS: Final = 100
 _LABEL: Final = "HiEnergy API key"
 _CONTACTS: Final = "contacts"
 _ADVERTISERS: Final = "advertisers"
+# HiEnergy may not have them.
+_OPTIONAL_OPERATIONS: Final = frozenset({"get_contact", "list_contacts_of_advertiser"})
 _ENCODED_PATH: Final = re.compile(r"(?:[A-Za-z0-9/._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2}){1,2048}")
 # Not empty, nor a dot segment (RFC 3986, section 3.3; some servers ignore what follows a semicolon
 # in it), and with nothing that a server could take for a separator or decode once more.
@@ -163,32 +164,30 @@ class Operations:
         return Identity(_LABEL, Role.MEMBER) if isinstance(refusal, Forbidden) else refusal
 
     async def contact(self, contact_id: int) -> Contact | ReadRefusal | None:
-        """Read a contact (`GET /contacts/{id}`)."""
-        read = _Reader(CONTACTS, contact_of).record
-        return await self._read("get_contact", f"{_CONTACTS}/{contact_id}", read)
+        """Read a contact (`GET /contacts/{id}`); None if it or the operation does not exist."""
+        path = f"{_CONTACTS}/{contact_id}"
+        return await self._read("get_contact", path, lambda body: contact_of(resource_of(body)))
 
     async def advertiser(self, id_or_slug: int | str) -> Advertiser | ReadRefusal | None:
         """Read an advertiser (`GET /advertisers/{id}`, which also takes a slug)."""
         segment = quote(str(id_or_slug), safe="")
         if segment in {"", ".", ".."}:
             return None
-        read = _Reader(ADVERTISERS, advertiser_of).record
-        return await self._read("get_advertiser", f"{_ADVERTISERS}/{segment}", read)
+        return await self._read(
+            "get_advertiser",
+            f"{_ADVERTISERS}/{segment}",
+            lambda body: advertiser_of(resource_of(body, ADVERTISERS)),
+        )
 
     async def contacts(
         self, wanted: ContactFilter, page: PageRequest
     ) -> Page[Contact] | ReadRefusal:
         """Read a page of contacts (`GET /contacts`)."""
-        found = await self._read_page(
-            "list_contacts",
-            _CONTACTS,
-            _contact_query(wanted),
-            page,
-            _Reader(CONTACTS, partial(contact_of, advertiser_id=wanted.advertiser_id)),
-        )
+        owner_id = wanted.advertiser_id
+        found = await self._read_contacts("list_contacts", _CONTACTS, wanted, page, owner_id)
         if found is not None:
             return found
-        if wanted.advertiser_id is None:
+        if owner_id is None:
             # Not a statement about an advertiser. A route that does not exist checks no credential.
             raise UpstreamUnavailable("upstream lists no contacts", Delivery.REFUSED)
         # The advertiser in the filter does not exist, so neither do its contacts.
@@ -202,18 +201,9 @@ class Operations:
         Return None if the advertiser or the operation does not exist. No filter is documented for
         it, so upstream may ignore `wanted`.
         """
-        try:
-            return await self._read_page(
-                "list_contacts_of_advertiser",
-                f"{_ADVERTISERS}/{advertiser_id}/{_CONTACTS}",
-                _contact_query(wanted),
-                page,
-                _Reader(CONTACTS, partial(contact_of, advertiser_id=advertiser_id)),
-            )
-        except UpstreamUnavailable as error:
-            if not error.is_missing_operation:
-                raise
-            return None
+        operation = "list_contacts_of_advertiser"
+        path = f"{_ADVERTISERS}/{advertiser_id}/{_CONTACTS}"
+        return await self._read_contacts(operation, path, wanted, page, advertiser_id)
 
     async def advertisers(
         self, wanted: AdvertiserFilter, page: PageRequest
@@ -228,12 +218,17 @@ class Operations:
         filters = {**wanted._asdict(), "q": text, "name": wanted.name or text}
         filters.pop("domain_or_url")
         domain = wanted.domain_or_url
-        reader = _Reader(ADVERTISERS, advertiser_of)
         if domain is not None:
             operation, path = "search_by_domain", f"{_ADVERTISERS}/search_by_domain"
             filters["domain"] = domain
         try:
-            found = await self._read_page(operation, path, _query(filters), page, reader)
+            found = await self._read_page(
+                operation,
+                path,
+                filters,
+                page,
+                lambda body: page_of(body, ADVERTISERS, page, advertiser_of),
+            )
         except UpstreamUnavailable as error:
             if domain is None or not error.is_missing_operation:
                 raise
@@ -291,17 +286,34 @@ class Operations:
         )
         return await self._send("create_contact", call)
 
+    async def _read_contacts(
+        self,
+        operation: str,
+        path: str,
+        wanted: ContactFilter,
+        page: PageRequest,
+        owner_id: int | None,
+    ) -> Page[Contact] | ReadRefusal | None:
+        """Read a page of contacts, owned by `owner_id` if they show no owner."""
+        filters: dict[str, object] = wanted._asdict()
+        slug = filters.pop("advertiser_slug")
+        filters["advertiser_id"] = wanted.advertiser_id or slug
+        parse = partial(contact_of, advertiser_id=owner_id)
+        return await self._read_page(
+            operation, path, filters, page, lambda body: page_of(body, CONTACTS, page, parse)
+        )
+
     async def _read_page(
         self,
         operation: str,
         path: str,
-        query: Mapping[str, str],
+        filters: Mapping[str, object],
         page: PageRequest,
-        reader: "_Reader[T]",
+        read: Callable[[object], Page[T]],
     ) -> Page[T] | ReadRefusal | None:
-        paging = {"page": str(page.number), "per_page": str(page.size)}
-        read = partial(reader.page, page)
-        found = await self._read(operation, path, read, {**query, **paging})
+        query = {name: str(value) for name, value in filters.items() if value is not None}
+        query |= {"page": str(page.number), "per_page": str(page.size)}
+        found = await self._read(operation, path, read, query)
         if isinstance(found, Page) and found.skipped and self._observer is not None:
             self._observer.rows_skipped(found.skipped)
         return found
@@ -317,7 +329,8 @@ class Operations:
         if self._calls >= self._max_calls:
             return self._too_many_calls()
         response = await self._send(operation, Call("GET", path, self.credential, query))
-        if response.status == HTTPStatus.NOT_FOUND and not is_missing_operation(response):
+        may_be_missing = operation in _OPTIONAL_OPERATIONS or not is_missing_operation(response)
+        if response.status == HTTPStatus.NOT_FOUND and may_be_missing:
             return None
         if response.status != HTTPStatus.OK:
             return read_refusal_of(response)
@@ -349,27 +362,3 @@ class Operations:
             self.principal.reported_quota = quota
         self.principal.is_refused = response.status == HTTPStatus.UNAUTHORIZED
         return response
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader(Generic[T]):
-    """Reads the documents of one kind of record."""
-
-    roots: Roots
-    parse: Callable[[object], T]
-
-    def record(self, body: object) -> T:
-        return self.parse(resource_of(body, self.roots))
-
-    def page(self, requested: PageRequest, body: object) -> Page[T]:
-        return page_of(body, self.roots, requested, self.parse)
-
-
-def _contact_query(wanted: ContactFilter) -> dict[str, str]:
-    filters: dict[str, object] = wanted._asdict()
-    slug = filters.pop("advertiser_slug")
-    return _query({**filters, "advertiser_id": wanted.advertiser_id or slug})
-
-
-def _query(filters: Mapping[str, object]) -> dict[str, str]:
-    return {name: str(value) for name, value in filters.items() if value is not None}

@@ -27,7 +27,6 @@ from contact_gateway.contacts.source import (
 )
 from contact_gateway.upstream import lookup
 from contact_gateway.upstream.batches import CreationBatch
-from contact_gateway.upstream.calls import UpstreamUnavailable
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.creations import Creations, keyed, scope_digest
 from contact_gateway.upstream.operations import (
@@ -188,12 +187,7 @@ class UpstreamAccess(UpstreamReads):
         Source: no official client reads a single contact, so the operation may not exist.
         """
         traits = self._source.creations.traits
-        try:
-            found = await super().contact(contact_id)
-        except UpstreamUnavailable as error:
-            if not error.is_missing_operation:
-                raise
-            found = None
+        found = await super().contact(contact_id)
         if isinstance(found, Contact):
             traits.shows_single_contacts = True
         if found is not None or traits.shows_single_contacts:

@@ -6,7 +6,6 @@ Nothing here fails on an unexpected document. The check of the real API reports 
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
 from typing import Final, NamedTuple
@@ -87,13 +86,12 @@ class ErrorForm(StrEnum):
     NOT_JSON = "neither JSON nor HTML"
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """A success: `content` is a list of rows or one row; `beside` has what is beside it."""
 
     envelope: Envelope
     content: object
-    beside: Mapping[str, object] = field(default_factory=dict)
+    beside: Mapping[str, object]
 
 
 class Row(NamedTuple):
@@ -158,8 +156,7 @@ def paging_of(document: Document) -> Paging:
         "beside the rows": beside,
     }
     for place, members in places.items():
-        names = _PAGING_NAMES & members.keys() if isinstance(members, Mapping) else None
-        if names and isinstance(members, Mapping):
+        if isinstance(members, Mapping) and (names := _PAGING_NAMES & members.keys()):
             sizes = (members.get("per_page"), members.get("limit"))
             return Paging(
                 place,

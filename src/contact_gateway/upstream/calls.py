@@ -75,11 +75,6 @@ class UpstreamUnavailable(SourceUnavailable):
             error.details = {"upstream_request_id": request_id}
         return error
 
-    @property
-    def is_missing_operation(self) -> bool:
-        """Whether the response is a 404 that is not about a record: upstream has no such path."""
-        return self.status == HTTPStatus.NOT_FOUND
-
 
 class Response(NamedTuple):
     """A response.

@@ -230,7 +230,7 @@ class Operations:
                 lambda body: page_of(body, ADVERTISERS, page, advertiser_of),
             )
         except UpstreamUnavailable as error:
-            if domain is None or not error.is_missing_operation:
+            if domain is None or error.status != HTTPStatus.NOT_FOUND:
                 raise
             return await self.advertisers(AdvertiserFilter(domain=domain_of(domain)), page)
         return Page((), page, has_more=False) if found is None else found

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -66,19 +66,16 @@ class CreationBatch:
         return outcomes
 
     async def _run_concurrently(self, creations: Sequence[Creation]) -> Sequence[BatchedOutcome]:
-        outcomes: dict[int, BatchedOutcome] = {}
-        remaining = iter(enumerate(creations))
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(MAX_CONCURRENT_CREATIONS, len(creations))):
-                group.create_task(self._run_one_by_one(remaining, outcomes))
-        return [outcomes[index] for index in range(len(creations))]
+        slots = asyncio.Semaphore(MAX_CONCURRENT_CREATIONS)
 
-    async def _run_one_by_one(
-        self, remaining: Iterator[tuple[int, Creation]], outcomes: dict[int, BatchedOutcome]
-    ) -> None:
-        for index, creation in remaining:
-            self._stop_if_exhausted()
-            outcomes[index] = self._stopped or await self._outcome(creation)
+        async def run_in_slot(creation: Creation) -> BatchedOutcome:
+            async with slots:
+                self._stop_if_exhausted()
+                return self._stopped or await self._outcome(creation)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(run_in_slot(creation)) for creation in creations]
+        return [task.result() for task in tasks]
 
     async def _outcome(self, creation: Creation) -> BatchedOutcome:
         try:

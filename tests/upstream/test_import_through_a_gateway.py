@@ -12,6 +12,7 @@ from contact_gateway.contact_files.imported_rows import (
     RowOutcome,
     Submitted,
 )
+from contact_gateway.contacts.fields import MAX_ID
 from contact_gateway.contacts.policy import OnConflict
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.upstream.client import UpstreamClient
@@ -52,6 +53,7 @@ async def answered(
     ("entry", "outcome"),
     [
         ({"data": RESOURCE, "meta": {}}, RowOutcome(Outcome.CREATED, 7)),
+        ({"data": {**RESOURCE, "id": str(MAX_ID)}}, RowOutcome(Outcome.CREATED, MAX_ID)),
         ({"data": RESOURCE, "meta": {"replayed": True}}, RowOutcome(Outcome.EXISTS, 7)),
         ({"data": RESOURCE, "meta": {"existed": True}}, RowOutcome(Outcome.EXISTS, 7)),
         ({"data": RESOURCE, "meta": {"dry_run": True}}, RowOutcome(Outcome.CHECKED)),
@@ -82,7 +84,7 @@ async def answered(
         (error("UNAUTHORIZED"), Postponed(1, "It is so.")),
     ],
     ids=[
-        *("created", "replayed", "existed", "checked"),
+        *("created", "created-with-the-largest-id", "replayed", "existed", "checked"),
         *("equal", "conflict", "conflict-without-contact", "invalid", "invalid-without-problems"),
         *("not-found", "unknown", "forbidden", "later-code"),
         *("limited", "unavailable", "not-tried", "expired"),

@@ -21,6 +21,7 @@ from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.upstream.calls import Call, Response, retry_after_seconds, unexpected
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.documents import UnreadableError, contact_of
+from contact_gateway.upstream.error_bodies import error_body_of
 
 CHUNK_SIZE: Final = 100
 """How many rows one request has, if the gateway allows it."""
@@ -92,8 +93,8 @@ class RunningGateway:
         self, rows: Sequence[Submitted], response: Response
     ) -> Sequence[RowOutcome | Postponed]:
         """Return the outcomes of a batch that is refused as a whole."""
-        error = _object(_object(response.body).get("error"))
-        message = _text(error.get("message")) or f"The gateway responds with {response.status}."
+        message = error_body_of(response.body).message
+        message = message or f"The gateway responds with {response.status}."
         if response.status == HTTPStatus.TOO_MANY_REQUESTS:
             return [Postponed(retry_after_seconds(response.headers) or 1)] * len(rows)
         if response.status in _TOO_LARGE:
@@ -120,23 +121,20 @@ class RunningGateway:
 
 
 def _row_outcome(row: Submitted, entry: Mapping[str, object]) -> RowOutcome | Postponed:
-    error = _object(entry.get("error"))
-    if not error:
+    if not _object(entry.get("error")):
         return _success(_object(entry.get("data")), _object(entry.get("meta")))
-    code, message = error.get("code"), _text(error.get("message"))
-    details = _object(error.get("details"))
-    seconds = details.get("retry_after_seconds")
-    match code:
+    error = error_body_of(entry)
+    message, seconds = error.message or "", error.details.get("retry_after_seconds")
+    match error.code:
         case ErrorCode.RATE_LIMITED:
             return Postponed(seconds if isinstance(seconds, int) else 1)
         case ErrorCode.SERVICE_UNAVAILABLE | ErrorCode.NOT_TRIED | ErrorCode.UNAUTHORIZED:
             return Postponed(seconds if isinstance(seconds, int) else 1, message)
         case ErrorCode.CONFLICT:
-            return _conflict(row, details, message)
+            return _conflict(row, error.details, message)
         case ErrorCode.INVALID_INPUT:
-            return (
-                invalid(_problems(details)) if "problems" in details else invalid([("", message)])
-            )
+            problems = [(problem.path[-1], problem.message) for problem in error.problems]
+            return invalid(problems or [("", message)])
         case ErrorCode.NOT_FOUND:
             return not_found(row, message)
         case ErrorCode.OUTCOME_UNKNOWN:
@@ -149,7 +147,7 @@ def _success(data: Mapping[str, object], meta: Mapping[str, object]) -> RowOutco
     if meta.get("dry_run") is True:
         return RowOutcome(Outcome.CHECKED)
     is_old = meta.get("replayed") is True or meta.get("existed") is True
-    contact_id = _text(data.get("id"))
+    contact_id = str(data.get("id"))
     return RowOutcome(
         Outcome.EXISTS if is_old else Outcome.CREATED,
         int(contact_id) if contact_id.isdecimal() else None,
@@ -164,17 +162,5 @@ def _conflict(row: Submitted, details: Mapping[str, object], message: str) -> Ro
     return outcome_of_conflict(row, existing, message)
 
 
-def _problems(details: Mapping[str, object]) -> Sequence[tuple[str, str]]:
-    problems = details["problems"]
-    return [
-        (_text(each.get("path")).rpartition(".")[2], _text(each.get("message")))
-        for each in map(_object, problems if isinstance(problems, list) else [])
-    ]
-
-
 def _object(value: object) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""

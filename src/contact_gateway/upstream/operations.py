@@ -125,14 +125,13 @@ class Operations:
         *,
         max_calls: int = DEFAULT_MAX_CALLS,
         observer: CallObserver | None = None,
-        principal: UpstreamPrincipal | None = None,
     ) -> None:
         self._client: Final = client
         self._max_calls: Final = max_calls
         self._observer: Final = observer
         self._calls = 0
         self.credential: Final = credential
-        self.principal: Final = principal or UpstreamPrincipal()
+        self.principal = UpstreamPrincipal()
 
     def clock_ahead(self) -> timedelta | None:
         """Return how far upstream's clock is ahead of ours, at least; None if unknown."""

@@ -29,12 +29,7 @@ from contact_gateway.upstream import lookup
 from contact_gateway.upstream.batches import CreationBatch
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.creations import Creations, keyed, scope_digest
-from contact_gateway.upstream.operations import (
-    DEFAULT_MAX_CALLS,
-    CallObserver,
-    Operations,
-    UpstreamPrincipal,
-)
+from contact_gateway.upstream.operations import DEFAULT_MAX_CALLS, CallObserver, Operations
 from contact_gateway.upstream.previews import preview
 from contact_gateway.upstream.traits import Traits
 
@@ -139,18 +134,9 @@ class UpstreamReads(Operations):
 class UpstreamAccess(UpstreamReads):
     """Implements `contacts.source.Access`."""
 
-    def __init__(
-        self,
-        source: "UpstreamSource",
-        credential: Credential,
-        principal: UpstreamPrincipal | None = None,
-    ) -> None:
+    def __init__(self, source: "UpstreamSource", credential: Credential) -> None:
         super().__init__(
-            source.client,
-            credential,
-            max_calls=source.max_calls,
-            observer=source.observer,
-            principal=principal,
+            source.client, credential, max_calls=source.max_calls, observer=source.observer
         )
         self._source: Final = source
         self.filters: Final = HIENERGY_FILTERS
@@ -175,7 +161,8 @@ class UpstreamAccess(UpstreamReads):
         """
 
         async def create(creation: Creation) -> CreateContactOutcome:
-            access = UpstreamAccess(self._source, self.credential, self.principal)
+            access = UpstreamAccess(self._source, self.credential)
+            access.principal = self.principal
             return await access.create_contact(creation)
 
         timeout_seconds = self._source.client.create_timeout_seconds

@@ -232,7 +232,7 @@ class Creations:
         if found.contact is not None:
             return await self._replay(submission, found, found.contact, dry_run=True)
         if found.fingerprint != submission.fingerprint:
-            return await self._reused(submission)
+            return await self._refusal(submission) or IdempotencyKeyReused(policy.KEY_REUSED)
         return None
 
     async def record_created(self, submission: Keyed, answer: Created | Unnamed) -> None:
@@ -272,9 +272,7 @@ class Creations:
                     self._unsent[key] = wanted
                     raise
                 if found == wanted:
-                    return await self._send_attempt(
-                        submission, await self._renew_lease(key, wanted)
-                    )
+                    return await self._send_attempt(submission, wanted)
             if found.contact is not None:
                 return await self._replay(submission, found, found.contact, dry_run=False)
             if found.is_in_flight(_now()):
@@ -285,7 +283,7 @@ class Creations:
                 await self._wait_for_lease(key, found)
                 continue
             if found.fingerprint != submission.fingerprint:
-                return await self._reused(submission)
+                return await self._refusal(submission) or IdempotencyKeyReused(policy.KEY_REUSED)
             outcome = await self._look_for(submission, found)
             if not isinstance(outcome, OutcomeUnknown):
                 return outcome
@@ -296,8 +294,7 @@ class Creations:
             claimed = await self._ledger.claim(key, wanted)
             if claimed.holder == wanted.holder:
                 still_open = None if claimed == wanted else found._replace(holder=NO_HOLDER)
-                renewed = await self._renew_lease(key, claimed, still_open)
-                return await self._send_attempt(submission, renewed, still_open)
+                return await self._send_attempt(submission, claimed, still_open)
 
     async def _look_for(self, submission: Keyed, attempt: Attempt) -> CreateContactOutcome:
         """Return the contact of an open attempt if HiEnergy shows it; else that it is unknown.
@@ -338,6 +335,7 @@ class Creations:
         """
         key, holder = submission.ledger_key, attempt.holder
         header = derived_header(key, submission.fingerprint)
+        attempt = await self._renew_lease(key, attempt, still_open)
         try:
             answer = await self._send(
                 submission.caller, submission.contact, header, since=attempt.sent_at
@@ -440,10 +438,6 @@ class Creations:
         earlier = policy.Earlier(attempt.fingerprint, current)
         return policy.repeat(submission.contact, earlier, dry_run=dry_run)
 
-    async def _reused(self, submission: Keyed) -> CreateContactOutcome:
-        """Return that a key was used with another input, once upstream accepts the credential."""
-        return await self._refusal(submission) or IdempotencyKeyReused(policy.KEY_REUSED)
-
     async def _refusal(self, submission: Keyed) -> NotAccepted | None:
         """Return why upstream does not accept the credential, or None if it does.
 
@@ -465,7 +459,7 @@ class Creations:
             seconds = min(seconds * 2, _MAX_POLL_SECONDS)
 
     async def _renew_lease(
-        self, key: bytes, attempt: Attempt, still_open: Attempt | None = None
+        self, key: bytes, attempt: Attempt, still_open: Attempt | None
     ) -> Attempt:
         """Extend a lease to a whole call from now, if the ledger was slow to write it.
 

@@ -14,8 +14,7 @@ from contact_gateway.settings import Known
 from contact_gateway.upstream.calls import Response, seconds_of
 from contact_gateway.upstream.check.answers import Reads, has_email
 from contact_gateway.upstream.check.shapes import (
-    Envelope,
-    ErrorForm,
+    DOCUMENTED_ENVELOPE,
     Row,
     error_form_of,
     owner_of,
@@ -133,10 +132,10 @@ def _envelope(reads: Reads) -> Found:
         return unknown(reads.contacts.why_unknown)
     means = (
         "As documented."
-        if forms == {Envelope.DATA}
+        if forms == {DOCUMENTED_ENVELOPE}
         else "Not as documented. The gateway reads this form too."
     )
-    return Found(_joined(form.value for form in Envelope if form in forms), means)
+    return Found(_joined(sorted(forms)), means)
 
 
 def _rows(reads: Reads) -> Found:
@@ -419,9 +418,9 @@ def _error_body(reads: Reads) -> Found:
     if answer.is_success:
         return unknown("an advertiser that does not exist was answered with 2xx")
     form = error_form_of(answer.response)
-    if not _is_json(form):
+    if answer.response.body is None:
         means = "The gateway cannot distinguish a missing record from a missing operation."
-    elif form is ErrorForm.ENVELOPE:
+    elif answer.response.error is not None:
         means = "The gateway passes its `message` and `details` on."
     else:
         means = "The gateway passes on the sentences that it finds."
@@ -435,7 +434,7 @@ def _missing_operation(reads: Reads) -> Found:
             form = error_form_of(answer.response)
             means = (
                 "The gateway reads a 404 with JSON as a missing record."
-                if _is_json(form)
+                if answer.response.body is not None
                 else "The gateway reads a 404 without JSON as a missing operation."
             )
             return Found(f"404: {form}", means)
@@ -507,10 +506,6 @@ def _is_unrated(row: Row) -> bool:
 
 def _shown_names(rows: Iterable[Row]) -> frozenset[str]:
     return frozenset(chain.from_iterable(row.fields for row in rows))
-
-
-def _is_json(form: ErrorForm) -> bool:
-    return form not in {ErrorForm.HTML, ErrorForm.EMPTY, ErrorForm.NOT_JSON}
 
 
 def _with_header(reads: Reads, name: str) -> Response | None:

@@ -1,17 +1,18 @@
 """The shapes of upstream's documents: where they have rows, ids, fields, pages and errors.
 
 Nothing here fails on an unexpected document. The check of the real API reports what it sees, so
-`names_and_types` and all `StrEnum` values contain no value that upstream sent.
+`names_and_types`, envelopes and forms of errors contain no value that upstream sent.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from enum import StrEnum
 from itertools import islice
 from typing import Final, NamedTuple
 
 from contact_gateway.upstream.calls import Response
 from contact_gateway.upstream.documents import ADVERTISERS, CONTACTS, has_more, unwrapped
+
+DOCUMENTED_ENVELOPE: Final = "`data`"
 
 # A name that holds anything else, such as an e-mail address, may be data.
 _NAME: Final = re.compile("[a-z][a-z0-9_]{0,39}")
@@ -63,33 +64,10 @@ _DESCENDED: Final = frozenset(
 )
 
 
-class Envelope(StrEnum):
-    """What is around the rows of a list, or around one row."""
-
-    DATA = "`data`"
-    ROOT_AND_DATA = "`data` in a root key"
-    ROOT = "a root key without `data`"
-
-
-class ErrorForm(StrEnum):
-    """The body of an error."""
-
-    ENVELOPE = "`error` is an object"
-    TEXT = "`error` is a text"
-    OBJECTS = "`errors` is a list of objects"
-    TEXTS = "`errors` is a list of texts"
-    FIELDS = "`errors` is an object of fields"
-    FLAT = "an object of fields"
-    OTHER = "other JSON"
-    HTML = "HTML"
-    EMPTY = "empty"
-    NOT_JSON = "neither JSON nor HTML"
-
-
 class Document(NamedTuple):
     """A success: `content` is a list of rows or one row; `beside` has what is beside it."""
 
-    envelope: Envelope
+    envelope: str
     content: object
     beside: Mapping[str, object]
 
@@ -116,9 +94,9 @@ def document_of(body: object) -> Document | None:
     content, around = unwrapped(body, (*CONTACTS, *ADVERTISERS))
     if not around:
         return None
-    envelope = Envelope.ROOT_AND_DATA if len(around) > 1 else Envelope.ROOT
+    envelope = "`data` in a root key" if len(around) > 1 else "a root key without `data`"
     if around[0].get("data") is content:
-        envelope = Envelope.DATA
+        envelope = DOCUMENTED_ENVELOPE
     beside = {name: value for level in around for name, value in level.items()}
     return Document(envelope, content, beside)
 
@@ -167,29 +145,29 @@ def paging_of(document: Document) -> Paging:
     return Paging()
 
 
-def error_form_of(response: Response) -> ErrorForm:
-    """Return the form of an error's body."""
+def error_form_of(response: Response) -> str:
+    """Return the form of an error's body, in a report's words."""
     body = response.body
     if body is None:
         if response.headers.get("Content-Length") == "0":
-            return ErrorForm.EMPTY
+            return "empty"
         is_html = response.headers.get("Content-Type", "").lower().startswith("text/html")
-        return ErrorForm.HTML if is_html else ErrorForm.NOT_JSON
+        return "HTML" if is_html else "neither JSON nor HTML"
     match body:
         case {"error": Mapping()}:
-            return ErrorForm.ENVELOPE
+            return "`error` is an object"
         case {"error": str()}:
-            return ErrorForm.TEXT
+            return "`error` is a text"
         case {"errors": [Mapping(), *_]}:
-            return ErrorForm.OBJECTS
+            return "`errors` is a list of objects"
         case {"errors": [str(), *_]}:
-            return ErrorForm.TEXTS
+            return "`errors` is a list of texts"
         case {"errors": Mapping()}:
-            return ErrorForm.FIELDS
+            return "`errors` is an object of fields"
         case Mapping() if body and all(isinstance(value, list) for value in body.values()):
-            return ErrorForm.FLAT
+            return "an object of fields"
         case _:
-            return ErrorForm.OTHER
+            return "other JSON"
 
 
 def type_of(value: object) -> str:

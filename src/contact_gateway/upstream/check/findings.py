@@ -135,7 +135,7 @@ def _envelope(reads: Reads) -> Found:
         if forms == {DOCUMENTED_ENVELOPE}
         else "Not as documented. The gateway reads this form too."
     )
-    return Found(_joined(sorted(forms)), means)
+    return Found("; ".join(sorted(forms)), means)
 
 
 def _rows(reads: Reads) -> Found:
@@ -145,7 +145,7 @@ def _rows(reads: Reads) -> Found:
     forms = {"flat" if row.is_flat else "`id`, `type`, `attributes`" for row in rows}
     lists = (reads.contacts, reads.large_page, reads.advertisers)
     has_unreadable = any(len(each.items or ()) > len(each.rows) for each in lists)
-    found = _joined(sorted(forms))
+    found = "; ".join(sorted(forms))
     if has_unreadable:
         means = "The gateway leaves these rows out and counts them in `meta.skipped`."
         return Found(f"{found}; some rows are no object with an id", means)
@@ -156,7 +156,7 @@ def _ids(reads: Reads) -> Found:
     types = {type_of(row.id) for row in (*reads.contact_rows, *reads.advertiser_rows)}
     if not types:
         return unknown("no row was listed")
-    return Found(_joined(sorted(types)), "The gateway reads both types.")
+    return Found("; ".join(sorted(types)), "The gateway reads both types.")
 
 
 def _names(reads: Reads) -> Found:
@@ -208,7 +208,7 @@ def _owner(reads: Reads) -> Found:
     means = "The gateway reads an id only." if any("slug" in form for form in forms) else ""
     if "missing" in forms:
         means = "The gateway leaves such rows out, unless one advertiser's contacts were asked for."
-    return Found(_joined(sorted(forms)), means)
+    return Found("; ".join(sorted(forms)), means)
 
 
 def _times(reads: Reads) -> Found:
@@ -239,20 +239,18 @@ def _rating(reads: Reads) -> Found:
 
 def _paging(reads: Reads) -> Found:
     lists = (reads.contacts, reads.advertisers)
-    if all(each.items is None for each in lists):
-        return unknown(reads.contacts.why_unknown)
     pagings = [each.paging for each in lists if each.items is not None]
-    found = list(
-        dict.fromkeys(
-            f"{paging.place}: {', '.join(paging.names)}" if paging.place else "nowhere"
-            for paging in pagings
-        )
+    if not pagings:
+        return unknown(reads.contacts.why_unknown)
+    found = dict.fromkeys(
+        f"{paging.place}: {', '.join(paging.names)}" if paging.place else "nowhere"
+        for paging in pagings
     )
     if any(paging.has_more is None for paging in pagings):
         means = "A full page may have a next one: the gateway answers `has_more` true for it."
     else:
         means = "The gateway reads whether there is a next page."
-    return Found(_joined(found), means)
+    return Found("; ".join(found), means)
 
 
 def _page_numbers(reads: Reads) -> Found:
@@ -361,10 +359,7 @@ def _mark(reads: Reads) -> Found:
     marks = [
         name
         for name in ("publisher_name", "network_name")
-        if any(
-            isinstance(value := row.fields.get(name), str) and is_named_hienergy(value)
-            for row in rows
-        )
+        if any(is_named_hienergy(str(row.fields.get(name))) for row in rows)
     ]
     if marks:
         means = "The gateway recognizes a HiEnergy record by either."
@@ -511,10 +506,6 @@ def _shown_names(rows: Iterable[Row]) -> frozenset[str]:
 def _with_header(reads: Reads, name: str) -> Response | None:
     responses = (answer.response for answer in reads.answers())
     return next((one for one in responses if one is not None and name in one.headers), None)
-
-
-def _joined(texts: Iterable[str]) -> str:
-    return "; ".join(texts)
 
 
 def _names_of(names: Iterable[str]) -> str:

@@ -34,6 +34,9 @@ async def exported_contacts(
         ExportError: HiEnergy refuses a page, or its pages do not end.
         SourceUnavailable: HiEnergy does not answer.
     """
+    brand: set[int] = set()
+    if advertiser is not None and advertiser.hienergy_id is not None:
+        brand = {advertiser.id, advertiser.hienergy_id}
     known: set[int] = set()
     pages_of_known = 0
     number = 0
@@ -42,9 +45,9 @@ async def exported_contacts(
         page = await _page(reads, advertiser, PageRequest(number, _PAGE_SIZE), wait)
         new = {contact.id: contact for contact in page.items if contact.id not in known}
         known.update(new)
-        yield ExportedPart(
-            [contact for contact in new.values() if _is_of(advertiser, contact)], page.skipped
-        )
+        # HiEnergy may ignore the filter.
+        of_brand = [each for each in new.values() if not brand or each.advertiser_id in brand]
+        yield ExportedPart(of_brand, page.skipped)
         if not page.has_more or not (page.items or page.skipped):
             return
         pages_of_known = 0 if new else pages_of_known + 1
@@ -54,21 +57,20 @@ async def exported_contacts(
     )
 
 
-def _is_of(advertiser: Advertiser | None, contact: Contact) -> bool:
-    """Return whether a contact is of the brand. HiEnergy may ignore the filter."""
-    if advertiser is None or advertiser.hienergy_id is None:
-        return True
-    return contact.advertiser_id in {advertiser.id, advertiser.hienergy_id}
-
-
 async def _page(
     reads: UpstreamReads, advertiser: Advertiser | None, request: PageRequest, wait: Wait
 ) -> Page[Contact]:
     """Read a page, and wait as long as HiEnergy asks for."""
     outages = 0
+    page: Page[Contact] | ReadRefusal | None
     while True:
         try:
-            page = await _answer(reads, advertiser, request)
+            if advertiser is None:
+                page = await reads.contacts(ContactFilter(), request)
+            else:
+                # HiEnergy may list no contacts of a network record.
+                owner_id = advertiser.hienergy_id or advertiser.id
+                page = await reads.contacts_of_brand(owner_id, ContactFilter(), request)
         except SourceUnavailable as error:
             outages += 1
             # What does not answer at the start is more likely a wrong setting.
@@ -85,13 +87,3 @@ async def _page(
                 raise ExportError("HiEnergy does not have this advertiser any more")
             case refusal:
                 raise ExportError(f"HiEnergy refuses page {request.number}: {refusal.message}")
-
-
-async def _answer(
-    reads: UpstreamReads, advertiser: Advertiser | None, request: PageRequest
-) -> Page[Contact] | ReadRefusal | None:
-    if advertiser is None:
-        return await reads.contacts(ContactFilter(), request)
-    # HiEnergy may list no contacts of a network record.
-    owner_id = advertiser.hienergy_id or advertiser.id
-    return await reads.contacts_of_brand(owner_id, ContactFilter(), request)

@@ -234,23 +234,16 @@ def _paging(around: Iterable[Fields]) -> Sequence[Fields]:
     return [candidate for candidate in candidates if isinstance(candidate, dict)]
 
 
-def has_more(paging: Iterable[Fields]) -> bool | None:
+def has_more(paging: Sequence[Fields]) -> bool | None:
     """Return whether a list says that there is a next page; None if it does not say."""
-    given = [
-        (name, fields[name])
-        for fields in paging
-        for name in ("has_more", "next_page", "next_cursor")
-        if name in fields
-    ]
-    for name, value in given:
-        if name == "has_more" and isinstance(value, bool):
-            return value
-    for name, value in given:
-        if name == "next_page" and _number(value) is not None:
-            return True
-        if name == "next_cursor" and value not in (None, ""):
-            return True
-    return False if any(value is None for name, value in given if name != "has_more") else None
+    for fields in paging:
+        if isinstance(stated := fields.get("has_more"), bool):
+            return stated
+    pages = [fields["next_page"] for fields in paging if "next_page" in fields]
+    cursors = [fields["next_cursor"] for fields in paging if "next_cursor" in fields]
+    if any(map(_number, pages)) or any(cursor not in (None, "") for cursor in cursors):
+        return True
+    return False if None in (*pages, *cursors) else None
 
 
 def _first_number(paging: Iterable[Fields], *names: str) -> int | None:

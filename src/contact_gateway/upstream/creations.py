@@ -11,7 +11,7 @@ import hashlib
 import math
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -394,18 +394,16 @@ class Creations:
                 return dated(answer, _now())
             case Unnamed():
                 _log.warning("the answer to a creation names no contact")
-                found = await self._find_quietly(caller, contact)
+                shown = await self._find_quietly(caller, contact)
                 earliest = lookup.earliest_creation(since, caller)
-                shown = lookup.created_since(found.of_brand, earliest)
-                try:
-                    made = await self._of_no_key(shown)
-                except SourceUnavailable:
-                    made = None
-                return Lost(is_unnamed=True) if made is None else Created(completed(made, contact))
+                with suppress(SourceUnavailable):
+                    made = await self._of_no_key(lookup.created_since(shown, earliest))
+                    if made is not None:
+                        return Created(completed(made, contact))
+                return Lost(is_unnamed=True)
             case Conflict(existing):
                 if existing is None:
-                    found = await self._find_quietly(caller, contact)
-                    existing = next(iter(found.of_brand), None)
+                    existing = next(iter(await self._find_quietly(caller, contact)), None)
                 if existing is not None:
                     # Without a contact, a 409 may have another reason.
                     self.traits.has_refused_a_duplicate = True
@@ -413,13 +411,13 @@ class Creations:
             case _:
                 return answer
 
-    async def _find_quietly(self, caller: Operations, contact: NewContact) -> Found:
+    async def _find_quietly(self, caller: Operations, contact: NewContact) -> Sequence[Contact]:
         """Look for a contact that HiEnergy reports to exist; return nothing if that fails."""
-        try:
+        with suppress(SourceUnavailable):
             found = await lookup.find_contacts(caller, contact)
-        except SourceUnavailable:
-            return Found((), ())
-        return found if isinstance(found, Found) else Found((), ())
+            if isinstance(found, Found):
+                return found.of_brand
+        return ()
 
     async def _replay(
         self, submission: Keyed, attempt: Attempt, contact: Contact, *, dry_run: bool

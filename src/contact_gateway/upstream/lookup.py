@@ -95,12 +95,8 @@ async def find_contacts(
 def created_since(contacts: Iterable[Contact], earliest: datetime) -> list[Contact]:
     """Return the contacts that were created at a time or later, the oldest first."""
     least = timestamp(earliest)
-    dated = [
-        (contact.created_at, contact.id, contact)
-        for contact in contacts
-        if contact.created_at is not None and contact.created_at >= least
-    ]
-    return [contact for _, _, contact in sorted(dated)]
+    dated = [each for each in contacts if each.created_at is not None and each.created_at >= least]
+    return sorted(dated, key=lambda contact: (contact.created_at or least, contact.id))
 
 
 def is_since(contact: Contact, sent_at: datetime, caller: Operations) -> bool:

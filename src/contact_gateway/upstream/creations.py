@@ -333,27 +333,24 @@ class Creations:
         `still_open` is the earlier attempt that this one repeats. If the contact turns out to
         exist, that attempt created it.
         """
-        key, holder = submission.ledger_key, attempt.holder
-        header = derived_header(key, submission.fingerprint)
+        caller, contact, key, fingerprint = submission
+        header, holder, sent_at = derived_header(key, fingerprint), attempt.holder, attempt.sent_at
         attempt = await self._renew_lease(key, attempt, still_open)
         try:
-            answer = await self._send(
-                submission.caller, submission.contact, header, since=attempt.sent_at
-            )
+            answer = await self._send(caller, contact, header, since=sent_at)
         except UpstreamUnavailable:
             await self._record(key, holder, still_open)
             raise
         entry: Attempt | None = still_open
         outcome: CreateContactOutcome
         match answer:
-            case Created(contact):
-                entry, outcome = attempt._replace(contact=contact), answer
+            case Created(created):
+                entry, outcome = attempt._replace(contact=created), answer
             case Lost(is_unnamed, details):
                 entry = attempt._replace(holder=NO_HOLDER, is_unnamed=is_unnamed)
                 outcome = self._unknown(entry, details=details)
             case Conflict(existing) if still_open is not None:
                 outcome = self._unknown(still_open, existing)
-                sent_at, caller = attempt.sent_at, submission.caller
                 if existing is not None and lookup.is_since(existing, sent_at, caller):
                     entry = attempt._replace(contact=existing)
                     outcome = Created(existing, replayed=True)

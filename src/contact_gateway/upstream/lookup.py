@@ -7,6 +7,7 @@ a lookup can show that a contact exists, and never that it does not.
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Final, NamedTuple, TypeAlias
 
 from contact_gateway.contacts.advertiser import Advertiser
@@ -80,9 +81,9 @@ async def find_contacts(
     refusal = _refusal((own, others[0]))
     if refusal is not None:
         return refusal
-    of_brand = {contact.id: contact for contact in _contacts((own,))}
+    of_brand = {contact.id: contact for contact in (own if isinstance(own, tuple) else ())}
     of_others: dict[int, Contact] = {}
-    for contact in _contacts(others):
+    for contact in chain.from_iterable(each for each in others if isinstance(each, tuple)):
         if contact.id not in of_brand:
             is_of_record = contact.advertiser_id == advertiser_id
             (of_brand if is_of_record else of_others)[contact.id] = contact
@@ -153,12 +154,6 @@ def _refusal(lists: Sequence[_Listed]) -> NotAccepted | None:
     if refusals:
         return refusals[0]
     raise next(each for each in reversed(lists) if isinstance(each, SourceUnavailable))
-
-
-def _contacts(lists: Iterable[_Listed]) -> Iterable[Contact]:
-    for each in lists:
-        if isinstance(each, tuple):
-            yield from each
 
 
 async def _brand(

@@ -49,17 +49,14 @@ async def preview(
         return await _preview_by_reads(caller, contact)
     sent_at = datetime.now(UTC)
     answer = await caller.send_dry_run(contact)
-    if isinstance(answer, (Created, Unnamed)):
-        creations.traits.record_ignored_dry_run()
-        if keyed is not None:
-            await creations.record_created(keyed, answer)
-    match answer:
-        case Unnamed():
-            return unknown_outcome(policy.UNNAMED, contact, sent_at)
-        case Created():
-            return dated(answer, sent_at)
-        case _:
-            return answer
+    if not isinstance(answer, (Created, Unnamed)):
+        return answer
+    creations.traits.record_ignored_dry_run()
+    if keyed is not None:
+        await creations.record_created(keyed, answer)
+    if isinstance(answer, Created):
+        return dated(answer, sent_at)
+    return unknown_outcome(policy.UNNAMED, contact, sent_at)
 
 
 async def _preview_by_reads(caller: Operations, contact: NewContact) -> CreateContactOutcome:
@@ -79,5 +76,4 @@ async def _preview_by_reads(caller: Operations, contact: NewContact) -> CreateCo
         owner = found if isinstance(found, Advertiser) else None
     if owner is None:
         return Previewed(ContactPreview(contact, None, (OWNER_NOT_CHECKED, *NOT_CHECKED)))
-    preview = ContactPreview.of(contact, owner)
-    return Previewed(preview._replace(not_checked=NOT_CHECKED))
+    return Previewed(ContactPreview.of(contact, owner)._replace(not_checked=NOT_CHECKED))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, ClassVar, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import StaticPool
@@ -42,6 +42,23 @@ class DatabaseFault(Exception):  # noqa: N818 - a fault of the gateway, not a mi
     """A statement failed, and would fail again. The message holds no values of callers."""
 
 
+class Failure(NamedTuple):
+    """A database's error.
+
+    Attributes:
+        text: what the database says, without values of callers.
+        repeat: why the transaction may succeed if it is run again at once.
+        is_temporary: whether the database cannot answer now; otherwise the statement is wrong.
+    """
+
+    text: str
+    repeat: Literal["lost race", "rolled back", "lost connection"] | None = None
+    is_temporary: bool = True
+
+
+_LOST_RACE: Final = Failure("other transactions won every race", "lost race")
+
+
 class Driver(ABC):
     """What differs between database systems.
 
@@ -64,12 +81,8 @@ class Driver(ABC):
         """
 
     @abstractmethod
-    def temporary_reason(self, error: Exception) -> str | None:
-        """Return why the database cannot answer now; None if the statement is wrong."""
-
-    @abstractmethod
-    def fault(self, error: Exception) -> str | None:
-        """Return the text of a database's error without values of callers; None for any other."""
+    def failure(self, error: Exception) -> Failure | None:
+        """Return what an error of the database means; None for any other error."""
 
     def check(self) -> None:  # noqa: B027 - a server answers each commit itself
         """Check, before and after each transaction, that commits reach the database.
@@ -77,14 +90,6 @@ class Driver(ABC):
         Raises:
             SourceUnavailable: they do not.
         """
-
-    def is_rolled_back(self, _error: Exception, /) -> bool:
-        """Return whether the database has rolled a transaction back because of others."""
-        return False
-
-    def has_lost_connection(self, _error: Exception, /) -> bool:
-        """Return whether an error means that the connection is of no further use."""
-        return False
 
 
 class PoolObserver(Protocol):
@@ -158,28 +163,15 @@ class ConnectionPool:
         try:
             await take_turn(self._free_threads, CONNECTION_TIMEOUT_SECONDS)
         except TimeoutError:
-            raise self._unavailable("all connections are in use") from None
+            reason = f"{self._driver.label}: all connections are in use"
+            raise SourceUnavailable(reason) from None
         self._set_in_use(self._in_use + 1)
         if self._in_use > self._threads:
             _ConnectionThread(self._queue, self._name, self._driver, self._begin, self._observer)
             self._threads += 1
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._queue.put(_Job(work, future, self._release))
-        try:
-            return await future
-        except LostRaceError as error:
-            raise self._unavailable("other transactions won every race") from error
-        except Exception as error:
-            reason = self._driver.temporary_reason(error)
-            if reason is not None:
-                raise self._unavailable(reason) from error
-            fault = self._driver.fault(error)
-            if fault is None:
-                raise
-            # Without the cause, whose text may hold what callers sent.
-            raise DatabaseFault(f"{self._driver.label}: {fault}").with_traceback(
-                error.__traceback__
-            ) from None
+        return await future
 
     async def close(self) -> None:
         """Close the connections after their jobs in flight; do not wait for those that hang."""
@@ -190,9 +182,6 @@ class ConnectionPool:
         self._threads, self._queue = 0, _Queue()
         if closed:
             await asyncio.wait(closed, timeout=CONNECTION_TIMEOUT_SECONDS)
-
-    def _unavailable(self, reason: str) -> SourceUnavailable:
-        return SourceUnavailable(f"{self._driver.label}: {reason}")
 
     def _release(self) -> None:
         self._free_threads.release()
@@ -254,46 +243,43 @@ class _ConnectionThread(Thread):
         _call(job, job.set_result, None)
 
     def _run_again_if_possible(self, work: Callable[[Connection], T]) -> T:
-        for _ in range(_MAX_ATTEMPTS - 1):
+        attempts = 0
+        while True:
+            attempts += 1
             self._is_committing = False
             try:
                 return self._run_in_transaction(work)
             except Exception as error:
-                cause = self._cause_of_repeat(error)
-                if cause is None:
+                is_lost_race = isinstance(error, LostRaceError)
+                failure = _LOST_RACE if is_lost_race else self._driver.failure(error)
+                if failure is None:
                     raise
+                has_lost_connection = failure.repeat == "lost connection"
+                if has_lost_connection:
+                    self._engine.dispose()
+                # Once the commit is sent, its outcome is unknown.
+                is_open = has_lost_connection and self._is_committing
+                if failure.repeat is None or is_open or attempts == _MAX_ATTEMPTS:
+                    text = f"{self._driver.label}: {failure.text}"
+                    if failure.is_temporary:
+                        raise SourceUnavailable(text) from error
+                    # Without the cause, whose text may hold what callers sent.
+                    raise DatabaseFault(text).with_traceback(error.__traceback__) from None
                 if self._observer is not None:
-                    self._observer.transaction_repeated(cause)
-                # Transactions that have met need not meet again.
-                time.sleep(random.uniform(0, _MAX_PAUSE_SECONDS))  # noqa: S311 - no secret
-        return self._run_in_transaction(work)
-
-    def _cause_of_repeat(self, error: Exception) -> str | None:
-        """Return why a transaction that surely stored nothing may succeed the next time."""
-        if isinstance(error, LostRaceError):
-            return "lost race"
-        if self._driver.is_rolled_back(error):
-            return "rolled back"
-        # Once the commit is sent, its outcome is unknown.
-        if self._driver.has_lost_connection(error) and not self._is_committing:
-            return "lost connection"
-        return None
+                    self._observer.transaction_repeated(failure.repeat)
+            # Transactions that have met need not meet again.
+            time.sleep(random.uniform(0, _MAX_PAUSE_SECONDS))  # noqa: S311 - no secret
 
     def _run_in_transaction(self, work: Callable[[Connection], T]) -> T:
         self._driver.check()
-        try:
-            with (
-                self._engine.connect() as connection,
-                _rolled_back_on_error(connection),
-                connection.begin(),
-            ):
-                answer = work(connection)
-                self._raise_if_cancelled()
-                self._is_committing = True
-        except Exception as error:
-            if self._driver.has_lost_connection(error):
-                self._engine.dispose()
-            raise
+        with (
+            self._engine.connect() as connection,
+            _rolled_back_on_error(connection),
+            connection.begin(),
+        ):
+            answer = work(connection)
+            self._raise_if_cancelled()
+            self._is_committing = True
         # A commit to a database that is no longer at its place is lost.
         self._driver.check()
         return answer

@@ -25,7 +25,7 @@ from sqlalchemy.exc import DBAPIError
 
 from contact_gateway.contacts.source import SearchTimedOut, SourceUnavailable
 from contact_gateway.database_url import PostgresqlServer
-from contact_gateway.store.connection_threads import ConnectionPool, Driver, PoolObserver
+from contact_gateway.store.connection_threads import ConnectionPool, Driver, Failure, PoolObserver
 from contact_gateway.store.database import Database
 from contact_gateway.store.tables import advertisers, attempts, contacts, idempotency_records
 
@@ -229,41 +229,30 @@ class _Driver(Driver):
             raise SourceUnavailable(f"{self.label}: {reason}")
         return connection
 
-    def temporary_reason(self, error: Exception) -> str | None:
-        """Return PostgreSQL's text for why it cannot answer now; None if the statement is wrong."""
-        cause = _cause_of(error)
-        if cause is None:
-            return None
-        code = cause.sqlstate or ""
-        is_lost = code != _NOT_SUPPORTED and self.has_lost_connection(error)
-        is_temporary = is_lost or code[:2] in _TEMPORARY_CLASSES or code in _TEMPORARY_CODES
-        return _text_of(cause) if is_temporary else None
-
-    def fault(self, error: Exception) -> str | None:
+    def failure(self, error: Exception) -> Failure | None:
         """Return PostgreSQL's text without its details, which hold values."""
         cause = _cause_of(error)
         if cause is None:
             return None
-        advice = _POOLED if cause.sqlstate in _STATEMENT_NAMES else ""
-        return f"{cause.sqlstate}: {_text_of(cause)}{advice}"
-
-    def is_rolled_back(self, error: Exception) -> bool:
-        """Return whether the transaction was a deadlock's or a serialization's victim."""
-        cause = _cause_of(error)
-        return cause is not None and cause.sqlstate in _ROLLED_BACK
-
-    def has_lost_connection(self, error: Exception) -> bool:
-        """Return whether the server is gone, stops, is a standby now, or needs new statements."""
-        cause = _cause_of(error)
-        if cause is not None and cause.sqlstate == _NOT_SUPPORTED:
-            return True
-        if not isinstance(cause, psycopg.OperationalError | psycopg.InternalError):
-            return False
-        code = cause.sqlstate
-        if code is None:
-            return isinstance(cause, psycopg.OperationalError)
-        is_ended = cause.diag.severity_nonlocalized == _FATAL
-        return is_ended or code.startswith(_CONNECTION_CLASS) or code in _LOST_CONNECTION
+        code, text = cause.sqlstate or "", _text_of(cause)
+        is_lost = (
+            code.startswith(_CONNECTION_CLASS)
+            or code in _LOST_CONNECTION
+            or cause.diag.severity_nonlocalized == _FATAL
+            or (not code and isinstance(cause, psycopg.OperationalError))
+        )
+        if is_lost:
+            return Failure(text, "lost connection")
+        if code in _ROLLED_BACK:
+            return Failure(text, "rolled back")
+        if code[:2] in _TEMPORARY_CLASSES or code in _TEMPORARY_CODES:
+            return Failure(text)
+        advice = _POOLED if code in _STATEMENT_NAMES else ""
+        return Failure(
+            f"{cause.sqlstate}: {text}{advice}",
+            "lost connection" if code == _NOT_SUPPORTED else None,
+            is_temporary=False,
+        )
 
 
 class _Connection(psycopg.Connection):

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DatabaseError
 
 from contact_gateway.contacts.source import SearchTimedOut, SourceUnavailable
 from contact_gateway.database_url import SqliteFile
-from contact_gateway.store.connection_threads import ConnectionPool, Driver, PoolObserver
+from contact_gateway.store.connection_threads import ConnectionPool, Driver, Failure, PoolObserver
 from contact_gateway.store.database import Database
 from contact_gateway.store.database_file import DatabaseFile
 
@@ -142,21 +142,15 @@ class _Driver(Driver):
     def check(self) -> None:
         self._file.check()
 
-    def temporary_reason(self, error: Exception) -> str | None:
-        """Return SQLite's word for why it cannot answer now; None if the statement is wrong."""
+    def failure(self, error: Exception) -> Failure | None:
         cause = _cause_of(error)
         if cause is None:
             return None
-        if str(cause).startswith(_MISSING_TABLE):
-            return str(cause)
         code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-        is_permanent = code & 0xFF in _PERMANENT_ERRORS
-        return None if is_permanent else getattr(cause, "sqlite_errorname", str(cause))
-
-    def fault(self, error: Exception) -> str | None:
-        """Return SQLite's text, which names columns and holds no values."""
-        cause = _cause_of(error)
-        return None if cause is None else str(cause)
+        if code & 0xFF not in _PERMANENT_ERRORS:
+            return Failure(cause.sqlite_errorname)
+        # It names columns and holds no values.
+        return Failure(str(cause), is_temporary=str(cause).startswith(_MISSING_TABLE))
 
 
 def _cause_of(error: Exception) -> sqlite3.Error | None:

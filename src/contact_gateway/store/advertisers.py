@@ -11,7 +11,7 @@ from contact_gateway.contacts.text import domain_key, domain_of, folded
 from contact_gateway.store import lists
 from contact_gateway.store.lists import Condition, Group, List, Part
 from contact_gateway.store.paging import page_of, part_of
-from contact_gateway.store.prepared_statements import PreparedNewest, PreparedSelect, Row
+from contact_gateway.store.prepared_statements import PreparedNewest, PreparedSelect
 from contact_gateway.store.search import contains_folded, searched
 from contact_gateway.store.tables import advertisers, contacts
 from contact_gateway.store.upserts import upsert as upsert_statement
@@ -33,11 +33,6 @@ def by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Advertis
     """Return the advertisers that exist, by id."""
     found = map(Advertiser._make, _BY_ID.rows(connection, [(an_id,) for an_id in ids]))
     return {advertiser.id: advertiser for advertiser in found}
-
-
-def values_by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Row]:
-    """Return the values of the advertisers that exist, in the order of a catalogue, by id."""
-    return {row[0]: row for row in _BY_ID.rows(connection, [(an_id,) for an_id in ids])}
 
 
 def hienergy(connection: Connection, ids: Collection[int]) -> Mapping[int, Advertiser]:

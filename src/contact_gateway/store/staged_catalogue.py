@@ -1,8 +1,7 @@
 """The import of a catalogue: staged and checked first, then written.
 
 The file is staged in a temporary SQLite database on the disk, so that memory does not grow with the
-file. Rows that equal the stored ones are neither validated nor written. A refused file changes
-nothing.
+file. Rows that equal the stored ones are not written. A refused file changes nothing.
 
 PostgreSQL stores all rows in one transaction, while others read and write. SQLite has one writer,
 and others wait for it at most a few seconds. There, many rows are written in short transactions,
@@ -17,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import islice
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection
 
@@ -31,7 +30,6 @@ from contact_gateway.contacts.catalogue import (
     not_a_hienergy_record,
     validated,
 )
-from contact_gateway.contacts.fields import MAX_ID
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store.database import Database
 
@@ -42,9 +40,6 @@ PAUSE_SECONDS: Final = 0.05
 MAX_ROWS_AT_ONCE: Final = 10_000
 """So many rows are written in one transaction of SQLite, too: it takes less than a second."""
 
-_MAX_DIGITS: Final = 100
-_TEXTS: Final = slice(1, -1)
-_NETWORK_NAME: Final = COLUMNS.index("network_name")
 _LOCK_TIMEOUT_MINUTES: Final = 30
 _ROWS_STAGED_AT_ONCE: Final = 512
 _ROWS_PER_STATEMENT: Final = 500
@@ -77,8 +72,7 @@ _NEXT_ROWS: Final = f"SELECT {_LISTED} FROM changed WHERE turn = ? AND id > ? OR
 # In this order, each row's owner is stored before it, and a HiEnergy record is given up last.
 _HIENERGY, _NETWORK, _DEMOTED = _TURNS = range(3)
 
-_Given: TypeAlias = tuple[int, Row]
-_Stored: TypeAlias = Sequence[Any]  # the driver's rows have no types
+_Given: TypeAlias = tuple[int, Advertiser]
 
 
 class StagingError(RuntimeError):
@@ -125,7 +119,7 @@ class StagedCatalogue(AbstractContextManager["StagedCatalogue"]):
         """How many rows are staged, and how many of them are to be written."""
         return Counts(self._rows, self._new, self._changed)
 
-    async def add(self, rows: Iterable[_Given]) -> None:
+    async def add(self, rows: Iterable[tuple[int, Row]]) -> None:
         """Stage all rows of a file, each with its line, and check them.
 
         Raises:
@@ -134,16 +128,13 @@ class StagedCatalogue(AbstractContextManager["StagedCatalogue"]):
             StagingError: there is no room for the rows.
             SourceUnavailable: the database does not answer.
         """
-        given = iter(rows)
+        given = ((line, validated(line, row)) for line, row in rows)
         with _staging_errors():
             while batch := list(islice(given, _ROWS_STAGED_AT_ONCE)):
-                ids = [_id_of(row) for _, row in batch]
-                usual_ids = [an_id for an_id in ids if an_id is not None]
-                stored = await self._database.read(
-                    partial(advertiser_rows.values_by_id, ids=usual_ids)
-                )
+                ids = [advertiser.id for _, advertiser in batch]
+                stored = await self._database.read(partial(advertiser_rows.by_id, ids=ids))
                 self._staging.execute("BEGIN")
-                self._add_batch(batch, ids, stored)
+                self._add_batch(batch, stored)
                 self._staging.execute("COMMIT")
             first: CatalogueError | None = None
             async for error in self._errors():
@@ -199,29 +190,19 @@ class StagedCatalogue(AbstractContextManager["StagedCatalogue"]):
                 break
         return position
 
-    def _add_batch(
-        self,
-        batch: Sequence[_Given],
-        ids: Sequence[int | None],
-        stored: Mapping[int, _Stored],
-    ) -> None:
+    def _add_batch(self, batch: Sequence[_Given], stored: Mapping[int, Advertiser]) -> None:
         seen: list[tuple[int, int]] = []
         changed: list[tuple[object, ...]] = []
-        for an_id, (line, row) in zip(ids, batch, strict=True):
-            before = None if an_id is None else stored.get(an_id)
-            if before is not None and _equals(row, before):
-                seen.append((before[0], line))
-                continue
-            advertiser = validated(line, row)
+        for line, advertiser in batch:
             seen.append((advertiser.id, line))
-            after = [getattr(advertiser, name) for name in COLUMNS]
+            before = stored.get(advertiser.id)
             if before is None:
                 self._new += 1
-            elif after != list(before):
+            elif advertiser != before:
                 self._changed += 1
             else:
                 continue
-            changed.append((*after, line, _turn(advertiser, before)))
+            changed.append((*advertiser, line, _turn(advertiser, before)))
         try:
             self._staging.executemany("INSERT INTO seen VALUES (?, ?)", seen)
         except sqlite3.IntegrityError:
@@ -296,28 +277,8 @@ def _staging_errors() -> Iterator[None]:
         ) from error
 
 
-def _id_of(row: Row) -> int | None:
-    """Return the id of a row that may be invalid, if it is a usual one."""
-    value = row[0]
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < _MAX_DIGITS:
-        value = int(value)
-    return value if type(value) is int and 0 < value <= MAX_ID else None
-
-
-def _equals(row: Row, stored: _Stored) -> bool:
-    """Return whether a row of a file, as it is, says what is stored under its id."""
-    if row[_TEXTS] != stored[_TEXTS]:
-        return False
-    owner, stored_owner = row[-1], stored[-1]
-    if owner is None:
-        # A HiEnergy record need not name itself.
-        is_hienergy = stored_owner == stored[0] and row[_NETWORK_NAME] == HIENERGY_NETWORK
-        return stored_owner is None or is_hienergy
-    return str(owner) == str(stored_owner)
-
-
-def _turn(advertiser: Advertiser, before: _Stored | None) -> int:
+def _turn(advertiser: Advertiser, before: Advertiser | None) -> int:
     if advertiser.is_hienergy:
         return _HIENERGY
-    was_hienergy = before is not None and before[_NETWORK_NAME] == HIENERGY_NETWORK
+    was_hienergy = before is not None and before.network_name == HIENERGY_NETWORK
     return _DEMOTED if was_hienergy else _NETWORK

@@ -8,9 +8,8 @@ import asyncio
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import closing, suppress
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
@@ -104,25 +103,11 @@ class PoolObserver(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Job(Generic[T]):
+class _Job(NamedTuple, Generic[T]):
     """Work for a thread of a pool, and the future that its caller awaits."""
 
     work: Callable[[Connection], T]
     future: asyncio.Future[T]
-    finished: Callable[[], None]
-
-    def succeed(self, answer: T) -> None:
-        """Answer the caller, on the event loop."""
-        self.finished()
-        if not self.future.done():
-            self.future.set_result(answer)
-
-    def fail(self, error: BaseException) -> None:
-        """Raise an error at the caller, on the event loop."""
-        self.finished()
-        if not self.future.done():
-            self.future.set_exception(error)
 
 
 # The jobs' answers have any types. A future without a job asks a thread to close its connection.
@@ -144,15 +129,15 @@ class ConnectionPool:
         begin: str | None,
         observer: PoolObserver | None = None,
     ) -> None:
+        self.name: Final = name
+        self.driver: Final = driver
         self.size: Final = size
-        self._name: Final = name
-        self._driver: Final = driver
-        self._begin: Final = begin
-        self._observer: Final = observer
+        self.begin: Final = begin
+        self.observer: Final = observer
         self._free_threads: Final = asyncio.Semaphore(size)
         self._in_use = 0
         self._threads = 0
-        self._queue = _Queue()
+        self.queue = _Queue()
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction: roll it back if `work` fails or the caller is cancelled.
@@ -163,14 +148,14 @@ class ConnectionPool:
         try:
             await take_turn(self._free_threads, CONNECTION_TIMEOUT_SECONDS)
         except TimeoutError:
-            reason = f"{self._driver.label}: all connections are in use"
+            reason = f"{self.driver.label}: all connections are in use"
             raise SourceUnavailable(reason) from None
         self._set_in_use(self._in_use + 1)
         if self._in_use > self._threads:
-            _ConnectionThread(self._queue, self._name, self._driver, self._begin, self._observer)
+            _ConnectionThread(self)
             self._threads += 1
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Job(work, future, self._release))
+        self.queue.put(_Job(work, future))
         return await future
 
     async def close(self) -> None:
@@ -178,19 +163,22 @@ class ConnectionPool:
         loop = asyncio.get_running_loop()
         closed = [loop.create_future() for _ in range(self._threads)]
         for future in closed:
-            self._queue.put(future)
-        self._threads, self._queue = 0, _Queue()
+            self.queue.put(future)
+        self._threads, self.queue = 0, _Queue()
         if closed:
             await asyncio.wait(closed, timeout=CONNECTION_TIMEOUT_SECONDS)
 
-    def _release(self) -> None:
+    def answer(self, job: _Job[Any], set_answer: Callable[[T], None], answer: T) -> None:
+        """Answer the caller of a job, whose thread is free now."""
         self._free_threads.release()
         self._set_in_use(self._in_use - 1)
+        if not job.future.done():
+            set_answer(answer)
 
     def _set_in_use(self, number: int) -> None:
         self._in_use = number
-        if self._observer is not None:
-            self._observer.connections_changed(self._name, number)
+        if self.observer is not None:
+            self.observer.connections_changed(self.name, number)
 
 
 class _CancelledError(Exception):
@@ -200,19 +188,13 @@ class _CancelledError(Exception):
 class _ConnectionThread(Thread):
     """A thread that runs jobs on a connection, which it opens for the first one."""
 
-    def __init__(
-        self,
-        queue: _Queue,
-        name: str,
-        driver: Driver,
-        begin: str | None,
-        observer: PoolObserver | None,
-    ) -> None:
+    def __init__(self, pool: ConnectionPool) -> None:
+        driver = pool.driver
         # A disk or a network that hangs must not keep the process from ending.
-        super().__init__(name=f"{name} {driver.label}", daemon=True)
-        self._queue: Final = queue
+        super().__init__(name=f"{pool.name} {driver.label}", daemon=True)
+        self._pool: Final = pool
+        self._queue: Final = pool.queue
         self._driver: Final = driver
-        self._observer: Final = observer
         self._job: _Job[Any] | None = None
         self._is_committing = False
         self._engine: Final = create_engine(
@@ -224,8 +206,8 @@ class _ConnectionThread(Thread):
             # The text of an exception may be logged; it must not hold what callers sent.
             hide_parameters=True,
         )
-        if begin is not None:
-            event.listen(self._engine, "begin", partial(self._begin, sql=begin))
+        if pool.begin is not None:
+            event.listen(self._engine, "begin", partial(self._begin, sql=pool.begin))
         event.listen(self._engine, "before_cursor_execute", self._raise_if_cancelled)
         self.start()
 
@@ -236,9 +218,9 @@ class _ConnectionThread(Thread):
             try:
                 answer = self._run_again_if_possible(job.work)
             except BaseException as error:  # noqa: BLE001 - the caller awaits an answer or an error
-                _call(job.future, job.fail, error)
+                _call(job.future, self._pool.answer, job, job.future.set_exception, error)
             else:
-                _call(job.future, job.succeed, answer)
+                _call(job.future, self._pool.answer, job, job.future.set_result, answer)
         self._engine.dispose()
         _call(job, job.set_result, None)
 
@@ -265,21 +247,25 @@ class _ConnectionThread(Thread):
                         raise SourceUnavailable(text) from error
                     # Without the cause, whose text may hold what callers sent.
                     raise DatabaseFault(text).with_traceback(error.__traceback__) from None
-                if self._observer is not None:
-                    self._observer.transaction_repeated(failure.repeat)
+                if self._pool.observer is not None:
+                    self._pool.observer.transaction_repeated(failure.repeat)
             # Transactions that have met need not meet again.
             time.sleep(random.uniform(0, _MAX_PAUSE_SECONDS))  # noqa: S311 - no secret
 
     def _run_in_transaction(self, work: Callable[[Connection], T]) -> T:
         self._driver.check()
-        with (
-            self._engine.connect() as connection,
-            _rolled_back_on_error(connection),
-            connection.begin(),
-        ):
-            answer = work(connection)
-            self._raise_if_cancelled()
-            self._is_committing = True
+        with self._engine.connect() as connection:
+            try:
+                with connection.begin():
+                    answer = work(connection)
+                    self._raise_if_cancelled()
+                    self._is_committing = True
+            except BaseException:
+                # SQLAlchemy does not after a commit that fails. If the rollback fails too, the
+                # connection is lost, and the first error says so.
+                with suppress(Exception):
+                    connection.connection.rollback()
+                raise
         # A commit to a database that is no longer at its place is lost.
         self._driver.check()
         return answer
@@ -296,19 +282,7 @@ class _ConnectionThread(Thread):
             raise _CancelledError
 
 
-@contextmanager
-def _rolled_back_on_error(connection: Connection) -> Iterator[None]:
-    """Roll back after an error: SQLAlchemy does not after a commit that fails."""
-    try:
-        yield
-    except BaseException:
-        # If that fails too, the connection is lost, and the first error says so.
-        with suppress(Exception):
-            connection.connection.rollback()
-        raise
-
-
-def _call(future: asyncio.Future[Any], callback: Callable[[T], None], value: T) -> None:
+def _call(future: asyncio.Future[Any], callback: Callable[..., None], *values: object) -> None:
     """Call `callback` on a future's event loop, unless the loop has been closed."""
     with suppress(RuntimeError):
-        future.get_loop().call_soon_threadsafe(callback, value)
+        future.get_loop().call_soon_threadsafe(callback, *values)

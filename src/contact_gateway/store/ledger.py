@@ -143,7 +143,18 @@ def _run(connection: Connection, jobs: Sequence[_Job]) -> Sequence[_Entry]:
     for key, change in jobs:
         entries[key] = change(entries.get(key))
         answers.append(entries[key])
-    _write(connection, before, entries)
+    # In one order, as the locks are taken.
+    changed = [(key, entries[key]) for key in sorted(entries) if entries[key] != before.get(key)]
+    deleted = [key for key, entry in changed if entry is None]
+    rows = [_row(key, entry) for key, entry in changed if entry is not None]
+    new = [[row[name] for name in _COLUMNS] for row in rows if row["key"] not in before]
+    replaced = [row for row in rows if row["key"] in before]
+    if deleted:
+        connection.execute(delete(attempts).where(attempts.c.key.in_(deleted)))
+    if len(_INSERT.rows(connection, new)) < len(new):
+        raise LostRaceError
+    if replaced:
+        connection.execute(upsert(connection.dialect.name, attempts), replaced)
     return answers
 
 
@@ -170,23 +181,6 @@ def _entries(
     query = _SELECT.where(attempts.c.key.in_(keys)).order_by(attempts.c.key)
     rows = connection.execute(query.with_for_update() if locked else query)
     return {row.key: _attempt(row) for row in rows}
-
-
-def _write(
-    connection: Connection, before: Mapping[bytes, Attempt], after: Mapping[bytes, _Entry]
-) -> None:
-    # In one order, as the locks are taken.
-    changed = {key: after[key] for key in sorted(after) if after[key] != before.get(key)}
-    deleted = [key for key, entry in changed.items() if entry is None]
-    rows = [_row(key, entry) for key, entry in changed.items() if entry is not None]
-    new = [[row[name] for name in _COLUMNS] for row in rows if row["key"] not in before]
-    replaced = [row for row in rows if row["key"] in before]
-    if deleted:
-        connection.execute(delete(attempts).where(attempts.c.key.in_(deleted)))
-    if len(_INSERT.rows(connection, new)) < len(new):
-        raise LostRaceError
-    if replaced:
-        connection.execute(upsert(connection.dialect.name, attempts), replaced)
 
 
 def _row(key: bytes, attempt: Attempt) -> dict[str, object]:

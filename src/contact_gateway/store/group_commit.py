@@ -90,7 +90,6 @@ class GroupCommit(Generic[Job, Answer]):
         self._tasks: Final[set[asyncio.Task[None]]] = set()
         self._stalled: Final[set[asyncio.Task[None]]] = set()
         self._began_at = 0.0
-        self._is_purging = False
         self._purged_at = -_PURGE_INTERVAL_SECONDS
 
     async def write(self, job: Job) -> Answer:
@@ -238,15 +237,12 @@ class GroupCommit(Generic[Job, Answer]):
             self._observer.failed(kind)
 
     async def _purge_expired_rows(self) -> None:
-        if self._is_purging or time.monotonic() - self._purged_at < _PURGE_INTERVAL_SECONDS:
+        if time.monotonic() - self._purged_at < _PURGE_INTERVAL_SECONDS:
             return
-        self._is_purging = True
+        # At its start: no other batch runs it meanwhile.
+        self._purged_at = time.monotonic()
         try:
-            is_complete = await self._database.write(self._purge)
+            if not await self._database.write(self._purge):
+                self._purged_at = -_PURGE_INTERVAL_SECONDS
         except Exception as error:  # noqa: BLE001 - it must not fail the jobs that are queued
             _log.warning("purge of expired rows failed; retrying in an hour", cause=repr(error))
-            is_complete = True
-        finally:
-            self._is_purging = False
-        if is_complete:
-            self._purged_at = time.monotonic()

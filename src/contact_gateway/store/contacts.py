@@ -23,12 +23,7 @@ from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.batch import independent
 from contact_gateway.contacts.contact import Contact, ContactDetails
 from contact_gateway.contacts.outcomes import CreateContactOutcome, Created
-from contact_gateway.contacts.source import (
-    ContactFilter,
-    Creation,
-    Page,
-    PageRequest,
-)
+from contact_gateway.contacts.source import ContactFilter, Creation, Page, PageRequest
 from contact_gateway.contacts.text import domain_key, email_key
 from contact_gateway.contacts.timestamps import timestamp
 from contact_gateway.store import advertisers as advertiser_rows
@@ -67,18 +62,7 @@ _BY_ADDRESS: Final = PreparedSelect(
 )
 _INSERT: Final = PreparedInsert(
     contacts,
-    [
-        "advertiser_id",
-        "email",
-        "email_key",
-        *ContactDetails._fields[2:],
-        "folded_text",
-        "created_at",
-        "updated_at",
-        "created_by_key_id",
-        "created_through",
-        "created_by_request_id",
-    ],
+    [column.name for column in contacts.c if column is not contacts.c.id],
     [contacts.c.advertiser_id, contacts.c.email_key, contacts.c.id],
 )
 

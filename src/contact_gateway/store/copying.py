@@ -9,7 +9,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
@@ -48,6 +48,7 @@ _ROWS_AT_A_TIME: Final = 512
 _KEYS_AT_A_TIME: Final = 20_000
 # Each after those that it refers to.
 _TABLES: Final = metadata.sorted_tables
+_BY_KEY: Final = {table: PreparedSelect(select(table), *table.primary_key) for table in _TABLES}
 
 T = TypeVar("T")
 _Row: TypeAlias = tuple[Any, ...]  # SQLAlchemy's Table has no types of columns
@@ -200,10 +201,7 @@ async def _refuse_other_rows(origin: _Side, copy: _Side, report: _Report) -> Non
 
 async def _count(side: _Side, part: _Part) -> int:
     """Return the number of rows; one statement for all of them might take too long."""
-    count, after = 0, None
-    while keys := await side.read(partial(_keys, part=part, after=after)):
-        count, after = count + len(keys), keys[-1]
-    return count
+    return sum([len(keys) async for keys in _pages(side, part, only_keys=True)])
 
 
 async def _copy_part(part: _Part, copied: int, origin: _Side, copy: _Side, report: _Report) -> None:
@@ -246,12 +244,15 @@ async def _content(side: _Side, table: Table, report: _Report) -> _Content:
 
 
 async def _pages(
-    side: _Side, part: _Part, after: _Key | None = None
+    side: _Side, part: _Part, after: _Key | None = None, *, only_keys: bool = False
 ) -> AsyncIterator[Sequence[_Row]]:
     """Yield the rows after a key, in the order of their keys, each page by a read of its own."""
-    while rows := await side.read(partial(_page, part=part, after=after)):
+    query = select(part.table).limit(_ROWS_AT_A_TIME)
+    if only_keys:
+        query = select(*part.table.primary_key.columns).limit(_KEYS_AT_A_TIME)
+    while rows := await side.read(partial(_next, part=part, after=after, query=query)):
         yield rows
-        after = _key_of(part.table, rows[-1])
+        after = rows[-1] if only_keys else _key_of(part.table, rows[-1])
 
 
 def _checksum(row: _Row) -> int:
@@ -286,17 +287,6 @@ def _key_of(table: Table, row: _Row) -> _Key:
     return tuple(row[names.index(key.name)] for key in table.primary_key.columns)
 
 
-def _page(connection: Connection, part: _Part, after: _Key | None) -> Sequence[_Row]:
-    """Return the next rows after a key, in the order of their keys."""
-    return _next(connection, part, after, select(part.table).limit(_ROWS_AT_A_TIME))
-
-
-def _keys(connection: Connection, part: _Part, after: _Key | None) -> Sequence[_Key]:
-    """Return the next keys after a key, in their order."""
-    query = select(*part.table.primary_key.columns).limit(_KEYS_AT_A_TIME)
-    return _next(connection, part, after, query)
-
-
 def _next(
     connection: Connection, part: _Part, after: _Key | None, query: Select[Any]
 ) -> Sequence[_Row]:
@@ -315,12 +305,7 @@ def _next(
 
 
 def _rows_of(connection: Connection, table: Table, keys: Sequence[_Key]) -> frozenset[_Row]:
-    return frozenset(map(tuple, _by_key(table).rows(connection, keys)))
-
-
-@cache
-def _by_key(table: Table) -> PreparedSelect:
-    return PreparedSelect(select(table), *table.primary_key.columns)
+    return frozenset(map(tuple, _BY_KEY[table].rows(connection, keys)))
 
 
 def _last_key(connection: Connection, part: _Part) -> _Key | None:

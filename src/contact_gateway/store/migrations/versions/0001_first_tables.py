@@ -13,7 +13,7 @@ def upgrade() -> None:
     """Upgrade the schema."""
     op.create_table(
         "advertisers",
-        sa.Column("id", Id, autoincrement=False, nullable=False),
+        sa.Column("id", Id, primary_key=True, autoincrement=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("display_name", sa.Text()),
         sa.Column("slug", sa.Text()),
@@ -21,19 +21,15 @@ def upgrade() -> None:
         sa.Column("network_name", sa.Text(), nullable=False),
         sa.Column("publisher_name", sa.Text()),
         sa.Column("status", sa.Text()),
-        sa.Column("hienergy_id", Id),
+        sa.Column("hienergy_id", Id, sa.ForeignKey("advertisers.id")),
         sa.Column("folded_names", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_advertisers"),
-        sa.ForeignKeyConstraint(
-            ["hienergy_id"], ["advertisers.id"], name="fk_advertisers_hienergy_id"
-        ),
     )
     op.create_index("ix_advertisers_slug", "advertisers", ["slug"])
     op.create_index("ix_advertisers_hienergy_id", "advertisers", ["hienergy_id"])
     op.create_table(
         "api_keys",
-        sa.Column("id", Id, nullable=False),
-        sa.Column("lookup", sa.String(12), nullable=False),
+        sa.Column("id", Id, primary_key=True),
+        sa.Column("lookup", sa.String(12), nullable=False, unique=True),
         sa.Column("secret_hash", sa.LargeBinary(32), nullable=False),
         sa.Column("role", sa.String(16), nullable=False),
         sa.Column("label", sa.Text(), nullable=False),
@@ -41,14 +37,12 @@ def upgrade() -> None:
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.Column("expires_at", UtcDateTime()),
         sa.Column("revoked_at", UtcDateTime()),
-        sa.PrimaryKeyConstraint("id", name="pk_api_keys"),
-        sa.UniqueConstraint("lookup", name="uq_api_keys_lookup"),
         sqlite_autoincrement=True,
     )
     op.create_table(
         "contacts",
-        sa.Column("id", Id, nullable=False),
-        sa.Column("advertiser_id", Id, nullable=False),
+        sa.Column("id", Id, primary_key=True),
+        sa.Column("advertiser_id", Id, sa.ForeignKey("advertisers.id"), nullable=False),
         sa.Column("email", sa.Text(), nullable=False),
         sa.Column("email_key", sa.Text(), nullable=False),
         sa.Column("name", sa.Text()),
@@ -62,12 +56,8 @@ def upgrade() -> None:
         sa.Column("folded_text", sa.Text(), nullable=False),
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.Column("updated_at", UtcDateTime(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_contacts"),
         sa.UniqueConstraint(
             "advertiser_id", "email_key", name="uq_contacts_advertiser_id_email_key"
-        ),
-        sa.ForeignKeyConstraint(
-            ["advertiser_id"], ["advertisers.id"], name="fk_contacts_advertiser_id"
         ),
         sqlite_autoincrement=True,
     )
@@ -81,21 +71,13 @@ def upgrade() -> None:
         )
     op.create_table(
         "idempotency_records",
-        sa.Column("api_key_id", Id, nullable=False),
-        sa.Column("idempotency_key", sa.String(255), nullable=False),
+        sa.Column("api_key_id", Id, sa.ForeignKey("api_keys.id"), primary_key=True),
+        sa.Column("idempotency_key", sa.String(255), primary_key=True),
         sa.Column("fingerprint", sa.LargeBinary(32), nullable=False),
-        sa.Column("contact_id", Id, nullable=False),
+        sa.Column(
+            "contact_id", Id, sa.ForeignKey("contacts.id", ondelete="CASCADE"), nullable=False
+        ),
         sa.Column("created_at", UtcDateTime(), nullable=False),
-        sa.PrimaryKeyConstraint("api_key_id", "idempotency_key", name="pk_idempotency_records"),
-        sa.ForeignKeyConstraint(
-            ["api_key_id"], ["api_keys.id"], name="fk_idempotency_records_api_key_id"
-        ),
-        sa.ForeignKeyConstraint(
-            ["contact_id"],
-            ["contacts.id"],
-            name="fk_idempotency_records_contact_id",
-            ondelete="CASCADE",
-        ),
     )
     op.create_index("ix_idempotency_records_created_at", "idempotency_records", ["created_at"])
     op.create_index("ix_idempotency_records_contact_id", "idempotency_records", ["contact_id"])

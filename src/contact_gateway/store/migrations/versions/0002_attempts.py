@@ -13,7 +13,7 @@ def upgrade() -> None:
     """Upgrade the schema."""
     op.create_table(
         "attempts",
-        sa.Column("key", sa.LargeBinary(32), nullable=False),
+        sa.Column("key", sa.LargeBinary(32), primary_key=True),
         sa.Column("fingerprint", sa.LargeBinary(32), nullable=False),
         sa.Column("advertiser_id", Id, nullable=False),
         sa.Column("email", sa.Text(), nullable=False),
@@ -21,6 +21,5 @@ def upgrade() -> None:
         sa.Column("holder", sa.String(32), nullable=False),
         sa.Column("held_until", UtcDateTime(), nullable=False),
         sa.Column("contact", sa.Text()),
-        sa.PrimaryKeyConstraint("key", name="pk_attempts"),
     )
     op.create_index("ix_attempts_held_until", "attempts", ["held_until"])

@@ -42,11 +42,8 @@ async def prepare_demo(database: Database, before_commit: Callable[[], None]) ->
         SourceUnavailable: the database does not answer.
     """
     with (files("contact_gateway") / "demo.csv").open(encoding="utf-8") as file:
-        catalogue = sorted(
-            (validated(line, row) for line, row in read_csv(file)),
-            # A network record refers to its HiEnergy record.
-            key=lambda advertiser: not advertiser.is_hienergy,
-        )
+        # Each HiEnergy record comes before the network records that refer to it.
+        catalogue = [validated(line, row) for line, row in read_csv(file)]
     keys = {role: mint() for role in Role}
 
     def fill(connection: Connection) -> None:

@@ -131,25 +131,6 @@ def by_id(connection: Connection, ids: Collection[int]) -> Mapping[int, Contact]
     return {contact.id: contact for contact in map(Contact._make, rows)}
 
 
-def last_id(connection: Connection, *, advertiser_id: int | None) -> int:
-    """Return the greatest id of all contacts, or of an advertiser's; 0 if there is none."""
-    query = select(func.max(contacts.c.id))
-    if advertiser_id is not None:
-        query = query.where(contacts.c.advertiser_id == advertiser_id)
-    return connection.scalar(query) or 0
-
-
-def between(
-    connection: Connection, *, after: int, end: int, limit: int, advertiser_id: int | None
-) -> Sequence[Contact]:
-    """Return the first contacts with ids after one and up to another, in the order of the ids."""
-    query = SELECT.where(contacts.c.id > after, contacts.c.id <= end)
-    if advertiser_id is not None:
-        query = query.where(contacts.c.advertiser_id == advertiser_id)
-    rows = connection.execute(query.order_by(contacts.c.id).limit(limit))
-    return [Contact._make(row) for row in rows]
-
-
 def page(
     connection: Connection,
     wanted: ContactFilter,

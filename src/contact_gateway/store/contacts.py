@@ -319,14 +319,14 @@ def _earlier(
             all tables.
     """
     keys = {each.idempotency_key for each in submissions if each.idempotency_key is not None}
-    records = idempotency.by_key(connection, keys)
-    ids = {record.contact_id for record in records.values()}
+    used = list(idempotency.BY_KEY.rows(connection, keys))
+    ids = {contact_id for *_, contact_id in used}
     created = by_id(connection, ids)
     if created.keys() < ids:
         raise LostRaceError
     return {
-        key: policy.Earlier(record.fingerprint, created[record.contact_id])
-        for key, record in records.items()
+        ScopedKey(owner, key): policy.Earlier(fingerprint, created[contact_id])
+        for owner, key, fingerprint, contact_id in used
     }
 
 

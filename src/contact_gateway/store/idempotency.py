@@ -1,6 +1,6 @@
 """Idempotency records in SQL: which input an idempotency key came with, and what it created."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -13,11 +13,13 @@ from contact_gateway.store.retention import purge_expired
 from contact_gateway.store.tables import idempotency_records
 
 _record: Final = idempotency_records.c
-_BY_KEY: Final = PreparedSelect(
+BY_KEY: Final = PreparedSelect(
     select(_record.api_key_id, _record.idempotency_key, _record.fingerprint, _record.contact_id),
     _record.api_key_id,
     _record.idempotency_key,
 )
+"""Selects the keys that were used, each with its fingerprint and the id of its contact."""
+
 _INSERT: Final = PreparedInsert(
     idempotency_records,
     [column.name for column in idempotency_records.c],
@@ -30,21 +32,6 @@ class ScopedKey(NamedTuple):
 
     api_key_id: int
     key: str
-
-
-class Record(NamedTuple):
-    """What an idempotency key was used for."""
-
-    fingerprint: bytes
-    contact_id: int
-
-
-def by_key(connection: Connection, keys: Collection[ScopedKey]) -> Mapping[ScopedKey, Record]:
-    """Return the records that exist, by key."""
-    return {
-        ScopedKey(api_key_id, key): Record(fingerprint, contact_id)
-        for api_key_id, key, fingerprint, contact_id in _BY_KEY.rows(connection, keys)
-    }
 
 
 def remember(connection: Connection, used: Mapping[ScopedKey, Earlier]) -> None:

@@ -10,7 +10,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import closing, suppress
-from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -207,7 +206,7 @@ class _ConnectionThread(Thread):
             hide_parameters=True,
         )
         if pool.begin is not None:
-            event.listen(self._engine, "begin", partial(self._begin, sql=pool.begin))
+            event.listen(self._engine, "begin", self._begin)
         event.listen(self._engine, "before_cursor_execute", self._raise_if_cancelled)
         self.start()
 
@@ -270,11 +269,11 @@ class _ConnectionThread(Thread):
         self._driver.check()
         return answer
 
-    def _begin(self, connection: Connection, sql: str) -> None:
+    def _begin(self, connection: Connection) -> None:
         """Begin a transaction by the driver: SQLAlchemy takes five times as long as SQLite."""
         self._raise_if_cancelled()
         with closing(connection.connection.cursor()) as cursor:
-            cursor.execute(sql)
+            cursor.execute(self._pool.begin)
 
     def _raise_if_cancelled(self, *_: object) -> None:
         # Another thread may read a future's state, but not set it.

@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
-from sqlalchemy import Connection
-
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.source import AdvertiserFilter, ContactFilter, Page, PageRequest
@@ -24,9 +22,6 @@ MAX_PAGE_STARTS: Final = 4096
 
 Listed = TypeVar("Listed", Contact, Advertiser)
 Filter = TypeVar("Filter", ContactFilter, AdvertiserFilter)
-
-ReadPage: TypeAlias = Callable[[Connection, Filter, PageRequest, int | None], Page[Listed]]
-"""Reads a page of a list; with an id, of the rows with lower ids."""
 
 # The filters that select what an index has in the order of the lists.
 _OWNERS: Final = frozenset({"advertiser_id", "advertiser_slug", "hienergy_id"})

@@ -50,7 +50,6 @@ from contact_gateway.store.paging import (
     Filter,
     Listed,
     PageStarts,
-    ReadPage,
     WantedPage,
     is_in_order_of_an_index,
 )
@@ -249,7 +248,7 @@ class StoreAccess:
 
 
 def _pages(
-    read: ReadPage[Filter, Listed],
+    read: Callable[[Connection, Filter, PageRequest, int | None], Page[Listed]],
     connection: Connection,
     wanted: Collection[WantedPage[Filter]],
 ) -> Mapping[WantedPage[Filter], Page[Listed]]:

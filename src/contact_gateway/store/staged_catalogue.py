@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import islice
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection
 
@@ -67,10 +67,13 @@ LEFT JOIN changed AS owner ON owner.id = changed.hienergy_id
 WHERE changed.hienergy_id IS NOT NULL AND owner.id IS NULL GROUP BY changed.hienergy_id
 """
 _DEMOTED_ROWS: Final = "SELECT id, line FROM changed WHERE turn = ? ORDER BY line"
-_NEXT_ROWS: Final = f"SELECT {_LISTED} FROM changed WHERE turn = ? AND id > ? ORDER BY id LIMIT ?"  # noqa: S608 - constants
-
 # In this order, each row's owner is stored before it, and a HiEnergy record is given up last.
-_HIENERGY, _NETWORK, _DEMOTED = _TURNS = range(3)
+_HIENERGY, _NETWORK, _DEMOTED = range(3)
+_ORDER: Final = "CREATE TABLE ordered AS SELECT id FROM changed ORDER BY turn, id"
+_NEXT_ROWS: Final = f"""
+SELECT turn, {_LISTED} FROM ordered JOIN changed USING (id)
+WHERE ordered.rowid > ? ORDER BY ordered.rowid LIMIT ?
+"""  # noqa: S608 - constants
 
 _Given: TypeAlias = tuple[int, Advertiser]
 
@@ -91,20 +94,12 @@ class Counts(NamedTuple):
     changed: int
 
 
-class _Position(NamedTuple):
-    """The last row that is written, and how many are."""
-
-    turn: int
-    id: int
-    written: int
-
-
 class StagedCatalogue(AbstractContextManager["StagedCatalogue"]):
     """The rows of a catalogue file, compared with those of a database."""
 
     def __init__(self, database: Database) -> None:
         self._database: Final = database
-        self._rows = self._new = self._changed = 0
+        self.counts = Counts(0, 0, 0)
         # SQLite keeps it in a temporary file, without a name. The rows are read by the writer's
         # thread too, but never at the same time.
         self._staging: Final = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -113,11 +108,6 @@ class StagedCatalogue(AbstractContextManager["StagedCatalogue"]):
     def __exit__(self, *_: object) -> None:
         """Delete the temporary database."""
         self._staging.close()
-
-    @property
-    def counts(self) -> Counts:
-        """How many rows are staged, and how many of them are to be written."""
-        return Counts(self._rows, self._new, self._changed)
 
     async def add(self, rows: Iterable[tuple[int, Row]]) -> None:
         """Stage all rows of a file, each with its line, and check them.
@@ -148,67 +138,67 @@ class StagedCatalogue(AbstractContextManager["StagedCatalogue"]):
 
         Raises:
             StoreChangedError: a row is no longer valid in the store.
+            StagingError: there is no room for the order of the rows.
             SourceUnavailable: the database does not answer.
         """
-        position = _Position(_HIENERGY, 0, 0)
-        while position.written < self._new + self._changed:
-            position = await self._database.write(
-                partial(self._write_some, after=position, progress=progress)
+        with _staging_errors():
+            self._staging.execute(_ORDER)
+        written = 0
+        while written < self.counts.new + self.counts.changed:
+            written = await self._database.write(
+                partial(self._write_some, before=written, progress=progress)
             )
             await asyncio.sleep(PAUSE_SECONDS)
 
     def _write_some(
-        self, connection: Connection, after: _Position, progress: Callable[[int], object]
-    ) -> _Position:
-        """Write rows in one transaction, and return the last one. It may be run again."""
+        self, connection: Connection, before: int, progress: Callable[[int], object]
+    ) -> int:
+        """Write more rows in one transaction; return how many are written. It may be run again."""
         ends_at = None
         if connection.dialect.name == "postgresql":
             # What is stored while this waits for a lock must be seen once it has the lock.
             connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
             # An import that came first keeps its rows locked until it ends.
             connection.exec_driver_sql(f"SET LOCAL statement_timeout='{_LOCK_TIMEOUT_MINUTES}min'")
-        elif self._new + self._changed > MAX_ROWS_AT_ONCE:
+        elif self.counts.new + self.counts.changed > MAX_ROWS_AT_ONCE:
             ends_at = time.monotonic() + TRANSACTION_SECONDS
-        position = after
-        for turn, records in self._batches_after(after):
-            ids = [advertiser.id for advertiser in records]
-            if turn == _DEMOTED:
+        written = before
+        while rows := self._rows_after(written):
+            records = [Advertiser._make(row) for _, *row in rows]
+            demoted = [an_id for turn, an_id, *_ in rows if turn == _DEMOTED]
+            if demoted:
                 # A creation locks the HiEnergy record until its contact is stored.
-                advertiser_rows.lock(connection, ids)
+                advertiser_rows.lock(connection, demoted)
             advertiser_rows.upsert(connection, records)
             # Since the check of the file, another process may have written.
             wrong = advertiser_rows.misplaced(connection, records)
             if wrong is not None:
-                imported = "Some advertisers were" if after.written else "No advertiser was"
+                imported = "Some advertisers were" if before else "No advertiser was"
                 raise StoreChangedError(
                     f"advertiser {wrong} no longer fits the store, which another process changed "
                     f"during the import. {imported} imported; run the import again"
                 )
-            position = _Position(turn, ids[-1], position.written + len(ids))
-            progress(position.written)
+            written += len(rows)
+            progress(written)
             if ends_at is not None and time.monotonic() >= ends_at:
                 break
-        return position
+        return written
 
     def _add_batch(self, batch: Sequence[_Given], stored: Mapping[int, Advertiser]) -> None:
-        seen: list[tuple[int, int]] = []
-        changed: list[tuple[object, ...]] = []
-        for line, advertiser in batch:
-            seen.append((advertiser.id, line))
-            before = stored.get(advertiser.id)
-            if before is None:
-                self._new += 1
-            elif advertiser != before:
-                self._changed += 1
-            else:
-                continue
-            changed.append((*advertiser, line, _turn(advertiser, before)))
+        seen = [(advertiser.id, line) for line, advertiser in batch]
+        changed = [
+            (*advertiser, line, _turn(advertiser, before))
+            for line, advertiser in batch
+            if advertiser != (before := stored.get(advertiser.id))
+        ]
         try:
             self._staging.executemany("INSERT INTO seen VALUES (?, ?)", seen)
         except sqlite3.IntegrityError:
             raise self._duplicate(seen) from None
         self._staging.executemany(_INSERT_CHANGED, changed)
-        self._rows += len(seen)
+        rows, new, replaced = self.counts
+        known = sum(an_id in stored for an_id, *_ in changed)
+        self.counts = Counts(rows + len(seen), new + len(changed) - known, replaced + known)
 
     def _duplicate(self, seen: Iterable[tuple[int, int]]) -> CatalogueError:
         """Return the error for the first row whose id is staged with another line."""
@@ -251,19 +241,10 @@ class StagedCatalogue(AbstractContextManager["StagedCatalogue"]):
         ).fetchone()
         return row is None or row[0] == owner
 
-    def _batches_after(self, position: _Position) -> Iterator[tuple[int, Sequence[Advertiser]]]:
-        """Yield the rows to write after a position, in batches, each with its turn."""
-        last_id = position.id
-        for turn in _TURNS[position.turn :]:
-            while records := self._records(turn, last_id):
-                yield turn, records
-                last_id = records[-1].id
-            last_id = 0
-
-    def _records(self, turn: int, last_id: int) -> Sequence[Advertiser]:
+    def _rows_after(self, written: int) -> Sequence[tuple[Any, ...]]:
+        """Return the next rows to write, each after its turn."""
         with _staging_errors():
-            rows = self._staging.execute(_NEXT_ROWS, (turn, last_id, _ROWS_PER_STATEMENT))
-            return [Advertiser._make(row) for row in rows]
+            return self._staging.execute(_NEXT_ROWS, (written, _ROWS_PER_STATEMENT)).fetchall()
 
 
 @contextmanager

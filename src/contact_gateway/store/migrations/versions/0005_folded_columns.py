@@ -145,13 +145,8 @@ def _unquote_idempotency_keys(connection: sa.Connection) -> None:
 
 def _batches(connection: sa.Connection, table: sa.TableClause) -> Iterator[Sequence[sa.Row[Any]]]:
     """Yield all rows of a table, in the order of their ids, some at a time."""
-    last_id = None
-    while True:
-        query = sa.select(table).order_by(table.c.id).limit(_ROWS_AT_A_TIME)
-        if last_id is not None:
-            query = query.where(table.c.id > last_id)
-        rows = connection.execute(query).all()
-        if not rows:
-            return
+    query = sa.select(table).order_by(table.c.id).limit(_ROWS_AT_A_TIME)
+    rows = connection.execute(query).all()
+    while rows:
         yield rows
-        last_id = rows[-1].id
+        rows = connection.execute(query.where(table.c.id > rows[-1].id)).all()

@@ -10,6 +10,9 @@ from alembic import op
 revision = "0007"
 down_revision = "0006"
 
+# The trigrams of a table's folded text, which is stored in the table only. FTS5 takes three times
+# as long for rows one by one. So new rows wait in another table, which searches read as well,
+# until there are some hundreds.
 _STATEMENTS = """
 CREATE VIRTUAL TABLE TABLE_NAME_text USING fts5(
     folded_text, content='TABLE_NAME', content_rowid='id',
@@ -59,14 +62,5 @@ def upgrade() -> None:
     op.create_index("ix_advertisers_network_name_id", "advertisers", ["network_name", "id"])
     if op.get_bind().dialect.name == "sqlite":
         for table in ("contacts", "advertisers"):
-            _create_text_index(table)
-
-
-def _create_text_index(table: str) -> None:
-    """Index the trigrams of a table's folded text, which is stored in the table only.
-
-    FTS5 takes three times as long for rows one by one. So new rows wait in another table, which
-    searches read as well, until there are some hundreds.
-    """
-    for statement in _STATEMENTS.replace("TABLE_NAME", table).split("\n\n"):
-        op.execute(statement)
+            for statement in _STATEMENTS.replace("TABLE_NAME", table).split("\n\n"):
+                op.execute(statement)

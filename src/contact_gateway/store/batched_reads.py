@@ -85,20 +85,17 @@ class BatchedReader(Generic[Key, Record]):
         keys = batch.keys()
         try:
             found = await self._database.look_up(lambda connection: self.read(connection, keys))
-        except SourceUnavailable as error:
-            # The queued lookups would wait as long, in vain.
-            _fail(chain(batch.values(), self._queue.values()), error)
-            self._queue.clear()
         except Exception as error:  # noqa: BLE001 - each caller of the batch awaits an answer
-            _fail(batch.values(), error)
+            failed = [*batch.values()]
+            if isinstance(error, SourceUnavailable):
+                # The queued lookups would wait as long, in vain.
+                failed.extend(self._queue.values())
+                self._queue.clear()
+            for future in chain.from_iterable(failed):
+                if not future.done():
+                    future.set_exception(error)
         else:
             for key, futures in batch.items():
                 for future in futures:
                     if not future.done():
                         future.set_result(found.get(key))
-
-
-def _fail(lookups: Iterable[_Futures[Record]], error: Exception) -> None:
-    for future in chain.from_iterable(lookups):
-        if not future.done():
-            future.set_exception(error)

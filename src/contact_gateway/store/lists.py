@@ -118,14 +118,10 @@ def ordered_rows(
     connection: Connection, rows: PreparedNewest, wanted: List, part: Part
 ) -> Iterable[Row] | None:
     """Return a part of a list as an index has it; None if no index begins with this part."""
-    if not wanted.is_ordered or part.offset:
+    group = wanted.group
+    if not wanted.is_ordered or part.offset or (group is not None and len(group.values) != 1):
         return None
-    where: tuple[str, object] | None = None
-    if wanted.group is not None:
-        column, values = wanted.group
-        if len(values) != 1:
-            return None
-        where = column, values[0]
+    where = None if group is None else (group.column, group.values[0])
     return rows.rows(connection, part.limit, before=part.before, where=where)
 
 

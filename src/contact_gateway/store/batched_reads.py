@@ -29,11 +29,7 @@ class BatchedReader(Generic[Key, Record]):
 
     A batch is all that was queued while the last one was read, so a lone lookup waits for no other.
     A lookup never joins a batch in flight, which may have read the record before it changed.
-
-    Args:
-        database: where the records are.
-        read: returns the records of some keys that exist.
-        batch_size: how many records a batch has at most.
+    `read` returns the records of those keys that exist.
     """
 
     def __init__(

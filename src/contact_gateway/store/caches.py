@@ -40,12 +40,8 @@ def utc_now() -> datetime:
 class ApiKeyCache:
     """Authenticates API keys, and caches those that are valid.
 
-    Args:
-        keys: reads the keys.
-        clock: counts the seconds of the cache.
-        now: returns the time.
-        on_read: receives each key that was read and accepted. A key in use is read at least every
-            five seconds, and on each day in UTC. So its use is recorded without work for a hit.
+    `on_read` receives each key that was read and accepted. A key in use is read at least every five
+    seconds, and on each day in UTC. So its use is recorded without work for a hit.
     """
 
     def __init__(

@@ -72,12 +72,7 @@ class PreparedSelect:
 
 
 class PreparedNewest:
-    """Selects the rows with the greatest ids, of all or of those with one value in a column.
-
-    Args:
-        statement: selects all rows.
-        ids: the column of their ids.
-    """
+    """Selects the rows of a statement with the greatest ids, of all or with a value in a column."""
 
     def __init__(self, statement: Select[Any], ids: Column[int]) -> None:
         self._statement: Final = statement
@@ -94,11 +89,8 @@ class PreparedNewest:
     ) -> Iterator[Row]:
         """Return the first rows, newest first.
 
-        Args:
-            connection: the connection.
-            limit: how many rows.
-            before: only rows with lower ids.
-            where: only rows of the table of the ids with this value in the column of this name.
+        With `before`, only those with lower ids. `where` is the name of a column of their table,
+        and the value that it must have.
         """
         name, value = where or (None, None)
         wanted = _Newest(limit, name, before is not None)

@@ -239,8 +239,8 @@ class _ConnectionThread(Thread):
                 if has_lost_connection:
                     self._engine.dispose()
                 # Once the commit is sent, its outcome is unknown.
-                is_open = has_lost_connection and self._is_committing
-                if failure.repeat is None or is_open or attempts == _MAX_ATTEMPTS:
+                is_unknown = has_lost_connection and self._is_committing
+                if failure.repeat is None or is_unknown or attempts == _MAX_ATTEMPTS:
                     text = f"{self._driver.label}: {failure.text}"
                     if failure.is_temporary:
                         raise SourceUnavailable(text) from error

@@ -260,7 +260,7 @@ class _ConnectionThread(Thread):
                     self._raise_if_cancelled()
                     self._is_committing = True
             except BaseException:
-                # SQLAlchemy does not after a commit that fails. If the rollback fails too, the
+                # SQLAlchemy does not roll back after a commit that fails. If this fails too, the
                 # connection is lost, and the first error says so.
                 with suppress(Exception):
                     connection.connection.rollback()

@@ -43,18 +43,15 @@ from contact_gateway.store.prepared_statements import (
 from contact_gateway.store.search import searched
 from contact_gateway.store.tables import ShownTime, advertisers, contacts
 
-COLUMNS: Final = (
+SELECT: Final = select(
     contacts.c.id,
     *(contacts.c[field] for field in ContactDetails._fields),
     func.coalesce(advertisers.c.display_name, advertisers.c.name).label("advertiser_name"),
     type_coerce(contacts.c.created_at, ShownTime),
     type_coerce(contacts.c.updated_at, ShownTime),
-)
-"""The columns of a contact's fields, in their order."""
+).join_from(contacts, advertisers, advertisers.c.id == contacts.c.advertiser_id)
+"""Selects the fields of all contacts, in their order."""
 
-SELECT: Final = select(*COLUMNS).join_from(
-    contacts, advertisers, advertisers.c.id == contacts.c.advertiser_id
-)
 _BY_ID: Final = PreparedSelect(SELECT, contacts.c.id)
 _NEWEST: Final = PreparedNewest(SELECT, contacts.c.id)
 _BY_ADDRESS: Final = PreparedSelect(

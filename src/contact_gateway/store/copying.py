@@ -246,7 +246,7 @@ async def _content(side: _Side, table: Table, report: _Report) -> _Content:
 async def _pages(
     side: _Side, part: _Part, after: _Key | None = None, *, only_keys: bool = False
 ) -> AsyncIterator[Sequence[_Row]]:
-    """Yield the rows after a key, in the order of their keys, each page by a read of its own."""
+    """Yield the rows, or the keys, after a key, in their order, each page by a read of its own."""
     query = select(part.table).limit(_ROWS_AT_A_TIME)
     if only_keys:
         query = select(*part.table.primary_key.columns).limit(_KEYS_AT_A_TIME)

@@ -21,7 +21,6 @@ CACHE_SECONDS: Final = 5.0
 
 _MAX_ENTRIES: Final = 4096
 
-Key = TypeVar("Key")
 Value = TypeVar("Value")
 Clock: TypeAlias = Callable[[], float]
 UtcClock: TypeAlias = Callable[[], datetime]

@@ -7,7 +7,6 @@ from typing import Final, NamedTuple, TypeAlias
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Dialect,
     and_,
     func,
     literal_column,
@@ -200,21 +199,15 @@ def _owners(connection: Connection, wanted: ContactFilter) -> Group | None:
 
 def email_keys(connection: Connection, email: str) -> Sequence[str]:
     """Return the keys that contacts with an address may have, including distinct ones."""
-    key = email_key(email)
-    distinct = select(contacts.c.email_key).where(_has_distinct_key(connection.dialect, key))
-    return (key, *connection.scalars(distinct))
-
-
-def _has_distinct_key(dialect: Dialect, key: str) -> ColumnElement[bool]:
-    if dialect.name == "postgresql":
+    key, stored = email_key(email), contacts.c.email_key
+    if connection.dialect.name == "postgresql":
         # In the order of a language they are no range. An index has the distinct keys alone.
         address: ColumnElement[str] = literal_column("split_part(contacts.email_key, ' #', 1)")
-        return and_(address == key, text("contacts.email_key LIKE '% #%'"))
-    # A range, because SQLite uses no index for LIKE.
-    return and_(
-        contacts.c.email_key > f"{key}{_DISTINCT_MARK}",
-        contacts.c.email_key < f"{key}{_AFTER_DISTINCT_MARK}",
-    )
+        is_distinct = and_(address == key, text("contacts.email_key LIKE '% #%'"))
+    else:
+        # A range, because SQLite uses no index for LIKE.
+        is_distinct = stored.between(f"{key}{_DISTINCT_MARK}", f"{key}{_AFTER_DISTINCT_MARK}")
+    return (key, *connection.scalars(select(stored).where(is_distinct)))
 
 
 def distinct_key(key: str, contact_id: int) -> str:

@@ -13,7 +13,7 @@ from contact_gateway.contacts.contact import (
     new_contact,
     unknown_fields,
 )
-from contact_gateway.contacts.problems import PROBLEM_MEANINGS, Problem, ProblemCode
+from contact_gateway.contacts.problems import Problem, ProblemCode
 from support.contacts import submitted
 
 MINIMAL = {"advertiser_id": 1001, "email": "maya@example.com"}
@@ -420,7 +420,7 @@ def test_every_field_has_a_sentence_that_describes_it(name: str) -> None:
 
 @pytest.mark.parametrize("code", ProblemCode)
 def test_every_problem_code_has_a_meaning(code: ProblemCode) -> None:
-    assert PROBLEM_MEANINGS[code].endswith(".")
+    assert code.meaning.endswith(".")
 
 
 _LEAVES = (

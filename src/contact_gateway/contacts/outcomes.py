@@ -25,28 +25,51 @@ to its refusal.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
-from typing import ClassVar, Final, NamedTuple, TypeAlias, assert_never
+from typing import ClassVar, Final, NamedTuple, TypeAlias
 
 from contact_gateway.access.principals import KeyRefusal
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, ContactPreview
-from contact_gateway.contacts.problems import Problem
+from contact_gateway.contacts.problems import DescribedCode, Problem
 
 
-class ErrorCode(StrEnum):
-    """Why an operation was refused, for programs."""
+class ErrorCode(DescribedCode):
+    """Why an operation was refused."""
 
-    UNAUTHORIZED = "UNAUTHORIZED"
-    FORBIDDEN = "FORBIDDEN"
-    RATE_LIMITED = "RATE_LIMITED"
-    INVALID_INPUT = "INVALID_INPUT"
-    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
-    NOT_FOUND = "NOT_FOUND"
-    CONFLICT = "CONFLICT"
-    OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
-    SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
-    NOT_TRIED = "NOT_TRIED"
+    UNAUTHORIZED = "UNAUTHORIZED", "No valid, unexpired, unrevoked API key was presented."
+    FORBIDDEN = (
+        "FORBIDDEN",
+        "The API key is valid, but its role is too low: only admins create contacts.",
+    )
+    RATE_LIMITED = "RATE_LIMITED", "The API key's quota for this hour is used up."
+    INVALID_INPUT = "INVALID_INPUT", "The input is not valid; every problem is listed."
+    IDEMPOTENCY_KEY_REUSED = (
+        "IDEMPOTENCY_KEY_REUSED",
+        "The idempotency key was used before with a different input.",
+    )
+    NOT_FOUND = (
+        "NOT_FOUND",
+        "A record does not exist, or the submitted advertiser has no HiEnergy record.",
+    )
+    CONFLICT = (
+        "CONFLICT",
+        "The HiEnergy advertiser already has a contact with this e-mail address.",
+    )
+    OUTCOME_UNKNOWN = (
+        "OUTCOME_UNKNOWN",
+        (
+            "HiEnergy may have created the contact: its answer was lost. A repeat with the same "
+            "idempotency key looks for the contact, and creates none."
+        ),
+    )
+    SERVICE_UNAVAILABLE = (
+        "SERVICE_UNAVAILABLE",
+        "The source of truth does not respond, or its queue is full. Retry later.",
+    )
+    NOT_TRIED = (
+        "NOT_TRIED",
+        "The batch was stopped before this submission, which may be sent again.",
+    )
 
 
 BATCH_CODES: Final = frozenset({ErrorCode.SERVICE_UNAVAILABLE, ErrorCode.NOT_TRIED})
@@ -227,36 +250,6 @@ CreateContactOutcome: TypeAlias = Created | Existing | Previewed | Refusal
 BatchedOutcome: TypeAlias = CreateContactOutcome | Failure
 ReadRefusal: TypeAlias = Unauthorized | Forbidden | RateLimited | InvalidInput
 """The refusals that a read may meet; `isinstance` takes it."""
-
-
-def meaning_of(code: ErrorCode) -> str:
-    """Return the sentence that describes an error code in the API's schemas."""
-    match code:
-        case ErrorCode.UNAUTHORIZED:
-            return "No valid, unexpired, unrevoked API key was presented."
-        case ErrorCode.FORBIDDEN:
-            return "The API key is valid, but its role is too low: only admins create contacts."
-        case ErrorCode.RATE_LIMITED:
-            return "The API key's quota for this hour is used up."
-        case ErrorCode.INVALID_INPUT:
-            return "The input is not valid; every problem is listed."
-        case ErrorCode.IDEMPOTENCY_KEY_REUSED:
-            return "The idempotency key was used before with a different input."
-        case ErrorCode.NOT_FOUND:
-            return "A record does not exist, or the submitted advertiser has no HiEnergy record."
-        case ErrorCode.CONFLICT:
-            return "The HiEnergy advertiser already has a contact with this e-mail address."
-        case ErrorCode.OUTCOME_UNKNOWN:
-            return (
-                "HiEnergy may have created the contact: its answer was lost. A repeat with the "
-                "same idempotency key looks for the contact, and creates none."
-            )
-        case ErrorCode.SERVICE_UNAVAILABLE:
-            return "The source of truth does not respond, or its queue is full. Retry later."
-        case ErrorCode.NOT_TRIED:
-            return "The batch was stopped before this submission, which may be sent again."
-        case _:
-            assert_never(code)
 
 
 def outcome_name(outcome: BatchedOutcome) -> str:

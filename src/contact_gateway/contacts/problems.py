@@ -1,47 +1,52 @@
 """Problems of an input: each has a field path, a code and a sentence."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 
-class ProblemCode(StrEnum):
-    """Why a value was refused, for programs."""
+class DescribedCode(StrEnum):
+    """A code for programs, with the sentence that describes it in the API's schemas."""
 
-    REQUIRED = "REQUIRED"
-    INVALID_TYPE = "INVALID_TYPE"
-    INVALID_CHARACTERS = "INVALID_CHARACTERS"
-    INVALID_EMAIL = "INVALID_EMAIL"
-    INVALID_URL = "INVALID_URL"
-    INVALID_IDEMPOTENCY_KEY = "INVALID_IDEMPOTENCY_KEY"
-    INVALID_ARGUMENTS = "INVALID_ARGUMENTS"
-    UNKNOWN_PARAMETER = "UNKNOWN_PARAMETER"
-    TOO_MANY_CALLS = "TOO_MANY_CALLS"
-    TOO_LONG = "TOO_LONG"
-    OUT_OF_RANGE = "OUT_OF_RANGE"
-    REFUSED = "REFUSED"
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> Self:
+        """Return the member with a value."""
+        member = str.__new__(cls, value)
+        member._value_, member.meaning = value, meaning
+        return member
 
 
-PROBLEM_MEANINGS: Final[Mapping[ProblemCode, str]] = {
-    ProblemCode.REQUIRED: "The field is missing, null or empty, and must not be.",
-    ProblemCode.INVALID_TYPE: "The value has the wrong type.",
-    ProblemCode.INVALID_CHARACTERS: "The text contains control characters, NUL or lone surrogates.",
-    ProblemCode.INVALID_EMAIL: "The text is not an e-mail address.",
-    ProblemCode.INVALID_URL: "The text is not an absolute http or https URL with a host.",
-    ProblemCode.INVALID_IDEMPOTENCY_KEY: "The key is not 1 to 255 visible ASCII characters.",
-    ProblemCode.INVALID_ARGUMENTS: (
-        "The arguments exclude each other, or one is given twice or in the wrong place."
-    ),
-    ProblemCode.UNKNOWN_PARAMETER: "The operation has no parameter of this name.",
-    ProblemCode.TOO_MANY_CALLS: "The request needs more calls to HiEnergy than are allowed.",
-    ProblemCode.TOO_LONG: "The text is too long for the field.",
-    ProblemCode.OUT_OF_RANGE: "The number is outside the range of the field.",
-    ProblemCode.REFUSED: "HiEnergy refuses the value; its message says why.",
-}
+class ProblemCode(DescribedCode):
+    """Why a value was refused."""
+
+    REQUIRED = "REQUIRED", "The field is missing, null or empty, and must not be."
+    INVALID_TYPE = "INVALID_TYPE", "The value has the wrong type."
+    INVALID_CHARACTERS = (
+        "INVALID_CHARACTERS",
+        "The text contains control characters, NUL or lone surrogates.",
+    )
+    INVALID_EMAIL = "INVALID_EMAIL", "The text is not an e-mail address."
+    INVALID_URL = "INVALID_URL", "The text is not an absolute http or https URL with a host."
+    INVALID_IDEMPOTENCY_KEY = (
+        "INVALID_IDEMPOTENCY_KEY",
+        "The key is not 1 to 255 visible ASCII characters.",
+    )
+    INVALID_ARGUMENTS = (
+        "INVALID_ARGUMENTS",
+        "The arguments exclude each other, or one is given twice or in the wrong place.",
+    )
+    UNKNOWN_PARAMETER = "UNKNOWN_PARAMETER", "The operation has no parameter of this name."
+    TOO_MANY_CALLS = "TOO_MANY_CALLS", "The request needs more calls to HiEnergy than are allowed."
+    TOO_LONG = "TOO_LONG", "The text is too long for the field."
+    OUT_OF_RANGE = "OUT_OF_RANGE", "The number is outside the range of the field."
+    REFUSED = "REFUSED", "HiEnergy refuses the value; its message says why."
+
+
 # So many unknown parameters are compared with the known ones, and so much of each.
 _MAX_SUGGESTIONS: Final = 10
 _MAX_COMPARED_LENGTH: Final = 64
@@ -102,7 +107,7 @@ def _problem(details: ErrorDetails, within: tuple[str, ...]) -> Problem:
     kind = details["type"]
     limits = details.get("ctx", {})
     if kind in _OUR_CODES:
-        return Problem(path, ProblemCode(kind), details["msg"])
+        return Problem(path, ProblemCode[kind], details["msg"])
     if kind == "missing" or details["input"] is None or details["input"] == "":
         return Problem(path, ProblemCode.REQUIRED, "A value is required.")
     match kind:

@@ -16,7 +16,7 @@ from contact_gateway.contacts.advertiser import FIELD_DESCRIPTIONS, Advertiser
 from contact_gateway.contacts.batch import BatchOutcome, BatchRefusal
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.policy import OnConflict
-from contact_gateway.contacts.problems import PROBLEM_MEANINGS, Problem, ProblemCode
+from contact_gateway.contacts.problems import Problem, ProblemCode
 from contact_gateway.contacts.source import Page
 from contact_gateway.contacts.timestamps import Timestamp, timestamp
 from contact_gateway.faces.graphql.refusals import argument_path, granted, submission_path
@@ -68,7 +68,7 @@ _describe_enum(
     outcomes.ErrorCode,
     "Why an operation is refused. The values are in the order of the rules: the first that fails "
     "decides.",
-    outcomes.meaning_of,
+    lambda code: code.meaning,
 )
 _describe_enum(
     OnConflict,
@@ -81,7 +81,7 @@ _describe_enum(
         ),
     }.__getitem__,
 )
-_describe_enum(ProblemCode, "Why a value is not valid.", PROBLEM_MEANINGS.__getitem__)
+_describe_enum(ProblemCode, "Why a value is not valid.", lambda code: code.meaning)
 _describe_enum(
     Role,
     "What the owner of an API key may do.",
@@ -263,17 +263,17 @@ class ApiError:
     )
 
 
-@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.UNAUTHORIZED))
+@strawberry.type(description=outcomes.ErrorCode.UNAUTHORIZED.meaning)
 class UnauthorizedError(ApiError):
     """Rule 1."""
 
 
-@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.FORBIDDEN))
+@strawberry.type(description=outcomes.ErrorCode.FORBIDDEN.meaning)
 class ForbiddenError(ApiError):
     """Rule 2."""
 
 
-@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.RATE_LIMITED))
+@strawberry.type(description=outcomes.ErrorCode.RATE_LIMITED.meaning)
 class RateLimitedError(ApiError):
     """Rule 3."""
 
@@ -291,24 +291,24 @@ class InputProblem:
     message: str = strawberry.field(description="The problem, for people. Its wording may change.")
 
 
-@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.INVALID_INPUT))
+@strawberry.type(description=outcomes.ErrorCode.INVALID_INPUT.meaning)
 class InvalidInputError(ApiError):
     """Rule 4."""
 
     problems: list[InputProblem] = strawberry.field(description="Every problem of the input.")
 
 
-@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.IDEMPOTENCY_KEY_REUSED))
+@strawberry.type(description=outcomes.ErrorCode.IDEMPOTENCY_KEY_REUSED.meaning)
 class IdempotencyKeyReusedError(ApiError):
     """Rule 5."""
 
 
-@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.NOT_FOUND))
+@strawberry.type(description=outcomes.ErrorCode.NOT_FOUND.meaning)
 class NotFoundError(ApiError):
     """Rule 6."""
 
 
-@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.CONFLICT))
+@strawberry.type(description=outcomes.ErrorCode.CONFLICT.meaning)
 class ConflictError(ApiError):
     """Rule 7."""
 
@@ -320,7 +320,7 @@ class ConflictError(ApiError):
     )
 
 
-@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.OUTCOME_UNKNOWN))
+@strawberry.type(description=outcomes.ErrorCode.OUTCOME_UNKNOWN.meaning)
 class OutcomeUnknownError(ApiError):
     """Rule 8."""
 
@@ -451,14 +451,14 @@ class ContactSubmission:
     )
 
 
-@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.SERVICE_UNAVAILABLE))
+@strawberry.type(description=outcomes.ErrorCode.SERVICE_UNAVAILABLE.meaning)
 class ServiceUnavailableError(ApiError):
     """A failure of one submission of a batch."""
 
     retry_after_seconds: int = strawberry.field(description="Seconds to wait before a retry.")
 
 
-@strawberry.type(description=outcomes.meaning_of(outcomes.ErrorCode.NOT_TRIED))
+@strawberry.type(description=outcomes.ErrorCode.NOT_TRIED.meaning)
 class NotTriedError(ApiError):
     """A submission of a batch that was stopped."""
 

@@ -7,8 +7,8 @@ A status with one code has the document of that error. A status with several has
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeAlias, assert_never
 
-from contact_gateway.contacts.outcomes import ErrorCode, meaning_of
-from contact_gateway.contacts.problems import PROBLEM_MEANINGS, ProblemCode
+from contact_gateway.contacts.outcomes import ErrorCode
+from contact_gateway.contacts.problems import ProblemCode
 from contact_gateway.faces.http import TransportCode
 from contact_gateway.faces.rest.json_schema import (
     NUMBER,
@@ -42,11 +42,6 @@ def by_status(codes: Iterable[Code]) -> Mapping[int, Sequence[Code]]:
 def document_name(codes: Iterable[Code]) -> str:
     """Return the name of the schema of a response document with one of these errors."""
     return "Or".join(_stem(code) for code in codes) + "ErrorDocument"
-
-
-def meaning(code: Code) -> str:
-    """Return the sentence that describes a code."""
-    return code.meaning if isinstance(code, TransportCode) else meaning_of(code)
 
 
 def _name(code: Code) -> str:
@@ -118,7 +113,7 @@ def _details_of(code: Code) -> dict[str, object]:
 
 def _error(code: Code) -> dict[str, object]:
     return {
-        "description": meaning(code),
+        "description": code.meaning,
         **object_of(
             {
                 "code": {"type": "string", "const": str(code)},
@@ -141,9 +136,7 @@ ERROR_SCHEMAS: Final[Mapping[str, Json]] = {
             "code": {
                 "type": "string",
                 "enum": list(ProblemCode),
-                "description": " ".join(
-                    f"`{code}`: {sentence}" for code, sentence in PROBLEM_MEANINGS.items()
-                ),
+                "description": " ".join(f"`{code}`: {code.meaning}" for code in ProblemCode),
             },
             "message": TEXT,
         }

@@ -17,7 +17,6 @@ from contact_gateway.faces.rest.error_schemas import (
     Code,
     by_status,
     document_name,
-    meaning,
 )
 from contact_gateway.faces.rest.examples import BATCH, EXAMPLES, READ_REFUSALS, SUBMISSION
 from contact_gateway.faces.rest.json_schema import Json, ref
@@ -111,7 +110,7 @@ def _errors(codes: Iterable[Code], *, of_read: bool = False) -> dict[str, object
     return {
         str(status): {
             "description": " ".join(
-                f"`{code}`: {meanings.get(code) or meaning(code)}" for code in of_status
+                f"`{code}`: {meanings.get(code, code.meaning)}" for code in of_status
             ),
             "headers": _headers(*_HEADERS_BY_STATUS.get(status, _RATE_LIMIT_HEADERS)),
             "content": {

@@ -16,9 +16,8 @@ from contact_gateway.contacts.policy import OnConflict
 from contact_gateway.contacts.problems import (
     Problem,
     ProblemCode,
+    known_parameters,
     problems_of,
-    repeated_parameter,
-    unknown_parameters,
 )
 from contact_gateway.contacts.source import Access, ContactCaller
 
@@ -27,15 +26,7 @@ _IDEMPOTENCY_KEY: Final = re.compile("[\x21-\x7e]{1,255}")
 _STRUCTURED_STRING: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _ESCAPED: Final = re.compile(r'\\(["\\])')
 _FLAG: Final = TypeAdapter(Flag)
-# The query parameters of an operation, by the names that clients use.
-_PARAMETERS: Final = {
-    "dry_run": "dry_run",
-    "dryRun": "dry_run",
-    "idempotency_key": "idempotency_key",
-    "on_conflict": "on_conflict",
-    "onConflict": "on_conflict",
-}
-_KNOWN_PARAMETERS: Final = frozenset(_PARAMETERS.values())
+_PARAMETERS: Final = frozenset({"dry_run", "idempotency_key", "on_conflict"})
 _NO_PARAMETERS: Final[Mapping[str, object]] = MappingProxyType({})
 _ON_CONFLICT: Final = {each.value: each for each in OnConflict}
 _UNKNOWN_ON_CONFLICT: Final = Problem(
@@ -129,21 +120,10 @@ def options_of(submission: Submission) -> Options:
     _, sent_key, dry_run, on_conflict, parameters, ignored_fields, found, _ = submission
     if sent_key is None and not parameters and not ignored_fields:
         return Options(None, dry_run, on_conflict, found)
-    problems = [*found, *_misplaced(ignored_fields)]
-    given: dict[str, object] = {}
-    if parameters:
-        given, unusable = _parameters(parameters)
-        problems += unusable
+    given, unusable = known_parameters(parameters, _PARAMETERS) if parameters else ({}, [])
+    problems = [*found, *_misplaced(ignored_fields), *unusable]
     key = None
-    parameter = given.get("idempotency_key")
-    texts = [
-        text
-        for text in (
-            sent_key,
-            None if isinstance(parameter, list) else parameter,
-        )
-        if text is not None
-    ]
+    texts = [text for text in (sent_key, given.get("idempotency_key")) if text is not None]
     if texts:
         keys = {idempotency_key_of(text) if isinstance(text, str) else None for text in texts}
         key = keys.pop()
@@ -165,13 +145,13 @@ def options_of(submission: Submission) -> Options:
                 )
             )
     flag = given.get("dry_run")
-    if flag is not None and not isinstance(flag, list):
+    if flag is not None:
         try:
             dry_run = _FLAG.validate_python(flag)
         except ValidationError as error:
             problems += problems_of(error, "dry_run")
     wanted = given.get("on_conflict")
-    if wanted is not None and not isinstance(wanted, list):
+    if wanted is not None:
         named = _ON_CONFLICT.get(wanted.lower()) if isinstance(wanted, str) else None
         if named is None:
             problems.append(_UNKNOWN_ON_CONFLICT)
@@ -193,20 +173,3 @@ def _misplaced(ignored_fields: Iterable[str]) -> Iterator[Problem]:
         else:
             continue
         yield Problem(tuple(path.split(".")), ProblemCode.INVALID_ARGUMENTS, message)
-
-
-def _parameters(raw: Mapping[str, object]) -> tuple[dict[str, object], list[Problem]]:
-    """Return the query parameters by their own names, and the problems of the others."""
-    given: dict[str, object] = {}
-    repeated: list[Problem] = []
-    for name, value in raw.items():
-        own_name = _PARAMETERS.get(name)
-        if own_name is None:
-            continue
-        if isinstance(value, list) or own_name in given:
-            repeated.append(repeated_parameter(name))
-        given[own_name] = value
-    unknown = unknown_parameters(
-        (name for name in raw if name not in _PARAMETERS), _KNOWN_PARAMETERS
-    )
-    return given, [*repeated, *unknown]

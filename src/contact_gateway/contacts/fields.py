@@ -9,13 +9,14 @@ from typing import Annotated, Final
 
 from email_validator import EmailNotValidError, validate_email
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     PlainValidator,
     TypeAdapter,
     WithJsonSchema,
 )
-from pydantic_core import PydanticKnownError, Url
+from pydantic_core import PydanticCustomError, PydanticKnownError, Url
 
 from contact_gateway.contacts.problems import ProblemCode, refusal
 from contact_gateway.contacts.text import BLANK_CLASS, normal, trimmed
@@ -233,6 +234,17 @@ Text = Annotated[
     str | None, PlainValidator(valid_text), _nullable_text(MAX_TEXT_LENGTH, PRINTABLE_PATTERN)
 ]
 """One line of text: trimmed, in its normal form, and null if empty."""
+
+
+def _normalized_if_valid(email: str | None) -> str | None:
+    try:
+        return email and normalize_email(email)
+    except PydanticCustomError:
+        return email
+
+
+SearchedEmail = Annotated[Text, AfterValidator(_normalized_if_valid)]
+"""An address to search for, normalised as stored ones are. Other text matches none."""
 
 RequiredText = Annotated[
     str,

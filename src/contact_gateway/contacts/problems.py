@@ -1,6 +1,6 @@
 """Problems of an input: each has a field path, a code and a sentence."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from enum import StrEnum
 from typing import Final, NamedTuple, Self
@@ -50,6 +50,7 @@ class ProblemCode(DescribedCode):
 # So many unknown parameters are compared with the known ones, and so much of each.
 _MAX_SUGGESTIONS: Final = 10
 _MAX_COMPARED_LENGTH: Final = 64
+_OTHER_NAMES: Final = {"dryRun": "dry_run", "onConflict": "on_conflict"}
 _OUR_CODES: Final[frozenset[str]] = frozenset(ProblemCode)
 
 
@@ -84,9 +85,26 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def repeated_parameter(name: str) -> Problem:
-    """Return the problem of a query parameter that is given more than once."""
-    return Problem((name,), ProblemCode.INVALID_ARGUMENTS, "The parameter is given more than once.")
+def known_parameters(
+    raw: Mapping[str, object], known: Collection[str]
+) -> tuple[dict[str, object], list[Problem]]:
+    """Return the parameters by their own names, and the problems of repeated and unknown ones.
+
+    A parameter that is given more than once has a list as its value.
+    """
+    given: dict[str, object] = {}
+    repeated: list[Problem] = []
+    unknown: list[str] = []
+    for name, value in raw.items():
+        own_name = _OTHER_NAMES.get(name, name)
+        if own_name not in known:
+            unknown.append(name)
+        elif isinstance(value, list) or own_name in given:
+            message = "The parameter is given more than once."
+            repeated.append(Problem((name,), ProblemCode.INVALID_ARGUMENTS, message))
+        else:
+            given[own_name] = value
+    return given, [*repeated, *unknown_parameters(unknown, known)]
 
 
 def refusal(code: ProblemCode, message: str) -> PydanticCustomError:

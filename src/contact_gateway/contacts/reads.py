@@ -5,27 +5,18 @@ Any valid key may read. All reads of one request count as one operation.
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, NamedTuple, TypeVar
 from urllib.parse import unquote
 
 from pydantic import Field, TypeAdapter, ValidationError
-from pydantic_core import PydanticCustomError
 
 from contact_gateway.access.principals import Identity
 from contact_gateway.contacts.admission import authenticated, may_read
 from contact_gateway.contacts.advertiser import Advertiser
+from contact_gateway.contacts.advertiser_lookup import name_of_advertiser
 from contact_gateway.contacts.contact import Contact
-from contact_gateway.contacts.fields import (
-    Flag,
-    Id,
-    PositiveNumber,
-    RequiredText,
-    Text,
-    id_of,
-    normalize_email,
-)
+from contact_gateway.contacts.fields import Flag, PositiveNumber, id_of
 from contact_gateway.contacts.outcomes import (
     InvalidInput,
     RateLimited,
@@ -35,9 +26,8 @@ from contact_gateway.contacts.outcomes import (
 from contact_gateway.contacts.problems import (
     Problem,
     ProblemCode,
+    known_parameters,
     problems_of,
-    repeated_parameter,
-    unknown_parameters,
 )
 from contact_gateway.contacts.source import (
     Access,
@@ -58,14 +48,9 @@ DEFAULT_PAGE_SIZE: Final = 25
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Query:
+class _Paging(NamedTuple):
     dry_run: Flag = False
     """Without effect: a read changes nothing. HiEnergy's SDKs can add it to every request."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _PageQuery(_Query):
     page: Annotated[PositiveNumber, Field(le=MAX_PAGE)] = 1
     per_page: PositiveNumber | None = None
     limit: PositiveNumber | None = None
@@ -77,59 +62,15 @@ class _PageQuery(_Query):
         return PageRequest(self.page, min(size, MAX_PAGE_SIZE))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _ContactQuery(_PageQuery):
-    q: Text = None
-    email: Text = None
-    advertiser_id: Id | None = None
-    advertiser_name: Text = None
-    domain: Text = None
-    advertiser_domain: Text = None
-    query: Text = None
-    search: Text = None
-    name: Text = None
-    phone: Text = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _AdvertiserQuery(_PageQuery):
-    q: Text = None
-    domain: Text = None
-    hienergy_id: Id | None = None
-    name: Text = None
-    search: Text = None
-    url: Text = None
-    network: Text = None
-    country: Text = None
-    vertical: Text = None
-    status: Text = None
-    query: Text = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _DomainQuery(_PageQuery):
-    domain: Text = None
-    url: Text = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _SlugQuery:
-    slug: RequiredText
-
-
-_PAGING: Final = frozenset({"page", "per_page", "limit"})
+_PAGING: Final = frozenset(_Paging._fields)
 _NO_PARAMETERS: Final[Mapping[str, object]] = MappingProxyType({})
-_OTHER_NAMES: Final = {"dryRun": "dry_run"}
 _DIGITS: Final = re.compile("[0-9]+")
 _SLUG_IN_A_FILTER: Final = re.compile("(?=.*[A-Za-z])[A-Za-z0-9._~-]{1,255}")
 # HiEnergy's `api_key`, and RFC 6750, section 2.3. Rack also splits queries at semicolons, and reads
 # `[api_key]` as `api_key`. A plus sign is a space.
 _CREDENTIAL_IN_A_QUERY: Final = re.compile(r"(?:^|[&;])[\s+\[\]]*(api_key|access_token)\b")
-_RECORD: Final = TypeAdapter(_Query)
-_SLUG: Final = TypeAdapter(_SlugQuery)
-_CONTACTS: Final = TypeAdapter(_ContactQuery)
-_ADVERTISERS: Final = TypeAdapter(_AdvertiserQuery)
-_DOMAIN: Final = TypeAdapter(_DomainQuery)
+_CONTACTS: Final = TypeAdapter(tuple[_Paging, ContactFilter])
+_ADVERTISERS: Final = TypeAdapter(tuple[_Paging, AdvertiserFilter])
 
 
 async def viewer(caller: ContactCaller) -> Identity | ReadRefusal:
@@ -173,8 +114,8 @@ async def contacts(caller: ContactCaller, raw: Mapping[str, object]) -> Page[Con
     query = _parsed(_CONTACTS, given, _PAGING | access.filters.contacts)
     if isinstance(query, InvalidInput):
         return query
-    wanted = _contact_filter(query)._replace(advertiser_slug=slug)
-    return await access.contacts(wanted, query.page_request())
+    wanted, page = query
+    return await access.contacts(wanted._replace(advertiser_slug=slug), page)
 
 
 async def contacts_of_advertiser(
@@ -198,7 +139,7 @@ async def contacts_of_advertiser(
         valid_id = None if found is None else found.id
     if valid_id is None:
         return None
-    return await access.contacts_of_brand(valid_id, _contact_filter(query), query.page_request())
+    return await access.contacts_of_brand(valid_id, *query)
 
 
 async def advertisers(
@@ -214,20 +155,7 @@ async def advertisers(
     query = _parsed(_ADVERTISERS, raw, _PAGING | access.filters.advertisers)
     if isinstance(query, InvalidInput):
         return query
-    wanted = AdvertiserFilter(
-        q=query.q,
-        domain=query.domain,
-        hienergy_id=query.hienergy_id,
-        name=query.name,
-        query=query.query,
-        search=query.search,
-        network=query.network,
-        url=query.url,
-        country=query.country,
-        vertical=query.vertical,
-        status=query.status,
-    )
-    return await access.advertisers(wanted, query.page_request())
+    return await access.advertisers(*query)
 
 
 async def advertisers_by_domain(
@@ -240,15 +168,17 @@ async def advertisers_by_domain(
     access = await may_read(caller)
     if isinstance(access, ReadRefusal):
         return access
-    query = _parsed(_DOMAIN, raw, _PAGING | {"domain", "url"})
+    query = _parsed(_ADVERTISERS, raw, _PAGING | {"domain", "url"})
     if isinstance(query, InvalidInput):
         return query
-    if (query.domain is None) == (query.url is None):
+    wanted, page = query
+    if (wanted.domain is None) == (wanted.url is None):
         return InvalidInput(
             (Problem(("domain",), ProblemCode.INVALID_ARGUMENTS, "Give a domain or a URL."),)
         )
-    wanted = AdvertiserFilter(domain_or_url=query.domain or query.url)
-    return await access.advertisers(wanted, query.page_request())
+    return await access.advertisers(
+        AdvertiserFilter(domain_or_url=wanted.domain or wanted.url), page
+    )
 
 
 async def advertiser(
@@ -280,10 +210,8 @@ async def advertiser_by_id_or_slug(
             return None
         return (await access.advertisers_by_id((valid_id,))).get(valid_id)
     if slug is not None and advertiser_id is None:
-        query = _parsed(_SLUG, {"slug": slug}, {"slug"})
-        if isinstance(query, InvalidInput):
-            return query
-        return await access.advertiser_by_slug(query.slug)
+        valid_slug, problems = name_of_advertiser(slug, "slug")
+        return InvalidInput(problems) if problems else await access.advertiser_by_slug(valid_slug)
     return InvalidInput(
         (Problem(("id",), ProblemCode.INVALID_ARGUMENTS, "Give either an id or a slug."),)
     )
@@ -335,55 +263,25 @@ async def _may_read_record(
     access = await may_read(caller)
     if isinstance(access, ReadRefusal) or not raw:
         return access
-    query = _parsed(_RECORD, raw)
+    query = _parsed(_ADVERTISERS, raw, {"dry_run"})
     return query if isinstance(query, InvalidInput) else access
 
 
-def _contact_filter(query: _ContactQuery) -> ContactFilter:
-    return ContactFilter(
-        q=query.q,
-        email=_normalized(query.email),
-        advertiser_id=query.advertiser_id,
-        advertiser_name=query.advertiser_name,
-        domain=query.domain,
-        advertiser_domain=query.advertiser_domain,
-        query=query.query,
-        search=query.search,
-        name=query.name,
-        phone=query.phone,
-    )
-
-
-def _normalized(email: str | None) -> str | None:
-    """Normalize an address as stored ones are; leave other text as it is, which matches none."""
-    if email is None:
-        return None
-    try:
-        return normalize_email(email)
-    except PydanticCustomError:
-        return email
-
-
 def _parsed(
-    shape: TypeAdapter[T], raw: Mapping[str, object], names: Collection[str] = ()
-) -> T | InvalidInput:
+    shape: TypeAdapter[tuple[_Paging, T]], raw: Mapping[str, object], known: Collection[str]
+) -> tuple[T, PageRequest] | InvalidInput:
     """Trim and validate parameters. An unknown one would be a filter that is not applied."""
-    known = {"dry_run", *names}
-    given: dict[str, object] = {}
-    problems: list[Problem] = []
-    unknown: list[str] = []
-    for name, sent in raw.items():
+    given, problems = known_parameters(raw, known)
+    paging: dict[str, object] = {}
+    filters: dict[str, object] = {}
+    for name, sent in given.items():
         value = trimmed(sent) if isinstance(sent, str) else sent
-        own_name = _OTHER_NAMES.get(name, name)
-        if own_name not in known:
-            unknown.append(name)
-        elif isinstance(value, list) or own_name in given:
-            problems.append(repeated_parameter(name))
-        elif value not in (None, ""):
-            given[own_name] = value
-    problems += unknown_parameters(unknown, known)
+        if value not in (None, ""):
+            (paging if name in _PAGING else filters)[name] = value
     try:
-        query = shape.validate_python(given)
+        valid, wanted = shape.validate_python((paging, filters))
     except ValidationError as error:
-        return InvalidInput((*problems_of(error), *problems))
-    return InvalidInput(tuple(problems)) if problems else query
+        # Each path begins with the position in the tuple.
+        invalid = (each._replace(path=each.path[1:]) for each in problems_of(error))
+        return InvalidInput((*invalid, *problems))
+    return InvalidInput(tuple(problems)) if problems else (wanted, valid.page_request())

@@ -15,6 +15,7 @@ from contact_gateway.access.caller import Caller
 from contact_gateway.access.principals import Authenticated, Credential, Identity, KeyRefusal
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact, NewContact
+from contact_gateway.contacts.fields import Id, SearchedEmail, Text
 from contact_gateway.contacts.origin import Origin
 from contact_gateway.contacts.outcomes import BatchedOutcome, CreateContactOutcome, ReadRefusal
 from contact_gateway.contacts.policy import OnConflict
@@ -79,17 +80,17 @@ class ContactFilter(NamedTuple):
     `phone` are HiEnergy's alone. In front of HiEnergy, all match as it says.
     """
 
-    q: str | None = None
-    email: str | None = None
-    advertiser_id: int | None = None
-    advertiser_name: str | None = None
-    domain: str | None = None
+    q: Text = None
+    email: SearchedEmail = None
+    advertiser_id: Id | None = None
+    advertiser_name: Text = None
+    domain: Text = None
     advertiser_slug: str | None = None
-    advertiser_domain: str | None = None
-    query: str | None = None
-    search: str | None = None
-    name: str | None = None
-    phone: str | None = None
+    advertiser_domain: Text = None
+    query: Text = None
+    search: Text = None
+    name: Text = None
+    phone: Text = None
 
 
 class AdvertiserFilter(NamedTuple):
@@ -101,18 +102,18 @@ class AdvertiserFilter(NamedTuple):
     from `url` on are HiEnergy's alone. In front of HiEnergy, all match as it says.
     """
 
-    q: str | None = None
-    domain: str | None = None
-    hienergy_id: int | None = None
-    name: str | None = None
-    query: str | None = None
-    search: str | None = None
-    network: str | None = None
-    domain_or_url: str | None = None
-    url: str | None = None
-    country: str | None = None
-    vertical: str | None = None
-    status: str | None = None
+    q: Text = None
+    domain: Text = None
+    hienergy_id: Id | None = None
+    name: Text = None
+    query: Text = None
+    search: Text = None
+    network: Text = None
+    domain_or_url: Text = None
+    url: Text = None
+    country: Text = None
+    vertical: Text = None
+    status: Text = None
 
 
 class KnownFilters(NamedTuple):
@@ -122,28 +123,17 @@ class KnownFilters(NamedTuple):
     advertisers: frozenset[str]
 
 
+# The two others are not parameters: one of another name stands for them.
+_OF_CONTACTS: Final = frozenset(ContactFilter._fields) - {"advertiser_slug"}
+_OF_ADVERTISERS: Final = frozenset(AdvertiserFilter._fields) - {"domain_or_url"}
+
 OWN_FILTERS: Final = KnownFilters(
-    contacts=frozenset(
-        {
-            "q",
-            "query",
-            "search",
-            "email",
-            "advertiser_id",
-            "advertiser_name",
-            "domain",
-            "advertiser_domain",
-        }
-    ),
-    advertisers=frozenset({"q", "query", "search", "name", "domain", "network", "hienergy_id"}),
+    contacts=_OF_CONTACTS - {"name", "phone"},
+    advertisers=_OF_ADVERTISERS - {"url", "country", "vertical", "status"},
 )
 """The filters of the gateway's own store."""
 
-HIENERGY_FILTERS: Final = KnownFilters(
-    contacts=OWN_FILTERS.contacts | {"name", "phone"},
-    advertisers=(OWN_FILTERS.advertisers - {"hienergy_id"})
-    | {"url", "country", "vertical", "status"},
-)
+HIENERGY_FILTERS: Final = KnownFilters(_OF_CONTACTS, _OF_ADVERTISERS - {"hienergy_id"})
 """HiEnergy's filters. Source: its published reference and its official clients."""
 
 

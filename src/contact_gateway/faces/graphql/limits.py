@@ -3,7 +3,7 @@
 A check takes no longer than reading the text: fragments are counted as written, not as spread.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -110,7 +110,7 @@ class _DocumentSize:
         self._count_aliases_and_directives(document)
         self.mutations: Final = max(
             (
-                sum(1 for _ in self._root_fields(operation))
+                sum(1 for _ in root_fields(operation.selection_set, self._fragments))
                 for operation in self._operations
                 if operation.operation is OperationType.MUTATION
             ),
@@ -155,23 +155,26 @@ class _DocumentSize:
                         pass
         return False
 
-    def _root_fields(self, operation: OperationDefinitionNode) -> Iterator[FieldNode]:
-        """Yield the root fields of an operation. A fragment that is spread twice counts once."""
-        pending = [operation.selection_set]
-        spread: set[str] = set()
-        while pending:
-            for selection in pending.pop().selections:
-                match selection:
-                    case FieldNode():
-                        yield selection
-                    case InlineFragmentNode(selection_set=inner):
-                        pending.append(inner)
-                    case FragmentSpreadNode(name=name) if name.value not in spread:
-                        spread.add(name.value)
-                        fragment = self._fragments.get(name.value)
-                        pending += [] if fragment is None else [fragment.selection_set]
-                    case _:
-                        pass
+
+def root_fields(
+    selections: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode]
+) -> Iterator[FieldNode]:
+    """Yield the root fields of an operation. A fragment that is spread twice counts once."""
+    pending = [selections]
+    spread: set[str] = set()
+    while pending:
+        for selection in pending.pop().selections:
+            match selection:
+                case FieldNode():
+                    yield selection
+                case InlineFragmentNode(selection_set=inner):
+                    pending.append(inner)
+                case FragmentSpreadNode(name=name) if name.value not in spread:
+                    spread.add(name.value)
+                    fragment = fragments.get(name.value)
+                    pending += [] if fragment is None else [fragment.selection_set]
+                case _:
+                    pass
 
 
 class OneOperation(ValidationRule):

@@ -2,15 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
-from contextlib import suppress
 from typing import Any, Final, TypeVar, TypeVarTuple
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
-
-
-class _AbandonedError(Exception):
-    """The caller that was loading the result was cancelled."""
 
 
 class SingleFlight:
@@ -29,22 +24,19 @@ class SingleFlight:
     ) -> Result:
         """Return the result of a call. What `load` raises is raised to every caller of it."""
         key = load, arguments
-        while (call := self._calls.get(key)) is not None:
-            with suppress(_AbandonedError):
-                # Shielded: a cancelled caller must not cancel the load of another.
-                shared: Result = await asyncio.shield(call)
-                return shared
-        call = self._calls[key] = asyncio.get_running_loop().create_future()
-        try:
-            result = await load(*arguments)
-        except BaseException as error:
-            if isinstance(error, Exception):
+        while (call := self._calls.get(key)) is not None and not call.done():
+            # A cancelled caller must not cancel the load of another.
+            await asyncio.wait((call,))
+        if call is None:
+            call = self._calls[key] = asyncio.get_running_loop().create_future()
+            try:
+                call.set_result(await load(*arguments))
+            except Exception as error:  # noqa: BLE001 - it is raised below, and to the others
                 call.set_exception(error)
-            else:
+            except BaseException:
+                # One of those that wait loads next.
                 del self._calls[key]
-                call.set_exception(_AbandonedError())
-            # Retrieve it, so that asyncio does not report one that no other caller awaits.
-            call.exception()
-            raise
-        call.set_result(result)
+                call.cancel()
+                raise
+        result: Result = call.result()
         return result

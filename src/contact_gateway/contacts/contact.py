@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -115,22 +115,10 @@ class Contact(NamedTuple):
 
 def completed(contact: Contact, submitted: NewContact) -> Contact:
     """Return a contact with the submission's values in the fields that it does not show."""
-    return Contact(
-        id=contact.id,
-        advertiser_id=contact.advertiser_id,
-        email=contact.email or submitted.email,
-        name=contact.name or submitted.name,
-        given_name=contact.given_name or submitted.given_name,
-        family_name=contact.family_name or submitted.family_name,
-        phone=contact.phone or submitted.phone,
-        job_title=contact.job_title or submitted.job_title,
-        source=contact.source or submitted.source,
-        status=contact.status or submitted.status,
-        linkedin_profile_url=contact.linkedin_profile_url or submitted.linkedin_profile_url,
-        advertiser_name=contact.advertiser_name,
-        created_at=contact.created_at,
-        updated_at=contact.updated_at,
-    )
+    missing: dict[str, Any] = {
+        field: value for field, value in submitted._asdict().items() if not getattr(contact, field)
+    }
+    return contact._replace(**missing)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,8 @@ and with the stored ones.
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
-from typing import IO, Final, TypeAlias
+from typing import IO, Final, NamedTuple, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,17 +16,7 @@ from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser, is
 from contact_gateway.contacts.fields import Id, RequiredText, Text
 from contact_gateway.contacts.problems import problems_of
 
-COLUMNS: Final = (
-    "id",
-    "name",
-    "display_name",
-    "slug",
-    "domain",
-    "network_name",
-    "publisher_name",
-    "status",
-    "hienergy_id",
-)
+COLUMNS: Final = Advertiser._fields
 _REQUIRED_COLUMNS: Final = ("id", "name", "network_name")
 
 Row: TypeAlias = Sequence[object]
@@ -42,17 +31,16 @@ class CatalogueError(ValueError):
         self.line = line
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Fields:
+class _Fields(NamedTuple):
     id: Id
     name: RequiredText
-    display_name: Text = None
-    slug: Text = None
-    domain: Text = None
+    display_name: Text
+    slug: Text
+    domain: Text
     network_name: RequiredText
-    publisher_name: Text = None
-    status: Text = None
-    hienergy_id: Id | None = None
+    publisher_name: Text
+    status: Text
+    hienergy_id: Id | None
 
 
 _FIELDS: Final = TypeAdapter(_Fields)
@@ -118,27 +106,20 @@ def validated(line: int, row: Row) -> Advertiser:
         CatalogueError: the row is invalid.
     """
     try:
-        record = _FIELDS.validate_python(dict(zip(COLUMNS, row, strict=True)))
+        fields = _FIELDS.validate_python(dict(zip(COLUMNS, row, strict=True)))
     except ValidationError as error:
         problem = problems_of(error)[0]
         raise CatalogueError(line, f"{'.'.join(problem.path)}: {problem.message}") from None
-    is_hienergy = is_named_hienergy(record.network_name)
-    if is_hienergy and record.hienergy_id not in {None, record.id}:
-        raise CatalogueError(
-            line, "the hienergy_id of a HiEnergy record must be empty or its own id"
-        )
-    return Advertiser(
-        id=record.id,
-        name=record.name,
-        display_name=record.display_name,
-        slug=record.slug,
-        domain=None if record.domain is None else record.domain.lower(),
+    if is_named_hienergy(fields.network_name):
+        if fields.hienergy_id not in {None, fields.id}:
+            raise CatalogueError(
+                line, "the hienergy_id of a HiEnergy record must be empty or its own id"
+            )
         # One spelling of HiEnergy, so that the records of that network are found by it.
-        network_name=HIENERGY_NETWORK if is_hienergy else record.network_name,
-        publisher_name=record.publisher_name,
-        status=record.status,
-        hienergy_id=record.id if is_hienergy else record.hienergy_id,
-    )
+        fields = fields._replace(network_name=HIENERGY_NETWORK, hienergy_id=fields.id)
+    if fields.domain is not None:
+        fields = fields._replace(domain=fields.domain.lower())
+    return Advertiser(*fields)
 
 
 def duplicate_id(line: int, advertiser_id: int, first_line: int) -> CatalogueError:

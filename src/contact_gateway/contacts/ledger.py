@@ -65,46 +65,31 @@ def may_put(found: Attempt, holder: str) -> bool:
 
 
 class Ledger(Protocol):
-    """Stores attempts durably, each under a digest of the person and the idempotency key."""
+    """Stores attempts durably, each under a digest of the person and the idempotency key.
+
+    Every method raises `SourceUnavailable` if the ledger does not respond. A claim may be written
+    all the same.
+    """
 
     async def find(self, key: bytes, /) -> Attempt | None:
-        """Return the attempt under a key.
-
-        Raises:
-            SourceUnavailable: the ledger does not respond.
-        """
+        """Return the attempt under a key."""
         ...
 
     async def claim(self, key: bytes, wanted: Attempt, /) -> Attempt:
-        """Apply `claim` in one transaction; return the entry after it.
-
-        Raises:
-            SourceUnavailable: the ledger does not respond. The claim may be written all the same.
-        """
+        """Apply `claim` in one transaction; return the entry after it."""
         ...
 
     async def put(self, key: bytes, holder: str, attempt: Attempt | None, /) -> bool:
         """Replace or, with None, delete an open entry; return whether the ledger has `attempt`.
 
         It does nothing if the entry is closed, or `holder` does not hold it.
-
-        Raises:
-            SourceUnavailable: the ledger does not respond.
         """
         ...
 
     async def has_contact(self, contact_id: int, /) -> bool:
-        """Return whether an attempt created a contact with this id.
-
-        Raises:
-            SourceUnavailable: the ledger does not respond.
-        """
+        """Return whether an attempt created a contact with this id."""
         ...
 
     async def contact(self, scope: bytes, contact_id: int, /) -> Contact | None:
-        """Return a contact that a person created, as it was then.
-
-        Raises:
-            SourceUnavailable: the ledger does not respond.
-        """
+        """Return a contact that a person created, as it was then."""
         ...

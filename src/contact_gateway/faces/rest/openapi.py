@@ -26,7 +26,6 @@ from contact_gateway.faces.rest.resource_schemas import RESOURCE_SCHEMAS
 _READ_REFUSALS: Final[tuple[ErrorCode, ...]] = tuple(
     refusal.code for refusal in get_args(ReadRefusal)
 )
-_RECORD_REFUSALS: Final = (*_READ_REFUSALS, ErrorCode.NOT_FOUND)
 _FAULTS: Final = (
     TransportCode.BAD_REQUEST,
     TransportCode.INTERNAL_ERROR,
@@ -37,7 +36,6 @@ _BODY_ERRORS: Final = (
     TransportCode.PAYLOAD_TOO_LARGE,
     TransportCode.UNSUPPORTED_MEDIA_TYPE,
 )
-_LIST_FAULTS: Final = (*_FAULTS, TransportCode.SEARCH_TIMEOUT)
 _RATE_LIMIT_HEADERS: Final = (
     "X-RateLimit-Limit",
     "X-RateLimit-Remaining",
@@ -53,6 +51,7 @@ _HEADERS_BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
     504: (*_RATE_LIMIT_HEADERS, "Retry-After"),
 }
 _PAGING: Final = ("page", "per_page", "limit")
+_OF_A_RECORD: Final = frozenset({"id", "id_or_slug"})
 _OPENAPI: Final = "3.1.0"
 _REFERENCE: Final = re.compile(r'"#/components/(\w+)/([^"]+)"')
 _ORDER: Final = "Newest first; in front of HiEnergy, in its order."
@@ -136,16 +135,25 @@ def _filters(known: frozenset[str]) -> tuple[str, ...]:
 
 
 def _read(
-    description: str, schema: str, refusals: Iterable[ErrorCode], parameters: Iterable[str]
+    operation_id: str, summary: str, description: str, schema: str, *parameters: str
 ) -> dict[str, object]:
-    names = tuple(parameters)
-    faults = _LIST_FAULTS if "page" in names else _FAULTS
+    """Return the read of a record or, if its document is a page, of a list."""
+    is_list = schema.endswith("Page")
+    kind = schema.removesuffix("Page" if is_list else "Document")
+    codes: tuple[Code, ...] = (*_READ_REFUSALS, *_FAULTS)
+    if not _OF_A_RECORD.isdisjoint(parameters):
+        codes += (ErrorCode.NOT_FOUND,)
+    if is_list:
+        codes += (TransportCode.SEARCH_TIMEOUT,)
+        parameters += _PAGING
+    success = f"A page of {kind.lower()}s." if is_list else f"The {kind.lower()}."
     return {
-        "parameters": [ref("parameters", name) for name in names],
-        "responses": {
-            "200": _success(description, schema),
-            **_errors((*refusals, *faults), of_read=True),
-        },
+        "operationId": operation_id,
+        "summary": summary,
+        "description": description,
+        "tags": [f"{kind}s"],
+        "parameters": [ref("parameters", name) for name in parameters],
+        "responses": {"200": _success(success, schema), **_errors(codes, of_read=True)},
     }
 
 
@@ -216,7 +224,6 @@ _CREATE_CONTACTS: Final = {
 
 def _paths(filters: KnownFilters) -> dict[str, object]:
     """Return the operations. Their lists have the filters that the source of truth knows."""
-    of_contacts = _filters(filters.contacts - {"advertiser_id"})
     return {
         "/contacts": {
             "post": {
@@ -224,18 +231,9 @@ def _paths(filters: KnownFilters) -> dict[str, object]:
                 "summary": "Create a contact",
                 **_CREATE_CONTACT,
             },
-            "get": {
-                "operationId": "listContacts",
-                "summary": "List contacts",
-                "description": _ORDER,
-                "tags": ["Contacts"],
-                **_read(
-                    "A page of contacts.",
-                    "ContactPage",
-                    _READ_REFUSALS,
-                    (*_filters(filters.contacts), *_PAGING),
-                ),
-            },
+            "get": _read(
+                "listContacts", "List contacts", _ORDER, "ContactPage", *_filters(filters.contacts)
+            ),
         },
         "/contacts/add": {
             "post": {
@@ -246,64 +244,50 @@ def _paths(filters: KnownFilters) -> dict[str, object]:
         },
         "/contacts/batch": {"post": _CREATE_CONTACTS},
         "/contacts/{id}": {
-            "get": {
-                "operationId": "getContact",
-                "summary": "Read a contact",
-                "description": "Returns one contact, by its id.",
-                "tags": ["Contacts"],
-                **_read("The contact.", "ContactDocument", _RECORD_REFUSALS, ("id",)),
-            }
+            "get": _read(
+                "getContact",
+                "Read a contact",
+                "Returns one contact, by its id.",
+                "ContactDocument",
+                "id",
+            )
         },
         "/advertisers": {
-            "get": {
-                "operationId": "listAdvertisers",
-                "summary": "List advertisers",
-                "description": _ORDER,
-                "tags": ["Advertisers"],
-                **_read(
-                    "A page of advertisers.",
-                    "AdvertiserPage",
-                    _READ_REFUSALS,
-                    (*_filters(filters.advertisers), *_PAGING),
-                ),
-            }
+            "get": _read(
+                "listAdvertisers",
+                "List advertisers",
+                _ORDER,
+                "AdvertiserPage",
+                *_filters(filters.advertisers),
+            )
         },
         "/advertisers/search_by_domain": {
-            "get": {
-                "operationId": "searchAdvertisersByDomain",
-                "summary": "Find advertisers by a domain or a URL",
-                "description": f"`url` is another name for `domain`. {_ORDER}",
-                "tags": ["Advertisers"],
-                **_read(
-                    "A page of advertisers.",
-                    "AdvertiserPage",
-                    _READ_REFUSALS,
-                    ("domain_or_url", *_PAGING),
-                ),
-            }
+            "get": _read(
+                "searchAdvertisersByDomain",
+                "Find advertisers by a domain or a URL",
+                f"`url` is another name for `domain`. {_ORDER}",
+                "AdvertiserPage",
+                "domain_or_url",
+            )
         },
         "/advertisers/{id}": {
-            "get": {
-                "operationId": "getAdvertiser",
-                "summary": "Read an advertiser",
-                "description": "Returns one record of a brand, by its id or slug.",
-                "tags": ["Advertisers"],
-                **_read("The advertiser.", "AdvertiserDocument", _RECORD_REFUSALS, ("id_or_slug",)),
-            }
+            "get": _read(
+                "getAdvertiser",
+                "Read an advertiser",
+                "Returns one record of a brand, by its id or slug.",
+                "AdvertiserDocument",
+                "id_or_slug",
+            )
         },
         "/advertisers/{id}/contacts": {
-            "get": {
-                "operationId": "listContactsOfAdvertiser",
-                "summary": "List the contacts of a brand, by any of its records",
-                "description": _ORDER,
-                "tags": ["Contacts"],
-                **_read(
-                    "A page of contacts.",
-                    "ContactPage",
-                    _RECORD_REFUSALS,
-                    ("id_or_slug", *of_contacts, *_PAGING),
-                ),
-            }
+            "get": _read(
+                "listContactsOfAdvertiser",
+                "List the contacts of a brand, by any of its records",
+                _ORDER,
+                "ContactPage",
+                "id_or_slug",
+                *_filters(filters.contacts - {"advertiser_id"}),
+            )
         },
         "/schema": {
             "get": {

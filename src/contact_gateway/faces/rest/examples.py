@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Final, assert_never
+from typing import Final
 
 from contact_gateway.access.principals import KeyRefusal
 from contact_gateway.contacts import policy
@@ -74,32 +74,28 @@ _DETAILS: Final = ContactDetails[str | None](**_SUBMITTED)
 _CONTACT: Final = Contact(42, *_DETAILS, _ADVERTISER.title, timestamp(_NOW), timestamp(_NOW))
 
 
-def _refusal(code: ErrorCode) -> Refusal | Failure:
-    """Return the refusal or failure of a creation with a code."""
-    match code:
-        case ErrorCode.UNAUTHORIZED:
-            return Unauthorized(KeyRefusal.UNKNOWN)
-        case ErrorCode.FORBIDDEN:
-            return Forbidden(policy.FORBIDDEN)
-        case ErrorCode.RATE_LIMITED:
-            return RateLimited(1800)
-        case ErrorCode.INVALID_INPUT:
-            path = ("contact", "email")
-            return InvalidInput((Problem(path, ProblemCode.REQUIRED, "A value is required."),))
-        case ErrorCode.IDEMPOTENCY_KEY_REUSED:
-            return IdempotencyKeyReused(policy.KEY_REUSED)
-        case ErrorCode.NOT_FOUND:
-            return NotFound(policy.NO_HIENERGY_ADVERTISER)
-        case ErrorCode.CONFLICT:
-            return Conflict(_CONTACT, policy.ADDRESS_IS_TAKEN)
-        case ErrorCode.OUTCOME_UNKNOWN:
-            return OutcomeUnknown(policy.STILL_IN_FLIGHT, 30, _DETAILS.advertiser_id, _NOW)
-        case ErrorCode.SERVICE_UNAVAILABLE:
-            return Unavailable(policy.UNAVAILABLE, 1)
-        case ErrorCode.NOT_TRIED:
-            return NotTried(policy.STOPPED_BY_OUTAGE)
-        case _:
-            assert_never(code)
+def _by_code(*refusals: Refusal | Failure) -> Mapping[ErrorCode, Refusal | Failure]:
+    return {refusal.code: refusal for refusal in refusals}
+
+
+_REFUSALS: Final = _by_code(
+    Unauthorized(KeyRefusal.UNKNOWN),
+    Forbidden(policy.FORBIDDEN),
+    RateLimited(1800),
+    InvalidInput((Problem(("contact", "email"), ProblemCode.REQUIRED, "A value is required."),)),
+    IdempotencyKeyReused(policy.KEY_REUSED),
+    NotFound(policy.NO_HIENERGY_ADVERTISER),
+    Conflict(_CONTACT, policy.ADDRESS_IS_TAKEN),
+    OutcomeUnknown(policy.STILL_IN_FLIGHT, 30, _DETAILS.advertiser_id, _NOW),
+    Unavailable(policy.UNAVAILABLE, 1),
+    NotTried(policy.STOPPED_BY_OUTAGE),
+)
+READ_REFUSALS: Final = _by_code(
+    Forbidden(READ_MEANINGS[ErrorCode.FORBIDDEN]),
+    InvalidInput((Problem(("foo",), ProblemCode.UNKNOWN_PARAMETER, "Unknown parameter."),)),
+    NotFound(READ_MEANINGS[ErrorCode.NOT_FOUND]),
+)
+"""The refusals that are others for reads than for a creation."""
 
 
 def _refused(refusal: Refusal | Failure) -> Json:
@@ -117,16 +113,6 @@ def _at_one_time(member: dict[str, object]) -> dict[str, object]:
     return {**member, "timestamp": timestamp(_NOW)} if "timestamp" in member else member
 
 
-READ_REFUSALS: Final[Mapping[ErrorCode, Refusal]] = {
-    refusal.code: refusal
-    for refusal in (
-        Forbidden(READ_MEANINGS[ErrorCode.FORBIDDEN]),
-        InvalidInput((Problem(("foo",), ProblemCode.UNKNOWN_PARAMETER, "Unknown parameter."),)),
-        NotFound(READ_MEANINGS[ErrorCode.NOT_FOUND]),
-    )
-}
-"""The refusals that are others for reads than for a creation."""
-
 SUBMISSION: Final[Json] = {"contact": _SUBMITTED}
 BATCH: Final[Json] = {"contacts": [{**_SUBMITTED, "idempotency_key": "row-1"}]}
 
@@ -139,7 +125,7 @@ EXAMPLES: Final[Mapping[str, Json]] = {
             Previewed(ContactPreview(_DETAILS, _ADVERTISER.title)), _ECHO
         ).body,
         "BatchDocument": batch_document(
-            BatchOutcome((Created(_CONTACT), _refusal(ErrorCode.CONFLICT))),
+            BatchOutcome((Created(_CONTACT), _REFUSALS[ErrorCode.CONFLICT])),
             ((), ()),
             _REQUEST_ID,
         ).body,
@@ -151,7 +137,7 @@ EXAMPLES: Final[Mapping[str, Json]] = {
             Page((_ADVERTISER,), _FIRST_PAGE, has_more=False), advertiser_resource, _REQUEST_ID
         ).body,
         **{str(code): _transport_error(code) for code in TransportCode},
-        **{str(code): _refused(_refusal(code)) for code in ErrorCode},
+        **{str(code): _refused(_REFUSALS[code]) for code in ErrorCode},
         **{f"READ_{code}": _refused(refusal) for code, refusal in READ_REFUSALS.items()},
     }.items()
 }

@@ -37,9 +37,9 @@ from contact_gateway.contact_files.resolver import Resolver
 from contact_gateway.contact_files.rows import ContactFileError, Row
 from contact_gateway.contact_files.table import Format, Table, format_of, read_table
 from contact_gateway.contacts.admission import Submission
-from contact_gateway.contacts.advertiser_lookup import Advertisers
 from contact_gateway.contacts.origin import Face, Origin
 from contact_gateway.contacts.policy import OnConflict
+from contact_gateway.contacts.source import Advertisers
 from contact_gateway.progress import TransferBar, counted, show_wait
 from contact_gateway.server.process import tune_garbage_collector
 from contact_gateway.settings import Settings

@@ -36,14 +36,11 @@ from contact_gateway.contact_files.new_file import new_file
 from contact_gateway.contact_files.report import partial_of
 from contact_gateway.contact_files.table import Format
 from contact_gateway.contacts.advertiser import Advertiser
-from contact_gateway.contacts.advertiser_lookup import (
-    Advertisers,
-    advertiser_named,
-    name_of_advertiser,
-)
+from contact_gateway.contacts.advertiser_lookup import advertiser_named, name_of_advertiser
 from contact_gateway.contacts.fields import MAX_ID
 from contact_gateway.contacts.outcomes import NotFound
 from contact_gateway.contacts.policy import OnConflict
+from contact_gateway.contacts.source import Advertisers
 from contact_gateway.contacts_import import (
     COULD_NOT_GO_ON,
     ImportOptions,

@@ -13,14 +13,11 @@ from contact_gateway.contact_files.imported_rows import (
     invalid,
 )
 from contact_gateway.contacts.advertiser import Advertiser
-from contact_gateway.contacts.advertiser_lookup import (
-    Advertisers,
-    advertiser_named,
-    name_of_advertiser,
-)
+from contact_gateway.contacts.advertiser_lookup import advertiser_named, name_of_advertiser
 from contact_gateway.contacts.contact import NewContact, new_contact
 from contact_gateway.contacts.fields import id_of
 from contact_gateway.contacts.outcomes import InvalidInput, NotFound, RateLimited
+from contact_gateway.contacts.source import Advertisers
 from contact_gateway.contacts.text import folded
 
 _MAX_CACHED: Final = 4096

@@ -1,7 +1,7 @@
 """The advertiser that a text names: by its id, slug, domain or name."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -10,7 +10,12 @@ from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.fields import RequiredText, id_of
 from contact_gateway.contacts.outcomes import InvalidInput, NotFound, ReadRefusal
 from contact_gateway.contacts.problems import Problem, problems_of, unknown_parameters
-from contact_gateway.contacts.source import AdvertiserFilter, ContactCaller, Page, PageRequest
+from contact_gateway.contacts.source import (
+    AdvertiserFilter,
+    Advertisers,
+    ContactCaller,
+    PageRequest,
+)
 from contact_gateway.contacts.text import domain_key, folded
 
 MAX_CANDIDATES: Final = 10
@@ -20,26 +25,6 @@ _NO_MATCH: Final = "No advertiser has this id, slug, domain or name."
 _SEVERAL_MATCHES: Final = "Several advertisers match. Repeat the call with the id of one of them."
 _ALL_MATCHES: Final = PageRequest(1, 100)
 _NAME: Final[TypeAdapter[str]] = TypeAdapter(RequiredText)
-
-
-class Advertisers(Protocol):
-    """The reads of `contacts.source.Access` that a lookup needs."""
-
-    async def advertisers(
-        self, wanted: AdvertiserFilter, page: PageRequest, /
-    ) -> Page[Advertiser] | ReadRefusal:
-        """Return a page of advertisers."""
-        ...
-
-    async def advertisers_by_id(
-        self, ids: Collection[int], /
-    ) -> Mapping[int, Advertiser | ReadRefusal]:
-        """Return the advertisers that exist, by id."""
-        ...
-
-    async def advertiser_by_slug(self, slug: str, /) -> Advertiser | ReadRefusal | None:
-        """Return the advertiser with a slug."""
-        ...
 
 
 async def find_advertiser(

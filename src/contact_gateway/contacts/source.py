@@ -160,7 +160,27 @@ class PassesThrough(Protocol):
         ...
 
 
-class Access(Authenticated, Protocol):
+class Advertisers(Protocol):
+    """The reads of advertisers that finding one of them by a text needs."""
+
+    async def advertisers(
+        self, wanted: AdvertiserFilter, page: PageRequest, /
+    ) -> Page[Advertiser] | ReadRefusal:
+        """Return a page of advertisers, in the order of the source."""
+        ...
+
+    async def advertisers_by_id(
+        self, ids: Collection[int], /
+    ) -> Mapping[int, Advertiser | ReadRefusal]:
+        """Return the advertisers that exist, by id."""
+        ...
+
+    async def advertiser_by_slug(self, slug: str, /) -> Advertiser | ReadRefusal | None:
+        """Return the advertiser with a slug; a brand's HiEnergy record before its others."""
+        ...
+
+
+class Access(Authenticated, Advertisers, Protocol):
     """A source of truth as one authenticated caller may use it: its operations.
 
     Every method may raise `SourceUnavailable`. A source that judges credentials itself returns the
@@ -207,22 +227,6 @@ class Access(Authenticated, Protocol):
 
         `wanted` names no advertiser.
         """
-        ...
-
-    async def advertisers(
-        self, wanted: AdvertiserFilter, page: PageRequest, /
-    ) -> Page[Advertiser] | ReadRefusal:
-        """Return a page of advertisers, in the order of the source."""
-        ...
-
-    async def advertisers_by_id(
-        self, ids: Collection[int], /
-    ) -> Mapping[int, Advertiser | ReadRefusal]:
-        """Return the advertisers that exist, by id."""
-        ...
-
-    async def advertiser_by_slug(self, slug: str, /) -> Advertiser | ReadRefusal | None:
-        """Return the advertiser with a slug; a brand's HiEnergy record before its others."""
         ...
 
     async def equivalents(

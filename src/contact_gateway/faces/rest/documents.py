@@ -147,15 +147,9 @@ def refusal_document(
     path_of: Callable[[Iterable[str]], str] = request_path,
 ) -> Document:
     """Return the response of a refused operation: the status and headers, and the envelope."""
-    headers: dict[str, str] = {}
     details: dict[str, object] = {}
     match refusal:
-        case Unauthorized():
-            headers = {"WWW-Authenticate": 'Bearer realm="contact-gateway"'}
-        case Forbidden():
-            pass
-        case RateLimited(seconds):
-            headers = {"Retry-After": str(seconds)}
+        case RateLimited(seconds) | Unavailable(_, seconds):
             details = {"retry_after_seconds": seconds}
         case InvalidInput(problems):
             details = {
@@ -164,27 +158,26 @@ def refusal_document(
                     for path, code, message in problems
                 ]
             }
-        case IdempotencyKeyReused():
-            pass
         case NotFound(candidates=candidates):
             if candidates:
                 details = {"candidates": [advertiser_resource(record) for record in candidates]}
         case Conflict(existing):
             details = {} if existing is None else {"existing": contact_resource(existing)}
         case OutcomeUnknown(_, seconds, advertiser_id, sent_at):
-            headers = {"Retry-After": str(seconds)}
             details = {
                 "retry_after_seconds": seconds,
                 "advertiser_id": advertiser_id,
                 "sent_at": timestamp(sent_at),
             }
-        case Unavailable(_, seconds):
-            headers = {"Retry-After": str(seconds)}
-            details = {"retry_after_seconds": seconds}
-        case NotTried():
+        case Unauthorized() | Forbidden() | IdempotencyKeyReused() | NotTried():
             pass
         case _:
             assert_never(refusal)
+    headers: dict[str, str] = {}
+    if isinstance(refusal, Unauthorized):
+        headers = {"WWW-Authenticate": 'Bearer realm="contact-gateway"'}
+    if "retry_after_seconds" in details:
+        headers = {"Retry-After": str(details["retry_after_seconds"])}
     upstream_details = {
         name: value for name, value in refusal.details.items() if name not in _OWN_DETAILS
     }

@@ -51,7 +51,14 @@ class ProblemCode(DescribedCode):
 _MAX_SUGGESTIONS: Final = 10
 _MAX_COMPARED_LENGTH: Final = 64
 _OTHER_NAMES: Final = {"dryRun": "dry_run", "onConflict": "on_conflict"}
-_OUR_CODES: Final[frozenset[str]] = frozenset(ProblemCode)
+# Pydantic's errors of the types of input, with its names of their limits.
+_KINDS: Final = {
+    "string_too_long": (ProblemCode.TOO_LONG, "At most {max_length} characters are allowed."),
+    "greater_than_equal": (ProblemCode.OUT_OF_RANGE, "The smallest allowed value is {ge}."),
+    "less_than_equal": (ProblemCode.OUT_OF_RANGE, "The largest allowed value is {le}."),
+    "int_type": (ProblemCode.INVALID_TYPE, "A whole number is expected."),
+    "string_type": (ProblemCode.INVALID_TYPE, "A string is expected."),
+}
 
 
 class Problem(NamedTuple):
@@ -123,26 +130,9 @@ def problems_of(error: ValidationError, *within: str) -> tuple[Problem, ...]:
 def _problem(details: ErrorDetails, within: tuple[str, ...]) -> Problem:
     path = (*within, *(str(part) for part in details["loc"]))
     kind = details["type"]
-    limits = details.get("ctx", {})
-    if kind in _OUR_CODES:
+    if kind in ProblemCode.__members__:
         return Problem(path, ProblemCode[kind], details["msg"])
     if kind == "missing" or details["input"] is None or details["input"] == "":
         return Problem(path, ProblemCode.REQUIRED, "A value is required.")
-    match kind:
-        case "string_too_long":
-            longest = limits["max_length"]
-            return Problem(path, ProblemCode.TOO_LONG, f"At most {longest} characters are allowed.")
-        case "greater_than_equal":
-            least = limits["ge"]
-            return Problem(
-                path, ProblemCode.OUT_OF_RANGE, f"The smallest allowed value is {least}."
-            )
-        case "less_than_equal":
-            most = limits["le"]
-            return Problem(path, ProblemCode.OUT_OF_RANGE, f"The largest allowed value is {most}.")
-        case "int_type":
-            return Problem(path, ProblemCode.INVALID_TYPE, "A whole number is expected.")
-        case "string_type":
-            return Problem(path, ProblemCode.INVALID_TYPE, "A string is expected.")
-        case _:
-            return Problem(path, ProblemCode.INVALID_TYPE, "The value is not valid.")
+    code, message = _KINDS.get(kind, (ProblemCode.INVALID_TYPE, "The value is not valid."))
+    return Problem(path, code, message.format_map(details.get("ctx", {})))

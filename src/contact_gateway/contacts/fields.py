@@ -1,6 +1,8 @@
 """The types of input fields, with their limits.
 
 Pydantic both validates each type and describes it as JSON Schema, so each limit is defined once.
+The functions that return a value as a type has it raise a `ValueError` if it is invalid. Pydantic
+knows what to report of it.
 """
 
 import re
@@ -67,11 +69,7 @@ def _limited(text: str, max_length: int) -> str:
 
 
 def valid_text(value: object) -> str | None:
-    """Return a value as `Text` has it.
-
-    Raises:
-        ValueError: it is invalid. Pydantic knows what to report.
-    """
+    """Return a value as `Text` has it."""
     if value is None:
         return None
     # Most texts: the steps below do the same, and take three times as long.
@@ -94,11 +92,7 @@ def _required(value: object) -> str:
 
 
 def valid_email(value: object) -> str:
-    """Return a value as `Email` has it.
-
-    Raises:
-        ValueError: it is invalid. Pydantic knows what to report.
-    """
+    """Return a value as `Email` has it."""
     text = _trimmed("" if value is None else value)
     if not text:
         raise refusal(ProblemCode.REQUIRED, "A value is required.")
@@ -155,11 +149,7 @@ def _normalized_domain(domain: str) -> str | None:
 
 
 def valid_http_url(value: object) -> str | None:
-    """Return a value as `HttpUrl` has it.
-
-    Raises:
-        ValueError: it is invalid. Pydantic knows what to report.
-    """
+    """Return a value as `HttpUrl` has it."""
     url = "" if value is None else _limited(_trimmed(value), MAX_URL_LENGTH)
     if not url:
         return None
@@ -198,11 +188,7 @@ _ID: Final[TypeAdapter[int]] = TypeAdapter(Id)
 
 
 def valid_id(value: object) -> int:
-    """Return a value as `Id` has it.
-
-    Raises:
-        ValueError: it is invalid. Pydantic knows what to report.
-    """
+    """Return a value as `Id` has it."""
     number = _digits_as_number(value)
     if type(number) is int and 1 <= number <= MAX_ID:
         return number

@@ -121,58 +121,47 @@ def completed(contact: Contact, submitted: NewContact) -> Contact:
     return contact._replace(**missing)
 
 
+def _described(description: str, example: object) -> object:
+    return Field(description=description, examples=[example])
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Submitted:
     """What Pydantic validates a submission against, and describes it by in the API's schemas."""
 
     advertiser_id: Annotated[
         Id,
-        Field(
-            description=(
-                "The advertiser of the contact, by the id of any of the brand's records. It must "
-                "resolve to a HiEnergy advertiser, which will own the contact."
-            ),
-            examples=[1001],
+        _described(
+            "The advertiser of the contact, by the id of any of the brand's records. It must "
+            "resolve to a HiEnergy advertiser, which will own the contact.",
+            1001,
         ),
     ]
     email: Annotated[
         Email,
-        Field(
-            description=(
-                "The contact's e-mail address, unique for each HiEnergy advertiser regardless of "
-                "case and Unicode form."
-            ),
-            examples=["maya@example.com"],
+        _described(
+            "The contact's e-mail address, unique for each HiEnergy advertiser regardless of case "
+            "and Unicode form.",
+            "maya@example.com",
         ),
     ]
     name: Annotated[
         Text,
-        Field(
-            description="The full name. Defaults to the given and family names, joined.",
-            examples=["Maya Lindqvist"],
+        _described(
+            "The full name. Defaults to the given and family names, joined.", "Maya Lindqvist"
         ),
     ] = None
-    given_name: Annotated[Text, Field(description="The given name.", examples=["Maya"])] = None
-    family_name: Annotated[Text, Field(description="The family name.", examples=["Lindqvist"])] = (
-        None
-    )
-    phone: Annotated[
-        Text, Field(description="A telephone number, as written.", examples=["+46 8 123 45 67"])
-    ] = None
-    job_title: Annotated[
-        Text, Field(description="The job title.", examples=["Affiliate Manager"])
-    ] = None
-    source: Annotated[
-        Text, Field(description="Where the contact came from.", examples=["conference"])
-    ] = None
-    status: Annotated[
-        Text, Field(description="The status of the relationship.", examples=["active"])
-    ] = None
+    given_name: Annotated[Text, _described("The given name.", "Maya")] = None
+    family_name: Annotated[Text, _described("The family name.", "Lindqvist")] = None
+    phone: Annotated[Text, _described("A telephone number, as written.", "+46 8 123 45 67")] = None
+    job_title: Annotated[Text, _described("The job title.", "Affiliate Manager")] = None
+    source: Annotated[Text, _described("Where the contact came from.", "conference")] = None
+    status: Annotated[Text, _described("The status of the relationship.", "active")] = None
     linkedin_profile_url: Annotated[
         HttpUrl,
-        Field(
-            description="The LinkedIn profile, an absolute http or https URL.",
-            examples=["https://www.linkedin.com/in/maya-lindqvist"],
+        _described(
+            "The LinkedIn profile, an absolute http or https URL.",
+            "https://www.linkedin.com/in/maya-lindqvist",
         ),
     ] = None
 

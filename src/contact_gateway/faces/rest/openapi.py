@@ -81,50 +81,41 @@ _HEADERS: Final = {
 }
 
 
-def _headers(*names: str) -> dict[str, object]:
-    return {name: ref("headers", name) for name in ("X-Request-Id", *names)}
+def _response(
+    description: str, headers: Iterable[str], schema: Json, examples: Json
+) -> dict[str, object]:
+    return {
+        "description": description,
+        "headers": {name: ref("headers", name) for name in ("X-Request-Id", *headers)},
+        "content": {"application/json": {"schema": schema, "examples": examples}},
+    }
 
 
 def _success(description: str, *schemas: str, headers: Sequence[str] = ()) -> dict[str, object]:
     """Return a response with a document of one of the schemas, of which each has an example."""
     refs = [ref("schemas", schema) for schema in schemas]
-    return {
-        "description": description,
-        "headers": _headers(*_RATE_LIMIT_HEADERS, *headers),
-        "content": {
-            "application/json": {
-                "schema": refs[0] if len(refs) == 1 else {"anyOf": refs},
-                "examples": {
-                    "default" if len(refs) == 1 else schema: ref("examples", schema)
-                    for schema in schemas
-                },
-            }
-        },
-    }
+    is_one = len(refs) == 1
+    return _response(
+        description,
+        (*_RATE_LIMIT_HEADERS, *headers),
+        refs[0] if is_one else {"anyOf": refs},
+        {"default" if is_one else schema: ref("examples", schema) for schema in schemas},
+    )
 
 
 def _errors(codes: Iterable[Code], *, of_read: bool = False) -> dict[str, object]:
     """Return the error responses of an operation. `of_read` says whether it is a read."""
     meanings = READ_MEANINGS if of_read else {}
+    examples: Mapping[str, str] = (
+        {code: f"READ_{code}" for code in READ_REFUSALS} if of_read else {}
+    )
     return {
-        str(status): {
-            "description": " ".join(
-                f"`{code}`: {meanings.get(code, code.meaning)}" for code in of_status
-            ),
-            "headers": _headers(*_HEADERS_BY_STATUS.get(status, _RATE_LIMIT_HEADERS)),
-            "content": {
-                "application/json": {
-                    "schema": ref("schemas", document_name(of_status)),
-                    "examples": {
-                        str(code): ref(
-                            "examples",
-                            f"READ_{code}" if of_read and code in READ_REFUSALS else str(code),
-                        )
-                        for code in of_status
-                    },
-                }
-            },
-        }
+        str(status): _response(
+            " ".join(f"`{code}`: {meanings.get(code, code.meaning)}" for code in of_status),
+            _HEADERS_BY_STATUS.get(status, _RATE_LIMIT_HEADERS),
+            ref("schemas", document_name(of_status)),
+            {str(code): ref("examples", examples.get(code, code)) for code in of_status},
+        )
         for status, of_status in by_status(codes).items()
     }
 
@@ -297,16 +288,12 @@ def _paths(filters: KnownFilters) -> dict[str, object]:
                 "tags": ["Schema"],
                 "security": [],
                 "responses": {
-                    "200": {
-                        "description": "The OpenAPI document.",
-                        "headers": _headers(),
-                        "content": {
-                            "application/json": {
-                                "schema": {"type": "object"},
-                                "examples": {"default": {"value": {"openapi": _OPENAPI}}},
-                            }
-                        },
-                    },
+                    "200": _response(
+                        "The OpenAPI document.",
+                        (),
+                        {"type": "object"},
+                        {"default": {"value": {"openapi": _OPENAPI}}},
+                    ),
                     **_errors((TransportCode.BAD_REQUEST, TransportCode.INTERNAL_ERROR)),
                 },
             }

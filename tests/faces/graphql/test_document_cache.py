@@ -10,7 +10,6 @@ from contact_gateway.faces.graphql.document_cache import (
     MAX_PLAN_PARTS,
     PART_SIZE,
     DocumentCache,
-    DocumentKey,
     ValidDocument,
 )
 from contact_gateway.faces.graphql.execution import ExecutableSchema, GraphQLRequest
@@ -46,90 +45,85 @@ def engine_of_module() -> Engine:
     return Engine.SQLITE
 
 
-def _key(text: str) -> DocumentKey:
-    return DocumentKey(text, names_operation=False)
-
-
-def test_a_document_is_found_by_its_key_only() -> None:
+def test_a_document_is_found_by_its_text_only() -> None:
     documents = DocumentCache()
-    documents.put(_key("a"), DOCUMENT)
+    documents.put("a", DOCUMENT)
 
-    assert documents.get(_key("a")) is DOCUMENT
-    assert documents.get(_key("b")) is None
-    assert documents.get(DocumentKey("a", names_operation=True)) is None
+    assert documents.get("a") is DOCUMENT
+    assert documents.get("b") is None
 
 
 def test_a_full_cache_evicts_the_least_recently_used_document() -> None:
     documents = DocumentCache(max_size=10)
-    documents.put(_key("aaaa"), DOCUMENT)
-    documents.put(_key("bbbb"), DOCUMENT)
-    assert documents.get(_key("aaaa")) is DOCUMENT
-    documents.put(_key("cccc"), DOCUMENT)
+    documents.put("aaaa", DOCUMENT)
+    documents.put("bbbb", DOCUMENT)
+    assert documents.get("aaaa") is DOCUMENT
+    documents.put("cccc", DOCUMENT)
 
-    assert documents.get(_key("bbbb")) is None
-    assert documents.get(_key("aaaa")) is DOCUMENT
-    assert documents.get(_key("cccc")) is DOCUMENT
+    assert documents.get("bbbb") is None
+    assert documents.get("aaaa") is DOCUMENT
+    assert documents.get("cccc") is DOCUMENT
 
 
 @pytest.mark.parametrize("text", ["x" * 11, "\N{SNOWMAN}" * 4], ids=["ASCII", "other characters"])
 def test_a_document_larger_than_the_cache_evicts_nothing(text: str) -> None:
     documents = DocumentCache(max_size=10)
-    documents.put(_key("aaaa"), DOCUMENT)
-    documents.put(_key(text), DOCUMENT)
+    documents.put("aaaa", DOCUMENT)
+    documents.put(text, DOCUMENT)
 
-    assert documents.get(_key(text)) is None
-    assert documents.get(_key("aaaa")) is DOCUMENT
+    assert documents.get(text) is None
+    assert documents.get("aaaa") is DOCUMENT
 
 
 def test_a_document_that_is_put_twice_counts_once() -> None:
     documents = DocumentCache(max_size=8)
-    documents.put(_key("aaaa"), DOCUMENT)
+    documents.put("aaaa", DOCUMENT)
     for _ in range(3):
-        documents.put(_key("bbbb"), DOCUMENT)
+        documents.put("bbbb", DOCUMENT)
 
-    assert documents.get(_key("aaaa")) is DOCUMENT
+    assert documents.get("aaaa") is DOCUMENT
 
 
 def test_a_document_with_a_lone_surrogate_is_cached() -> None:
     documents = DocumentCache()
-    documents.put(_key('{ a(b: "\ud800") }'), DOCUMENT)
+    documents.put('{ a(b: "\ud800") }', DOCUMENT)
 
-    assert documents.get(_key('{ a(b: "\ud800") }')) is DOCUMENT
+    assert documents.get('{ a(b: "\ud800") }') is DOCUMENT
 
 
 def test_growing_plans_evict_the_least_recently_used_document() -> None:
     documents = DocumentCache(max_size=8 + 2 * PART_SIZE)
     cached = [ValidDocument(DOCUMENT.document) for _ in range(2)]
-    documents.put(_key("aaaa"), cached[0])
-    documents.put(_key("bbbb"), cached[1])
-    documents.add_plan_parts(_key("bbbb"), cached[1], 2)
-    assert documents.get(_key("aaaa")) is cached[0]
-    documents.add_plan_parts(_key("aaaa"), cached[0], 1)
+    documents.put("aaaa", cached[0])
+    documents.put("bbbb", cached[1])
+    documents.add_plan_parts("bbbb", cached[1], 2)
+    assert documents.get("aaaa") is cached[0]
+    documents.add_plan_parts("aaaa", cached[0], 1)
 
-    assert documents.get(_key("aaaa")) is cached[0]
-    assert documents.get(_key("bbbb")) is None
+    assert documents.get("aaaa") is cached[0]
+    assert documents.get("bbbb") is None
     assert documents.size == 4 + PART_SIZE
 
 
 def test_plans_that_are_too_large_are_dropped_without_their_document() -> None:
     documents = DocumentCache(max_plan_parts=10)
     document = ValidDocument(DOCUMENT.document)
-    documents.put(_key("aaaa"), document)
-    documents.add_plan_parts(_key("aaaa"), document, 10)
+    documents.put("aaaa", document)
+    documents.add_plan_parts("aaaa", document, 10)
     assert documents.size == 4 + 10 * PART_SIZE
     for _ in range(2):
-        documents.add_plan_parts(_key("aaaa"), document, 1)
+        documents.add_plan_parts("aaaa", document, 1)
 
     assert document.is_too_large_to_plan
-    assert documents.get(_key("aaaa")) is document
+    assert documents.get("aaaa") is document
     assert documents.size == 4
 
 
 def test_plans_of_uncached_documents_do_not_count() -> None:
     documents = DocumentCache()
-    documents.put(_key("aaaa"), DOCUMENT)
-    documents.add_plan_parts(_key("aaaa"), ValidDocument(DOCUMENT.document), 1)
-    documents.add_plan_parts(_key("bbbb"), DOCUMENT, 1)
+    documents.put("aaaa", DOCUMENT)
+    documents.add_plan_parts("aaaa", ValidDocument(DOCUMENT.document), 1)
+    documents.add_plan_parts("bbbb", DOCUMENT, 1)
 
     assert documents.size == 4
 
@@ -185,7 +179,7 @@ class TestExecution:
         for _ in range(3):
             await _execute(schema, "{ __typename }", None)
 
-        assert [key.text for key in documents.added] == ["{ __typename }"]
+        assert documents.added == ["{ __typename }"]
 
     async def test_a_plan_grows_when_it_meets_new_types_and_conditions(self) -> None:
         documents = DocumentCache()
@@ -239,11 +233,11 @@ class TestExecution:
 class _RecordingCache(DocumentCache):
     def __init__(self) -> None:
         super().__init__()
-        self.added: list[DocumentKey] = []
+        self.added: list[str] = []
 
-    def put(self, key: DocumentKey, document: ValidDocument) -> None:
-        super().put(key, document)
-        self.added.append(key)
+    def put(self, text: str, document: ValidDocument) -> None:
+        super().put(text, document)
+        self.added.append(text)
 
 
 async def _execute(

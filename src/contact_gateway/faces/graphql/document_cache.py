@@ -17,16 +17,6 @@ PART_SIZE: Final = 6
 MAX_PLAN_PARTS: Final = 2000
 
 
-class DocumentKey(NamedTuple):
-    """The text of a document, and whether the request names one of its operations.
-
-    Only with a name is a document with several operations valid.
-    """
-
-    text: str
-    names_operation: bool
-
-
 class Operation(NamedTuple):
     """An operation of a document, ready to execute."""
 
@@ -62,32 +52,32 @@ class DocumentCache:
         self._max_size: Final = max_size
         self._max_plan_parts: Final = max_plan_parts
         self._size = 0
-        self._documents: Final[OrderedDict[DocumentKey, ValidDocument]] = OrderedDict()
+        self._documents: Final[OrderedDict[str, ValidDocument]] = OrderedDict()
 
     @property
     def size(self) -> int:
         """Return the size of the documents and their plans, in bytes of text."""
         return self._size
 
-    def get(self, key: DocumentKey) -> ValidDocument | None:
-        """Return a cached document, or None. It becomes the most recently used."""
-        document = self._documents.get(key)
+    def get(self, text: str) -> ValidDocument | None:
+        """Return the document with a text if cached. It becomes the most recently used."""
+        document = self._documents.get(text)
         if document is not None:
-            self._documents.move_to_end(key)
+            self._documents.move_to_end(text)
         return document
 
-    def put(self, key: DocumentKey, document: ValidDocument) -> None:
+    def put(self, text: str, document: ValidDocument) -> None:
         """Add a document, unless it is larger than the cache."""
-        size = _size(key, document)
-        if key in self._documents or size > self._max_size:
+        size = _size(text, document)
+        if text in self._documents or size > self._max_size:
             return
-        self._documents[key] = document
+        self._documents[text] = document
         self._size += size
         self._evict()
 
-    def add_plan_parts(self, key: DocumentKey, document: ValidDocument, parts: int) -> None:
+    def add_plan_parts(self, text: str, document: ValidDocument, parts: int) -> None:
         """Count new parts of a document's plans. Drop its plans if they are too large."""
-        if document.is_too_large_to_plan or self._documents.get(key) is not document:
+        if document.is_too_large_to_plan or self._documents.get(text) is not document:
             return
         document.plan_parts += parts
         self._size += parts * PART_SIZE
@@ -103,7 +93,7 @@ class DocumentCache:
             self._size -= _size(*self._documents.popitem(last=False))
 
 
-def _size(key: DocumentKey, document: ValidDocument) -> int:
+def _size(text: str, document: ValidDocument) -> int:
     # JSON can contain lone surrogates, which UTF-8 cannot encode.
-    text = len(key.text.encode("utf-8", errors="surrogatepass"))
-    return text + document.plan_parts * PART_SIZE
+    size = len(text.encode("utf-8", errors="surrogatepass"))
+    return size + document.plan_parts * PART_SIZE

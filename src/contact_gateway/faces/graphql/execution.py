@@ -25,7 +25,6 @@ from graphql import (
 
 from contact_gateway.faces.graphql.document_cache import (
     DocumentCache,
-    DocumentKey,
     Operation,
     ValidDocument,
 )
@@ -67,12 +66,7 @@ class ExecutableSchema:
         self.limits: Final = limits
         self._hide_suggestions: Final = not introspection
         self._compiler: Final = Compiler(self._schema, hide_suggestions=self._hide_suggestions)
-        self._rules: Final = {
-            names_operation: validation_rules(
-                names_operation=names_operation, introspection=introspection
-            )
-            for names_operation in (False, True)
-        }
+        self._rules: Final = validation_rules(introspection=introspection)
 
     async def execute(
         self, request: GraphQLRequest, context: object, *, queries_only: bool
@@ -82,12 +76,11 @@ class ExecutableSchema:
         Raises:
             TransportError: the document has no such operation, or its type is not allowed.
         """
-        key = DocumentKey(request.query, names_operation=request.operation_name is not None)
-        document = self._documents.get(key)
+        document = self._documents.get(request.query)
         operation = None if document is None else document.operations.get(request.operation_name)
         try:
             if operation is None:
-                operation = self._prepare(request, key, document, queries_only=queries_only)
+                operation = self._prepare(request, document, queries_only=queries_only)
             else:
                 _require_allowed(operation.type, queries_only=queries_only)
             result = operation.execute(request.variables or {}, context)
@@ -102,12 +95,7 @@ class ExecutableSchema:
             return ExecutionResult(None, [GraphQLError(str(fault), original_error=fault)])
 
     def _prepare(
-        self,
-        request: GraphQLRequest,
-        key: DocumentKey,
-        document: ValidDocument | None,
-        *,
-        queries_only: bool,
+        self, request: GraphQLRequest, document: ValidDocument | None, *, queries_only: bool
     ) -> Operation:
         """Return an operation that was not executed before; `document` is cached or None."""
         name = request.operation_name
@@ -115,9 +103,9 @@ class ExecutableSchema:
         operation_type = _operation_type(parsed, name)
         _require_allowed(operation_type, queries_only=queries_only)
         if document is None:
-            self._validate(parsed, names_operation=key.names_operation)
+            self._validate(parsed)
             document = ValidDocument(parsed)
-            self._documents.put(key, document)
+            self._documents.put(request.query, document)
 
         def by_graphql_core(variables: dict[str, object], context: object) -> Result:
             return execute(
@@ -131,7 +119,7 @@ class ExecutableSchema:
                 hide_suggestions=self._hide_suggestions,
             )
 
-        add_parts = partial(self._documents.add_plan_parts, key, document)
+        add_parts = partial(self._documents.add_plan_parts, request.query, document)
         by_plan = self._compiler.compile(parsed, name, by_graphql_core, add_parts)
         # Compiling may already have made the plans too large.
         operation = Operation(
@@ -147,14 +135,14 @@ class ExecutableSchema:
             return shortened
         return document
 
-    def _validate(self, document: DocumentNode, *, names_operation: bool) -> None:
+    def _validate(self, document: DocumentNode) -> None:
         exceeded = self.limits.exceeded_limit(document)
         if exceeded is not None:
             raise exceeded
         errors = validate(
             self._schema,
             document,
-            self._rules[names_operation],
+            self._rules,
             max_errors=MAX_ERRORS,
             hide_suggestions=self._hide_suggestions,
         )
@@ -176,19 +164,26 @@ class _ShortenIntegers(Visitor):
 
 
 def _operation_type(document: DocumentNode, name: str | None) -> OperationType:
-    """Return the type of the operation with a name, or of the first operation.
+    """Return the type of the operation with a name, or of the only operation.
 
     Raises:
         TransportError: the document has no such operation.
+        GraphQLError: it has several, and no name chooses one.
     """
-    for definition in document.definitions:
-        if isinstance(definition, OperationDefinitionNode) and (
-            name is None or (definition.name is not None and definition.name.value == name)
-        ):
-            return definition.operation
-    raise TransportError(
-        TransportCode.BAD_REQUEST, "The document has no such operation. Check `operationName`."
-    )
+    operations = [
+        each
+        for each in document.definitions
+        if isinstance(each, OperationDefinitionNode)
+        and (name is None or (each.name is not None and each.name.value == name))
+    ]
+    if not operations:
+        raise TransportError(
+            TransportCode.BAD_REQUEST, "The document has no such operation. Check `operationName`."
+        )
+    if name is None and len(operations) > 1:
+        message = "The document has several operations. Choose one with `operationName`."
+        raise GraphQLError(message, operations)
+    return operations[0].operation
 
 
 def _require_allowed(operation_type: OperationType, *, queries_only: bool) -> None:

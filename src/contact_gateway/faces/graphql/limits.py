@@ -177,21 +177,6 @@ def root_fields(
                     pass
 
 
-class OneOperation(ValidationRule):
-    """Refuses several operations without an operation name (GraphQL specification, section 6.1)."""
-
-    def enter_document(self, node: DocumentNode, *_: object) -> None:
-        """Report an error if the document has several operations."""
-        operations = [
-            definition
-            for definition in node.definitions
-            if isinstance(definition, OperationDefinitionNode)
-        ]
-        if len(operations) > 1:
-            message = "The document has several operations. Choose one with `operationName`."
-            self.report_error(GraphQLError(message, operations))
-
-
 class NoIntrospectionAliases(ValidationRule):
     """Refuses aliases in the schema's introspection, for which no key is needed.
 
@@ -207,14 +192,11 @@ class NoIntrospectionAliases(ValidationRule):
             self.report_error(GraphQLError(message, node))
 
 
-def validation_rules(
-    *, names_operation: bool, introspection: bool
-) -> tuple[type[ASTValidationRule], ...]:
+def validation_rules(*, introspection: bool) -> tuple[type[ASTValidationRule], ...]:
     """Return the validation rules: the specification's, Strawberry's and the gateway's."""
     return (
         *specified_rules,
         NoIntrospectionAliases,
-        *(() if names_operation else (OneOperation,)),
         *(() if introspection else (NoSchemaIntrospectionCustomRule,)),
         MaybeNullValidationRule,
         OneOfInputValidationRule,

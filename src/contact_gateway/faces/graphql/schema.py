@@ -46,21 +46,19 @@ from contact_gateway.faces.graphql.types import (
 )
 
 _PageNumber = Annotated[
-    int | None, strawberry.argument(description="The number of the page, from 1. Defaults to 1.")
+    int | None, strawberry.argument("The number of the page, from 1. Defaults to 1.")
 ]
 _PageSize = Annotated[
     int | None,
     strawberry.argument(
-        description=(
-            f"Records per page, from 1. Defaults to {DEFAULT_PAGE_SIZE}. Numbers above "
-            f"{MAX_PAGE_SIZE} count as {MAX_PAGE_SIZE}."
-        )
+        f"Records per page, from 1. Defaults to {DEFAULT_PAGE_SIZE}. Numbers above "
+        f"{MAX_PAGE_SIZE} count as {MAX_PAGE_SIZE}."
     ),
 ]
 
 _OnConflict = Annotated[
     OnConflict | None,
-    strawberry.argument(description="What to do if the address is taken. Null counts as `REFUSE`."),
+    strawberry.argument("What to do if the address is taken. Null counts as `REFUSE`."),
 ]
 
 
@@ -82,7 +80,7 @@ class Query:
     async def contact(
         self,
         info: ResolveInfo,
-        id: Annotated[strawberry.ID, strawberry.argument(description="The contact's id.")],
+        id: Annotated[strawberry.ID, strawberry.argument("The contact's id.")],
     ) -> Contact | None:
         """Return a contact."""
         return granted(await reads.contact(info.context.caller, id))
@@ -94,24 +92,18 @@ class Query:
         advertiser_id: Annotated[
             strawberry.ID | None,
             strawberry.argument(
-                description=(
-                    "Only contacts of this brand, by the id or the slug of any of its records."
-                )
+                "Only contacts of this brand, by the id or the slug of any of its records."
             ),
         ] = None,
         email: Annotated[
             str | None,
-            strawberry.argument(
-                description="The complete e-mail address. Case and Unicode form are ignored."
-            ),
+            strawberry.argument("The complete e-mail address. Case and Unicode form are ignored."),
         ] = None,
         q: Annotated[
             str | None,
             strawberry.argument(
-                description=(
-                    "Text in the e-mail address, a name, the job title or the phone number. Case "
-                    "and Unicode form are ignored."
-                )
+                "Text in the e-mail address, a name, the job title or the phone number. Case "
+                "and Unicode form are ignored."
             ),
         ] = None,
         page: _PageNumber = None,
@@ -135,15 +127,13 @@ class Query:
         q: Annotated[
             str | None,
             strawberry.argument(
-                description=(
-                    "Text in a name, the slug or the domain. Case and Unicode form are ignored."
-                )
+                "Text in a name, the slug or the domain. Case and Unicode form are ignored."
             ),
         ] = None,
         domain: Annotated[
             str | None,
             strawberry.argument(
-                description="The advertiser's complete domain. Case and Unicode form are ignored."
+                "The advertiser's complete domain. Case and Unicode form are ignored."
             ),
         ] = None,
         page: _PageNumber = None,
@@ -160,15 +150,11 @@ class Query:
     async def advertiser(
         self,
         info: ResolveInfo,
-        id: Annotated[
-            strawberry.ID | None, strawberry.argument(description="The record's id.")
-        ] = None,
+        id: Annotated[strawberry.ID | None, strawberry.argument("The record's id.")] = None,
         slug: Annotated[
             str | None,
             strawberry.argument(
-                description=(
-                    "The record's slug. If several records have it, a HiEnergy record comes first."
-                )
+                "The record's slug. If several records have it, a HiEnergy record comes first."
             ),
         ] = None,
     ) -> Advertiser | None:
@@ -196,29 +182,23 @@ class Mutation:
     async def create_contact(
         self,
         info: ResolveInfo,
-        input: Annotated[
-            CreateContactInput, strawberry.argument(description="The contact to create.")
-        ],
+        input: Annotated[CreateContactInput, strawberry.argument("The contact to create.")],
         idempotency_key: Annotated[
             str | None,
             strawberry.argument(
-                description=(
-                    "Makes retries safe: for at least 24 hours, the same key with the same input "
-                    "returns the contact that the first call created. In front of HiEnergy, a "
-                    "repeat after a lost answer looks for the contact and creates no second one. "
-                    "1 to 255 visible ASCII characters, which may be in double quotes. The header "
-                    "`Idempotency-Key` replaces this argument if the operation has exactly one "
-                    "field that takes it."
-                )
+                "Makes retries safe: for at least 24 hours, the same key with the same input "
+                "returns the contact that the first call created. In front of HiEnergy, a "
+                "repeat after a lost answer looks for the contact and creates no second one. "
+                "1 to 255 visible ASCII characters, which may be in double quotes. The header "
+                "`Idempotency-Key` replaces this argument if the operation has exactly one "
+                "field that takes it."
             ),
         ] = None,
         dry_run: Annotated[
             bool | None,
             strawberry.argument(
-                description=(
-                    "Create nothing: return a `ContactPreview`. Applies every rule; in front of "
-                    "HiEnergy, those that reads can check. Null counts as false."
-                )
+                "Create nothing: return a `ContactPreview`. Applies every rule; in front of "
+                "HiEnergy, those that reads can check. Null counts as false."
             ),
         ] = False,
         on_conflict: _OnConflict = OnConflict.REFUSE,
@@ -258,19 +238,15 @@ class Mutation:
         submissions: Annotated[
             list[ContactSubmission],
             strawberry.argument(
-                description=(
-                    "The contacts to create. The header `Idempotency-Key`, if the operation has "
-                    "only one field that takes a key, makes a retry of those without a key safe."
-                )
+                "The contacts to create. The header `Idempotency-Key`, if the operation has "
+                "only one field that takes a key, makes a retry of those without a key safe."
             ),
         ],
         dry_run: Annotated[
             bool | None,
             strawberry.argument(
-                description=(
-                    "Create nothing: the results are `ContactPreview`. The submissions are not "
-                    "compared with each other. Null counts as false."
-                )
+                "Create nothing: the results are `ContactPreview`. The submissions are not "
+                "compared with each other. Null counts as false."
             ),
         ] = False,
         on_conflict: _OnConflict = OnConflict.REFUSE,

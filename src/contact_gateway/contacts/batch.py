@@ -7,15 +7,13 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 from contact_gateway.contacts.admission import Submission
 from contact_gateway.contacts.contact import unknown_fields
 from contact_gateway.contacts.outcomes import (
+    AdmissionRefusal,
     BatchedOutcome,
     Created,
     Existing,
     Failure,
-    Forbidden,
     InvalidInput,
-    RateLimited,
     Refusal,
-    Unauthorized,
 )
 from contact_gateway.contacts.problems import Problem, ProblemCode
 
@@ -72,7 +70,7 @@ class BatchOutcome(NamedTuple):
         return sum(isinstance(outcome, Refusal | Failure) for outcome in self.outcomes)
 
 
-BatchRefusal: TypeAlias = Unauthorized | Forbidden | RateLimited | InvalidInput
+BatchRefusal: TypeAlias = AdmissionRefusal | InvalidInput
 """The refusals of a whole batch; `isinstance` takes it."""
 
 

@@ -19,13 +19,7 @@ from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.advertiser_lookup import advertiser_named, name_of_advertiser
 from contact_gateway.contacts.contact import NewContact, new_contact
 from contact_gateway.contacts.origin import Origin
-from contact_gateway.contacts.outcomes import (
-    CreateContactOutcome,
-    Forbidden,
-    InvalidInput,
-    RateLimited,
-    Unauthorized,
-)
+from contact_gateway.contacts.outcomes import AdmissionRefusal, CreateContactOutcome, InvalidInput
 from contact_gateway.contacts.source import Access, ContactCaller, Creation
 
 
@@ -43,7 +37,7 @@ async def create_contact(
         SourceUnavailable: the source does not respond. The submission may be repeated.
     """
     access = await _admitted(caller)
-    if isinstance(access, (Unauthorized, Forbidden, RateLimited)):
+    if isinstance(access, AdmissionRefusal):
         return access
     submission = await read()
     creation = valid_creation(submission.raw, options_of(submission), submission.origin)
@@ -67,7 +61,7 @@ async def create_contact_for_advertiser(
         SourceUnavailable: the source does not respond. The submission may be repeated.
     """
     access = await _admitted(caller)
-    if isinstance(access, (Unauthorized, Forbidden, RateLimited)):
+    if isinstance(access, AdmissionRefusal):
         return access
     name, problems = name_of_advertiser(fields.get("advertiser"), "advertiser")
     # Validate with any id, before the advertiser is looked up.
@@ -84,18 +78,18 @@ async def create_contact_for_advertiser(
     return policy.answer(outcome, creation.on_conflict)
 
 
-async def allowed(caller: ContactCaller) -> Access | Unauthorized | Forbidden | RateLimited:
+async def allowed(caller: ContactCaller) -> Access | AdmissionRefusal:
     """Apply rules 1 and 2. An address that is guessing keys is `RateLimited`."""
     access = await authenticated(caller)
-    if isinstance(access, (Unauthorized, RateLimited)):
+    if isinstance(access, AdmissionRefusal):
         return access
     return policy.may_create(access.principal.role) or access
 
 
-async def _admitted(caller: ContactCaller) -> Access | Unauthorized | Forbidden | RateLimited:
+async def _admitted(caller: ContactCaller) -> Access | AdmissionRefusal:
     """Apply rules 1 to 3."""
     access = await allowed(caller)
-    if isinstance(access, (Unauthorized, Forbidden, RateLimited)):
+    if isinstance(access, AdmissionRefusal):
         return access
     return await within_quota(caller, access) or access
 

@@ -14,6 +14,7 @@ from contact_gateway.contacts.batch import Batch, BatchOutcome, BatchRefusal, En
 from contact_gateway.contacts.create_contact import allowed, valid_creation
 from contact_gateway.contacts.origin import Origin
 from contact_gateway.contacts.outcomes import (
+    AdmissionRefusal,
     BatchedOutcome,
     Forbidden,
     InvalidInput,
@@ -45,7 +46,7 @@ async def create_contacts(
         SourceUnavailable: the source does not respond to any submission. They may be repeated.
     """
     access = await allowed(caller)
-    if isinstance(access, (Unauthorized, Forbidden, RateLimited)):
+    if isinstance(access, AdmissionRefusal):
         return access
     batch = await read()
     options = options_of(batch.options)

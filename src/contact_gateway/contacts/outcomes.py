@@ -248,8 +248,10 @@ Refusal: TypeAlias = (
 Failure: TypeAlias = Unavailable | NotTried
 CreateContactOutcome: TypeAlias = Created | Existing | Previewed | Refusal
 BatchedOutcome: TypeAlias = CreateContactOutcome | Failure
-ReadRefusal: TypeAlias = Unauthorized | Forbidden | RateLimited | InvalidInput
-"""The refusals that a read may meet; `isinstance` takes it."""
+AdmissionRefusal: TypeAlias = Unauthorized | Forbidden | RateLimited
+"""The refusals by rules 1 to 3; `isinstance` takes it, and the next."""
+ReadRefusal: TypeAlias = AdmissionRefusal | InvalidInput
+"""The refusals that a read may meet."""
 
 
 def outcome_name(outcome: BatchedOutcome) -> str:

@@ -17,12 +17,7 @@ from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.advertiser_lookup import name_of_advertiser
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.fields import Flag, PositiveNumber, id_of
-from contact_gateway.contacts.outcomes import (
-    InvalidInput,
-    RateLimited,
-    ReadRefusal,
-    Unauthorized,
-)
+from contact_gateway.contacts.outcomes import InvalidInput, ReadRefusal
 from contact_gateway.contacts.problems import (
     Problem,
     ProblemCode,
@@ -242,7 +237,7 @@ async def related_advertiser(
 ) -> Advertiser | ReadRefusal | None:
     """Return the advertiser of a record that was read already; not counted again."""
     access = await authenticated(caller)
-    if isinstance(access, (Unauthorized, RateLimited)):
+    if isinstance(access, ReadRefusal):
         return access
     return (await access.advertisers_by_id((advertiser_id,))).get(advertiser_id)
 
@@ -252,7 +247,7 @@ async def equivalents(
 ) -> Sequence[Advertiser] | ReadRefusal:
     """Return the network records of a brand that was read already; not counted again."""
     access = await authenticated(caller)
-    if isinstance(access, (Unauthorized, RateLimited)):
+    if isinstance(access, ReadRefusal):
         return access
     return (await access.equivalents((hienergy_id,))).get(hienergy_id, ())
 

@@ -80,16 +80,10 @@ def unknown_parameters(names: Iterable[str], known: Collection[str], *within: st
 
 def _unknown_parameter(path: tuple[str, ...], known: Collection[str]) -> Problem:
     nearest = get_close_matches(path[-1][:_MAX_COMPARED_LENGTH].lower(), known, n=1)
-    names = nearest or sorted(known)
-    advice = (
-        f"Did you mean {_listed(names)}?" if nearest else f"The parameters are {_listed(names)}."
-    )
-    message = f"Unknown parameter. {advice}" if names else "Unknown parameter."
+    names = ", ".join(f"`{name}`" for name in nearest or sorted(known))
+    advice = f" Did you mean {names}?" if nearest else f" The parameters are {names}."
+    message = f"Unknown parameter.{advice if names else ''}"
     return Problem(path, ProblemCode.UNKNOWN_PARAMETER, message)
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
 
 
 def known_parameters(

@@ -13,12 +13,7 @@ from contact_gateway.contacts.fields import Flag
 from contact_gateway.contacts.origin import Origin
 from contact_gateway.contacts.outcomes import RateLimited, Unauthorized
 from contact_gateway.contacts.policy import OnConflict
-from contact_gateway.contacts.problems import (
-    Problem,
-    ProblemCode,
-    known_parameters,
-    problems_of,
-)
+from contact_gateway.contacts.problems import Problem, ProblemCode, known_parameters, problems_of
 from contact_gateway.contacts.source import Access, ContactCaller
 
 _IDEMPOTENCY_KEY: Final = re.compile("[\x21-\x7e]{1,255}")

@@ -18,12 +18,7 @@ from contact_gateway.contacts.advertiser_lookup import name_of_advertiser
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.fields import Flag, PositiveNumber, id_of
 from contact_gateway.contacts.outcomes import InvalidInput, ReadRefusal
-from contact_gateway.contacts.problems import (
-    Problem,
-    ProblemCode,
-    known_parameters,
-    problems_of,
-)
+from contact_gateway.contacts.problems import Problem, ProblemCode, known_parameters, problems_of
 from contact_gateway.contacts.source import (
     Access,
     AdvertiserFilter,

@@ -61,25 +61,22 @@ class FieldDefinitions:
         return found
 
 
+@dataclass(eq=False)
 class PlannedField:
     """A field of the response: all that its nodes fix, for one type of its parent object."""
 
-    def __init__(
-        self,
-        parent_type: GraphQLObjectType,
-        details: list[FieldDetails],
-        definition: FieldDefinition,
-        select: "Select",
-    ) -> None:
-        node = details[0].node
+    parent_type: GraphQLObjectType
+    details: list[FieldDetails]
+    shared: FieldDefinition
+    select: "Select"
+
+    def __post_init__(self) -> None:
+        node = self.details[0].node
         self.name = node.name.value
-        self.parent_type = parent_type
-        self.definition = definition.graphql
-        self.details = details
-        self._completer: Final = definition.completer
-        self._key: Final = (node.alias or node.name).value
-        self._select: Final = select
-        self._selection_sets: Final[dict[GraphQLObjectType, SelectionSet]] = {}
+        self.definition = self.shared.graphql
+        self._completer = self.shared.completer
+        self._key = (node.alias or node.name).value
+        self._selection_sets: dict[GraphQLObjectType, SelectionSet] = {}
 
     @property
     def nodes(self) -> list[FieldNode]:
@@ -100,24 +97,15 @@ class PlannedField:
         """Return the fields selected of an object of this type."""
         found = self._selection_sets.get(type_)
         if found is None:
-            found = self._selection_sets[type_] = self._select(type_, self.details)
+            found = self._selection_sets[type_] = self.select(type_, self.details)
         return found
 
 
+@dataclass(eq=False)
 class ResolvedField(PlannedField):
     """A field with a resolver."""
 
-    def __init__(
-        self,
-        parent_type: GraphQLObjectType,
-        details: list[FieldDetails],
-        definition: FieldDefinition,
-        select: "Select",
-        arguments: Arguments,
-    ) -> None:
-        super().__init__(parent_type, details, definition, select)
-        self._resolve: Final = definition.resolve
-        self._arguments: Final = arguments
+    arguments: Arguments
 
     def execute(self, run: Run, source: object, parent_path: Path | None) -> object:
         """Return the completed value, or a coroutine of it.
@@ -127,7 +115,7 @@ class ResolvedField(PlannedField):
         """
         path = self.path(parent_path)
         try:
-            value = self._resolve(run, self, source, path, self._arguments(run.variables))
+            value = self.shared.resolve(run, self, source, path, self.arguments(run.variables))
         except Exception as error:  # noqa: BLE001 - any error of a resolver is reported
             return self._completer.handle_error(run, self, error, path)
         return self._completer.complete(run, self, value, path)
@@ -136,23 +124,18 @@ class ResolvedField(PlannedField):
         """Return None: generated code calls no resolver."""
 
 
+@dataclass(eq=False)
 class AttributeField(PlannedField):
     """A field that reads an attribute of its parent object."""
 
-    def __init__(
-        self,
-        parent_type: GraphQLObjectType,
-        details: list[FieldDetails],
-        definition: FieldDefinition,
-        select: "Select",
-        attribute: Attribute,
-    ) -> None:
-        super().__init__(parent_type, details, definition, select)
-        self._read: Final = attribute.read
-        self._name: Final = attribute.plain_name
-        self._plain: Final = definition.plain
-        self._python_type: Final = PYTHON_TYPES.get(get_nullable_type(self.definition.type))
-        self._is_nullable: Final = not isinstance(self.definition.type, GraphQLNonNull)
+    attribute: Attribute
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._read = self.attribute.read
+        self._plain = self.shared.plain
+        self._python_type = PYTHON_TYPES.get(get_nullable_type(self.definition.type))
+        self._is_nullable = not isinstance(self.definition.type, GraphQLNonNull)
 
     def execute(self, run: Run, source: object, parent_path: Path | None) -> object:
         """Return the completed value, or a coroutine of it.
@@ -176,13 +159,14 @@ class AttributeField(PlannedField):
 
     def plain_field(self) -> PlainAttribute | None:
         """Return what generated code reads, or None if its values are never plain."""
-        if self._name is None:
+        name = self.attribute.plain_name
+        if name is None:
             return None
         type_ = self.definition.type
         plain = self._plain or plain_completer(
             type_, lambda object_type: self.selection_set(object_type).generated
         )
-        return None if plain is None else PlainAttribute(self._name, type_, plain)
+        return None if plain is None else PlainAttribute(name, type_, plain)
 
 
 class TypenameField:

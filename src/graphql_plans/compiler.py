@@ -25,7 +25,7 @@ from graphql import (
 from graphql_plans.execution import Operation, Run
 from graphql_plans.fields import FieldDefinitions, SelectionSet
 from graphql_plans.selections import Grow, Selections
-from graphql_plans.variables import Variables
+from graphql_plans.variables import variables_coercer
 
 Result: TypeAlias = ExecutionResult | Awaitable[ExecutionResult]
 Execute = Callable[[dict[str, object], object], Result]
@@ -148,12 +148,12 @@ class _Plan:
         self._conditions: Final = conditions
         self._fallback: Final = fallback
         self._plan_root: Final = plan_root
-        self._variables: Final = Variables(operation)
+        self._coerce: Final = variables_coercer(operation)
         self._roots: Final[dict[tuple[object, ...], SelectionSet]] = {}
 
     def execute(self, variables: dict[str, object], context: object) -> Result:
         """Execute the operation."""
-        coerced = self._variables.coerce(variables)
+        coerced = self._coerce(variables)
         if isinstance(coerced, list):
             return ExecutionResult(None, coerced)
         root = self._root(coerced.coerced)

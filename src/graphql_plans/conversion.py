@@ -5,7 +5,7 @@ A plan looks up the conversion of each type once. Strawberry converts types that
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import strawberry
 from strawberry import UNSET, Info, LazyType
@@ -50,12 +50,6 @@ def argument_converter(
 
 def _unchanged(value: object, _: AnyInfo | None) -> object:
     return value
-
-
-class _InputField(NamedTuple):
-    name: str
-    python_name: str
-    convert: Convert | None
 
 
 class _Converters:
@@ -104,15 +98,13 @@ class _Converters:
         """Return the converter of an input object to an instance of its class."""
         if definition.from_input is not None or not definition.is_input or class_ in self._parents:
             return self._by_strawberry(class_, path)
-        fields: list[_InputField] = []
+        fields: list[tuple[str, str, Convert | None]] = []
         self._parents.append(class_)
         for field in definition.fields:
             name = self._config.name_converter.from_field(field)
             type_ = field.resolve_type(type_definition=definition)
             convert = self.of(type_, *path, name)
-            fields.append(
-                _InputField(name, field.python_name, None if convert is _unchanged else convert)
-            )
+            fields.append((name, field.python_name, None if convert is _unchanged else convert))
         self._parents.pop()
         defaults = {
             field.python_name: None

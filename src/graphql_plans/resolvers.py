@@ -4,7 +4,6 @@ A field with extensions, permissions or exception handlers is resolved by Strawb
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from inspect import isasyncgenfunction, isawaitable
 from operator import attrgetter
 from typing import Any, NamedTuple, cast
@@ -15,7 +14,7 @@ from graphql.pyutils import Path
 from strawberry import Info
 from strawberry.types.field import StrawberryField
 
-from graphql_plans.conversion import ConvertArguments, argument_converter
+from graphql_plans.conversion import argument_converter
 from graphql_plans.execution import DEFINITION, Field, Run
 from graphql_plans.plain import is_plain_name
 
@@ -57,17 +56,35 @@ def resolver(definition: GraphQLField, schema: GraphQLSchema) -> Resolve:
             source, run.info(field, path), **arguments
         )
     strawberry_schema = cast(strawberry.Schema, schema.extensions[DEFINITION])
+    call = base.wrapped_func if callable(base.wrapped_func) else base
+    convert = argument_converter(field.arguments, strawberry_schema)
+    # The authors of a schema choose the types of an info, and of a resolver's arguments.
+    info_class: type[Info[Any, Any]] = strawberry_schema.config.info_class
+    takes_self = base.self_parameter is not None
     parameters = (base.parent_parameter, base.root_parameter)
-    call = _ResolverCall(
-        field=field,
-        call=base.wrapped_func if callable(base.wrapped_func) else base,
-        convert=argument_converter(field.arguments, strawberry_schema),
-        info_class=strawberry_schema.config.info_class,
-        takes_self=base.self_parameter is not None,
-        source_names=tuple(parameter.name for parameter in parameters if parameter),
-        info_name=None if base.info_parameter is None else base.info_parameter.name,
-    )
-    return call.resolve_async if field.is_async else call.resolve
+    source_names = tuple(parameter.name for parameter in parameters if parameter)
+    info_name = None if base.info_parameter is None else base.info_parameter.name
+
+    def resolve_directly(
+        run: Run, planned: Field, source: object, path: Path, given: Mapping[str, object]
+    ) -> object:
+        info = info_class(_raw_info=run.info(planned, path), _field=field)
+        arguments: dict[str, Any] = convert(given, info)
+        for name in source_names:
+            arguments[name] = source
+        if info_name is not None:
+            arguments[info_name] = info
+        positional: tuple[Any, ...] = (source,) if takes_self else ()
+        return call(*positional, **arguments)
+
+    async def resolve_async(
+        run: Run, planned: Field, source: object, path: Path, given: Mapping[str, object]
+    ) -> object:
+        # As by Strawberry, the arguments are converted only when the value is awaited.
+        value = resolve_directly(run, planned, source, path, given)
+        return await cast(Awaitable[object], value) if isawaitable(value) else value
+
+    return resolve_async if field.is_async else resolve_directly
 
 
 def _direct_field(definition: GraphQLField, schema: GraphQLSchema) -> StrawberryField | None:
@@ -82,37 +99,3 @@ def _direct_field(definition: GraphQLField, schema: GraphQLSchema) -> Strawberry
     ):
         return field
     return None
-
-
-@dataclass(frozen=True, slots=True)
-class _ResolverCall:
-    """A resolver, and the parameters that it takes besides the arguments of its field."""
-
-    field: StrawberryField
-    call: Callable[..., object]
-    convert: ConvertArguments
-    # The authors of a schema choose the types of an info, and of a resolver's arguments.
-    info_class: type[Info[Any, Any]]
-    takes_self: bool
-    source_names: tuple[str, ...]
-    info_name: str | None
-
-    def resolve(
-        self, run: Run, field: Field, source: object, path: Path, given: Mapping[str, object]
-    ) -> object:
-        """Return the field's value, or an awaitable of it."""
-        info = self.info_class(_raw_info=run.info(field, path), _field=self.field)
-        arguments: dict[str, Any] = self.convert(given, info)
-        for name in self.source_names:
-            arguments[name] = source
-        if self.info_name is not None:
-            arguments[self.info_name] = info
-        positional: tuple[Any, ...] = (source,) if self.takes_self else ()
-        return self.call(*positional, **arguments)
-
-    async def resolve_async(
-        self, run: Run, field: Field, source: object, path: Path, given: Mapping[str, object]
-    ) -> object:
-        """Return the field's value; its arguments are converted only when it is awaited."""
-        value = self.resolve(run, field, source, path, given)
-        return await cast(Awaitable[object], value) if isawaitable(value) else value

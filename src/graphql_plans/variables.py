@@ -38,6 +38,9 @@ from graphql_plans.execution import PYTHON_TYPES, Operation
 Coerce = Callable[[object], object]
 """Returns the coerced value; raises an exception if the value is not clearly valid."""
 
+CoerceVariables = Callable[[dict[str, object]], VariableValues | list[GraphQLError]]
+"""Returns the coerced variables of a request, or their errors."""
+
 MAX_ERRORS: Final = 50
 
 
@@ -53,27 +56,25 @@ class _Variable:
     default: object
 
 
-class Variables:
-    """The variables of one operation."""
+def variables_coercer(operation: Operation) -> CoerceVariables:
+    """Return the coercer of an operation's variables."""
+    variables = _variables(operation)
 
-    def __init__(self, operation: Operation) -> None:
-        self._operation: Final = operation
-        self._variables: Final = _variables(operation)
-
-    def coerce(self, given: dict[str, object]) -> VariableValues | list[GraphQLError]:
-        """Return the coerced values of a request, or their errors."""
-        if self._variables is not None:
+    def coerce(given: dict[str, object]) -> VariableValues | list[GraphQLError]:
+        if variables is not None:
             try:
-                return _coerced(self._variables, given)
+                return _coerced(variables, given)
             except Exception:  # noqa: BLE001, S110 - graphql-core meets the error again, and words it
                 pass
         return get_variable_values(
-            self._operation.schema,
-            self._operation.definition.variable_definitions or (),
+            operation.schema,
+            operation.definition.variable_definitions or (),
             given,
             max_errors=MAX_ERRORS,
-            hide_suggestions=self._operation.hide_suggestions,
+            hide_suggestions=operation.hide_suggestions,
         )
+
+    return coerce
 
 
 def _variables(operation: Operation) -> Sequence[_Variable] | None:

@@ -75,7 +75,7 @@ class Compiler:
 
         variables = operation.definition.variable_definitions or ()
         grow(_INITIAL_PARTS + len(operation.fragments) + len(variables))
-        return _Plan(operation, conditions, fallback, plan_root).execute
+        return _plan(operation, conditions, fallback, plan_root)
 
     def _operation(self, document: DocumentNode, name: str | None) -> Operation | None:
         """Return the operation of a name; None if it is ambiguous, or not covered."""
@@ -133,52 +133,44 @@ def _conditions(
     return tuple(sorted(found & defined))
 
 
-class _Plan:
-    """The plan of one operation, for the values of its conditions that have occurred."""
+def _plan(
+    operation: Operation,
+    conditions: tuple[str, ...],
+    fallback: Execute,
+    plan_root: Callable[[dict[str, bool]], SelectionSet],
+) -> Execute:
+    """Return the plan of an operation. It has a root for each set of values of its conditions."""
+    is_mutation = operation.definition.operation is OperationType.MUTATION
+    coerce = variables_coercer(operation)
+    roots: dict[tuple[object, ...], SelectionSet] = {}
 
-    def __init__(
-        self,
-        operation: Operation,
-        conditions: tuple[str, ...],
-        fallback: Execute,
-        plan_root: Callable[[dict[str, bool]], SelectionSet],
-    ) -> None:
-        self._operation: Final = operation
-        self._is_mutation: Final = operation.definition.operation is OperationType.MUTATION
-        self._conditions: Final = conditions
-        self._fallback: Final = fallback
-        self._plan_root: Final = plan_root
-        self._coerce: Final = variables_coercer(operation)
-        self._roots: Final[dict[tuple[object, ...], SelectionSet]] = {}
+    def root_for(variables: dict[str, object]) -> SelectionSet | None:
+        """Return the root's selection set; None if a condition is null or the nesting too deep."""
+        values = tuple(map(variables.get, conditions))
+        root = roots.get(values)
+        if root is None and all(isinstance(value, bool) for value in values):
+            booleans = dict(zip(conditions, cast(tuple[bool, ...], values), strict=True))
+            with suppress(RecursionError):
+                root = roots[values] = plan_root(booleans)
+        return root
 
-    def execute(self, variables: dict[str, object], context: object) -> Result:
-        """Execute the operation."""
-        coerced = self._coerce(variables)
+    def execute(variables: dict[str, object], context: object) -> Result:
+        coerced = coerce(variables)
         if isinstance(coerced, list):
             return ExecutionResult(None, coerced)
-        root = self._root(coerced.coerced)
+        root = root_for(coerced.coerced)
         if root is None:
-            return self._fallback(variables, context)
-        run = Run(self._operation, context, coerced)
+            return fallback(variables, context)
+        run = Run(operation, context, coerced)
         try:
-            data = (
-                root.execute_serially(run) if self._is_mutation else root.execute(run, None, None)
-            )
+            data = root.execute_serially(run) if is_mutation else root.execute(run, None, None)
         except GraphQLError as error:
             return _failed(run, error)
         if isinstance(data, CoroutineType):
             return _await_result(run, data)
         return ExecutionResult(cast(dict[str, object], data), run.errors.errors or None)
 
-    def _root(self, variables: dict[str, object]) -> SelectionSet | None:
-        """Return the root's selection set; None if a condition is null or the nesting too deep."""
-        values = tuple(map(variables.get, self._conditions))
-        root = self._roots.get(values)
-        if root is None and all(isinstance(value, bool) for value in values):
-            conditions = dict(zip(self._conditions, cast(tuple[bool, ...], values), strict=True))
-            with suppress(RecursionError):
-                root = self._roots[values] = self._plan_root(conditions)
-        return root
+    return execute
 
 
 async def _await_result(run: Run, data: Awaitable[object]) -> ExecutionResult:

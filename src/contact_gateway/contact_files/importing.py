@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol, TypeAlias
 
@@ -52,29 +53,6 @@ class Destination(Protocol):
         ...
 
 
-class Chunk:
-    """Rows that are sent together, with the outcomes of those that have one, by their place."""
-
-    def __init__(self, rows: Sequence[AnyRow], columns: ContactColumns) -> None:
-        self.rows: Final = rows
-        self.outcomes: Final[dict[int, RowOutcome]] = {}
-        self.open: Final[dict[int, Mapping[str, object]]] = {}
-        """The cells of the rows without an outcome."""
-        for place, row in enumerate(rows):
-            fields = row if isinstance(row, UnreadableRow) else columns.contact_fields(row)
-            if isinstance(fields, UnreadableRow):
-                self.outcomes[place] = RowOutcome(Outcome.INVALID, message=fields.message)
-            else:
-                self.open[place] = fields
-
-    def settle(self, places: Sequence[int], answers: Sequence[RowOutcome | Postponed]) -> None:
-        """Record the outcomes of the rows at some places. Postponed ones stay open."""
-        for place, answer in zip(places, answers, strict=True):
-            if isinstance(answer, RowOutcome):
-                self.outcomes[place] = answer
-                del self.open[place]
-
-
 class Monitor(Protocol):
     """Watches an import for the operator, who may stop it."""
 
@@ -90,6 +68,15 @@ class Monitor(Protocol):
     async def wait(self, seconds: int, reason: str, /) -> None:
         """Wait for a reason that is shown, or until the import is to stop."""
         ...
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A row of a chunk, its cells by field, and its outcome once it has one."""
+
+    row: AnyRow
+    cells: Mapping[str, object]
+    outcome: RowOutcome | None = None
 
 
 class Import:
@@ -118,7 +105,7 @@ class Import:
         """
         # A pipe may have no rows yet, and a signal is handled meanwhile.
         chunk = await asyncio.to_thread(self._read, rows)
-        while chunk.rows and not self._monitor.is_stopping:
+        while chunk and not self._monitor.is_stopping:
             settling = asyncio.create_task(self._settle(chunk))
             try:
                 following = await asyncio.to_thread(self._read, rows)
@@ -127,24 +114,30 @@ class Import:
                 try:
                     await settling
                 finally:
-                    self._record(chunk)
+                    self._report(chunk)
             chunk = following
 
-    def _read(self, rows: Iterator[AnyRow]) -> Chunk:
-        return Chunk(list(islice(rows, self._destination.chunk_size)), self._columns)
+    def _read(self, rows: Iterator[AnyRow]) -> Sequence[_Entry]:
+        """Return the entries of the next chunk. A row that cannot be read has its outcome."""
+        return [self._entry(row) for row in islice(rows, self._destination.chunk_size)]
 
-    async def _settle(self, chunk: Chunk) -> None:
+    def _entry(self, row: AnyRow) -> _Entry:
+        cells = row if isinstance(row, UnreadableRow) else self._columns.contact_fields(row)
+        if isinstance(cells, UnreadableRow):
+            return _Entry(row, {}, RowOutcome(Outcome.INVALID, message=cells.message))
+        return _Entry(row, cells)
+
+    async def _settle(self, chunk: Sequence[_Entry]) -> None:
         """Send the rows of a chunk until all have an outcome, or the import is stopped."""
         waited = delay = 0
-        while chunk.open and not self._monitor.is_stopping:
-            before = len(chunk.open)
+        while (unsettled := _unsettled(chunk)) and not self._monitor.is_stopping:
             try:
-                postponed = await self._attempt(chunk)
+                postponed = await self._attempt(unsettled)
             except SourceUnavailable as error:
                 postponed = [Postponed(error.retry_after_seconds, error.reason)]
             if not postponed:
                 break
-            if len(chunk.open) < before:
+            if len(_unsettled(chunk)) < len(unsettled):
                 self._has_answered = True
                 waited = delay = 0
             name, seconds = self._destination.name, max(each.seconds for each in postponed)
@@ -154,47 +147,46 @@ class Import:
             else:
                 reason = f"{name} does not answer: {postponed[0].reason}".rstrip(".")
                 if waited >= self._patience():
-                    raise self._given_up(chunk, reason)
+                    for entry in _unsettled(chunk):
+                        message = f"{name} does not answer."
+                        entry.outcome = RowOutcome(Outcome.FAILED, message=message)
+                    raise ImportStoppedError(f"{reason}.")
                 delay = min(2 * delay or 1, _MAX_DELAY_SECONDS)
                 seconds = max(seconds, delay)
                 waited += seconds
                 await self._monitor.wait(seconds, reason)
         self._has_answered = True
 
-    async def _attempt(self, chunk: Chunk) -> Sequence[Postponed]:
-        """Send the open rows of a chunk; return why some of them stay open."""
+    async def _attempt(self, entries: Sequence[_Entry]) -> Sequence[Postponed]:
+        """Send rows without an outcome; return why some of them stay without one."""
+        sent: list[_Entry] = []
         rows: list[Submitted] = []
-        places: list[int] = []
-        for place, cells in list(chunk.open.items()):
+        for entry in entries:
+            cells = entry.cells
             contact: RowOutcome | Postponed | Mapping[str, object] = cells
             if ADVERTISER in cells or (self._names_advertisers and "advertiser_id" not in cells):
                 contact = await self._advertisers.contact_of(cells)
             if isinstance(contact, Postponed):
                 return [contact]
             if isinstance(contact, RowOutcome):
-                chunk.settle((place,), (contact,))
+                entry.outcome = contact
             else:
-                places.append(place)
+                sent.append(entry)
                 rows.append(Submitted(contact, cells))
         answers = await self._destination.create(rows) if rows else ()
-        chunk.settle(places, answers)
+        for entry, answer in zip(sent, answers, strict=True):
+            entry.outcome = answer if isinstance(answer, RowOutcome) else None
         return [answer for answer in answers if isinstance(answer, Postponed)]
 
     def _patience(self) -> int:
         return MAX_OUTAGE_SECONDS if self._has_answered else MAX_OUTAGE_SECONDS_AT_THE_START
 
-    def _given_up(self, chunk: Chunk, reason: str) -> ImportStoppedError:
-        failed = RowOutcome(Outcome.FAILED, message=f"{self._destination.name} does not answer.")
-        places = list(chunk.open)
-        chunk.settle(places, [failed] * len(places))
-        return ImportStoppedError(f"{reason}.")
-
-    def _record(self, chunk: Chunk) -> None:
+    def _report(self, chunk: Sequence[_Entry]) -> None:
         """Report the rows of a chunk. Those without an outcome are left to another import."""
-        rows = [
-            (row, chunk.outcomes[place])
-            for place, row in enumerate(chunk.rows)
-            if place in chunk.outcomes
-        ]
+        rows = [(entry.row, entry.outcome) for entry in chunk if entry.outcome is not None]
         if rows:
             self._monitor.report(rows)
+
+
+def _unsettled(chunk: Sequence[_Entry]) -> Sequence[_Entry]:
+    return [entry for entry in chunk if entry.outcome is None]

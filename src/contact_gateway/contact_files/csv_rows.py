@@ -4,7 +4,6 @@ import csv
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from typing import Final, TypeAlias
 
 from contact_gateway.contact_files.encodings import DecodedFile, why_undecodable
@@ -111,16 +110,12 @@ class _Records:
 
     def _feed(self) -> Iterator[str]:
         size = 0
-        for line in chain(self._popped(), self._lines):
+        while line := self._again.popleft() if self._again else next(self._lines, ""):
             size = size + len(line) if self._pending else len(line)
             self._pending.append(line)
             if size > MAX_ROW_LENGTH:
                 raise csv.Error(ROW_TOO_LONG)
             yield line
-
-    def _popped(self) -> Iterator[str]:
-        while self._again:
-            yield self._again.popleft()
 
     def _unreadable(self, error: str) -> UnreadableRow:
         """Return the unreadable row. Only its first line is lost, and the others are read again.

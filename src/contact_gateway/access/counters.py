@@ -58,7 +58,7 @@ class Counters:
         if self._server is not None and time.monotonic() >= self._retry_at:
             try:
                 return await self._server.hit(limit, key, events)
-            except _NoAnswerError as error:
+            except self._server.error as error:
                 self._back_off(error)
         now = time.time()
         window = self._windows.get((limit, key))
@@ -70,7 +70,7 @@ class Counters:
         window.count += events
         return window.quota(limit, events)
 
-    def _back_off(self, error: "_NoAnswerError") -> None:
+    def _back_off(self, error: Exception) -> None:
         now = time.monotonic()
         if now < self._retry_at:
             # A concurrent call has failed and logged it.
@@ -116,12 +116,8 @@ class _Window:
         return Quota(amount, 0, self.ends_at, min(events, -left), seconds)
 
 
-class _NoAnswerError(Exception):
-    """The server does not respond, for the error that is the cause."""
-
-
 class _RedisCounters:
-    """Counts on a Redis-compatible server."""
+    """Counts on a Redis-compatible server. If that does not respond, `error` is raised."""
 
     def __init__(self, url: str) -> None:
         # They come with the optional extra `redis`.
@@ -129,7 +125,7 @@ class _RedisCounters:
         from limits.errors import StorageError  # noqa: PLC0415
         from redis.asyncio import ConnectionPool  # noqa: PLC0415
 
-        self._error: Final = StorageError
+        self.error: Final[type[Exception]] = StorageError
         self._pool: Final = ConnectionPool.from_url(
             url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS
         )
@@ -142,19 +138,12 @@ class _RedisCounters:
         )
 
     async def hit(self, limit: Limit, key: str, events: int) -> Quota:
-        """Count events.
-
-        Raises:
-            _NoAnswerError: the server does not respond.
-        """
+        """Count events."""
         name, seconds = f"{key}/{limit.amount}/{limit.seconds}", limit.seconds
-        try:
-            count = await (
-                self._storage.incr(name, seconds, events) if events else self._storage.get(name)
-            )
-            ends_at = await self._storage.get_expiry(name)
-        except self._error as error:
-            raise _NoAnswerError from error.__cause__
+        count = await (
+            self._storage.incr(name, seconds, events) if events else self._storage.get(name)
+        )
+        ends_at = await self._storage.get_expiry(name)
         # The server may have set its clock back, which keeps a window open for longer.
         return _Window(min(ends_at, time.time() + seconds), count).quota(limit, events)
 

@@ -80,21 +80,17 @@ def _days_from(now: datetime, days: int | None) -> datetime | None:
     return None if days is None else now + timedelta(days=days)
 
 
-def _validated_overlap(text: str) -> str:
-    duration = _duration(text)
-    if duration is None or duration > _MAX_OVERLAP:
-        raise typer.BadParameter(
-            f"Use 0 or a number with a unit, such as 30m, 24h or 7d, up to {_MAX_OVERLAP.days}d."
-        )
-    return text
-
-
-def _duration(text: str) -> timedelta | None:
-    """Return the duration that a text such as `30m`, `24h` or `7d` stands for, or None."""
+def _overlap_of(text: str) -> timedelta:
+    """Return the duration that a text such as `30m`, `24h` or `7d` stands for."""
     match = _DURATION.fullmatch(text)
-    if match is None:
-        return None
-    return timedelta(**{_UNITS[match["unit"] or "s"]: int(match["number"] or 0)})
+    if match is not None:
+        overlap = timedelta(**{_UNITS[match["unit"] or "s"]: int(match["number"] or 0)})
+        if overlap <= _MAX_OVERLAP:
+            return overlap
+    raise typer.BadParameter(
+        f"Use 0 or a number with a unit, such as 30m, 24h or 7d, up to {_MAX_OVERLAP.days}d.",
+        param_hint="'--overlap'",
+    )
 
 
 @keys.command("rotate")
@@ -105,7 +101,6 @@ def rotate_key(
         typer.Option(
             metavar="DURATION",
             help="How long the old secret still works, such as 30m, 24h or 7d; 0 ends it now.",
-            callback=_validated_overlap,
         ),
     ] = "24h",
     expires_in_days: Annotated[
@@ -118,7 +113,7 @@ def rotate_key(
     ] = None,
 ) -> None:
     """Give an API key a new secret and print it. Everything else about the key stays the same."""
-    duration = _duration(overlap) or timedelta()
+    duration = _overlap_of(overlap)
 
     def replace(connection: Connection) -> Rotation | RotationRefusal | None:
         record = key_rows.by_id(connection, [key_id]).get(key_id)

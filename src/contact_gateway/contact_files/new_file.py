@@ -21,7 +21,7 @@ def new_file(target: Path, *, overwrite: bool) -> Iterator[IO[str]]:
     Raises:
         NewFileError: the target exists, is no regular file, or cannot be written.
     """
-    try:
+    with errors_of(target):
         # A rename would replace a device or a link itself, such as /dev/null and /dev/stdout.
         if target.is_symlink() or (target.exists() and not target.is_file()):
             raise NewFileError(f"{target} is not a regular file. Name another file")
@@ -42,8 +42,6 @@ def new_file(target: Path, *, overwrite: bool) -> Iterator[IO[str]]:
             except BaseException:
                 Path(partial.name).unlink(missing_ok=True)
                 raise
-    except OSError as error:
-        raise NewFileError(f"{target}: {error.strerror}") from error
 
 
 def complete(file: IO[str], partial: Path, target: Path) -> None:
@@ -51,3 +49,12 @@ def complete(file: IO[str], partial: Path, target: Path) -> None:
     file.flush()
     os.fsync(file.fileno())
     partial.replace(target)
+
+
+@contextmanager
+def errors_of(target: Path) -> Iterator[None]:
+    """Raise `NewFileError` for what the operating system refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise NewFileError(f"{target}: {error.strerror}") from error

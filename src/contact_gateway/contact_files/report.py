@@ -14,7 +14,7 @@ from contact_gateway.contact_files.columns import PROBLEM_COLUMNS, REPORT_COLUMN
 from contact_gateway.contact_files.exporting import BYTE_ORDER_MARK
 from contact_gateway.contact_files.formulas import escaped
 from contact_gateway.contact_files.imported_rows import RowOutcome
-from contact_gateway.contact_files.new_file import NewFileError, complete
+from contact_gateway.contact_files.new_file import NewFileError, complete, errors_of
 from contact_gateway.contact_files.rows import Row, UnreadableRow
 
 _NO_PROBLEMS: Final = ("",) * len(PROBLEM_COLUMNS)
@@ -38,7 +38,7 @@ class Report:
         Raises:
             NewFileError: the file cannot be written.
         """
-        with _errors_of(self._target):
+        with errors_of(self._target):
             self._writer.writerows(self._record(row, outcome) for row, outcome in rows)
 
     def _record(self, row: Row | UnreadableRow, outcome: RowOutcome) -> Sequence[str]:
@@ -67,7 +67,7 @@ def report_to(target: Path, columns: Sequence[str]) -> Iterator[Report]:
         NewFileError: the file cannot be written, or another import writes it.
     """
     partial = partial_of(target)
-    with _errors_of(target):
+    with errors_of(target):
         if target.exists() and not target.is_file():
             raise NewFileError(f"{target} is not a regular file. Name another file")
         _refuse_if_in_use(partial)
@@ -83,10 +83,10 @@ def report_to(target: Path, columns: Sequence[str]) -> Iterator[Report]:
         fcntl.flock(file, fcntl.LOCK_EX)
     try:
         yield Report(target, file, columns)
-        with _errors_of(target):
+        with errors_of(target):
             complete(file, partial, target)
     finally:
-        with _errors_of(target):
+        with errors_of(target):
             file.close()
 
 
@@ -109,11 +109,3 @@ def _refuse_if_in_use(partial: Path) -> None:
         ) from None
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _errors_of(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise NewFileError(f"{target}: {error.strerror}") from error

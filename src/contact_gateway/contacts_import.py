@@ -233,10 +233,6 @@ async def _through(
         await running.into(destination, reads)
 
 
-class _InterruptedError(Exception):
-    """The operator stopped the import."""
-
-
 class _Running:
     """One import, and what it prints. Implements `importing.Monitor`."""
 
@@ -277,7 +273,7 @@ class _Running:
         file = self._report_file
         report = nullcontext() if file is None else report_to(file, self._columns.reported)
         with (
-            suppress(_InterruptedError),
+            suppress(ImportStoppedError),
             self._bar,
             self._signals_handled(),
             report as self._report,
@@ -286,8 +282,9 @@ class _Running:
                 await importing.run(table.rows)
             except ImportStoppedError as error:
                 self._error = error
-            if self._error is not None or self.is_stopping:
-                raise _InterruptedError
+                raise
+            if self.is_stopping:
+                raise ImportStoppedError("A signal has come. The report stays partial.")
 
     def finish(self) -> int:
         """Print what became of the rows; return the exit status."""

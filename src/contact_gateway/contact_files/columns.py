@@ -183,14 +183,12 @@ class ContactColumns:
         """
         keys = [_key(column) for column in columns]
         positions: dict[str, int] = {}
-        seen = set()
-        ignored = []
         for column, field in self._chosen.items():
             key = _key(column)
             exact = [position for position, name in enumerate(columns) if name == column]
             similar = [position for position, each in enumerate(keys) if each == key and key]
             for position in exact or similar:
-                seen.add(column)
+                self._unseen.pop(column, None)
                 _add(positions, field, position, columns)
         by_name = dict(enumerate(map(_FIELD_OF.get, keys)))
         unwanted = {*positions}
@@ -201,10 +199,7 @@ class ContactColumns:
             if named is not None and named not in unwanted:
                 _add(positions, named, position, columns)
             elif columns[position] and keys[position] not in _EXPECTED:
-                ignored.append(columns[position])
-        self._ignored.update(dict.fromkeys(ignored))
-        for column in seen:
-            self._unseen.pop(column, None)
+                self._ignored[columns[position]] = None
         return tuple(positions.items())
 
 

@@ -191,13 +191,9 @@ def _refuse_unreadable(binding: "Binding") -> None:
     text = binding.original.string.lstrip()
     skipped = binding.original.string[: -len(text)] if text else ""
     line = binding.original.line + skipped.count("\n")
-    if binding.error:
-        is_readable = PREFIX not in text.upper()
-    elif binding.key is None or PREFIX not in binding.key.upper():
-        is_readable = True
-    else:
-        is_readable = binding.value is not None and binding.key.isidentifier()
-    if not is_readable:
+    name = binding.key or ""
+    is_readable = not binding.error and binding.value is not None and name.isidentifier()
+    if not is_readable and PREFIX in (text if binding.error else name).upper():
         raise SettingsError(
             f"{_ENV_FILE}, line {line}: cannot be read. Write NAME=value, "
             "with both quotes of the value or none."

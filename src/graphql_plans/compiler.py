@@ -24,7 +24,7 @@ from graphql import (
 
 from graphql_plans.execution import Operation, Run
 from graphql_plans.fields import FieldDefinitions, SelectionSet
-from graphql_plans.selections import Grow, Selections
+from graphql_plans.selections import Grow, root_selection_set
 from graphql_plans.variables import variables_coercer
 
 Result: TypeAlias = ExecutionResult | Awaitable[ExecutionResult]
@@ -71,7 +71,7 @@ class Compiler:
             return fallback
 
         def plan_root(values: dict[str, bool]) -> SelectionSet:
-            return Selections(operation, values, self._definitions, grow).of_root(root_type)
+            return root_selection_set(operation, values, self._definitions, grow, root_type)
 
         variables = operation.definition.variable_definitions or ()
         grow(_INITIAL_PARTS + len(operation.fragments) + len(variables))

@@ -287,9 +287,7 @@ def _warn_of_workers(settings: Settings, workers: int) -> None:
         )
 
 
-def _validated_name(name: str | None) -> str | None:
-    if name is None:
-        return None
+def _validated_name(name: str) -> str:
     bare = name.upper().removeprefix(PREFIX).lower()
     if bare not in Settings.model_fields:
         raise typer.BadParameter(f"There is no setting {name}. Leave the name out to list all.")
@@ -303,7 +301,7 @@ def print_settings(
         typer.Argument(
             metavar="NAME",
             help="Print only the value of this setting.",
-            callback=_validated_name,
+            parser=_validated_name,
         ),
     ] = None,
     json_output: Annotated[

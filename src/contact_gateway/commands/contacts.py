@@ -201,9 +201,7 @@ def _validated_maps(given: list[str]) -> list[str]:
     return given
 
 
-def _validated_gateway(url: str | None) -> str | None:
-    if url is None:
-        return None
+def _validated_gateway(url: str) -> str:
     try:
         return checked_base_url(url, example="https://contacts.example")
     except ValueError as error:
@@ -276,7 +274,7 @@ def import_contacts(
         typer.Option(
             metavar="URL",
             help="Import through the running gateway at this URL, not into the database.",
-            callback=_validated_gateway,
+            parser=_validated_gateway,
         ),
     ] = None,
     file_format: Annotated[

@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TextIO
+from typing import BinaryIO, Final, NamedTuple, TextIO
 
 from contact_gateway import output
 from contact_gateway.access.principals import Credential
@@ -24,7 +24,7 @@ from contact_gateway.app import Truth, hienergy
 from contact_gateway.command_line import admin_key, operator_access, with_database
 from contact_gateway.contact_files.advertiser_cells import AdvertiserCells
 from contact_gateway.contact_files.columns import ContactColumns, listed
-from contact_gateway.contact_files.encodings import read_part
+from contact_gateway.contact_files.encodings import ReadingFile, read_part
 from contact_gateway.contact_files.imported_rows import ImportStoppedError, Outcome, RowOutcome
 from contact_gateway.contact_files.importing import (
     AnyRow,
@@ -48,9 +48,6 @@ from contact_gateway.store.source import MAX_CREATIONS_PER_TRANSACTION, StoreAcc
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.source import UpstreamReads, UpstreamSource
 from contact_gateway.upstream.through import RunningGateway
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 SOME_REFUSED: Final = 1
 COULD_NOT_GO_ON: Final = 2
@@ -91,24 +88,6 @@ class SourceFile(NamedTuple):
     stopped: threading.Event
 
 
-class _Pipe(io.RawIOBase):
-    """A pipe or a terminal, which ends when it is stopped."""
-
-    def __init__(self, descriptor: int, stopped: threading.Event) -> None:
-        super().__init__()
-        self._descriptor: Final = descriptor
-        self._stopped: Final = stopped
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        while not self._stopped.is_set():
-            if select.select([self._descriptor], (), (), _POLL_SECONDS)[0]:
-                return os.readv(self._descriptor, [buffer])
-        return 0
-
-
 @contextmanager
 def opened(file: Path, file_format: Format | None) -> Iterator[SourceFile]:
     """Open a file of contacts, or standard input.
@@ -135,7 +114,15 @@ def opened(file: Path, file_format: Format | None) -> Iterator[SourceFile]:
 
 
 def _stoppable(file: BinaryIO, stopped: threading.Event) -> BinaryIO:
-    return file if file.seekable() else io.BufferedReader(_Pipe(file.fileno(), stopped))
+    """Return a file that ends when it is stopped, if it is a pipe or a terminal."""
+
+    def read(size: int) -> bytes:
+        while not stopped.is_set():
+            if select.select([file], (), (), _POLL_SECONDS)[0]:
+                return os.read(file.fileno(), size)
+        return b""
+
+    return file if file.seekable() else io.BufferedReader(ReadingFile(read))
 
 
 def _surveyed(file: BinaryIO) -> tuple[str, int | None]:

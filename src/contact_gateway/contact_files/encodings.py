@@ -5,7 +5,7 @@ A Windows spreadsheet saves CSV as Windows-1252 or UTF-8, and "Unicode text" as 
 
 import codecs
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
@@ -64,8 +64,9 @@ def decoded(file: BinaryIO) -> DecodedFile:
     )
     if encoding is None:
         encoding = _recognised(head)
-    rest = io.BufferedReader(_Joined(head[len(mark) :], file))
-    text = io.TextIOWrapper(rest, encoding, errors=_KEEP_BYTES, newline="")
+    start = io.BytesIO(head[len(mark) :])
+    joined = ReadingFile(lambda size: start.read(size) or read_part(file, size))
+    text = io.TextIOWrapper(io.BufferedReader(joined), encoding, errors=_KEEP_BYTES, newline="")
     return DecodedFile(encoding, _lines(text))
 
 
@@ -79,6 +80,24 @@ def read_part(file: BinaryIO, size: int) -> bytes:
         return file.read(size)
     except OSError as error:
         raise ContactFileError(f"The file cannot be read: {error.strerror}.") from error
+
+
+class ReadingFile(io.RawIOBase):
+    """A file whose bytes a function reads: at most a number of them, and none at the end."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        """Read bytes into a buffer; return how many."""
+        view = memoryview(buffer)
+        data = self._read(len(view))
+        view[: len(data)] = data
+        return len(data)
 
 
 def why_undecodable(text: str, encoding: Encoding) -> str | None:
@@ -129,23 +148,6 @@ def _recognised(head: bytes) -> Encoding:
     except UnicodeDecodeError:
         return Encoding.UTF_8
     return Encoding.WINDOWS_1252
-
-
-class _Joined(io.RawIOBase):
-    """The bytes that are read already, and then the rest of the file."""
-
-    def __init__(self, head: bytes, file: BinaryIO) -> None:
-        self._head = io.BytesIO(head)
-        self._file = file
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        view = memoryview(buffer)
-        data = self._head.read(len(view)) or read_part(self._file, len(view))
-        view[: len(data)] = data
-        return len(data)
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[str]:

@@ -3,7 +3,7 @@
 Source: the GraphQL specification, sections 6.3 and 6.4.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import CoroutineType
@@ -138,11 +138,7 @@ class AttributeField(PlannedField):
         self._is_nullable = not isinstance(self.definition.type, GraphQLNonNull)
 
     def execute(self, run: Run, source: object, parent_path: Path | None) -> object:
-        """Return the completed value, or a coroutine of it.
-
-        Raises:
-            GraphQLError: the field has an error, and its type is non-null.
-        """
+        """Return the completed value, or a coroutine of it, as a field with a resolver does."""
         try:
             value = self._read(source)
         except Exception as error:  # noqa: BLE001 - any error of a property is reported
@@ -238,25 +234,22 @@ class SelectionSet:
             GraphQLError: a field has an error, and its type is non-null.
         """
         results: dict[str, object] = {}
-        for index, (key, field) in enumerate(self._fields):
-            result = field.execute(run, None, None)
+        fields = iter(self._fields)
+        for key, field in fields:
+            result = results[key] = field.execute(run, None, None)
             if isinstance(result, CoroutineType):
-                return self._await_serially(run, results, index, result)
-            results[key] = result
+                return _await_serially(run, results, key, fields)
         return results
 
-    async def _await_serially(
-        self,
-        run: Run,
-        results: dict[str, object],
-        index: int,
-        result: Awaitable[object],
-    ) -> object:
-        results[self._fields[index][0]] = await result
-        for key, field in self._fields[index + 1 :]:
-            value = field.execute(run, None, None)
-            results[key] = await value if isinstance(value, CoroutineType) else value
-        return results
+
+async def _await_serially(
+    run: Run, results: dict[str, object], pending: str, fields: Iterator[tuple[str, AnyField]]
+) -> object:
+    results[pending] = await cast(Awaitable[object], results[pending])
+    for key, field in fields:
+        value = field.execute(run, None, None)
+        results[key] = await value if isinstance(value, CoroutineType) else value
+    return results
 
 
 Select = Callable[[GraphQLObjectType, list[FieldDetails]], SelectionSet]

@@ -37,16 +37,7 @@ def write(text: str) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    stream: TextIO | None = sys.stdout
-    if stream is None:
-        raise OutputError("it is closed")
-    try:
-        stream.write(text)
-        stream.flush()
-    except (OSError, ValueError) as error:
-        _discard(stream)
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise OutputError(reason or str(error)) from None
+    _write(sys.stdout, text)
 
 
 def write_json(value: object) -> None:
@@ -70,12 +61,20 @@ def is_standard_error_open() -> bool:
     return stream is not None
 
 
-def _discard(stream: TextIO) -> None:
-    """Redirect a stream to the null device: Python's flush at the exit would fail again."""
-    with suppress(OSError, ValueError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
-        os.close(null)
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is None:
+        raise OutputError("it is closed")
+    try:
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError) as error:
+        # Redirected to the null device: Python's flush at the exit would fail again.
+        with suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise OutputError(reason or str(error)) from None
 
 
 class StandardError(StringIO):
@@ -83,13 +82,8 @@ class StandardError(StringIO):
 
     def write(self, text: str, /) -> int:
         """Write text, if that is possible."""
-        stream: TextIO | None = sys.stderr
-        if stream is not None:
-            try:
-                stream.write(text)
-                stream.flush()
-            except (OSError, ValueError):
-                _discard(stream)
+        with suppress(OutputError):
+            _write(sys.stderr, text)
         return len(text)
 
     def isatty(self) -> bool:

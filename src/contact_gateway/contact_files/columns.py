@@ -5,7 +5,6 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Final
 
 from contact_gateway.contact_files.exporting import ONLY_EXPORTED
@@ -23,9 +22,7 @@ LINE_COLUMN: Final = "import_line"
 OUTCOME_COLUMN: Final = "import_outcome"
 CONTACT_ID_COLUMN: Final = "import_contact_id"
 MESSAGE_COLUMN: Final = "import_message"
-PROBLEM_COLUMNS: Final[Mapping[str, str]] = MappingProxyType(
-    {field: f"problem_{field}" for field in FIELDS}
-)
+PROBLEM_COLUMNS: Final[Mapping[str, str]] = {field: f"problem_{field}" for field in FIELDS}
 """The report's column for the problems of each field."""
 
 REPORT_COLUMNS: Final = (

@@ -5,11 +5,9 @@ import json
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from contact_gateway.contact_files.columns import ADVERTISER, FIELDS
-
-_NO_PROBLEMS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Outcome(StrEnum):
@@ -28,10 +26,7 @@ class Outcome(StrEnum):
     @property
     def is_refusal(self) -> bool:
         """Whether the contact of the row is not there, or may not be."""
-        return self not in _SUCCESSES
-
-
-_SUCCESSES: Final = frozenset({Outcome.CREATED, Outcome.EXISTS, Outcome.CHECKED})
+        return self not in {Outcome.CREATED, Outcome.EXISTS, Outcome.CHECKED}
 
 
 class RowOutcome(NamedTuple):
@@ -40,7 +35,7 @@ class RowOutcome(NamedTuple):
     outcome: Outcome
     contact_id: int | None = None
     message: str = ""
-    problems: Mapping[str, str] = _NO_PROBLEMS
+    problems: Mapping[str, str] = MappingProxyType({})
 
 
 def invalid(problems: Iterable[tuple[str, str]]) -> RowOutcome:

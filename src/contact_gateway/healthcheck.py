@@ -41,12 +41,6 @@ class Health(NamedTuple):
     found: str
 
 
-class _Address(NamedTuple):
-    host: str
-    port: int
-    base_path: str = ""
-
-
 def run(arguments: Sequence[str]) -> None:
     """Check the gateway, and exit. Return if the command line has to read the arguments."""
     options = _parsed(arguments)
@@ -121,7 +115,8 @@ def _parsed(arguments: Sequence[str]) -> Options | None:
     return options
 
 
-def _address(url: str | None) -> _Address:
+def _address(url: str | None) -> tuple[str, int, str]:
+    """Return the host, the port and the base path of the gateway."""
     if url is not None:
         return _address_of(url)
     found = read_named(("host", "port", "admin_host", "admin_port"))
@@ -132,16 +127,16 @@ def _address(url: str | None) -> _Address:
     host = "127.0.0.1" if named_host is None else named_host.value.strip("[]")
     if port is not None and not (port.value.isdecimal() and 1 <= int(port.value) <= _MAX_PORT):
         raise SettingsError(f"{port.name} is {port.value}. Name the gateway's address with --url.")
-    return _Address(_LOOPBACK.get(host, host), 8000 if port is None else int(port.value))
+    return _LOOPBACK.get(host, host), 8000 if port is None else int(port.value), ""
 
 
-def _address_of(text: str) -> _Address:
+def _address_of(text: str) -> tuple[str, int, str]:
     from urllib.parse import urlsplit  # noqa: PLC0415 - most checks have no URL
 
     with suppress(ValueError):
         url = urlsplit(text)
         if url.scheme == "http" and url.hostname:
-            return _Address(url.hostname, url.port or 80, url.path.rstrip("/"))
+            return url.hostname, url.port or 80, url.path.rstrip("/")
     raise SettingsError(f"--url: {text} is not a URL such as http://127.0.0.1:8000.")
 
 
@@ -149,9 +144,8 @@ def _status(connection: socket.socket, path: str) -> int | None:
     """Return the status of the answer to a GET request; None if there is none."""
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     connection.sendall(request.encode())
-    head = b""
-    while b"\n" not in head and (received := connection.recv(4096)):
-        head += received
+    with connection.makefile("rb") as answer:
+        head = answer.readline(4096)
     match head.split():
         case [version, status, *_] if version.startswith(b"HTTP/1.") and status.isdigit():
             return int(status)

@@ -66,12 +66,8 @@ def _sqlite() -> Check:
     found = f"SQLite {sqlite3.sqlite_version}"
     if not has_wal_reset_bug():
         return Check("SQLite", State.OK, found)
-    return Check(
-        "SQLite",
-        State.WARNING,
-        f"{found} has the WAL-reset bug (https://sqlite.org/wal.html#walresetbug)",
-        "Use one worker, or SQLite 3.51.3 or newer.",
-    )
+    found += " has the WAL-reset bug (https://sqlite.org/wal.html#walresetbug)"
+    return Check("SQLite", State.WARNING, found, "Use one worker, or SQLite 3.51.3 or newer.")
 
 
 def _missing(file: Path) -> Check | None:
@@ -125,14 +121,11 @@ async def _schema(database: Database) -> Check:
         )
         return Check(name, State.WARNING, f"{found}, but the server lacks pg_trgm", remedy)
     if revision != newest:
-        return Check(
-            name,
-            State.FAILED,
-            f"{label} is at revision {revision}, and this version needs {newest}",
-            "Run `contact-gateway migrate`."
-            if revision < newest
-            else "A newer version created it. Upgrade contact-gateway.",
-        )
+        found = f"{label} is at revision {revision}, and this version needs {newest}"
+        remedy = "Run `contact-gateway migrate`."
+        if revision > newest:
+            remedy = "A newer version created it. Upgrade contact-gateway."
+        return Check(name, State.FAILED, found, remedy)
     # The permissions of a file are a check of their own.
     if not isinstance(database.address, SqliteFile) and not await database.can_write():
         remedy = (
@@ -186,12 +179,9 @@ def _clock(*files: Path) -> Check:
     behind = max(path.stat().st_mtime for path in known) - time.time()
     if behind <= _MAX_CLOCK_ERROR_SECONDS:
         return Check("Clock", State.OK, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
-    return Check(
-        "Clock",
-        State.FAILED,
-        f"the clock is {behind:.0f} s behind the last change of a file",
-        "Synchronise it: keys would expire and limits end at the wrong time.",
-    )
+    found = f"the clock is {behind:.0f} s behind the last change of a file"
+    remedy = "Synchronise it: keys would expire and limits end at the wrong time."
+    return Check("Clock", State.FAILED, found, remedy)
 
 
 async def _upstream(settings: Settings, url: str) -> tuple[Check, ...]:
@@ -230,12 +220,10 @@ async def _redis(url: str) -> Check:
         await client.ping()
     except (RedisError, OSError) as error:
         # Only the type: the text may contain the server's password.
-        return Check(
-            name,
-            State.FAILED,
-            f"the server of CONTACT_GATEWAY_RATE_LIMIT_URL does not answer: {type(error).__name__}",
-            "Start it, or correct the URL. Until then, each process counts by itself.",
-        )
+        cause = type(error).__name__
+        found = f"the server of CONTACT_GATEWAY_RATE_LIMIT_URL does not answer: {cause}"
+        remedy = "Start it, or correct the URL. Until then, each process counts by itself."
+        return Check(name, State.FAILED, found, remedy)
     finally:
         await client.aclose()
     return Check(name, State.OK, "the Redis-compatible server answers")

@@ -79,7 +79,8 @@ class SourceFile(NamedTuple):
         import_id: the request id of all its rows in the audit trail: that of its content, if the
             file can be read twice.
         lines: how many lines it has, or None.
-        stopped: ends it, if it is a pipe. A read may wait for ever, and a thread cannot be stopped.
+        stopped: is set when the import is to stop, and ends the file if it is a pipe. A read may
+            wait for ever, and a thread cannot be stopped.
     """
 
     table: Table
@@ -238,7 +239,6 @@ class _Running:
         self._bar: Final = TransferBar("row", is_shown=output.console.is_terminal)
         self._counts: Final[Counter[Outcome]] = Counter()
         self._refused: Final[list[str]] = []
-        self._stopping: Final = asyncio.Event()
         self._stopped_by: signal.Signals | None = None
         self._error: ImportStoppedError | None = None
         self._began_at: Final = time.monotonic()
@@ -246,7 +246,7 @@ class _Running:
     @property
     def is_stopping(self) -> bool:
         """Whether a signal has come."""
-        return self._stopping.is_set()
+        return self._source.stopped.is_set()
 
     async def into(self, destination: Destination, advertisers: Advertisers) -> None:
         """Import all rows into a destination, unless it refuses them or a signal comes."""
@@ -325,8 +325,7 @@ class _Running:
     async def wait(self, seconds: int, reason: str) -> None:
         """Wait, and show until when, unless a signal comes."""
         show_wait(seconds, reason)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+        await asyncio.to_thread(self._source.stopped.wait, seconds)
 
     @contextmanager
     def _signals_handled(self) -> Iterator[None]:
@@ -345,7 +344,11 @@ class _Running:
         def stop(number: signal.Signals) -> None:
             restore(signal.SIGINT)
             if not self.is_stopping:
-                self._stop(number)
+                self._stopped_by = number
+                self._source.stopped.set()
+                output.console.print(
+                    "Stopping after the rows that are in flight. A second Ctrl-C stops at once."
+                )
 
         for number in handled:
             loop.add_signal_handler(number, stop, number)
@@ -354,11 +357,3 @@ class _Running:
         finally:
             for number in handled:
                 restore(number)
-
-    def _stop(self, number: signal.Signals) -> None:
-        self._stopped_by = number
-        self._stopping.set()
-        self._source.stopped.set()
-        output.console.print(
-            "Stopping after the rows that are in flight. A second Ctrl-C stops at once."
-        )

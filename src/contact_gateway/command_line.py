@@ -130,24 +130,20 @@ def exit_on_error(status: int = 1) -> Iterator[None]:
         NewFileError,
         output.OutputError,
     ) as error:
-        output.fail(sentence(str(error)), status)
+        message = str(error)
     except schema_version.SchemaNotCurrentError as error:
-        output.fail(f"{PREFIX}DATABASE_URL: {error}", status)
+        message = f"{PREFIX}DATABASE_URL: {error}"
     except NotADemoDatabaseError as error:
-        output.fail(
-            f"--demo: {error}. Set {PREFIX}DATABASE_URL to another file, or start without --demo.",
-            status,
-        )
+        other = f"Set {PREFIX}DATABASE_URL to another file, or start without --demo."
+        message = f"--demo: {error}. {other}"
     except UpstreamUnavailable as error:
-        output.fail(
-            f"{PREFIX}UPSTREAM_URL: HiEnergy does not answer: {sentence(error.reason)}", status
-        )
+        message = f"{PREFIX}UPSTREAM_URL: HiEnergy does not answer: {error.reason}"
     except SourceUnavailable as error:
-        output.fail(
-            f"{PREFIX}DATABASE_URL: the database does not answer: {sentence(error.reason)} "
-            "Run `contact-gateway doctor`.",
-            status,
-        )
+        reason = f"the database does not answer: {sentence(error.reason)}"
+        message = f"{PREFIX}DATABASE_URL: {reason} Run `contact-gateway doctor`."
+    else:
+        return
+    output.fail(sentence(message), status)
 
 
 def sentence(text: str) -> str:

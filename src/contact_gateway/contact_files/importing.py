@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Protocol, TypeAlias
 
@@ -79,22 +79,15 @@ class _Entry:
     outcome: RowOutcome | None = None
 
 
+@dataclass
 class Import:
     """An import, which the monitor watches and may stop."""
 
-    def __init__(
-        self,
-        columns: ContactColumns,
-        destination: Destination,
-        advertisers: AdvertiserCells,
-        monitor: Monitor,
-    ) -> None:
-        self._columns: Final = columns
-        self._destination: Final = destination
-        self._advertisers: Final = advertisers
-        self._monitor: Final = monitor
-        self._names_advertisers: Final = ADVERTISER in columns.fields
-        self._has_answered = False
+    columns: ContactColumns
+    destination: Destination
+    advertisers: AdvertiserCells
+    monitor: Monitor
+    has_answered: bool = field(default=False, init=False)
 
     async def run(self, rows: Iterator[AnyRow]) -> None:
         """Import all rows. While some are in flight, the next ones are read.
@@ -105,7 +98,7 @@ class Import:
         """
         # A pipe may have no rows yet, and a signal is handled meanwhile.
         chunk = await asyncio.to_thread(self._read, rows)
-        while chunk and not self._monitor.is_stopping:
+        while chunk and not self.monitor.is_stopping:
             settling = asyncio.create_task(self._settle(chunk))
             try:
                 following = await asyncio.to_thread(self._read, rows)
@@ -119,10 +112,10 @@ class Import:
 
     def _read(self, rows: Iterator[AnyRow]) -> Sequence[_Entry]:
         """Return the entries of the next chunk. A row that cannot be read has its outcome."""
-        return [self._entry(row) for row in islice(rows, self._destination.chunk_size)]
+        return [self._entry(row) for row in islice(rows, self.destination.chunk_size)]
 
     def _entry(self, row: AnyRow) -> _Entry:
-        cells = row if isinstance(row, UnreadableRow) else self._columns.contact_fields(row)
+        cells = row if isinstance(row, UnreadableRow) else self.columns.contact_fields(row)
         if isinstance(cells, UnreadableRow):
             return _Entry(row, {}, RowOutcome(Outcome.INVALID, message=cells.message))
         return _Entry(row, cells)
@@ -130,7 +123,7 @@ class Import:
     async def _settle(self, chunk: Sequence[_Entry]) -> None:
         """Send the rows of a chunk until all have an outcome, or the import is stopped."""
         waited = delay = 0
-        while (unsettled := _unsettled(chunk)) and not self._monitor.is_stopping:
+        while (unsettled := _unsettled(chunk)) and not self.monitor.is_stopping:
             try:
                 postponed = await self._attempt(unsettled)
             except SourceUnavailable as error:
@@ -138,12 +131,12 @@ class Import:
             if not postponed:
                 break
             if len(_unsettled(chunk)) < len(unsettled):
-                self._has_answered = True
+                self.has_answered = True
                 waited = delay = 0
-            name, seconds = self._destination.name, max(each.seconds for each in postponed)
+            name, seconds = self.destination.name, max(each.seconds for each in postponed)
             if any(each.reason is None for each in postponed):
-                self._has_answered = True
-                await self._monitor.wait(seconds, f"{name}'s hourly limit is reached")
+                self.has_answered = True
+                await self.monitor.wait(seconds, f"{name}'s hourly limit is reached")
             else:
                 reason = f"{name} does not answer: {postponed[0].reason}".rstrip(".")
                 if waited >= self._patience():
@@ -154,18 +147,19 @@ class Import:
                 delay = min(2 * delay or 1, _MAX_DELAY_SECONDS)
                 seconds = max(seconds, delay)
                 waited += seconds
-                await self._monitor.wait(seconds, reason)
-        self._has_answered = True
+                await self.monitor.wait(seconds, reason)
+        self.has_answered = True
 
     async def _attempt(self, entries: Sequence[_Entry]) -> Sequence[Postponed]:
         """Send rows without an outcome; return why some of them stay without one."""
         sent: list[_Entry] = []
         rows: list[Submitted] = []
+        has_names = ADVERTISER in self.columns.fields
         for entry in entries:
             cells = entry.cells
             contact: RowOutcome | Postponed | Mapping[str, object] = cells
-            if ADVERTISER in cells or (self._names_advertisers and "advertiser_id" not in cells):
-                contact = await self._advertisers.contact_of(cells)
+            if ADVERTISER in cells or (has_names and "advertiser_id" not in cells):
+                contact = await self.advertisers.contact_of(cells)
             if isinstance(contact, Postponed):
                 return [contact]
             if isinstance(contact, RowOutcome):
@@ -173,19 +167,19 @@ class Import:
             else:
                 sent.append(entry)
                 rows.append(Submitted(contact, cells))
-        answers = await self._destination.create(rows) if rows else ()
+        answers = await self.destination.create(rows) if rows else ()
         for entry, answer in zip(sent, answers, strict=True):
             entry.outcome = answer if isinstance(answer, RowOutcome) else None
         return [answer for answer in answers if isinstance(answer, Postponed)]
 
     def _patience(self) -> int:
-        return MAX_OUTAGE_SECONDS if self._has_answered else MAX_OUTAGE_SECONDS_AT_THE_START
+        return MAX_OUTAGE_SECONDS if self.has_answered else MAX_OUTAGE_SECONDS_AT_THE_START
 
     def _report(self, chunk: Sequence[_Entry]) -> None:
         """Report the rows of a chunk. Those without an outcome are left to another import."""
         rows = [(entry.row, entry.outcome) for entry in chunk if entry.outcome is not None]
         if rows:
-            self._monitor.report(rows)
+            self.monitor.report(rows)
 
 
 def _unsettled(chunk: Sequence[_Entry]) -> Sequence[_Entry]:

@@ -152,8 +152,7 @@ def run_import(
     """
     # A collection that scans all modules would take a fifth of the time.
     tune_garbage_collector()
-    columns = ContactColumns(source.table, options.chosen)
-    running = _Running(source, columns, options, report)
+    running = _Running(source, options, report)
     submission = Submission(
         raw=None,
         dry_run=options.dry_run,
@@ -224,15 +223,9 @@ async def _through(
 class _Running:
     """One import, and what it prints. Implements `importing.Monitor`."""
 
-    def __init__(
-        self,
-        source: SourceFile,
-        columns: ContactColumns,
-        options: ImportOptions,
-        report: Path | None,
-    ) -> None:
+    def __init__(self, source: SourceFile, options: ImportOptions, report: Path | None) -> None:
         self._source: Final = source
-        self._columns: Final = columns
+        self._columns: Final = ContactColumns(source.table, options.chosen)
         self._options: Final = options
         self._report_file: Final = report
         self._report: Report | None = None

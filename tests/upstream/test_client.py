@@ -524,6 +524,19 @@ async def test_an_answer_that_is_too_large_has_no_body_and_does_not_open_the_cir
     assert len(upstream.requests) == len(bodies)
 
 
+@pytest.mark.parametrize("status", [200, 422])
+async def test_the_values_of_a_large_refusal_are_not_read(status: int) -> None:
+    sizes = [64 * 1024, 64 * 1024 + 1]
+    bodies = []
+    for size in sizes:
+        text = b'"' + b"x" * (size - 2) + b'"'
+        async with client_before(recorded(status, text)) as (client, _):
+            bodies.append((await client.send(READ)).body)
+
+    assert bodies[0] == "x" * (sizes[0] - 2)
+    assert (bodies[1] is None) == (status == 422)
+
+
 @pytest.mark.parametrize("seconds", [0, 3600, -3600])
 async def test_the_clock_of_upstream_is_read_from_its_answers(seconds: int, noon: datetime) -> None:
     date = format_datetime(noon + timedelta(seconds=seconds), usegmt=True)

@@ -37,6 +37,8 @@ _MAX_CONNECT_SECONDS: Final = 5.0
 # Shorter than servers' usual five seconds, so that no creation meets a connection that is closing.
 _KEEP_ALIVE_SECONDS: Final = 4.0
 _CHUNK_BYTES: Final = 65_536
+# Each value of a refusal is looked at. A million of them would block the event loop for seconds.
+_MAX_REFUSAL_BYTES: Final = 64 * 1024
 
 
 class Connections:
@@ -108,7 +110,8 @@ class Connections:
                 Delivery.UNKNOWN,
                 is_transient=not isinstance(error, TimeoutError),
             ) from None
-        body = _parse_json(content) if content and not call.is_passed_through else None
+        is_read = response.ok or len(content or b"") <= _MAX_REFUSAL_BYTES
+        body = _parse_json(content) if content and is_read and not call.is_passed_through else None
         return Response(response.status, response.headers, body, content)
 
 

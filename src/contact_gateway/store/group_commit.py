@@ -182,18 +182,23 @@ class GroupCommit(Generic[Job, Answer]):
             self._stalled.discard(task)
 
     async def _run_batch(self, batch: Sequence[_QueuedJob[Job, Answer]]) -> None:
-        try:
-            await self._answer(batch)
-        except SourceUnavailable as error:
-            self._fail_all(batch, error, "unavailable")
-        except Exception as error:  # noqa: BLE001 - each caller of the batch awaits an answer
-            self._report_failure("fault")
-            if len(batch) == 1:
-                batch[0].fail(error)
-            else:
-                await self._commit_one_by_one(batch)
-        else:
-            await self._purge_expired_rows()
+        """Commit a batch, or after a fault each of its jobs alone."""
+        parts = deque([batch])
+        while parts:
+            part = parts.popleft()
+            try:
+                await self._answer(part)
+            except SourceUnavailable as error:
+                self._fail_all(batch, error, "unavailable")
+                return
+            except Exception as error:  # noqa: BLE001 - each caller of the batch awaits an answer
+                if part is batch:
+                    self._report_failure("fault")
+                if len(part) == 1:
+                    part[0].fail(error)
+                else:
+                    parts.extend([queued] for queued in part)
+        await self._purge_expired_rows()
 
     async def _commit(self, jobs: Sequence[Job]) -> Sequence[Answer]:
         began = time.perf_counter()
@@ -207,16 +212,6 @@ class GroupCommit(Generic[Job, Answer]):
         for queued, answer in zip(batch, answers, strict=True):
             if not queued.future.done():
                 queued.future.set_result(answer)
-
-    async def _commit_one_by_one(self, batch: Sequence[_QueuedJob[Job, Answer]]) -> None:
-        for queued in batch:
-            try:
-                await self._answer([queued])
-            except SourceUnavailable as error:
-                self._fail_all(batch, error, "unavailable")
-                return
-            except Exception as error:  # noqa: BLE001 - only this job's caller gets it
-                queued.fail(error)
 
     def _fail_all(
         self, batch: Sequence[_QueuedJob[Job, Answer]], error: SourceUnavailable, kind: str

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, delete, select, update
 
 from contact_gateway.contacts.advertiser import HIENERGY_NETWORK, Advertiser
-from contact_gateway.contacts.catalogue import CatalogueError, read_csv, read_jsonl
+from contact_gateway.contacts.catalogue import CatalogueError, read_csv, read_jsonl, validated
 from contact_gateway.store import advertisers, staged_catalogue, tables
 from contact_gateway.store.database import Database
 from contact_gateway.store.staged_catalogue import Counts, StagedCatalogue, StoreChangedError
@@ -223,6 +223,23 @@ async def test_an_invalid_row_of_a_stored_record_is_refused(catalogue: Database,
 
     with pytest.raises(CatalogueError, match="line 2"):
         await _import(catalogue, f"{row}\n", FULL_HEADER)
+
+
+async def test_rows_that_repeat_what_is_stored_are_not_validated(
+    catalogue: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = "1,Tern,HiEnergy,\n2,Tern US,CJ,1\n3,Gull,CJ,\n"
+    await _import(catalogue, rows)
+    lines: list[int] = []
+
+    def recorded(line: int, row: Sequence[object]) -> Advertiser:
+        lines.append(line)
+        return validated(line, row)
+
+    monkeypatch.setattr(staged_catalogue, "validated", recorded)
+
+    assert await _import(catalogue, f"{rows}4,Auk,CJ,1\n") == Counts(rows=4, new=1, changed=0)
+    assert lines == [5]
 
 
 async def test_a_row_that_leaves_out_a_column_empties_it(catalogue: Database) -> None:

@@ -195,10 +195,10 @@ def valid_id(value: object) -> int:
     return _ID.validate_python(value)
 
 
-def id_of(text: str) -> int | None:
-    """Return the id that a text stands for, or None if it is none."""
+def id_of(value: object) -> int | None:
+    """Return the id that a value stands for, or None if it is none."""
     try:
-        return valid_id(text)
+        return valid_id(value)
     except ValueError:
         return None
 

@@ -1,7 +1,8 @@
 """The import of a catalogue: staged and checked first, then written.
 
 The file is staged in a temporary SQLite database on the disk, so that memory does not grow with the
-file. Rows that equal the stored ones are not written. A refused file changes nothing.
+file. Rows that equal the stored ones are neither validated nor written. A refused file changes
+nothing.
 
 PostgreSQL stores all rows in one transaction, while others read and write. SQLite has one writer,
 and others wait for it at most a few seconds. There, many rows are written in short transactions,
@@ -30,6 +31,7 @@ from contact_gateway.contacts.catalogue import (
     not_a_hienergy_record,
     validated,
 )
+from contact_gateway.contacts.fields import id_of
 from contact_gateway.store import advertisers as advertiser_rows
 from contact_gateway.store.database import Database
 
@@ -118,13 +120,17 @@ class StagedCatalogue(AbstractContextManager["StagedCatalogue"]):
             StagingError: there is no room for the rows.
             SourceUnavailable: the database does not answer.
         """
-        given = ((line, validated(line, row)) for line, row in rows)
+        remaining = iter(rows)
         with _staging_errors():
-            while batch := list(islice(given, _ROWS_STAGED_AT_ONCE)):
-                ids = [advertiser.id for _, advertiser in batch]
+            while batch := list(islice(remaining, _ROWS_STAGED_AT_ONCE)):
+                ids = [id_of(row[0]) or 0 for _, row in batch]
                 stored = await self._database.read(partial(advertiser_rows.by_id, ids=ids))
+                given = [
+                    (line, _same(row, stored.get(an_id)) or validated(line, row))
+                    for an_id, (line, row) in zip(ids, batch, strict=True)
+                ]
                 self._staging.execute("BEGIN")
-                self._add_batch(batch, stored)
+                self._add_batch(given, stored)
                 self._staging.execute("COMMIT")
             first: CatalogueError | None = None
             async for error in self._errors():
@@ -256,6 +262,17 @@ def _staging_errors() -> Iterator[None]:
             "the rows cannot be kept in the folder for temporary files, which SQLITE_TMPDIR "
             f"names: {error}"
         ) from error
+
+
+def _same(row: Row, before: Advertiser | None) -> Advertiser | None:
+    """Return the stored advertiser of a row's id if the row repeats it as it is; it is valid."""
+    if before is None or tuple(row[1:-1]) != before[1:-1]:
+        return None
+    owner, stored_owner = row[-1], before.hienergy_id
+    if owner is None:
+        # A HiEnergy record need not name itself.
+        return before if stored_owner is None or before.is_hienergy else None
+    return before if stored_owner is not None and str(owner) == str(stored_owner) else None
 
 
 def _turn(advertiser: Advertiser, before: Advertiser | None) -> int:

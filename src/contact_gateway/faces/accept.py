@@ -5,9 +5,8 @@ Source: RFC 9110, sections 12.4.2 and 12.5.1.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 CACHED_HEADERS: Final = 64
 """How many headers are kept with what was found in them: a client sends the same one each time."""
@@ -15,8 +14,7 @@ CACHED_HEADERS: Final = 64
 _QUALITY: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Preference:
+class Preference(NamedTuple):
     """How much a client prefers a media type. Greater is more."""
 
     quality: float

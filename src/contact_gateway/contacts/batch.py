@@ -7,12 +7,11 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 from contact_gateway.contacts.admission import Submission
 from contact_gateway.contacts.contact import unknown_fields
 from contact_gateway.contacts.outcomes import (
-    AdmissionRefusal,
     BatchedOutcome,
     Created,
     Existing,
     Failure,
-    InvalidInput,
+    ReadRefusal,
     Refusal,
 )
 from contact_gateway.contacts.problems import Problem, ProblemCode
@@ -70,8 +69,8 @@ class BatchOutcome(NamedTuple):
         return sum(isinstance(outcome, Refusal | Failure) for outcome in self.outcomes)
 
 
-BatchRefusal: TypeAlias = AdmissionRefusal | InvalidInput
-"""The refusals of a whole batch; `isinstance` takes it."""
+BatchRefusal: TypeAlias = ReadRefusal
+"""The refusals of a whole batch are those of a read; `isinstance` takes it."""
 
 
 def entries_of(raw: object) -> Sequence[Entry] | Problem:

@@ -5,6 +5,7 @@ Source: the GraphQL specification, sections 5 and 6.1.
 """
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -100,10 +101,16 @@ class ExecutableSchema:
         """Return an operation that was not executed before; `document` is cached or None."""
         name = request.operation_name
         parsed = self._parse(request.query) if document is None else document.document
-        operation_type = _operation_type(parsed, name)
+        operations = _operations(parsed, name)
+        operation_type = operations[0].operation
         _require_allowed(operation_type, queries_only=queries_only)
+        errors = self._errors(parsed) if document is None else []
+        if name is None and len(operations) > 1:
+            message = "The document has several operations. Choose one with `operationName`."
+            errors.insert(0, GraphQLError(message, operations))
+        if errors:
+            raise _InvalidDocumentError(errors)
         if document is None:
-            self._validate(parsed)
             document = ValidDocument(parsed)
             self._documents.put(request.query, document)
 
@@ -135,19 +142,17 @@ class ExecutableSchema:
             return shortened
         return document
 
-    def _validate(self, document: DocumentNode) -> None:
+    def _errors(self, document: DocumentNode) -> list[GraphQLError]:
         exceeded = self.limits.exceeded_limit(document)
         if exceeded is not None:
             raise exceeded
-        errors = validate(
+        return validate(
             self._schema,
             document,
             self._rules,
             max_errors=MAX_ERRORS,
             hide_suggestions=self._hide_suggestions,
         )
-        if errors:
-            raise _InvalidDocumentError(errors)
 
 
 class _InvalidDocumentError(Exception):
@@ -163,12 +168,11 @@ class _ShortenIntegers(Visitor):
         return IntValueNode(value=node.value[:MAX_DIGITS], loc=node.loc)
 
 
-def _operation_type(document: DocumentNode, name: str | None) -> OperationType:
-    """Return the type of the operation with a name, or of the only operation.
+def _operations(document: DocumentNode, name: str | None) -> Sequence[OperationDefinitionNode]:
+    """Return the operations with a name; without one, all operations.
 
     Raises:
         TransportError: the document has no such operation.
-        GraphQLError: it has several, and no name chooses one.
     """
     operations = [
         each
@@ -180,10 +184,7 @@ def _operation_type(document: DocumentNode, name: str | None) -> OperationType:
         raise TransportError(
             TransportCode.BAD_REQUEST, "The document has no such operation. Check `operationName`."
         )
-    if name is None and len(operations) > 1:
-        message = "The document has several operations. Choose one with `operationName`."
-        raise GraphQLError(message, operations)
-    return operations[0].operation
+    return operations
 
 
 def _require_allowed(operation_type: OperationType, *, queries_only: bool) -> None:

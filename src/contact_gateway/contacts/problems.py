@@ -91,7 +91,7 @@ def known_parameters(
 ) -> tuple[dict[str, object], list[Problem]]:
     """Return the parameters by their own names, and the problems of repeated and unknown ones.
 
-    A parameter that is given more than once has a list as its value.
+    A parameter that is given more than once has a list as its value. None counts as not given.
     """
     given: dict[str, object] = {}
     repeated: list[Problem] = []
@@ -103,7 +103,7 @@ def known_parameters(
         elif isinstance(value, list) or own_name in given:
             message = "The parameter is given more than once."
             repeated.append(Problem((name,), ProblemCode.INVALID_ARGUMENTS, message))
-        else:
+        elif value is not None:
             given[own_name] = value
     return given, [*repeated, *unknown_parameters(unknown, known)]
 

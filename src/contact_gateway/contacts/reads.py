@@ -261,13 +261,12 @@ def _parsed(
     shape: TypeAdapter[tuple[_Paging, T]], raw: Mapping[str, object], known: Collection[str]
 ) -> tuple[T, PageRequest] | InvalidInput:
     """Trim and validate parameters. An unknown one would be a filter that is not applied."""
-    given, problems = known_parameters(raw, known)
-    paging: dict[str, object] = {}
-    filters: dict[str, object] = {}
-    for name, sent in given.items():
-        value = trimmed(sent) if isinstance(sent, str) else sent
-        if value not in (None, ""):
-            (paging if name in _PAGING else filters)[name] = value
+    sent = {
+        name: (trimmed(value) or None) if isinstance(value, str) else value
+        for name, value in raw.items()
+    }
+    filters, problems = known_parameters(sent, known)
+    paging = {name: filters.pop(name) for name in _Paging._fields if name in filters}
     try:
         valid, wanted = shape.validate_python((paging, filters))
     except ValidationError as error:

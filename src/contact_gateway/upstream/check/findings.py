@@ -6,7 +6,6 @@ upstream sent, so findings can be published.
 
 from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
-from itertools import chain
 from typing import Final, NamedTuple
 
 from contact_gateway.contacts.advertiser import is_named_hienergy
@@ -130,11 +129,9 @@ def _envelope(reads: Reads) -> Found:
     forms = {document.envelope for document in documents if document is not None}
     if not forms:
         return unknown(reads.contacts.why_unknown)
-    means = (
-        "As documented."
-        if forms == {DOCUMENTED_ENVELOPE}
-        else "Not as documented. The gateway reads this form too."
-    )
+    means = "As documented."
+    if forms != {DOCUMENTED_ENVELOPE}:
+        means = "Not as documented. The gateway reads this form too."
     return Found("; ".join(sorted(forms)), means)
 
 
@@ -160,7 +157,7 @@ def _ids(reads: Reads) -> Found:
 
 
 def _names(reads: Reads) -> Found:
-    shown = _shown_names(reads.contact_rows)
+    shown = {name for row in reads.contact_rows for name in row.fields}
     seen = [name for names in _ALIASES for name in names if name in shown]
     if not seen:
         return unknown("no contact has such a field")
@@ -173,11 +170,11 @@ def _left_out(reads: Reads) -> Found:
         return unknown("no contact was listed")
     gaps = [name for name in _CONTACT_FIELDS if any(_is_blank(row, (name,)) for row in rows)]
     gaps += [names[0] for names in _ALIASES if any(_is_blank(row, names) for row in rows)]
-    means = (
-        "A contact may have no e-mail address: `email` of a contact that is read can be null."
-        if "email" in gaps
-        else ""
-    )
+    means = ""
+    if "email" in gaps:
+        means = (
+            "A contact may have no e-mail address: `email` of a contact that is read can be null."
+        )
     return Found(_names_of(gaps) if gaps else "none", means)
 
 
@@ -229,7 +226,7 @@ def _times(reads: Reads) -> Found:
 def _rating(reads: Reads) -> Found:
     if not reads.contact_rows:
         return unknown("no contact was listed")
-    if "rating" not in _shown_names(reads.contact_rows):
+    if not any("rating" in row.fields for row in reads.contact_rows):
         return Found("not shown", "Whether a contact is left out of lists cannot be seen from it.")
     is_below = any(_is_unrated(row) for row in reads.contacts.rows)
     found = "shown; some listed contacts are below 1" if is_below else "shown"
@@ -399,7 +396,7 @@ def _advertiser_fields(reads: Reads) -> Found:
     if not rows:
         return unknown(reads.advertisers.why_unknown)
     gaps = [name for name in _ADVERTISER_FIELDS if any(_is_blank(row, (name,)) for row in rows)]
-    shown = _shown_names(rows)
+    shown = {name for row in rows for name in row.fields}
     statuses = [name for name in ("status", "program_status") if name in shown]
     found = _names_of(gaps) if gaps else "none"
     found += f"; the status is {_names_of(statuses)}" if statuses else "; no status is shown"
@@ -427,11 +424,9 @@ def _missing_operation(reads: Reads) -> Found:
     for answer in missing:
         if answer.response is not None and answer.status == HTTPStatus.NOT_FOUND:
             form = error_form_of(answer.response)
-            means = (
-                "The gateway reads a 404 with JSON as a missing record."
-                if answer.response.body is not None
-                else "The gateway reads a 404 without JSON as a missing operation."
-            )
+            means = "The gateway reads a 404 with JSON as a missing record."
+            if answer.response.body is None:
+                means = "The gateway reads a 404 without JSON as a missing operation."
             return Found(f"404: {form}", means)
     return unknown("no operation that was called is missing")
 
@@ -490,17 +485,12 @@ def _clock(reads: Reads) -> Found:
 
 
 def _is_blank(row: Row, names: Iterable[str]) -> bool:
-    values = (row.fields.get(name) for name in names)
-    return all(value is None or value == "" for value in values)
+    return all(row.fields.get(name) in (None, "") for name in names)
 
 
 def _is_unrated(row: Row) -> bool:
     rating = row.fields.get("rating")
     return isinstance(rating, (int, float)) and rating < 1
-
-
-def _shown_names(rows: Iterable[Row]) -> frozenset[str]:
-    return frozenset(chain.from_iterable(row.fields for row in rows))
 
 
 def _with_header(reads: Reads, name: str) -> Response | None:

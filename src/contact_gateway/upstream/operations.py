@@ -328,8 +328,8 @@ class Operations:
         if self._calls >= self._max_calls:
             return self._too_many_calls()
         response = await self._send(operation, Call("GET", path, self.credential, query))
-        may_be_missing = operation in _OPTIONAL_OPERATIONS or not is_missing_operation(response)
-        if response.status == HTTPStatus.NOT_FOUND and may_be_missing:
+        is_404 = response.status == HTTPStatus.NOT_FOUND
+        if is_404 and (operation in _OPTIONAL_OPERATIONS or not is_missing_operation(response)):
             return None
         if response.status != HTTPStatus.OK:
             return read_refusal_of(response)

@@ -175,10 +175,8 @@ class UpstreamClient:
             ) from None
         self._in_flight += 1
         try:
-            if call.is_passed_through:
-                response = await self._pass_through(call, seconds)
-            else:
-                response = await self._traced_request(call, seconds)
+            send = self._pass_through if call.is_passed_through else self._traced_request
+            response = await send(call, seconds)
         except UpstreamUnavailable as error:
             if call.is_passed_through and error.delivery is not Delivery.NEVER_SENT:
                 self._circuit.record_cancellation(generation)

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from contact_gateway.contacts.advertiser import is_named_hienergy
+from contact_gateway.contacts.contact import ContactDetails
 from contact_gateway.settings import Known
 from contact_gateway.upstream.calls import Response, seconds_of
 from contact_gateway.upstream.check.answers import Reads, has_email
@@ -28,19 +29,13 @@ SMALL_PAGE_SIZE: Final = 2
 LARGE_PAGE_SIZE: Final = 1000
 """A page size above the largest that is documented for any resource."""
 
-_CONTACT_FIELDS: Final = (
-    "email",
-    "name",
-    "given_name",
-    "family_name",
-    "phone",
-    "source",
-    "status",
-)
 _ALIASES: Final = (
     ("job_title", "title"),
     ("linkedin_profile_url", "linkedin_url", "linkedin"),
 )
+_CONTACT_FIELDS: Final = [
+    name for name in ContactDetails._fields[1:] if name not in {names[0] for names in _ALIASES}
+]
 _ADVERTISER_FIELDS: Final = ("name", "display_name", "slug", "domain", "network_name")
 _MAX_SECONDS_LEFT: Final = 86_400
 _EPOCH_SECONDS: Final = range(10**9, 10**11)

@@ -189,11 +189,9 @@ def _repeat(trial: Trial) -> Found:
     # The first was accepted, so the repeat is refused because of the first.
     if response is not None and status in _REFUSED:
         found = f"refused with {status}: {error_form_of(response)}"
-        match response.body:
-            case {"error": {"details": {"existing": Mapping()}}}:
-                found += ", with the contact"
-            case _:
-                pass
+        details = (response.error or {}).get("details")
+        if isinstance(details, Mapping) and isinstance(details.get("existing"), Mapping):
+            found += ", with the contact"
         return Found(found, _NO_SECOND_CONTACT, setting=Known.YES)
     if not trial.repeat.is_success:
         return unknown(trial.repeat.why_unknown)

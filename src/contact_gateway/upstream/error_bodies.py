@@ -86,12 +86,8 @@ def is_error(body: object) -> bool:
 
 def error_body_of(body: object) -> ErrorBody:
     """Parse the body of a refusal, as far as it can be read."""
-    if isinstance(body, str):
-        return ErrorBody(_text(body))
-    if isinstance(body, list):
-        return ErrorBody(problems=_unique(_problems(body)))
     if not isinstance(body, Mapping):
-        return ErrorBody()
+        body = {"errors" if isinstance(body, list) else "error": body}
     error = body.get("error")
     envelope = error if isinstance(error, Mapping) else body
     details = envelope.get("details")

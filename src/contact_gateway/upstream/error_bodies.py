@@ -7,7 +7,6 @@ sentences, lists of `{"field", "message"}`, problem details (RFC 9457), and a te
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
@@ -57,8 +56,7 @@ class ReportedProblem(NamedTuple):
         return self.path == (*WHOLE_CONTACT, "email")
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorBody:
+class ErrorBody(NamedTuple):
     """What the body of a refusal says.
 
     Attributes:
@@ -68,10 +66,10 @@ class ErrorBody:
         problems: the problems of the input.
     """
 
-    message: str | None = None
-    code: str | None = None
-    details: _Object = field(default_factory=dict)
-    problems: tuple[ReportedProblem, ...] = ()
+    message: str | None
+    code: str | None
+    details: _Object
+    problems: tuple[ReportedProblem, ...]
 
     @property
     def sentence(self) -> str | None:

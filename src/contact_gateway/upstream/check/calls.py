@@ -75,17 +75,15 @@ async def check(
     return Result(findings, settings_of(findings), caller.answers)
 
 
+@dataclass(slots=True)
 class _Caller:
     """Calls one at a time, and keeps the answers. After a 429 it calls no more."""
 
-    def __init__(
-        self, send: Send, credential: Credential, create_timeout_seconds: float | None
-    ) -> None:
-        self.answers: list[Answer] = []
-        self._create_timeout_seconds: Final = create_timeout_seconds
-        self._send: Final = send
-        self._credential: Final = credential
-        self._is_limited = False
+    send: Send
+    credential: Credential
+    create_timeout_seconds: float | None
+    answers: list[Answer] = field(default_factory=list)
+    is_limited: bool = False
 
     async def get(self, path: str, *, record: str | None = None, **query: str) -> Answer:
         """Send a GET; `record` takes the place of `{id}` in the path."""
@@ -105,15 +103,15 @@ class _Caller:
     ) -> Answer:
         names = "&".join(query)
         asked = f"{method} /{path}?{names}" if names else f"{method} /{path}"
-        if self._is_limited:
+        if self.is_limited:
             return Answer(asked, reason="an earlier call was answered with 429")
         target = path if record is None else path.replace("{id}", record)
-        timeout_seconds = None if method == "GET" else self._create_timeout_seconds
+        timeout_seconds = None if method == "GET" else self.create_timeout_seconds
         call = Call(
-            method, target, self._credential, query or None, body, timeout_seconds=timeout_seconds
+            method, target, self.credential, query or None, body, timeout_seconds=timeout_seconds
         )
         try:
-            response = await self._send(call)
+            response = await self.send(call)
         except UpstreamUnavailable as error:
             reason = f"{asked} was not answered"
             if error.status is not None:
@@ -123,7 +121,7 @@ class _Caller:
             answer = Answer(asked, reason=reason, error=error.reason)
         else:
             answer = Answer(asked, response, time.time())
-            self._is_limited = response.status == HTTPStatus.TOO_MANY_REQUESTS
+            self.is_limited = response.status == HTTPStatus.TOO_MANY_REQUESTS
         self.answers.append(answer)
         return answer
 

@@ -17,8 +17,9 @@ from contact_gateway.cli import main
 from contact_gateway.contacts.outcomes import ErrorCode
 from contact_gateway.contacts.problems import ProblemCode
 from contact_gateway.faces.http import TransportCode
-from contact_gateway.settings import PREFIX, Settings
+from contact_gateway.settings import Settings
 from contact_gateway.telemetry.metrics import Metrics
+from contact_gateway.variables import PREFIX
 from support.documentation import (
     EXAMPLES,
     OUTPUTS,

@@ -43,10 +43,7 @@ from contact_gateway.server.listeners import (
 )
 from contact_gateway.server.stopping import Timeouts
 from contact_gateway.settings import (
-    PREFIX,
     Settings,
-    SettingsError,
-    Source,
     load_settings,
     load_settings_with_sources,
     shown_value,
@@ -57,6 +54,7 @@ from contact_gateway.store.sqlite import has_wal_reset_bug
 from contact_gateway.telemetry.logs import configure_logging
 from contact_gateway.telemetry.metrics import shared_between_workers
 from contact_gateway.upstream.proxy import proxy_for
+from contact_gateway.variables import PREFIX, SettingsError, Source
 
 main = typer.Typer(
     name="contact-gateway",

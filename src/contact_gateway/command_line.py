@@ -20,7 +20,7 @@ from contact_gateway.contact_files.new_file import NewFileError
 from contact_gateway.contact_files.rows import ContactFileError
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.demo import NotADemoDatabaseError
-from contact_gateway.settings import PREFIX, Settings, SettingsError, load_settings
+from contact_gateway.settings import Settings, load_settings
 from contact_gateway.store import schema_version
 from contact_gateway.store.backup import StoreFileError
 from contact_gateway.store.copying import CopyError
@@ -32,6 +32,7 @@ from contact_gateway.store.database import (
 from contact_gateway.store.source import SqlSource, StoreAccess
 from contact_gateway.telemetry.metrics import MetricsFolderError
 from contact_gateway.upstream.calls import UpstreamUnavailable
+from contact_gateway.variables import PREFIX, SettingsError
 
 T = TypeVar("T")
 

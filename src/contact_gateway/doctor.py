@@ -12,11 +12,12 @@ from typing import Final, NamedTuple
 
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.database_url import SqliteFile
-from contact_gateway.settings import Settings, SettingsError
+from contact_gateway.settings import Settings
 from contact_gateway.store import schema_version, text_index
 from contact_gateway.store.database import Database, configured_database
 from contact_gateway.store.sqlite import has_wal_reset_bug
 from contact_gateway.upstream.client import UpstreamClient
+from contact_gateway.variables import SettingsError
 
 _MIN_FREE_BYTES: Final = 100 * 1024 * 1024
 _MAX_CLOCK_ERROR_SECONDS: Final = 60

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
 import yarl
@@ -25,23 +25,6 @@ from pydantic import (
 from contact_gateway.database_url import DatabaseAddress, parse_database_url
 from contact_gateway.extras import needs_extra
 from contact_gateway.variables import PREFIX, SettingsError, Source, read_variables
-
-__all__ = [
-    "PREFIX",
-    "SECRETS",
-    "Known",
-    "LoadedSettings",
-    "LogFormat",
-    "Profile",
-    "Settings",
-    "SettingsError",
-    "Source",
-    "checked_base_url",
-    "is_loopback",
-    "load_settings",
-    "load_settings_with_sources",
-    "shown_value",
-]
 
 _PRINTABLE_ASCII: Final = re.compile("[\x21-\x7e]+")
 _ORIGIN: Final = re.compile(r"https?://[^/?#@\s\\*%]+", re.IGNORECASE)
@@ -433,13 +416,6 @@ def is_loopback(url: SplitResult) -> bool:
         return host == "localhost"
 
 
-class LoadedSettings(NamedTuple):
-    """Settings, and the source of each that is not a default, by its name."""
-
-    settings: Settings
-    sources: Mapping[str, Source]
-
-
 def shown_value(settings: Settings, name: str) -> str | int | float | bool | list[str] | None:
     """Return the value of a setting for people and for JSON, without passwords."""
     value: object = getattr(settings, name)
@@ -483,11 +459,12 @@ def load_settings() -> Settings:
     Raises:
         SettingsError: a setting is unknown or invalid.
     """
-    return load_settings_with_sources().settings
+    settings, _ = load_settings_with_sources()
+    return settings
 
 
-def load_settings_with_sources() -> LoadedSettings:
-    """Return the settings as `load_settings` does, and where each comes from.
+def load_settings_with_sources() -> tuple[Settings, Mapping[str, Source]]:
+    """Return the settings as `load_settings` does, and the source of each that is not a default.
 
     Raises:
         SettingsError: a setting is unknown or invalid.
@@ -508,4 +485,4 @@ def load_settings_with_sources() -> LoadedSettings:
             text = "it must be true or false" if is_boolean else detail["msg"]
             lines.append(f"{name}: {text.removeprefix('Value error, ')}")
         raise SettingsError("\n".join(lines)) from None
-    return LoadedSettings(settings, {name: variable.source for name, variable in variables.items()})
+    return settings, {name: variable.source for name, variable in variables.items()}

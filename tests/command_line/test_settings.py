@@ -7,13 +7,8 @@ from pathlib import Path
 import pytest
 
 from contact_gateway.database_url import UnsupportedDatabaseError, parse_database_url
-from contact_gateway.settings import (
-    SECRETS,
-    Profile,
-    Settings,
-    SettingsError,
-    load_settings,
-)
+from contact_gateway.settings import SECRETS, Profile, Settings, load_settings
+from contact_gateway.variables import SettingsError
 from support.process import Command, refused_start
 
 Give = Callable[[str, str], None]

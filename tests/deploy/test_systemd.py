@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from contact_gateway.settings import PREFIX
+from contact_gateway.variables import PREFIX
 from support.deployment import DEPLOY, seconds_of_stop, settings_of, with_options
 from support.programs import skip_or_fail
 

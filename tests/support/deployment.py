@@ -7,7 +7,8 @@ from typing import Any, Final
 import yaml
 
 from contact_gateway.server.stopping import CLOSING_SECONDS
-from contact_gateway.settings import PREFIX, SECRETS, Settings
+from contact_gateway.settings import SECRETS, Settings
+from contact_gateway.variables import PREFIX
 from support.documentation import ROOT
 
 DEPLOY: Final = ROOT / "deploy"

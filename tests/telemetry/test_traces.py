@@ -11,8 +11,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from structlog.contextvars import clear_contextvars
 
-from contact_gateway.settings import SettingsError
 from contact_gateway.telemetry.traces import Tracing
+from contact_gateway.variables import SettingsError
 from support.fake_source import context
 from support.process import gateway_process
 from support.upstream import upstream_gateway

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contact_gateway.access.principals import Credential
-from contact_gateway.settings import SettingsError
 from contact_gateway.upstream.calls import Call, Response
 from contact_gateway.upstream.check import calls
 from contact_gateway.upstream.check.answers import Answer, Reads
@@ -18,6 +17,7 @@ from contact_gateway.upstream.check.findings import findings_of_reads
 from contact_gateway.upstream.check.report import report_of
 from contact_gateway.upstream.check.shapes import names_and_types
 from contact_gateway.upstream.check.trial import TrialContact
+from contact_gateway.variables import SettingsError
 from support.faces import Json
 
 UNANSWERED: Final = Answer("GET /", reason="it was not sent")

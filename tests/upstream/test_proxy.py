@@ -15,10 +15,10 @@ import trustme
 from yarl import URL
 
 from contact_gateway.access.principals import Credential
-from contact_gateway.settings import SettingsError
 from contact_gateway.upstream.calls import Call, Delivery, UpstreamUnavailable
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.upstream.proxy import Proxy, proxy_for
+from contact_gateway.variables import SettingsError
 from support.connect_proxy import connect_proxy
 from support.faces import FACES, Face
 from support.gateway import empty_store, running_gateway

@@ -18,12 +18,13 @@ from contact_gateway.database_url import (
     UnsupportedDatabaseError,
     parse_database_url,
 )
-from contact_gateway.settings import PREFIX, SettingsError, load_settings
+from contact_gateway.settings import load_settings
 from contact_gateway.store import schema_version
 from contact_gateway.store.backup import back_up, reading, restore
 from contact_gateway.store.checks import Report, inspect, inspect_server
 from contact_gateway.store.copying import CopyError, CopyProgress, copy_database
 from contact_gateway.store.database import Database, open_database
+from contact_gateway.variables import PREFIX, SettingsError
 
 store = typer.Typer(help="Back up, restore, copy and check the database.", no_args_is_help=True)
 

@@ -20,8 +20,8 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, format_trace
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contact_gateway.faces.request_context import RequestContext, request_context_of
-from contact_gateway.settings import SettingsError
 from contact_gateway.upstream.client import RecordStatus
+from contact_gateway.variables import SettingsError
 
 _SERVER_ERROR: Final = 500
 _SERVICE_NAME: Final = "contact-gateway"

@@ -8,7 +8,8 @@ from urllib.request import getproxies_environment, proxy_bypass
 
 from yarl import URL
 
-from contact_gateway.settings import SettingsError, is_loopback
+from contact_gateway.settings import is_loopback
+from contact_gateway.variables import SettingsError
 
 _PORTS: Final = {"http": 80, "https": 443}
 

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Final, TypeAlias
 
 from contact_gateway.access.principals import Credential
-from contact_gateway.settings import PREFIX, Known, SettingsError
+from contact_gateway.settings import Known
 from contact_gateway.upstream.calls import Call, Delivery, Response, UpstreamUnavailable
 from contact_gateway.upstream.check.answers import Answer, Reads, has_email
 from contact_gateway.upstream.check.findings import (
@@ -29,6 +29,7 @@ from contact_gateway.upstream.check.trial import (
     findings_of_trial,
     settings_of,
 )
+from contact_gateway.variables import PREFIX, SettingsError
 
 Send: TypeAlias = Callable[[Call], Awaitable[Response]]
 """Sends a call; raises `UpstreamUnavailable` if there is no usable response."""

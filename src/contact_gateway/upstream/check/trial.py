@@ -9,11 +9,12 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
-from contact_gateway.settings import PREFIX, Known
+from contact_gateway.settings import Known
 from contact_gateway.upstream.check.answers import Answer, has_email
 from contact_gateway.upstream.check.findings import Finding, Found, unknown
 from contact_gateway.upstream.check.shapes import Row, error_form_of, owner_of
 from contact_gateway.upstream.documents import time_of
+from contact_gateway.variables import PREFIX
 
 _SETTINGS: Final = {
     "duplicates": f"{PREFIX}UPSTREAM_REFUSES_DUPLICATES",

@@ -101,11 +101,7 @@ async def _database(settings: Settings) -> Check:
 
 
 async def _schema(database: Database) -> Check:
-    """Check what a database has, and that its server can be written.
-
-    Raises:
-        SourceUnavailable: it does not answer.
-    """
+    """Check what a database has, and that its server can be written."""
     name, label = _DATABASE, database.address.label
     revision, newest = await schema_version.revision(database), schema_version.newest_revision()
     if revision is None:

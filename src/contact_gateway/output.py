@@ -41,11 +41,7 @@ def write(text: str) -> None:
 
 
 def write_json(value: object) -> None:
-    """Write a JSON value to standard output, for programs.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
+    """Write a JSON value to standard output as `write` does, for programs."""
     write(f"{json.dumps(value, indent=2, ensure_ascii=False)}\n")
 
 

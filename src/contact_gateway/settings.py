@@ -464,11 +464,7 @@ def load_settings() -> Settings:
 
 
 def load_settings_with_sources() -> tuple[Settings, Mapping[str, Source]]:
-    """Return the settings as `load_settings` does, and the source of each that is not a default.
-
-    Raises:
-        SettingsError: a setting is unknown or invalid.
-    """
+    """Return the settings as `load_settings` does, and the source of each that is not a default."""
     variables = read_variables(Settings.model_fields, SECRETS)
     try:
         settings = Settings.model_validate(

@@ -150,11 +150,7 @@ def _content(file: Variable) -> Variable:
 
 
 def _env_file() -> dict[str, str]:
-    """Return the variables of the working directory's `.env`.
-
-    Raises:
-        SettingsError: the file, or a line of it that names a setting, cannot be read.
-    """
+    """Return the variables of the working directory's `.env`."""
     try:
         content = _ENV_FILE.read_bytes()
     # A folder of this name is often a virtual environment.

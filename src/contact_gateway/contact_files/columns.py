@@ -173,11 +173,7 @@ class ContactColumns:
         }
 
     def _find_fields(self, columns: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
-        """Return the fields of some columns, with their positions.
-
-        Raises:
-            ContactFileError: two columns mean one field.
-        """
+        """Return the fields of some columns, with their positions."""
         keys = [_key(column) for column in columns]
         positions: dict[str, int] = {}
         for column, field in self._chosen.items():

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "CONTACT_GATEWAY_"
 _ENV_FILE: Final = Path(".env")
-_FILE_SUFFIX: Final = "_FILE"
 _OWN_LINE: Final = re.compile(rf"\s*(?:export\s+)?{PREFIX}", re.IGNORECASE)
 # Kubernetes injects these into every pod beside a service, here one named `contact-gateway` or
 # `contact-gateway-…`: https://kubernetes.io/docs/concepts/services-networking/service/
@@ -59,7 +58,7 @@ def read_variables(settings: Collection[str], secrets: Collection[str]) -> dict[
     Raises:
         SettingsError: a variable is unknown, or a file cannot be read.
     """
-    files = {secret: f"{secret}{_FILE_SUFFIX.lower()}" for secret in secrets}
+    files = {secret: f"{secret}_file" for secret in secrets}
     known = {*settings, *files.values()}
     found = _platform_variables()
     for source, values in ((Source.ENV_FILE, _env_file()), (Source.ENVIRONMENT, os.environ)):
@@ -70,14 +69,13 @@ def read_variables(settings: Collection[str], secrets: Collection[str]) -> dict[
                 raise SettingsError(
                     f"{given[secret].name} and {given[file].name} are both set. Unset one."
                 )
-            if secret in given or file in given:
-                found.pop(secret, None)
-                found.pop(file, None)
+            if file in given:
+                given[secret] = given.pop(file)._replace(source=Source.FILE)
         found |= given
-    for secret, file in files.items():
-        if file in found:
-            found[secret] = _content(found.pop(file))
-    return found
+    return {
+        setting: _content(variable) if variable.source is Source.FILE else variable
+        for setting, variable in found.items()
+    }
 
 
 def read_named(settings: Collection[str]) -> dict[str, Variable]:
@@ -137,7 +135,7 @@ def _refuse_unknown(
 
 
 def _content(file: Variable) -> Variable:
-    """Return the variable whose value is the content of the file that another one names."""
+    """Return the variable with the content of the file that it names."""
     try:
         value = Path(file.value).read_text(encoding="utf-8").strip()
     except OSError as error:
@@ -146,7 +144,7 @@ def _content(file: Variable) -> Variable:
         raise SettingsError(f"{file.name}: {file.value} is not a text in UTF-8.") from None
     if not value:
         raise SettingsError(f"{file.name}: {file.value} is empty.")
-    return Variable(file.name, value, Source.FILE)
+    return file._replace(value=value)
 
 
 def _env_file() -> dict[str, str]:

@@ -24,8 +24,8 @@ from strawberry.types.enum import StrawberryEnumDefinition, has_enum_definition
 
 # The authors of a schema choose the types of an Info's context and root.
 AnyInfo = Info[Any, Any]
-Convert = Callable[[object, AnyInfo | None], object]
-ConvertArguments = Callable[[Mapping[str, object], AnyInfo | None], dict[str, object]]
+Convert = Callable[[object, AnyInfo], object]
+ConvertArguments = Callable[[Mapping[str, object], AnyInfo], dict[str, object]]
 
 
 def argument_converter(
@@ -38,7 +38,7 @@ def argument_converter(
         convert = _Converters(schema).of(argument.type, name)
         converters.append((name, argument.python_name, convert))
 
-    def convert_arguments(given: Mapping[str, object], info: AnyInfo | None) -> dict[str, object]:
+    def convert_arguments(given: Mapping[str, object], info: AnyInfo) -> dict[str, object]:
         return {
             python_name: convert(given[name], info)
             for name, python_name, convert in converters
@@ -48,7 +48,7 @@ def argument_converter(
     return convert_arguments
 
 
-def _unchanged(value: object, _: AnyInfo | None) -> object:
+def _unchanged(value: object, _: AnyInfo) -> object:
     return value
 
 
@@ -87,7 +87,7 @@ class _Converters:
             # The path of an item has its index, which is unknown here.
             return self._by_strawberry(type_, path)
 
-        def convert_list(value: object, _: AnyInfo | None) -> object:
+        def convert_list(value: object, _: AnyInfo) -> object:
             return value if value is None or value is UNSET else list(cast(list[object], value))
 
         return convert_list
@@ -112,7 +112,7 @@ class _Converters:
             if field.default_value is MISSING and field.default_factory is MISSING
         }
 
-        def convert_input_object(value: object, info: AnyInfo | None) -> object:
+        def convert_input_object(value: object, info: AnyInfo) -> object:
             if value is None or value is UNSET:
                 return value
             given = cast(Mapping[str, object], value)

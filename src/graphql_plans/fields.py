@@ -228,11 +228,7 @@ class SelectionSet:
         return generate(plain) if len(plain) == len(fields) else None
 
     def execute_serially(self, run: Run) -> object:
-        """Execute the fields of a mutation one after the other (section 6.2.2).
-
-        Raises:
-            GraphQLError: a field has an error, and its type is non-null.
-        """
+        """Execute the fields as `execute` does, but one after the other (section 6.2.2)."""
         results: dict[str, object] = {}
         fields = iter(self._fields)
         for key, field in fields:

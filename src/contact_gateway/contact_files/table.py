@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import BinaryIO, Final, NamedTuple
 
 from contact_gateway.contact_files.csv_rows import csv_rows
-from contact_gateway.contact_files.encodings import DecodedFile, Encoding, decoded
+from contact_gateway.contact_files.encodings import DecodedFile, decoded
 from contact_gateway.contact_files.json_rows import json_rows
 from contact_gateway.contact_files.rows import Row, UnreadableRow
 
@@ -30,7 +30,6 @@ class Table(NamedTuple):
     """
 
     format: Format
-    encoding: Encoding
     columns: tuple[str, ...]
     rows: Iterator[Row | UnreadableRow]
 
@@ -57,4 +56,4 @@ def read_table(file: BinaryIO, of_format: Format | None = None) -> Table:
     if of_format is None:
         of_format = Format.JSON_LINES if first.lstrip().startswith("{") else Format.CSV
     columns, rows = (json_rows if of_format is Format.JSON_LINES else csv_rows)(text)
-    return Table(of_format, text.encoding, columns, rows)
+    return Table(of_format, columns, rows)

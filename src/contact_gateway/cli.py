@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from contact_gateway import __version__, doctor, healthcheck, output
 from contact_gateway.app import app_from_environment, check_tracing, create_app
@@ -320,10 +318,8 @@ def print_settings(
         names = ("name", "value", "source")
         output.write_json([dict(zip(names, row, strict=True)) for row in rows])
         return
-    table = Table("Setting", "Value", "Source", box=None)
-    for setting, value, source in rows:
-        table.add_row(setting, Text(_text_of(value)), source)
-    print_table(table)
+    shown = ((setting, _text_of(value), source) for setting, value, source in rows)
+    print_table(("Setting", "Value", "Source"), shown)
 
 
 @main.command("doctor")

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal, TextIO, TypeVar
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from contact_gateway import output
 from contact_gateway.access.principals import Credential, Operator
@@ -152,8 +153,11 @@ def sentence(text: str) -> str:
     return text if text.endswith((".", "?")) else f"{text}."
 
 
-def print_table(table: Table) -> None:
-    """Print a table, with one record on each line unless it is for a terminal."""
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table, with one row on each line unless it is for a terminal."""
+    table = Table(*headings, box=None)
+    for row in rows:
+        table.add_row(*map(Text, row))
     console = Console(width=None if output.is_terminal() else _MAX_LINE_LENGTH)
     with console.capture() as capture:
         console.print(table)

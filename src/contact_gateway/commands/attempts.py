@@ -4,8 +4,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 import typer
-from rich.table import Table
-from rich.text import Text
 from sqlalchemy import Connection
 
 from contact_gateway import output
@@ -54,20 +52,19 @@ def list_attempts(
             ]
         )
         return
-    table = Table("ID", "Sent", "Age", "Advertiser", "State", box=None)
-    if show_addresses:
-        table.add_column("Address")
-    for key, attempt in opened:
-        address = (Text(attempt.email),) if show_addresses else ()
-        table.add_row(
+    rows = (
+        (
             key.hex()[:_ID_DIGITS],
             minute(attempt.sent_at),
             _age(now - attempt.sent_at),
             str(attempt.advertiser_id),
             _state(attempt, now),
-            *address,
+            *((attempt.email,) if show_addresses else ()),
         )
-    print_table(table)
+        for key, attempt in opened
+    )
+    address = ("Address",) if show_addresses else ()
+    print_table(("ID", "Sent", "Age", "Advertiser", "State", *address), rows)
 
 
 @attempts.command("settle")

@@ -7,8 +7,6 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 from pydantic import TypeAdapter, ValidationError
-from rich.table import Table
-from rich.text import Text
 from sqlalchemy import Connection
 
 from contact_gateway import output
@@ -168,21 +166,21 @@ def list_keys(json_output: JsonOption = False) -> None:
             ]
         )
         return
-    table = Table("ID", "Role", "Label", "Created", "Last used", box=None)
-    for heading in ("Expires", "Old secret until", "Revoked"):
-        table.add_column(heading)
-    for key in records:
-        table.add_row(
+    rows = (
+        (
             str(key.id),
             key.role,
-            Text(key.label),
+            key.label,
             minute(key.created_at),
             or_dash(key.last_used_on),
             minute(key.expires_at),
             minute(key.old_secret_expires_at),
             minute(key.revoked_at),
         )
-    print_table(table)
+        for key in records
+    )
+    times = ("Created", "Last used", "Expires", "Old secret until", "Revoked")
+    print_table(("ID", "Role", "Label", *times), rows)
 
 
 @keys.command("revoke")

@@ -1,8 +1,9 @@
 """Plain types that the other files share: an operation, one run of it, a field."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from graphql import (
     Executor,
@@ -48,24 +49,33 @@ class Operation:
     hide_suggestions: bool
 
 
-class Field(Protocol):
-    """A field of the response, as resolvers and completers see it."""
+@dataclass(eq=False)
+class Field(ABC):
+    """A field of the response: all that its nodes fix, for one type of its parent object."""
 
-    name: str
     parent_type: GraphQLObjectType
-    definition: GraphQLField
     details: list[FieldDetails]
+    definition: GraphQLField
+
+    def __post_init__(self) -> None:
+        node = self.details[0].node
+        self.name = node.name.value
+        self._key = (node.alias or node.name).value
 
     @property
     def nodes(self) -> list[FieldNode]:
         """Return the field's nodes in a new list."""
-        ...
+        return [detail.node for detail in self.details]
 
+    def path(self, parent_path: Path | None) -> Path:
+        """Return the path of the field's value."""
+        return Path(parent_path, self._key, self.parent_type.name)
+
+    @abstractmethod
     def execute_selection_set(
         self, type_: GraphQLObjectType, run: "Run", value: object, path: Path
     ) -> object:
         """Return the values selected of an object of this type, or a coroutine of them."""
-        ...
 
 
 @dataclass(slots=True, eq=False)

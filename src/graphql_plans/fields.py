@@ -10,7 +10,6 @@ from types import CoroutineType
 from typing import Final, TypeAlias, cast
 
 from graphql import (
-    FieldNode,
     GraphQLField,
     GraphQLNonNull,
     GraphQLObjectType,
@@ -23,7 +22,7 @@ from graphql.pyutils import Path
 from graphql_plans.arguments import Arguments
 from graphql_plans.completion import Completer
 from graphql_plans.concurrency import gather_results, settle_in_background
-from graphql_plans.execution import PYTHON_TYPES, Run
+from graphql_plans.execution import PYTHON_TYPES, Field, Run
 from graphql_plans.plain import Plain, PlainAttribute, PlainObjects, generate, plain_completer
 from graphql_plans.resolvers import Attribute, Resolve, attribute_of, resolver
 
@@ -32,7 +31,6 @@ from graphql_plans.resolvers import Attribute, Resolve, attribute_of, resolver
 class FieldDefinition:
     """The parts that all planned fields of one definition share."""
 
-    graphql: GraphQLField
     completer: Completer
     plain: Plain | None
     attribute: Attribute | None
@@ -52,7 +50,6 @@ class FieldDefinitions:
         found = self._definitions.get(id(definition))
         if found is None:
             found = self._definitions[id(definition)] = FieldDefinition(
-                graphql=definition,
                 completer=Completer(definition.type),
                 plain=plain_completer(definition.type, lambda _: None),
                 attribute=attribute_of(definition, self._schema),
@@ -62,30 +59,16 @@ class FieldDefinitions:
 
 
 @dataclass(eq=False)
-class PlannedField:
-    """A field of the response: all that its nodes fix, for one type of its parent object."""
+class PlannedField(Field):
+    """A field, and what all fields of its definition share."""
 
-    parent_type: GraphQLObjectType
-    details: list[FieldDetails]
     shared: FieldDefinition
     select: "Select"
 
     def __post_init__(self) -> None:
-        node = self.details[0].node
-        self.name = node.name.value
-        self.definition = self.shared.graphql
+        super().__post_init__()
         self._completer = self.shared.completer
-        self._key = (node.alias or node.name).value
         self._selection_sets: dict[GraphQLObjectType, SelectionSet] = {}
-
-    @property
-    def nodes(self) -> list[FieldNode]:
-        """Return the field's nodes in a new list."""
-        return [detail.node for detail in self.details]
-
-    def path(self, parent_path: Path | None) -> Path:
-        """Return the path of the field's value."""
-        return Path(parent_path, self._key, self.parent_type.name)
 
     def execute_selection_set(
         self, type_: GraphQLObjectType, run: Run, value: object, path: Path

@@ -68,9 +68,9 @@ def root_selection_set(
             return None
         shared = definitions.get(definition)
         if shared.attribute is not None:
-            return AttributeField(type_, details, shared, select, shared.attribute)
+            return AttributeField(type_, details, definition, shared, select, shared.attribute)
         arguments = argument_coercer(definition, node, hide_suggestions=hide_suggestions)
-        return ResolvedField(type_, details, shared, select, arguments)
+        return ResolvedField(type_, details, definition, shared, select, arguments)
 
     def select(type_: GraphQLObjectType, details: list[FieldDetails]) -> SelectionSet:
         """Return the selection set of a field, for one type of its value."""

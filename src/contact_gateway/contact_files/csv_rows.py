@@ -70,7 +70,8 @@ def _rows(
             # One cell is the rest of a row with a stray line end, a remark or a total.
             if len(present) > width or len(cells) == 1:
                 upto = f", which ends on line {last_line}," if last_line > line else ""
-                message = f"The row{upto} has {_count(len(cells))}. The header has {width}."
+                count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+                message = f"The row{upto} has {count}. The header has {width}."
                 yield UnreadableRow(line, message)
                 continue
             cells = present + [""] * (width - len(present))
@@ -159,7 +160,3 @@ def _without_empty_end(cells: Sequence[str]) -> list[str]:
     while size and not cells[size - 1].strip():
         size -= 1
     return list(cells[:size])
-
-
-def _count(number: int) -> str:
-    return "1 cell" if number == 1 else f"{number} cells"

@@ -87,7 +87,7 @@ class Import:
     destination: Destination
     advertisers: AdvertiserCells
     monitor: Monitor
-    has_answered: bool = field(default=False, init=False)
+    patience_seconds: int = field(default=MAX_OUTAGE_SECONDS_AT_THE_START, init=False)
 
     async def run(self, rows: Iterator[AnyRow]) -> None:
         """Import all rows. While some are in flight, the next ones are read.
@@ -131,15 +131,15 @@ class Import:
             if not postponed:
                 break
             if len(_unsettled(chunk)) < len(unsettled):
-                self.has_answered = True
+                self.patience_seconds = MAX_OUTAGE_SECONDS
                 waited = delay = 0
             name, seconds = self.destination.name, max(each.seconds for each in postponed)
             if any(each.reason is None for each in postponed):
-                self.has_answered = True
+                self.patience_seconds = MAX_OUTAGE_SECONDS
                 await self.monitor.wait(seconds, f"{name}'s hourly limit is reached")
             else:
                 reason = f"{name} does not answer: {postponed[0].reason}".rstrip(".")
-                if waited >= self._patience():
+                if waited >= self.patience_seconds:
                     for entry in _unsettled(chunk):
                         message = f"{name} does not answer."
                         entry.outcome = RowOutcome(Outcome.FAILED, message=message)
@@ -148,7 +148,7 @@ class Import:
                 seconds = max(seconds, delay)
                 waited += seconds
                 await self.monitor.wait(seconds, reason)
-        self.has_answered = True
+        self.patience_seconds = MAX_OUTAGE_SECONDS
 
     async def _attempt(self, entries: Sequence[_Entry]) -> Sequence[Postponed]:
         """Send rows without an outcome; return why some of them stay without one."""
@@ -171,9 +171,6 @@ class Import:
         for entry, answer in zip(sent, answers, strict=True):
             entry.outcome = answer if isinstance(answer, RowOutcome) else None
         return [answer for answer in answers if isinstance(answer, Postponed)]
-
-    def _patience(self) -> int:
-        return MAX_OUTAGE_SECONDS if self.has_answered else MAX_OUTAGE_SECONDS_AT_THE_START
 
     def _report(self, chunk: Sequence[_Entry]) -> None:
         """Report the rows of a chunk. Those without an outcome are left to another import."""

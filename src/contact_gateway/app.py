@@ -102,7 +102,7 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
         body_limits,
         truth.filters,
         proxies,
-        passes_through=truth.passes_through,
+        passes_through=settings.upstream_url is not None and settings.upstream_pass_through,
     )
     graphql = GraphQLEndpoint(
         build_schema(
@@ -208,7 +208,6 @@ class Truth(Generic[SourceT_co]):
     filters: KnownFilters
     opened: Callable[[], AbstractAsyncContextManager[None]]
     is_reached: Callable[[], Awaitable[bool]]
-    passes_through: bool
 
 
 def _own_store(
@@ -233,7 +232,7 @@ def _own_store(
     async def is_reached() -> bool:
         return True
 
-    return Truth(source, OWN_FILTERS, opened, is_reached, passes_through=False)
+    return Truth(source, OWN_FILTERS, opened, is_reached)
 
 
 def hienergy(
@@ -270,9 +269,7 @@ def hienergy(
                 await source.close()
                 await ledger.close()
 
-    return Truth(
-        source, HIENERGY_FILTERS, opened, client.is_reachable, settings.upstream_pass_through
-    )
+    return Truth(source, HIENERGY_FILTERS, opened, client.is_reachable)
 
 
 def app_from_environment() -> Starlette:

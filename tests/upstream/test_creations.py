@@ -477,6 +477,27 @@ async def test_nothing_is_sent_where_the_ledger_was_too_slow(
     assert upstream.creations == 0
 
 
+async def test_the_time_until_the_next_look_is_counted_from_the_end_of_a_slow_record(
+    creations: Creations,
+    ledger: SqlLedger,
+    upstream: Scripted,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = datetime.now(UTC)
+    put = ledger.put
+
+    async def put_slowly(key: bytes, holder: str, attempt: Attempt | None) -> bool:
+        nonlocal now
+        now += timedelta(seconds=5)
+        return await put(key, holder, attempt)
+
+    monkeypatch.setattr("contact_gateway.upstream.creations._now", lambda: now)
+    monkeypatch.setattr(ledger, "put", put_slowly)
+    lost = await _lose(creations, upstream, MAYA)
+
+    assert lost.retry_after_seconds == 57
+
+
 async def test_an_answer_that_the_ledger_could_not_take_is_written_before_the_next_lookup(
     creations: Creations,
     ledger: SqlLedger,

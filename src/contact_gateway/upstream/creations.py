@@ -342,28 +342,29 @@ class Creations:
             await self._record(key, holder, still_open)
             raise
         entry: Attempt | None = still_open
-        outcome: CreateContactOutcome
+        outcome: CreateContactOutcome | None = None
+        candidate: Contact | None = None
+        details: Details = MappingProxyType({})
         match answer:
             case Created(created):
                 entry, outcome = attempt._replace(contact=created), answer
             case Lost(is_unnamed, details):
                 entry = attempt._replace(holder=NO_HOLDER, is_unnamed=is_unnamed)
-                outcome = self._unknown(entry, details=details)
-            case Conflict(existing) if still_open is not None:
-                outcome = self._unknown(still_open, existing)
-                if existing is not None and lookup.is_since(existing, sent_at, caller):
-                    entry = attempt._replace(contact=existing)
-                    outcome = Created(existing, replayed=True)
-                elif existing is not None and lookup.is_older(existing, sent_at, caller):
+            case Conflict(candidate) if still_open is not None:
+                if candidate is not None and lookup.is_since(candidate, sent_at, caller):
+                    entry = attempt._replace(contact=candidate)
+                    outcome = Created(candidate, replayed=True)
+                elif candidate is not None and lookup.is_older(candidate, sent_at, caller):
                     # HiEnergy refuses duplicates, and this one is older: the attempt made none.
                     entry, outcome = None, answer
             case _:
                 outcome = answer
         is_recorded = await self._record(key, holder, entry)
-        if is_recorded or entry is None or entry.contact is None:
-            return outcome
-        # After the lease, a lookup may have acknowledged another contact for the key.
-        return self._unknown(attempt)
+        if entry is not None and entry.contact is not None and not is_recorded:
+            # After the lease, a lookup may have acknowledged another contact for the key.
+            return self._unknown(attempt)
+        # The time until the next look is counted from now: the ledger may have been slow.
+        return outcome or self._unknown(entry or attempt, candidate, details)
 
     async def _send(
         self, caller: Operations, contact: NewContact, header: str | None, *, since: datetime

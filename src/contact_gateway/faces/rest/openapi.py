@@ -23,7 +23,7 @@ from contact_gateway.faces.rest.parameters import PARAMETERS
 from contact_gateway.faces.rest.resource_schemas import RESOURCE_SCHEMAS
 
 # Of a read, and of a whole batch.
-_ADMISSION_REFUSALS: Final[tuple[ErrorCode, ...]] = tuple(
+_READ_REFUSALS: Final[tuple[ErrorCode, ...]] = tuple(
     refusal.code for refusal in get_args(ReadRefusal)
 )
 _FAULTS: Final = (
@@ -131,7 +131,7 @@ def _read(
     """Return the read of a record or, if its document is a page, of a list."""
     is_list = schema.endswith("Page")
     kind = schema.removesuffix("Page" if is_list else "Document")
-    codes: tuple[Code, ...] = (*_ADMISSION_REFUSALS, *_FAULTS)
+    codes: tuple[Code, ...] = (*_READ_REFUSALS, *_FAULTS)
     if not _OF_A_RECORD.isdisjoint(parameters):
         codes += (ErrorCode.NOT_FOUND,)
     if is_list:
@@ -202,7 +202,7 @@ _CREATE_CONTACTS: Final = {
     **_submission("CreateContactsSubmission", BATCH),
     "responses": {
         "200": _success("The outcome of each contact.", "BatchDocument"),
-        **_errors((*_ADMISSION_REFUSALS, *_BODY_ERRORS, *_FAULTS)),
+        **_errors((*_READ_REFUSALS, *_BODY_ERRORS, *_FAULTS)),
     },
 }
 

@@ -108,6 +108,11 @@ async def test_a_refused_key_stops_the_import(status: int, code: str) -> None:
         await answered(status, error(code))
 
 
+async def test_a_refusal_of_a_proxy_is_named_by_its_status() -> None:
+    with pytest.raises(ImportStoppedError, match=r"The gateway responds with 403\."):
+        await answered(403, {"message": "Forbidden"})
+
+
 @pytest.mark.parametrize("status", [500, 502, 503])
 async def test_a_fault_or_an_outage_may_be_repeated(status: int) -> None:
     with pytest.raises(SourceUnavailable):

@@ -93,7 +93,8 @@ class RunningGateway:
         self, rows: Sequence[Submitted], response: Response
     ) -> Sequence[RowOutcome | Postponed]:
         """Return the outcomes of a batch that is refused as a whole."""
-        message = error_body_of(response.body).message
+        # Another body is that of a proxy, which does not say whose refusal it is.
+        message = error_body_of(response.body).message if response.error is not None else None
         message = message or f"The gateway responds with {response.status}."
         if response.status == HTTPStatus.TOO_MANY_REQUESTS:
             return [Postponed(retry_after_seconds(response.headers) or 1)] * len(rows)

@@ -123,7 +123,7 @@ class KnownFilters(NamedTuple):
     advertisers: frozenset[str]
 
 
-# The two others are not parameters: one of another name stands for them.
+# `advertiser_slug` and `domain_or_url` are set from parameters of other names.
 _OF_CONTACTS: Final = frozenset(ContactFilter._fields) - {"advertiser_slug"}
 _OF_ADVERTISERS: Final = frozenset(AdvertiserFilter._fields) - {"domain_or_url"}
 

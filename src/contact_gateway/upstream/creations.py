@@ -363,8 +363,10 @@ class Creations:
         if entry is not None and entry.contact is not None and not is_recorded:
             # After the lease, a lookup may have acknowledged another contact for the key.
             return self._unknown(attempt)
+        if outcome is not None:
+            return outcome
         # The time until the next look is counted from now: the ledger may have been slow.
-        return outcome or self._unknown(entry or attempt, candidate, details)
+        return self._unknown(entry or attempt, candidate, details)
 
     async def _send(
         self, caller: Operations, contact: NewContact, header: str | None, *, since: datetime

@@ -397,6 +397,27 @@ async def test_a_pipelined_request_does_not_have_the_context_of_the_one_ahead() 
     assert seen == ["unset", "unset"]
 
 
+async def test_the_end_of_a_body_is_received_once() -> None:
+    may_receive = asyncio.Event()
+    received: list[Message] = []
+
+    async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
+        received.append(await receive())
+        await may_receive.wait()
+        received.append(await receive())
+        received.append(await receive())
+
+    protocol, _ = await _connected(app, POST % 4, b"ab")
+    protocol.data_received(b"cd")
+    may_receive.set()
+    await _settle()
+
+    assert [message["body"] for message in received] == [b"ab", b"cd"]
+    protocol.connection_lost(None)
+    await _settle()
+    assert received[-1]["type"] == "http.disconnect"
+
+
 async def test_the_end_of_a_response_is_received_as_a_disconnect() -> None:
     received: list[str] = []
 

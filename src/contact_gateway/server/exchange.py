@@ -68,7 +68,7 @@ class Exchange:
         self._has_changed = False
         """Whether there is something that the application has yet to receive."""
         self._changed: asyncio.Event | None = None
-        """Set when there is, for an application that waits. Most do not have to."""
+        """Set once there is, for an application that waits. Most do not have to."""
         self._body = bytearray()
         self._head: bytes | None = None
         """Of the response: not yet written, or empty once it is."""
@@ -127,8 +127,7 @@ class Exchange:
             if not self._has_changed:
                 self._changed = self._changed or asyncio.Event()
                 await self._changed.wait()
-                self._changed.clear()
-            self._has_changed = False
+            self._has_changed, self._changed = False, None
         if self._is_disconnected or self.is_answered:
             return {"type": "http.disconnect"}
         message = {

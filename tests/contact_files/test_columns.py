@@ -327,6 +327,18 @@ class TestRows:
         assert before == (("work", "home"), ())
         assert (columns.unseen, columns.ignored) == (("home",), ("fax",))
 
+    def test_the_columns_of_an_unreadable_object_are_not_noted(self) -> None:
+        table = _objects(
+            {"email": "a@b.example", "advertiser_id": 7},
+            {"fax": "3", "work": "2", "email": "c@d.example", "e-mail": "e@f.example"},
+        )
+        columns = ContactColumns(table, {"work": "source"})
+
+        *_, unreadable = (columns.contact_fields(row) for row in table.rows if isinstance(row, Row))
+
+        assert isinstance(unreadable, UnreadableRow)
+        assert (columns.unseen, columns.ignored) == (("work",), ())
+
     def test_an_object_with_two_values_of_a_field_is_unreadable(self) -> None:
         table = _objects(
             {"email": "a@b.example", "advertiser_id": 7},

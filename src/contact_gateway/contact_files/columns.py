@@ -176,12 +176,14 @@ class ContactColumns:
         """Return the fields of some columns, with their positions."""
         keys = [_key(column) for column in columns]
         positions: dict[str, int] = {}
+        seen: list[str] = []
+        ignored: list[str] = []
         for column, field in self._chosen.items():
             key = _key(column)
             exact = [position for position, name in enumerate(columns) if name == column]
             similar = [position for position, each in enumerate(keys) if each == key and key]
             for position in exact or similar:
-                self._unseen.pop(column, None)
+                seen.append(column)
                 _add(positions, field, position, columns)
         by_name = dict(enumerate(map(_FIELD_OF.get, keys)))
         unwanted = {*positions}
@@ -192,7 +194,11 @@ class ContactColumns:
             if named is not None and named not in unwanted:
                 _add(positions, named, position, columns)
             elif columns[position] and keys[position] not in _EXPECTED:
-                self._ignored[columns[position]] = None
+                ignored.append(columns[position])
+        # Not before: the columns of a row that cannot be read do not count.
+        self._ignored.update(dict.fromkeys(ignored))
+        for column in seen:
+            self._unseen.pop(column, None)
         return tuple(positions.items())
 
 

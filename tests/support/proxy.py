@@ -78,10 +78,6 @@ class FaultyProxy:
         self._gate = _Gate()
         self._fault, self._method = fault, method
 
-    def wait_until_received(self, method: str) -> None:
-        """Wait until a request has arrived."""
-        self._wait(lambda: any(request.startswith(method) for request in self.requests))
-
     def wait_until_held(self, count: int = 1) -> None:
         """Wait until so many exchanges are held."""
         self._wait(lambda: self._gate.held >= count)

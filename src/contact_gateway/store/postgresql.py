@@ -230,7 +230,7 @@ class _Driver(Driver):
         return connection
 
     def failure(self, error: Exception) -> Failure | None:
-        """Return PostgreSQL's text without its details, which hold values."""
+        """Return what an error means, with its text but not its details, which hold values."""
         cause = _cause_of(error)
         if cause is None:
             return None

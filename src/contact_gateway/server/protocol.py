@@ -130,9 +130,10 @@ class HttpProtocol(asyncio.Protocol):
         """The requests in flight, and pipelined ones that wait for their turn."""
         self._head: _Head | None = None
         """The last complete head."""
-        self._known_heads: Final[dict[bytes, _Head]] = {}
-        """Heads that were parsed before. They contain the client's credential, so the connection
-        does not share them with others, or leave them behind."""
+        self._known_heads: Final[dict[bytes, _Head | None]] = {}
+        """Heads that were parsed before; None after the first time, since many heads come once.
+        They contain the client's credential, so the connection does not share them with others, or
+        leave them behind."""
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._overhead: int | None = None
@@ -303,16 +304,19 @@ class HttpProtocol(asyncio.Protocol):
         self._remember(data, end)
 
     def _remember(self, data: bytes, end: int) -> None:
-        """Remember the head that ends there, if the data is nothing but a request."""
-        head, length = self._head, len(data) - end
+        """Remember a head at its second time, if the data is nothing but a request."""
+        head, length, raw = self._head, len(data) - end, data[:end]
         if head is None or self._overhead is not None or end > _MAX_KNOWN_HEAD_BYTES:
+            return
+        if raw not in self._known_heads:
+            if len(self._known_heads) >= _MAX_KNOWN_HEADS:
+                self._known_heads.clear()
+            self._known_heads[raw] = None
             return
         # It is greater with several heads, or with a body in chunks.
         if length == int(dict(head.scope["headers"]).get(b"content-length", 0)):
-            if len(self._known_heads) >= _MAX_KNOWN_HEADS:
-                self._known_heads.clear()
             scope = {**head.scope, "extensions": {BODY_IS_BUFFERED: {}, SAME_HEAD: {}}}
-            self._known_heads[data[:end]] = head._replace(scope=scope, body_length=length)
+            self._known_heads[raw] = head._replace(scope=scope, body_length=length)
 
     def _parse(self, data: bytes) -> None:
         """Parse data, and ignore offers to upgrade to another protocol (RFC 9110, section 7.8).

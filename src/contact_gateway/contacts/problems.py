@@ -14,11 +14,14 @@ class DescribedCode(StrEnum):
 
     meaning: str
 
-    def __new__(cls, value: str, meaning: str) -> Self:
+    def __new__(cls, value: str, *_: object) -> Self:
         """Return the member with a value."""
         member = str.__new__(cls, value)
-        member._value_, member.meaning = value, meaning
+        member._value_ = value
         return member
+
+    def __init__(self, _value: str, meaning: str) -> None:
+        self.meaning = meaning
 
 
 class ProblemCode(DescribedCode):

@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 from http import HTTPStatus
 from typing import Final, NamedTuple, Self
 
@@ -16,6 +15,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from contact_gateway.contacts import policy
+from contact_gateway.contacts.problems import DescribedCode
 from contact_gateway.contacts.source import SearchTimedOut, SourceUnavailable
 from contact_gateway.contacts.timestamps import timestamp
 from contact_gateway.faces.request_context import RawHeaders, RequestContext, request_context_of
@@ -75,21 +75,14 @@ class Endpoint(ABC):
         await response.send(send)
 
 
-class TransportCode(StrEnum):
-    """Why a request failed outside the rules, for programs.
-
-    Each code has its HTTP status, and the sentence that describes it in the API's schemas.
-    """
+class TransportCode(DescribedCode):
+    """Why a request failed outside the rules. Each code has its HTTP status."""
 
     status: int
-    meaning: str
 
-    def __new__(cls, value: str, status: int, meaning: str) -> Self:
-        """Return the member with a value."""
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.status, member.meaning = status, meaning
-        return member
+    def __init__(self, value: str, status: int, meaning: str) -> None:
+        super().__init__(value, meaning)
+        self.status = status
 
     BAD_REQUEST = (
         "BAD_REQUEST",

@@ -293,20 +293,21 @@ class HttpProtocol(asyncio.Protocol):
             self._parse(data)
             return
         end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
-        known = self._known_heads.get(data[:end])
-        if known is not None and known.body_length == len(data) - end:
+        raw, length = data[:end], len(data) - end
+        known = self._known_heads.get(raw)
+        if known is not None and known.body_length == length:
             exchange = self._begin(known)
             exchange.add_to_body(data[end:])
             exchange.end_body()
             return
         self._head = None
         self._parse(data)
-        self._remember(data, end)
+        self._remember(raw, length)
 
-    def _remember(self, data: bytes, end: int) -> None:
-        """Remember a head at its second time, if the data is nothing but a request."""
-        head, length, raw = self._head, len(data) - end, data[:end]
-        if head is None or self._overhead is not None or end > _MAX_KNOWN_HEAD_BYTES:
+    def _remember(self, raw: bytes, length: int) -> None:
+        """Remember a head at its second time, if all that came after it is its body."""
+        head = self._head
+        if head is None or self._overhead is not None or len(raw) > _MAX_KNOWN_HEAD_BYTES:
             return
         if raw not in self._known_heads:
             if len(self._known_heads) >= _MAX_KNOWN_HEADS:

@@ -17,13 +17,12 @@ from rich.text import Text
 from contact_gateway import output
 from contact_gateway.access.principals import Credential, Operator
 from contact_gateway.contact_files.exporting import ExportError
-from contact_gateway.contact_files.new_file import NewFileError
+from contact_gateway.contact_files.new_file import FileError
 from contact_gateway.contact_files.rows import ContactFileError
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.demo import NotADemoDatabaseError
 from contact_gateway.settings import Settings, load_settings
 from contact_gateway.store import schema_version
-from contact_gateway.store.backup import StoreFileError
 from contact_gateway.store.copying import CopyError
 from contact_gateway.store.database import (
     ANSWER_TIMEOUT_SECONDS,
@@ -125,11 +124,10 @@ def exit_on_error(status: int = 1) -> Iterator[None]:
     except (
         SettingsError,
         ContactFileError,
-        StoreFileError,
         CopyError,
         ExportError,
         MetricsFolderError,
-        NewFileError,
+        FileError,
         output.OutputError,
     ) as error:
         message = str(error)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contact_gateway.contact_files.new_file import NewFileError, new_file
+from contact_gateway.contact_files.new_file import FileError, new_file
 
 
 def _names(folder: Path) -> list[str]:
@@ -66,7 +66,7 @@ def test_an_existing_file_is_replaced_only_on_request(tmp_path: Path) -> None:
     target.write_text("old", encoding="utf-8")
 
     with (
-        pytest.raises(NewFileError, match=r"contacts\.csv exists\. Use --force to replace it"),
+        pytest.raises(FileError, match=r"contacts\.csv exists\. Use --force to replace it"),
         new_file(target, overwrite=False),
     ):
         pass
@@ -91,7 +91,7 @@ def test_only_regular_files_are_replaced(tmp_path: Path, kind: str) -> None:
     before = _names(tmp_path)
 
     with (
-        pytest.raises(NewFileError, match="is not a regular file"),
+        pytest.raises(FileError, match="is not a regular file"),
         new_file(target, overwrite=True),
     ):
         pass
@@ -108,7 +108,7 @@ def test_only_regular_files_are_replaced(tmp_path: Path, kind: str) -> None:
     ids=["folder", "name"],
 )
 def test_a_file_that_cannot_be_made_is_an_error(tmp_path: Path, target: str, message: str) -> None:
-    with pytest.raises(NewFileError, match=message), new_file(tmp_path / target, overwrite=False):
+    with pytest.raises(FileError, match=message), new_file(tmp_path / target, overwrite=False):
         pass
 
 
@@ -120,7 +120,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
             os.close(full)
             file.write("new")
 
-    with pytest.raises(NewFileError, match="No space left on device"):
+    with pytest.raises(FileError, match="No space left on device"):
         write()
 
     assert _names(tmp_path) == []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from contact_gateway.contact_files.columns import REPORT_COLUMNS
 from contact_gateway.contact_files.imported_rows import Outcome, RowOutcome, invalid
-from contact_gateway.contact_files.new_file import NewFileError
+from contact_gateway.contact_files.new_file import FileError
 from contact_gateway.contact_files.report import Report, partial_of, report_to
 from contact_gateway.contact_files.rows import Row, UnreadableRow
 from contact_gateway.contact_files.table import read_table
@@ -117,8 +117,18 @@ class TestTheFile:
         assert "earlier" not in target.read_text(encoding="utf-8")
 
     def test_a_folder_is_no_report(self, tmp_path: Path) -> None:
-        with pytest.raises(NewFileError, match="not a regular file"), report_to(tmp_path, COLUMNS):
+        with pytest.raises(FileError, match="not a regular file"), report_to(tmp_path, COLUMNS):
             pass
+
+    def test_it_does_not_replace_a_link(self, tmp_path: Path) -> None:
+        target, linked = tmp_path / "report.csv", tmp_path / "elsewhere.csv"
+        linked.write_text("of an earlier import", encoding="utf-8")
+        target.symlink_to(linked)
+
+        with pytest.raises(FileError, match="not a regular file"), report_to(target, COLUMNS):
+            pass
+
+        assert target.is_symlink()
 
     def test_it_is_not_taken_from_another_import(self, tmp_path: Path) -> None:
         target = tmp_path / "report.csv"
@@ -126,7 +136,7 @@ class TestTheFile:
         with report_to(target, COLUMNS) as report:
             report.add([(Row(2, COLUMNS, ["1", "2", "3"]), CREATED)])
             with (
-                pytest.raises(NewFileError, match="the report of another import that is running"),
+                pytest.raises(FileError, match="the report of another import that is running"),
                 report_to(target, COLUMNS),
             ):
                 pass

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import IO
 
 
-class NewFileError(RuntimeError):
-    """A file cannot be written. The message says which one and why."""
+class FileError(RuntimeError):
+    """A file cannot be read or written. The message says which one and why."""
 
 
 @contextmanager
@@ -19,14 +19,10 @@ def new_file(target: Path, *, overwrite: bool) -> Iterator[IO[str]]:
     After an exception, nothing is left of it. Only its owner may read it.
 
     Raises:
-        NewFileError: the target exists, is no regular file, or cannot be written.
+        FileError: the target exists, is no regular file, or cannot be written.
     """
     with errors_of(target):
-        # A rename would replace a device or a link itself, such as /dev/null and /dev/stdout.
-        if target.is_symlink() or (target.exists() and not target.is_file()):
-            raise NewFileError(f"{target} is not a regular file. Name another file")
-        if target.exists() and not overwrite:
-            raise NewFileError(f"{target} exists. Use --force to replace it")
+        check_target(target, overwrite=overwrite)
         with tempfile.NamedTemporaryFile(
             "w",
             encoding="utf-8",
@@ -44,6 +40,19 @@ def new_file(target: Path, *, overwrite: bool) -> Iterator[IO[str]]:
                 raise
 
 
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Check that a complete file may get the name of the target.
+
+    Raises:
+        FileError: the target exists, or is no regular file.
+    """
+    # A rename would replace a device or a link itself, such as /dev/null and /dev/stdout.
+    if target.is_symlink() or (target.exists() and not target.is_file()):
+        raise FileError(f"{target} is not a regular file. Name another file")
+    if target.exists() and not overwrite:
+        raise FileError(f"{target} exists. Use --force to replace it")
+
+
 def complete(file: IO[str], partial: Path, target: Path) -> None:
     """Give an open file its name, durably, in place of its partial one."""
     file.flush()
@@ -53,8 +62,9 @@ def complete(file: IO[str], partial: Path, target: Path) -> None:
 
 @contextmanager
 def errors_of(target: Path) -> Iterator[None]:
-    """Raise `NewFileError` for what the operating system refuses."""
+    """Raise `FileError` for what the operating system refuses."""
     try:
         yield
     except OSError as error:
-        raise NewFileError(f"{target}: {error.strerror}") from error
+        # The error's own name may be that of the partial file.
+        raise FileError(f"{target}: {error.strerror}") from error

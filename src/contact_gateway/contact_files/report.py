@@ -14,7 +14,7 @@ from contact_gateway.contact_files.columns import PROBLEM_COLUMNS, REPORT_COLUMN
 from contact_gateway.contact_files.exporting import BYTE_ORDER_MARK
 from contact_gateway.contact_files.formulas import escaped
 from contact_gateway.contact_files.imported_rows import RowOutcome
-from contact_gateway.contact_files.new_file import NewFileError, complete, errors_of
+from contact_gateway.contact_files.new_file import FileError, check_target, complete, errors_of
 from contact_gateway.contact_files.rows import Row, UnreadableRow
 
 _NO_PROBLEMS: Final = ("",) * len(PROBLEM_COLUMNS)
@@ -36,7 +36,7 @@ class Report:
         """Write rows.
 
         Raises:
-            NewFileError: the file cannot be written.
+            FileError: the file cannot be written.
         """
         with errors_of(self._target):
             self._writer.writerows(self._record(row, outcome) for row, outcome in rows)
@@ -64,12 +64,11 @@ def report_to(target: Path, columns: Sequence[str]) -> Iterator[Report]:
     Until then it is `partial_of(target)`, also after an exception. Only its owner may read it.
 
     Raises:
-        NewFileError: the file cannot be written, or another import writes it.
+        FileError: the file cannot be written, is no regular file, or another import writes it.
     """
     partial = partial_of(target)
     with errors_of(target):
-        if target.exists() and not target.is_file():
-            raise NewFileError(f"{target} is not a regular file. Name another file")
+        check_target(target, overwrite=True)
         _refuse_if_in_use(partial)
         partial.unlink(missing_ok=True)
         file = open(  # noqa: SIM115 - with permissions; closed below
@@ -104,7 +103,7 @@ def _refuse_if_in_use(partial: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise NewFileError(
+        raise FileError(
             f"{partial} is the report of another import that is running. Name another file"
         ) from None
     finally:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
+from contact_gateway.contact_files.new_file import FileError, check_target, errors_of
 from contact_gateway.store.checks import Report, inspect
 from contact_gateway.store.database_file import uri_of
 from contact_gateway.store.sqlite import BUSY_TIMEOUT_SECONDS
@@ -30,10 +31,6 @@ _DATABASE_LOCK: Final = (0x40000002, 510)
 _LOG_INDEX_LOCK: Final = (128, 1)
 
 
-class StoreFileError(RuntimeError):
-    """A file cannot be copied, restored or read. The message says which one and what to do."""
-
-
 class Restored(NamedTuple):
     """A restored database: what is in it, and where the database that it replaced is kept."""
 
@@ -45,18 +42,14 @@ def back_up(file: Path, target: Path, *, overwrite: bool, progress: Progress) ->
     """Copy a database that may be in use. The copy is one snapshot of it.
 
     Raises:
-        StoreFileError: the database cannot be read, or the copy cannot be written.
+        FileError: the database cannot be read, or the copy cannot be written.
     """
-    with _errors_of(target):
-        # A rename would replace a device or a link itself, such as /dev/null and /dev/stdout.
-        if target.is_symlink() or (target.exists() and not target.is_file()):
-            raise StoreFileError(f"{target} is not a regular file. Name another file")
+    with errors_of(target):
         if target.exists():
             _refuse_same(file, target)
-            if not overwrite:
-                raise StoreFileError(f"{target} exists. Use --force to replace it")
+        check_target(target, overwrite=overwrite)
     with (
-        _errors_of(target),
+        errors_of(target),
         reading(file) as source,
         _exclusive(target),
         _copied(source, target, "partial", progress) as copy,
@@ -72,16 +65,16 @@ def restore(copy: Path, file: Path, progress: Progress) -> Restored:
     """Replace a database that is not in use by a copy, once the copy is checked.
 
     Raises:
-        StoreFileError: the copy is damaged or not a database of contact-gateway, the database is in
+        FileError: the copy is damaged or not a database of contact-gateway, the database is in
             use, or it cannot be written.
     """
     # A link stays, and what is set aside is the database.
     file = file.resolve()
-    with _errors_of(file):
+    with errors_of(file):
         if file.exists():
             _refuse_same(copy, file)
     with (
-        _errors_of(file),
+        errors_of(file),
         _exclusive(file),
         reading(copy, is_copy=True) as source,
         _copied(source, file, "restoring", progress) as checked,
@@ -90,7 +83,7 @@ def restore(copy: Path, file: Path, progress: Progress) -> Restored:
             report = inspect(connection)
         if report.problems:
             reasons = "; ".join(report.problems)
-            raise StoreFileError(f"{copy} was not restored: {reasons.rstrip('.')}")
+            raise FileError(f"{copy} was not restored: {reasons.rstrip('.')}")
         _keep_owner(file, checked)
         kept = _set_aside(file)
         checked.replace(file)
@@ -103,11 +96,11 @@ def reading(file: Path, *, is_copy: bool = False) -> Iterator[sqlite3.Connection
     """Open a database for reading: one that may be in use, or a copy.
 
     Raises:
-        StoreFileError: it cannot be opened, or an SQLite error is raised inside.
+        FileError: it cannot be opened, or an SQLite error is raised inside.
     """
-    with _errors_of(file):
+    with errors_of(file):
         if not file.exists():
-            raise StoreFileError(f"{file} does not exist")
+            raise FileError(f"{file} does not exist")
     log, _ = _companions(file)
     # Without a write-ahead log, nothing is written beside a copy. A database is not opened
     # read-only: the last connection to close removes its log.
@@ -120,16 +113,7 @@ def reading(file: Path, *, is_copy: bool = False) -> Iterator[sqlite3.Connection
             connection.execute("PRAGMA wal_autocheckpoint=0")
             yield connection
     except sqlite3.Error as error:
-        raise StoreFileError(f"{file}: {error}") from error
-
-
-@contextmanager
-def _errors_of(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        # The error's own name may be that of the partial file.
-        raise StoreFileError(f"{file}: {error.strerror}") from error
+        raise FileError(f"{file}: {error}") from error
 
 
 @contextmanager
@@ -146,7 +130,7 @@ def _exclusive(file: Path) -> Iterator[None]:
             try:
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
             except (BlockingIOError, PermissionError):
-                raise StoreFileError(
+                raise FileError(
                     f"{file} is in use. Stop the gateway, and close other programs that have it "
                     "open"
                 ) from None
@@ -182,7 +166,7 @@ def _copied(
         except sqlite3.Error as error:
             # The source is only read.
             if getattr(error, "sqlite_errorcode", None) in _WRITE_ERRORS:
-                raise StoreFileError(f"{target}: {error}") from error
+                raise FileError(f"{target}: {error}") from error
             raise
         finally:
             source.execute("ROLLBACK")
@@ -226,7 +210,7 @@ def _keep_owner(file: Path, copy: Path) -> None:
 
 def _refuse_same(copy: Path, file: Path) -> None:
     if copy.exists() and copy.samefile(file):
-        raise StoreFileError(f"{copy} is the database itself. Name another file")
+        raise FileError(f"{copy} is the database itself. Name another file")
 
 
 def _sync(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from contact_gateway.contacts.admission import Submission
 from contact_gateway.contacts.contact import unknown_fields
@@ -69,10 +69,6 @@ class BatchOutcome(NamedTuple):
         return sum(isinstance(outcome, Refusal | Failure) for outcome in self.outcomes)
 
 
-BatchRefusal: TypeAlias = ReadRefusal
-"""The refusals of a whole batch are those of a read; `isinstance` takes it."""
-
-
 def entries_of(raw: object) -> Sequence[Entry] | Problem:
     """Return the entries of a list of contacts, each of which may have an `idempotency_key`."""
     if raw is None:
@@ -89,9 +85,9 @@ def _entry_of(contact: object) -> Entry:
     return Entry(contact, contact.get(_KEY), tuple(ignored))
 
 
-def batch_outcome_name(outcome: BatchOutcome | BatchRefusal) -> str:
+def batch_outcome_name(outcome: BatchOutcome | ReadRefusal) -> str:
     """Return the name of a batch's outcome for logs and metrics."""
-    if isinstance(outcome, BatchRefusal):
+    if isinstance(outcome, ReadRefusal):
         return outcome.code
     return "PARTIAL" if outcome.refused else "OK"
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from contact_gateway.contacts import policy
 from contact_gateway.contacts.admission import Options, Submission, options_of, within_quota
-from contact_gateway.contacts.batch import Batch, BatchOutcome, BatchRefusal, Entry, derived_key
+from contact_gateway.contacts.batch import Batch, BatchOutcome, Entry, derived_key
 from contact_gateway.contacts.create_contact import allowed, valid_creation
 from contact_gateway.contacts.origin import Origin
 from contact_gateway.contacts.outcomes import (
@@ -19,6 +19,7 @@ from contact_gateway.contacts.outcomes import (
     Forbidden,
     InvalidInput,
     RateLimited,
+    ReadRefusal,
     Unauthorized,
 )
 from contact_gateway.contacts.problems import Problem, ProblemCode
@@ -30,7 +31,7 @@ _VALIDATED_AT_ONCE: Final = 100
 
 async def create_contacts(
     caller: ContactCaller, read: Callable[[], Awaitable[Batch]], max_size: int
-) -> BatchOutcome | BatchRefusal:
+) -> BatchOutcome | ReadRefusal:
     """Create contacts on the HiEnergy records of the submitted advertisers.
 
     Args:

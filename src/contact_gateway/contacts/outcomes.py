@@ -251,7 +251,7 @@ BatchedOutcome: TypeAlias = CreateContactOutcome | Failure
 AdmissionRefusal: TypeAlias = Unauthorized | Forbidden | RateLimited
 """The refusals by rules 1 to 3; `isinstance` takes it, and the next."""
 ReadRefusal: TypeAlias = AdmissionRefusal | InvalidInput
-"""The refusals that a read may meet."""
+"""The refusals of a read, and of a whole batch: those by rules 1 to 4."""
 
 
 def outcome_name(outcome: BatchedOutcome) -> str:

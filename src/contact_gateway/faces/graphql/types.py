@@ -13,7 +13,7 @@ from contact_gateway.access.principals import Identity, Role
 from contact_gateway.contacts import contact as contacts
 from contact_gateway.contacts import outcomes, reads
 from contact_gateway.contacts.advertiser import FIELD_DESCRIPTIONS, Advertiser
-from contact_gateway.contacts.batch import BatchOutcome, BatchRefusal
+from contact_gateway.contacts.batch import BatchOutcome
 from contact_gateway.contacts.contact import Contact
 from contact_gateway.contacts.policy import OnConflict
 from contact_gateway.contacts.problems import Problem, ProblemCode
@@ -390,7 +390,7 @@ def create_contact_result(
 
 
 def _admission_error(
-    refusal: BatchRefusal, request_id: str, path_of: Callable[[Problem], str]
+    refusal: outcomes.ReadRefusal, request_id: str, path_of: Callable[[Problem], str]
 ) -> UnauthorizedError | ForbiddenError | RateLimitedError | InvalidInputError:
     """Return the error for a refusal by rules 1 to 4. `path_of` returns a problem's path."""
     code, message, an_id = refusal.code, refusal.message, strawberry.ID(request_id)
@@ -541,7 +541,7 @@ CreateContactsResult = Annotated[
 
 
 def create_contacts_result(
-    outcome: BatchOutcome | BatchRefusal, request_id: str
+    outcome: BatchOutcome | outcomes.ReadRefusal, request_id: str
 ) -> CreateContactsResult:
     """Return the member of the union for the outcome of a batch."""
     if not isinstance(outcome, BatchOutcome):

@@ -10,12 +10,12 @@ from contact_gateway.contacts import reads
 from contact_gateway.contacts.admission import Submission
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.advertiser_lookup import find_advertiser
-from contact_gateway.contacts.batch import Batch, BatchRefusal, Entry, entries_of
+from contact_gateway.contacts.batch import Batch, Entry, entries_of
 from contact_gateway.contacts.contact import ContactDetails, unknown_fields
 from contact_gateway.contacts.create_contact import create_contact, create_contact_for_advertiser
 from contact_gateway.contacts.create_contacts import create_contacts
 from contact_gateway.contacts.origin import Face, Origin
-from contact_gateway.contacts.outcomes import NotFound
+from contact_gateway.contacts.outcomes import NotFound, ReadRefusal
 from contact_gateway.contacts.problems import Problem, unknown_parameters
 from contact_gateway.faces.request_context import RequestContext
 from contact_gateway.faces.rest.documents import (
@@ -77,7 +77,7 @@ async def add_contacts(context: RequestContext, arguments: Arguments) -> Documen
 
     max_size = min(MAX_BATCH_SIZE, context.max_batch_size)
     outcome = await create_contacts(context.caller, read, max_size)
-    if isinstance(outcome, BatchRefusal):
+    if isinstance(outcome, ReadRefusal):
         return refusal_document(outcome, context.request_id, ".".join)
     return batch_document(outcome, [()] * len(outcome.outcomes), context.request_id)
 

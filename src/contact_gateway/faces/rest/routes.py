@@ -11,7 +11,7 @@ from starlette.routing import Route
 from contact_gateway.access.client_address import TrustedProxies
 from contact_gateway.contacts import reads
 from contact_gateway.contacts.admission import Submission
-from contact_gateway.contacts.batch import Batch, BatchRefusal, entries_of
+from contact_gateway.contacts.batch import Batch, entries_of
 from contact_gateway.contacts.contact import unknown_fields
 from contact_gateway.contacts.create_contact import create_contact
 from contact_gateway.contacts.create_contacts import create_contacts
@@ -153,7 +153,7 @@ class RestFace:
             return Batch(entries, _submission(request, context, None, ignored_members))
 
         outcome = await create_contacts(context.caller, read, context.max_batch_size)
-        if isinstance(outcome, BatchRefusal):
+        if isinstance(outcome, ReadRefusal):
             return refusal_document(outcome, context.request_id)
         return batch_document(outcome, ignored, context.request_id, ignored_members)
 

@@ -62,6 +62,12 @@ class Known(StrEnum):
 SECRETS: Final = frozenset({"database_url", "rate_limit_url"})
 """The settings whose values may contain a password. `…_FILE` may name a file with the value."""
 
+# Pydantic's messages for them say the same twice.
+_PARSING_ERRORS: Final = {
+    "bool_parsing": "it must be true or false",
+    "float_parsing": "it must be a number",
+    "int_parsing": "it must be a whole number",
+}
 _PRODUCTION_DEFAULTS: Final = {"graphiql": False, "introspection": False, "rest_docs": False}
 
 
@@ -477,8 +483,7 @@ def load_settings_with_sources() -> tuple[Settings, Mapping[str, Source]]:
             # A default can be invalid beside the value of another setting.
             is_given = setting in variables
             name = variables[setting].name if is_given else f"{PREFIX}{setting.upper()}"
-            is_boolean = detail["type"] == "bool_parsing"
-            text = "it must be true or false" if is_boolean else detail["msg"]
+            text = _PARSING_ERRORS.get(detail["type"], detail["msg"])
             lines.append(f"{name}: {text.removeprefix('Value error, ')}")
         raise SettingsError("\n".join(lines)) from None
     return settings, {name: variable.source for name, variable in variables.items()}

@@ -117,12 +117,22 @@ def test_an_invalid_value_stops_the_start_and_is_named(
     assert set(folder.iterdir()) == before
 
 
-def test_the_error_of_a_boolean_names_its_values(run: Command, give: Give) -> None:
-    give("CONTACT_GATEWAY_METRICS", "maybe")
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("METRICS", "maybe", "true or false"),
+        ("MAX_WAITING", "many", "a whole number"),
+        ("BODY_TIMEOUT_SECONDS", "soon", "a number"),
+    ],
+)
+def test_the_error_of_a_value_says_what_it_must_be(
+    run: Command, give: Give, name: str, value: str, expected: str
+) -> None:
+    give(f"CONTACT_GATEWAY_{name}", value)
 
     result = run("serve", "--port", "0")
 
-    assert result.stderr == "Error: CONTACT_GATEWAY_METRICS: it must be true or false.\n"
+    assert result.stderr == f"Error: CONTACT_GATEWAY_{name}: it must be {expected}.\n"
 
 
 def test_the_address_of_an_admin_port_without_a_port_stops_the_start(

@@ -5,7 +5,6 @@ Any valid key may read. All reads of one request count as one operation.
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from types import MappingProxyType
 from typing import Annotated, Final, NamedTuple, TypeVar
 from urllib.parse import unquote
 
@@ -53,7 +52,6 @@ class _Paging(NamedTuple):
 
 
 _PAGING: Final = frozenset(_Paging._fields)
-_NO_PARAMETERS: Final[Mapping[str, object]] = MappingProxyType({})
 _DIGITS: Final = re.compile("[0-9]+")
 _SLUG_IN_A_FILTER: Final = re.compile("(?=.*[A-Za-z])[A-Za-z0-9._~-]{1,255}")
 # HiEnergy's `api_key`, and RFC 6750, section 2.3. Rack also splits queries at semicolons, and reads
@@ -72,7 +70,7 @@ async def viewer(caller: ContactCaller) -> Identity | ReadRefusal:
 
 
 async def contact(
-    caller: ContactCaller, contact_id: str, raw: Mapping[str, object] = _NO_PARAMETERS
+    caller: ContactCaller, contact_id: str, raw: Mapping[str, object] | None = None
 ) -> Contact | ReadRefusal | None:
     """Return one contact, or None if no contact has the id.
 
@@ -172,7 +170,7 @@ async def advertisers_by_domain(
 
 
 async def advertiser(
-    caller: ContactCaller, id_or_slug: str, raw: Mapping[str, object] = _NO_PARAMETERS
+    caller: ContactCaller, id_or_slug: str, raw: Mapping[str, object] | None = None
 ) -> Advertiser | ReadRefusal | None:
     """Return one advertiser by a path segment: digits are an id, anything else a slug.
 
@@ -248,7 +246,7 @@ async def equivalents(
 
 
 async def _may_read_record(
-    caller: ContactCaller, raw: Mapping[str, object]
+    caller: ContactCaller, raw: Mapping[str, object] | None
 ) -> Access | ReadRefusal:
     access = await may_read(caller)
     if isinstance(access, ReadRefusal) or not raw:

@@ -1,4 +1,4 @@
-"""A GraphQL and REST gateway that adds contact creation to HiEnergy."""
+"""A gateway that creates HiEnergy's contacts over GraphQL, REST and MCP."""
 
 
 def __getattr__(name: str) -> str:

@@ -56,7 +56,7 @@ from contact_gateway.variables import PREFIX, SettingsError, Source
 
 main = typer.Typer(
     name="contact-gateway",
-    help="GraphQL and REST gateway that adds contact creation to HiEnergy.",
+    help="Create HiEnergy's contacts over GraphQL, REST and MCP.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -140,7 +140,7 @@ def serve(
         bool, typer.Option("--demo", help="Fill an empty database and print two API keys.")
     ] = False,
 ) -> None:
-    """Serve GraphQL and REST until SIGTERM or Ctrl-C."""
+    """Serve GraphQL, REST and MCP until SIGTERM or Ctrl-C."""
     with ExitStack() as stack:
         if not output.is_standard_error_open():
             output.write(
@@ -304,7 +304,7 @@ def print_settings(
         bool, typer.Option("--json", help="Print a JSON array, or the value as JSON.")
     ] = False,
 ) -> None:
-    """Print all settings, where each comes from, and no passwords."""
+    """Print all settings and where each comes from, without passwords."""
     settings, sources = load_settings_with_sources()
     if name is not None:
         value = shown_value(settings, name)
@@ -324,7 +324,7 @@ def print_settings(
 
 @main.command("doctor")
 def run_doctor(json_output: JsonOption = False) -> None:
-    """Check the settings, the database and all servers, without serving."""
+    """Check all that a gateway needs, such as its database and HiEnergy, without serving."""
     try:
         settings = load_settings()
         check_tracing(settings)
@@ -358,7 +358,7 @@ def run_healthcheck(
         ),
     ] = None,
     uds: Annotated[
-        str | None, typer.Option(help="Unix socket that it listens on, instead.")
+        str | None, typer.Option(help="Unix socket of the gateway, instead of a URL.")
     ] = None,
     ready: Annotated[bool, typer.Option("--ready", help="Ask /readyz, not /healthz.")] = False,
 ) -> None:

@@ -50,8 +50,8 @@ from contact_gateway.upstream.source import UpstreamReads, UpstreamSource
 from contact_gateway.upstream.through import RunningGateway
 
 SOME_REFUSED: Final = 1
-COULD_NOT_GO_ON: Final = 2
-"""Exit statuses of an import. Every row is there with 0."""
+FAILED: Final = 2
+"""Exit statuses of an import. It is 0 if no row was refused."""
 
 _HIENERGY_CHUNK_SIZE: Final = 50
 _MAX_LISTED_ROWS: Final = 10
@@ -171,7 +171,7 @@ def run_import(
     return running.finish()
 
 
-async def _into_database(running: "_Running", options: Submission, database: Database) -> None:
+async def _into_database(running: "_Running", submission: Submission, database: Database) -> None:
     async with operator_access(database) as access:
 
         async def authenticate(_: Credential) -> StoreAccess:
@@ -182,7 +182,7 @@ async def _into_database(running: "_Running", options: Submission, database: Dat
             MAX_CREATIONS_PER_TRANSACTION,
             authenticate,
             Credential.of(""),
-            options,
+            submission,
             uses_keys=False,
         )
         await running.into(destination, access)
@@ -190,7 +190,7 @@ async def _into_database(running: "_Running", options: Submission, database: Dat
 
 async def _into_hienergy(
     running: "_Running",
-    options: Submission,
+    submission: Submission,
     credential: Credential,
     truth_in: Callable[[Database], Truth[UpstreamSource]],
     database: Database,
@@ -201,7 +201,7 @@ async def _into_hienergy(
         _HIENERGY_CHUNK_SIZE,
         truth.source.authenticate,
         credential,
-        options,
+        submission,
         uses_keys=True,
     )
     async with truth.opened():
@@ -289,7 +289,7 @@ class _Running:
                 output.note(f"{counts[outcome]:>12,} {outcome}")
         if self._error is not None:
             output.print_error(f"{self._error} {_CONTINUES}")
-            return COULD_NOT_GO_ON
+            return FAILED
         if self._stopped_by is not None:
             output.note(f"Interrupted. {_CONTINUES}")
             return 128 + self._stopped_by

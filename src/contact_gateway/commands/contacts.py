@@ -42,7 +42,7 @@ from contact_gateway.contacts.outcomes import NotFound
 from contact_gateway.contacts.policy import OnConflict
 from contact_gateway.contacts.source import Advertisers
 from contact_gateway.contacts_import import (
-    COULD_NOT_GO_ON,
+    FAILED,
     ImportOptions,
     opened,
     run_import,
@@ -110,7 +110,7 @@ def export_contacts(
     advertiser: Annotated[
         str | None,
         typer.Option(
-            help="Only the contacts of this brand, by an id, slug, domain or name of it.",
+            help="Export only the contacts of this brand: an id, slug, domain or name.",
             callback=_validated_advertiser,
         ),
     ] = None,
@@ -122,7 +122,8 @@ def export_contacts(
 ) -> None:
     """Write all contacts to a file, as CSV or as JSON lines.
 
-    In front of HiEnergy, the key is read from HIENERGY_API_KEY, or asked for.
+    In front of HiEnergy, the key is read from HIENERGY_API_KEY; in a terminal, the command asks for
+    it.
     """
     known_format = _format_of(file, file_format)
     settings = load_settings()
@@ -245,20 +246,20 @@ def import_contacts(
         typer.Option(
             "--map",
             metavar="COLUMN=FIELD",
-            help="The field of a column whose name does not say it. May be repeated.",
+            help="Choose the field of a column. May be repeated.",
             callback=_validated_maps,
         ),
     ] = [],  # noqa: B006 - Typer does not change it
     resolve_names: Annotated[
         bool,
-        typer.Option("--resolve-names", help="Accept names of advertisers that match exactly one."),
+        typer.Option("--resolve-names", help="Accept names of advertisers that match one brand."),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check every row, and create nothing.")
     ] = False,
     on_conflict: Annotated[
         _OnConflict,
-        typer.Option(help="What happens if another contact has the address of a row."),
+        typer.Option(help="What to do if another contact has the address of a row."),
     ] = _OnConflict.REFUSE,
     report: Annotated[
         Path | None,
@@ -284,9 +285,9 @@ def import_contacts(
 ) -> None:
     """Create a contact for each row of a file. Repeat the command to continue an import.
 
-    In front of HiEnergy, the key is read from HIENERGY_API_KEY, or asked for; with --through, from
-    GATEWAY_API_KEY. Exit status: 0, every row is there; 1, some rows are refused; 2, the import
-    could not go on.
+    In front of HiEnergy, the key is read from HIENERGY_API_KEY, with --through from
+    GATEWAY_API_KEY; in a terminal, the command asks for it. Exit status: 0 if no row was refused, 1
+    if some were, 2 if the import failed.
     """
     chosen = {column: field for column, _, field in (each.rpartition("=") for each in maps)}
     options = ImportOptions(
@@ -295,7 +296,7 @@ def import_contacts(
         dry_run=dry_run,
         on_conflict=OnConflict(on_conflict.replace("-", "_")),
     )
-    with exit_on_error(COULD_NOT_GO_ON):
+    with exit_on_error(FAILED):
         settings = load_settings()
         # HiEnergy may refuse thousands of rows, each with a line. The report has them.
         configure_logging(settings.log_format, least=logging.WARNING)

@@ -39,7 +39,9 @@ _ROTATION_REFUSALS: Final = {
     ),
 }
 
-_KeyId = Annotated[int, typer.Argument(metavar="ID", min=1, max=MAX_ID)]
+_KeyId = Annotated[
+    int, typer.Argument(metavar="ID", min=1, max=MAX_ID, help="As `keys list` shows it.")
+]
 
 
 def _validated_label(text: str) -> str:

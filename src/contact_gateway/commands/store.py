@@ -64,7 +64,7 @@ def check_store(
     file: Annotated[Path | None, existing_file(help="A copy to check instead.")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Check that the database is intact and its rows fit together, and count them."""
+    """Check that the database is intact and consistent, and count its rows."""
     report = _checked(file)
     if json_output:
         output.write_json(

@@ -53,7 +53,7 @@ def check_upstream(
         tuple[int, str] | None,
         typer.Option(
             metavar="ADVERTISER EMAIL",
-            help="Also create a contact, and the same again. Use an address that is new.",
+            help="Also create this contact, twice. Use an address that HiEnergy does not have.",
             callback=_validated_trial,
         ),
     ] = None,
@@ -61,7 +61,7 @@ def check_upstream(
         bool,
         typer.Option("--try-dry-run", help="Also send a dry run, which may create a contact."),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Create without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Create contacts without asking.")] = False,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -75,7 +75,7 @@ def check_upstream(
 ) -> None:
     """Call HiEnergy's API and show what its documentation leaves open.
 
-    The key is read from HIENERGY_API_KEY, or asked for.
+    The key is read from HIENERGY_API_KEY; in a terminal, the command asks for it.
     """
     if try_dry_run and create_test_contact is None:
         raise typer.BadParameter("--try-dry-run needs --create-test-contact.")

@@ -86,4 +86,4 @@ def not_found(row: Submitted, message: str) -> RowOutcome:
 
 
 class ImportStoppedError(RuntimeError):
-    """An import could not go on. The message is a sentence that says why."""
+    """An import cannot continue. The message is a sentence that says why."""

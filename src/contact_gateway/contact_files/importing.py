@@ -94,7 +94,7 @@ class Import:
 
         Raises:
             ContactFileError: the file cannot be read on.
-            ImportStoppedError: the import could not go on. What has an outcome is reported.
+            ImportStoppedError: the import cannot continue. Rows with an outcome are reported.
         """
         # A pipe may have no rows yet, and a signal is handled meanwhile.
         chunk = await asyncio.to_thread(self._read, rows)

@@ -1,4 +1,4 @@
-"""Checks of a database: that it is intact, and that its rows fit together."""
+"""Checks of a database: that it is intact, and that its rows are consistent."""
 
 import sqlite3
 from collections import Counter

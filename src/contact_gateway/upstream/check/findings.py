@@ -354,11 +354,11 @@ def _mark(reads: Reads) -> Found:
         if any(is_named_hienergy(str(row.fields.get(name))) for row in rows)
     ]
     if marks:
-        means = "The gateway recognizes a HiEnergy record by either."
+        means = "The gateway recognises a HiEnergy record by either."
         return Found(f"{_names_of(marks)} is HiEnergy", means)
     if record is None:
         return unknown("no advertiser that was listed has a mark")
-    means = "The gateway cannot recognize HiEnergy records: `hienergy` is null."
+    means = "The gateway cannot recognise HiEnergy records: `hienergy` is null."
     return Found("nothing, on the advertiser of a contact", means)
 
 

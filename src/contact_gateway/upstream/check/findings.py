@@ -256,7 +256,7 @@ def _page_numbers(reads: Reads) -> Found:
         return unknown("the pages have too few contacts")
     if first == second:
         return Found("`page` is ignored", "Only the first page can be read.")
-    return Found("obeyed", "Pages are asked for by number.")
+    return Found("obeyed", "Pages are requested by number.")
 
 
 def _largest_page(reads: Reads) -> Found:
@@ -268,7 +268,7 @@ def _largest_page(reads: Reads) -> Found:
     stated, count, has_more = answer.paging.page_size, len(answer.items), answer.paging.has_more
     size = count if has_more else stated
     if size is not None and 1 <= size < LARGE_PAGE_SIZE:
-        means = "The gateway asks for 100 at most, and believes the size that HiEnergy states."
+        means = "The gateway asks for 100 at most, and trusts the size that HiEnergy states."
         return Found(f"clamped to {size}", means)
     if size == LARGE_PAGE_SIZE or count >= LARGE_PAGE_SIZE:
         return Found("not clamped", "The gateway asks for 100 at most.")

@@ -152,7 +152,7 @@ def serve(
         configure_logging(settings.log_format)
         check_tracing(settings)
         if demo:
-            require_own_database(settings)
+            require_own_database(settings, "--demo")
         public = _public_listeners(stack, settings, host, port, uds)
         admin = None
         if settings.admin_port is not None:

@@ -52,19 +52,19 @@ def with_own_database(work: Callable[[Database], Awaitable[T]]) -> T:
         SettingsError: the gateway uses HiEnergy's API instead.
     """
     settings = load_settings()
-    require_own_database(settings)
+    require_own_database(settings, "this command")
     return with_database(settings, work)
 
 
-def require_own_database(settings: Settings) -> None:
-    """Check that the gateway uses its own database.
+def require_own_database(settings: Settings, what: str) -> None:
+    """Check that the gateway uses its own database, which is needed for `what`.
 
     Raises:
         SettingsError: it uses HiEnergy's API instead.
     """
     if settings.upstream_url is not None:
         raise SettingsError(
-            f"{PREFIX}UPSTREAM_URL: this command is for the gateway's own database, and "
+            f"{PREFIX}UPSTREAM_URL: {what} is for the gateway's own database, and "
             "with this setting the gateway uses HiEnergy's API instead. Unset it."
         )
 

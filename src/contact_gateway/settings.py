@@ -483,7 +483,7 @@ def load_settings_with_sources() -> tuple[Settings, Mapping[str, Source]]:
             # A default can be invalid beside the value of another setting.
             is_given = setting in variables
             name = variables[setting].name if is_given else f"{PREFIX}{setting.upper()}"
-            text = _PARSING_ERRORS.get(detail["type"], detail["msg"])
-            lines.append(f"{name}: {text.removeprefix('Value error, ')}")
+            text = _PARSING_ERRORS.get(detail["type"], detail["msg"].removeprefix("Value error, "))
+            lines.append(f"{name}: {text.replace('Input should be', 'it must be')}")
         raise SettingsError("\n".join(lines)) from None
     return settings, {name: variable.source for name, variable in variables.items()}

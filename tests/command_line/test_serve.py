@@ -367,6 +367,16 @@ class TestRefusedStart:
         assert (result.exit_code, result.stdout) == (2, "")
         assert "It is empty." in result.stderr
 
+    def test_a_demo_in_front_of_hienergy_is_refused_by_its_name(
+        self, run: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CONTACT_GATEWAY_UPSTREAM_URL", "https://upstream.example")
+
+        result = run("serve", "--demo")
+
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "UPSTREAM_URL: --demo is for the gateway's own database" in result.stderr
+
     @pytest.mark.parametrize("workers", ["1", "2"])
     def test_an_unusable_proxy_is_reported_with_its_variable(
         self, run: Command, workers: str, monkeypatch: pytest.MonkeyPatch

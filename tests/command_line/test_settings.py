@@ -123,6 +123,8 @@ def test_an_invalid_value_stops_the_start_and_is_named(
         ("METRICS", "maybe", "true or false"),
         ("MAX_WAITING", "many", "a whole number"),
         ("BODY_TIMEOUT_SECONDS", "soon", "a number"),
+        ("KEEP_ALIVE_SECONDS", "0", "greater than or equal to 1"),
+        ("PROFILE", "prod", "'development' or 'production'"),
     ],
 )
 def test_the_error_of_a_value_says_what_it_must_be(

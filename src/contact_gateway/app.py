@@ -169,7 +169,7 @@ def create_app(settings: Settings, metrics_folder: Path | None = None) -> Starle
 
 @contextmanager
 def _outages_logged() -> Iterator[None]:
-    """Log that the database does not answer, and go on.
+    """Log that the database does not answer, and continue.
 
     A worker may start while a server restarts or fails over. Callers get 503 until it is back, as
     from the workers that were there before. `serve` has checked the database before all workers.

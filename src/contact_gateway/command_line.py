@@ -1,4 +1,4 @@
-"""What all commands do alike: open the database of the settings, and print tables and errors."""
+"""What commands share: the database of the settings, and how tables and errors are printed."""
 
 import asyncio
 import os

@@ -76,8 +76,8 @@ class SourceFile(NamedTuple):
 
     Attributes:
         table: its rows.
-        import_id: the request id of all its rows in the audit trail: that of its content, if the
-            file can be read twice.
+        import_id: the request id of all its rows in the audit trail: a digest of the content if the
+            file can be read twice, else random.
         lines: how many lines it has, or None.
         stopped: is set when the import is to stop, and ends the file if it is a pipe. A read may
             wait for ever, and a thread cannot be stopped.
@@ -127,7 +127,7 @@ def _stoppable(file: BinaryIO, stopped: threading.Event) -> BinaryIO:
 
 
 def _surveyed(file: BinaryIO) -> tuple[str, int | None]:
-    """Return the SHA-256 of a file, and how many lines it has, if it can be read twice."""
+    """Return the SHA-256 and the number of lines of a file; a random id if it is a pipe."""
     if not file.seekable():
         return secrets.token_hex(8), None
     digest, lines = hashlib.sha256(), 0

@@ -166,7 +166,7 @@ def _disk(folder: Path) -> Check:
         return Check(name, State.FAILED, f"{folder}: {error.strerror}", remedy)
     found = f"{free // _MEBIBYTE} MiB are free in {folder}"
     if free < _MIN_FREE_BYTES:
-        return Check(name, State.FAILED, found, "Free space: with a full disk, creations are 503s.")
+        return Check(name, State.FAILED, found, "Make room: with a full disk, creations are a 503.")
     return Check(name, State.OK, found)
 
 

@@ -93,7 +93,7 @@ def read_named(settings: Collection[str]) -> dict[str, Variable]:
 
 
 def _platform_variables() -> dict[str, Variable]:
-    """Return the variables by which hosting platforms assign an address, if they are ones."""
+    """Return `HOST` and `PORT` as hosting platforms set them: an IP address and a number."""
     found = {}
     host, port = (os.environ.get(name, "").strip() for name in ("HOST", "PORT"))
     # Other programs use both names too: conda sets HOST to a compiler's target, csh to a name.

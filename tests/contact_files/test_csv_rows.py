@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 HEADER = ("email", "name", "phone")
 TEXT_AFTER_A_QUOTE = (
-    'A quoted cell goes on after its closing quotation mark. Double the marks in it: `""`.'
+    'A quoted cell continues after its closing quotation mark. Double marks inside: `""`.'
 )
 
 

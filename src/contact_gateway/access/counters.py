@@ -32,8 +32,8 @@ class Limit(NamedTuple):
 class Counters:
     """Counts events by key, each key in windows of its limit.
 
-    In memory, it does so in a dictionary. On a server, it does by the library `limits`, whose own
-    storage in memory is several times slower.
+    It counts in a dictionary, or on a server by the library `limits`, whose own storage in memory
+    is several times slower.
 
     Args:
         url: the server, such as `redis://HOST:PORT/DB`; None counts in memory.

@@ -85,8 +85,8 @@ def own_columns(columns: Sequence[str]) -> tuple[int, ...]:
 class ContactColumns:
     """The meaning of a table's columns.
 
-    A column has a field by its name, or because the operator chooses it, which wins. Names of
-    advertisers have none in a file with their ids, unless they are chosen.
+    A column has a field by its name, or because the operator chooses it, which wins. In a file with
+    the ids of advertisers, a column with their names has none, unless it is chosen.
     """
 
     def __init__(self, table: Table, chosen: Mapping[str, str]) -> None:

@@ -29,7 +29,7 @@ _REASONS: Final = (
         "field larger",
         f"A cell has more than {csv.field_size_limit():,} characters. Close its quotation mark.",
     ),
-    ("'", 'A quoted cell goes on after its closing quotation mark. Double the marks in it: `""`.'),
+    ("'", 'A quoted cell continues after its closing quotation mark. Double marks inside: `""`.'),
 )
 
 _Record: TypeAlias = tuple[int, int, list[str]]
@@ -79,7 +79,7 @@ def _rows(
 
 
 class _Records:
-    """The records of a file, which are read on after one that is unreadable."""
+    """The records of a file. Reading continues after one that is unreadable."""
 
     def __init__(self, file: DecodedFile) -> None:
         self._encoding = file.encoding
@@ -121,7 +121,7 @@ class _Records:
     def _unreadable(self, error: str) -> UnreadableRow:
         """Return the unreadable row. Only its first line is lost, and the others are read again.
 
-        A quotation mark that is not closed would else take the rows after it along.
+        Otherwise a quotation mark that is not closed would swallow the rows after it.
         """
         first, *others = self._pending
         reason = self._why_unreadable(first) or next(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 HEAD_SIZE: Final = 2**20
-"""Bytes that the encoding is recognised by. A longer file is not guessed at further on."""
+"""How many bytes the encoding is recognised by: the first ones of a longer file."""
 
 # The offset of the surrogates that stand for undecodable bytes, as in PEP 383.
 _SURROGATES: Final = 0xDC00

@@ -1,4 +1,4 @@
-"""What an import sends for a row, and what becomes of the row."""
+"""What an import sends for a row, and the outcome of the row."""
 
 import hashlib
 import json

@@ -22,7 +22,7 @@ MAX_OUTAGE_SECONDS: Final = 300
 """How long an import waits for a destination that does not answer."""
 
 MAX_OUTAGE_SECONDS_AT_THE_START: Final = 15
-"""The same until the first answer: what never answers is more likely a wrong setting."""
+"""The same before its first answer: no answer at all is more likely a wrong setting."""
 
 _MAX_DELAY_SECONDS: Final = 60
 

@@ -95,7 +95,7 @@ def partial_of(target: Path) -> Path:
 
 
 def _refuse_if_in_use(partial: Path) -> None:
-    """Refuse the report that another import writes: its end would give its name to this one."""
+    """Refuse a report that another import is writing: at its end, it would rename this one."""
     try:
         descriptor = os.open(partial, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:

@@ -60,7 +60,7 @@ class BatchOutcome(NamedTuple):
 
     @property
     def existed(self) -> int:
-        """How many contacts were there before, and were asked for."""
+        """How many contacts existed before, and were returned instead of a conflict."""
         return sum(isinstance(outcome, Existing) for outcome in self.outcomes)
 
     @property

@@ -127,7 +127,7 @@ def _described(description: str, example: object) -> object:
 
 @dataclass(frozen=True, kw_only=True)
 class _Submitted:
-    """What Pydantic validates a submission against, and describes it by in the API's schemas."""
+    """The fields of a submission, as Pydantic validates and describes them."""
 
     advertiser_id: Annotated[
         Id,
@@ -223,8 +223,8 @@ def _validated(raw: Mapping[str, object]) -> NewContact:
             valid_http_url(given("linkedin_profile_url")),
         )
     except ValueError:
-        # Pydantic validates by the same functions, and goes on after a problem. It takes twice as
-        # long.
+        # Pydantic validates by the same functions, and continues after a problem. It takes twice
+        # as long.
         fields = {name: value for name, value in raw.items() if name in _FIELD_NAMES}
         return NewContact(**vars(_SUBMITTED.validate_python(fields)))
 

@@ -1,8 +1,8 @@
 """The types of input fields, with their limits.
 
 Pydantic both validates each type and describes it as JSON Schema, so each limit is defined once.
-The functions that return a value as a type has it raise a `ValueError` if it is invalid. Pydantic
-knows what to report of it.
+Each function `valid_…` returns a value as its type stores it. If the value is invalid, it raises a
+`ValueError` that Pydantic reports as a problem.
 """
 
 import re

@@ -2,7 +2,7 @@
 
     BatchedOutcome
     ├── Created                 the contact is durably stored
-    ├── Existing                it was there before, and the caller wants it then
+    ├── Existing                it existed before, and the caller asked for it
     ├── Previewed               a dry run would have created it
     ├── Refusal                 in the order of the rules
     │   ├── Unauthorized        1  no valid key
@@ -95,7 +95,7 @@ class Created(NamedTuple):
 
 
 class Existing(NamedTuple):
-    """The contact was there before, and the caller asked to get it in place of a conflict."""
+    """The contact existed before, and the caller asked for it instead of a conflict."""
 
     contact: Contact
 

@@ -57,7 +57,7 @@ def normal(text: str) -> str:
 
 
 def folded(text: str) -> str:
-    """Return the form that text is compared and searched by: trimmed, and alike in any case.
+    """Return the form that text is compared and searched by: trimmed, and the same in any case.
 
     Equal for the composed and decomposed forms of a text, and for its wide, ligature and other
     compatible characters. Folding twice changes nothing.

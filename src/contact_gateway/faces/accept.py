@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 CACHED_HEADERS: Final = 64
-"""How many headers are kept with what was found in them: a client sends the same one each time."""
+"""How many headers are cached with their results: a client sends the same one each time."""
 
 _QUALITY: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 

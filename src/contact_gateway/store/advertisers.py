@@ -207,9 +207,9 @@ def ids(connection: Connection) -> frozenset[int]:
 
 
 def misplaced(connection: Connection, records: Collection[Advertiser]) -> int | None:
-    """Return an advertiser of those that were just stored that does not fit others, or None.
+    """Return one of the advertisers just stored that does not fit the others, or None.
 
-    Its owner is not a HiEnergy record, or it is not one itself, but owns contacts or records.
+    Its owner is not a HiEnergy record, or it is a network record that owns contacts or records.
     """
     owner = advertisers.alias("owner")
     owned, owners = advertisers.c.hienergy_id, contacts.c.advertiser_id

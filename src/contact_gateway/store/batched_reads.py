@@ -1,6 +1,6 @@
 """Batched reads: lookups that are queued together are read together.
 
-Those of single records share a statement. The pages of lists are records too, by what is asked for.
+Lookups of single records share a statement. A page of a list is a record too: its key says which.
 """
 
 import asyncio

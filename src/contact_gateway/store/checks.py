@@ -41,7 +41,7 @@ class Report(NamedTuple):
 
 
 def inspect(connection: sqlite3.Connection) -> Report:
-    """Check the database of a connection, in one snapshot. A damaged one is a problem, no error."""
+    """Check the database of a connection, in one snapshot. Damage is a problem, not an error."""
     engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
     try:
         with engine.connect() as wrapped:

@@ -248,7 +248,7 @@ class _ConnectionThread(Thread):
                     raise DatabaseFault(text).with_traceback(error.__traceback__) from None
                 if self._pool.observer is not None:
                     self._pool.observer.transaction_repeated(failure.repeat)
-            # Transactions that have met need not meet again.
+            # A random pause, so that transactions that conflicted do not conflict again.
             time.sleep(random.uniform(0, _MAX_PAUSE_SECONDS))  # noqa: S311 - no secret
 
     def _run_in_transaction(self, work: Callable[[Connection], T]) -> T:

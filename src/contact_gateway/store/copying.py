@@ -1,7 +1,7 @@
 """The copy of a database into an empty one, also of another kind, such as SQLite to PostgreSQL.
 
-Rows keep their ids. They are copied in the order of their keys, in short transactions, so that a
-copy that is interrupted goes on after its last row. Checksums of both databases are compared at the
+Rows keep their ids. They are copied in the order of their keys, in short transactions, so an
+interrupted copy continues after its last row. Checksums of both databases are compared at the
 end: they also show whether the source was written to meanwhile.
 """
 
@@ -41,7 +41,7 @@ from contact_gateway.store.tables import metadata
 from contact_gateway.store.upserts import insert_new
 
 CopyProgress: TypeAlias = Callable[[str, int, int], None]
-"""Receives what is done, the number of rows that it is done for, and of all rows."""
+"""Receives the name of a phase, the number of rows that are done, and that of all rows."""
 
 _OWN: Final = "SELECT pg_postmaster_start_time(), current_database()"
 _ROWS_AT_A_TIME: Final = 512

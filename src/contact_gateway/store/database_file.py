@@ -1,6 +1,6 @@
 """The file of a database: opening it, and noticing that it was replaced or deleted.
 
-SQLite goes on with a file that was replaced or deleted underneath it. Its commits then succeed, and
+SQLite keeps using a file that was replaced or deleted underneath it. Its commits then succeed, and
 are lost.
 """
 

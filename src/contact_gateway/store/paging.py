@@ -1,8 +1,8 @@
 """Pagination by page numbers. A page is read with a row more, to know whether another follows.
 
 Its last id is remembered, so that the next page begins there: a walk through the pages takes the
-same time for each, and returns no row twice although rows are added. A page that is not the next of
-an earlier one is counted off from the newest row.
+same time for each, and returns no row twice although rows are added. Any other page
+is counted from the newest row.
 """
 
 import time

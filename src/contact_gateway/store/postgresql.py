@@ -276,7 +276,7 @@ class _Connection(psycopg.Connection):
         return super().wait(watched, *arguments, **options)
 
     def _watched(self, gen: PQGen[T], conninfo: str) -> PQGen[T]:
-        """Do what `gen` does. The driver goes on with it every 0.1 s if nothing arrives."""
+        """Do what `gen` does. The driver resumes it every 0.1 s if nothing arrives."""
         look_at = time.monotonic() + SILENCE_SECONDS
         try:
             wanted = next(gen)

@@ -1,4 +1,4 @@
-"""Turns at something that only some may use at once."""
+"""Turns at a resource that only a few callers may use at once."""
 
 import asyncio
 from contextlib import nullcontext

@@ -1,8 +1,8 @@
 """Deduplicates the reads of one GraphQL document, and limits the records of its result.
 
-Each record and page is read once, however often a document asks for it. Advertisers asked for side
-by side are read in one lookup, and those of a page are not read again. The result has a record as
-often as the document asks for it.
+Each record and page is read once, however often a document selects it. Advertisers that are
+selected side by side are read in one lookup, and those of a page are not read again. The result has
+a record as often as the document selects it.
 """
 
 import asyncio

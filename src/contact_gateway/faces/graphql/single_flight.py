@@ -34,7 +34,7 @@ class SingleFlight:
             except Exception as error:  # noqa: BLE001 - it is raised below, and to the others
                 call.set_exception(error)
             except BaseException:
-                # One of those that wait loads next.
+                # One of the waiting callers loads next.
                 del self._calls[key]
                 call.cancel()
                 raise

@@ -203,7 +203,7 @@ _set_values(_ContactType, Contact)
 
 
 class _ExistingContact(Contact):
-    """A contact that was there before its creation was asked for."""
+    """A contact that existed before the request to create it."""
 
     __slots__ = ()
 

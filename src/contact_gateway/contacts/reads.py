@@ -43,7 +43,7 @@ class _Paging(NamedTuple):
     page: Annotated[PositiveNumber, Field(le=MAX_PAGE)] = 1
     per_page: PositiveNumber | None = None
     limit: PositiveNumber | None = None
-    """Another name for `per_page`, which takes precedence."""
+    """Another name for `per_page`, which counts if both are given."""
 
     def page_request(self) -> PageRequest:
         """Return the page. Sizes above the largest are clamped, as HiEnergy does."""
@@ -95,9 +95,8 @@ async def contacts(caller: ContactCaller, raw: Mapping[str, object]) -> Page[Con
     if isinstance(access, ReadRefusal):
         return access
     advertiser = raw.get("advertiser_id")
-    slug = trimmed(advertiser) if isinstance(advertiser, str) else None
-    if slug is not None and not _SLUG_IN_A_FILTER.fullmatch(slug):
-        slug = None
+    text = trimmed(advertiser) if isinstance(advertiser, str) else ""
+    slug = text if _SLUG_IN_A_FILTER.fullmatch(text) else None
     given = raw if slug is None else {**raw, "advertiser_id": None}
     query = _parsed(_CONTACTS, given, _PAGING | access.filters.contacts)
     if isinstance(query, InvalidInput):

@@ -133,5 +133,7 @@ PARAMETERS: Final = {
         "The number of the page, from 1.",
     ),
     "per_page": _query("per_page", _PAGE_SIZE, f"Records per page. {_CLAMPED}"),
-    "limit": _query("limit", _PAGE_SIZE, "Another name for `per_page`, which takes precedence."),
+    "limit": _query(
+        "limit", _PAGE_SIZE, "Another name for `per_page`, which counts if both are given."
+    ),
 }

@@ -21,7 +21,7 @@ from contact_gateway.contacts.policy import (
     answer,
     decide,
     may_create,
-    unknown_outcome,
+    unknown_outcome_message,
 )
 from support.contacts import FORBIDDEN, KEY_REUSED, NOT_FOUND, conflict, stored, submitted
 
@@ -182,7 +182,7 @@ def test_only_a_conflict_becomes_the_existing_contact_and_only_where_it_is_asked
 def test_an_unknown_outcome_says_what_to_do(
     advice: str, candidate: Contact | None, *, is_unnamed: bool
 ) -> None:
-    message = unknown_outcome(is_unnamed=is_unnamed, candidate=candidate)
+    message = unknown_outcome_message(is_unnamed=is_unnamed, candidate=candidate)
 
     assert advice in message
     assert ("contact 42 " in message) == (candidate is not None)

@@ -118,7 +118,7 @@ def repeat(
     return Created(contact, replayed=True)
 
 
-def unknown_outcome(*, is_unnamed: bool, candidate: Contact | None) -> str:
+def unknown_outcome_message(*, is_unnamed: bool, candidate: Contact | None) -> str:
     """Rule 8: return what a caller can do about an attempt whose outcome is unknown.
 
     `candidate` is a contact with the address that may be the attempt's.

@@ -544,7 +544,7 @@ class Creations:
         """Return that the outcome of an attempt is unknown; look again when it can be known."""
         seconds_left = math.ceil((attempt.held_until - _now()).total_seconds())
         return OutcomeUnknown(
-            policy.unknown_outcome(is_unnamed=attempt.is_unnamed, candidate=candidate),
+            policy.unknown_outcome_message(is_unnamed=attempt.is_unnamed, candidate=candidate),
             seconds_left if seconds_left > 0 else _LOOK_AGAIN_SECONDS,
             attempt.advertiser_id,
             attempt.sent_at,

@@ -15,6 +15,7 @@ from contact_gateway.database_url import SqliteFile
 from contact_gateway.settings import Settings
 from contact_gateway.store import schema_version, text_index
 from contact_gateway.store.database import Database, configured_database
+from contact_gateway.store.database_file import exists
 from contact_gateway.store.sqlite import has_wal_reset_bug
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.variables import SettingsError
@@ -74,7 +75,7 @@ def _sqlite() -> Check:
 def _missing(file: Path) -> Check | None:
     """Return the check of a database that does not exist; None if it does."""
     try:
-        if file.exists():
+        if exists(file):
             return None
         has_folder = file.parent.is_dir()
     except OSError:
@@ -153,7 +154,7 @@ def _permissions(file: Path) -> Iterator[Check]:
 
 
 def _exists(path: Path) -> bool:
-    # Path.exists() raises an error for a folder without rights.
+    # Before Python 3.14, Path.exists() raises an error for a folder without rights.
     return os.access(path, os.F_OK)
 
 

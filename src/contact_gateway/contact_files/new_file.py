@@ -23,21 +23,15 @@ def new_file(target: Path, *, overwrite: bool) -> Iterator[IO[str]]:
     """
     with errors_of(target):
         check_target(target, overwrite=overwrite)
-        with tempfile.NamedTemporaryFile(
-            "w",
-            encoding="utf-8",
-            newline="",
-            dir=target.parent,
-            prefix=f"{target.name}.",
-            suffix=".partial",
-            delete=False,
-        ) as partial:
-            try:
-                yield partial.file
-                complete(partial.file, Path(partial.name), target)
-            except BaseException:
-                Path(partial.name).unlink(missing_ok=True)
-                raise
+        descriptor, name = tempfile.mkstemp(".partial", f"{target.name}.", target.parent)
+        partial = Path(name)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+                yield file
+                complete(file, partial, target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:

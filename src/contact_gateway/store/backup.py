@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from contact_gateway.contact_files.new_file import FileError, check_target, errors_of
 from contact_gateway.store.checks import Report, inspect
-from contact_gateway.store.database_file import uri_of
+from contact_gateway.store.database_file import exists, uri_of
 from contact_gateway.store.sqlite import BUSY_TIMEOUT_SECONDS
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -71,7 +71,7 @@ def restore(copy: Path, file: Path, progress: Progress) -> Restored:
     # A link stays, and what is set aside is the database.
     file = file.resolve()
     with errors_of(file):
-        if file.exists():
+        if exists(file):
             _refuse_same(copy, file)
     with (
         errors_of(file),
@@ -99,7 +99,7 @@ def reading(file: Path, *, is_copy: bool = False) -> Iterator[sqlite3.Connection
         FileError: it cannot be opened, or an SQLite error is raised inside.
     """
     with errors_of(file):
-        if not file.exists():
+        if not exists(file):
             raise FileError(f"{file} does not exist")
     log, _ = _companions(file)
     # Without a write-ahead log, nothing is written beside a copy. A database is not opened

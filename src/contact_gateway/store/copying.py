@@ -169,7 +169,7 @@ def _identity(connection: Connection) -> tuple[Any, ...] | None:
 
 
 def _is_missing(address: DatabaseAddress) -> bool:
-    # Path.exists() raises an error for a folder without rights.
+    # Before Python 3.14, Path.exists() raises an error for a folder without rights.
     return isinstance(address, SqliteFile) and not os.access(address.path, os.F_OK)
 
 

@@ -79,6 +79,18 @@ class DatabaseFile:
         return None
 
 
+def exists(file: Path) -> bool:
+    """Return whether there is such a file. Since Python 3.14, `Path.exists` hides the errors.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError):
+        file.stat()
+        return True
+    return False
+
+
 def uri_of(path: str | Path, mode: str, *, immutable: bool = False) -> str:
     """Return SQLite's URI of a file (https://sqlite.org/uri.html)."""
     suffix = "&immutable=1" if immutable else ""

@@ -224,14 +224,18 @@ def test_each_worker_serves_the_sum_of_all(tmp_path: Path) -> None:
         for _ in range(20):
             with process.client(process.member_key) as client:
                 assert client.get("/api/v1/contacts").status_code == 200
-        counts = []
-        for _ in range(10):
-            with process.client() as client:
-                text = client.get("/metrics").text
-            requests = _samples(text, "contact_gateway_requests_total")
-            counts.append(requests["rest", "contacts", "OK"])
+        # A worker counts a request after it has answered it.
+        while _reads(process) < 20:
+            pass
+        counts = [_reads(process) for _ in range(10)]
 
     assert counts == [20] * 10
+
+
+def _reads(process: GatewayProcess) -> float:
+    with process.client() as client:
+        text = client.get("/metrics").text
+    return _samples(text, "contact_gateway_requests_total")["rest", "contacts", "OK"]
 
 
 SHARED = {"CONTACT_GATEWAY_METRICS": "true"}

@@ -283,7 +283,7 @@ class _Running:
             name = partial_of(self._report_file) if has_stopped else self._report_file
             output.note(f"The report is {name}.")
         seconds = timedelta(seconds=round(time.monotonic() - self._began_at))
-        output.note(f"{counted(counts.total(), 'row')} in {seconds}:")
+        output.note(f"{counted(counts.total(), 'row')} in {seconds}{':' if counts else '.'}")
         for outcome in Outcome:
             if outcome in counts:
                 output.note(f"{counts[outcome]:>12,} {outcome}")

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -110,6 +111,17 @@ class TestIntoTheDatabase:
         assert [maya["import_contact_id"], kai["import_contact_id"]] == [str(r[0]) for r in rows]
         assert maya["E-mail"] == "maya@example.com"
         assert stat.S_IMODE((folder / "report.csv").stat().st_mode) == 0o600
+
+    @pytest.mark.usefixtures("store")
+    def test_a_file_without_rows_creates_nothing(
+        self, run: Command, write: Callable[..., None]
+    ) -> None:
+        write(HEADER)
+
+        result = run("contacts", "import", "contacts.csv")
+
+        assert result.exit_code == 0
+        assert re.fullmatch(r"0 rows in [0-9:]+\.\n", result.stderr)
 
     def test_the_same_command_again_finds_all_rows_there(
         self, run: Command, folder: Path, store: Store, write: Callable[..., None]

@@ -90,7 +90,10 @@ def test_the_socket_of_a_running_process_is_left_alone(store: Store) -> None:
         assert create(path, store).status_code == 201
 
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == f"Error: --uds: cannot listen on {NAME}: Address already in use.\n"
+    assert refused.stderr == (
+        f"Error: --uds: cannot listen on {NAME}: Address already in use. Stop the process that "
+        "listens on it, or choose another path.\n"
+    )
 
 
 def test_the_socket_of_a_process_that_does_not_accept_is_left_alone(tmp_path: Path) -> None:

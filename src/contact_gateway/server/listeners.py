@@ -45,12 +45,18 @@ def listen(host: str, port: int) -> socket.socket:
     except OverflowError:
         raise AddressError(f"cannot listen on {host}:{port}: no such port") from None
     except OSError as error:
-        # `create_server` repeats the address in its message. `os.strerror` knows no failed lookup,
-        # whose number is negative.
-        reason = (error.strerror or str(error)).partition(" (while ")[0]
-        if error.errno == errno.EADDRINUSE:
-            reason += ". Stop the process that listens on it, or choose another port"
+        reason = _reason_of(error, "port")
         raise AddressError(f"cannot listen on {host}:{port}: {reason}") from None
+
+
+def _reason_of(error: OSError, other: str) -> str:
+    """Return why an address cannot be used, and what `other` to choose if it is in use."""
+    # `create_server` repeats the address in its message. `os.strerror` knows no failed lookup,
+    # whose number is negative. Python's own errors, such as that of a long path, have none.
+    reason = (error.strerror or str(error)).partition(" (while ")[0]
+    if error.errno == errno.EADDRINUSE:
+        reason += f". Stop the process that listens on it, or choose another {other}"
+    return reason
 
 
 def _is_unspecified(host: str) -> bool:
@@ -81,8 +87,7 @@ def listen_on_unix_socket(path: Path) -> Iterator[socket.socket]:
             listener.listen(_BACKLOG)
             created = path.lstat()
         except OSError as error:
-            # Python's own errors, such as that of a long path, have no number.
-            raise AddressError(f"cannot listen on {path}: {error.strerror or error}") from None
+            raise AddressError(f"cannot listen on {path}: {_reason_of(error, 'path')}") from None
         try:
             yield listener
         finally:

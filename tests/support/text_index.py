@@ -13,7 +13,9 @@ def index_waiting_rows(connection: Connection, table: str, last_id: int) -> None
     if inspect(connection).has_table("contacts_text_indexed") and table == "contacts":
         last = func.coalesce(func.max(contacts.c.id), 0)
         end = connection.scalar(select(last).where(contacts.c.id <= last_id))
-        connection.exec_driver_sql("UPDATE contacts_text_indexed SET last_id = ?", (end,))
+        # By chance, the index may go further already.
+        update = "UPDATE contacts_text_indexed SET last_id = max(last_id, ?)"
+        connection.exec_driver_sql(update, (end,))
     else:
         connection.exec_driver_sql(f"DELETE {waiting}")
 

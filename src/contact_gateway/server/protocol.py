@@ -3,7 +3,7 @@
 It stands in for uvicorn's own protocol, which
 
 - waits for ever for a request head, and for the rest of a body after its response;
-- reads heads, chunk sizes and trailers of any length;
+- reads heads, chunk sizes and trailers of any length, and any number of headers;
 - treats trailers as headers;
 - refuses a malformed request before it answers the pipelined requests ahead of it;
 - parses any number of pipelined requests ahead;
@@ -48,6 +48,10 @@ STOP_TIMEOUT_SECONDS: Final = 2.0
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Limit of a request head, and also of the framing of a body: its chunk sizes and trailers."""
 
+MAX_HEADERS: Final = 100
+"""Limit of the header lines of a request, as in Envoy and hyper. A short line takes 20 times its
+length in memory, which an idle connection keeps."""
+
 _MAX_UNREAD_BYTES: Final = 64 * 1024
 """Reading pauses while the application has not received more of a body than this."""
 
@@ -71,8 +75,13 @@ _UNIX_PEER: Final = (UNIX, 0)
 _log = logging.getLogger(__name__)
 
 
-class _UnknownCodingError(Exception):
-    """A body has a transfer coding that is not understood. The parser raises its own from it."""
+class _RefusedHeadError(Exception):
+    """A head is well-formed, but not accepted. The parser raises its own error from it."""
+
+    def __init__(self, message: bytes, status: int = 400) -> None:
+        super().__init__(message)
+        self.message: Final = message
+        self.status: Final = status
 
 
 class _Head(NamedTuple):
@@ -274,8 +283,9 @@ class HttpProtocol(asyncio.Protocol):
                 self._take(part)
             except httptools.HttpParserError as error:
                 _log.warning("Invalid HTTP request received.")
-                if isinstance(error.__context__, _UnknownCodingError):
-                    self._refuse(b"Use no transfer coding other than chunked.", status=501)
+                refused = error.__context__
+                if isinstance(refused, _RefusedHeadError):
+                    self._refuse(refused.message, refused.status)
                 else:
                     self._refuse(b"Invalid HTTP request received.")
                 return
@@ -380,6 +390,8 @@ class HttpProtocol(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Add a header. Trailers are ignored (RFC 9110, section 6.5.1)."""
         if self._in_head:
+            if len(self._headers) >= MAX_HEADERS:
+                raise _RefusedHeadError(b"The request has more than %d headers." % MAX_HEADERS)
             # White space after a value is not part of it (RFC 9112, section 5.1).
             self._headers.append((name.lower(), value.rstrip(b" \t")))
 
@@ -460,7 +472,7 @@ class HttpProtocol(asyncio.Protocol):
         lines = b",".join(value for name, value in self._headers if name == b"transfer-encoding")
         *others, last = (coding.strip() for coding in lines.lower().split(b","))
         if last == b"chunked" and {*others} - {b"", b"chunked"}:
-            raise _UnknownCodingError
+            raise _RefusedHeadError(b"Use no transfer coding other than chunked.", status=501)
 
     def _start(self, exchange: Exchange) -> None:
         # A pipelined request starts in the task of the one ahead, whose trace it must not continue.

@@ -2,8 +2,10 @@
 
 import asyncio
 import re
+import socket
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 import uvicorn
 from hypothesis import example, given
@@ -15,7 +17,7 @@ from uvicorn.server import ServerState
 
 from contact_gateway.faces.request_context import SAME_HEAD
 from contact_gateway.server.protocol import HttpProtocol
-from support.process import gateway_process
+from support.process import GatewayProcess, gateway_process
 from support.raw_http import HEALTHZ, connect
 from support.recorded_transport import RecordedTransport
 
@@ -37,6 +39,13 @@ WHOLE = (
     POST % (b"d", b"Transfer-Encoding: chunked", b"0\r\na: b\r\n\r\n"),
 )
 BLANK_LINES = (b"\r\n", b"\r\n\r\n")
+# The second is a redirect, whose address begins with the prefix that a proxy has removed.
+TARGETS_AND_MEDIA_TYPES = (
+    b"?query={viewer{role}} HTTP/1.1\r\nAccept: application/json",
+    b" HTTP/1.1\r\nAccept: text/html",
+)
+WHOLE_RESPONSE = re.compile(rb"HTTP.*?content-length: (\d+)\r.*?\r\n\r\n(.*)", re.DOTALL)
+MADE_UP = re.compile(rb"date: .*|[0-9a-f]{32}")
 
 
 async def _echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,21 +146,57 @@ def test_few_heads_are_known() -> None:
     assert asyncio.run(_findings(*[long] * 3)) == [None] * 3
 
 
-def test_two_keys_on_one_connection_have_their_own_rights(tmp_path: Path) -> None:
-    query = b'{"query": "{ viewer { role } }"}'
-    role, request_ids = re.compile(rb'"role":"(.+?)"'), set()
-    with gateway_process(tmp_path, "--demo") as process, connect(process) as connection:
-        keys = {b"ADMIN": process.admin_key, b"MEMBER": process.member_key}
-        for expected in [*keys, b"MEMBER"] * 2:
-            connection.sendall(
-                b"POST /graphql HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
-                b"X-Api-Key: %b\r\nContent-Length: %d\r\n\r\n%b"
-                % (keys[expected].encode(), len(query), query)
-            )
-            response = b""
-            while not (found := role.search(response)):
-                response += connection.recv(4096)
-            assert found[1] == expected
-            request_ids |= set(re.findall(rb"x-request-id: (.+)\r", response))
+def _response(connection: socket.socket, request: bytes) -> bytes:
+    """Return the response to a request, without the ids and times that the server makes up."""
+    connection.sendall(request)
+    received = b""
+    while not (found := WHOLE_RESPONSE.match(received)) or len(found[2]) < int(found[1]):
+        received += connection.recv(65536)
+    return MADE_UP.sub(b"", received)
 
-    assert len(request_ids) == 6
+
+def test_every_request_gets_the_response_that_it_gets_alone(tmp_path: Path) -> None:
+    """A proxy sends the requests of many clients on one connection."""
+    settings = {"TRUSTED_PROXIES": "127.0.0.1", "RATE_LIMIT_PER_HOUR": "0"}
+    environment = {f"CONTACT_GATEWAY_{name}": value for name, value in settings.items()}
+    alone: dict[bytes, bytes] = {}
+    with gateway_process(tmp_path, "--demo", environment=environment) as process:
+        keys = (process.admin_key.encode(), process.member_key.encode())
+        credentials = [b"", *(b"X-Api-Key: %b\r\n" % key for key in keys)]
+        credentials += [b"Authorization: Bearer %b\r\n" % key for key in keys]
+        requests = st.builds(
+            b"GET /api/v1/graphql%b\r\nHost: here\r\n%b%b%b\r\n".__mod__,
+            st.tuples(
+                st.sampled_from(TARGETS_AND_MEDIA_TYPES),
+                st.sampled_from(credentials),
+                st.sampled_from([b"", b"X-Request-Id: 1\r\n", b"X-Request-Id: 2\r\n"]),
+                st.sampled_from(
+                    [b"", b"X-Forwarded-Prefix: /a\r\n", b"X-Forwarded-Prefix: /b\r\n"]
+                ),
+            ),
+        )
+
+        @given(st.lists(requests, min_size=1, max_size=3), st.randoms(use_true_random=False))
+        def check(few: list[bytes], random: Random) -> None:
+            for request in few:
+                if request not in alone:
+                    with connect(process) as connection:
+                        alone[request] = _response(connection, request)
+            with connect(process) as connection:
+                for request in random.choices(few, k=12):
+                    assert _response(connection, request) == alone[request]
+
+        check()
+
+    shown = b"".join(alone.values())
+    assert all(each in shown for each in (b"ADMIN", b"MEMBER", b"UNAUTHORIZED", b"/a/graphql"))
+
+
+def test_each_request_has_its_own_id(process: GatewayProcess) -> None:
+    with connect(process) as connection:
+        ids = set()
+        for _ in range(4):
+            connection.sendall(HEALTHZ)
+            ids |= set(re.findall(rb"x-request-id: (\w+)\r", connection.recv(65536)))
+
+    assert len(ids) == 4

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import weakref
 from contextvars import ContextVar
 
@@ -395,6 +396,28 @@ async def test_a_pipelined_request_does_not_have_the_context_of_the_one_ahead() 
     await _connected(app, HEALTHZ * 2)
 
     assert seen == ["unset", "unset"]
+
+
+async def test_the_log_of_a_pipelined_request_does_not_have_the_context_of_the_one_ahead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    variable = ContextVar("variable", default="unset")
+    may_respond = asyncio.Event()
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        variable.set("of the one ahead")
+        await may_respond.wait()
+        await PlainTextResponse("fine")(scope, receive, send)
+
+    log = logging.getLogger("contact_gateway.server.protocol")
+    monkeypatch.setattr(log, "warning", lambda _message: seen.append(variable.get()))
+    # Two requests pause reading, so the third is parsed after the first response.
+    await _connected(app, HEALTHZ * 2, b"no request\r\n\r\n")
+    may_respond.set()
+    await _settle()
+
+    assert seen == ["unset"]
 
 
 async def test_the_end_of_a_body_is_received_once() -> None:

@@ -203,7 +203,8 @@ class HttpProtocol(asyncio.Protocol):
         """Read from the connection, unless it is closing or a pipelined request waits."""
         if self._is_paused and len(self._queue) <= 1 and not self.transport.is_closing():
             self._is_paused = False
-            self.data_received(b"")
+            # Called in the task of a request, whose id the log lines of later ones must not have.
+            self._context.run(self.data_received, b"")
             if not self._is_paused:
                 self.transport.resume_reading()
 

@@ -8,6 +8,7 @@ Source: the GraphQL specification, section 6.1.2.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NamedTuple, cast
 
 from graphql import (
@@ -66,13 +67,19 @@ def variables_coercer(operation: Operation) -> CoerceVariables:
                 return _coerced(variables, given)
             except Exception:  # noqa: BLE001, S110 - graphql-core meets the error again, and words it
                 pass
-        return get_variable_values(
+        coerce_again = partial(
+            get_variable_values,
             operation.schema,
             operation.definition.variable_definitions or (),
             given,
             max_errors=MAX_ERRORS,
-            hide_suggestions=operation.hide_suggestions,
         )
+        try:
+            return coerce_again(hide_suggestions=operation.hide_suggestions)
+        except IndexError:
+            # graphql-core 3.3.2 cannot compare a name with U+0130 to others: its lower case is
+            # longer.
+            return coerce_again(hide_suggestions=True)
 
     return coerce
 

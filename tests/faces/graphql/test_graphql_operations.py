@@ -248,6 +248,15 @@ async def test_the_paths_of_problems_are_in_camel_case(gateway: Gateway) -> None
     ]
 
 
+async def test_a_field_with_a_longer_lower_case_is_unknown(gateway: Gateway) -> None:
+    """graphql-core's search for similar names raises an exception for U+0130."""
+    fields = {"advertiserId": 1001, "email": "maya@example.com", "nam\u0130": "Maya"}
+    response = await gateway.graphql(CREATE_CONTACT, gateway.admin, {"input": fields})
+
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["message"].endswith("unknown field 'nam\u0130'.")
+
+
 async def test_the_header_replaces_the_argument_of_a_single_creation(gateway: Gateway) -> None:
     headers = {"Idempotency-Key": "k"}
     variables = {"input": MAYA_INPUT}

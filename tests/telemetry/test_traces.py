@@ -162,6 +162,22 @@ def test_no_span_contains_what_a_caller_sent(tmp_path: Path, collector: Collecto
         assert secret.encode() not in sent
 
 
+@pytest.mark.parametrize("header", ["tracestate", "baggage"])
+def test_headers_that_cannot_be_read_are_not_logged(tmp_path: Path, header: str) -> None:
+    environment = {
+        "CONTACT_GATEWAY_TRACES": "true",
+        "OTEL_TRACES_EXPORTER": "none",
+        "OTEL_PROPAGATORS": "tracecontext,baggage",
+    }
+    with gateway_process(tmp_path, environment=environment) as process:
+        with process.client() as client:
+            client.get("/healthz", headers={"traceparent": TRACE_PARENT, header: "maya@example"})
+        assert process.stop() == 0
+
+        assert TRACE_ID in process.log()
+        assert "maya" not in process.log()
+
+
 def test_an_unreachable_collector_fails_no_request(tmp_path: Path) -> None:
     environment = {
         "CONTACT_GATEWAY_TRACES": "true",

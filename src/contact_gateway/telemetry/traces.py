@@ -5,6 +5,7 @@ is private, so they are read here. No span contains anything that a caller sent,
 ids and a valid `X-Request-Id`.
 """
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -39,6 +40,9 @@ class Tracing:
     """
 
     def __init__(self) -> None:
+        # Propagators log headers that they cannot read as warnings, with the text of the caller.
+        for package in ("baggage", "propagators", "trace"):
+            logging.getLogger(f"opentelemetry.{package}").setLevel(logging.ERROR)
         try:
             self._propagator: Final = _propagator()
             resource = Resource.create()

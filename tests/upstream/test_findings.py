@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contact_gateway.access.principals import Credential
+from contact_gateway.contacts.outcomes import Previewed
 from contact_gateway.upstream.calls import Call, Response
 from contact_gateway.upstream.check import calls
 from contact_gateway.upstream.check.answers import Answer, Reads
@@ -17,7 +18,9 @@ from contact_gateway.upstream.check.findings import findings_of_reads
 from contact_gateway.upstream.check.report import report_of
 from contact_gateway.upstream.check.shapes import names_and_types
 from contact_gateway.upstream.check.trial import TrialContact
+from contact_gateway.upstream.responses import dry_run_answer_of
 from contact_gateway.variables import SettingsError
+from support.contacts import submitted
 from support.faces import Json
 
 UNANSWERED: Final = Answer("GET /", reason="it was not sent")
@@ -345,6 +348,41 @@ async def test_no_answer_breaks_the_check(responses: list[Response]) -> None:
     except SettingsError:
         return
     assert report_of(result, "https://app.hienergy.ai/api/v1")
+
+
+SAYS: Final[Json] = {"dry_run": True}
+MAYA: Final[Json] = {"id": 7, "attributes": {"email": "maya+dry-run@example.com"}}
+DRY_RUNS: Final[Mapping[str, Json]] = {
+    "beside data": {"data": MAYA, **SAYS},
+    "in meta beside data": {"data": MAYA, "meta": SAYS},
+    "in the record": {"data": {**MAYA, **SAYS}},
+    "in meta of the record": {"data": {**MAYA, "meta": SAYS}},
+    "in attributes": {"data": {"id": 7, "attributes": SAYS}},
+    "in a flat record": {"data": {"id": 7, **SAYS}},
+    "beside data in a root key": {"contact": {"data": MAYA, **SAYS}},
+    "in meta beside data in a root key": {"contact": {"data": MAYA, "meta": SAYS}},
+    "in meta of the root key": {"contact": {**MAYA, "meta": SAYS}},
+    "in meta beside a root key": {"contact": {"data": MAYA}, "meta": SAYS},
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("body", DRY_RUNS.values(), ids=list(DRY_RUNS))
+@pytest.mark.parametrize("status", [200, 201])
+async def test_the_check_and_the_gateway_read_one_dry_run_alike(body: Json, status: int) -> None:
+    response = Response(status, {}, body)
+    listed: Json = {"data": []}
+
+    async def send(call: Call) -> Response:
+        return response if call.query == {"dry_run": "true"} else Response(200, {}, listed)
+
+    trial = TrialContact(2001, "maya@example.com", tries_dry_run=True)
+    result = await check(send, Credential.of("key"), trial)
+
+    finding = next(each for each in result.findings if each.key == "dry_run")
+    assert finding.found == f"honoured: {status} says `dry_run`"
+    contact = submitted(advertiser_id=2001, email="maya+dry-run@example.com")
+    assert isinstance(dry_run_answer_of(response, contact), Previewed)
 
 
 @pytest.fixture(autouse=True)

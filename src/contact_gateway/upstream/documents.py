@@ -63,6 +63,18 @@ def resource_of(body: object, roots: Roots = CONTACTS) -> object:
     return content if around else None
 
 
+def says_dry_run(body: object) -> bool:
+    """Return whether a document says that it is of a dry run, on any level or in its `meta`."""
+    content, around = unwrapped(body, CONTACTS)
+    return any(
+        place.get("dry_run") is True
+        for level in (*around, content)
+        if isinstance(level, dict)
+        for place in (level, level.get("meta"), level.get("attributes"))
+        if isinstance(place, dict)
+    )
+
+
 def fields_of(resource: object) -> Fields | None:
     """Return the fields of a record, whether they are in `attributes` or next to its id."""
     if not isinstance(resource, dict):

@@ -47,6 +47,7 @@ from contact_gateway.upstream.documents import (
     fields_of,
     owner_of,
     resource_of,
+    says_dry_run,
 )
 from contact_gateway.upstream.error_bodies import (
     WHOLE_CONTACT,
@@ -124,19 +125,11 @@ def dry_run_answer_of(response: Response, submitted: NewContact) -> CreationAnsw
     resource = resource_of(response.body)
     has_id = isinstance(resource, Mapping) and resource.get("id") is not None
     is_created = response.status == HTTPStatus.CREATED or has_id
-    if is_created and not _says_dry_run(response.body, resource):
+    if is_created and not says_dry_run(response.body):
         return creation_answer_of(response, submitted)
     owner_id, owner_name = owner_of(fields_of(resource) or {})
     details = submitted._replace(advertiser_id=owner_id or submitted.advertiser_id)
     return Previewed(ContactPreview(details, owner_name))
-
-
-def _says_dry_run(body: object, resource: object) -> bool:
-    """Return whether a document says that it is of a dry run."""
-    places = [body, resource]
-    places += [place.get("meta") for place in (body, resource) if isinstance(place, Mapping)]
-    places += [resource.get("attributes")] if isinstance(resource, Mapping) else []
-    return any(isinstance(place, Mapping) and place.get("dry_run") is True for place in places)
 
 
 def refusal_of(response: Response) -> Refusal:

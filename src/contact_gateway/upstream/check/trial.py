@@ -13,7 +13,7 @@ from contact_gateway.settings import Known
 from contact_gateway.upstream.check.answers import Answer, has_email
 from contact_gateway.upstream.check.findings import Finding, Found, unknown
 from contact_gateway.upstream.check.shapes import Row, error_form_of, owner_of
-from contact_gateway.upstream.documents import time_of
+from contact_gateway.upstream.documents import says_dry_run, time_of
 from contact_gateway.variables import PREFIX
 
 _SETTINGS: Final = {
@@ -219,18 +219,14 @@ def _merged(first: Row, second: Row) -> str:
 
 def _dry_run(trial: Trial) -> Found:
     """Return what became of a creation with `?dry_run=true`."""
-    status, document, row = trial.dry_run.status, trial.dry_run.document, trial.dry_run.row
+    status, response, row = trial.dry_run.status, trial.dry_run.response, trial.dry_run.row
     if status in _REFUSED:
         return unknown(f"it was refused with {status}")
-    if not trial.dry_run.is_success:
+    if response is None or not response.is_success:
         return unknown(trial.dry_run.why_unknown)
     email = trial.contact.dry_run_email
     is_listed = any(has_email(row, email) for row in trial.after_dry_run.rows)
-    marks: list[object] = [None if row is None else row.fields]
-    if document is not None:
-        marks += [document.beside.get("meta"), document.content]
-    says_dry_run = any(isinstance(each, Mapping) and each.get("dry_run") is True for each in marks)
-    if says_dry_run and not is_listed:
+    if says_dry_run(response.body) and not is_listed:
         means = "Dry runs can be forwarded."
         return Found(f"honoured: {status} says `dry_run`", means, setting=Known.YES)
     if is_listed or row is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -69,6 +70,8 @@ main.add_typer(schema, name="schema")
 main.add_typer(store, name="store")
 
 _DEFAULTS: Final = Settings()
+# Without a request, a worker has 25 open files.
+_MIN_OPEN_FILES: Final = 64
 
 
 def run() -> None:
@@ -148,6 +151,7 @@ def serve(
                 "Redirect it to a file or to /dev/null.\n"
             )
             raise typer.Exit(1)
+        _check_open_files()
         settings = load_settings()
         configure_logging(settings.log_format)
         check_tracing(settings)
@@ -187,6 +191,15 @@ def serve(
             # The schema may have changed since the start.
             with_database(settings, store_schema.revision)
             output.fail("The server did not start. The log has the reason.")
+
+
+def _check_open_files() -> None:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and limit < _MIN_OPEN_FILES:
+        raise SettingsError(
+            f"The limit on open files is {limit}. The gateway needs {_MIN_OPEN_FILES}, and one for "
+            "each connection. Raise it: `ulimit -n 4096` in a shell, LimitNOFILE in systemd."
+        )
 
 
 def _public_listeners(

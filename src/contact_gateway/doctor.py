@@ -10,6 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from sqlalchemy import Connection, func, select
+
 from contact_gateway.contacts.source import SourceUnavailable
 from contact_gateway.database_url import SqliteFile
 from contact_gateway.settings import Settings
@@ -50,13 +52,13 @@ async def examine(settings: Settings) -> tuple[Check, ...]:
         file = Path(settings.database.path)
         checks = [
             _sqlite(),
-            _missing(file) or await _database(settings),
+            *await _database(settings, _missing(file)),
             *_permissions(file),
             _disk(file.parent.absolute()),
             _clock(file),
         ]
     else:
-        checks = [await _database(settings), _clock()]
+        checks = [*await _database(settings), _clock()]
     if settings.upstream_url is not None:
         checks += await _upstream(settings, settings.upstream_url)
     if settings.rate_limit_url is not None:
@@ -88,15 +90,20 @@ def _missing(file: Path) -> Check | None:
     return Check(_DATABASE, State.FAILED, f"the folder {file.parent} does not exist", remedy)
 
 
-async def _database(settings: Settings) -> Check:
+async def _database(settings: Settings, missing: Check | None = None) -> tuple[Check, ...]:
+    if missing is not None:
+        return (missing,)
     database = configured_database(settings)
     try:
-        return await _schema(database)
+        return (
+            await _schema(database),
+            *_compared_clock("the database server", await database.read(_seconds_ahead)),
+        )
     except SourceUnavailable as error:
         # It begins with the name of the database.
         found = f"cannot be read: {error.reason}"
         remedy = "Correct CONTACT_GATEWAY_DATABASE_URL, start its server, or restore its file."
-        return Check(_DATABASE, State.FAILED, found, remedy)
+        return (Check(_DATABASE, State.FAILED, found, remedy),)
     finally:
         await database.close()
 
@@ -194,13 +201,23 @@ async def _upstream(settings: Settings, url: str) -> tuple[Check, ...]:
     if not is_reachable:
         remedy = "See CONTACT_GATEWAY_UPSTREAM_URL, HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE."
         return (Check(name, State.FAILED, f"{url} does not answer, or answers with a 5xx", remedy),)
-    checks = [Check(name, State.OK, f"{url} answers")]
-    if ahead is not None and abs(ahead.total_seconds()) > _MAX_CLOCK_ERROR_SECONDS:
-        seconds = ahead.total_seconds()
-        direction = "ahead of" if seconds > 0 else "behind"
-        found = f"upstream's clock is {abs(seconds):.0f} s {direction} this machine's"
-        checks.append(Check("Clock", State.WARNING, found, "Synchronise this machine's clock."))
-    return tuple(checks)
+    seconds = 0.0 if ahead is None else ahead.total_seconds()
+    return (Check(name, State.OK, f"{url} answers"), *_compared_clock("upstream", seconds))
+
+
+def _compared_clock(whose: str, seconds_ahead: float) -> Iterator[Check]:
+    if abs(seconds_ahead) > _MAX_CLOCK_ERROR_SECONDS:
+        direction = "ahead of" if seconds_ahead > 0 else "behind"
+        found = f"{whose}'s clock is {abs(seconds_ahead):.0f} s {direction} this machine's"
+        yield Check("Clock", State.WARNING, found, "Synchronise this machine's clock.")
+
+
+def _seconds_ahead(connection: Connection) -> float:
+    """Return how far a database server's clock is ahead of this machine's."""
+    if connection.dialect.name != "postgresql":
+        return 0.0
+    now = connection.execute(select(func.current_timestamp())).scalar_one()
+    return now.timestamp() - time.time()
 
 
 async def _redis(url: str) -> Check:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import sqlite3
+import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -148,6 +150,38 @@ def test_a_clock_behind_the_last_change_of_the_database_fails(
     status, checks = examine()
 
     assert (status, checks["Clock"]["state"]) == (1, "failed")
+
+
+@pytest.fixture(params=[3600, -3600], ids=["behind", "ahead of"])
+def differing_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Move this machine's clock; return a pattern of how a server's differs."""
+    seconds: int = request.param
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + seconds)
+    direction = "behind" if seconds > 0 else "ahead of"
+    return rf"'s clock is 3\d\d\d s {direction} this machine's\. Synchronise"
+
+
+@pytest.mark.usefixtures("postgresql")
+def test_a_database_server_with_another_time_is_a_warning(
+    run: Command, differing_clock: str
+) -> None:
+    run("migrate")
+    result = run("doctor")
+
+    assert re.search(f"warning  Clock: the database server{differing_clock}", result.stdout)
+
+
+def test_an_upstream_with_another_time_is_a_warning(
+    run: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    upstream: UpstreamGateway,
+    differing_clock: str,
+) -> None:
+    monkeypatch.setenv("CONTACT_GATEWAY_UPSTREAM_URL", upstream.url)
+    result = run("doctor")
+
+    assert re.search(f"warning  Clock: upstream{differing_clock}", result.stdout)
 
 
 def test_the_wal_reset_bug_is_a_warning(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:

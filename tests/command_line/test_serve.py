@@ -21,6 +21,7 @@ from contact_gateway.server.stopping import Timeouts
 from support.clock import WATCHDOG_SECONDS
 from support.databases import Engine, databases_on, new_database, plain_connection, read_only
 from support.process import (
+    SERVE,
     Command,
     GatewayProcess,
     clean_environment,
@@ -418,6 +419,17 @@ class TestRefusedStart:
 
         assert result.exit_code == 2
         assert option[0] in result.stderr
+
+    def test_too_few_open_files_are_reported(self, folder: Path) -> None:
+        limited = ("sh", "-c", 'ulimit -n 63; exec "$@"', "sh", *SERVE)
+        result = refused_start(folder, command=limited)
+
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr == (
+            "Error: The limit on open files is 63. The gateway needs 64, and one for each "
+            "connection. Raise it: `ulimit -n 4096` in a shell, LimitNOFILE in systemd.\n"
+        )
+        assert list(folder.glob("*.sqlite3")) == []
 
     def test_a_database_of_a_newer_version_is_reported_with_its_setting(
         self, run: Command, folder: Path, database_url: str

@@ -7,6 +7,7 @@ import stat
 import time
 from collections.abc import Iterator
 from enum import StrEnum
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,6 +20,7 @@ from contact_gateway.store import schema_version, text_index
 from contact_gateway.store.database import Database, configured_database
 from contact_gateway.store.database_file import exists
 from contact_gateway.store.sqlite import has_wal_reset_bug
+from contact_gateway.upstream.calls import Call, UpstreamUnavailable, unexpected
 from contact_gateway.upstream.client import UpstreamClient
 from contact_gateway.variables import SettingsError
 
@@ -27,6 +29,9 @@ _MAX_CLOCK_ERROR_SECONDS: Final = 60
 _REDIS_TIMEOUT_SECONDS: Final = 2
 _DATABASE: Final = "Database"
 _MEBIBYTE: Final = 1024 * 1024
+_REFUSALS_WITHOUT_KEY: Final = frozenset(
+    {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS}
+)
 
 
 class State(StrEnum):
@@ -190,17 +195,24 @@ def _clock(*files: Path) -> Check:
 
 
 async def _upstream(settings: Settings, url: str) -> tuple[Check, ...]:
+    """Check that HiEnergy's API is at a URL: it refuses a list without a key."""
     name = "Upstream"
     try:
         async with UpstreamClient(
             url, timeout_seconds=settings.upstream_timeout_seconds, max_connections=1
         ) as client:
-            is_reachable, ahead = await client.is_reachable(), client.clock_ahead()
+            response, ahead = await client.send(Call("GET", "contacts")), client.clock_ahead()
+        if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise unexpected(response)
     except SettingsError as error:
         return (Check(name, State.FAILED, str(error), "Correct the proxy's variable."),)
-    if not is_reachable:
+    except UpstreamUnavailable as error:
         remedy = "See CONTACT_GATEWAY_UPSTREAM_URL, HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE."
-        return (Check(name, State.FAILED, f"{url} does not answer, or answers with a 5xx", remedy),)
+        return (Check(name, State.FAILED, f"{url}: {error.reason}", remedy),)
+    if response.status not in _REFUSALS_WITHOUT_KEY:
+        found = f"{url}/contacts is answered with {response.status}, not with 401"
+        remedy = "For HiEnergy the URL is https://app.hienergy.ai/api/v1."
+        return (Check(name, State.WARNING, found, remedy),)
     seconds = 0.0 if ahead is None else ahead.total_seconds()
     return (Check(name, State.OK, f"{url} answers"), *_compared_clock("upstream", seconds))
 

@@ -1,5 +1,6 @@
 """`contact-gateway doctor`: each check, with what to do about it."""
 
+import asyncio
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from contact_gateway.store.schema_version import newest_revision
 from support.databases import Engine, databases_on, new_database, plain_connection, read_only
 from support.process import Command
 from support.programs import redis_server
-from support.upstream import UpstreamGateway
+from support.upstream import UpstreamGateway, recorded, recorded_upstream
 
 DATABASE = "contact-gateway.sqlite3"
 Examine = Callable[[], tuple[int, Mapping[str, Mapping[str, str]]]]
@@ -318,6 +319,33 @@ def test_an_unreachable_upstream_fails(examine: Examine, monkeypatch: pytest.Mon
     status, checks = examine()
 
     assert (status, checks["Upstream"]["state"]) == (1, "failed")
+    assert checks["Upstream"]["found"] == (
+        "http://127.0.0.1:1/api/v1: no connection to upstream: Connection refused"
+    )
+
+
+def test_an_upstream_url_of_another_path_is_a_warning(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch, upstream: UpstreamGateway
+) -> None:
+    url = upstream.url.removesuffix("/api/v1")
+    monkeypatch.setenv("CONTACT_GATEWAY_UPSTREAM_URL", url)
+    status, checks = examine()
+
+    assert (status, checks["Upstream"]["state"]) == (0, "warning")
+    assert checks["Upstream"]["found"] == f"{url}/contacts is answered with 404, not with 401"
+    assert "https://app.hienergy.ai/api/v1" in checks["Upstream"]["remedy"]
+
+
+@pytest.mark.anyio
+async def test_an_upstream_that_fails_fails(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with recorded_upstream(lambda _: recorded(500)) as upstream:
+        monkeypatch.setenv("CONTACT_GATEWAY_UPSTREAM_URL", upstream.url)
+        status, checks = await asyncio.to_thread(examine)
+
+    assert (status, checks["Upstream"]["state"]) == (1, "failed")
+    assert checks["Upstream"]["found"].endswith("upstream responds with 500")
 
 
 def test_a_redis_server_is_reached(

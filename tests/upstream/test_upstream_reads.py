@@ -151,6 +151,22 @@ async def test_the_role_of_the_viewer_is_that_of_upstream(
     assert upstream.contacts() == before
 
 
+@pytest.mark.parametrize("status", [200, 201, 400, 404, 409, 422])
+async def test_the_viewer_is_an_admin_if_hienergy_checks_the_contact_or_answers_the_dry_run(
+    tmp_path: Path, status: int
+) -> None:
+    attributes: Json = {"dry_run": True, "message": "Nothing was created."}
+    document: Json = {"data": {"type": "contact", "attributes": attributes}}
+    if status >= 400:
+        document = {"error": {"code": "X", "message": "Contact is missing."}}
+    answer = recorded(status, json.dumps(document))
+    async with gateway_and_upstream(lambda _: answer, tmp_path) as (gateway, upstream):
+        body = (await gateway.graphql("{ viewer { role } }", KEY)).json()
+
+    assert body == {"data": {"viewer": {"role": "ADMIN"}}}
+    assert upstream.calls() == ["POST /api/v1/contacts?dry_run=true"]
+
+
 @pytest.mark.parametrize("key", ["unknown", "expired", "revoked"])
 async def test_a_key_that_upstream_refuses_reads_nothing(
     chain: tuple[Gateway, UpstreamGateway], key: str

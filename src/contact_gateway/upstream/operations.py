@@ -152,12 +152,15 @@ class Operations:
     async def identify(self) -> Identity | ReadRefusal:
         """Return the role of the key, by a dry run with an empty contact.
 
-        Upstream has no operation for it. Only an admin's key reaches the validation, and an empty
-        contact cannot be created, dry run or not.
+        Upstream has no operation for it. Only an admin's key gets further, and an empty contact
+        cannot be created, dry run or not.
         """
         seconds = self._client.timeout_seconds
         response = await self._post_contact({}, dry_run=True, timeout_seconds=seconds)
-        if response.status in _AUTHORIZED_STATUSES and not is_missing_operation(response):
+        # HiEnergy may answer a dry run before the validation.
+        is_previewed = response.is_success and response.body is not None
+        is_validated = response.status in _AUTHORIZED_STATUSES
+        if is_previewed or (is_validated and not is_missing_operation(response)):
             return Identity(_LABEL, Role.ADMIN)
         refusal = read_refusal_of(response)
         return Identity(_LABEL, Role.MEMBER) if isinstance(refusal, Forbidden) else refusal

@@ -524,6 +524,14 @@ async def test_an_answer_that_is_too_large_has_no_body_and_does_not_open_the_cir
     assert len(upstream.requests) == len(bodies)
 
 
+@pytest.mark.parametrize("call", [READ, CREATE], ids=lambda call: call.method)
+async def test_a_header_may_be_as_large_as_those_of_web_pages(call: Call) -> None:
+    """Such as a content security policy with many hashes."""
+    large = recorded(201, "{}", headers={"Content-Security-Policy": "x" * 60_000})
+    async with client_before(large) as (client, _):
+        assert (await client.send(call)).body == {}
+
+
 @pytest.mark.parametrize("status", [200, 422])
 async def test_the_values_of_a_large_refusal_are_not_read(status: int) -> None:
     sizes = [64 * 1024, 64 * 1024 + 1]

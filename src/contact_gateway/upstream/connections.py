@@ -37,6 +37,7 @@ _MAX_CONNECT_SECONDS: Final = 5.0
 # Shorter than servers' usual five seconds, so that no creation meets a connection that is closing.
 _KEEP_ALIVE_SECONDS: Final = 4.0
 _CHUNK_BYTES: Final = 65_536
+_MAX_HEADER_BYTES: Final = 65_536
 # Each value of a refusal is looked at. A million of them would block the event loop for seconds.
 _MAX_REFUSAL_BYTES: Final = 64 * 1024
 
@@ -69,6 +70,8 @@ class Connections:
             proxy=None if self._proxy is None else self._proxy.url,
             # With True, aiohttp would also send credentials from ~/.netrc.
             trust_env=False,
+            # The default of 8 KiB loses the answer to a creation behind a large header.
+            max_field_size=_MAX_HEADER_BYTES,
         )
 
     async def close(self) -> None:

@@ -179,6 +179,21 @@ class TestASingleContact:
         assert shown.json()["data"]["attributes"]["email"] == "noor@example.com"
         assert deleted.status_code == 404
 
+    async def test_is_the_ledgers_where_hienergy_has_only_other_methods_for_it(
+        self, tmp_path: Path
+    ) -> None:
+        hienergy = HiEnergy()
+
+        def answer(request: Request) -> Recording:
+            is_single = request.target.startswith("/api/v1/contacts/")
+            return recorded(405) if is_single else hienergy.answer(request)
+
+        async with gateway_and_upstream(answer, tmp_path) as (gateway, _):
+            await REST.submit(gateway, MAYA, KEY, idempotency_key="k")
+            created, unknown = [await gateway.rest(f"/contacts/{n}", KEY) for n in (1, 2)]
+
+        assert (created.status_code, unknown.status_code) == (200, 404)
+
     async def test_is_unavailable_where_hienergy_is(self, tmp_path: Path) -> None:
         async with gateway_and_upstream(lambda _: recorded(503), tmp_path) as (gateway, _):
             response = await gateway.rest("/contacts/1", KEY)

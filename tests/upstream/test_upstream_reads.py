@@ -888,6 +888,19 @@ async def test_the_list_of_all_contacts_stands_in_for_a_missing_operation(
     assert unknown.json()["error"]["code"] == ("NOT_FOUND" if is_clear else "SERVICE_UNAVAILABLE")
 
 
+async def test_the_list_of_all_contacts_stands_in_for_an_operation_with_other_methods(
+    tmp_path: Path,
+) -> None:
+    def answer(request: Request) -> Recording:
+        is_own_list = "/advertisers/1000/contacts" in request.target
+        return recorded(405) if is_own_list else _catalogue(request)
+
+    async with gateway_and_upstream(answer, tmp_path) as (gateway, _):
+        response = await gateway.rest("/advertisers/1000/contacts", KEY)
+
+    assert len(response.json()["data"]) == 50
+
+
 async def test_the_calls_of_one_document_are_limited(tmp_path: Path) -> None:
     query = '{ contacts(q: "50", perPage: 50) { nodes { advertiser { name } } } }'
     limits = {"upstream_max_calls_per_request": 30}

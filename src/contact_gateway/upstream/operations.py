@@ -332,7 +332,12 @@ class Operations:
             return self._too_many_calls()
         response = await self._send(operation, Call("GET", path, self.credential, query))
         is_404 = response.status == HTTPStatus.NOT_FOUND
-        if is_404 and (operation in _OPTIONAL_OPERATIONS or not is_missing_operation(response)):
+        if operation in _OPTIONAL_OPERATIONS:
+            # HiEnergy may have other methods at its path.
+            is_missing = is_404 or response.status == HTTPStatus.METHOD_NOT_ALLOWED
+        else:
+            is_missing = is_404 and not is_missing_operation(response)
+        if is_missing:
             return None
         if response.status != HTTPStatus.OK:
             return read_refusal_of(response)

@@ -59,7 +59,7 @@ async def examine(settings: Settings) -> tuple[Check, ...]:
             _sqlite(),
             *await _database(settings, _missing(file)),
             *_permissions(file),
-            _disk(file.parent.absolute()),
+            _disk(file.parent),
             _clock(file),
         ]
     else:
@@ -84,7 +84,12 @@ def _missing(file: Path) -> Check | None:
     try:
         if exists(file):
             return None
-        has_folder = file.parent.is_dir()
+        # A link may lead elsewhere.
+        folder = Path(os.path.realpath(file)).parent
+        has_folder = folder.is_dir()
+    except FileNotFoundError:
+        found = "the working directory was deleted, perhaps by a deployment"
+        return Check(_DATABASE, State.FAILED, found, "Start the gateway in another one.")
     except OSError:
         # Opening the database says why.
         return None
@@ -92,7 +97,7 @@ def _missing(file: Path) -> Check | None:
         found = f"{file} does not exist; the first start creates it"
         return Check(_DATABASE, State.OK, found)
     remedy = "Create it, or set CONTACT_GATEWAY_DATABASE_URL to another file."
-    return Check(_DATABASE, State.FAILED, f"the folder {file.parent} does not exist", remedy)
+    return Check(_DATABASE, State.FAILED, f"the folder {folder} does not exist", remedy)
 
 
 async def _database(settings: Settings, missing: Check | None = None) -> tuple[Check, ...]:
@@ -173,9 +178,10 @@ def _exists(path: Path) -> bool:
 def _disk(folder: Path) -> Check:
     name = "Disk space"
     try:
+        folder = folder.absolute()
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        remedy = "See whether the disk is mounted."
+        remedy = "See whether the folder exists, and whether its disk is mounted."
         return Check(name, State.FAILED, f"{folder}: {error.strerror}", remedy)
     found = f"{free // _MEBIBYTE} MiB are free in {folder}"
     if free < _MIN_FREE_BYTES:

@@ -112,6 +112,29 @@ def test_a_missing_folder_fails(examine: Examine, monkeypatch: pytest.MonkeyPatc
     assert (checks["Database"]["state"], checks["Disk space"]["state"]) == ("failed", "failed")
 
 
+def test_a_link_into_a_missing_folder_fails(examine: Examine, folder: Path) -> None:
+    (folder / DATABASE).symlink_to("nowhere/x.sqlite3")
+    status, checks = examine()
+
+    assert (status, checks["Database"]["state"]) == (1, "failed")
+    assert checks["Database"]["found"] == f"the folder {folder / 'nowhere'} does not exist"
+
+
+def test_a_working_directory_that_was_deleted_fails(examine: Examine, folder: Path) -> None:
+    """A deployment may have replaced it."""
+    deleted = folder / "earlier"
+    deleted.mkdir()
+    os.chdir(deleted)
+    deleted.rmdir()
+    try:
+        status, checks = examine()
+    finally:
+        os.chdir(folder)
+
+    assert status == 1
+    assert (checks["Database"]["state"], checks["Disk space"]["state"]) == ("failed", "failed")
+
+
 @pytest.mark.parametrize("name", [f"{'a' * 300}.sqlite3", f"{'a' * 300}/x.sqlite3"])
 def test_a_file_that_cannot_be_looked_at_fails(
     examine: Examine, monkeypatch: pytest.MonkeyPatch, name: str

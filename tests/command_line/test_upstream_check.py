@@ -112,7 +112,9 @@ CASES: Final = [
     Case({"rows": Rows.RESOURCE}, "rows", "`id`, `type`, `attributes`"),
     Case({"rows": Rows.FLAT}, "rows", "flat"),
     Case(
-        {"odd_rows": True}, "rows", "`id`, `type`, `attributes`; some rows are no object with an id"
+        {"odd_rows": True},
+        "rows",
+        "`id`, `type`, `attributes`; some rows are no object with a numeric id",
     ),
     Case({"odd_rows": True}, "email_filter", "obeyed"),
     Case({}, "id_types", "text"),
@@ -221,8 +223,8 @@ CASES: Final = [
     Case({}, "dry_run", "not known: it needs --create-test-contact", (), (HONOURS, "unknown")),
     create({"creation_shows": Shown.FULL}, "creation", "201 with the contact"),
     create({"creation_shows": Shown.ID_ALONE}, "creation", "201 with the id alone"),
-    create({"creation_shows": Shown.EMPTY_DATA}, "creation", "201 without an id"),
-    create({"creation_shows": Shown.NO_CONTENT}, "creation", "204 without an id"),
+    create({"creation_shows": Shown.EMPTY_DATA}, "creation", "201 without a numeric id"),
+    create({"creation_shows": Shown.NO_CONTENT}, "creation", "204 without a numeric id"),
     create({}, "new_contact_owner", "another one"),
     create({"shows_owner": False}, "new_contact_owner", "not shown"),
     create(
@@ -321,7 +323,7 @@ CASES: Final = [
     dry_run({"dry_run": DryRun.GATEWAY, "root_key": True}, "honoured: 200 says `dry_run`", "yes"),
     dry_run(
         {"dry_run": DryRun.IGNORED, "creation_shows": Shown.NO_CONTENT},
-        "not known: 204 without an id or `dry_run`",
+        "not known: 204 without a numeric id or `dry_run`",
         "unknown",
     ),
     dry_run({"creation_shows": Shown.NO_CONTENT, **RATED}, "ignored: 204 with a contact", "no"),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contact_gateway.access.principals import Credential
-from contact_gateway.contacts.outcomes import Previewed
+from contact_gateway.contacts.outcomes import Created, Previewed
 from contact_gateway.upstream.calls import Call, Response
 from contact_gateway.upstream.check import calls
 from contact_gateway.upstream.check.answers import Answer, Reads
@@ -18,7 +18,7 @@ from contact_gateway.upstream.check.findings import findings_of_reads
 from contact_gateway.upstream.check.report import report_of
 from contact_gateway.upstream.check.shapes import names_and_types
 from contact_gateway.upstream.check.trial import TrialContact
-from contact_gateway.upstream.responses import dry_run_answer_of
+from contact_gateway.upstream.responses import creation_answer_of, dry_run_answer_of
 from contact_gateway.variables import SettingsError
 from support.contacts import submitted
 from support.faces import Json
@@ -383,6 +383,47 @@ async def test_the_check_and_the_gateway_read_one_dry_run_alike(body: Json, stat
     assert finding.found == f"honoured: {status} says `dry_run`"
     contact = submitted(advertiser_id=2001, email="maya+dry-run@example.com")
     assert isinstance(dry_run_answer_of(response, contact), Previewed)
+
+
+UUID: Final = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("record", "rows", "creation"),
+    [
+        (
+            {"id": UUID, "attributes": {"email": "maya@example.com"}},
+            "some rows are no object with a numeric id",
+            "201 without a numeric id",
+        ),
+        (
+            {"attributes": {"id": 7, "email": "maya@example.com"}, "created_at": "2026-01-31"},
+            "`id`, `type`, `attributes`",
+            "201 with the contact",
+        ),
+    ],
+    ids=["an id that the gateway cannot read", "an id in attributes"],
+)
+async def test_the_check_and_the_gateway_read_one_record_alike(
+    record: Json, rows: str, creation: str
+) -> None:
+    list_of_it: Json = {"data": [record]}
+
+    async def send(call: Call) -> Response:
+        is_creation = call.method == "POST"
+        return Response(*((201, {}, {"data": record}) if is_creation else (200, {}, list_of_it)))
+
+    trial = TrialContact(2001, "noor@example.com", tries_dry_run=False)
+    result = await check(send, Credential.of("key"), trial)
+    answered = creation_answer_of(
+        Response(201, {}, {"data": record}),
+        submitted(advertiser_id=2001, email="noor@example.com"),
+    )
+
+    findings = {each.key: each.found for each in result.findings}
+    assert (findings["rows"], findings["creation"]) == (rows, creation)
+    assert isinstance(answered, Created) == (creation == "201 with the contact")
 
 
 @pytest.fixture(autouse=True)

@@ -132,16 +132,14 @@ def _envelope(reads: Reads) -> Found:
 
 def _rows(reads: Reads) -> Found:
     rows = [*reads.contact_rows, *reads.advertiser_rows]
+    forms = sorted({"flat" if row.is_flat else "`id`, `type`, `attributes`" for row in rows})
+    lists = (reads.contacts, reads.large_page, reads.advertisers)
+    if any(len(each.items or ()) > len(each.rows) for each in lists):
+        means = "The gateway leaves these rows out and counts them in `meta.skipped`."
+        return Found("; ".join([*forms, "some rows are no object with a numeric id"]), means)
     if not rows:
         return unknown("no row was listed")
-    forms = {"flat" if row.is_flat else "`id`, `type`, `attributes`" for row in rows}
-    lists = (reads.contacts, reads.large_page, reads.advertisers)
-    has_unreadable = any(len(each.items or ()) > len(each.rows) for each in lists)
-    found = "; ".join(sorted(forms))
-    if has_unreadable:
-        means = "The gateway leaves these rows out and counts them in `meta.skipped`."
-        return Found(f"{found}; some rows are no object with an id", means)
-    return Found(found, "The gateway reads both shapes.")
+    return Found("; ".join(forms), "The gateway reads both shapes.")
 
 
 def _ids(reads: Reads) -> Found:

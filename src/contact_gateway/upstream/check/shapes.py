@@ -10,7 +10,14 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from contact_gateway.upstream.calls import Response
-from contact_gateway.upstream.documents import ADVERTISERS, CONTACTS, has_more, unwrapped
+from contact_gateway.upstream.documents import (
+    ADVERTISERS,
+    CONTACTS,
+    fields_of,
+    has_more,
+    id_of,
+    unwrapped,
+)
 
 DOCUMENTED_ENVELOPE: Final = "`data`"
 
@@ -27,6 +34,7 @@ _TYPES: Final[Mapping[type, str]] = {
     str: "text",
     list: "list",
 }
+_NO_FIELDS: Final = frozenset({"attributes", "id", "type"})
 _PAGING_NAMES: Final = frozenset(
     {
         "after",
@@ -73,7 +81,7 @@ class Document(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A record: its fields are in `attributes`, or beside its id."""
+    """A record as the gateway reads it: its fields are in `attributes`, or beside its id."""
 
     is_flat: bool
     id: str | int
@@ -102,16 +110,13 @@ def document_of(body: object) -> Document | None:
 
 
 def row_of(resource: object) -> Row | None:
-    """Return the row of a resource, or None if it is not an object with an id."""
-    if not isinstance(resource, Mapping):
+    """Return the row of a resource, or None if the gateway cannot read its id."""
+    fields = fields_of(resource)
+    row_id = None if fields is None else fields.get("id")
+    if fields is None or not isinstance(row_id, (int, str)) or id_of(row_id) is None:
         return None
-    row_id, attributes = resource.get("id"), resource.get("attributes")
-    if isinstance(row_id, bool) or not isinstance(row_id, (int, str)):
-        return None
-    if isinstance(attributes, Mapping):
-        return Row(is_flat=False, id=row_id, fields=attributes)
-    flat = {name: value for name, value in resource.items() if name not in {"id", "type"}}
-    return Row(is_flat=True, id=row_id, fields=flat)
+    others = {name: value for name, value in fields.items() if name not in _NO_FIELDS}
+    return Row(is_flat=fields is resource, id=row_id, fields=others)
 
 
 def owner_of(row: Row) -> str | None:

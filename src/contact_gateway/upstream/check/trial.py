@@ -125,7 +125,7 @@ def _creation(trial: Trial) -> Found:
     row = trial.first.row
     if row is None:
         means = "Every creation through the gateway is `OUTCOME_UNKNOWN`: no contact is named."
-        return Found(f"{trial.first.status} without an id", means)
+        return Found(f"{trial.first.status} without a numeric id", means)
     if "email" not in row.fields:
         means = "The gateway completes the contact from the submission."
         return Found(f"{trial.first.status} with the id alone", means)
@@ -232,7 +232,7 @@ def _dry_run(trial: Trial) -> Found:
     if is_listed or row is not None:
         means = "Dry runs are not forwarded: each would create a contact."
         return Found(f"ignored: {status} with a contact", means, setting=Known.NO)
-    return unknown(f"{status} without an id or `dry_run`")
+    return unknown(f"{status} without a numeric id or `dry_run`")
 
 
 def _no_contact(trial: Trial) -> Found:

@@ -90,6 +90,14 @@ def test_envelopes(body: Json, envelope: str) -> None:
     assert found(contacts=answer(body))["envelope"] == envelope
 
 
+def test_an_operation_with_other_methods_alone_does_not_exist() -> None:
+    refused = answer(None, 405)
+    findings = found(contact=refused, contacts_of_advertiser=refused)
+
+    assert findings["single_contact"] == "no: 405 for a listed contact"
+    assert findings["advertiser_contacts"] == "no: 405"
+
+
 @pytest.mark.parametrize(
     ("fields", "rating"),
     [({"rating": 3}, "shown"), ({"rating": 0}, "shown; some listed contacts are below 1")],

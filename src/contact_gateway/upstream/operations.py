@@ -45,6 +45,7 @@ from contact_gateway.upstream.documents import (
     resource_of,
 )
 from contact_gateway.upstream.responses import (
+    ABSENT_OPERATION_STATUSES,
     CreationAnswer,
     creation_answer_of,
     dry_run_answer_of,
@@ -331,11 +332,10 @@ class Operations:
         if self._calls >= self._max_calls:
             return self._too_many_calls()
         response = await self._send(operation, Call("GET", path, self.credential, query))
-        is_404 = response.status == HTTPStatus.NOT_FOUND
         if operation in _OPTIONAL_OPERATIONS:
-            # HiEnergy may have other methods at its path.
-            is_missing = is_404 or response.status == HTTPStatus.METHOD_NOT_ALLOWED
+            is_missing = response.status in ABSENT_OPERATION_STATUSES
         else:
+            is_404 = response.status == HTTPStatus.NOT_FOUND
             is_missing = is_404 and not is_missing_operation(response)
         if is_missing:
             return None

@@ -60,6 +60,9 @@ from contact_gateway.upstream.error_bodies import (
 RETRY_AFTER_SECONDS: Final = 60
 """When to retry after a 429 without any such information."""
 
+ABSENT_OPERATION_STATUSES: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
+"""Of operations that HiEnergy may not have. It may have other methods at their paths."""
+
 _log = structlog.get_logger(__name__)
 _MAX_DIGITS: Final = 15
 # Of the years 2001 and 5138. A smaller number is a duration, a larger one has milliseconds.

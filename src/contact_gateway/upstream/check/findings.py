@@ -21,7 +21,7 @@ from contact_gateway.upstream.check.shapes import (
     type_of,
 )
 from contact_gateway.upstream.documents import time_of
-from contact_gateway.upstream.responses import number_of
+from contact_gateway.upstream.responses import ABSENT_OPERATION_STATUSES, number_of
 
 SMALL_PAGE_SIZE: Final = 2
 """A page size that leaves contacts for a second page."""
@@ -306,8 +306,8 @@ def _advertiser_filter(reads: Reads) -> Found:
 
 def _single_contact(reads: Reads) -> Found:
     answer = reads.contact
-    if answer.status == HTTPStatus.NOT_FOUND:
-        return Found("no: 404 for a listed contact", "A contact is read by lists.")
+    if answer.status in ABSENT_OPERATION_STATUSES:
+        return Found(f"no: {answer.status} for a listed contact", "A contact is read by lists.")
     if answer.row is None:
         return unknown(answer.why_unknown)
     return Found("yes", "A contact can be read by its id, listed or not.")
@@ -315,8 +315,9 @@ def _single_contact(reads: Reads) -> Found:
 
 def _contacts_of_advertiser(reads: Reads) -> Found:
     answer = reads.contacts_of_advertiser
-    if answer.status == HTTPStatus.NOT_FOUND:
-        return Found("no: 404", "The gateway lists them with `GET /contacts?advertiser_id=`.")
+    if answer.status in ABSENT_OPERATION_STATUSES:
+        means = "The gateway lists them with `GET /contacts?advertiser_id=`."
+        return Found(f"no: {answer.status}", means)
     if answer.items is None:
         return unknown(answer.why_unknown)
     return Found("yes", "The contacts of an advertiser have their own list.")

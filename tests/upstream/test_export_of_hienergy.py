@@ -21,7 +21,7 @@ from contact_gateway.upstream.export import (
 )
 from contact_gateway.upstream.source import UpstreamReads
 from support.clock import WATCHDOG_SECONDS
-from support.hienergy import HiEnergy, Traits, fake_hienergy
+from support.hienergy import HiEnergy, Paging, Traits, fake_hienergy
 from support.upstream import KEY, Answering, Recording, Request, recorded, recorded_upstream
 
 pytestmark = pytest.mark.anyio
@@ -92,6 +92,23 @@ async def test_it_reads_every_page_once(waits: Waits) -> None:
         assert emails(exported) == added
         assert [page_of(request) for request in hienergy.requests] == [1, 2, 3]
     assert waits == []
+
+
+@pytest.mark.parametrize("paging", Paging, ids=lambda paging: paging.name)
+async def test_it_reads_every_page_of_a_list_that_says_little_of_its_pages(
+    waits: Waits, paging: Paging
+) -> None:
+    async with fake_hienergy(Traits(page_cap=3, paging=paging)) as hienergy:
+        added = fill(hienergy)
+
+        assert emails(await export(hienergy.url, waits)) == added
+
+
+async def test_it_ends_where_the_number_of_a_page_is_ignored(waits: Waits) -> None:
+    row = {"id": 1, "advertiser_id": 1001, "email": "maya@example.com"}
+    page = recorded(200, json.dumps({"data": [row]}))
+    async with recorded_upstream(lambda _: page) as upstream:
+        assert [contact.id for contact in await export(upstream.url, waits)] == [1]
 
 
 async def test_an_empty_list_has_no_contacts(waits: Waits) -> None:

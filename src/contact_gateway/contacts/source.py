@@ -63,12 +63,21 @@ class PageRequest(NamedTuple):
 
 
 class Page(NamedTuple, Generic[T]):
-    """One page of a list. `skipped` is how many of its rows could not be read and are left out."""
+    """One page of a list.
+
+    Attributes:
+        items: the records.
+        request: the page's number and size.
+        has_more: whether there is a next page.
+        skipped: how many rows could not be read and are left out.
+        is_guess: whether `has_more` follows from the requested size, which may have been clamped.
+    """
 
     items: Sequence[T]
     request: PageRequest
     has_more: bool
     skipped: int = 0
+    is_guess: bool = False
 
 
 class ContactFilter(NamedTuple):

@@ -207,7 +207,8 @@ def page_of(
     if skipped:
         _log.warning("rows of a list are left out", rows=skipped, missing=sorted(missing))
     paging = _paging(around)
-    size = _first_number(paging, "per_page", "limit") or requested.size
+    stated_size = _first_number(paging, "per_page", "limit")
+    size = stated_size or requested.size
     stated = has_more(paging)
     return Page(
         items=tuple(items),
@@ -216,6 +217,7 @@ def page_of(
         ),
         has_more=len(rows) >= size if stated is None else stated,
         skipped=skipped,
+        is_guess=stated is None and stated_size is None,
     )
 
 

@@ -48,7 +48,10 @@ async def exported_contacts(
         # HiEnergy may ignore the filter.
         of_brand = [each for each in new.values() if not brand or each.advertiser_id in brand]
         yield ExportedPart(of_brand, page.skipped)
-        if not page.has_more or not (page.items or page.skipped):
+        if not (page.items or page.skipped):
+            return
+        # HiEnergy may have clamped the size, or ignored the number.
+        if not page.has_more and not (page.is_guess and new):
             return
         pages_of_known = 0 if new else pages_of_known + 1
     raise ExportError(

@@ -114,7 +114,8 @@ async def test_a_transaction_that_the_server_ends_is_repeated(timed: Database) -
 
 
 async def test_a_transaction_that_the_server_ends_each_time_is_unavailable(timed: Database) -> None:
-    with pytest.raises(SourceUnavailable, match="transaction timeout"):
+    # On a busy machine, the session ends before the long statement is sent.
+    with pytest.raises(SourceUnavailable, match=r"transaction timeout|closed the connection"):
         await timed.write(_exceed_timeout)
 
 

@@ -246,6 +246,11 @@ async def test_every_response_has_the_security_headers(
         assert "Access-Control-Allow-Origin" not in response.headers
 
 
+WITH_A_POLICY = """
+    mutation ($p: OnConflict) { createContacts(submissions: [], onConflict: $p) { __typename } }
+"""
+
+
 @pytest.mark.parametrize(
     ("document", "variables"),
     [
@@ -268,6 +273,16 @@ async def test_every_response_has_the_security_headers(
             "mutation ($i: CreateContactInput!) { createContact(input: $i) { __typename } }",
             {"i": {"advertiserId": "1", "email": "secret-person@example.com", "givenNam": "A"}},
             id="a variable with a misspelt field",
+        ),
+        pytest.param(
+            WITH_A_POLICY,
+            {"p": "secret-person@example.com"},
+            id="a variable for an enum",
+        ),
+        pytest.param(
+            WITH_A_POLICY,
+            {"p": "secret-person " * 100},
+            id="a long variable for an enum",
         ),
         pytest.param(
             'mutation { createContact(input: "secret-person@example.com") { __typename } }',

@@ -47,7 +47,7 @@ _PERSISTED_QUERY_NOT_SUPPORTED: Final = "PERSISTED_QUERY_NOT_SUPPORTED"
 # Where graphql-core's messages quote values. A suggestion ends with a question mark.
 _VALUES: Final = re.compile(
     r"(?P<question>\?) Found: .*|(,| -)? found: .*|, found (Block)?String .*"
-    r"|(?P<what>cannot represent[^:]*value): .*",
+    r"|(?P<what>cannot represent[^:]*value): .*|(?P<enum>Value) '(.*'(?= does not exist in )|.*)",
     re.DOTALL,
 )
 _MAX_MESSAGE_LENGTH: Final = 1_000
@@ -251,7 +251,7 @@ class _PublicError:
             # Clients log messages, and values may be personal data. Cut first: the time that the
             # pattern takes grows with the names in the message, which graphql-core never shortens.
             formatted["message"] = _VALUES.sub(
-                lambda match: match["question"] or f"{match['what'] or ''}.",
+                lambda match: match["question"] or match["enum"] or f"{match['what'] or ''}.",
                 # Callers know the value as null, its name in JSON.
                 error.message[:_MAX_MESSAGE_LENGTH].replace("not to be None.", "not to be null."),
             )

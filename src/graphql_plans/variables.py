@@ -8,7 +8,6 @@ Source: the GraphQL specification, section 6.1.2.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, NamedTuple, cast
 
 from graphql import (
@@ -67,19 +66,15 @@ def variables_coercer(operation: Operation) -> CoerceVariables:
                 return _coerced(variables, given)
             except Exception:  # noqa: BLE001, S110 - graphql-core meets the error again, and words it
                 pass
-        coerce_again = partial(
-            get_variable_values,
+        return get_variable_values(
             operation.schema,
             operation.definition.variable_definitions or (),
             given,
             max_errors=MAX_ERRORS,
+            # To suggest names, graphql-core 3.3.2 compares them in lower case, and fails on U+0130,
+            # whose lower case is longer.
+            hide_suggestions=operation.hide_suggestions or "\u0130" in repr(given),
         )
-        try:
-            return coerce_again(hide_suggestions=operation.hide_suggestions)
-        except IndexError:
-            # graphql-core 3.3.2 cannot compare a name with U+0130 to others: its lower case is
-            # longer.
-            return coerce_again(hide_suggestions=True)
 
     return coerce
 

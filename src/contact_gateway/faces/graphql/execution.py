@@ -123,7 +123,8 @@ class ExecutableSchema:
                 operation_name=name,
                 # Strawberry's executor adds incremental delivery, which the schema does not use.
                 executor_class=Executor,
-                hide_suggestions=self._hide_suggestions,
+                # graphql-core's search for similar names fails on U+0130.
+                hide_suggestions=self._hide_suggestions or "\u0130" in repr(variables),
             )
 
         add_parts = partial(self._documents.add_plan_parts, request.query, document)

@@ -176,7 +176,7 @@ def test_only_a_conflict_becomes_the_existing_contact_and_only_where_it_is_asked
     ("is_unnamed", "advice"),
     [
         pytest.param(False, "Repeat with the same idempotency key", id="lost"),
-        pytest.param(True, "It is not sent again.", id="unnamed"),
+        pytest.param(True, "With this idempotency key, it is not sent again.", id="unnamed"),
     ],
 )
 def test_an_unknown_outcome_says_what_to_do(

@@ -128,6 +128,8 @@ class TestAForwardedDryRun:
             created = await face.submit(gateway, MAYA, KEY, idempotency_key="k")
 
         assert previewed.outcome == "OUTCOME_UNKNOWN"
+        assert previewed.message is not None
+        assert ("is not sent again" in previewed.message) == (key is not None)
         if key is not None:
             assert created.outcome == "OUTCOME_UNKNOWN"
             assert len(hienergy.contacts) == 1

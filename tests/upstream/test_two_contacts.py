@@ -193,6 +193,9 @@ async def test_a_success_without_an_id_is_unknown_and_not_sent_again(
     assert first.outcome == "OUTCOME_UNKNOWN"
     assert first.message is not None
     assert "created the contact" in first.message
+    # Without a key, a repeat is sent.
+    assert ("is not sent again" in first.message) == (key is not None)
+    assert ("may create a second one" in first.message) == (key is None)
     if key is not None:
         assert second.outcome == "OUTCOME_UNKNOWN"
         assert len(running.hienergy.contacts) == 1

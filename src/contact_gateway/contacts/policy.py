@@ -40,7 +40,11 @@ STILL_IN_FLIGHT: Final = (
 )
 UNNAMED: Final = (
     "HiEnergy created the contact, but its answer does not show which, and no list shows the "
-    "contact yet. Look for it in HiEnergy. It is not sent again."
+    "contact yet. Look for it in HiEnergy. With this idempotency key, it is not sent again."
+)
+UNNAMED_WITHOUT_KEY: Final = (
+    "HiEnergy created the contact, but its answer does not show which, and no list shows the "
+    "contact yet. Look for it in HiEnergy before you send it again, which may create a second one."
 )
 UNAVAILABLE: Final = (
     "The service is temporarily unavailable. Retry later, a creation with its idempotency key."

@@ -180,7 +180,7 @@ class Creations:
         answer = await self._send(caller, contact, None, since=sent_at)
         if not isinstance(answer, Lost):
             return answer
-        message = policy.UNNAMED if answer.is_unnamed else policy.LOST_WITHOUT_KEY
+        message = policy.UNNAMED_WITHOUT_KEY if answer.is_unnamed else policy.LOST_WITHOUT_KEY
         return unknown_outcome(message, contact, sent_at, answer.details)
 
     async def create(self, submission: Keyed) -> CreateContactOutcome:

@@ -56,7 +56,8 @@ async def preview(
         await creations.record_created(keyed, answer)
     if isinstance(answer, Created):
         return dated(answer, sent_at)
-    return unknown_outcome(policy.UNNAMED, contact, sent_at)
+    message = policy.UNNAMED_WITHOUT_KEY if keyed is None else policy.UNNAMED
+    return unknown_outcome(message, contact, sent_at)
 
 
 async def _preview_by_reads(caller: Operations, contact: NewContact) -> CreateContactOutcome:

@@ -888,6 +888,18 @@ async def test_the_list_of_all_contacts_stands_in_for_a_missing_operation(
     assert unknown.json()["error"]["code"] == ("NOT_FOUND" if is_clear else "SERVICE_UNAVAILABLE")
 
 
+async def test_a_read_that_is_refused_without_a_message_says_nothing_of_creations(
+    tmp_path: Path,
+) -> None:
+    async with gateway_and_upstream(lambda _: recorded(403), tmp_path) as (gateway, _):
+        messages = [
+            (await gateway.rest(path, KEY)).json()["error"]["message"]
+            for path in ("/contacts", "/advertisers/1001")
+        ]
+
+    assert messages == ["HiEnergy refuses the request with status 403."] * 2
+
+
 async def test_the_list_of_all_contacts_stands_in_for_an_operation_with_other_methods(
     tmp_path: Path,
 ) -> None:

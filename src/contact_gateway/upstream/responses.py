@@ -142,7 +142,7 @@ def refusal_of(response: Response) -> Refusal:
         UpstreamUnavailable: no refusal has the response's status, or it is a 404 without an error
             in JSON, which is not about a record.
     """
-    refusal = _refusal_of(response)
+    refusal = _refusal_of(response, policy.FORBIDDEN)
     log_refusal(response)
     return refusal
 
@@ -156,7 +156,8 @@ def log_refusal(response: Response) -> None:
     )
 
 
-def _refusal_of(response: Response) -> Refusal:
+def _refusal_of(response: Response, forbidden: str) -> Refusal:
+    """Return the refusal that a response means. `forbidden` is the message of a 403 without one."""
     code = _code_of(response.status)
     if code is None or is_missing_operation(response):
         raise unexpected(response)
@@ -168,8 +169,8 @@ def _refusal_of(response: Response) -> Refusal:
         case ErrorCode.UNAUTHORIZED:
             return Unauthorized(KeyRefusal.REFUSED, error.sentence, details)
         case ErrorCode.FORBIDDEN:
-            is_role = response.status == HTTPStatus.FORBIDDEN
-            default = policy.FORBIDDEN if is_role else _default_message(response)
+            is_403 = response.status == HTTPStatus.FORBIDDEN
+            default = forbidden if is_403 else _default_message(response)
             return Forbidden(error.sentence or default, details)
         case ErrorCode.RATE_LIMITED:
             seconds = _retry_after(response, error.details)
@@ -192,7 +193,7 @@ def read_refusal_of(response: Response) -> ReadRefusal:
     Raises:
         UpstreamUnavailable: no refusal of a read has the response's status.
     """
-    refusal = _refusal_of(response)
+    refusal = _refusal_of(response, _default_message(response))
     if not isinstance(refusal, ReadRefusal):
         raise unexpected(response)
     log_refusal(response)

@@ -343,6 +343,7 @@ class TestWhereHiEnergyRefusesOrAbsorbsRepeats:
     async def test_a_conflict_with_an_older_contact_ends_the_attempt(
         self, creations: Creations, ledger: SqlLedger, upstream: Scripted
     ) -> None:
+        upstream.ahead = timedelta(0)
         await _lose(creations, upstream, MAYA)
         await _end_leases(ledger, upstream, MAYA)
         older = created_upstream(MAYA, datetime.now(UTC) - HOUR)
@@ -450,6 +451,7 @@ class TestACreationWithoutAnId:
 async def test_a_success_with_an_older_contact_is_a_conflict(
     creations: Creations, upstream: Scripted
 ) -> None:
+    upstream.ahead = timedelta(0)
     older = created_upstream(MAYA, datetime.now(UTC) - HOUR)
     upstream.answers = [Created(older), Created(older)]
 
@@ -735,6 +737,18 @@ async def test_a_conflict_without_a_contact_does_not_show_that_duplicates_are_re
 
     assert isinstance(await _create(creations, upstream, MAYA), OutcomeUnknown)
     assert upstream.creations == 2
+
+
+async def test_a_success_is_a_creation_where_the_clock_of_hienergy_is_unknown(
+    creations: Creations, upstream: Scripted
+) -> None:
+    """Without `Date`, a wrong clock of ours made every contact older than its call."""
+    assert upstream.ahead is None
+    made = created_upstream(MAYA, datetime.now(UTC) - HOUR)
+    upstream.answers.append(Created(made))
+
+    assert await _create(creations, upstream, MAYA) == Created(made)
+    assert not creations.traits.has_refused_a_duplicate
 
 
 @pytest.mark.parametrize("seconds", [3, 30])

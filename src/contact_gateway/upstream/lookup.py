@@ -27,6 +27,9 @@ from contact_gateway.upstream.operations import Operations
 
 # How far the clocks may differ if upstream sends no `Date`.
 _MAX_CLOCK_SKEW: Final = timedelta(seconds=60)
+# How far they may differ at most, such as by the time zone, where a new contact must not be taken
+# for an older one.
+_MAX_UNKNOWN_SKEW: Final = timedelta(days=1)
 # How far they may differ if it does: `Date` has whole seconds, and clocks drift.
 _DATE_PRECISION: Final = timedelta(seconds=2)
 _FIRST_PAGE: Final = PageRequest(number=1, size=100)
@@ -112,7 +115,8 @@ def is_older(contact: Contact, sent_at: datetime, caller: Operations) -> bool:
     """
     if contact.created_at is None:
         return False
-    return contact.created_at < timestamp(earliest_creation(sent_at, caller) - _MAX_CLOCK_SKEW)
+    skew = _MAX_UNKNOWN_SKEW if caller.clock_ahead() is None else _MAX_CLOCK_SKEW
+    return contact.created_at < timestamp(earliest_creation(sent_at, caller) - skew)
 
 
 def earliest_creation(sent_at: datetime, caller: Operations) -> datetime:

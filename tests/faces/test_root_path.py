@@ -65,6 +65,16 @@ async def test_a_proxy_need_not_remove_the_root_path(store: Store) -> None:
     )
 
 
+async def test_an_unknown_path_lists_addresses_below_the_root_path(store: Store) -> None:
+    async with _client(_app(store, root_path="/gw"), "10.0.0.1") as client:
+        page, operation = [
+            (await client.get(path)).json()["error"] for path in ("/gw/nope", "/gw/api/v1/nope")
+        ]
+
+    assert page["message"] == operation["message"] == "Unknown path. GET /gw/ lists all addresses."
+    assert "POST /gw/api/v1/contacts" in operation["details"]["operations"]
+
+
 @pytest.mark.parametrize(
     ("peer", "prefix", "root_path"),
     [

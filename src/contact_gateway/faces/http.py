@@ -18,7 +18,12 @@ from contact_gateway.contacts import policy
 from contact_gateway.contacts.problems import DescribedCode
 from contact_gateway.contacts.source import SearchTimedOut, SourceUnavailable
 from contact_gateway.contacts.timestamps import timestamp
-from contact_gateway.faces.request_context import RawHeaders, RequestContext, request_context_of
+from contact_gateway.faces.request_context import (
+    RawHeaders,
+    RequestContext,
+    current_request,
+    request_context_of,
+)
 
 WITHOUT_BODY: Final = frozenset({204, 304})
 """The statuses of responses without a body, and so without its length (RFC 9110, section 8.6)."""
@@ -142,12 +147,14 @@ class TransportError(Exception):
         return envelope(self.code, self.message, request_id, {**self.details, **retry})
 
 
-def no_such_route(operations: Sequence[str] = ()) -> TransportError:
-    """Return the error for an unknown path. It lists `operations`, if there are any."""
+def no_such_route(operations: Sequence[tuple[str, str]] = ()) -> TransportError:
+    """Return the error for an unknown path. It lists `operations`: methods and paths, if any."""
+    root = current_request.get().root_path
+    listed = [f"{method} {root}{path}" for method, path in operations]
     return TransportError(
         TransportCode.NOT_FOUND,
-        "Unknown path. GET / lists all addresses.",
-        details={"operations": operations} if operations else {},
+        f"Unknown path. GET {root}/ lists all addresses.",
+        details={"operations": listed} if listed else {},
     )
 
 

@@ -82,7 +82,7 @@ class RequestContext:
 
 
 current_request: Final[ContextVar[RequestContext]] = ContextVar("current_request")
-"""The request in hand, for log lines: they have its ids."""
+"""The request in hand, where no parameter gives it: for log lines and errors."""
 
 
 def request_context_of(scope: Scope) -> RequestContext:

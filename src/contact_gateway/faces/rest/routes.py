@@ -109,7 +109,7 @@ class RestFace:
             "schema": Resource(get=self.schema),
         }
         self._operations = [
-            f"{method} /api/v1/{path}"
+            (method, f"/api/v1/{path}")
             for path, resource in resources.items()
             for method in resource.methods
         ]

@@ -8,7 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx
@@ -18,6 +18,7 @@ from tenacity import retry, retry_if_exception_type, retry_if_result, stop_after
 from contact_gateway.server.listeners import listen
 from support.clock import WATCHDOG_SECONDS
 from support.process import (
+    SERVE,
     GatewayProcess,
     child_processes,
     clean_environment,
@@ -199,6 +200,17 @@ def test_connections_in_the_backlog_are_served(tmp_path: Path) -> None:
         assert process.exit_status() == 0
 
     assert [statuses(response) for response in responses] == [[b"200"]] * 20
+
+
+def test_a_process_without_a_free_file_descriptor_ends_as_any_other(tmp_path: Path) -> None:
+    command = ("sh", "-c", 'ulimit -n 64; exec "$@"', "sh", *SERVE)
+    with gateway_process(tmp_path, command=command) as process, ExitStack() as stack:
+        connections = [stack.enter_context(connect(process)) for _ in range(64)]
+        connections[0].sendall(HEALTHZ)
+        assert statuses(connections[0].recv(65536)) == [b"200"]
+
+        assert process.stop() == 0
+        assert "Traceback" not in process.log()
 
 
 def test_sighup_is_ignored_under_nohup(tmp_path: Path) -> None:

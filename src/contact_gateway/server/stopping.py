@@ -180,22 +180,23 @@ class StoppableServer(uvicorn.Server):
 
         The kernel would reset them, and a client may have sent its request already.
         """
-        backlogs = [listener.dup() for listener in listeners]
+        accepted = []
+        for listener in listeners:
+            listener.settimeout(0)
+            # It raises BlockingIOError without a connection in the backlog, and another error with
+            # too many open files.
+            with suppress(OSError):
+                while True:
+                    accepted.append(listener.accept()[0])
         for server in self.servers:
             server.close()
         for listener in listeners:
             listener.close()
-        await asyncio.sleep(0)
-        for backlog in backlogs:
-            backlog.settimeout(0)
-            # Without a connection in the backlog, accept raises BlockingIOError.
-            with backlog, suppress(OSError):
-                while True:
-                    connection, _ = backlog.accept()
-                    await asyncio.get_running_loop().connect_accepted_socket(
-                        partial(HttpProtocol, self.config, self.server_state, self.lifespan.state),
-                        connection,
-                    )
+        for connection in accepted:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                partial(HttpProtocol, self.config, self.server_state, self.lifespan.state),
+                connection,
+            )
 
 
 class WorkerServer(StoppableServer):

@@ -151,7 +151,10 @@ class Supervisor:
                 self._kill()
             self._is_stopping = True
 
-        readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        # macOS has no `pipe2`.
+        readable, writable = os.pipe()
+        for end in (readable, writable):
+            os.set_blocking(end, False)
         wakeup = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
         try:
             with stop_signals_handled(stop):

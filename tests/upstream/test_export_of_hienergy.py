@@ -104,6 +104,28 @@ async def test_it_reads_every_page_of_a_list_that_says_little_of_its_pages(
         assert emails(await export(hienergy.url, waits)) == added
 
 
+@pytest.mark.parametrize("status", [400, 404, 416, 422])
+async def test_it_ends_where_a_page_that_was_tried_on_a_guess_is_refused(
+    waits: Waits, status: int
+) -> None:
+    row = {"id": 1, "advertiser_id": 1001, "email": "maya@example.com"}
+    only = recorded(200, json.dumps({"data": [row]}))
+    refused = recorded(status, json.dumps({"error": {"code": "X", "message": "No such page."}}))
+    async with recorded_upstream(lambda r: only if page_of(r) == 1 else refused) as upstream:
+        assert [contact.id for contact in await export(upstream.url, waits)] == [1]
+    assert waits == []
+
+
+async def test_it_goes_on_after_a_page_whose_rows_cannot_be_read(waits: Waits) -> None:
+    def answer(request: Request) -> Recording:
+        row = {"id": page_of(request), "advertiser_id": 1001, "email": "maya@example.com"}
+        pages: dict[int, list[object]] = {1: [row], 2: [{"email": "odd"}], 3: [row]}
+        return recorded(200, json.dumps({"data": pages.get(page_of(request), [])}))
+
+    async with recorded_upstream(answer) as upstream:
+        assert [contact.id for contact in await export(upstream.url, waits)] == [1, 3]
+
+
 async def test_it_ends_where_the_number_of_a_page_is_ignored(waits: Waits) -> None:
     row = {"id": 1, "advertiser_id": 1001, "email": "maya@example.com"}
     page = recorded(200, json.dumps({"data": [row]}))

@@ -1,13 +1,15 @@
 """What an export reads from HiEnergy: its list of contacts, page by page."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from http import HTTPStatus
 from typing import Final, TypeAlias
 
 from contact_gateway.contact_files.exporting import ExportedPart, ExportError
 from contact_gateway.contacts.advertiser import Advertiser
 from contact_gateway.contacts.contact import Contact
-from contact_gateway.contacts.outcomes import RateLimited, ReadRefusal
+from contact_gateway.contacts.outcomes import InvalidInput, RateLimited, ReadRefusal
 from contact_gateway.contacts.source import ContactFilter, Page, PageRequest, SourceUnavailable
+from contact_gateway.upstream.calls import UpstreamUnavailable
 from contact_gateway.upstream.source import UpstreamReads
 
 MAX_OUTAGES: Final = 5
@@ -40,9 +42,15 @@ async def exported_contacts(
     known: set[int] = set()
     pages_of_known = 0
     number = 0
+    is_guess = False
     while pages_of_known < MAX_PAGES_OF_KNOWN_CONTACTS:
         number += 1
-        page = await _page(reads, advertiser, PageRequest(number, _PAGE_SIZE), wait)
+        page = await _page(
+            reads, advertiser, PageRequest(number, _PAGE_SIZE), wait, is_guess=is_guess
+        )
+        if page is None:
+            return
+        is_guess = page.is_guess
         new = {contact.id: contact for contact in page.items if contact.id not in known}
         known.update(new)
         # HiEnergy may ignore the filter.
@@ -51,7 +59,7 @@ async def exported_contacts(
         if not (page.items or page.skipped):
             return
         # HiEnergy may have clamped the size, or ignored the number.
-        if not page.has_more and not (page.is_guess and new):
+        if not page.has_more and not (is_guess and (new or not page.items)):
             return
         pages_of_known = 0 if new else pages_of_known + 1
     raise ExportError(
@@ -61,9 +69,17 @@ async def exported_contacts(
 
 
 async def _page(
-    reads: UpstreamReads, advertiser: Advertiser | None, request: PageRequest, wait: Wait
-) -> Page[Contact]:
-    """Read a page, and wait as long as HiEnergy asks for."""
+    reads: UpstreamReads,
+    advertiser: Advertiser | None,
+    request: PageRequest,
+    wait: Wait,
+    *,
+    is_guess: bool,
+) -> Page[Contact] | None:
+    """Read a page, and wait as long as HiEnergy asks for.
+
+    Return None if HiEnergy does not have a page that `is_guess`: no other page says that it exists.
+    """
     outages = 0
     page: Page[Contact] | ReadRefusal | None
     while True:
@@ -75,6 +91,12 @@ async def _page(
                 owner_id = advertiser.hienergy_id or advertiser.id
                 page = await reads.contacts_of_brand(owner_id, ContactFilter(), request)
         except SourceUnavailable as error:
+            if (
+                is_guess
+                and isinstance(error, UpstreamUnavailable)
+                and error.status == HTTPStatus.NOT_FOUND
+            ):
+                return None
             outages += 1
             # What does not answer at the start is more likely a wrong setting.
             if request.number == 1 or outages > MAX_OUTAGES:
@@ -86,6 +108,8 @@ async def _page(
                 return page
             case RateLimited(seconds):
                 await wait(seconds, "HiEnergy limits the rate")
+            case None | InvalidInput() if is_guess:
+                return None
             case None:
                 raise ExportError("HiEnergy does not have this advertiser any more")
             case refusal:

@@ -16,7 +16,7 @@ from contact_gateway.upstream.check.answers import Answer, Reads
 from contact_gateway.upstream.check.calls import check
 from contact_gateway.upstream.check.findings import findings_of_reads
 from contact_gateway.upstream.check.report import report_of
-from contact_gateway.upstream.check.shapes import names_and_types
+from contact_gateway.upstream.check.shapes import names_and_types, owner_of, row_of
 from contact_gateway.upstream.check.trial import TrialContact
 from contact_gateway.upstream.responses import creation_answer_of, dry_run_answer_of
 from contact_gateway.variables import SettingsError
@@ -96,6 +96,7 @@ def test_an_operation_with_other_methods_alone_does_not_exist() -> None:
 
     assert findings["single_contact"] == "no: 405 for a listed contact"
     assert findings["advertiser_contacts"] == "no: 405"
+    assert findings["missing_operation"].startswith("405: ")
 
 
 @pytest.mark.parametrize(
@@ -394,6 +395,36 @@ async def test_the_check_and_the_gateway_read_one_dry_run_alike(body: Json, stat
 
 
 UUID: Final = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+
+
+@pytest.mark.anyio
+async def test_no_contact_is_created_for_an_address_that_one_with_an_unreadable_id_has() -> None:
+    listed: Json = {"data": [{"id": UUID, "attributes": {"email": "maya@example.com"}}]}
+    methods = []
+
+    async def send(call: Call) -> Response:
+        methods.append(call.method)
+        return Response(200, {}, listed)
+
+    trial = TrialContact(2001, "maya@example.com", tries_dry_run=False)
+    await check(send, Credential.of("key"), trial)
+
+    assert set(methods) == {"GET"}
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [
+        {"relationships": {"advertiser": {"data": {"id": "1001"}}}},
+        {"advertiser_id": "northwind", "advertiser": {"id": 1001}},
+    ],
+    ids=["in relationships", "beside a slug"],
+)
+def test_the_check_and_the_gateway_read_one_owner_alike(owner: Json) -> None:
+    row = row_of({"id": 7, "email": "maya@example.com", **owner})
+
+    assert row is not None
+    assert owner_of(row) == "1001"
 
 
 @pytest.mark.anyio

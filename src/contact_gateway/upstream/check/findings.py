@@ -131,10 +131,10 @@ def _envelope(reads: Reads) -> Found:
 
 
 def _rows(reads: Reads) -> Found:
-    rows = [*reads.contact_rows, *reads.advertiser_rows]
+    rows = [row for row in (*reads.contact_rows, *reads.advertiser_rows) if row.is_readable]
     forms = sorted({"flat" if row.is_flat else "`id`, `type`, `attributes`" for row in rows})
     lists = (reads.contacts, reads.large_page, reads.advertisers)
-    if any(len(each.items or ()) > len(each.rows) for each in lists):
+    if any(len(each.items or ()) > sum(row.is_readable for row in each.rows) for each in lists):
         means = "The gateway leaves these rows out and counts them in `meta.skipped`."
         return Found("; ".join([*forms, "some rows are no object with a numeric id"]), means)
     if not rows:
@@ -416,12 +416,12 @@ def _error_body(reads: Reads) -> Found:
 def _missing_operation(reads: Reads) -> Found:
     missing = (reads.contact, reads.contacts_of_advertiser)
     for answer in missing:
-        if answer.response is not None and answer.status == HTTPStatus.NOT_FOUND:
+        if answer.response is not None and answer.status in ABSENT_OPERATION_STATUSES:
             form = error_form_of(answer.response)
             means = "The gateway reads a 404 with JSON as a missing record."
-            if answer.response.body is None:
-                means = "The gateway reads a 404 without JSON as a missing operation."
-            return Found(f"404: {form}", means)
+            if answer.response.body is None or answer.status != HTTPStatus.NOT_FOUND:
+                means = f"The gateway reads a {answer.status} of this form as a missing operation."
+            return Found(f"{answer.status}: {form}", means)
     return unknown("no operation that was called is missing")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
+from contact_gateway.upstream import documents
 from contact_gateway.upstream.calls import Response
 from contact_gateway.upstream.documents import (
     ADVERTISERS,
@@ -87,6 +88,11 @@ class Row(NamedTuple):
     id: str | int
     fields: Mapping[str, object]
 
+    @property
+    def is_readable(self) -> bool:
+        """Whether the gateway can read the id."""
+        return id_of(self.id) is not None
+
 
 class Paging(NamedTuple):
     """What a list says of its pages. `place` is empty if it says nothing."""
@@ -110,10 +116,10 @@ def document_of(body: object) -> Document | None:
 
 
 def row_of(resource: object) -> Row | None:
-    """Return the row of a resource, or None if the gateway cannot read its id."""
+    """Return the row of a resource, or None if it is not an object with an id."""
     fields = fields_of(resource)
     row_id = None if fields is None else fields.get("id")
-    if fields is None or not isinstance(row_id, (int, str)) or id_of(row_id) is None:
+    if fields is None or isinstance(row_id, bool) or not isinstance(row_id, (int, str)):
         return None
     others = {name: value for name, value in fields.items() if name not in _NO_FIELDS}
     return Row(is_flat=fields is resource, id=row_id, fields=others)
@@ -121,10 +127,8 @@ def row_of(resource: object) -> Row | None:
 
 def owner_of(row: Row) -> str | None:
     """Return the id or slug of a contact's advertiser as text, or None."""
-    nested = row.fields.get("advertiser")
-    owner = row.fields.get("advertiser_id")
-    if owner is None and isinstance(nested, Mapping):
-        owner = nested.get("id")
+    shown, _ = documents.owner_of(row.fields)
+    owner = row.fields.get("advertiser_id") if shown is None else shown
     return None if isinstance(owner, bool) or not isinstance(owner, (int, str)) else str(owner)
 
 

@@ -123,7 +123,7 @@ def _creation(trial: Trial) -> Found:
     if not trial.first.is_success:
         return unknown(trial.first.why_unknown)
     row = trial.first.row
-    if row is None:
+    if row is None or not row.is_readable:
         means = "Every creation through the gateway is `OUTCOME_UNKNOWN`: no contact is named."
         return Found(f"{trial.first.status} without a numeric id", means)
     if "email" not in row.fields:
@@ -155,7 +155,7 @@ def _listed(trial: Trial, answer_of: Callable[[Look], Answer]) -> Found:
     if not trial.first.is_success:
         return _no_contact(trial)
     for look in trial.looks:
-        if any(trial.is_new(row) for row in answer_of(look).rows):
+        if any(trial.is_new(row) and row.is_readable for row in answer_of(look).rows):
             if not look.seconds:
                 return Found("at once", "A lookup finds a new contact.")
             return Found(f"after {look.seconds:g} s", "A lookup finds a new contact late.")

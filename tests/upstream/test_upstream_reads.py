@@ -167,6 +167,18 @@ async def test_the_viewer_is_an_admin_if_hienergy_checks_the_contact_or_answers_
     assert upstream.calls() == ["POST /api/v1/contacts?dry_run=true"]
 
 
+@pytest.mark.parametrize("body", [{"error": "Forbidden"}, [], ""], ids=str)
+async def test_the_role_of_the_viewer_is_not_known_from_a_success_without_a_document(
+    tmp_path: Path, body: object
+) -> None:
+    answer = recorded(200, json.dumps(body))
+    async with gateway_and_upstream(lambda _: answer, tmp_path) as (gateway, _):
+        response = await gateway.graphql("{ viewer { role } }", KEY)
+
+    (error,) = response.json()["errors"]
+    assert error["extensions"]["code"] == "SERVICE_UNAVAILABLE"
+
+
 @pytest.mark.parametrize("key", ["unknown", "expired", "revoked"])
 async def test_a_key_that_upstream_refuses_reads_nothing(
     chain: tuple[Gateway, UpstreamGateway], key: str

@@ -25,7 +25,7 @@ from contact_gateway.contacts.text import email_key
 from contact_gateway.contacts.timestamps import timestamp
 from contact_gateway.upstream.operations import Operations
 
-# How far the clocks may differ if upstream sends no `Date`.
+# How far the clocks may differ, besides what a `Date` of upstream shows.
 _MAX_CLOCK_SKEW: Final = timedelta(seconds=60)
 # How far they may differ at most, such as by the time zone, where a new contact must not be taken
 # for an older one.

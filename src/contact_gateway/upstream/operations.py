@@ -159,7 +159,8 @@ class Operations:
         seconds = self._client.timeout_seconds
         response = await self._post_contact({}, dry_run=True, timeout_seconds=seconds)
         # HiEnergy may answer a dry run before the validation.
-        is_previewed = response.is_success and response.body is not None
+        is_document = isinstance(response.body, Mapping) and "error" not in response.body
+        is_previewed = response.is_success and is_document
         is_validated = response.status in _AUTHORIZED_STATUSES
         if is_previewed or (is_validated and not is_missing_operation(response)):
             return Identity(_LABEL, Role.ADMIN)
@@ -192,7 +193,9 @@ class Operations:
             return found
         if owner_id is None:
             # Not a statement about an advertiser. A route that does not exist checks no credential.
-            raise UpstreamUnavailable("upstream lists no contacts", Delivery.REFUSED)
+            raise UpstreamUnavailable(
+                "upstream lists no contacts", Delivery.REFUSED, status=HTTPStatus.NOT_FOUND
+            )
         # The advertiser in the filter does not exist, so neither do its contacts.
         return Page((), page, has_more=False)
 

@@ -99,7 +99,7 @@ def owner_of(fields: Fields) -> tuple[int | None, str | None]:
         related = resource_of(relationships.get("advertiser"), ADVERTISERS)
         related_id = related.get("id") if isinstance(related, dict) else None
     return (
-        id_of(field("advertiser_id")) or id_of(owner("id")) or id_of(related_id),
+        numeric_id(field("advertiser_id")) or numeric_id(owner("id")) or numeric_id(related_id),
         _text(field("advertiser_name")) or _text(owner("display_name")) or _text(owner("name")),
     )
 
@@ -114,7 +114,7 @@ def contact_of(resource: object, *, advertiser_id: int | None = None) -> Contact
     if fields is None:
         raise UnreadableError("contact")
     field = fields.get
-    an_id = id_of(field("id"))
+    an_id = numeric_id(field("id"))
     if an_id is None:
         raise UnreadableError("id")
     owner_id, owner_name = owner_of(fields)
@@ -155,7 +155,7 @@ def advertiser_of(resource: object) -> Advertiser:
     if fields is None:
         raise UnreadableError("advertiser")
     field = fields.get
-    an_id = id_of(field("id"))
+    an_id = numeric_id(field("id"))
     if an_id is None:
         raise UnreadableError("id")
     display_name, slug = _text(field("display_name")), _text(field("slug"))
@@ -174,7 +174,7 @@ def advertiser_of(resource: object) -> Advertiser:
         network_name=network_name,
         publisher_name=publisher_name,
         status=_text(field("status")) or _text(field("program_status")),
-        hienergy_id=an_id if is_hienergy else id_of(field("hienergy_id")),
+        hienergy_id=an_id if is_hienergy else numeric_id(field("hienergy_id")),
     )
 
 
@@ -266,11 +266,11 @@ def _first_number(paging: Iterable[Fields], *names: str) -> int | None:
 
 
 def _number(value: object) -> int | None:
-    number = id_of(value)
+    number = numeric_id(value)
     return number if number is not None and number <= _MAX_INT else None
 
 
-def id_of(value: object) -> int | None:
+def numeric_id(value: object) -> int | None:
     """Return a value that is an id, as a number or as digits; a slug is none."""
     if isinstance(value, str):
         value = int(value) if _DIGITS.fullmatch(value) else None

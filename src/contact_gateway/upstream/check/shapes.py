@@ -16,7 +16,7 @@ from contact_gateway.upstream.documents import (
     CONTACTS,
     fields_of,
     has_more,
-    id_of,
+    numeric_id,
     unwrapped,
 )
 
@@ -91,7 +91,7 @@ class Row(NamedTuple):
     @property
     def is_readable(self) -> bool:
         """Whether the gateway can read the id."""
-        return id_of(self.id) is not None
+        return numeric_id(self.id) is not None
 
 
 class Paging(NamedTuple):

@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
@@ -55,11 +56,12 @@ async def examine(settings: Settings) -> tuple[Check, ...]:
     """Return the results of all checks, in the order of a start."""
     if isinstance(settings.database, SqliteFile):
         file = Path(settings.database.path)
+        folder = _folder_of(file)
         checks = [
             _sqlite(),
             *await _database(settings, _missing(file)),
-            *_permissions(file),
-            _disk(file.parent),
+            *_permissions(file, folder),
+            _disk(folder),
             _clock(file),
         ]
     else:
@@ -84,7 +86,6 @@ def _missing(file: Path) -> Check | None:
     try:
         if exists(file):
             return None
-        # A link may lead elsewhere.
         folder = Path(os.path.realpath(file)).parent
         has_folder = folder.is_dir()
     except FileNotFoundError:
@@ -155,10 +156,16 @@ async def _schema(database: Database) -> Check:
     return Check(name, State.OK, f"{label} is at revision {revision}")
 
 
-def _permissions(file: Path) -> Iterator[Check]:
+def _folder_of(file: Path) -> Path:
+    """Return where SQLite creates its write-ahead log: beside the file that a link leads to."""
+    with suppress(FileNotFoundError):
+        return Path(os.path.realpath(file)).parent
+    return file.parent
+
+
+def _permissions(file: Path, folder: Path) -> Iterator[Check]:
     name = "Permissions"
-    # SQLite creates its write-ahead log beside the database.
-    needed = ((file, os.W_OK), (file.parent, os.W_OK | os.X_OK))
+    needed = ((file, os.W_OK), (folder, os.W_OK | os.X_OK))
     unwritable = [path for path, mode in needed if _exists(path) and not os.access(path, mode)]
     if unwritable:
         remedy = "Give write permission to the user that runs the gateway."
@@ -166,7 +173,7 @@ def _permissions(file: Path) -> Iterator[Check]:
     elif _exists(file) and file.stat().st_mode & stat.S_IROTH:
         remedy = f"Run `chmod o= {file}`: it holds names and addresses as plain text."
         yield Check(name, State.WARNING, f"every user can read {file}", remedy)
-    elif _exists(file.parent):
+    elif _exists(folder):
         yield Check(name, State.OK, f"{file} can be written")
 
 

@@ -120,6 +120,16 @@ def test_a_link_into_a_missing_folder_fails(examine: Examine, folder: Path) -> N
     assert checks["Database"]["found"] == f"the folder {folder / 'nowhere'} does not exist"
 
 
+def test_the_folder_is_that_of_the_file_that_a_link_leads_to(
+    examine: Examine, folder: Path
+) -> None:
+    (folder / "data").mkdir()
+    (folder / DATABASE).symlink_to("data/x.sqlite3")
+    _, checks = examine()
+
+    assert str(checks["Disk space"]["found"]).endswith(f" in {folder / 'data'}")
+
+
 def test_a_working_directory_that_was_deleted_fails(examine: Examine, folder: Path) -> None:
     """A deployment may have replaced it."""
     deleted = folder / "earlier"

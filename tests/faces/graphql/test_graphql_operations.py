@@ -248,6 +248,19 @@ async def test_the_paths_of_problems_are_in_camel_case(gateway: Gateway) -> None
     ]
 
 
+@pytest.mark.parametrize("text", ['"\u0130"', '"\\u0130"', '"\\u{130}"'])
+async def test_a_text_with_a_longer_lower_case_is_no_value_of_an_enum(
+    gateway: Gateway, text: str
+) -> None:
+    document = (
+        f"mutation {{ createContacts(submissions: [], onConflict: {text}) {{ __typename }} }}"
+    )
+    response = await gateway.graphql(document)
+
+    assert response.status_code == 400
+    assert "OnConflict" in response.json()["errors"][0]["message"]
+
+
 # A plan has at most four conditions.
 BY_GRAPHQL_CORE = """
     mutation ($input: CreateContactInput!, $a: Boolean!, $b: Boolean!, $c: Boolean!,

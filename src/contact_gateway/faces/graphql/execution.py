@@ -104,7 +104,7 @@ class ExecutableSchema:
         operations = _operations(parsed, name)
         operation_type = operations[0].operation
         _require_allowed(operation_type, queries_only=queries_only)
-        errors = self._errors(parsed) if document is None else []
+        errors = self._errors(parsed, request.query) if document is None else []
         if name is None and len(operations) > 1:
             message = "The document has several operations. Choose one with `operationName`."
             errors.insert(0, GraphQLError(message, operations))
@@ -123,8 +123,7 @@ class ExecutableSchema:
                 operation_name=name,
                 # Strawberry's executor adds incremental delivery, which the schema does not use.
                 executor_class=Executor,
-                # graphql-core's search for similar names fails on U+0130.
-                hide_suggestions=self._hide_suggestions or "\u0130" in repr(variables),
+                hide_suggestions=self._hide_suggestions or _may_fail_to_suggest(repr(variables)),
             )
 
         add_parts = partial(self._documents.add_plan_parts, request.query, document)
@@ -143,7 +142,7 @@ class ExecutableSchema:
             return shortened
         return document
 
-    def _errors(self, document: DocumentNode) -> list[GraphQLError]:
+    def _errors(self, document: DocumentNode, text: str) -> list[GraphQLError]:
         exceeded = self.limits.exceeded_limit(document)
         if exceeded is not None:
             raise exceeded
@@ -152,7 +151,7 @@ class ExecutableSchema:
             document,
             self._rules,
             max_errors=MAX_ERRORS,
-            hide_suggestions=self._hide_suggestions,
+            hide_suggestions=self._hide_suggestions or _may_fail_to_suggest(text),
         )
 
 
@@ -167,6 +166,11 @@ class _ShortenIntegers(Visitor):
 
     def enter_int_value(self, node: IntValueNode, *_: object) -> IntValueNode:
         return IntValueNode(value=node.value[:MAX_DIGITS], loc=node.loc)
+
+
+def _may_fail_to_suggest(text: str) -> bool:
+    """Return whether a text may have U+0130, on which graphql-core's search for names fails."""
+    return "\u0130" in text or "\\u" in text
 
 
 def _operations(document: DocumentNode, name: str | None) -> Sequence[OperationDefinitionNode]:

@@ -302,6 +302,9 @@ WITH_A_POLICY = """
         pytest.param(
             '{ viewer { label } } "secret-person@example.com', {}, id="a text without end"
         ),
+        pytest.param(
+            '{ viewer { label } } "b" "secret-person@example.com"', {}, id="a text after another"
+        ),
     ],
 )
 async def test_no_error_repeats_what_was_submitted(

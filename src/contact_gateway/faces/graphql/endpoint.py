@@ -44,12 +44,20 @@ _WITHOUT_DATA: Final = frozenset({Result.REQUEST_ERROR, Result.FAULT})
 # Clients with automatic persisted queries recognise this code, and send the document itself.
 _PERSISTED_QUERY_NOT_SUPPORTED: Final = "PERSISTED_QUERY_NOT_SUPPORTED"
 
-# Where graphql-core's messages quote values. A suggestion ends with a question mark.
-_VALUES: Final = re.compile(
-    r"(?P<question>\?) Found: .*|(,| -)? found: .*|, found (Block)?String .*"
-    r"|(?P<what>cannot represent[^:]*value): .*|(?P<enum>Value) '(.*'(?= does not exist in )|.*)",
-    re.DOTALL,
-)
+# Where graphql-core's messages quote values, and what stays. Suggestions end with a question mark.
+_VALUES: Final = [
+    (re.compile(pattern, re.DOTALL), rest)
+    for pattern, rest in (
+        (r"\? Found: .*", "?"),
+        (r"(,| -)? found: .*", "."),
+        (r", found (BlockString|String|Int|Float) .*", "."),
+        (r"(Unexpected (BlockString|String|Int|Float)) .*", r"\1."),
+        (r"(cannot represent[^:]*value): .*", r"\1."),
+        (r"Value '.*' does not exist in ", "Value does not exist in "),
+        # Its end was cut.
+        (r"Value '.*", "Value does not exist in its enum."),
+    )
+]
 _MAX_MESSAGE_LENGTH: Final = 1_000
 
 # The page is not among its assets, so it is always served with its policy.
@@ -249,12 +257,13 @@ class _PublicError:
         extensions: dict[str, object] = dict(error.extensions or {})
         if original is None or isinstance(original, GraphQLError):
             # Clients log messages, and values may be personal data. Cut first: the time that the
-            # pattern takes grows with the names in the message, which graphql-core never shortens.
-            formatted["message"] = _VALUES.sub(
-                lambda match: match["question"] or match["enum"] or f"{match['what'] or ''}.",
-                # Callers know the value as null, its name in JSON.
-                error.message[:_MAX_MESSAGE_LENGTH].replace("not to be None.", "not to be null."),
-            )
+            # patterns take grows with the names in the message, which graphql-core never shortens.
+            message = error.message[:_MAX_MESSAGE_LENGTH]
+            # Callers know the value as null, its name in JSON.
+            message = message.replace("not to be None.", "not to be null.")
+            for pattern, rest in _VALUES:
+                message = pattern.sub(rest, message)
+            formatted["message"] = message
         else:
             failure = transport_error_of(original)
             formatted["message"] = failure.message

@@ -70,7 +70,7 @@ main.add_typer(schema, name="schema")
 main.add_typer(store, name="store")
 
 _DEFAULTS: Final = Settings()
-# Without a request, a worker has 25 open files.
+# Without a request, a worker has up to 28 open files.
 _MIN_OPEN_FILES: Final = 64
 
 

@@ -67,6 +67,7 @@ _PARSING_ERRORS: Final = {
     "bool_parsing": "it must be true or false",
     "float_parsing": "it must be a number",
     "int_parsing": "it must be a whole number",
+    "int_parsing_size": "it is too large",
 }
 _PRODUCTION_DEFAULTS: Final = {"graphiql": False, "introspection": False, "rest_docs": False}
 

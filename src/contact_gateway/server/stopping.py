@@ -192,6 +192,8 @@ class StoppableServer(uvicorn.Server):
             server.close()
         for listener in listeners:
             listener.close()
+        # asyncio's event loop makes the last connections that it has accepted in its next step.
+        await asyncio.sleep(0)
         for connection in accepted:
             await asyncio.get_running_loop().connect_accepted_socket(
                 partial(HttpProtocol, self.config, self.server_state, self.lifespan.state),

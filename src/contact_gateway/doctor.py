@@ -56,10 +56,10 @@ async def examine(settings: Settings) -> tuple[Check, ...]:
     """Return the results of all checks, in the order of a start."""
     if isinstance(settings.database, SqliteFile):
         file = Path(settings.database.path)
-        folder = _folder_of(file)
+        folder, missing = _folder_of(file), _missing(file)
         checks = [
             _sqlite(),
-            *await _database(settings, _missing(file)),
+            *(await _database(settings) if missing is None else (missing,)),
             *_permissions(file, folder),
             _disk(folder),
             _clock(file),
@@ -101,9 +101,7 @@ def _missing(file: Path) -> Check | None:
     return Check(_DATABASE, State.FAILED, f"the folder {folder} does not exist", remedy)
 
 
-async def _database(settings: Settings, missing: Check | None = None) -> tuple[Check, ...]:
-    if missing is not None:
-        return (missing,)
+async def _database(settings: Settings) -> tuple[Check, ...]:
     database = configured_database(settings)
     try:
         return (

@@ -25,12 +25,12 @@ from contact_gateway.contacts.text import email_key
 from contact_gateway.contacts.timestamps import timestamp
 from contact_gateway.upstream.operations import Operations
 
-# How far the clocks may differ, besides what a `Date` of upstream shows.
+# How far the gateway's clock may differ from HiEnergy's, or a `Date` from that of its database.
 _MAX_CLOCK_SKEW: Final = timedelta(seconds=60)
-# How far they may differ at most, such as by the time zone, where a new contact must not be taken
-# for an older one.
+# How far the gateway's may differ at most, such as by the time zone: without a `Date`, a new
+# contact must not be taken for an older one.
 _MAX_UNKNOWN_SKEW: Final = timedelta(days=1)
-# How far they may differ if it does: `Date` has whole seconds, and clocks drift.
+# `Date` has whole seconds, and clocks drift.
 _DATE_PRECISION: Final = timedelta(seconds=2)
 _FIRST_PAGE: Final = PageRequest(number=1, size=100)
 # How many owners with an unknown brand are read.
